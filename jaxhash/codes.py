@@ -1,0 +1,101 @@
+"""The verbs of a code: relax, binarize, pack, compare.
+
+A *code* is a row of ``bits`` real numbers while it is learned and a row of -1 and +1 once it is cut
+at zero. Zero counts as +1 everywhere in jaxhash, so that every bit is one of exactly two values.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Int8, Shaped, UInt8
+
+
+def relax(codes: Float[Array, "*n bits"], beta: float | Float[Array, ""] = 1.0):
+    """Squash codes into (-1, 1): ``tanh(beta * codes)``, which tends to the sign as beta grows.
+
+    Args:
+        codes: real-valued codes.
+        beta: steepness; raising it during training is HashNet's continuation.
+
+    Returns:
+        Codes of the same shape and dtype.
+
+    Example:
+        >>> relax(jnp.array([[0.0, 1.0]]), beta=50.0)
+        Array([[0., 1.]], dtype=float32)
+    """
+    return jnp.tanh(beta * codes)
+
+
+def binarize(codes: Float[Array, "*n bits"] | Float[np.ndarray, "*n bits"]):
+    """Cut codes at zero into -1 and +1, with zero counted as +1.
+
+    Args:
+        codes: real-valued codes, a JAX or a NumPy array.
+
+    Returns:
+        int8 codes of the same shape and the same kind of array.
+
+    Example:
+        >>> binarize(jnp.array([[-0.3, 0.0, 2.0]]))
+        Array([[-1,  1,  1]], dtype=int8)
+    """
+    return (codes >= 0).astype(np.int8) * np.int8(2) - np.int8(1)
+
+
+def straight_through(codes: Float[Array, "*n bits"]) -> Float[Array, "*n bits"]:
+    """The signs of the codes, with the gradient of the identity (zero counts as +1).
+
+    Example:
+        >>> value, slope = jax.value_and_grad(lambda u: straight_through(u).sum())(
+        ...     jnp.array([[-0.3, 2.0, 0.5]]))
+        >>> float(value), slope.tolist()
+        (1.0, [[1.0, 1.0, 1.0]])
+    """
+    signs = jnp.where(codes >= 0, 1.0, -1.0).astype(codes.dtype)
+    return codes + jax.lax.stop_gradient(signs - codes)
+
+
+def pack(codes: Shaped[Array, "*n bits"] | Shaped[np.ndarray, "*n bits"]) -> UInt8[Array, "*n _"]:
+    """Pack codes cut at zero into bytes, eight bits each, the first bit the most significant.
+
+    Args:
+        codes: codes of -1 and +1, or real-valued ones, which are cut at zero. Bool and 0/1 codes
+            are not meant: there 0 would count as +1.
+
+    Returns:
+        ``ceil(bits / 8)`` bytes a row; bits that fill up the last byte are 0.
+
+    Example:
+        >>> pack(jnp.array([[1, -1, -1, -1, -1, -1, -1, 1, 1]]))
+        Array([[129, 128]], dtype=uint8)
+    """
+    return jnp.packbits(jnp.asarray(codes) >= 0, axis=-1)
+
+
+def unpack(packed: UInt8[Array, "*n bytes"], bits: int) -> Int8[Array, "*n bits"]:
+    """Undo `pack`: int8 codes of -1 and +1.
+
+    Raises:
+        ValueError: if ``bits`` do not fit the number of bytes.
+
+    Example:
+        >>> unpack(jnp.array([[129, 128]], jnp.uint8), bits=9)
+        Array([[ 1, -1, -1, -1, -1, -1, -1,  1,  1]], dtype=int8)
+    """
+    if not 8 * (packed.shape[-1] - 1) < bits <= 8 * packed.shape[-1]:
+        raise ValueError(f"bits={bits} do not fit {packed.shape[-1]} bytes a code")
+    return jnp.unpackbits(packed, axis=-1, count=bits).astype(jnp.int8) * 2 - 1
+
+
+def hamming_distance(
+    codes: UInt8[Array, "n bytes"], others: UInt8[Array, "m bytes"]
+) -> Int[Array, "n m"]:
+    """The number of bits in which packed codes differ, for every pair.
+
+    Example:
+        >>> hamming_distance(jnp.array([[3]], jnp.uint8), jnp.array([[1], [255]], jnp.uint8))
+        Array([[1, 6]], dtype=int32)
+    """
+    differing = jax.lax.population_count(codes[:, None, :] ^ others[None, :, :])
+    return differing.astype(jnp.int32).sum(axis=-1)
