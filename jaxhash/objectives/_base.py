@@ -1,0 +1,134 @@
+"""The interface between the training step and whatever is being minimised."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Shaped
+
+
+class Batch(NamedTuple):
+    """One batch, or one device's rows of it."""
+
+    inputs: PyTree[Shaped[Any, "n ..."]]
+    """What the model encodes: images, features, or a tree of them (two views, two modalities)."""
+    labels: Shaped[Any, " n *classes"]
+    """Class ids [n], or multi-hot rows [n, classes]."""
+    index: Int[Any, " n"]
+    """Position of each row in the training set, from 0."""
+    mask: Bool[Any, " n"]
+    """False where the row is padding."""
+
+
+class Setup(NamedTuple):
+    """What an objective may know of the run when it makes its parameters and its state."""
+
+    bits: int
+    """Length of a code."""
+    items: int
+    """Size of the training set."""
+    classes: int
+    """Number of classes."""
+    multi_label: bool
+    """Whether labels are multi-hot rows rather than ids."""
+    variables: PyTree
+    """The model's initial variables, for objectives that keep a copy of the model."""
+
+
+class Variables(NamedTuple):
+    """What belongs to an objective and lives in the checkpoint."""
+
+    params: PyTree = ()
+    """Trained with the network by the optimizer: classifiers, anchors, decoders."""
+    state: PyTree = ()
+    """Carried from step to step as the loss returns it: banks, codebooks, an averaged model."""
+
+
+class Context(NamedTuple):
+    """What varies from one call of a loss to the next."""
+
+    key: Key[Array, ""]
+    """Fresh each step, and the same on all devices."""
+    progress: Float[Array, ""]
+    """Share of the training that is done, in [0, 1)."""
+    epoch: Int[Array, ""]
+    """Number of the epoch, from 0; a change is when alternating methods take their other step."""
+    variables: PyTree
+    """The model's present variables; their gradient flows."""
+    encode: Callable[[PyTree, PyTree], PyTree]
+    """``encode(variables, inputs)``: codes by a copy of the model, in evaluation mode."""
+    axis_name: str | None
+    """The mapped axis that the batch is spread over, or None."""
+
+
+class Loss(NamedTuple):
+    """What an objective returns."""
+
+    value: Float[Array, ""]
+    """Value of the whole batch over devices; its gradient is this device's share."""
+    state: PyTree
+    """The state for the next step, equal on all devices."""
+    terms: dict[str, Float[Array, ""]]
+    """Named parts of the value, unweighted, for the log."""
+
+
+class Objective(NamedTuple):
+    """A method as a pair of pure functions.
+
+    ``init(key, setup)`` makes the `Variables`; ``loss(variables, codes, batch, context)`` returns
+    the `Loss`. Codes are whatever the model made of ``batch.inputs``, so a model of two views or
+    two modalities hands over a tree of codes. Every global quantity is the objective's business: it
+    sums over ``context.axis_name`` as `jaxhash.losses` do.
+    """
+
+    init: Callable[[Key[Array, ""], Setup], Variables]
+    loss: Callable[[Variables, PyTree, Batch, Context], Loss]
+
+
+def combine(*objectives: Objective) -> Objective:
+    """The sum of objectives, each with its own parameters, state and random key.
+
+    Raises:
+        ValueError: at the first call, if two objectives log a term of the same name.
+
+    Example:
+        >>> from jaxhash.objectives import hashnet, hswd
+        >>> both = combine(hashnet(), weighted(0.1, hswd()))
+    """
+
+    def init(key, setup):
+        keys = jax.random.split(key, len(objectives))
+        made = [objective.init(k, setup) for objective, k in zip(objectives, keys, strict=True)]
+        return Variables(tuple(v.params for v in made), tuple(v.state for v in made))
+
+    def loss(variables, codes, batch, context):
+        keys = jax.random.split(context.key, len(objectives))
+        parts = [
+            objective.loss(Variables(params, state), codes, batch, context._replace(key=key))
+            for objective, params, state, key in zip(
+                objectives, variables.params, variables.state, keys, strict=True
+            )
+        ]
+        terms = {name: value for part in parts for name, value in part.terms.items()}
+        if len(terms) < sum(len(part.terms) for part in parts):
+            raise ValueError(f"two objectives log the same term: {[list(p.terms) for p in parts]}")
+        value = sum((part.value for part in parts), start=jnp.float32(0))
+        return Loss(value, tuple(part.state for part in parts), terms)
+
+    return Objective(init, loss)
+
+
+def weighted(weight: float, objective: Objective) -> Objective:
+    """The objective times a weight; the terms it logs stay unweighted.
+
+    Example:
+        >>> from jaxhash.objectives import hswd
+        >>> tenth = weighted(0.1, hswd())
+    """
+
+    def loss(variables, codes, batch, context):
+        part = objective.loss(variables, codes, batch, context)
+        return part._replace(value=weight * part.value)
+
+    return Objective(objective.init, loss)

@@ -1,0 +1,69 @@
+"""The loop: steps, logs and checkpoints, from wherever the run stopped."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import jax
+
+from jaxhash.errors import UserError
+from jaxhash.objectives import Batch
+from jaxhash.training.checkpoint import Checkpoints
+from jaxhash.training.state import TrainState
+from jaxhash.training.writers import MetricsFile, ProgressLine
+
+
+def fit(
+    state: TrainState,
+    batches: Iterator[Batch],
+    step_fn: Callable,
+    *,
+    start: int,
+    total_steps: int,
+    checkpoint_every: int,
+    checkpoints: Checkpoints,
+    metrics_file: MetricsFile,
+    progress: ProgressLine,
+) -> TrainState:
+    """Run the steps from ``start`` to ``total_steps``; the last one leaves a checkpoint too.
+
+    Metrics are fetched one step late, so the host never waits for the step it has just launched.
+
+    Args:
+        state: state after ``start`` steps.
+        batches: iterator at the same position, with ``get_state``.
+        step_fn: from state and batch to state and metrics.
+        start: steps already done.
+        total_steps: steps of the whole training.
+        checkpoint_every: steps between two checkpoints.
+        checkpoints: where they go.
+        metrics_file: one record a step goes here.
+        progress: shows each record.
+
+    Raises:
+        UserError: if the loss or one of its terms is not finite. Checkpoints from before stay.
+    """
+    pending = None
+    for step in range(start + 1, total_steps + 1):
+        state, metrics = step_fn(state, next(batches))
+        if pending is not None:
+            _report(*pending, metrics_file, progress)
+        pending = (step, metrics)
+        if step % checkpoint_every == 0 or step == total_steps:
+            _report(*pending, metrics_file, progress)
+            pending = None
+            checkpoints.save(step, state, batches.get_state())
+    return state
+
+
+def _report(step: int, metrics: dict, metrics_file: MetricsFile, progress: ProgressLine) -> None:
+    values = {name: value.item() for name, value in jax.device_get(metrics).items()}
+    values = {"loss": values["loss"]} | values  # first in the line
+    broken = [name for name, value in values.items() if not math.isfinite(value)]
+    if broken:
+        found = ", ".join(f"{name} is {values[name]}" for name in broken)
+        raise UserError(
+            f"training stopped at step {step}: {found}; a lower --learning-rate or --clip-norm may "
+            "help, and the checkpoints from before stay"
+        )
+    metrics_file.write(step, values)
+    progress.update(step, values)

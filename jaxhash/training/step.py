@@ -1,0 +1,76 @@
+"""One step of training, as a pure function of state and batch."""
+
+import flax.linen as nn
+import jax
+import optax
+from jax import lax
+from jaxtyping import Array
+
+from jaxhash.objectives import Batch, Context, Objective, Variables
+from jaxhash.training.state import TrainState
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    model: nn.Module,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    steps_per_epoch: int,
+    total_steps: int,
+    axis_name: str | None = None,
+) -> tuple[TrainState, dict[str, Array]]:
+    """Encode the batch, differentiate the objective, update parameters and memory.
+
+    With ``axis_name`` the batch is one device's rows and the state is the same on all devices; the
+    new state then equals that of a single step on the whole batch. The gradient taken is that of
+    this device's share of the loss, and shares are summed, never averaged. Only ``jax.pmap``, or
+    ``jax.shard_map(..., check_vma=False)``, may map this function: under the default ``check_vma``
+    JAX sums the gradients by itself and they would be counted once more for each device.
+
+    Args:
+        state: the state before the step.
+        batch: rows, of which those with ``mask`` False are padding.
+        model: module from inputs to codes with an attribute ``axis_name``.
+        objective: what is minimised.
+        optimizer: the transformation that ``state.opt_state`` belongs to.
+        steps_per_epoch: length of an epoch.
+        total_steps: length of the training, which progress is measured against.
+        axis_name: mapped axis that the batch is spread over.
+
+    Returns:
+        The next state, and the loss, its terms and the norm of the gradient, of the whole batch.
+    """
+    model = model.clone(axis_name=axis_name)
+
+    def loss_fn(params):
+        variables = {"params": params["model"], "batch_stats": state.batch_stats}
+        codes, updates = model.apply(
+            variables, batch.inputs, train=True, mask=batch.mask, mutable=["batch_stats"]
+        )
+        context = Context(
+            key=jax.random.fold_in(state.key, state.step),
+            progress=state.step / total_steps,
+            epoch=state.step // steps_per_epoch,
+            variables=variables,
+            encode=model.apply,
+            axis_name=axis_name,
+        )
+        mine = Variables(params["objective"], state.objective_state)
+        loss = objective.loss(mine, codes, batch, context)
+        return loss.value, (loss, updates.get("batch_stats", {}))
+
+    grads, (loss, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+    if axis_name is not None:
+        grads = lax.psum(grads, axis_name)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    metrics = {"loss": loss.value, **loss.terms, "grad_norm": optax.global_norm(grads)}
+    state = state.replace(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        objective_state=loss.state,
+        opt_state=opt_state,
+    )
+    return state, metrics

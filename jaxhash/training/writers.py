@@ -1,0 +1,112 @@
+"""Where a run's numbers go: metrics.jsonl, and the screen."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w") as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_metrics(path: Path) -> list[dict[str, int | float]]:
+    """The records of a metrics.jsonl; a last line that was cut off by a kill is dropped."""
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+class MetricsFile:
+    """A metrics.jsonl, one record a line, each with its step and the seconds of training so far.
+
+    Opened at a step, it drops what was written after it, for those steps are about to run again,
+    and lets the seconds go on from there.
+    """
+
+    def __init__(self, path: Path, *, step: int):
+        kept = [record for record in read_metrics(path) if record["step"] <= step]
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        partial.replace(path)
+        self._file = path.open("a")
+        self._zero = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
+
+    def __enter__(self) -> "MetricsFile":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    def write(self, step: int, metrics: dict[str, int | float]) -> None:
+        """Append the record of a step."""
+        seconds = round(time.monotonic() - self._zero, 3)
+        self._file.write(json.dumps({"step": step, "seconds": seconds, **metrics}) + "\n")
+        self._file.flush()
+
+
+class ProgressLine:
+    """Step, loss terms, images a second and time left: a bar on a terminal, else a line at times.
+
+    Args:
+        console: where to print.
+        total: steps of the training.
+        start: step that this process begins at.
+        batch_size: images a step, for the rate.
+        every: seconds between two plain lines.
+    """
+
+    def __init__(
+        self, console: Console, *, total: int, start: int, batch_size: int, every: float = 5.0
+    ):
+        self._console, self._total, self._batch_size = console, total, batch_size
+        self._every, self._printed = every, 0.0
+        self._first = None  # step and time of the first update: compilation lies before it
+        self._bar = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=20),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("compiling", total=total, completed=start)
+
+    def __enter__(self) -> "ProgressLine":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._bar.stop()
+
+    def update(self, step: int, metrics: dict[str, int | float]) -> None:
+        """Show the metrics of a step."""
+        now = time.monotonic()
+        self._first = self._first or (step, now)
+        done, seconds = step - self._first[0], now - self._first[1]
+        rate = done / seconds if done else 0.0
+        terms = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        shown = f"{terms}  {rate * self._batch_size:,.0f} images/s"
+        self._bar.update(self._task, completed=step, description=shown)
+        if not self._console.is_terminal and (
+            now - self._printed >= self._every or step == self._total
+        ):
+            self._printed = now
+            left = f"{(self._total - step) / rate:.0f} s left" if rate else "compiled"
+            self._console.print(f"step {step}/{self._total}  {shown}  {left}", highlight=False)

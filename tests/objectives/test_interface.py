@@ -1,0 +1,170 @@
+"""The interface carries every kind of method with no special case in the training step.
+
+Each toy objective below stands for a kind that real methods need; `train_step` runs them unchanged.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxhash.models import MLP, Encoder
+from jaxhash.objectives import Batch, Loss, Objective, Variables, combine, weighted
+from jaxhash.training.state import create_state
+from jaxhash.training.step import train_step
+
+BITS, CLASSES, ITEMS, ROWS = 4, 3, 12, 6
+
+
+def batch_of(inputs):
+    rows = np.arange(ROWS)
+    return Batch(inputs, (rows % CLASSES).astype(np.int32), rows.astype(np.int32), rows < ROWS)
+
+
+def run(objective, *, model=None, inputs=None, steps=1, steps_per_epoch=2):
+    model = Encoder(MLP, BITS) if model is None else model
+    inputs = (
+        np.linspace(-1, 1, ROWS * 5).reshape(ROWS, 5).astype(np.float32)
+        if inputs is None
+        else inputs
+    )
+    optimizer = optax.sgd(0.1)
+    states = [
+        create_state(
+            jax.random.key(0),
+            inputs,
+            model=model,
+            objective=objective,
+            optimizer=optimizer,
+            items=ITEMS,
+            classes=CLASSES,
+        )
+    ]
+    for _ in range(steps):
+        state, metrics = train_step(
+            states[-1],
+            batch_of(inputs),
+            model=model,
+            objective=objective,
+            optimizer=optimizer,
+            steps_per_epoch=steps_per_epoch,
+            total_steps=10,
+        )
+        states.append(state)
+    return states, metrics
+
+
+def test_trained_parameters_of_the_loss():
+    def init(key, setup):
+        return Variables(params=jax.random.normal(key, (setup.bits, setup.classes)))
+
+    def loss(variables, codes, batch, context):
+        losses = optax.softmax_cross_entropy_with_integer_labels(
+            codes @ variables.params, batch.labels
+        )
+        return Loss(losses.mean(), (), {"classifier": losses.mean()})
+
+    (before, after), _ = run(Objective(init, loss))
+    assert not np.allclose(before.params["objective"], after.params["objective"])
+
+
+def test_alternating_optimisation_once_an_epoch():
+    def init(key, setup):
+        return Variables(state=(jnp.int32(-1), jnp.int32(0)))  # last epoch seen, alternations
+
+    def loss(variables, codes, batch, context):
+        last, count = variables.state
+        count = jax.lax.cond(context.epoch > last, lambda n: n + 1, lambda n: n, count)
+        return Loss(codes.mean(), (context.epoch, count), {})
+
+    states, _ = run(Objective(init, loss), steps=5, steps_per_epoch=2)
+    assert [int(state.objective_state[1]) for state in states] == [0, 1, 1, 2, 2, 3]
+
+
+def test_averaged_teacher():
+    def init(key, setup):
+        return Variables(state=setup.variables)
+
+    def loss(variables, codes, batch, context):
+        teacher = jax.tree.map(
+            lambda old, new: 0.5 * old + 0.5 * jax.lax.stop_gradient(new),
+            variables.state,
+            context.variables,
+        )
+        target = jax.lax.stop_gradient(context.encode(teacher, batch.inputs))
+        value = jnp.mean((codes - target - 1.0) ** 2)
+        return Loss(value, teacher, {"teacher": value})
+
+    states, _ = run(Objective(init, loss), steps=3)
+    kernel = [state.params["model"]["head"]["kernel"] for state in states]
+    averaged = states[2].objective_state["params"]["head"]["kernel"]
+    np.testing.assert_allclose(averaged, 0.5 * kernel[0] + 0.5 * kernel[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["two views", "two modalities"])
+def test_a_tree_of_inputs_gives_a_tree_of_codes(kind):
+    class Towers(nn.Module):
+        axis_name: str | None = None
+
+        @nn.compact
+        def __call__(self, inputs, *, train=False, mask=None):
+            shared = nn.Dense(BITS)
+            return {
+                name: (shared if kind == "two views" else nn.Dense(BITS))(x)
+                for name, x in inputs.items()
+            }
+
+    def loss(variables, codes, batch, context):
+        value = jnp.mean((codes["a"] - codes["b"]) ** 2)
+        return Loss(value, (), {"agree": value})
+
+    inputs = {"a": np.ones((ROWS, 5), np.float32), "b": np.zeros((ROWS, 5), np.float32)}
+    objective = Objective(lambda key, setup: Variables(), loss)
+    _, first = run(objective, model=Towers(), inputs=inputs, steps=1)
+    _, later = run(objective, model=Towers(), inputs=inputs, steps=5)
+    assert later["agree"] < first["agree"]
+
+
+def test_progress_and_key_change_from_step_to_step():
+    def loss(variables, codes, batch, context):
+        seen = jnp.stack([context.progress, jax.random.uniform(context.key)])
+        return Loss(codes.mean(), seen, {})
+
+    objective = Objective(lambda key, setup: Variables(state=jnp.zeros(2)), loss)
+    states, _ = run(objective, steps=3)
+    progress, noise = np.stack([state.objective_state for state in states[1:]]).T
+    np.testing.assert_allclose(progress, [0.0, 0.1, 0.2], rtol=1e-6)
+    assert len(set(noise.tolist())) == 3
+
+
+def constant(name, value):
+    def loss(variables, codes, batch, context):
+        term = jnp.float32(value)
+        return Loss(term, variables.state + 1, {name: term})
+
+    return Objective(lambda key, setup: Variables(state=jnp.int32(0)), loss)
+
+
+def test_combine_sums_values_and_keeps_terms_unweighted():
+    objective = combine(constant("a", 2.0), weighted(0.5, constant("b", 3.0)))
+    states, metrics = run(objective, steps=2)
+    assert metrics["loss"] == 2.0 + 0.5 * 3.0
+    assert (metrics["a"], metrics["b"]) == (2.0, 3.0)
+    assert jax.tree.leaves(states[-1].objective_state) == [2, 2]
+
+
+def test_combine_gives_each_objective_its_own_key():
+    def loss(variables, codes, batch, context):
+        return Loss(codes.mean(), jax.random.uniform(context.key), {})
+
+    noisy = Objective(lambda key, setup: Variables(state=jnp.float32(0)), loss)
+    states, _ = run(combine(noisy, noisy))
+    first, second = states[-1].objective_state
+    assert first != second
+
+
+def test_combine_refuses_two_terms_of_one_name():
+    with pytest.raises(ValueError, match="same term"):
+        run(combine(constant("a", 1.0), constant("a", 2.0)))
