@@ -1,0 +1,138 @@
+"""The command line: ``jaxhash train`` and ``jaxhash evaluate``."""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import tyro
+from rich.console import Console
+
+from jaxhash.config import Config
+from jaxhash.errors import UserError
+from jaxhash.presets import PRESETS
+
+T = TypeVar("T")
+
+USAGE = """usage: jaxhash COMMAND ...
+
+Learn binary hash codes for image retrieval.
+
+  jaxhash train [PRESET] [--OPTION VALUE ...]   train, or go on with a run; --help lists all options
+  jaxhash evaluate RUN [--data-dir DIR]         compute a finished run's metrics again
+
+presets (the first is the default):
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateArguments:
+    """Compute the metrics of a finished run again from its checkpoint, and compare."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run."""
+    data_dir: Path | None = None
+    """Folder of the data, where it has moved since."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; a mistake of the user's ends in one line and status 2."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _dispatch(arguments, Console(width=None if sys.stdout.isatty() else 120))
+    except UserError as error:
+        print(f"jaxhash: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print(
+            "jaxhash: interrupted; the same command goes on from the last checkpoint",
+            file=sys.stderr,
+        )
+        sys.exit(130)
+
+
+def _dispatch(arguments: list[str], console: Console) -> None:
+    command, *rest = arguments or ["--help"]
+    if command in ("-h", "--help"):
+        print(USAGE + _preset_list())
+    elif command == "train":
+        config = _parse_train(rest)
+        _quiet()
+        from jaxhash import run  # after parsing: --help and mistakes stay quick
+
+        run.train(config, console)
+    elif command == "evaluate":
+        parsed = _parse(EvaluateArguments, rest, prog="jaxhash evaluate")
+        _quiet()
+        from jaxhash import run
+
+        run.evaluate(parsed.run, console, parsed.data_dir)
+    else:
+        raise UserError(f"unknown command {command!r}; there are train and evaluate")
+
+
+def _parse_train(arguments: list[str]) -> Config:
+    """The preset named first, or the default one, with the flags' values in it."""
+    named = bool(arguments) and not arguments[0].startswith("-")
+    name = arguments[0] if named else next(iter(PRESETS))
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"unknown preset {name!r}; {hint}presets: {', '.join(PRESETS)}")
+    config = _parse(
+        Config,
+        arguments[named:],
+        prog=f"jaxhash train {name}",
+        default=PRESETS[name](),
+        description=f"{PRESETS[name].__doc__}\n\npresets:\n{_preset_list()}",
+    )
+    if config.run_dir is None:
+        folder = Path("runs") / f"{name}-{config.bits}bit-seed{config.seed}"
+        config = dataclasses.replace(config, run_dir=folder)
+    return config
+
+
+def _parse(kind: Callable[..., T], arguments: list[str], **options) -> T:
+    """Parse by tyro; a mistake becomes one line instead of a box."""
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(kind, args=arguments, **options)
+    except SystemExit as exit:
+        if not exit.code:
+            raise
+        raise UserError(
+            f"{_one_line(box.getvalue())}; {options['prog']} --help lists what is allowed"
+        ) from None
+
+
+def _one_line(box: str) -> str:
+    """What tyro's error box says, up to its first ruled line, and what it thinks was meant."""
+    text = " ".join(line.strip("│ ") for line in box.splitlines()[1:-1])
+    said, *rest = (part.strip() for part in re.split("─+", text))
+    meant = [part for part in rest if part.startswith("Perhaps you meant:")]
+    hint = re.search(r"--[\w-]+", meant[0]) if meant else None
+    return said.rstrip(".") + (f", did you mean {hint[0]}?" if hint else "")
+
+
+def _preset_list() -> str:
+    width = max(map(len, PRESETS))
+    return "\n".join(f"  {name:<{width}}  {make.__doc__}" for name, make in PRESETS.items())
+
+
+def _quiet() -> None:
+    """Keep the libraries' chatter (missing GPU, missing OpenCV) from between our lines."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("jax").setLevel(logging.ERROR)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""What a run is made from, and the check that it makes sense."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from jaxhash.errors import UserError
+from jaxhash.losses import Target
+from jaxhash.objectives import Unseen
+
+#: Fields that say where a run lives, not what it is: they may change when it goes on.
+PLACES = ("run_dir", "data_dir")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One training run; every field is a flag of its name."""
+
+    dataset: str = "digits"
+    """digits, tfds:NAME for a TFDS set of images, or features:FILE.npz for feature vectors."""
+    data_dir: Path | None = None
+    """Folder of the TFDS sets or of the feature files."""
+    run_dir: Path | None = None
+    """Folder of the run; runs/PRESET-BITSbit-seedSEED if not given."""
+    queries_per_class: int = 100
+    """Queries taken from each class."""
+    train_per_class: int = 500
+    """Training items taken from each class; the rest is the database."""
+    split_seed: int = 0
+    """Seed of the split, so that runs of several seeds share one."""
+
+    model: Literal["cnn", "mlp"] = "cnn"
+    """Backbone: a small CNN for images, an MLP for feature vectors."""
+    bits: int = 32
+    """Length of a code."""
+
+    objective: Literal["hashnet"] = "hashnet"
+    """Supervised part of the loss."""
+    unseen: Unseen = "ignored"
+    """What HashNet's memory bank makes of images not seen yet; the released code: dissimilar."""
+    quantizer: Literal["hswd", "none"] = "hswd"
+    """Quantization part of the loss."""
+    quantizer_weight: float = 0.1
+    """Weight of the quantization part."""
+    quantizer_target: Target = "sampled"
+    """Law that HSWD compares the codes with."""
+
+    seed: int = 0
+    """Seed of initialisation, order, augmentation and sampled targets."""
+    epochs: int = 30
+    """Passes over the training items."""
+    batch_size: int = 125
+    """Images a step, over all devices. 125 divides the usual 5,000, so no batch is short."""
+    learning_rate: float = 1e-3
+    """Peak rate of the backbone."""
+    head_multiplier: float = 1.0
+    """Rate of the hash head as a multiple of the backbone's."""
+    weight_decay: float = 1e-4
+    """Decoupled weight decay, of matrices and kernels."""
+    clip_norm: float = 5.0
+    """Largest norm of the gradient."""
+    warmup_epochs: int = 1
+    """Epochs of linear warm-up; a cosine to zero follows."""
+    crop: int = 0
+    """Random crop from the image padded by this many pixels on each side."""
+    flip: bool = False
+    """Random flip, left to right."""
+    checkpoint_every: int = 200
+    """Steps between two checkpoints."""
+
+    @property
+    def objective_name(self) -> str:
+        """The loss in words."""
+        if self.quantizer == "none":
+            return self.objective
+        return f"{self.objective} + {self.quantizer_weight:g} {self.quantizer}({self.quantizer_target})"
+
+    def check(self) -> None:
+        """Raise a `UserError` that names the first flag whose value is not allowed."""
+        at_least = {
+            "queries_per_class": 1,
+            "train_per_class": 1,
+            "bits": 1,
+            "epochs": 1,
+            "batch_size": 1,
+            "checkpoint_every": 1,
+            "seed": 0,
+            "split_seed": 0,
+            "warmup_epochs": 0,
+            "crop": 0,
+            "quantizer_weight": 0,
+            "head_multiplier": 0,
+            "weight_decay": 0,
+        }
+        for name, least in at_least.items():
+            if not getattr(self, name) >= least:
+                raise UserError(f"{flag(name)} must be at least {least}, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{flag(name)} must be above 0, got {getattr(self, name)}")
+        if self.warmup_epochs >= self.epochs:
+            raise UserError(
+                f"--warmup-epochs {self.warmup_epochs} must be below --epochs {self.epochs}"
+            )
+
+    def to_json(self) -> dict[str, object]:
+        """The fields as JSON values, but for the folder of the run, which it is kept in."""
+        fields = dataclasses.asdict(self)
+        del fields["run_dir"]
+        return {k: str(v.absolute()) if isinstance(v, Path) else v for k, v in fields.items()}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, object]) -> "Config":
+        """Undo `to_json`."""
+        data_dir = fields["data_dir"]
+        return cls(**(fields | {"data_dir": None if data_dir is None else Path(data_dir)}))
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """Flags whose values differ, leaving out the places."""
+    return [
+        f"{flag(field.name)} is {getattr(old, field.name)} there and {getattr(new, field.name)} here"
+        for field in dataclasses.fields(Config)
+        if field.name not in PLACES and getattr(old, field.name) != getattr(new, field.name)
+    ]

@@ -1,0 +1,199 @@
+"""Sources: labelled images or feature vectors that can be read by index.
+
+A source is named by a string: ``digits``, ``tfds:NAME`` for any TFDS set of images of one size, or
+``features:FILE.npz`` for feature vectors.
+"""
+
+import dataclasses
+import importlib.util
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from jaxhash.errors import UserError
+
+#: Sets of at most this many decoded bytes are decoded once and held in memory.
+MEMORY_LIMIT = 2**30
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """Inputs that can be read by an array of indices: a NumPy array, or a reader of files."""
+
+    def __len__(self) -> int:
+        """Number of inputs."""
+
+    def __getitem__(self, rows: Int[np.ndarray, " n"]) -> Shaped[np.ndarray, "n ..."]:
+        """The inputs at these indices."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Inputs and their class ids.
+
+    Attributes:
+        name: as given on the command line.
+        inputs: uint8 images [height, width, channels], or float32 vectors, by index.
+        labels: class ids from 0.
+        class_names: a name for each class.
+    """
+
+    name: str
+    inputs: Rows
+    labels: Int[np.ndarray, " items"]
+    class_names: tuple[str, ...]
+
+
+def load_source(name: str, data_dir: Path | None = None) -> Source:
+    """Open the source of that name.
+
+    Args:
+        name: ``digits``, ``tfds:NAME`` or ``features:FILE``.
+        data_dir: folder of the TFDS sets or of the feature files; TFDS has a default of its own.
+
+    Raises:
+        UserError: if the name, the folder or the file is unknown, or the set has no labels.
+    """
+    if data_dir is not None and not data_dir.is_dir():
+        raise UserError(f"--data-dir {data_dir}: there is no such folder")
+    kind, _, rest = name.partition(":")
+    if name == "digits":
+        return _digits()
+    if kind == "tfds" and rest:
+        return _tfds(name, rest, data_dir)
+    if kind == "features" and rest:
+        return _features(name, (data_dir or Path()) / rest)
+    raise UserError(f"--dataset {name!r}: expected 'digits', 'tfds:NAME' or 'features:FILE.npz'")
+
+
+def _digits() -> Source:
+    """1,797 handwritten digits of 8x8 pixels, embedded in scikit-learn."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    return Source("digits", images, digits.target.astype(np.int32), tuple("0123456789"))
+
+
+def _features(name: str, path: Path) -> Source:
+    """A .npz with ``features`` [items, dimensions] and ``labels`` [items].
+
+    Integer features are multiplied by the file's ``scale``, one factor a dimension. The vectors are
+    scaled by one common factor to a root mean square of 1. ``class_names`` is optional.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such feature file; --data-dir names its folder")
+    try:
+        with np.load(path) as file:
+            arrays = {key: file[key] for key in file.files}
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path}: not a readable .npz file ({error})") from error
+    for key in ("features", "labels"):
+        if key not in arrays:
+            raise UserError(f"{path}: no array {key!r}; the file holds {sorted(arrays)}")
+    features, labels = arrays["features"], arrays["labels"]
+    if features.ndim != 2 or labels.shape != features.shape[:1] or labels.dtype.kind not in "iu":
+        raise UserError(
+            f"{path}: expected features [items, dimensions] and integer labels [items], got shapes "
+            f"{features.shape} and {labels.shape} of {labels.dtype}"
+        )
+    features = features.astype(np.float32) * arrays.get("scale", np.float32(1))
+    if not np.isfinite(features).all():
+        raise UserError(f"{path}: features hold values that are not finite")
+    features /= max(np.sqrt(np.mean(features**2, dtype=np.float64)), 1e-12)
+    return Source(
+        name,
+        features,
+        _class_ids(labels, path),
+        _class_names(arrays.get("class_names"), labels),
+    )
+
+
+def _class_ids(labels: np.ndarray, where: Any) -> Int[np.ndarray, " items"]:
+    if labels.size == 0:
+        raise UserError(f"{where}: the set is empty")
+    if labels.min() < 0:
+        raise UserError(f"{where}: labels must be class ids from 0, got {labels.min()}")
+    return labels.astype(np.int32)
+
+
+def _class_names(names: Sequence[str] | None, labels: np.ndarray) -> tuple[str, ...]:
+    classes = int(labels.max()) + 1
+    if names is None or len(names) != classes:
+        return tuple(map(str, range(classes)))
+    return tuple(map(str, names))
+
+
+def _tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
+    """A TFDS set, read as array_record without TensorFlow; its parts are pooled."""
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(builder_name, data_dir=data_dir)
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        raise UserError(f"--dataset {name}: {_first_line(error)}") from error
+    features = builder.info.features
+    for key in ("image", "label"):
+        if key not in features:
+            raise UserError(f"--dataset {name}: it has no {key!r}, only {sorted(features)}")
+    shape = features["image"].shape
+    if None in shape:
+        raise UserError(f"--dataset {name}: its images have no common size, {shape}")
+    prepared = builder.is_prepared()
+    if not prepared and importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            f"--dataset {name} is not prepared in {builder.data_dir}: name the folder that holds "
+            'it by --data-dir, or install what prepares it, once: pip install "jaxhash[prepare]"'
+        )
+
+    def open_parts(**options):
+        parts = tfds.data_source(
+            builder_name,
+            data_dir=data_dir,
+            builder_kwargs=None if prepared else {"file_format": "array_record"},
+            **options,
+        )
+        return [parts[part] for part in ("train", "validation", "test") if part in parts]
+
+    try:
+        images = _Images(open_parts())
+        if len(images) * np.prod(shape) <= MEMORY_LIMIT:
+            columns = [(record["image"], record["label"]) for record in images.records()]
+            images, labels = map(np.stack, zip(*columns, strict=True))
+        else:
+            undecoded = _Images(open_parts(decoders={"image": tfds.decode.SkipDecoding()}))
+            labels = np.array([record["label"] for record in undecoded.records()])
+    except Exception as error:  # a download fails in as many ways as there are sets
+        raise UserError(f"--dataset {name} could not be read: {_first_line(error)}") from error
+    return Source(name, images, _class_ids(labels, name), tuple(features["label"].names))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+class _Images:
+    """The images of several TFDS data sources, one after the other, decoded when asked for."""
+
+    def __init__(self, parts: Sequence[Any]):
+        self._parts = parts
+        self._starts = np.cumsum([0, *map(len, parts)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, rows: Int[np.ndarray, " n"]) -> Shaped[np.ndarray, "n ..."]:
+        return np.stack([self._record(int(row))["image"] for row in rows])
+
+    def _record(self, row: int) -> dict[str, Any]:
+        part = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._parts[part][row - int(self._starts[part])]
+
+    def records(self, chunk: int = 1024) -> Iterator[dict[str, Any]]:
+        """All records in order, read by chunks."""
+        for part in self._parts:
+            for start in range(0, len(part), chunk):
+                yield from part.__getitems__(range(start, min(start + chunk, len(part))))

@@ -1,0 +1,53 @@
+"""The presets: functions that return a configuration, with what to expect of it."""
+
+from collections.abc import Callable
+
+from jaxhash.config import Config
+
+
+def digits_hashnet_hswd() -> Config:
+    """Scikit-learn's 1,797 handwritten digits, embedded: no network, no download."""
+    return Config(
+        dataset="digits",
+        queries_per_class=20,
+        train_per_class=80,
+        model="mlp",
+        bits=32,
+        epochs=200,
+        batch_size=100,
+        learning_rate=2e-3,
+    )
+
+
+def fashion_mnist_hashnet_hswd() -> Config:
+    """Fashion-MNIST through TFDS, 64,000 images in the database, with a small CNN."""
+    return Config(
+        dataset="tfds:fashion_mnist",
+        model="cnn",
+        bits=64,
+        epochs=30,
+        learning_rate=3e-3,
+        crop=2,
+        flip=True,
+    )
+
+
+def cifar10_features_hashnet_hswd() -> Config:
+    """MobileNetV2 features of CIFAR-10's 60,000 images, 54,000 in the database, with an MLP."""
+    return Config(
+        dataset="features:cifar10_mobilenetv2.npz",
+        model="mlp",
+        bits=64,
+        epochs=40,
+    )
+
+
+#: All presets by name; the first is the default.
+PRESETS: dict[str, Callable[[], Config]] = {
+    preset.__name__.replace("_", "-"): preset
+    for preset in (
+        digits_hashnet_hswd,
+        fashion_mnist_hashnet_hswd,
+        cifar10_features_hashnet_hswd,
+    )
+}

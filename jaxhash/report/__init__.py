@@ -1,0 +1,9 @@
+"""Tables and plots of a run, drawn from its results."""
+
+from jaxhash.report.plots import Neighbours as Neighbours
+from jaxhash.report.plots import plot_code_values as plot_code_values
+from jaxhash.report.plots import plot_losses as plot_losses
+from jaxhash.report.plots import plot_neighbours as plot_neighbours
+from jaxhash.report.plots import plot_precision_recall as plot_precision_recall
+from jaxhash.report.table import print_table as print_table
+from jaxhash.report.table import table_rows as table_rows

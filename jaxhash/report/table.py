@@ -1,0 +1,38 @@
+"""The table at the end of a run."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+COLUMNS = {
+    "map": "mAP",
+    "map_worst_ties": "worst ties",
+    "map_best_ties": "best ties",
+    "precision_at_radius_2": "P@H<=2",
+    "bit_balance": "bit balance",
+    "quantization_error": "quant. error",
+}
+
+
+def table_rows(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Each ranking of a run with its metrics: codes first, then the float rankings."""
+    bits, floats = results["bits"], results["float_rankings"]
+    return [
+        (f"{results['objective']}, {bits} bits", results),
+        *((f"{name}, {bits} bits", scores) for name, scores in results["baselines"].items()),
+        ("floats: network output, cosine", floats["learned floats"]),
+        ("floats: input features, cosine", floats["input features"]),
+    ]
+
+
+def print_table(results: dict[str, Any], console: Console) -> None:
+    """Print the results of a run beside its baselines and ceilings."""
+    table = Table(title=f"{results['dataset']}, {results['items']['database']:,} items", box=None)
+    table.add_column("ranking by")
+    for title in COLUMNS.values():
+        table.add_column(title, justify="right")
+    for name, scores in table_rows(results):
+        cells = (f"{scores[key]:.4f}" if key in scores else "-" for key in COLUMNS)
+        table.add_row(name, *cells)
+    console.print(table)

@@ -1,0 +1,1 @@
+"""From a trained model to codes, rankings and their scores."""

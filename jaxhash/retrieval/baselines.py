@@ -1,0 +1,60 @@
+"""Training-free hash functions of feature vectors: what a learned one has to beat.
+
+Both return real-valued codes, scaled by the one factor that brings them closest to -1 and +1, so
+their quantization error compares with that of learned codes. The scale changes no bit.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+Hash = Callable[[Float[np.ndarray, "n dimensions"]], Float[np.ndarray, "n bits"]]
+
+
+def random_hyperplanes(
+    train: Float[np.ndarray, "items dimensions"], bits: int, *, seed: int = 0
+) -> Hash:
+    """Sides of random hyperplanes through the mean of the training features (LSH).
+
+    Reference:
+        Charikar, "Similarity estimation techniques from rounding algorithms", STOC 2002.
+
+    Example:
+        >>> features = np.eye(4, dtype=np.float32)
+        >>> random_hyperplanes(features, bits=16)(features).shape
+        (4, 16)
+    """
+    normals = np.random.default_rng(seed).normal(size=(train.shape[1], bits))
+    return _linear(train, normals)
+
+
+def pca_random_rotation(
+    train: Float[np.ndarray, "items dimensions"], bits: int, *, seed: int = 0
+) -> Hash:
+    """Signs of randomly rotated principal components of the training features.
+
+    The rotation spreads the variance evenly over the bits. Where the features have fewer components
+    than there are bits, the components are mapped into the longer code by a random isometry.
+
+    Reference:
+        The baseline of Gong and Lazebnik, "Iterative quantization", CVPR 2011 (PCA-RR).
+
+    Example:
+        >>> features = np.eye(4, dtype=np.float32)
+        >>> pca_random_rotation(features, bits=16)(features).shape
+        (4, 16)
+    """
+    centred = (train - train.mean(axis=0)).astype(np.float64)
+    _, _, components = np.linalg.svd(centred, full_matrices=False)
+    components = components[:bits]
+    noise = np.random.default_rng(seed).normal(size=(bits, bits))
+    rotation, _ = np.linalg.qr(noise)
+    return _linear(train, components.T @ rotation[: len(components)])
+
+
+def _linear(train: np.ndarray, projection: np.ndarray) -> Hash:
+    mean, projection = train.mean(axis=0), projection.astype(np.float32)
+    size = np.abs((train - mean) @ projection)
+    scale = np.mean(size, dtype=np.float64) / np.mean(size**2, dtype=np.float64)
+    return lambda features: (features - mean) @ projection * np.float32(scale)

@@ -1,0 +1,64 @@
+"""Score rankings: by codes, and by the floats that they come from."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxhash import metrics
+from jaxhash.codes import binarize
+from jaxhash.similarity import share_a_label
+
+#: How the numbers below are defined; stored beside them.
+CONVENTIONS = {
+    "map": "AP over all relevant items of the database, expectation over Hamming ties; mean over "
+    "queries, 0 for a query without relevant items",
+    "precision_at_radius_2": "mean over queries, 0 for a query with nothing within the radius",
+    "bit_balance": "mean over bits of 1 - |mean of the bit over the database|",
+    "quantization_error": "mean of (|u| - 1)^2 over the database",
+    "relevance": "a class in common",
+}
+
+
+def score_codes(
+    query: Float[np.ndarray, "queries bits"],
+    query_labels: Int[np.ndarray, " queries"],
+    database: Float[np.ndarray, "items bits"],
+    database_labels: Int[np.ndarray, " items"],
+) -> dict[str, Any]:
+    """The metrics of a set of real-valued codes, cut at zero; `CONVENTIONS` says how."""
+    database_signs = binarize(database)
+    counts = metrics.distance_counts(binarize(query), query_labels, database_signs, database_labels)
+    curve = metrics.precision_recall(counts)
+    return {
+        "map": float(metrics.average_precision(counts).mean()),
+        "map_best_ties": float(metrics.average_precision(counts, ties="best").mean()),
+        "map_worst_ties": float(metrics.average_precision(counts, ties="worst").mean()),
+        "precision_at_radius_2": float(metrics.precision_at_radius(counts, 2).mean()),
+        "bit_balance": metrics.bit_balance(database_signs),
+        "quantization_error": metrics.quantization_error(database),
+        "precision_recall": {
+            "precision": [None if np.isnan(p) else p for p in curve.precision.tolist()],
+            "recall": curve.recall.tolist(),
+        },
+    }
+
+
+def score_floats(
+    query: Float[np.ndarray, "queries dimensions"],
+    query_labels: Int[np.ndarray, " queries"],
+    database: Float[np.ndarray, "items dimensions"],
+    database_labels: Int[np.ndarray, " items"],
+) -> dict[str, float]:
+    """Score the ranking by cosine of real-valued vectors, by mAP."""
+    query, database = _unit(query), _unit(database)
+    precisions = []
+    for block in np.array_split(np.arange(len(query)), -(-len(query) // 64)):
+        relevant = share_a_label(query_labels[block], database_labels)
+        for row in zip(query[block] @ database.T, relevant, strict=True):
+            precisions.append(metrics.average_precision(metrics.score_counts(*row)).item())
+    return {"map": float(np.mean(precisions))}
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
