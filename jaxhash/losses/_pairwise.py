@@ -59,9 +59,11 @@ def pairwise_likelihood(
     check_shape("others", others, (others.shape[0], codes.shape[1]))
     check_shape("similar", similar, (codes.shape[0], others.shape[0]))
     check_shape("where", where, similar.shape)
-    theta = scale * jnp.matmul(
-        accumulate(codes), accumulate(others).T, precision=lax.Precision.HIGHEST
-    )
+    codes, others = accumulate(codes), accumulate(others)
+    if where is not None:  # padding may hold anything, NaN included: keep it out of the product
+        codes = jnp.where(where.any(axis=1)[:, None], codes, 0.0)
+        others = jnp.where(where.any(axis=0)[:, None], others, 0.0)
+    theta = scale * jnp.matmul(codes, others.T, precision=lax.Precision.HIGHEST)
     loss = jax.nn.softplus(theta) - similar * theta
     if where is not None:
         loss = jnp.where(where, loss, 0.0)

@@ -1,0 +1,273 @@
+"""The pairwise losses against loops, at extremes, under masks, on one device and on eight."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxhash.losses import hashnet, pairwise_likelihood
+from jaxhash.similarity import share_a_label
+
+likelihood = jax.jit(pairwise_likelihood, static_argnames=("scale", "reduce_fn"))
+jit_hashnet = jax.jit(hashnet, static_argnames=("scale", "axis_name"))
+
+
+def normal(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def pairs(n, m, bits=4, seed=0):
+    """Codes, others, and which of their pairs are similar: some are, some are not."""
+    similar = np.random.default_rng(seed).random((n, m)) < 0.3
+    return normal(n, bits, seed=seed), normal(m, bits, seed=seed + 1), jnp.asarray(similar)
+
+
+def formula(codes, others, similar, scale):
+    """The likelihood loss pair by pair, in float64."""
+    codes, others = np.asarray(codes, float), np.asarray(others, float)
+    loss = np.empty(similar.shape)
+    for i, j in np.ndindex(loss.shape):
+        theta = scale * sum(u * v for u, v in zip(codes[i], others[j], strict=True))
+        loss[i, j] = np.log(1 + np.exp(theta)) - (theta if similar[i, j] else 0)
+    return loss
+
+
+# The likelihood of each pair
+
+
+def test_likelihood_by_hand():
+    loss = likelihood(
+        jnp.array([[1.0, 2.0]]), jnp.array([[2.0, 1.0], [-1.0, 0.0]]), jnp.array([[True, False]])
+    )
+    agree, differ = (1 * 2 + 2 * 1) / 2, (1 * -1 + 2 * 0) / 2  # halves of the inner products
+    np.testing.assert_allclose(
+        loss, [[np.log(1 + np.exp(agree)) - agree, np.log(1 + np.exp(differ))]], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_likelihood_is_the_formula(scale):
+    batch = pairs(5, 7)
+    np.testing.assert_allclose(likelihood(*batch, scale=scale), formula(*batch, scale), atol=1e-5)
+
+
+def test_likelihood_reduces_over_all_pairs_masked_ones_as_zeros():
+    batch, where = pairs(5, 7), np.random.default_rng(2).random((5, 7)) < 0.5
+    expected = np.where(where, formula(*batch, 0.5), 0.0)
+    options = {"scale": 0.5, "where": jnp.asarray(where)}
+    np.testing.assert_allclose(likelihood(*batch, **options), expected, rtol=1e-5)
+    mean = likelihood(*batch, **options, reduce_fn=jnp.mean)
+    np.testing.assert_allclose(mean, expected.sum() / (5 * 7), rtol=1e-5)
+
+
+@pytest.mark.parametrize("theta", [-50.0, 0.0, 50.0])
+@pytest.mark.parametrize("similar", [False, True])
+def test_likelihood_at_extremes(theta, similar):
+    """The slope in theta is sigmoid(theta) - s."""
+    value, slope = jax.value_and_grad(
+        lambda u: likelihood(u, jnp.ones((1, 1)), jnp.array([[similar]]), scale=1.0)[0, 0]
+    )(jnp.array([[theta]]))
+    stable = max(theta, 0) + np.log1p(np.exp(-abs(theta)))
+    np.testing.assert_allclose(value, stable - similar * theta, rtol=1e-6)
+    np.testing.assert_allclose(slope, [[1 / (1 + np.exp(-theta)) - similar]], atol=1e-7)
+
+
+# HashNet
+
+
+def test_hashnet_by_hand():
+    """One similar pair with theta = 1, two dissimilar ones with theta = -1 and 2."""
+    loss = hashnet(
+        jnp.array([[1.0]]),
+        jnp.array([[1.0], [-1.0], [2.0]]),
+        jnp.array([[True, False, False]]),
+        scale=1.0,
+    )
+    positive = np.log(1 + np.exp(1.0)) - 1.0
+    negative = (np.log(1 + np.exp(-1.0)) + np.log(1 + np.exp(2.0))) / 2
+    assert loss == pytest.approx(positive + negative, rel=1e-6)
+
+
+def test_hashnet_is_the_papers_weighted_sum():
+    """Each pair weighs |S|/|S1| or |S|/|S0|, and the sum is divided by |S|."""
+    batch, where = pairs(5, 7), np.random.default_rng(2).random((5, 7)) < 0.7
+    similar = np.asarray(batch[2])
+    size = where.sum()
+    weights = np.where(similar, size / (where & similar).sum(), size / (where & ~similar).sum())
+    expected = np.sum(where * weights * formula(*batch, 0.3)) / size
+    loss = jit_hashnet(*batch, scale=0.3, where=jnp.asarray(where))
+    assert loss == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("similar", [False, True])
+def test_hashnet_without_one_kind_of_pair_is_the_mean_of_the_other(similar):
+    codes, others, _ = pairs(5, 7)
+    batch = codes, others, jnp.full((5, 7), similar)
+    value, slope = jax.value_and_grad(partial(jit_hashnet, scale=0.3))(*batch)
+    assert value == pytest.approx(formula(*batch, 0.3).mean(), rel=1e-5)
+    assert jnp.isfinite(slope).all() and slope.any()
+
+
+def test_hashnet_without_a_valid_pair_is_zero():
+    loss = partial(jit_hashnet, scale=0.3, where=jnp.zeros((5, 7), bool))
+    value, slope = jax.value_and_grad(loss)(*pairs(5, 7))
+    assert value == 0
+    np.testing.assert_array_equal(slope, 0.0)
+
+
+@pytest.mark.parametrize("length", [0.0, 50.0])
+def test_hashnet_gradient_is_finite_at_extremes(length):
+    """Inner products of 0, or of +-50 for similar and dissimilar pairs alike."""
+    codes = jnp.array([[1.0], [1.0], [-1.0], [-1.0]]) * jnp.sqrt(length)
+    similar = jnp.array([[i == j or i + j == 3 for j in range(4)] for i in range(4)])
+    slope = jax.grad(partial(hashnet, scale=1.0), argnums=(0, 1))(codes, codes, similar)
+    assert jnp.isfinite(jnp.stack(slope)).all()
+
+
+# Both
+
+
+def mean_likelihood(*batch, where=None):
+    """As a scalar; the mean over the valid pairs, so that a mask can equal a subset."""
+    total = likelihood(*batch, where=where, reduce_fn=jnp.sum)
+    return total / (batch[2].size if where is None else where.sum())
+
+
+each_loss = pytest.mark.parametrize(
+    "loss", [mean_likelihood, partial(jit_hashnet, scale=0.5)], ids=["likelihood", "hashnet"]
+)
+
+
+@each_loss
+def test_gradient_is_that_of_finite_differences(loss):
+    codes, others, similar = pairs(4, 5)
+    cost = jax.jit(lambda codes, others: loss(codes, others, similar))
+    check_grads(cost, (codes, others), order=1, modes=("fwd", "rev"), eps=0.01, rtol=0.01)
+
+
+@each_loss
+def test_order_of_the_batch_does_not_matter(loss):
+    codes, labels, order = normal(6, 4), jnp.array([0, 1, 0, 2, 1, 1]), np.array([3, 1, 5, 0, 2, 4])
+    values = [
+        loss(codes[rows], codes[rows], share_a_label(labels[rows], labels[rows]))
+        for rows in (np.arange(6), order)
+    ]
+    np.testing.assert_allclose(*values, rtol=1e-6)
+
+
+@each_loss
+@pytest.mark.parametrize("filling", [0.0, 1e3, np.nan, np.inf, -np.inf])
+def test_masked_batch_is_its_valid_rows(loss, filling):
+    valid, labels = normal(4, 4), np.array([0, 1, 0, 2])
+    where = np.array([True, False, True, True, False, True])
+    padded = jnp.full((6, 4), filling).at[where].set(valid)
+    padded_labels = jnp.zeros(6, int).at[where].set(labels)
+
+    def cost(codes, labels, where=None):
+        return loss(codes, codes, share_a_label(labels, labels), where=where)
+
+    value, slope = jax.value_and_grad(cost)(
+        padded, padded_labels, jnp.asarray(where[:, None] & where[None, :])
+    )
+    expected_value, expected_slope = jax.value_and_grad(cost)(valid, jnp.asarray(labels))
+    np.testing.assert_allclose(value, expected_value, rtol=1e-6)
+    np.testing.assert_allclose(slope[where], expected_slope, atol=1e-7)
+    np.testing.assert_array_equal(slope[~where], 0.0)
+
+
+@each_loss
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_low_precision_is_accumulated_in_float32(loss, dtype):
+    codes, others, similar = pairs(5, 7)
+    codes, others = codes.astype(dtype), others.astype(dtype)
+    value, slope = jax.value_and_grad(loss)(codes, others, similar)
+    exact = loss(codes.astype(jnp.float32), others.astype(jnp.float32), similar)
+    assert value.dtype == jnp.float32 and slope.dtype == dtype
+    np.testing.assert_allclose(value, exact, rtol=1e-6)
+
+
+# Several devices
+
+
+def cost_and_gradients(weights, images, labels, where, bank, axis_name=None):
+    """HashNet of a batch with itself, gathered over the devices, or with a bank of codes."""
+
+    def gather(array):
+        return array if axis_name is None else jax.lax.all_gather(array, axis_name, tiled=True)
+
+    def cost(weights, images):
+        codes = jnp.tanh(images @ weights)
+        if bank is None:
+            others, their_labels, their_where = map(gather, (codes, labels, where))
+        else:
+            others, their_labels, their_where = bank
+        similar = share_a_label(labels, their_labels)
+        pairs = where[:, None] & their_where[None, :]
+        return hashnet(codes, others, similar, scale=0.5, where=pairs, axis_name=axis_name)
+
+    value, (of_weights, of_images) = jax.value_and_grad(cost, argnums=(0, 1))(weights, images)
+    if axis_name is not None:
+        of_weights = jax.lax.psum(of_weights, axis_name)
+    return value, of_weights, of_images
+
+
+on_eight = jax.pmap(
+    partial(cost_and_gradients, axis_name="device"),
+    axis_name="device",
+    in_axes=(None, 0, 0, 0, None),
+)
+on_one = jax.jit(cost_and_gradients)
+
+
+@pytest.mark.parametrize("valid", [16, 11, 1])
+@pytest.mark.parametrize("against", ["batch", "bank"])
+def test_eight_devices_are_one(against, valid):
+    """Two rows a device; where 11 rows or 1 are valid, some devices hold nothing but padding."""
+    rng = np.random.default_rng(3)
+    images, weights, where = normal(16, 3), normal(3, 4, seed=1), jnp.arange(16) < valid
+    labels = jnp.asarray(rng.integers(3, size=16))
+    bank = normal(9, 4, seed=2), jnp.asarray(rng.integers(3, size=9)), jnp.arange(9) < 7
+    bank = bank if against == "bank" else None
+    value, of_weights, of_images = on_eight(
+        weights, images.reshape(8, 2, 3), labels.reshape(8, 2), where.reshape(8, 2), bank
+    )
+    whole = on_one(weights, images, labels, where, bank)
+    assert len(set(np.asarray(value).tolist())) == 1
+    np.testing.assert_allclose(value[0], whole[0], rtol=1e-6)
+    for each in of_weights:
+        np.testing.assert_allclose(each, whole[1], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(of_images.reshape(16, 3), whole[2], rtol=1e-5, atol=1e-7)
+
+
+# Errors
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Without the type checks of the test run, which would speak before the library does."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.mark.parametrize("loss", [pairwise_likelihood, hashnet])
+@pytest.mark.parametrize(
+    ("error", "name", "arguments"),
+    [
+        (TypeError, "codes", {"codes": jnp.ones((4, 2), int)}),
+        (ValueError, "codes", {"codes": jnp.ones(4)}),
+        (TypeError, "others", {"others": jnp.ones((3, 2), int)}),
+        (ValueError, "others", {"others": jnp.ones(3)}),
+        (ValueError, "others", {"others": jnp.ones((3, 5))}),
+        (ValueError, "similar", {"similar": jnp.ones((3, 4), bool)}),
+        (ValueError, "where", {"where": jnp.ones((4, 1), bool)}),
+    ],
+)
+def test_errors_name_the_argument(unchecked, loss, error, name, arguments):
+    batch = {
+        "codes": jnp.ones((4, 2)), "others": jnp.ones((3, 2)), "similar": jnp.ones((4, 3), bool)
+    }  # fmt: skip
+    with pytest.raises(error, match=f"^{name} must"):
+        loss(**batch | arguments, scale=1.0)
