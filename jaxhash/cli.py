@@ -15,6 +15,7 @@ from typing import Annotated, TypeVar
 import tyro
 from rich.console import Console
 
+from jaxhash import __version__
 from jaxhash.config import Config
 from jaxhash.errors import UserError
 from jaxhash.presets import PRESETS
@@ -27,6 +28,7 @@ Learn binary hash codes for image retrieval.
 
   jaxhash train [PRESET] [--OPTION VALUE ...]   train, or go on with a run; --help lists all options
   jaxhash evaluate RUN [--data-dir DIR]         compute a finished run's metrics again
+  jaxhash --version
 
 presets (the first is the default):
 """
@@ -62,6 +64,8 @@ def _dispatch(arguments: list[str], console: Console) -> None:
     command, *rest = arguments or ["--help"]
     if command in ("-h", "--help"):
         print(USAGE + _preset_list())
+    elif command == "--version":
+        print(f"jaxhash {__version__}")
     elif command == "train":
         config = _parse_train(rest)
         _quiet()

@@ -57,7 +57,8 @@ def split(batch: Batch, parts: int) -> Batch:
     missing = -rows % parts
 
     def spread(array):
-        padded = np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
-        return padded.reshape(parts, -1, *array.shape[1:])
+        if missing:
+            array = np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
+        return array.reshape(parts, -1, *array.shape[1:])
 
     return jax.tree.map(spread, batch)
