@@ -53,7 +53,7 @@ def straight_through(codes: Float[Array, "*n bits"]) -> Float[Array, "*n bits"]:
         (1.0, [[1.0, 1.0, 1.0]])
     """
     signs = jnp.where(codes >= 0, 1.0, -1.0).astype(codes.dtype)
-    return codes + jax.lax.stop_gradient(signs - codes)
+    return signs + (codes - jax.lax.stop_gradient(codes))  # an exact zero: no sign is rounded
 
 
 def pack(codes: Shaped[Array, "*n bits"] | Shaped[np.ndarray, "*n bits"]) -> UInt8[Array, "*n _"]:

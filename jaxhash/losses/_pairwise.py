@@ -19,7 +19,7 @@ def pairwise_likelihood(
     others: Float[Array, "m bits"],
     similar: Bool[Array, "n m"],
     *,
-    scale: float = 0.5,
+    scale: float | Float[Array, ""] = 0.5,
     where: Bool[Array, "n m"] | None = None,
     reduce_fn: Reduce | None = None,
 ) -> Float[Array, "..."]:
@@ -75,7 +75,7 @@ def hashnet(
     others: Float[Array, "m bits"],
     similar: Bool[Array, "n m"],
     *,
-    scale: float,
+    scale: float | Float[Array, ""],
     where: Bool[Array, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:

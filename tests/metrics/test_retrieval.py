@@ -124,12 +124,16 @@ def test_unknown_order_of_ties_is_an_error(unchecked):
 
 
 def database(bits, multi_hot, queries=7, items=23, seed=0):
-    """Query codes and labels, then those of the database, all read-only."""
+    """Query codes and labels, then those of the database, all read-only.
+
+    The first query meets its own code and the opposite one, the extremes of a distance.
+    """
     rng = np.random.default_rng(seed)
     sides = []
     for n in (queries, items):
         sides.append(rng.choice(np.array([-1, 1], np.int8), size=(n, bits)))
         sides.append(rng.random((n, 4)) < 0.3 if multi_hot else rng.integers(-1, 3, size=n))
+    sides[2][:2] = sides[0][0], -sides[0][0]
     return tuple(map(frozen, sides))
 
 
@@ -147,7 +151,7 @@ def naive_counts(query_codes, query_labels, codes, labels):
     return total, relevant
 
 
-@pytest.mark.parametrize("bits", [1, 5, 8, 13, 70])
+@pytest.mark.parametrize("bits", [1, 5, 8, 13, 70, 300])
 @pytest.mark.parametrize("multi_hot", [False, True])
 def test_distance_counts_are_naive_counts(bits, multi_hot):
     sides = database(bits, multi_hot)
