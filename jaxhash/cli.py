@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"jaxhash: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # a disk that is full, a folder that cannot be written
+        print(f"jaxhash: {error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print(
             "jaxhash: interrupted; the same command goes on from the last checkpoint",
@@ -118,12 +121,15 @@ def _parse(kind: Callable[..., T], arguments: list[str], **options) -> T:
 
 
 def _one_line(box: str) -> str:
-    """What tyro's error box says, up to its first ruled line, and what it thinks was meant."""
-    text = " ".join(line.strip("│ ") for line in box.splitlines()[1:-1])
-    said, *rest = (part.strip() for part in re.split("─+", text))
-    meant = [part for part in rest if part.startswith("Perhaps you meant:")]
-    hint = re.search(r"--[\w-]+", meant[0]) if meant else None
-    return said.rstrip(".") + (f", did you mean {hint[0]}?" if hint else "")
+    """What tyro's error box says, up to its first ruled line, and what it thinks was meant.
+
+    The box is drawn in Unicode or, for a terminal of another encoding, in ASCII.
+    """
+    lines = [line.strip("│| ") for line in box.splitlines()[1:-1]]
+    text = " ".join("\n" if re.fullmatch("─+|-{4,}", line) else line for line in lines)
+    said, *rest = (part.strip() for part in text.split("\n") if part.strip())
+    hint = re.search(r"Perhaps you meant:.*?(--[\w-]+)", " ".join(rest))
+    return said.rstrip(".") + (f", did you mean {hint[1]}?" if hint else "")
 
 
 def _preset_list() -> str:

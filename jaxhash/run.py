@@ -85,10 +85,10 @@ def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> di
     config = _read_config(folder)
     config = dataclasses.replace(config, run_dir=folder, data_dir=data_dir or config.data_dir)
     parts = build(config)
+    if not (folder / "checkpoints" / str(parts.total_steps)).is_dir():
+        raise UserError(f"{folder} has no checkpoint of its last step, {parts.total_steps}")
     like = replicate(initial_state(config, parts), jax.local_devices())
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        if checkpoints.latest_step != parts.total_steps:
-            raise UserError(f"{folder} has no checkpoint of its last step, {parts.total_steps}")
         state, _ = checkpoints.restore(like)
     _, results = _evaluate(config, parts, state, console)
     report.print_table(results, console)

@@ -6,6 +6,7 @@ A source is named by a string: ``digits``, ``tfds:NAME`` for any TFDS set of ima
 
 import dataclasses
 import importlib.util
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -87,9 +88,9 @@ def _features(name: str, path: Path) -> Source:
     if not path.is_file():
         raise UserError(f"{path}: there is no such feature file; --data-dir names its folder")
     try:
-        with np.load(path) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError) as error:
+        file = np.load(path)
+        arrays = {key: file[key] for key in file.files}
+    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: not a readable .npz file ({error})") from error
     for key in ("features", "labels"):
         if key not in arrays:
@@ -100,16 +101,16 @@ def _features(name: str, path: Path) -> Source:
             f"{path}: expected features [items, dimensions] and integer labels [items], got shapes "
             f"{features.shape} and {labels.shape} of {labels.dtype}"
         )
-    features = features.astype(np.float32) * arrays.get("scale", np.float32(1))
+    labels = _class_ids(labels, path)
+    scale = arrays.get("scale", np.ones(1))
+    if scale.shape not in ((), (1,), features.shape[1:]):
+        raise UserError(f"{path}: scale has shape {scale.shape}, expected {features.shape[1:]}")
+    features = features.astype(np.float32) * scale.astype(np.float32)
     if not np.isfinite(features).all():
         raise UserError(f"{path}: features hold values that are not finite")
-    features /= max(np.sqrt(np.mean(features**2, dtype=np.float64)), 1e-12)
-    return Source(
-        name,
-        features,
-        _class_ids(labels, path),
-        _class_names(arrays.get("class_names"), labels),
-    )
+    norm = np.sqrt(np.mean(np.square(features, dtype=np.float64)))
+    features = (features / (norm or 1.0)).astype(np.float32)
+    return Source(name, features, labels, _class_names(arrays.get("class_names"), labels))
 
 
 def _class_ids(labels: np.ndarray, where: Any) -> Int[np.ndarray, " items"]:
@@ -120,7 +121,7 @@ def _class_ids(labels: np.ndarray, where: Any) -> Int[np.ndarray, " items"]:
     return labels.astype(np.int32)
 
 
-def _class_names(names: Sequence[str] | None, labels: np.ndarray) -> tuple[str, ...]:
+def _class_names(names: np.ndarray | None, labels: np.ndarray) -> tuple[str, ...]:
     classes = int(labels.max()) + 1
     if names is None or len(names) != classes:
         return tuple(map(str, range(classes)))
@@ -133,7 +134,7 @@ def _tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
 
     try:
         builder = tfds.builder(builder_name, data_dir=data_dir)
-    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+    except Exception as error:  # an unknown name, version or configuration, each in its own way
         raise UserError(f"--dataset {name}: {_first_line(error)}") from error
     features = builder.info.features
     for key in ("image", "label"):

@@ -65,15 +65,17 @@ def per_class(
         >>> [len(items) for items in (split.train, split.query, split.database)]
         [4, 2, 4]
     """
+    classes, sizes = np.unique(labels, return_counts=True)
+    label, size = classes[sizes.argmin()], sizes.min()
+    if size <= queries + train:
+        raise UserError(
+            f"class {label} has {size} items, too few for {queries} queries, {train} training items "
+            "and a database; lower --queries-per-class or --train-per-class"
+        )
     rng = np.random.default_rng(seed)
     parts = {"query": [], "train": [], "database": []}
-    for label in np.unique(labels):
+    for label in classes:
         items = rng.permutation(np.flatnonzero(labels == label))
-        if len(items) <= queries + train:
-            raise UserError(
-                f"class {label} has {len(items)} items, too few for {queries} queries, {train} "
-                "training items and a database; lower --queries-per-class or --train-per-class"
-            )
         for name, chosen in zip(parts, np.split(items, [queries, queries + train]), strict=True):
             parts[name].append(chosen)
     return Split(

@@ -19,17 +19,23 @@ def make_encoder(model: nn.Module) -> Callable[[PyTree, Iterable[Batch]], np.nda
     apply = jax.jit(lambda variables, inputs: model.apply(variables, inputs, train=False))
 
     def encode(variables: PyTree, batches: Iterable[Batch]) -> Float[np.ndarray, "n bits"]:
-        codes = [
-            np.asarray(apply(variables, _spread(batch.inputs)))[batch.mask] for batch in batches
-        ]
+        codes = []
+        for batch in batches:
+            whole, rows = _shardings(len(batch.mask))
+            batch_codes = apply(
+                jax.device_put(variables, whole), jax.device_put(batch.inputs, rows)
+            )
+            codes.append(np.asarray(batch_codes)[batch.mask])
         return np.concatenate(codes)
 
     return encode
 
 
-def _spread(inputs: np.ndarray) -> jax.Array:
+def _shardings(rows: int) -> tuple[jax.sharding.Sharding, jax.sharding.Sharding]:
+    """Where variables and inputs go: over all local devices if they can share the rows, or one."""
     devices = jax.local_devices()
-    devices = devices if len(inputs) % len(devices) == 0 else devices[:1]
-    mesh = jax.sharding.Mesh(np.array(devices), ("devices",))
-    rows = jax.sharding.PartitionSpec("devices")
-    return jax.device_put(inputs, jax.sharding.NamedSharding(mesh, rows))
+    mesh = jax.sharding.Mesh(devices if rows % len(devices) == 0 else devices[:1], ("devices",))
+    return tuple(
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axis))
+        for axis in ((), ("devices",))
+    )

@@ -1,0 +1,304 @@
+"""Sources: what they hold, how it is read, and the one line that says why it cannot be."""
+
+import importlib.util
+import io
+import os
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+import tensorflow_datasets as tfds
+from sklearn.datasets import load_digits
+
+from jaxhash.data import sources
+from jaxhash.data.sources import load_source
+from jaxhash.errors import UserError
+
+
+def error_line(name, data_dir=None):
+    """What the user is told of a source that cannot be opened."""
+    with pytest.raises(UserError) as caught:
+        load_source(name, data_dir)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_digits_are_those_of_scikit_learn():
+    source, digits = load_source("digits"), load_digits()
+    images = source.inputs
+    assert (images.shape, images.dtype) == ((1797, 8, 8, 1), np.uint8)
+    assert (images.min(), images.max()) == (0, 255)
+    np.testing.assert_array_equal(np.rint(images[..., 0] / 255 * 16), digits.images)
+    np.testing.assert_array_equal(source.labels, digits.target)
+    assert source.class_names == tuple("0123456789")
+
+
+@pytest.mark.parametrize("name", ["digit", "digits:8", "tfds:", "features:", "tfds", ""])
+def test_unknown_name(name):
+    assert error_line(name).startswith(f"--dataset {name!r}: expected 'digits', 'tfds:NAME'")
+
+
+@pytest.mark.parametrize("name", ["digits", "tfds:mnist", "features:a.npz"])
+def test_missing_data_dir(name, tmp_path):
+    line = error_line(name, tmp_path / "nowhere")
+    assert line == f"--data-dir {tmp_path / 'nowhere'}: there is no such folder"
+
+
+# Feature files
+
+VECTORS = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
+BYTES = np.random.default_rng(1).integers(-128, 128, (6, 4)).astype(np.int8)
+LABELS = np.array([0, 2, 1, 1, 0, 2])
+
+
+@pytest.fixture
+def feature_file(tmp_path):
+    """A function that writes the arrays to a file and names the source that reads it."""
+
+    def write(**changes):
+        arrays = {"features": VECTORS, "labels": LABELS, **changes}
+        kept = {key: array for key, array in arrays.items() if array is not None}
+        np.savez(tmp_path / "some.npz", **kept)
+        return "features:some.npz", tmp_path
+
+    return write
+
+
+def rms(vectors):
+    return np.sqrt(np.mean(np.square(vectors, dtype=np.float64)))
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-6, 1e30])
+def test_features_are_scaled_by_one_factor_to_rms_1(feature_file, size):
+    inputs = load_source(*feature_file(features=VECTORS * np.float32(size))).inputs
+    assert inputs.dtype == np.float32
+    np.testing.assert_allclose(inputs, VECTORS / rms(VECTORS), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_integer_features_have_a_scale_for_each_dimension(feature_file, dtype):
+    scale = np.array([0.1, 1, 2, 30], dtype)
+    inputs = load_source(*feature_file(features=BYTES, scale=scale)).inputs
+    assert inputs.dtype == np.float32
+    np.testing.assert_allclose(inputs, BYTES * scale / rms(BYTES * scale), rtol=1e-6)
+
+
+def test_features_that_are_all_zero_stay_zero(feature_file):
+    inputs = load_source(*feature_file(features=VECTORS * 0)).inputs
+    np.testing.assert_array_equal(inputs, 0.0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
+def test_feature_labels(feature_file, dtype):
+    labels = load_source(*feature_file(labels=LABELS.astype(dtype))).labels
+    assert labels.dtype == np.int32
+    np.testing.assert_array_equal(labels, LABELS)
+
+
+def test_class_names_are_the_files_where_they_fit_the_labels(feature_file):
+    def class_names(names):
+        return load_source(*feature_file(class_names=names)).class_names
+
+    assert class_names(np.array(["cat", "dog", "elk"])) == ("cat", "dog", "elk")
+    assert class_names(None) == class_names(np.array(["cat", "dog"])) == ("0", "1", "2")
+
+
+WRONG_FILES = {
+    "no labels": (dict(labels=None), "no array 'labels'; the file holds ['features']"),
+    "no features": (dict(features=None), "no array 'features'; the file holds ['labels']"),
+    "one dimension": (dict(features=VECTORS[:, 0]), "got shapes (6,) and (6,)"),
+    "fewer labels": (dict(labels=LABELS[:5]), "got shapes (6, 4) and (5,)"),
+    "label rows": (dict(labels=np.eye(6, dtype=int)), "got shapes (6, 4) and (6, 6)"),
+    "broken labels": (dict(labels=LABELS / 2), "expected features [items, dimensions] and integer"),
+    "negative label": (dict(labels=LABELS - 1), "labels must be class ids from 0, got -1"),
+    "not finite": (
+        dict(features=np.where(VECTORS > 1, np.nan, VECTORS)),
+        "values that are not finite",
+    ),
+    "no items": (dict(features=VECTORS[:0], labels=LABELS[:0]), "the set is empty"),
+    "pickled": (dict(features=VECTORS.astype(object)), "not a readable .npz file"),
+    "long scale": (dict(scale=np.ones(5, np.float32)), "scale"),
+}
+
+
+@pytest.mark.parametrize(("arrays", "said"), WRONG_FILES.values(), ids=WRONG_FILES)
+def test_wrong_feature_file(feature_file, tmp_path, arrays, said):
+    line = error_line(*feature_file(**arrays))
+    assert line.startswith(f"{tmp_path / 'some.npz'}: ") and said in line
+
+
+def test_missing_feature_file(tmp_path):
+    line = error_line("features:some.npz", tmp_path)
+    assert line.startswith(f"{tmp_path / 'some.npz'}: there is no such feature file; --data-dir")
+
+
+def npy_bytes():
+    file = io.BytesIO()
+    np.save(file, VECTORS)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"some text", b"PK\x03\x04 cut off", npy_bytes()], ids=range(4)
+)
+def test_file_that_is_no_npz(tmp_path, content):
+    (tmp_path / "some.npz").write_bytes(content)
+    line = error_line("features:some.npz", tmp_path)
+    assert line.startswith(f"{tmp_path / 'some.npz'}: not a readable .npz file")
+
+
+def test_cifar10_features(shared_data):
+    source = load_source("features:cifar10_mobilenetv2.npz", shared_data / "features")
+    assert source.inputs.shape == (60_000, 512)
+    np.testing.assert_array_equal(np.bincount(source.labels), [6_000] * 10)
+    assert rms(source.inputs) == pytest.approx(1.0)
+
+
+# TensorFlow datasets
+
+
+class Tiny(tfds.core.GeneratorBasedBuilder):
+    """Nine images in three parts, each filled with its label and its number."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    PARTS = {"test": range(7, 9), "train": range(4), "validation": range(4, 7)}
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(2, 1, 3)),
+            "label": tfds.features.ClassLabel(names=["cat", "dog"]),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {part: self._generate_examples(numbers) for part, numbers in self.PARTS.items()}
+
+    def _generate_examples(self, numbers):
+        for number in numbers:
+            png = io.BytesIO()
+            PIL.Image.new("RGB", (1, 2), (number, number % 2, 255)).save(png, "png")
+            png.seek(0)
+            yield number, {"image": png, "label": number % 2}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The folder of a TFDS set that was prepared as array_record; this needs no TensorFlow."""
+    folder = tmp_path_factory.mktemp("tfds")
+    Tiny(data_dir=folder, file_format="array_record").download_and_prepare()
+    return folder
+
+
+@pytest.fixture(params=["in memory", "lazily"])
+def memory(request, monkeypatch):
+    """Whether a TFDS set is decoded at once or image by image."""
+    if request.param == "lazily":
+        monkeypatch.setattr(sources, "MEMORY_LIMIT", 0)
+    return request.param
+
+
+def test_tfds_pools_the_parts(tiny, memory):
+    source = load_source("tfds:tiny", tiny)
+    assert isinstance(source.inputs, np.ndarray) == (memory == "in memory")
+    assert len(source.inputs) == len(source.labels) == 9
+    images = source.inputs[np.arange(9)]
+    assert (images.shape, images.dtype) == ((9, 2, 1, 3), np.uint8)
+    numbers = images[:, 0, 0, 0].tolist()
+    assert [sorted(numbers[:4]), sorted(numbers[4:7]), sorted(numbers[7:])] == [
+        [0, 1, 2, 3],
+        [4, 5, 6],
+        [7, 8],
+    ]
+    np.testing.assert_array_equal(images[:, 0, 0, 1], source.labels)
+    assert source.labels.dtype == np.int32
+    assert source.class_names == ("cat", "dog")
+
+
+def test_tfds_reads_any_rows(tiny, memory):
+    inputs = load_source("tfds:tiny", tiny).inputs
+    rows = np.array([8, 0, 3, 4, 6, 7, 0])
+    np.testing.assert_array_equal(inputs[rows], inputs[np.arange(9)][rows])
+
+
+def test_tfds_data_that_were_cut_off(tiny, tmp_path):
+    for path in (tiny / "tiny" / "1.0.0").iterdir():
+        content = path.read_bytes()
+        target = tmp_path / path.relative_to(tiny)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content[:50] if ".array_record" in path.name else content)
+    assert error_line("tfds:tiny", tmp_path).startswith("--dataset tfds:tiny could not be read: ")
+
+
+@pytest.mark.parametrize("limit", [sources.MEMORY_LIMIT, 0])
+def test_tfds_subset_of_cifar10(shared_data, monkeypatch, limit):
+    """Rows of both parts, in memory and lazily, equal the records that TFDS reads."""
+    monkeypatch.setattr(sources, "MEMORY_LIMIT", limit)
+    source = load_source("tfds:cifar10_subset", shared_data / "tfds")
+    assert len(source.inputs) == 15_000
+    np.testing.assert_array_equal(np.bincount(source.labels), [1_500] * 10)
+    assert source.class_names[:2] == ("airplane", "automobile")
+    assert_rows_equal_records(source, shared_data, [0, 1, 4_999, 5_000, 14_999])
+
+
+def test_tfds_fashion_mnist(shared_data):
+    source = load_source("tfds:fashion_mnist", shared_data / "tfds")
+    assert source.inputs.shape == (70_000, 28, 28, 1)
+    np.testing.assert_array_equal(np.bincount(source.labels), [7_000] * 10)
+    assert source.class_names[0] == "T-shirt/top"
+    assert_rows_equal_records(source, shared_data, [0, 1, 59_999, 60_000, 69_999])
+
+
+def assert_rows_equal_records(source, shared_data, rows):
+    parts = tfds.data_source(source.name.removeprefix("tfds:"), data_dir=shared_data / "tfds")
+    train, test = parts["train"], parts["test"]
+    for row, image in zip(rows, source.inputs[np.array(rows)], strict=True):
+        record = train[row] if row < len(train) else test[row - len(train)]
+        np.testing.assert_array_equal(image, record["image"])
+        assert source.labels[row] == record["label"]
+
+
+def test_tfds_is_read_without_tensorflow(tiny, tmp_path):
+    """A stand-in for TensorFlow ends the process that imports it."""
+    (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
+    program = """
+from pathlib import Path
+from jaxhash.data import sources
+for sources.MEMORY_LIMIT in 2**30, 0:
+    print(len(sources.load_source("tfds:tiny", Path.cwd()).inputs))
+"""
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tiny, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "9\n9\n"), done.stderr
+
+
+def test_tfds_set_that_is_not_prepared(tmp_path, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *package: None if name == "tensorflow" else find_spec(name, *package),
+    )
+    line = error_line("tfds:mnist", tmp_path)
+    assert line.startswith(f"--dataset tfds:mnist is not prepared in {tmp_path / 'mnist'}")
+    assert "--data-dir" in line and 'pip install "jaxhash[prepare]"' in line
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nonsense", "nonsense not found"),
+        ("not a name", "not a name"),
+        ("mnist:9.9.9", "9.9.9"),
+        ("mnist/blue", "blue"),
+        ("imdb_reviews", "it has no 'image', only ['label', 'text']"),
+        ("celeb_a", "it has no 'label', only ['attributes',"),
+        ("imagenette", "its images have no common size, (None, None, 3)"),
+    ],
+)
+def test_tfds_set_that_does_not_fit(tmp_path, name, said):
+    line = error_line(f"tfds:{name}", tmp_path)
+    assert line.startswith(f"--dataset tfds:{name}: ") and said in line

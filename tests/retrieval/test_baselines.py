@@ -1,0 +1,65 @@
+"""Training-free hash functions: isometries of principal components, and random half-spaces."""
+
+import numpy as np
+import pytest
+
+from jaxhash.retrieval.baselines import pca_random_rotation, random_hyperplanes
+
+MIXING = np.random.default_rng(1).normal(size=(6, 6))
+TRAIN = (np.random.default_rng(0).normal(size=(80, 6)) @ MIXING + 3.0).astype(np.float32)
+OTHERS = (np.random.default_rng(2).normal(size=(30, 6)) @ MIXING + 3.0).astype(np.float32)
+
+each_baseline = pytest.mark.parametrize("baseline", [random_hyperplanes, pca_random_rotation])
+each_length = pytest.mark.parametrize("bits", [1, 4, 6, 16])
+
+
+@each_baseline
+@each_length
+def test_codes_are_floats_centred_on_the_training_items(baseline, bits):
+    function = baseline(TRAIN, bits)
+    assert function(OTHERS).shape == (30, bits) and function(OTHERS).dtype == np.float32
+    np.testing.assert_allclose(function(TRAIN).mean(axis=0), 0.0, atol=1e-5)
+
+
+@each_baseline
+def test_codes_are_fixed_by_the_seed(baseline):
+    codes = baseline(TRAIN, 8, seed=1)(OTHERS)
+    np.testing.assert_array_equal(baseline(TRAIN, 8, seed=1)(OTHERS), codes)
+    assert ((baseline(TRAIN, 8, seed=2)(OTHERS) > 0) != (codes > 0)).any()
+
+
+@each_baseline
+@each_length
+def test_the_scale_has_the_least_quantization_error(baseline, bits):
+    codes = baseline(TRAIN, bits)(TRAIN).astype(np.float64)
+
+    def error(factor):
+        return np.mean((np.abs(factor * codes) - 1) ** 2)
+
+    assert error(1.0) < min(error(0.99), error(1.01))
+
+
+@each_length
+def test_pca_rotation_keeps_the_geometry_of_the_top_components(bits):
+    """Inner products of codes are those of the leading components' scores, up to the one scale."""
+    centred = (OTHERS - TRAIN.mean(axis=0)).astype(np.float64)
+    _, components = np.linalg.eigh(np.cov(TRAIN.T))  # smallest first
+    scores = centred @ components[:, ::-1][:, :bits]
+    codes = pca_random_rotation(TRAIN, bits)(OTHERS)
+    scale = np.sum(codes**2) / np.sum(scores**2)
+    expected = scale * scores @ scores.T
+    np.testing.assert_allclose(codes @ codes.T, expected, atol=1e-4 * expected.max())
+
+
+def test_pca_rotation_spreads_the_variance_of_one_direction():
+    """The first component, alone in a bit before, is seen by all bits."""
+    line = np.linspace(-1, 1, 50, dtype=np.float32)[:, None] * np.eye(4, dtype=np.float32)[:1]
+    deviation = pca_random_rotation(line, 4)(line).std(axis=0)
+    assert (deviation > 1e-2).all()
+
+
+@each_length
+def test_hyperplanes_go_through_the_mean(bits):
+    normals = np.random.default_rng(7).normal(size=(6, bits))
+    codes = random_hyperplanes(TRAIN, bits, seed=7)(OTHERS)
+    np.testing.assert_array_equal(codes > 0, (OTHERS - TRAIN.mean(axis=0)) @ normals > 0)

@@ -1,0 +1,186 @@
+"""The command line: help, and one line with status 2 for each mistake."""
+
+import dataclasses
+import io
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxhash.cli import main
+from jaxhash.config import Config, flag
+from jaxhash.presets import PRESETS
+from jaxhash.training.writers import write_json
+
+DEFAULT = PRESETS["digits-hashnet-hswd"]()
+VECTORS = "train --dataset features:vectors.npz --queries-per-class 1 --train-per-class 4"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """The working folder: a file, features, a folder that is no run, an unfinished run of 16 bits."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos", "run"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "photos" / "cat.jpg").write_text("mine too")
+    np.savez(tmp_path / "vectors.npz", features=np.eye(12), labels=np.arange(12) % 2)
+    write_json(tmp_path / "run" / "config.json", dataclasses.replace(DEFAULT, bits=16).to_json())
+    return tmp_path
+
+
+@pytest.fixture
+def refusal(folder, capsys):
+    """A function that runs a command that is refused, and returns what it says."""
+
+    def files():
+        return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+    def run(*arguments):
+        before = files()
+        with pytest.raises(SystemExit) as exit:
+            main(arguments)
+        line = capsys.readouterr().err
+        assert exit.value.code == 2
+        assert line.startswith("jaxhash: ") and line.index("\n") == len(line) - 1
+        assert "---" not in line  # of a box
+        assert files() == before
+        return line
+
+    return run
+
+
+@pytest.fixture
+def output(capsys):
+    """A function that runs a command that succeeds, and returns what it prints."""
+
+    def run(*arguments):
+        try:
+            main(arguments)
+        except SystemExit as exit:
+            assert not exit.code
+        return capsys.readouterr().out
+
+    return run
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("trian", ["'trian'", "train", "evaluate"]),
+        ("train digit-hashnet-hswd", ["'digit-hashnet-hswd'", "mean digits-hashnet-hswd?"]),
+        ("train nonsense", ["'nonsense'", *PRESETS]),
+        ("train digits-hashnet-hswd fashion-mnist-hashnet-hswd", ["fashion-mnist-hashnet-hswd"]),
+        ("train --bitz 8", ["--bitz", "did you mean --bits?"]),
+        ("train --bits many", ["--bits", "many"]),
+        ("train --bits", ["--bits"]),
+        ("train --bits --epochs 3", ["--bits"]),
+        ("train --model transformer", ["--model", "transformer", "cnn", "mlp"]),
+        ("train --learning-rate fast", ["--learning-rate", "fast"]),
+        ("train --flip yes", ["yes"]),
+        ("evaluate", ["Folder of the run"]),
+        ("evaluate run run", ["run"]),
+    ],
+)
+def test_command_that_cannot_be_read(refusal, command, said):
+    line = refusal(*command.split())
+    assert all(part in line for part in said), line
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_mistake_is_the_same_line_in_any_encoding(refusal, monkeypatch, encoding):
+    """The option parser's boxes depend on it."""
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    line = refusal("train", "--bits", "many")
+    assert line.startswith("jaxhash: Error parsing --bits: invalid literal for int()")
+    assert line.endswith("'many'; jaxhash train digits-hashnet-hswd --help lists what is allowed\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("train --bits 0", "--bits must be at least 1, got 0"),
+        ("train --learning-rate -1", "--learning-rate must be above 0, got -1.0"),
+        ("train --batch-size 7", "--batch-size 7 is smaller than the 8 devices"),
+        ("train --warmup-epochs 200", "--warmup-epochs 200 must be below --epochs 200"),
+    ],
+)
+def test_value_that_is_not_allowed(refusal, command, said):
+    assert said in refusal(*command.split())
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("train --data-dir nowhere", "--data-dir nowhere: there is no such folder"),
+        ("train --dataset cifar", "--dataset 'cifar': expected"),
+        ("train --dataset features:file", "file: not a readable .npz file"),
+        ("train --queries-per-class 170", "class 8 has 174 items, too few for 170 queries"),
+        ("train --run-dir new --data-dir nowhere", "--data-dir nowhere"),
+        (f"{VECTORS} --model cnn", "holds feature vectors: they need --model mlp"),
+        (f"{VECTORS} --crop 1", "holds feature vectors: they need --model mlp, --crop 0"),
+        (f"{VECTORS} --flip", "holds feature vectors: they need --model mlp"),
+    ],
+)
+def test_data_that_do_not_fit(refusal, command, said):
+    """Nor is the folder of the run made: another try must not find it taken."""
+    assert said in refusal(*command.split())
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("train --run-dir photos", "--run-dir photos exists and is not the folder of a run"),
+        ("train --run-dir file", "--run-dir file exists and is not the folder of a run"),
+        ("train --run-dir file/run", "file"),
+        ("train --run-dir run", "run holds another run: --bits is 16 there and 32 here"),
+        ("train --run-dir run --bits 16 --flip", "--flip is False there and True here"),
+        ("evaluate photos", "photos is no finished run: it has no config.json"),
+        ("evaluate nowhere", "nowhere is no finished run: it has no config.json"),
+        ("evaluate run", "run is no finished run: it has no results.json"),
+    ],
+)
+def test_folder_that_does_not_fit(refusal, command, said):
+    assert said in refusal(*command.split())
+
+
+@pytest.mark.parametrize("content", [{"bits": 16}, DEFAULT.to_json() | {"colour": "red"}])
+def test_configuration_that_is_none(refusal, content):
+    write_json(Path("run", "config.json"), content)
+    assert "run/config.json is not the configuration" in refusal("train", "--run-dir", "run")
+
+
+def test_run_without_its_checkpoint(refusal):
+    write_json(Path("run", "results.json"), {})
+    assert "run has no checkpoint of its last step" in refusal("evaluate", "run")
+
+
+# Help
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
+def test_help(output, arguments):
+    text = output(*arguments)
+    for part in ("jaxhash train", "jaxhash evaluate", *PRESETS):
+        assert part in text
+
+
+@pytest.mark.parametrize("arguments", [[], *([name] for name in PRESETS)])
+def test_help_of_train_lists_presets_and_options_with_their_defaults(output, arguments):
+    text = re.sub(r"[│\s]+", " ", output("train", *arguments, "--help"))
+    preset = PRESETS[arguments[0]]() if arguments else DEFAULT
+    for field in dataclasses.fields(Config):
+        default = re.search(rf" {flag(field.name)}\b.*?\(default: (.*?)\)", text)
+        assert default and default[1] == str(getattr(preset, field.name))
+    for name in PRESETS:
+        assert name in text
+
+
+def test_help_of_evaluate(output):
+    text = output("evaluate", "--help")
+    assert "Folder of the run" in text and "--data-dir" in text

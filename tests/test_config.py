@@ -1,0 +1,94 @@
+"""The configuration: what it refuses, how it is stored, and what sets two runs apart."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from jaxhash.config import Config, differences, flag
+from jaxhash.errors import UserError
+from jaxhash.presets import PRESETS
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("make", PRESETS.values(), ids=PRESETS)
+def test_presets_are_allowed(make):
+    make().check()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, 0) for name in ("queries_per_class", "train_per_class", "bits", "epochs")),
+        *((name, 0) for name in ("batch_size", "checkpoint_every")),
+        *((name, -1) for name in ("seed", "split_seed", "warmup_epochs", "crop", "bits")),
+        *((name, -1.0) for name in ("quantizer_weight", "head_multiplier", "weight_decay")),
+        *((name, value) for name in ("learning_rate", "clip_norm") for value in (0.0, -1.0)),
+        *((name, NAN) for name in ("learning_rate", "clip_norm", "quantizer_weight")),
+        ("warmup_epochs", 30),
+        ("warmup_epochs", 31),
+    ],
+)
+def test_value_that_is_not_allowed(name, value):
+    with pytest.raises(UserError) as caught:
+        dataclasses.replace(Config(), **{name: value}).check()
+    line = str(caught.value)
+    assert line.startswith(f"{flag(name)} ") and str(value) in line and "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, 0) for name in ("seed", "split_seed", "warmup_epochs", "crop")),
+        *((name, 0.0) for name in ("quantizer_weight", "head_multiplier", "weight_decay")),
+        *((name, 1) for name in ("queries_per_class", "train_per_class", "bits", "batch_size")),
+        ("warmup_epochs", 29),
+    ],
+)
+def test_smallest_and_largest_value_that_is_allowed(name, value):
+    dataclasses.replace(Config(), **{name: value}).check()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(),
+        Config(data_dir=Path("/data"), bits=7, flip=True),
+        *(make() for make in PRESETS.values()),
+    ],
+)
+def test_json_and_back(config):
+    assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_json_holds_paths_that_do_not_depend_on_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stored = Config(data_dir=Path("one"), run_dir=Path("two")).to_json()
+    assert Config.from_json(stored) == Config(data_dir=tmp_path / "one")  # a run may be moved
+
+
+NUMBERS = [f.name for f in dataclasses.fields(Config) if isinstance(f.default, (int, float))]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_each_number_sets_runs_apart(name):
+    old = Config()
+    new = dataclasses.replace(old, **{name: type(getattr(old, name))(getattr(old, name) + 1)})
+    here, there = getattr(new, name), getattr(old, name)
+    assert differences(old, new) == [f"{flag(name)} is {there} there and {here} here"]
+
+
+def test_differences_leave_out_the_places():
+    old = Config(run_dir=Path("a"), model="cnn", dataset="digits")
+    new = Config(run_dir=Path("b"), data_dir=Path("c"), model="mlp", dataset="tfds:mnist")
+    assert differences(old, new) == [
+        "--dataset is digits there and tfds:mnist here",
+        "--model is cnn there and mlp here",
+    ]
+
+
+def test_objective_in_words():
+    assert Config().objective_name == "hashnet + 0.1 hswd(sampled)"
+    assert Config(quantizer="none").objective_name == "hashnet"
