@@ -1,0 +1,75 @@
+"""Draw the README's tables from the results.
+
+    python experiments/tables.py
+
+Each table stands between a pair of comments that name its file under experiments/results/.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+
+COLUMNS = {
+    "map": "mAP",
+    "precision_at_radius_2": "P@H≤2",
+    "bit_balance": "bit balance",
+    "quantization_error": "quantization error",
+}
+
+
+def table(content: dict) -> str:
+    """The results of one comparison: mean and standard deviation over seeds."""
+    runs = content["runs"]
+    rows = {}
+    for run in runs:
+        rows.setdefault(run["objective"], []).append(run)
+    for name in runs[0]["baselines"]:
+        rows[name] = [run["baselines"][name] for run in runs if run["variant"] == "hashnet"]
+    first = runs[0]
+    floats = [
+        run["float_rankings"]["input features"] for run in runs if run["variant"] == "hashnet"
+    ]
+    rows["input features, cosine"] = floats
+    lines = [
+        f"| {first['dataset']}, {first['bits']} bits | " + " | ".join(COLUMNS.values()) + " |",
+        "|---|" + "---:|" * len(COLUMNS),
+    ]
+    for name, scores in rows.items():
+        lines.append(f"| {name} | " + " | ".join(_cell(scores, key) for key in COLUMNS) + " |")
+    seeds = len({run["seed"] for run in runs})
+    items, hardware, versions = first["items"], first["hardware"], first["versions"]
+    lines += [
+        "",
+        f"{seeds} seeds, mean ± standard deviation; {items['query']:,} queries, "
+        f"{items['database']:,} items in the database, split `{first['split']}` "
+        f"({first['split_sha256'][:12]}). On {hardware['devices']} x {hardware['kind']}, "
+        f"jax {versions['jax']}, by `{content['command']}`.",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(scores: list[dict], key: str) -> str:
+    if key not in scores[0]:
+        return "-"
+    values = [score[key] for score in scores]
+    spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
+    return f"{np.mean(values):.4f}" + (f" ± {spread:.4f}" if spread > 5e-5 else "")
+
+
+def render(text: str) -> str:
+    """The README with its tables drawn afresh."""
+
+    def draw(match: re.Match) -> str:
+        content = json.loads((HERE / "results" / f"{match[1]}.json").read_text())
+        return f"<!-- table {match[1]} -->\n{table(content)}\n<!-- end -->"
+
+    return re.sub(r"<!-- table (\w+) -->\n.*?<!-- end -->", draw, text, flags=re.S)
+
+
+if __name__ == "__main__":
+    README.write_text(render(README.read_text()))
