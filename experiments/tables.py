@@ -27,7 +27,8 @@ def table(content: dict) -> str:
     runs = content["runs"]
     rows = {}
     for run in runs:
-        rows.setdefault(run["objective"], []).append(run)
+        name = f"{run['objective']}, rate {run['learning_rate']:.0e}"
+        rows.setdefault(name, []).append(run)
     for name in runs[0]["baselines"]:
         rows[name] = [run["baselines"][name] for run in runs if run["variant"] == "hashnet"]
     first = runs[0]
