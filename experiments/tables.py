@@ -29,13 +29,11 @@ def table(content: dict) -> str:
     for run in runs:
         name = f"{run['objective']}, rate {run['learning_rate']:.0e}"
         rows.setdefault(name, []).append(run)
-    for name in runs[0]["baselines"]:
-        rows[name] = [run["baselines"][name] for run in runs if run["variant"] == "hashnet"]
-    first = runs[0]
-    floats = [
-        run["float_rankings"]["input features"] for run in runs if run["variant"] == "hashnet"
-    ]
-    rows["input features, cosine"] = floats
+    first, *_ = runs
+    a_seed_each = list({run["seed"]: run for run in runs}.values())  # baselines know no objective
+    for name in first["baselines"]:
+        rows[name] = [run["baselines"][name] for run in a_seed_each]
+    rows["input features, cosine"] = [first["float_rankings"]["input features"]]
     lines = [
         f"| {first['dataset']}, {first['bits']} bits | " + " | ".join(COLUMNS.values()) + " |",
         "|---|" + "---:|" * len(COLUMNS),
