@@ -1,6 +1,7 @@
 """What a run is made from, and the check that it makes sense."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -77,27 +78,32 @@ class Config:
 
     def check(self) -> None:
         """Raise a `UserError` that names the first flag whose value is not allowed."""
-        at_least = {
-            "queries_per_class": 1,
-            "train_per_class": 1,
-            "bits": 1,
-            "epochs": 1,
-            "batch_size": 1,
-            "checkpoint_every": 1,
-            "seed": 0,
-            "split_seed": 0,
-            "warmup_epochs": 0,
-            "crop": 0,
-            "quantizer_weight": 0,
-            "head_multiplier": 0,
-            "weight_decay": 0,
+        seeds, many, finite = 2**32 - 1, 10**6, sys.float_info.max
+        allowed = {
+            "queries_per_class": (1, many),
+            "train_per_class": (1, many),
+            "bits": (1, many),
+            "epochs": (1, many),
+            "batch_size": (1, many),
+            "checkpoint_every": (1, many),
+            "seed": (0, seeds),
+            "split_seed": (0, seeds),
+            "warmup_epochs": (0, many),
+            "crop": (0, many),
+            "quantizer_weight": (0, finite),
+            "head_multiplier": (0, finite),
+            "weight_decay": (0, finite),
         }
-        for name, least in at_least.items():
-            if not getattr(self, name) >= least:
-                raise UserError(f"{flag(name)} must be at least {least}, got {getattr(self, name)}")
+        for name, (least, most) in allowed.items():
+            value = getattr(self, name)
+            if not least <= value:
+                raise UserError(f"{flag(name)} must be at least {least}, got {value}")
+            if not value <= most:
+                raise UserError(f"{flag(name)} must be at most {most}, got {value}")
         for name in ("learning_rate", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{flag(name)} must be above 0, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) <= finite:
+                found = getattr(self, name)
+                raise UserError(f"{flag(name)} must be above 0 and finite, got {found}")
         if self.warmup_epochs >= self.epochs:
             raise UserError(
                 f"--warmup-epochs {self.warmup_epochs} must be below --epochs {self.epochs}"

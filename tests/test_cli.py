@@ -105,7 +105,7 @@ def test_mistake_is_the_same_line_in_any_encoding(refusal, monkeypatch, encoding
     ("command", "said"),
     [
         ("train --bits 0", "--bits must be at least 1, got 0"),
-        ("train --learning-rate -1", "--learning-rate must be above 0, got -1.0"),
+        ("train --learning-rate -1", "--learning-rate must be above 0 and finite, got -1.0"),
         ("train --batch-size 7", "--batch-size 7 is smaller than the 8 devices"),
         ("train --warmup-epochs 200", "--warmup-epochs 200 must be below --epochs 200"),
     ],

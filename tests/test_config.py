@@ -11,6 +11,7 @@ from jaxhash.errors import UserError
 from jaxhash.presets import PRESETS
 
 NAN = float("nan")
+INF = float("inf")
 
 
 @pytest.mark.parametrize("make", PRESETS.values(), ids=PRESETS)
@@ -27,6 +28,9 @@ def test_presets_are_allowed(make):
         *((name, -1.0) for name in ("quantizer_weight", "head_multiplier", "weight_decay")),
         *((name, value) for name in ("learning_rate", "clip_norm") for value in (0.0, -1.0)),
         *((name, NAN) for name in ("learning_rate", "clip_norm", "quantizer_weight")),
+        *((name, INF) for name in ("learning_rate", "clip_norm", "quantizer_weight")),
+        *((name, 2**32) for name in ("seed", "split_seed")),
+        *((name, 10**6 + 1) for name in ("epochs", "batch_size", "bits", "crop")),
         ("warmup_epochs", 30),
         ("warmup_epochs", 31),
     ],
@@ -42,6 +46,7 @@ def test_value_that_is_not_allowed(name, value):
     ("name", "value"),
     [
         *((name, 0) for name in ("seed", "split_seed", "warmup_epochs", "crop")),
+        *((name, 2**32 - 1) for name in ("seed", "split_seed")),
         *((name, 0.0) for name in ("quantizer_weight", "head_multiplier", "weight_decay")),
         *((name, 1) for name in ("queries_per_class", "train_per_class", "bits", "batch_size")),
         ("warmup_epochs", 29),

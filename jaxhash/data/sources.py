@@ -19,6 +19,9 @@ from jaxhash.errors import UserError
 #: Sets of at most this many decoded bytes are decoded once and held in memory.
 MEMORY_LIMIT = 2**30
 
+#: A class id of this size is taken for a mistake, such as an id of the image.
+MOST_CLASSES = 10**6
+
 
 @runtime_checkable
 class Rows(Protocol):
@@ -118,6 +121,8 @@ def _class_ids(labels: np.ndarray, where: Any) -> Int[np.ndarray, " items"]:
         raise UserError(f"{where}: the set is empty")
     if labels.min() < 0:
         raise UserError(f"{where}: labels must be class ids from 0, got {labels.min()}")
+    if labels.max() >= MOST_CLASSES:
+        raise UserError(f"{where}: class ids must be below {MOST_CLASSES:,}, got {labels.max()}")
     return labels.astype(np.int32)
 
 

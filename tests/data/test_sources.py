@@ -113,6 +113,7 @@ WRONG_FILES = {
     "label rows": (dict(labels=np.eye(6, dtype=int)), "got shapes (6, 4) and (6, 6)"),
     "broken labels": (dict(labels=LABELS / 2), "expected features [items, dimensions] and integer"),
     "negative label": (dict(labels=LABELS - 1), "labels must be class ids from 0, got -1"),
+    "image ids": (dict(labels=LABELS + 2**40), "class ids must be below 1,000,000, got 1099511627"),
     "not finite": (
         dict(features=np.where(VECTORS > 1, np.nan, VECTORS)),
         "values that are not finite",
