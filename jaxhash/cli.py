@@ -49,10 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _dispatch(arguments, Console(width=None if sys.stdout.isatty() else 120))
-    except UserError as error:
-        print(f"jaxhash: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:  # a disk that is full, a folder that cannot be written
+    except (UserError, OSError) as error:  # OSError: a full disk, a folder that cannot be written
         print(f"jaxhash: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
@@ -142,7 +139,3 @@ def _quiet() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     logging.getLogger("absl").setLevel(logging.ERROR)
     logging.getLogger("jax").setLevel(logging.ERROR)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 
 from jaxhash import losses
 from jaxhash.codes import relax
@@ -90,7 +90,7 @@ def _remember(
     rows = (
         lax.stop_gradient(relaxed),
         jnp.asarray(batch.labels, bank.labels.dtype),
-        _row_or_out_of_range(batch, len(bank.seen)),
+        jnp.where(batch.mask, batch.index, len(bank.seen)),  # padding: out of range, dropped
     )
     if axis_name is not None:
         rows = lax.all_gather(rows, axis_name, tiled=True)
@@ -100,7 +100,3 @@ def _remember(
         bank.labels.at[index].set(labels, mode="drop"),
         bank.seen.at[index].set(True, mode="drop"),
     )
-
-
-def _row_or_out_of_range(batch: Batch, items: int) -> Int[Array, " n"]:
-    return jnp.where(batch.mask, batch.index, items)
