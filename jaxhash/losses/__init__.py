@@ -11,10 +11,22 @@ Conventions, the same for every function here:
   the gradients over the axis (``jax.lax.psum``), do not average them.
 """
 
+from jaxhash.losses._elementwise import l2_quantization as l2_quantization
 from jaxhash.losses._pairwise import hashnet as hashnet
 from jaxhash.losses._pairwise import pairwise_likelihood as pairwise_likelihood
 from jaxhash.losses._quantization import Method as Method
 from jaxhash.losses._quantization import Target as Target
 from jaxhash.losses._quantization import hswd as hswd
+from jaxhash.losses._transport import optimal_transport as optimal_transport
+from jaxhash.losses._transport import sliced_wasserstein as sliced_wasserstein
 
-__all__ = ["Method", "Target", "hashnet", "hswd", "pairwise_likelihood"]
+__all__ = [
+    "Method",
+    "Target",
+    "hashnet",
+    "hswd",
+    "l2_quantization",
+    "optimal_transport",
+    "pairwise_likelihood",
+    "sliced_wasserstein",
+]

@@ -1,11 +1,12 @@
 """Quantization losses: how far a batch of real-valued codes is from binary ones."""
 
+import functools
 from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Shaped
 
 from jaxhash.losses._common import (
     Reduce,
@@ -13,10 +14,12 @@ from jaxhash.losses._common import (
     check_floating,
     check_shape,
     share_of_whole,
+    sum_of_shares,
 )
+from jaxhash.selection import Cut, above, find_cut, lower_by_one, row_count
 
 Target = Literal["sampled", "balanced", "expected"]
-Method = Literal["sort"]
+Method = Literal["select", "kernel", "sort"]
 
 
 def hswd(
@@ -24,12 +27,13 @@ def hswd(
     *,
     key: Key[Array, ""] | Shaped[Array, "2"] | None = None,
     target: Target = "sampled",
-    method: Method = "sort",
+    mass: Float[ArrayLike, "..."] = 0.5,
+    method: Method | None = None,
     where: Bool[Array, " n"] | None = None,
     axis_name: str | None = None,
     reduce_fn: Reduce | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    r"""Per-bit squared 2-Wasserstein distance from the batch of codes to uniform signs (HSWD).
+    r"""Per-bit squared 2-Wasserstein distance from the batch of codes to random signs (HSWD).
 
     For bit :math:`j` with sorted values :math:`u_{(1)j} \le \dots \le u_{(N)j}`,
 
@@ -47,24 +51,36 @@ def hswd(
         key: random key; needed for ``target="sampled"`` only.
         target: the law that the batch is compared with.
 
-            * ``"sampled"``: N fresh Rademacher signs a bit, as in the paper. Only the number of -1
-              matters once they are sorted, so one Binomial(N, 1/2) count a bit is drawn. Even
+            * ``"sampled"``: N fresh random signs a bit, as in the paper. Only the number of -1
+              matters once they are sorted, so one Binomial(N, 1 - mass) count a bit is drawn. Even
               perfect codes then cost about :math:`4/\sqrt{2\pi N}`.
-            * ``"balanced"``: mass one half at each of -1 and +1, exactly; an odd batch splits its
-              middle code. Balanced signs cost 0 (an odd batch of signs 2/N at the least).
+            * ``"balanced"``: the law itself, ``mass`` at +1 and the rest at -1; the code at the
+              border may be split. Balanced signs cost 0 (an odd batch of signs 2/N at the least).
             * ``"expected"``: the expectation of ``"sampled"`` in closed form,
-              :math:`\tau_r = 2 P(\mathrm{Bin}(N, 1/2) \le r - 1) - 1`.
-        method: ``"sort"`` sorts each column.
+              :math:`\tau_r = 2 P(\mathrm{Bin}(N, 1/2) \le r - 1) - 1`, for mass 1/2.
+        mass: probability of +1, in [0, 1]: one number, or one a bit.
+        method: how the codes are ranked; None is ``"select"``, or ``"sort"`` where the target needs it.
+
+            * ``"select"``: only the codes' side of the border is found, by counting
+              (`jaxhash.selection`). Memory is that of the codes, also over devices.
+            * ``"kernel"``: the same search as one Pallas kernel, for a GPU that holds the whole
+              batch (no ``axis_name``). Not yet measured on one; elsewhere it is interpreted, slowly.
+            * ``"sort"``: sorts each column, and gathers the whole batch on each device. Needed for
+              ``target="expected"``, where each rank has a sign of its own; else it is slower for
+              the same value and gradient.
         where: True for the valid rows; all of them by default. N counts these.
         axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
         reduce_fn: reduction over bits; None returns the loss of each bit, with shape [bits].
 
     Returns:
-        The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``.
+        The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``. The ranks count as
+        constants, so that derivatives of any order and direction, forward mode included, are those
+        of the sum of squares; the backward pass keeps the codes and a few numbers a bit.
 
     Raises:
         TypeError: if codes are not floating.
-        ValueError: if shapes do not fit, the key is missing, or an option is unknown.
+        ValueError: if shapes do not fit, the key is missing, an option is unknown, or options do
+            not go together.
 
     Example:
         >>> codes = jnp.array([[-1.0, 0.5], [1.0, 0.5], [-1.0, 0.5], [1.0, 0.5]])
@@ -76,39 +92,103 @@ def hswd(
         Distributional Matching", CVPR 2022, arXiv 2205.15721. The value with ``"sampled"`` is that
         of the authors' released code (loss type ``swdC``); its equation numbers could not be
         checked, for want of the text. Departures: a count a bit is drawn instead of N signs (the
-        same law), and ``"balanced"`` and ``"expected"`` are ours.
+        same law), the sort is not needed, and ``"balanced"``, ``"expected"`` and ``mass`` are ours.
     """
     check_floating("codes", codes, ndim=2)
     check_shape("where", where, codes.shape[:1])
     if target not in get_args(Target):
         raise ValueError(f"target must be one of {get_args(Target)}, got {target!r}")
+    if method is None:
+        method = "sort" if target == "expected" else "select"
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {get_args(Method)}, got {method!r}")
     if target == "sampled" and key is None:
         raise ValueError('target="sampled" draws a fresh target at each call: it needs key')
+    if target == "expected" and method != "sort":
+        raise ValueError('target="expected" has a sign for each rank: it needs method="sort"')
+    if method == "kernel" and axis_name is not None:
+        raise ValueError('method="kernel" searches the batch of one device: it takes no axis_name')
+    if target == "expected" and not _is_half(mass):
+        raise ValueError('target="expected" is for mass 1/2')
+    if isinstance(mass, float) and not 0.0 <= mass <= 1.0:
+        raise ValueError(f"mass must be in [0, 1], got {mass}")
+    bits = codes.shape[1]
+    if jnp.shape(mass) not in ((), (bits,)):
+        raise ValueError(f"mass must be a number or have shape {(bits,)}, got {jnp.shape(mass)}")
 
+    count = row_count(codes, where, axis_name)
+    if target == "sampled":
+        lower = _sampled_negatives(key, mass, count, codes, axis_name)
+    else:
+        lower = jnp.broadcast_to((1.0 - jnp.asarray(mass)) * count, (bits,))
+    if method != "sort":
+        splits = target == "balanced" and not (_is_half(mass) and where is None and count % 2 == 0)
+        loss = _by_selection(codes, lower, splits, where, axis_name, kernel=method == "kernel")
+    else:
+        loss = _by_sorting(codes, None if target == "expected" else lower, where, axis_name)
+    return loss if reduce_fn is None else reduce_fn(loss)
+
+
+def _by_selection(
+    codes: Float[Array, "n bits"],
+    lower: Shaped[Array, " bits"],
+    splits: bool,
+    where: Bool[Array, " n"] | None,
+    axis_name: str | None,
+    kernel: bool,
+) -> Float[Array, " bits"]:
+    """The loss of each bit, ``lower`` of whose codes are to be -1; ``splits``: may be fractional."""
+    count = row_count(codes, where, axis_name)
+    upper = count - lower
+    whole = jnp.floor(upper).astype(jnp.int32)
+    cuts = (find_cut(codes, whole, where=where, axis_name=axis_name, kernel=kernel),)
+    fraction = upper - whole
+    if splits:
+        cuts += (lower_by_one(cuts[0], codes, where=where, axis_name=axis_name),)
+
+    # The backward pass is to keep the codes as they came, not a float32 array of their size.
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def cost(codes: Float[Array, "n bits"], cuts: tuple[Cut, ...]) -> Float[Array, " bits"]:
+        if where is not None:
+            codes = jnp.where(where[:, None], codes, 0)  # the values of masked rows may be NaN
+        positive = above(cuts[0], codes, axis_name=axis_name).astype(jnp.float32)
+        if splits:
+            wider = above(cuts[1], codes, axis_name=axis_name).astype(jnp.float32)
+            positive = positive + fraction[None] * (wider - positive)
+        signs = 2.0 * positive - 1.0
+        squares = (accumulate(codes) - signs) ** 2
+        if splits:
+            squares = squares + (1.0 - signs**2)
+        if where is not None:
+            squares = jnp.where(where[:, None], squares, 0.0)
+        return jnp.sum(squares, axis=0)
+
+    return sum_of_shares(cost(codes, cuts) / jnp.maximum(count, 1), axis_name)
+
+
+def _by_sorting(
+    codes: Float[Array, "n bits"],
+    lower: Shaped[Array, " bits"] | None,
+    where: Bool[Array, " n"] | None,
+    axis_name: str | None,
+) -> Float[Array, " bits"]:
+    """The loss of each bit; ``lower`` of None is the expected target."""
     codes = accumulate(codes)
     if where is None:
         where = jnp.ones(codes.shape[0], bool)
     if axis_name is not None:
         codes, where = lax.all_gather((codes, where), axis_name, tiled=True)
-
     rows, bits = codes.shape
-    count = jnp.sum(where, dtype=jnp.int32)
     rank = jnp.arange(1, rows + 1)
-    if target == "sampled":
-        negatives = jax.random.binomial(key, count.astype(codes.dtype), 0.5, (bits,))
-        signs = jnp.where(rank[None, :] <= negatives[:, None], -1.0, 1.0)
-    elif target == "balanced":
-        signs = jnp.broadcast_to(jnp.clip(2 * rank - count - 1, -1, 1), (bits, rows))
+    if lower is None:
+        signs = _expected_signs(rank, jnp.sum(where, dtype=jnp.int32))
+        signs = jnp.broadcast_to(signs, (bits, rows))
     else:
-        signs = jnp.broadcast_to(_expected_signs(rank, count), (bits, rows))
-
+        signs = jnp.clip(2 * (rank[None] - lower[:, None]) - 1, -1, 1)
     per_bit = jax.vmap(_wasserstein_to_signs, in_axes=(1, None, 0))(
         codes, where, signs.astype(codes.dtype)
     )
-    loss = share_of_whole(per_bit, axis_name)
-    return loss if reduce_fn is None else reduce_fn(loss)
+    return share_of_whole(per_bit, axis_name)
 
 
 def _wasserstein_to_signs(
@@ -123,6 +203,34 @@ def _wasserstein_to_signs(
     count = jnp.sum(where)
     ranked = jnp.arange(column.shape[0]) < count
     return jnp.sum(jnp.where(ranked, cost, 0.0)) / jnp.maximum(count, 1)
+
+
+def _is_half(mass: Float[ArrayLike, "..."]) -> bool:
+    return isinstance(mass, float) and mass == 0.5
+
+
+def _sampled_negatives(
+    key: Key[Array, ""] | Shaped[Array, "2"],
+    mass: Float[ArrayLike, "..."],
+    count: Int[ArrayLike, ""],
+    codes: Float[Array, "n bits"],
+    axis_name: str | None,
+) -> Int[Array, " bits"]:
+    """How many of ``count`` random signs are -1, a draw a bit: the same draw on every device.
+
+    For mass 1/2 these are the ones among as many random bits. That is exact, and several times
+    faster than a general binomial draw; words beyond the count change nothing, so that the number
+    of padded rows does not matter.
+    """
+    bits = codes.shape[1]
+    if not _is_half(mass):
+        below = 1.0 - jnp.broadcast_to(jnp.asarray(mass, jnp.float32), (bits,))
+        return jax.random.binomial(key, jnp.float32(count), below).astype(jnp.int32)
+    rows = codes.shape[0] * (1 if axis_name is None else lax.axis_size(axis_name))
+    words = jax.random.bits(key, (-(-rows // 32), bits), jnp.uint32)
+    used = jnp.clip(count - 32 * jnp.arange(words.shape[0]), 0, 32).astype(jnp.uint32)
+    ones = jnp.where(used > 0, jnp.uint32(0xFFFFFFFF) >> ((32 - used) % 32), jnp.uint32(0))
+    return jnp.sum(lax.population_count(words & ones[:, None]), axis=0).astype(jnp.int32)
 
 
 def _expected_signs(rank: Int[Array, " n"], count: Int[Array, ""]) -> Float[Array, " n"]:

@@ -5,12 +5,12 @@ from jaxhash.losses import Method, Target
 from jaxhash.objectives._base import Loss, Objective, Variables
 
 
-def hswd(*, target: Target = "sampled", method: Method = "sort") -> Objective:
+def hswd(*, target: Target = "sampled", method: Method | None = None) -> Objective:
     """`jaxhash.losses.hswd` on the raw codes, as in the paper's released code.
 
     Args:
         target: law that the batch is compared with.
-        method: how the order statistics are found.
+        method: how the codes are ranked; None is the fastest that the target allows.
 
     Example:
         >>> quantizer = hswd(target="balanced")

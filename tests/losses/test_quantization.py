@@ -4,6 +4,7 @@ The loss is rebuilt here from chances rather than from mean signs: if the r-th s
 with chance p, a code u of rank r costs p (u + 1)^2 + (1 - p) (u - 1)^2.
 """
 
+import re
 from functools import cache, partial
 
 import hypothesis
@@ -21,7 +22,13 @@ from scipy.linalg import hadamard
 from jaxhash.losses import hswd
 from jaxhash.losses._quantization import _expected_signs
 
-TARGETS = ("sampled", "balanced", "expected")
+WAYS = (
+    ("sampled", "select"),
+    ("sampled", "sort"),
+    ("balanced", "select"),
+    ("balanced", "sort"),
+    ("expected", "sort"),
+)
 KEY = jax.random.key(0)
 OPTIONS = ("target", "method", "axis_name", "reduce_fn")
 
@@ -29,8 +36,9 @@ loss = jax.jit(hswd, static_argnames=OPTIONS)
 loss_and_gradient = jax.jit(jax.value_and_grad(hswd), static_argnames=OPTIONS)
 per_bit = partial(loss, key=KEY, reduce_fn=None)
 
-each_target = pytest.mark.parametrize("target", TARGETS)
-each_symmetric_target = pytest.mark.parametrize("target", ("balanced", "expected"))
+each_way = pytest.mark.parametrize(("target", "method"), WAYS)
+each_symmetric_way = pytest.mark.parametrize(("target", "method"), WAYS[2:])
+each_method = pytest.mark.parametrize("method", ("select", "sort"))
 
 
 def normal(*shape, seed=0):
@@ -41,18 +49,25 @@ def half_and_half(n, bits):
     return jnp.asarray(np.where(np.arange(n) < n // 2, -1.0, 1.0)[:, None].repeat(bits, axis=1))
 
 
-def minus_counts(n, bits):
-    """The number of -1 among the n target signs of each bit that "sampled" draws with KEY."""
-    return np.asarray(jax.random.binomial(KEY, float(n), 0.5, (bits,))).astype(int)
+@cache
+def minus_counts(n, bits, mass=None):
+    """The number of -1 among the n target signs of each bit that "sampled" draws with KEY.
+
+    A batch of n codes +1 costs 4 K / n, which reveals its count K.
+    """
+    options = {} if mass is None else {"mass": jnp.asarray(mass)}
+    costs = per_bit(jnp.ones((n, bits)), target="sampled", method="sort", **options)
+    return np.rint(np.asarray(costs, float) * n / 4).astype(int)
 
 
-def minus_chances(target, n, bits):
+def minus_chances(target, n, bits, mass=None):
     """P(the r-th smallest target sign is -1), [ranks, bits], each from its definition."""
     rank = np.arange(1, n + 1)[:, None]
     if target == "sampled":
-        chance = rank <= minus_counts(n, bits)
+        chance = rank <= minus_counts(n, bits, mass)
     elif target == "balanced":
-        chance = np.clip(n / 2 - (rank - 1), 0, 1)  # how much of (r-1, r] lies below n/2
+        minus = n * (1 - (0.5 if mass is None else np.array(mass, float)))
+        chance = np.clip(minus - (rank - 1), 0, 1)  # how much of (r-1, r] lies below it
     else:
         chance = stats.binom.sf(rank - 1, n, 0.5)  # at least r of the n signs are -1
     return np.broadcast_to(chance, (n, bits)).astype(float)
@@ -72,11 +87,12 @@ def formula(codes, chances):
 # Values
 
 
-def test_balanced_by_hand():
+@each_method
+def test_balanced_by_hand(method):
     """Three codes: the lowest goes to -1, the highest to +1, the middle one half to each."""
     codes = jnp.array([[2.0], [-0.5], [0.2]])
     value = ((-0.5 + 1) ** 2 + (0.2**2 + 1) + (2 - 1) ** 2) / 3
-    assert loss(codes, target="balanced") == pytest.approx(value)
+    assert loss(codes, target="balanced", method=method) == pytest.approx(value)
 
 
 def test_expected_by_hand():
@@ -86,28 +102,50 @@ def test_expected_by_hand():
     one_each = ((low + 1) ** 2 + (high - 1) ** 2) / 2
     both_minus = ((low + 1) ** 2 + (high + 1) ** 2) / 2
     value = both_plus / 4 + one_each / 2 + both_minus / 4
-    assert loss(jnp.array([[high], [low]]), target="expected") == pytest.approx(value)
+    codes = jnp.array([[high], [low]])
+    assert loss(codes, target="expected", method="sort") == pytest.approx(value)
 
 
-def test_sampled_by_hand():
+@each_method
+def test_sampled_by_hand(method):
     """A batch of one code is compared with one sign; over 64 bits either one occurs."""
-    costs = per_bit(jnp.full((1, 64), 0.25), target="sampled")
+    costs = per_bit(jnp.full((1, 64), 0.25), target="sampled", method=method)
     assert set(costs.tolist()) == {(0.25 - 1) ** 2, (0.25 + 1) ** 2}
 
 
-@each_target
+@each_way
 @pytest.mark.parametrize("n", [1, 2, 9])
-def test_is_the_formula(target, n):
+def test_is_the_formula(target, method, n):
     codes = normal(n, 4)
     expected = formula(codes, minus_chances(target, n, 4))
-    np.testing.assert_allclose(per_bit(codes, target=target), expected, rtol=1e-5)
+    np.testing.assert_allclose(per_bit(codes, target=target, method=method), expected, rtol=1e-5)
 
 
-@each_target
-def test_is_the_mean_over_bits_by_default(target):
+@pytest.mark.parametrize(("target", "method"), WAYS[:4])
+def test_is_the_formula_for_unequal_masses(target, method):
+    mass = (0.0, 0.3, 0.5, 1.0)
     codes = normal(9, 4)
-    expected = per_bit(codes, target=target).mean()
-    np.testing.assert_allclose(loss(codes, key=KEY, target=target), expected, rtol=1e-6)
+    expected = formula(codes, minus_chances(target, 9, 4, mass))
+    value = per_bit(codes, target=target, method=method, mass=jnp.array(mass))
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    expected = formula(codes, minus_chances(target, 9, 4, 0.3))
+    value = per_bit(codes, target=target, method=method, mass=0.3)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_codes_with_their_mass_cost_nothing():
+    """Each bit has its own share of +1: 1/8, 1/2, 7/8 and all of eight codes."""
+    ones = np.array([1, 4, 7, 8])
+    codes = jnp.asarray(np.where(np.arange(8)[:, None] < ones, 1.0, -1.0))
+    value, slope = loss_and_gradient(codes, target="balanced", mass=jnp.asarray(ones / 8))
+    assert value == 0 and not slope.any()
+    assert loss(codes, target="balanced") == pytest.approx(4 * (3 + 3 + 4) / 32)
+
+
+def test_is_the_mean_over_bits_by_default():
+    codes = normal(9, 4)
+    expected = per_bit(codes).mean()
+    np.testing.assert_allclose(loss(codes, key=KEY), expected, rtol=1e-6)
 
 
 def test_sampled_is_the_distance_to_an_explicit_batch_of_signs():
@@ -125,7 +163,8 @@ def test_expected_is_the_average_of_sampled_over_all_counts(n):
     codes = normal(n, 4)
     rank = np.arange(1, n + 1)[:, None].repeat(4, axis=1)
     average = sum(stats.binom.pmf(k, n, 0.5) * formula(codes, rank <= k) for k in range(n + 1))
-    np.testing.assert_allclose(per_bit(codes, target="expected"), average, rtol=1e-5)
+    value = per_bit(codes, target="expected", method="sort")
+    np.testing.assert_allclose(value, average, rtol=1e-5)
 
 
 expected_signs = jax.jit(_expected_signs)
@@ -139,25 +178,81 @@ def test_expected_signs_at_any_batch_size(n):
     np.testing.assert_allclose(signs, exact, rtol=0, atol=1e-6)
 
 
+def test_default_method_sorts_only_where_it_must():
+    codes = normal(9, 4)
+    for target, method in (("sampled", "select"), ("expected", "sort")):
+        chosen = per_bit(codes, target=target, method=method)
+        np.testing.assert_array_equal(per_bit(codes, target=target), chosen)
+    program = loss.lower(codes, target="balanced").as_text()
+    assert "stablehlo.sort" not in program
+    assert "stablehlo.sort" in loss.lower(codes, target="balanced", method="sort").as_text()
+
+
 # The law of the sampled count
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 20, 21, 1000])
-def test_sampled_count_is_binomial(n):
-    """Chi-square of the counts of 5,000 bits; the counts expected less than 10 times are pooled.
-
-    A bit of n codes +1 costs 4 K / n, which reveals its count K. The sampler of JAX changes its
-    algorithm where n/2 exceeds 10.
-    """
-    counts = np.asarray(per_bit(jnp.ones((n, 5000)), target="sampled")) * n / 4
-    np.testing.assert_allclose(counts, np.rint(counts), atol=1e-3)
-    usual = np.flatnonzero(5000 * stats.binom.pmf(np.arange(n + 1), n, 0.5) >= 10)
+def assert_binomial(counts, n, chance):
+    """Chi-square of the counts; those expected less than 10 times are pooled."""
+    draws = len(counts)
+    assert counts.min() >= 0 and counts.max() <= n
+    usual = np.flatnonzero(draws * stats.binom.pmf(np.arange(n + 1), n, chance) >= 10)
     low, high = usual[0], usual[-1]
-    cdf = stats.binom.cdf(np.arange(low, high), n, 0.5)
+    cdf = stats.binom.cdf(np.arange(low, high), n, chance)
     chances = np.diff(cdf, prepend=0, append=1)
-    pooled = np.clip(np.rint(counts).astype(int), low, high) - low
+    pooled = np.clip(counts, low, high) - low
     seen = np.bincount(pooled, minlength=len(chances))
-    assert stats.chisquare(seen, 5000 * chances).pvalue > 1e-3
+    assert stats.chisquare(seen, draws * chances).pvalue > 1e-3
+    deviation = np.sqrt(chance * (1 - chance))
+    assert abs(counts.mean() - n * chance) < 5 * deviation * np.sqrt(n / draws)
+    kurtosis = 2 + (1 - 6 * chance * (1 - chance)) / (n * deviation**2)
+    tolerance = 5 * np.sqrt(kurtosis / draws) + 25 / draws  # the variance is about their own mean
+    assert abs(counts.var() / (n * deviation**2) - 1) < tolerance
+
+
+@cache
+def counts_of_ones(rows):
+    """A function of the mask: the counts K, each from the cost 4 K / n of n codes +1."""
+
+    @jax.jit
+    def counts(where, mass):
+        codes = jnp.ones((rows, 5000))
+        mass = {} if mass is None else {"mass": mass}
+        costs = hswd(codes, key=KEY, method="sort", where=where, reduce_fn=None, **mass)
+        return costs * jnp.sum(where) / 4
+
+    def rounded(n, mass=None):
+        found = np.asarray(counts(jnp.arange(rows) < n, mass))
+        np.testing.assert_allclose(found, np.rint(found), atol=1e-3)
+        return np.rint(found).astype(int)
+
+    return rounded
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 20, 31, 32, 33, 64, 100])
+def test_sampled_count_is_binomial(n):
+    """A mass of 1/2 counts random bits by words of 32, the last of which may be in part unused."""
+    assert_binomial(counts_of_ones(100)(n), n, 0.5)
+
+
+@pytest.mark.parametrize("n", [1, 5, 20, 100])
+@pytest.mark.parametrize("mass", [0.1, 0.3, 0.5, 0.9])
+def test_sampled_count_is_binomial_for_any_mass(n, mass):
+    """The sampler of JAX changes its algorithm where n times the chance exceeds 10."""
+    assert_binomial(counts_of_ones(100)(n, jnp.float32(mass)), n, 1 - mass)
+
+
+@pytest.mark.parametrize("mass", [None, 0.3])
+def test_padding_does_not_change_the_draw(mass):
+    """Neither one row of it nor several words."""
+    option = None if mass is None else jnp.float32(mass)
+    draws = [counts_of_ones(rows)(9, option) for rows in (9, 10, 100)]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    np.testing.assert_array_equal(draws[0], draws[2])
+
+
+def test_certain_signs_are_not_drawn():
+    assert not counts_of_ones(100)(33, jnp.float32(1)).any()
+    assert np.all(counts_of_ones(100)(33, jnp.float32(0)) == 33)
 
 
 def test_sampled_counts_of_bits_and_of_keys_are_independent():
@@ -181,23 +276,63 @@ def test_sampled_depends_on_the_key_alone():
 # The gradient
 
 
-@each_target
+@each_way
 @pytest.mark.parametrize("n", [1, 9])
-def test_gradient_is_twice_the_way_to_the_mean_sign(target, n):
+def test_gradient_is_twice_the_way_to_the_mean_sign(target, method, n):
     codes = normal(n, 4)
     rank = np.argsort(np.argsort(codes, axis=0), axis=0)
     mean_sign = 1 - 2 * np.take_along_axis(minus_chances(target, n, 4), rank, axis=0)
     expected = 2 / codes.size * (codes - mean_sign)
-    _, slope = loss_and_gradient(codes, key=KEY, target=target)
+    _, slope = loss_and_gradient(codes, key=KEY, target=target, method=method)
     np.testing.assert_allclose(slope, expected, atol=1e-6)
 
 
-@each_target
-def test_gradient_is_that_of_finite_differences(target):
+@pytest.mark.parametrize(
+    ("target", "method"), [way for way in WAYS if way[1] == "select"] + [WAYS[-1]]
+)
+def test_gradient_is_that_of_finite_differences(target, method):
     """Away from ties the loss is quadratic, so central differences are exact but for rounding."""
     codes = jnp.stack([jnp.linspace(-1.2, 1.3, 6), jnp.linspace(2.0, -0.7, 6)], axis=1)
-    cost = partial(hswd, key=KEY, target=target)
+    cost = partial(hswd, key=KEY, target=target, method=method)
     check_grads(jax.jit(cost), (codes,), order=1, modes=("fwd", "rev"), eps=0.05)
+
+
+@pytest.mark.parametrize("target", ["sampled", "balanced"])
+def test_second_derivative_is_two_over_n(target):
+    """Ties and the split code included; by forward over reverse and by reverse over forward."""
+    codes = jnp.array([[0.5, 2.0], [0.5, -1.0], [0.5, 0.1]])
+    cost = partial(hswd, key=KEY, target=target, reduce_fn=jnp.sum)
+    expected = 2 / 3 * np.eye(6).reshape(3, 2, 3, 2)
+    for hessian in (jax.hessian(cost), jax.jacrev(jax.jacfwd(cost))):
+        np.testing.assert_allclose(jax.jit(hessian)(codes), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", ["sampled", "balanced"])
+def test_forward_mode_is_the_gradient_along_the_tangent(target):
+    codes, tangent = normal(9, 4), normal(9, 4, seed=1)
+    cost = partial(hswd, key=KEY, target=target)
+    value, along = jax.jit(lambda *pair: jax.jvp(cost, pair[:1], pair[1:]))(codes, tangent)
+    expected_value, slope = loss_and_gradient(codes, key=KEY, target=target)
+    np.testing.assert_allclose(value, expected_value, rtol=1e-6)
+    np.testing.assert_allclose(along, np.vdot(slope, tangent), rtol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("target", ["sampled", "balanced"])
+def test_backward_pass_keeps_no_more_than_the_codes(target, masked):
+    """In bfloat16: not a float32 copy of them, nor a second one of their size."""
+    codes = normal(40, 4).astype(jnp.bfloat16)
+    where = jnp.arange(40) < 33 if masked else None
+
+    def kept(method):
+        cost = partial(hswd, key=KEY, target=target, method=method, where=where)
+        leaves = jax.tree.leaves(jax.vjp(cost, codes)[1])
+        return [leaf for leaf in leaves if leaf.size >= codes.size]
+
+    assert all(leaf.nbytes <= codes.nbytes for leaf in kept("select"))
+    numbers = [leaf for leaf in kept("select") if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    assert sum(leaf.nbytes for leaf in numbers) <= codes.nbytes
+    assert any(leaf.nbytes > codes.nbytes for leaf in kept("sort"))  # the test can fail
 
 
 # What the value means
@@ -218,13 +353,14 @@ def test_is_the_l2_penalty_plus_the_cost_of_the_cheapest_flips(target):
     assert loss(jnp.asarray(codes), key=KEY, target=target) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("n", [64, 128, 256])
+@pytest.mark.parametrize("n", [64, 256])
 def test_floor_of_balanced_signs(n):
     """K targets -1 move |K - n/2| codes from one sign to the other, at a cost of 4 each."""
     k = np.arange(n + 1)
     floor = 4 * np.sum(stats.binom.pmf(k, n, 0.5) * np.abs(k - n / 2)) / n
     assert floor == pytest.approx(4 / np.sqrt(2 * np.pi * n), rel=0.01)
-    assert loss(half_and_half(n, 2), target="expected") == pytest.approx(floor, rel=1e-5)
+    signs = half_and_half(n, 2)
+    assert loss(signs, target="expected", method="sort") == pytest.approx(floor, rel=1e-5)
     draws = np.asarray(per_bit(half_and_half(n, 2000), target="sampled"))
     assert abs(draws.mean() - floor) < 4 * draws.std() / np.sqrt(len(draws))
 
@@ -233,22 +369,25 @@ def test_floor_of_balanced_signs(n):
 def test_minimum_of_expected_is_the_variance_of_the_targets(n):
     signs = 2 * stats.binom.cdf(np.arange(n), n, 0.5) - 1
     floor, best = np.mean(1 - signs**2), jnp.asarray(signs, jnp.float32)[:, None]
-    value, slope = loss_and_gradient(best, target="expected")
+    value, slope = loss_and_gradient(best, target="expected", method="sort")
     assert value == pytest.approx(floor, abs=1e-6)
     np.testing.assert_allclose(slope, 0, atol=1e-6)
-    assert loss_and_gradient(normal(n, 1), target="expected")[0] > floor
+    assert loss_and_gradient(normal(n, 1), target="expected", method="sort")[0] > floor
 
 
-@each_target
-def test_zero_codes_cost_one(target):
-    np.testing.assert_allclose(per_bit(jnp.zeros((9, 4)), target=target), 1.0, rtol=1e-6)
+@each_way
+def test_zero_codes_cost_one(target, method):
+    value = per_bit(jnp.zeros((9, 4)), target=target, method=method)
+    np.testing.assert_allclose(value, 1.0, rtol=1e-6)
 
 
+@each_method
 @pytest.mark.parametrize("n", [2, 8, 9])
-def test_balanced_signs_cost_nothing_but_for_the_odd_one(n):
+def test_balanced_signs_cost_nothing_but_for_the_odd_one(method, n):
     """In an odd batch the middle code is as far from one half of its target as can be: 4/2/n."""
     cost = 0 if n % 2 == 0 else 2 / n
-    assert loss(half_and_half(n, 4), target="balanced") == pytest.approx(cost, abs=0)
+    value = loss(half_and_half(n, 4), target="balanced", method=method)
+    assert value == pytest.approx(cost, abs=0)
 
 
 def test_identical_bits_are_a_minimum_too():
@@ -262,53 +401,67 @@ def test_identical_bits_are_a_minimum_too():
 # Invariances
 
 
-@each_target
-def test_order_of_the_batch_does_not_matter(target):
+@each_way
+def test_order_of_the_batch_does_not_matter(target, method):
     codes = normal(9, 4)
     shuffled = codes[np.random.default_rng(2).permutation(9)]
-    np.testing.assert_array_equal(per_bit(shuffled, target=target), per_bit(codes, target=target))
+    value, expected = (per_bit(u, target=target, method=method) for u in (shuffled, codes))
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
 
 
-@each_symmetric_target
-def test_bits_are_treated_alike(target):
+@each_symmetric_way
+def test_bits_are_treated_alike(target, method):
     codes, order = normal(9, 4), np.array([2, 0, 3, 1])
-    np.testing.assert_array_equal(
-        per_bit(codes[:, order], target=target), per_bit(codes, target=target)[order]
-    )
+    value, expected = (per_bit(u, target=target, method=method) for u in (codes[:, order], codes))
+    np.testing.assert_array_equal(value, expected[order])
 
 
-@each_symmetric_target
+@each_symmetric_way
 @pytest.mark.parametrize("n", [8, 9])
-def test_sign_does_not_matter(target, n):
+def test_sign_does_not_matter(target, method, n):
     codes = normal(n, 4)
-    np.testing.assert_allclose(per_bit(-codes, target=target), per_bit(codes, target=target), 1e-6)
+    value, expected = (per_bit(u, target=target, method=method) for u in (-codes, codes))
+    np.testing.assert_allclose(value, expected, 1e-6)
 
 
-@each_target
-def test_eager_is_jitted(target):
+@pytest.mark.parametrize(("target", "method"), [("sampled", "select"), ("expected", "sort")])
+def test_eager_is_jitted(target, method):
     codes = normal(9, 4)
-    eager = hswd(codes, key=KEY, target=target, reduce_fn=None)
-    np.testing.assert_allclose(eager, per_bit(codes, target=target), rtol=1e-6)
+    eager = hswd(codes, key=KEY, target=target, method=method, reduce_fn=None)
+    np.testing.assert_allclose(eager, per_bit(codes, target=target, method=method), rtol=1e-6)
 
 
-@each_target
-def test_vmap_is_a_loop(target):
+@each_way
+def test_vmap_is_a_loop(target, method):
+    """Value and gradient."""
     batches, keys = normal(3, 9, 4), jax.random.split(KEY, 3)
-    mapped = jax.vmap(lambda codes, key: loss(codes, key=key, target=target))(batches, keys)
-    looped = [loss(codes, key=key, target=target) for codes, key in zip(batches, keys, strict=True)]
-    np.testing.assert_allclose(mapped, looped, rtol=1e-6)
+    one = partial(loss_and_gradient, target=target, method=method)
+    values, slopes = jax.vmap(lambda codes, key: one(codes, key=key))(batches, keys)
+    for i in range(3):
+        value, slope = one(batches[i], key=keys[i])
+        np.testing.assert_allclose(values[i], value, rtol=1e-6)
+        np.testing.assert_allclose(slopes[i], slope, rtol=1e-6)
+
+
+def test_gradient_of_vmap_is_that_of_each_batch():
+    batches = normal(3, 9, 4)
+    cost = partial(hswd, key=KEY, target="balanced")
+    slopes = jax.jit(jax.grad(lambda batches: jnp.sum(jax.vmap(cost)(batches))))(batches)
+    for codes, slope in zip(batches, slopes, strict=True):
+        expected = loss_and_gradient(codes, key=KEY, target="balanced")[1]
+        np.testing.assert_allclose(slope, expected, rtol=1e-6)
 
 
 # Masks, precision, broken codes
 
 
-@each_target
+@each_way
 @pytest.mark.parametrize("filling", [0.0, 1e30, np.nan, np.inf, -np.inf])
-def test_masked_batch_is_its_valid_rows(target, filling):
+def test_masked_batch_is_its_valid_rows(target, method, filling):
     where = np.isin(np.arange(11), [1, 4], invert=True)
     valid = normal(9, 4)
     padded = jnp.full((11, 4), filling).at[where].set(valid)
-    options = {"key": KEY, "target": target}
+    options = {"key": KEY, "target": target, "method": method}
     value, slope = loss_and_gradient(padded, **options, where=jnp.asarray(where))
     expected_value, expected_slope = loss_and_gradient(valid, **options)
     np.testing.assert_allclose(value, expected_value, rtol=1e-6)
@@ -316,48 +469,128 @@ def test_masked_batch_is_its_valid_rows(target, filling):
     np.testing.assert_array_equal(slope[~where], 0.0)
 
 
-@each_target
+@each_way
 @pytest.mark.parametrize("filling", [0.5, np.nan])
-def test_batch_without_a_valid_row_costs_nothing(target, filling):
-    codes, where = jnp.full((11, 4), filling), jnp.zeros(11, bool)
-    value, slope = loss_and_gradient(codes, key=KEY, target=target, where=where)
+def test_batch_without_a_valid_row_costs_nothing(target, method, filling):
+    codes, options = jnp.full((11, 4), filling), {"target": target, "method": method}
+    value, slope = loss_and_gradient(codes, key=KEY, where=jnp.zeros(11, bool), **options)
     assert value == 0
     np.testing.assert_array_equal(slope, 0.0)
 
 
 @pytest.mark.parametrize(
-    ("target", "dtype"),
-    [("sampled", jnp.bfloat16), ("balanced", jnp.float16), ("expected", jnp.bfloat16)],
+    ("target", "method", "dtype"),
+    [
+        ("sampled", "select", jnp.bfloat16),
+        ("balanced", "select", jnp.float16),
+        ("sampled", "sort", jnp.float16),
+        ("expected", "sort", jnp.bfloat16),
+    ],
 )
-def test_low_precision_is_accumulated_in_float32(target, dtype):
-    codes = normal(9, 4).astype(dtype)
-    value, slope = loss_and_gradient(codes, key=KEY, target=target)
-    exact, exact_slope = loss_and_gradient(codes.astype(jnp.float32), key=KEY, target=target)
+def test_low_precision_is_accumulated_in_float32(target, method, dtype):
+    codes, options = normal(9, 4).astype(dtype), {"target": target, "method": method}
+    value, slope = loss_and_gradient(codes, key=KEY, **options)
+    exact, exact_slope = loss_and_gradient(codes.astype(jnp.float32), key=KEY, **options)
     assert value.dtype == jnp.float32 and slope.dtype == dtype
     np.testing.assert_allclose(value, exact, rtol=1e-6)
     epsilon = float(jnp.finfo(dtype).eps)
     np.testing.assert_allclose(slope.astype(jnp.float32), exact_slope, rtol=epsilon, atol=1e-6)
 
 
-@each_target
-@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+@each_way
+@pytest.mark.parametrize("broken", [np.nan, -np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", [None, np.arange(9) < 8])
-def test_broken_code_shows_in_its_bit_and_in_no_other(target, broken, where):
+def test_broken_code_shows_in_its_bit_and_in_no_other(target, method, broken, where):
     where = None if where is None else jnp.asarray(where)
-    codes = normal(9, 4)
-    healthy = per_bit(codes, target=target, where=where)
-    value = per_bit(codes.at[1, 3].set(broken), target=target, where=where)
+    codes, options = normal(9, 4), {"target": target, "method": method, "where": where}
+    healthy = per_bit(codes, **options)
+    value = per_bit(codes.at[1, 3].set(broken), **options)
     np.testing.assert_array_equal(value[:3], healthy[:3])
     assert jnp.isnan(value[3]) or (jnp.isinf(value[3]) and np.isinf(broken))
+
+
+# Selecting is sorting
+
+
+def columns(n, dtype=jnp.float32):
+    """A bit of each kind: random, tied, constant, on a grid, signed zeros, far apart."""
+    rng = np.random.default_rng(n)
+    random = rng.normal(size=n)
+    bits = [
+        random,
+        rng.choice([-1.0, 0.25, 1.0], n),
+        np.full(n, 0.3),
+        np.zeros(n),
+        np.round(4 * random) / 4,
+        rng.choice([-0.0, 0.0], n),
+        np.sign(random) * 10.0 ** (3 * rng.normal(size=n)),
+        np.where(random > 0, 1.0, -1.0),
+    ]
+    return jnp.asarray(np.stack(bits, axis=1), dtype)
+
+
+@partial(jax.jit, static_argnames=("target", "method"))
+def losses_and_gradient(codes, *, target, method, mass=None, where=None):
+    """The loss of each bit, and the gradient of their sum."""
+    options = {} if mass is None else {"mass": mass}
+
+    def cost(codes):
+        losses = hswd(
+            codes, key=KEY, target=target, method=method, where=where, reduce_fn=None, **options
+        )
+        return jnp.sum(losses), losses
+
+    (_, losses), slope = jax.value_and_grad(cost, has_aux=True)(codes)
+    return losses, slope.astype(jnp.float32)
+
+
+def assert_select_is_sort(codes, **options):
+    found = losses_and_gradient(codes, method="select", **options)
+    expected = losses_and_gradient(codes, method="sort", **options)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-6)
+    return found[0]
+
+
+@pytest.mark.parametrize("target", ["sampled", "balanced"])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_select_is_sort_on_tiny_batches(target, n):
+    assert_select_is_sort(columns(n), target=target)
+
+
+@pytest.mark.parametrize("target", ["sampled", "balanced"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_select_is_sort_on_masked_batches_for_any_mass(target, dtype):
+    """The masses are sums of powers of two, so that both methods split the same code exactly."""
+    codes = columns(257, dtype)
+    rng = np.random.default_rng(0)
+    masks = [np.arange(257) < n for n in (0, 1, 2, 3, 200, 257)] + [rng.random(257) < 0.5]
+    for where in masks:
+        for mass in (np.array([0, 1, 0.25, 0.5, 0.5, 0.875, 0.125, 1]), np.full(8, 0.375)):
+            assert_select_is_sort(
+                codes, target=target, mass=jnp.asarray(mass, jnp.float32), where=jnp.asarray(where)
+            )
+
+
+@pytest.mark.parametrize("target", ["sampled", "balanced"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_select_is_sort_and_the_formula_on_a_large_batch(target, dtype):
+    n = 65_536
+    codes = columns(n, dtype)
+    losses = assert_select_is_sort(codes, target=target)
+    ordered = np.sort(np.asarray(codes, np.float64), axis=0)
+    signs = 1 - 2 * minus_chances(target, n, codes.shape[1])
+    exact = np.mean((ordered - signs) ** 2 + 1 - signs**2, axis=0)
+    np.testing.assert_allclose(losses, exact, rtol=1e-6)
 
 
 # Several devices
 
 
-def cost_and_gradients(weights, images, where, *, target, axis_name=None):
+def cost_and_gradients(weights, images, where, *, target, method, axis_name=None):
     def cost(weights, images):
         codes = images @ weights
-        return hswd(codes, key=KEY, target=target, where=where, axis_name=axis_name)
+        return hswd(codes, key=KEY, target=target, method=method, where=where, axis_name=axis_name)
 
     value, (of_weights, of_images) = jax.value_and_grad(cost, argnums=(0, 1))(weights, images)
     if axis_name is not None:
@@ -366,27 +599,93 @@ def cost_and_gradients(weights, images, where, *, target, axis_name=None):
 
 
 @cache
-def over_devices(mapping, target):
+def over_devices(mapping, target, method):
     mapped = jax.pmap if mapping == "pmap" else lambda f, **axes: jax.jit(jax.vmap(f, **axes))
-    step = partial(cost_and_gradients, target=target, axis_name="device")
+    step = partial(cost_and_gradients, target=target, method=method, axis_name="device")
     return mapped(step, axis_name="device", in_axes=(None, 0, 0))
 
 
-@each_target
-@pytest.mark.parametrize("mapping", ["pmap", "vmap"])
-@pytest.mark.parametrize("valid", [16, 11])
-def test_eight_devices_are_one(target, mapping, valid):
-    """Two rows a device; with 11 valid rows one device is half padding and two are nothing else."""
-    images, weights, where = normal(16, 3), normal(3, 4, seed=1), jnp.arange(16) < valid
-    value, of_weights, of_images = over_devices(mapping, target)(
+@cache
+def on_one(target, method):
+    return jax.jit(partial(cost_and_gradients, target=target, method=method))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "target", "method"),
+    [
+        ("pmap", "sampled", "select"),
+        ("pmap", "balanced", "select"),
+        ("pmap", "expected", "sort"),
+        ("vmap", "sampled", "select"),
+        ("vmap", "balanced", "select"),
+        ("vmap", "sampled", "sort"),
+    ],
+)
+@pytest.mark.parametrize("valid", [16, 11, 1, 0])
+def test_eight_devices_are_one(mapping, target, method, valid):
+    """Two rows a device; with 11 valid rows one device is half padding and two are nothing else.
+
+    Multiples of 1/2, so that codes are exact, and equal ones lie on several devices.
+    """
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.integers(-2, 3, (16, 3)) / 2, jnp.float32)
+    weights = jnp.asarray(rng.integers(-2, 3, (3, 4)) / 2, jnp.float32)
+    assert all(len(set(bit)) < 16 for bit in np.asarray(images @ weights).T)
+    where = jnp.arange(16) < valid
+    value, of_weights, of_images = over_devices(mapping, target, method)(
         weights, images.reshape(8, 2, 3), where.reshape(8, 2)
     )
-    whole = jax.jit(partial(cost_and_gradients, target=target))(weights, images, where)
+    whole = on_one(target, method)(weights, images, where)
     assert len(set(np.asarray(value).tolist())) == 1
     np.testing.assert_allclose(value[0], whole[0], rtol=1e-6)
     for each in of_weights:
-        np.testing.assert_allclose(each, whole[1], rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(of_images.reshape(16, 3), whole[2], rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(each, whole[1], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(of_images.reshape(16, 3), whole[2], rtol=1e-6, atol=1e-7)
+    assert valid == 0 or jnp.any(whole[2])
+
+
+@cache
+def compiled(rows, target, method):
+    """The program of value and gradient of `rows` codes of 5 bits on each of 8 devices, as text."""
+
+    def each(codes):
+        cost = partial(hswd, key=KEY, target=target, method=method, axis_name="device")
+        return jax.value_and_grad(cost)(codes)
+
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("device",))
+    spread, same = jax.sharding.PartitionSpec("device"), jax.sharding.PartitionSpec()
+    mapped = jax.shard_map(
+        each, mesh=mesh, in_specs=spread, out_specs=(same, spread), check_vma=False
+    )
+    lowered = jax.jit(mapped).lower(jnp.zeros((8 * rows, 5)))
+    return lowered.as_text(), lowered.compile().as_text()
+
+
+@pytest.mark.parametrize("target", ["sampled", "balanced"])
+def test_selecting_gathers_nothing(target):
+    """Before and after the compiler; sorting does gather, so that this test can fail."""
+    gather, reduce = re.compile("all[-_]gather"), re.compile("all[-_]reduce")
+    for text in compiled(3, target, "select"):
+        assert not gather.search(text) and not re.search("all[-_]to[-_]all|permute", text)
+        assert reduce.search(text)
+    for text in compiled(3, target, "sort"):
+        assert gather.search(text)
+
+
+def test_traffic_does_not_depend_on_the_batch():
+    """What is summed over the devices: a few numbers a bit, as many for 40 rows a device as for 3."""
+
+    def traffic(rows):
+        text = compiled(rows, "balanced", "select")[1]
+        results = re.findall(r"= (.*?) all-reduce(?:-start)?\(", text)
+        return sorted(re.findall(r"\w+\[[\d,]*\]", " ".join(results)))
+
+    assert traffic(3) == traffic(40)
+    sizes = [
+        np.prod([int(size) for size in re.findall(r"\d+", shape.split("[")[1])])
+        for shape in traffic(3)
+    ]
+    assert sizes and max(sizes) <= 8 * 5
 
 
 # Errors
@@ -407,11 +706,16 @@ def unchecked(monkeypatch):
         (ValueError, "target", {"target": "random"}),
         (ValueError, "method", {"method": "bubble"}),
         (ValueError, "key", {"target": "sampled"}),
+        (ValueError, "method", {"target": "expected", "method": "select"}),
+        (ValueError, "mass", {"target": "expected", "method": "sort", "mass": 0.3}),
+        (ValueError, "mass", {"mass": jnp.ones(3)}),
+        (ValueError, "mass", {"mass": jnp.ones((1, 2))}),
     ],
 )
-def test_errors_name_the_argument(unchecked, error, name, arguments):
-    with pytest.raises(error, match=rf"\b{name}\b"):
+def test_errors_name_the_argument_in_one_line(unchecked, error, name, arguments):
+    with pytest.raises(error, match=rf"\b{name}\b") as raised:
         hswd(**{"codes": jnp.ones((4, 2)), "target": "balanced"} | arguments)
+    assert "\n" not in str(raised.value)
 
 
 # Any batch
@@ -429,8 +733,10 @@ def test_errors_name_the_argument(unchecked, error, name, arguments):
 def test_any_batch_of_up_to_nine_rows(codes, where):
     """The cost is convex in the count K, so K = N/2 for sure costs at most its average (Jensen)."""
     valid = codes[where]
-    cost = {t: np.asarray(per_bit(codes, target=t, where=jnp.asarray(where))) for t in TARGETS}
-    for target in TARGETS:
+    cost = {}
+    for target, method in WAYS:
+        value = per_bit(codes, target=target, method=method, where=jnp.asarray(where))
+        cost[target] = np.asarray(value)
         expected = formula(valid, minus_chances(target, *valid.shape))
         np.testing.assert_allclose(cost[target], expected, rtol=1e-5, atol=1e-6)
     to_own_signs = np.mean((np.abs(valid) - 1) ** 2, axis=0) - 1e-5
