@@ -1,4 +1,4 @@
-"""The command line: ``jaxhash train`` and ``jaxhash evaluate``."""
+"""The command line: ``jaxhash train``, ``jaxhash evaluate`` and ``jaxhash bench``."""
 
 import contextlib
 import dataclasses
@@ -7,8 +7,9 @@ import io
 import logging
 import os
 import re
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -16,6 +17,8 @@ import tyro
 from rich.console import Console
 
 from jaxhash import __version__
+from jaxhash.bench.config import PRESETS as BENCH_PRESETS
+from jaxhash.bench.config import BenchConfig
 from jaxhash.config import Config
 from jaxhash.errors import UserError
 from jaxhash.presets import PRESETS
@@ -28,9 +31,11 @@ Learn binary hash codes for image retrieval.
 
   jaxhash train [PRESET] [--OPTION VALUE ...]   train, or go on with a run; --help lists all options
   jaxhash evaluate RUN [--data-dir DIR]         compute a finished run's metrics again
+  jaxhash bench [--OPTION VALUE ...]            time the losses on this machine; --help lists all options
+  jaxhash bench --compare FILE ...              what several machines measured, in one table and plot
   jaxhash --version
 
-presets (the first is the default):
+presets of train (the first is the default):
 """
 
 
@@ -44,6 +49,16 @@ class EvaluateArguments:
     """Folder of the data, where it has moved since."""
 
 
+@dataclasses.dataclass(frozen=True)
+class CompareArguments:
+    """Merge results of jaxhash bench, from one machine or several, into one table and one plot."""
+
+    compare: tuple[Path, ...]
+    """Files that jaxhash bench wrote."""
+    output: Path = Path("runs", "bench", "compare.png")
+    """The plot."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; a mistake of the user's ends in one line and status 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -53,17 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"jaxhash: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print(
-            "jaxhash: interrupted; the same command goes on from the last checkpoint",
-            file=sys.stderr,
-        )
+        goes_on = "; the same command goes on from the last checkpoint"
+        hint = goes_on if arguments[:1] == ["train"] else ""
+        print(f"jaxhash: interrupted{hint}", file=sys.stderr)
         sys.exit(130)
 
 
 def _dispatch(arguments: list[str], console: Console) -> None:
     command, *rest = arguments or ["--help"]
     if command in ("-h", "--help"):
-        print(USAGE + _preset_list())
+        print(USAGE + _preset_list(PRESETS))
     elif command == "--version":
         print(f"jaxhash {__version__}")
     elif command == "train":
@@ -78,8 +92,17 @@ def _dispatch(arguments: list[str], console: Console) -> None:
         from jaxhash import run
 
         run.evaluate(parsed.run, console, parsed.data_dir)
+    elif command == "bench":
+        parsed = _parse_bench(rest)
+        _quiet()
+        from jaxhash.bench import run
+
+        if isinstance(parsed, CompareArguments):
+            run.compare(parsed.compare, parsed.output, console)
+        else:
+            run.bench(parsed, console, shlex.join(["jaxhash", *arguments]))
     else:
-        raise UserError(f"unknown command {command!r}; there are train and evaluate")
+        raise UserError(f"unknown command {command!r}; there are train, evaluate and bench")
 
 
 def _parse_train(arguments: list[str]) -> Config:
@@ -95,12 +118,29 @@ def _parse_train(arguments: list[str]) -> Config:
         arguments[named:],
         prog=f"jaxhash train {name}",
         default=PRESETS[name](),
-        description=f"{PRESETS[name].__doc__}\n\npresets:\n{_preset_list()}",
+        description=f"{PRESETS[name].__doc__}\n\npresets:\n{_preset_list(PRESETS)}",
     )
     if config.run_dir is None:
         folder = Path("runs") / f"{name}-{config.bits}bit-seed{config.seed}"
         config = dataclasses.replace(config, run_dir=folder)
     return config
+
+
+def _parse_bench(arguments: list[str]) -> BenchConfig | CompareArguments:
+    """The preset named, or the default one, with the flags' values in it; or files to compare."""
+    if any(argument.split("=")[0] == "--compare" for argument in arguments):
+        return _parse(CompareArguments, arguments, prog="jaxhash bench")
+    named = re.search(r"(?<!\S)--preset[ =](\S+)", " ".join(arguments))
+    name = named[1] if named and named[1] in BENCH_PRESETS else next(iter(BENCH_PRESETS))
+    return _parse(
+        BenchConfig,
+        arguments,
+        prog="jaxhash bench",
+        default=BENCH_PRESETS[name](),
+        description="Time losses on this machine, and write a JSON file, a table and a plot; or\n"
+        "jaxhash bench --compare FILE ... [--output PLOT.png]: merge such files, of one machine\n"
+        f"or several.\n\npresets:\n{_preset_list(BENCH_PRESETS)}",
+    )
 
 
 def _parse(kind: Callable[..., T], arguments: list[str], **options) -> T:
@@ -129,9 +169,9 @@ def _one_line(box: str) -> str:
     return said.rstrip(".") + (f", did you mean {hint[1]}?" if hint else "")
 
 
-def _preset_list() -> str:
-    width = max(map(len, PRESETS))
-    return "\n".join(f"  {name:<{width}}  {make.__doc__}" for name, make in PRESETS.items())
+def _preset_list(presets: Mapping[str, Callable]) -> str:
+    width = max(map(len, presets))
+    return "\n".join(f"  {name:<{width}}  {make.__doc__}" for name, make in presets.items())
 
 
 def _quiet() -> None:

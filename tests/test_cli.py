@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxhash.bench.config import PRESETS as BENCH_PRESETS
+from jaxhash.bench.config import BenchConfig
 from jaxhash.cli import main
 from jaxhash.config import Config, flag
 from jaxhash.presets import PRESETS
@@ -72,7 +74,7 @@ def output(capsys):
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("trian", ["'trian'", "train", "evaluate"]),
+        ("trian", ["'trian'", "train", "evaluate", "bench"]),
         ("train digit-hashnet-hswd", ["'digit-hashnet-hswd'", "mean digits-hashnet-hswd?"]),
         ("train nonsense", ["'nonsense'", *PRESETS]),
         ("train digits-hashnet-hswd fashion-mnist-hashnet-hswd", ["fashion-mnist-hashnet-hswd"]),
@@ -85,6 +87,13 @@ def output(capsys):
         ("train --flip yes", ["yes"]),
         ("evaluate", ["Folder of the run"]),
         ("evaluate run run", ["run"]),
+        ("bench --preset hsdw", ["--preset", "hsdw", "hswd", "growth"]),
+        ("bench hswd", ["hswd"]),
+        ("bench --batch-size 8", ["did you mean --batch-sizes?"]),
+        ("bench --bits many", ["--bits", "many"]),
+        ("bench --dtypes float64", ["--dtypes", "float64", "bfloat16"]),
+        ("bench --through 8", ["--through"]),
+        ("bench --compare a.json --preset hswd", ["--preset"]),
     ],
 )
 def test_command_that_cannot_be_read(refusal, command, said):
@@ -160,13 +169,43 @@ def test_run_without_its_checkpoint(refusal):
     assert "run has no checkpoint of its last step" in refusal("evaluate", "run")
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--losses selct", "unknown loss 'selct'; did you mean select? losses: select, sort, l2"),
+        ("--losses", "--losses needs a value"),
+        ("--batch-sizes 0", "--batch-sizes must be at least 1, got 0"),
+        ("--bits 8 -1", "--bits must be at least 1, got -1"),
+        ("--through 0 8", "--through must be at least 1, got 0"),
+        ("--repeats 0", "--repeats must be at least 1, got 0"),
+        ("--limit-seconds 0", "--limit-seconds must be above 0, got 0.0"),
+        ("--limit-seconds nan", "--limit-seconds must be above 0, got nan"),
+        ("--devices 3", "a batch of 128 cannot be spread evenly over 3 devices"),
+        ("--devices 16", "--devices 16 is more than the 8 of this machine"),
+        ("--output file", "--output file must end in .json"),
+        (
+            "--preset growth --losses ot torch",
+            "torch cannot be timed: PyTorch is not installed; pip",
+        ),
+        ("--losses torch", "jaxhash[compare]"),
+        ("--compare", "--compare needs a file"),
+        ("--compare run/config.json", "run/config.json is not a result of jaxhash bench"),
+        ("--compare nowhere.json", "nowhere.json is not a result of jaxhash bench: No such file"),
+        ("--compare nowhere.json --output a.json", "--output a.json must end in .png"),
+    ],
+)
+def test_benchmark_that_is_not_possible(refusal, monkeypatch, options, said):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert said in refusal("bench", *options.split())
+
+
 # Help
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
 def test_help(output, arguments):
     text = output(*arguments)
-    for part in ("jaxhash train", "jaxhash evaluate", *PRESETS):
+    for part in ("jaxhash train", "jaxhash evaluate", "jaxhash bench", *PRESETS):
         assert part in text
 
 
@@ -184,3 +223,16 @@ def test_help_of_train_lists_presets_and_options_with_their_defaults(output, arg
 def test_help_of_evaluate(output):
     text = output("evaluate", "--help")
     assert "Folder of the run" in text and "--data-dir" in text
+
+
+@pytest.mark.parametrize("name", BENCH_PRESETS)
+def test_help_of_bench_lists_presets_and_options_with_their_defaults(output, name):
+    text = re.sub(r"[│\s]+", " ", output("bench", "--preset", name, "--help"))
+    preset = BENCH_PRESETS[name]()
+    for field in dataclasses.fields(BenchConfig):
+        default = re.search(rf" {flag(field.name)}\b.*?\(default: (.*?)\)", text)
+        value = getattr(preset, field.name)
+        expected = " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        assert default and default[1] == expected
+    for part in ("--compare", "xla_force_host_platform_device_count", *BENCH_PRESETS):
+        assert part in text

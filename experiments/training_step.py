@@ -1,0 +1,102 @@
+"""What HSWD adds to a training step: the Fashion-MNIST preset's step with and without it.
+
+    python experiments/training_step.py --data-dir TFDS_FOLDER
+
+The steps are those of `jaxhash train`, on one real batch that lies in memory, called in
+alternation. The ratio of their medians lands in experiments/results/training_step.json. It takes
+about half a minute on 2 CPU cores.
+"""
+
+import dataclasses
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import tyro
+
+from jaxhash.bench.machine import hardware, versions
+from jaxhash.bench.timing import alternate
+from jaxhash.build import build, initial_state
+from jaxhash.data.augment import Augment
+from jaxhash.data.pipeline import training_batches
+from jaxhash.presets import fashion_mnist_hashnet_hswd
+from jaxhash.training.parallel import data_parallel, replicate
+from jaxhash.training.step import train_step
+from jaxhash.training.writers import write_json
+
+PATH = Path(__file__).parent / "results" / "training_step.json"
+
+
+def main(data_dir: Path, repeats: int = 200) -> None:
+    """Time both steps in alternation and write the ratio.
+
+    Args:
+        data_dir: folder of the TFDS data.
+        repeats: calls of each.
+    """
+    preset = dataclasses.replace(fashion_mnist_hashnet_hswd(), data_dir=data_dir)
+    calls = {
+        quantizer: _call(dataclasses.replace(preset, quantizer=quantizer))
+        for quantizer in ("none", "hswd")
+    }
+    seconds = alternate(calls, repeats=repeats, budget_seconds=300)
+    medians = {name: float(np.median(values)) for name, values in seconds.items()}
+    write_json(
+        PATH,
+        {
+            "command": shlex.join(["python", "experiments/training_step.py", "--data-dir", "DIR"]),
+            "preset": "fashion-mnist-hashnet-hswd",
+            "hardware": hardware(),
+            "versions": versions(["jax", "jaxlib", "flax", "jaxhash"]),
+            "seconds": {
+                name: dict(zip(("lower", "median", "upper"), quartiles(values), strict=True))
+                for name, values in seconds.items()
+            },
+            "repeats": len(seconds["hswd"]),
+            "ratio": medians["hswd"] / medians["none"],
+        },
+    )
+    print(f"with HSWD {medians['hswd']:.4f} s, without {medians['none']:.4f} s a step: ", end="")
+    print(f"{100 * (medians['hswd'] / medians['none'] - 1):+.2f} %")
+
+
+def quartiles(values):
+    """The quartiles of seconds, as numbers that JSON knows."""
+    return np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+
+
+def _call(config):
+    """A function that makes one step from the last one's state."""
+    parts = build(config)
+    devices = jax.local_devices()
+    step = partial(
+        train_step,
+        model=parts.model,
+        objective=parts.objective,
+        optimizer=parts.optimizer,
+        steps_per_epoch=parts.steps_per_epoch,
+        total_steps=parts.total_steps,
+    )
+    lifted = data_parallel(step, devices)
+    batches = training_batches(
+        parts.source,
+        parts.split.train,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        augment=Augment(config.crop, config.flip),
+    )
+    batch = next(batches)
+    held = [replicate(initial_state(config, parts), devices)]
+
+    def call():
+        held[0], metrics = lifted(held[0], batch)
+        jax.block_until_ready((held[0], metrics))
+
+    return call
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main))

@@ -1,0 +1,137 @@
+"""What a benchmark measures, and its presets."""
+
+import dataclasses
+import difflib
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from jaxhash.bench.losses import LOSSES, TORCH
+from jaxhash.config import flag
+from jaxhash.errors import UserError
+
+Pass = Literal["forward", "forward+backward"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+Preset = Literal["hswd", "growth"]
+
+
+class Setting(NamedTuple):
+    """What all losses are given alike."""
+
+    batch: int
+    """Rows over all devices."""
+    bits: int
+    dtype: Dtype = "float32"
+    devices: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchConfig:
+    """One benchmark; every field is a flag of its name."""
+
+    preset: Preset = "hswd"
+    """Which measurements; the other flags change single values of it."""
+    losses: tuple[str, ...] = ("select", "sort", "l2")
+    """Losses to time: select and sort (HSWD by either method), l2, swd, ot, hashnet, torch."""
+    passes: tuple[Pass, ...] = ("forward", "forward+backward")
+    """Value alone, or value and gradient."""
+    batch_sizes: tuple[int, ...] = (1024,)
+    """Rows of the codes, over all devices."""
+    bits: tuple[int, ...] = (64,)
+    """Columns of the codes."""
+    through: tuple[int, int] | None = None
+    """Vary the batch size at one number of bits, and the bits at one batch size: this batch size
+    and these bits. Every batch size with every number of bits if not given."""
+    dtypes: tuple[Dtype, ...] = ("float32",)
+    """Dtypes of the codes."""
+    devices: tuple[int, ...] = (1,)
+    """Numbers of devices that share the batch. A CPU plays eight of them under
+    XLA_FLAGS=--xla_force_host_platform_device_count=8."""
+    repeats: int = 200
+    """Rounds a setting at the most; each loss has a turn in a round, of 20 ms or one call."""
+    budget_seconds: float = 10.0
+    """Seconds of rounds a setting, unless five rounds take longer."""
+    limit_seconds: float = 20.0
+    """A loss is not tried on larger codes once a call of it takes longer than this."""
+    output: Path | None = None
+    """JSON file, with a plot beside it; runs/bench/PRESET-PLATFORM.json if not given, where PRESET
+    is "custom" if any other flag is. An older file is written over."""
+
+    def check(self) -> None:
+        """Raise a `UserError` that names the first flag whose value is not allowed."""
+        for name in ("losses", "passes", "batch_sizes", "bits", "dtypes", "devices"):
+            if not getattr(self, name):
+                raise UserError(f"{flag(name)} needs a value")
+        known = (*LOSSES, TORCH)
+        for loss in self.losses:
+            if loss not in known:
+                near = difflib.get_close_matches(loss, known, n=1)
+                hint = f"did you mean {near[0]}? " if near else ""
+                raise UserError(f"unknown loss {loss!r}; {hint}losses: {', '.join(known)}")
+        for name in ("batch_sizes", "bits", "devices", "through", "repeats"):
+            value = getattr(self, name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if number is not None and number < 1:
+                    raise UserError(f"{flag(name)} must be at least 1, got {number}")
+        for name in ("budget_seconds", "limit_seconds"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{flag(name)} must be above 0, got {getattr(self, name)}")
+        for setting in itertools.chain(*self.walks()):
+            if setting.batch % setting.devices:
+                raise UserError(
+                    f"a batch of {setting.batch} cannot be spread evenly over {setting.devices} "
+                    "devices; choose other --batch-sizes or --devices"
+                )
+        if self.output is not None and self.output.suffix != ".json":
+            raise UserError(f"--output {self.output} must end in .json")
+
+    def walks(self) -> Iterator[list[Setting]]:
+        """The settings as walks, each along the batch sizes or along the bits, growing.
+
+        Example:
+            >>> [walk] = BenchConfig(batch_sizes=(64, 32), bits=(8,)).walks()
+            >>> [setting.batch for setting in walk]
+            [32, 64]
+        """
+        batches, widths = sorted(set(self.batch_sizes)), sorted(set(self.bits))
+        for dtype, devices in itertools.product(self.dtypes, sorted(set(self.devices))):
+            if self.through is None:
+                for bits in widths:
+                    yield [Setting(batch, bits, dtype, devices) for batch in batches]
+            else:
+                at_batch, at_bits = self.through
+                yield [Setting(batch, at_bits, dtype, devices) for batch in batches]
+                yield [Setting(at_batch, bits, dtype, devices) for bits in widths]
+
+    @property
+    def name(self) -> str:
+        """The preset's name, or "custom" where a flag changes what is measured."""
+        as_preset = dataclasses.replace(self, output=None) == PRESETS[self.preset]()
+        return self.preset if as_preset else "custom"
+
+
+def hswd() -> BenchConfig:
+    """HSWD beside its sort, the elementwise penalty and, where installed, PyTorch's form."""
+    return BenchConfig(
+        preset="hswd",
+        losses=("select", "sort", "l2", TORCH),
+        batch_sizes=(128, 1024, 8192, 65_536),
+        bits=(64,),
+    )
+
+
+def growth() -> BenchConfig:
+    """How cost grows: batch 2^7 to 2^20 at 64 bits, and bits 8 to 1,024 at batch 4,096."""
+    return BenchConfig(
+        preset="growth",
+        losses=("select", "sort", "swd", "ot"),
+        passes=("forward+backward",),
+        batch_sizes=tuple(2**power for power in range(7, 21)),
+        bits=tuple(2**power for power in range(3, 11)),
+        through=(4096, 64),
+    )
+
+
+#: All presets by name; the first is the default.
+PRESETS: dict[str, Callable[[], BenchConfig]] = {make.__name__: make for make in (hswd, growth)}

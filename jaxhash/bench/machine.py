@@ -1,0 +1,58 @@
+"""What a measurement was made on: hardware, versions."""
+
+import os
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+def hardware() -> dict[str, Any]:
+    """The machine, with how much of it this process may use."""
+    devices = jax.local_devices()
+    return {
+        "platform": devices[0].platform,
+        "kind": devices[0].device_kind,
+        "devices": len(devices),
+        "cpu": _cpu_model(),
+        "cpu_cores": os.cpu_count(),
+        "cpu_cores_used": _cores_used(),
+        "memory_bytes": physical_memory(),
+        "machine": platform.machine(),
+    }
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """The versions of Python and of the packages."""
+    return {
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }
+
+
+def physical_memory() -> int:
+    """Bytes of the machine's main memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def peak_device_bytes() -> int | None:
+    """The most memory that the first device has held in this process; None where it keeps no count."""
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    return statistics.get("peak_bytes_in_use")
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor())
+
+
+def _cores_used() -> int | None:
+    """The cores that the process is allowed, which taskset or a container may narrow."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

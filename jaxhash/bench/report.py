@@ -1,0 +1,156 @@
+"""The table and the plot of measurements, of one machine or several."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from jaxhash.bench.config import Setting
+from jaxhash.bench.growth import Series, collect_series
+from jaxhash.bench.measure import Point
+
+#: One a machine.
+LINE_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
+SYMBOLS = {"batch": "n", "bits": "b"}
+
+
+class Measured(NamedTuple):
+    """What one machine measured."""
+
+    machine: str
+    """Its name, or the letter that stands for it."""
+    points: list[Point]
+
+
+def print_points(measured: Sequence[Measured], console: Console) -> None:
+    """One row a machine, setting, pass and loss; what is the same in all rows stands in the title.
+
+    Of copy is the share of the copy bandwidth that the bytes to move make in the median time.
+    """
+    rows = [(machine, point) for machine, points in measured for point in points]
+    rows.sort(key=lambda row: (row[1].setting, row[1].which))  # stable: machines, losses as given
+    keys = [{"machine": m, **p.setting._asdict(), "pass": p.which} for m, p in rows]
+    varying = [name for name in keys[0] if len({key[name] for key in keys}) > 1]
+    common = (_label(name, keys[0][name]) for name in keys[0] if name not in varying)
+    table = Table(title=", ".join(common), box=None)
+    for name in varying:
+        table.add_column(name, justify="right" if isinstance(keys[0][name], int) else "left")
+    table.add_column("loss")
+    for title in ("median", "quartiles", "x select", "of copy", "memory", "compile"):
+        table.add_column(title, justify="right")
+    of_select = {(m, p.setting, p.which): p.median_seconds for m, p in rows if p.loss == "select"}
+    for key, (machine, point) in zip(keys, rows, strict=True):
+        select = of_select.get((machine, point.setting, point.which))
+        table.add_row(
+            *(_cell(key[name]) for name in varying),
+            point.loss,
+            in_units(point.median_seconds),
+            " to ".join(map(in_units, point.quartiles_seconds)),
+            "-" if select is None else f"{point.median_seconds / select:.2f}",
+            "-" if point.copy_share is None else f"{point.copy_share:.1%}",
+            "-" if point.peak_bytes is None else in_bytes(point.peak_bytes),
+            "-" if point.compile_seconds is None else in_units(point.compile_seconds),
+        )
+    console.print(table)
+
+
+def plot_points(measured: Sequence[Measured], title: str) -> Figure:
+    """Seconds of a call over the batch size and over the bits, log-log, quartiles shaded.
+
+    A row of panels for each pass, dtype and number of devices; a colour for each loss, a line style
+    for each machine. The legend tells the exponents; `jaxhash.bench.growth` says of which points.
+    """
+    points = [point for _, points in measured for point in points]
+    least = 2 if collect_series(points) else 1  # without anything that varies, dots
+    lines = [
+        (number, one)
+        for number, (_, points) in enumerate(measured)
+        for one in collect_series(points, least)
+    ]
+    rows = sorted({(one.which, one.dtype, one.devices) for _, one in lines})
+    columns = sorted({(one.axis, one.at) for _, one in lines})
+    losses = list(dict.fromkeys(point.loss for point in points))
+    figure = Figure(figsize=(4.8 * len(columns), 3.8 * len(rows)), layout="constrained")
+    figure.suptitle(title, fontsize=8)
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    for number, one in lines:
+        row = rows.index((one.which, one.dtype, one.devices))
+        axes = grid[row][columns.index((one.axis, one.at))]
+        style = {"color": f"C{losses.index(one.loss)}", "linestyle": LINE_STYLES[number]}
+        suffix = f", {measured[number].machine}" if len(measured) > 1 else ""
+        _draw(axes, one, suffix, style)
+    for axes in grid.flat:
+        if axes.lines:
+            axes.legend(frameon=False, fontsize=7)
+        else:
+            axes.axis("off")
+    return figure
+
+
+def _draw(axes, one: Series, suffix: str, style: dict[str, str]) -> None:
+    growth = "" if one.exponent is None else f": {SYMBOLS[one.axis]}^{one.exponent:.2f}"
+    medians = [point.median_seconds for point in one.points]
+    lower, upper = zip(*(point.quartiles_seconds for point in one.points), strict=True)
+    axes.plot(one.sizes, medians, marker=".", label=f"{one.loss}{suffix}{growth}", **style)
+    axes.fill_between(one.sizes, lower, upper, color=style["color"], alpha=0.2, linewidth=0)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    at = _label(*(("bits", one.at) if one.axis == "batch" else ("batch", one.at)))
+    spread = f", {one.devices} devices" if one.devices > 1 else ""
+    axes.set(
+        title=f"{one.which}, {at}, {one.dtype}{spread}",
+        xlabel=f"{one.axis} {SYMBOLS[one.axis]}",
+        ylabel="seconds",
+    )
+
+
+def say_setting(setting: Setting) -> str:
+    """A setting in words.
+
+    Example:
+        >>> say_setting(Setting(batch=1024, bits=64))
+        'batch 1,024, 64 bits, float32, 1 device'
+    """
+    return ", ".join(_label(name, value) for name, value in setting._asdict().items())
+
+
+def in_units(seconds: float) -> str:
+    """Seconds in the unit that fits, with three digits.
+
+    Example:
+        >>> in_units(0.00123), in_units(12.345)
+        ('1.23 ms', '12.3 s')
+    """
+    for factor, unit in ((1.0, "s"), (1e3, "ms")):
+        if seconds * factor >= 0.9995:  # what rounds to 1
+            return f"{seconds * factor:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+def in_bytes(count: int) -> str:
+    """Bytes in the unit that fits, with three digits.
+
+    Example:
+        >>> in_bytes(300), in_bytes(3 * 2**19), in_bytes(2**33)
+        ('0.293 KiB', '1.5 MiB', '8 GiB')
+    """
+    for factor, unit in ((2**30, "GiB"), (2**20, "MiB")):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count / 2**10:.3g} KiB"
+
+
+def _label(name: str, value: str | int) -> str:
+    if name == "batch":
+        return f"batch {value:,}"
+    if name == "bits":
+        return f"{value:,} bits"
+    if name == "devices":
+        return f"{value} device{'s' * (value > 1)}"
+    return value
+
+
+def _cell(value: str | int) -> str:
+    return f"{value:,}" if isinstance(value, int) else value
