@@ -1,4 +1,4 @@
-"""Draw the README's tables from the results.
+"""Draw the README's tables and figures in words from the results.
 
     python experiments/tables.py
 
@@ -52,6 +52,39 @@ def table(content: dict) -> str:
     return "\n".join(lines)
 
 
+def bench_table(content: dict) -> str:
+    """Times of one benchmark, forward and backward, beside the time of the first loss."""
+    points = [point for point in content["points"] if point["which"] == "forward+backward"]
+    first, *others = dict.fromkeys(point["loss"] for point in points)
+    lines = [
+        f"| batch | {first} | " + " | ".join(f"{other} / {first}" for other in others) + " |",
+        "|---:|" + "---:|" * (1 + len(others)),
+    ]
+    for batch in dict.fromkeys(point["batch"] for point in points):
+        median = {p["loss"]: p["median_seconds"] for p in points if p["batch"] == batch}
+        ratios = (f"{median[other] / median[first]:.3g}" for other in others)
+        lines.append(f"| {batch:,} | {1e6 * median[first]:,.0f} µs | {' | '.join(ratios)} |")
+    hardware, versions = content["hardware"], content["versions"]
+    torch = f", torch {versions['torch']}" if "torch" in versions else ""
+    lines += [
+        "",
+        f"Medians, {points[0]['bits']} bits, {points[0]['dtype']}, forward + backward, on "
+        f"{hardware['cpu_cores_used']} cores of {hardware['cpu']}, jax {versions['jax']}{torch}, by "
+        f"`{content['command'].split(' --output')[0]}`.",
+    ]
+    return "\n".join(lines)
+
+
+def ratio_line(content: dict) -> str:
+    """What HSWD adds to a training step, in a sentence."""
+    median = {name: 1e3 * times["median"] for name, times in content["seconds"].items()}
+    return (
+        f"A training step of `{content['preset']}` takes {median['hswd']:.1f} ms, without HSWD "
+        f"{median['none']:.1f} ms: {100 * (content['ratio'] - 1):+.1f} % "
+        f"(jax {content['versions']['jax']}, by `{content['command']}`)."
+    )
+
+
 def _cell(scores: list[dict], key: str) -> str:
     if key not in scores[0]:
         return "-"
@@ -65,7 +98,13 @@ def render(text: str) -> str:
 
     def draw(match: re.Match) -> str:
         content = json.loads((HERE / "results" / f"{match[1]}.json").read_text())
-        return f"<!-- table {match[1]} -->\n{table(content)}\n<!-- end -->"
+        if "points" in content:
+            drawn = bench_table(content)
+        elif "ratio" in content:
+            drawn = ratio_line(content)
+        else:
+            drawn = table(content)
+        return f"<!-- table {match[1]} -->\n{drawn}\n<!-- end -->"
 
     return re.sub(r"<!-- table (\w+) -->\n.*?<!-- end -->", draw, text, flags=re.S)
 
