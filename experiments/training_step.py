@@ -10,7 +10,6 @@ about half a minute on 2 CPU cores.
 import dataclasses
 import shlex
 import sys
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -19,12 +18,9 @@ import tyro
 
 from jaxhash.bench.machine import hardware, versions
 from jaxhash.bench.timing import alternate
-from jaxhash.build import build, initial_state
-from jaxhash.data.augment import Augment
-from jaxhash.data.pipeline import training_batches
+from jaxhash.build import build, initial_state, make_batches, make_step
 from jaxhash.presets import fashion_mnist_hashnet_hswd
 from jaxhash.training.parallel import data_parallel, replicate
-from jaxhash.training.step import train_step
 from jaxhash.training.writers import write_json
 
 PATH = Path(__file__).parent / "results" / "training_step.json"
@@ -72,23 +68,8 @@ def _call(config):
     """A function that makes one step from the last one's state."""
     parts = build(config)
     devices = jax.local_devices()
-    step = partial(
-        train_step,
-        model=parts.model,
-        objective=parts.objective,
-        optimizer=parts.optimizer,
-        steps_per_epoch=parts.steps_per_epoch,
-        total_steps=parts.total_steps,
-    )
-    lifted = data_parallel(step, devices)
-    batches = training_batches(
-        parts.source,
-        parts.split.train,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        augment=Augment(config.crop, config.flip),
-    )
-    batch = next(batches)
+    lifted = data_parallel(make_step(parts), devices)
+    batch = next(make_batches(config, parts))
     held = [replicate(initial_state(config, parts), devices)]
 
     def call():

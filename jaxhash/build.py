@@ -1,20 +1,25 @@
 """What a configuration means: the data, the model, the objective and the optimizer it names."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
+import grain
 import jax
 import optax
 
 from jaxhash import models, objectives
 from jaxhash.config import Config
+from jaxhash.data.augment import Augment
+from jaxhash.data.pipeline import training_batches
 from jaxhash.data.sources import Source, load_source
 from jaxhash.data.splits import Split, per_class
 from jaxhash.errors import UserError
 from jaxhash.objectives import Objective
 from jaxhash.training.optimizer import make_optimizer
 from jaxhash.training.state import TrainState, create_state
+from jaxhash.training.step import train_step
 
 
 class Parts(NamedTuple):
@@ -75,6 +80,29 @@ def initial_state(config: Config, parts: Parts) -> TrainState:
     )
     inputs = parts.source.inputs[parts.split.train[:1]]
     return jax.jit(create)(jax.random.key(config.seed), inputs)
+
+
+def make_batches(config: Config, parts: Parts) -> grain.DatasetIterator:
+    """The training batches without end; see `training_batches`."""
+    return training_batches(
+        parts.source,
+        parts.split.train,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        augment=Augment(config.crop, config.flip),
+    )
+
+
+def make_step(parts: Parts) -> Callable:
+    """`train_step` with all that stays the same, to be lifted over the devices."""
+    return partial(
+        train_step,
+        model=parts.model,
+        objective=parts.objective,
+        optimizer=parts.optimizer,
+        steps_per_epoch=parts.steps_per_epoch,
+        total_steps=parts.total_steps,
+    )
 
 
 def _model(config: Config, source: Source) -> nn.Module:

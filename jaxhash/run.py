@@ -8,7 +8,6 @@ import dataclasses
 import json
 import os
 import platform
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,17 +16,14 @@ import jax
 from rich.console import Console
 
 from jaxhash import report
-from jaxhash.build import Parts, build, initial_state
+from jaxhash.build import Parts, build, initial_state, make_batches, make_step
 from jaxhash.config import Config, differences
-from jaxhash.data.augment import Augment
-from jaxhash.data.pipeline import training_batches
 from jaxhash.errors import UserError
 from jaxhash.evaluation import Codes, draw, encode_split, measure
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.loop import fit
 from jaxhash.training.parallel import data_parallel, replicate
 from jaxhash.training.state import TrainState
-from jaxhash.training.step import train_step
 from jaxhash.training.writers import MetricsFile, ProgressLine, read_metrics, write_json
 
 #: Rows encoded at a time in evaluation: a multiple of any usual number of devices.
@@ -142,21 +138,7 @@ def _describe(config: Config, parts: Parts, console: Console) -> None:
 def _fit(config: Config, parts: Parts, console: Console) -> TrainState:
     """Bring the state to the last step, from the newest checkpoint if there is one."""
     devices = jax.local_devices()
-    batches = training_batches(
-        parts.source,
-        parts.split.train,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        augment=Augment(config.crop, config.flip),
-    )
-    step = partial(
-        train_step,
-        model=parts.model,
-        objective=parts.objective,
-        optimizer=parts.optimizer,
-        steps_per_epoch=parts.steps_per_epoch,
-        total_steps=parts.total_steps,
-    )
+    batches = make_batches(config, parts)
     state = replicate(initial_state(config, parts), devices)
     with Checkpoints(config.run_dir / "checkpoints") as checkpoints:
         start = checkpoints.latest_step or 0
@@ -173,7 +155,7 @@ def _fit(config: Config, parts: Parts, console: Console) -> TrainState:
             return fit(
                 state,
                 batches,
-                data_parallel(step, devices),
+                data_parallel(make_step(parts), devices),
                 start=start,
                 total_steps=parts.total_steps,
                 checkpoint_every=config.checkpoint_every,
