@@ -16,9 +16,9 @@ import jax
 import numpy as np
 import tyro
 
-from jaxhash.bench.machine import hardware, versions
 from jaxhash.bench.timing import alternate
 from jaxhash.build import build, initial_state, make_batches, make_step
+from jaxhash.machine import hardware, versions
 from jaxhash.presets import fashion_mnist_hashnet_hswd
 from jaxhash.training.parallel import data_parallel, replicate
 from jaxhash.training.writers import write_json

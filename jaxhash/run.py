@@ -6,16 +6,13 @@ The folder holds ``config.json``, ``metrics.jsonl``, ``checkpoints/``, ``report/
 
 import dataclasses
 import json
-import os
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 from rich.console import Console
 
-from jaxhash import report
+from jaxhash import machine, report
 from jaxhash.build import Parts, build, initial_state, make_batches, make_step
 from jaxhash.config import Config, differences
 from jaxhash.errors import UserError
@@ -188,18 +185,5 @@ def _evaluate(
 
 
 def _circumstances() -> dict[str, Any]:
-    devices = jax.local_devices()
     packages = ("jaxhash", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-    return {
-        "hardware": {
-            "devices": len(devices),
-            "kind": devices[0].device_kind,
-            "platform": devices[0].platform,
-            "cpu_cores": os.cpu_count(),
-            "machine": platform.machine(),
-        },
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in packages},
-        },
-    }
+    return {"hardware": machine.hardware(), "versions": machine.versions(packages)}

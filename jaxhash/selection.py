@@ -109,18 +109,16 @@ def find_cut(
     def through_ties(bracket):
         bracket = _drawn_in(bracket, m, values, where, axis_name)
         bracket = _search(bracket, m, _equal_parts(bracket), _equal_parts, keys_above)
-        key = jnp.where(bracket.above_low == m, bracket.low, bracket.high)
         missing = jnp.where(bracket.above_low == m, 0, m - bracket.above_high)
+        key = _end(bracket, m)
         rows = _whole(-1, last_row, count, m)
         rows = _search(
             rows, missing, _equal_parts(rows), _equal_parts, partial(tied_rows_above, key)
         )
-        row = jnp.where(rows.above_high == missing, rows.high, rows.low)
-        return Cut(key.astype(info.dtype), row)
+        return Cut(key.astype(info.dtype), _end(rows, missing))
 
     def between_keys(bracket):
-        key = jnp.where(bracket.above_low == m, bracket.low, bracket.high)
-        return Cut(key.astype(info.dtype), jnp.full_like(m, last_row))
+        return Cut(_end(bracket, m).astype(info.dtype), jnp.full_like(m, last_row))
 
     info = jnp.iinfo(_keys(values).dtype)
     last_row = values.shape[0] * _devices(axis_name) - 1
@@ -137,8 +135,7 @@ def find_cut(
             keys_above,
             INTERPOLATIONS,
         )
-    exact = (bracket.above_low == m) | (bracket.above_high == m)
-    return lax.cond(jnp.all(exact), between_keys, through_ties, bracket)
+    return lax.cond(jnp.all(_is_exact(bracket, m)), between_keys, through_ties, bracket)
 
 
 def above(
@@ -258,10 +255,19 @@ def _inside(bracket: _Bracket, thresholds: Thresholds) -> Thresholds:
     return jnp.clip(thresholds, least, jnp.maximum(bracket.high - 1, least))
 
 
+def _is_exact(bracket: _Bracket, m: Int[Array, "..."]) -> Bool[Array, "..."]:
+    """Whether a threshold has exactly m keys above it."""
+    return (bracket.above_low == m) | (bracket.above_high == m)
+
+
+def _end(bracket: _Bracket, m: Int[Array, "..."]) -> Int[Array, "..."]:
+    """The threshold with m keys above it; the higher one where there is none."""
+    return jnp.where(bracket.above_low == m, bracket.low, bracket.high)
+
+
 def _settled(bracket: _Bracket, m: Int[Array, "..."]) -> Bool[Array, "..."]:
     """Whether a threshold has exactly m keys above it, or all keys in between are equal."""
-    exact = (bracket.above_low == m) | (bracket.above_high == m)
-    return exact | (bracket.high - bracket.low == 1)
+    return _is_exact(bracket, m) | (bracket.high - bracket.low == 1)
 
 
 def _narrowed(

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from jaxhash.bench import machine
+from jaxhash import machine
 from jaxhash.bench.config import PRESETS, BenchConfig
 from jaxhash.bench.growth import collect_series
 from jaxhash.bench.losses import LOSSES, TORCH, has_torch

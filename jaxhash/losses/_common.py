@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 #: The name of a reduction, such as ``jnp.mean``; None leaves the loss unreduced.
 Reduce = Callable[[Array], Array]
@@ -28,6 +28,18 @@ def check_shape(name: str, array: Array | None, shape: tuple[int, ...]) -> None:
 def accumulate(array: Array) -> Array:
     """The array in the dtype that losses accumulate in: float32, or its own where wider."""
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
+def whole_batch(
+    codes: Float[Array, "n bits"], where: Bool[Array, " n"] | None, axis_name: str | None
+) -> tuple[Float[Array, "rows bits"], Bool[Array, " rows"]]:
+    """The codes of all devices in the accumulation dtype, with their mask."""
+    codes = accumulate(codes)
+    if where is None:
+        where = jnp.ones(codes.shape[0], bool)
+    if axis_name is None:
+        return codes, where
+    return lax.all_gather((codes, where), axis_name, tiled=True)
 
 
 def sum_of_shares(share: Float[Array, "..."], axis_name: str | None) -> Float[Array, "..."]:

@@ -1,7 +1,6 @@
 """Quantization losses of each code on its own, with no view of the batch."""
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from jaxhash.codes import binarize
@@ -12,6 +11,7 @@ from jaxhash.losses._common import (
     check_shape,
     sum_of_shares,
 )
+from jaxhash.selection import row_count
 
 
 def l2_quantization(
@@ -59,13 +59,9 @@ def l2_quantization(
     check_shape("where", where, codes.shape[:1])
 
     codes = accumulate(codes)
-    if where is None:
-        where = jnp.ones(codes.shape[0], bool)
-    count = jnp.sum(where, dtype=jnp.int32)
-    if axis_name is not None:
-        count = lax.psum(count, axis_name)
-
-    gap = jnp.where(where[:, None], codes - binarize(codes), 0.0)
-    share = jnp.sum(gap**2, axis=0) / jnp.maximum(count, 1)
+    gap = codes - binarize(codes)
+    if where is not None:
+        gap = jnp.where(where[:, None], gap, 0.0)
+    share = jnp.sum(gap**2, axis=0) / jnp.maximum(row_count(codes, where, axis_name), 1)
     loss = sum_of_shares(share, axis_name)
     return loss if reduce_fn is None else reduce_fn(loss)

@@ -15,6 +15,7 @@ from jaxhash.losses._common import (
     check_shape,
     share_of_whole,
     sum_of_shares,
+    whole_batch,
 )
 from jaxhash.selection import Cut, above, find_cut, lower_by_one, row_count
 
@@ -123,7 +124,9 @@ def hswd(
         lower = jnp.broadcast_to((1.0 - jnp.asarray(mass)) * count, (bits,))
     if method != "sort":
         splits = target == "balanced" and not (_is_half(mass) and where is None and count % 2 == 0)
-        loss = _by_selection(codes, lower, splits, where, axis_name, kernel=method == "kernel")
+        loss = _by_selection(
+            codes, lower, count, splits, where, axis_name, kernel=method == "kernel"
+        )
     else:
         loss = _by_sorting(codes, None if target == "expected" else lower, where, axis_name)
     return loss if reduce_fn is None else reduce_fn(loss)
@@ -132,13 +135,16 @@ def hswd(
 def _by_selection(
     codes: Float[Array, "n bits"],
     lower: Shaped[Array, " bits"],
+    count: Int[ArrayLike, ""],
     splits: bool,
     where: Bool[Array, " n"] | None,
     axis_name: str | None,
     kernel: bool,
 ) -> Float[Array, " bits"]:
-    """The loss of each bit, ``lower`` of whose codes are to be -1; ``splits``: may be fractional."""
-    count = row_count(codes, where, axis_name)
+    """The loss of each bit, ``lower`` of whose ``count`` codes are to be -1.
+
+    ``splits`` says whether that may be a fraction.
+    """
     upper = count - lower
     whole = jnp.floor(upper).astype(jnp.int32)
     cuts = (find_cut(codes, whole, where=where, axis_name=axis_name, kernel=kernel),)
@@ -173,11 +179,7 @@ def _by_sorting(
     axis_name: str | None,
 ) -> Float[Array, " bits"]:
     """The loss of each bit; ``lower`` of None is the expected target."""
-    codes = accumulate(codes)
-    if where is None:
-        where = jnp.ones(codes.shape[0], bool)
-    if axis_name is not None:
-        codes, where = lax.all_gather((codes, where), axis_name, tiled=True)
+    codes, where = whole_batch(codes, where, axis_name)
     rows, bits = codes.shape
     rank = jnp.arange(1, rows + 1)
     if lower is None:
@@ -226,7 +228,7 @@ def _sampled_negatives(
     if not _is_half(mass):
         below = 1.0 - jnp.broadcast_to(jnp.asarray(mass, jnp.float32), (bits,))
         return jax.random.binomial(key, jnp.float32(count), below).astype(jnp.int32)
-    rows = codes.shape[0] * (1 if axis_name is None else lax.axis_size(axis_name))
+    rows = row_count(codes, None, axis_name)
     words = jax.random.bits(key, (-(-rows // 32), bits), jnp.uint32)
     used = jnp.clip(count - 32 * jnp.arange(words.shape[0]), 0, 32).astype(jnp.uint32)
     ones = jnp.where(used > 0, jnp.uint32(0xFFFFFFFF) >> ((32 - used) % 32), jnp.uint32(0))

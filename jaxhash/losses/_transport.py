@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
-from jaxhash.losses._common import accumulate, check_floating, check_shape, share_of_whole
+from jaxhash.losses._common import check_floating, check_shape, share_of_whole, whole_batch
 
 
 def sliced_wasserstein(
@@ -65,7 +65,7 @@ def sliced_wasserstein(
         if number < 1:
             raise ValueError(f"{name} must be at least 1, got {number}")
 
-    codes, where = _whole_batch(codes, where, axis_name)
+    codes, where = whole_batch(codes, where, axis_name)
     rows, bits = codes.shape
     key_of_signs, key_of_directions = jax.random.split(key)
     signs = _uniform_signs(key_of_signs, rows, bits)
@@ -134,7 +134,7 @@ def optimal_transport(
     check_floating("codes", codes, ndim=2)
     check_shape("where", where, codes.shape[:1])
 
-    codes, where = _whole_batch(codes, where, axis_name)
+    codes, where = whole_batch(codes, where, axis_name)
     signs = _uniform_signs(key, *codes.shape)
     matching = jax.pure_callback(
         _best_matching,
@@ -145,18 +145,6 @@ def optimal_transport(
     gap = jnp.where(where[:, None], codes - signs[matching], 0.0)
     loss = jnp.mean(jnp.sum(gap**2, axis=0)) / jnp.maximum(jnp.sum(where), 1)
     return share_of_whole(loss, axis_name)
-
-
-def _whole_batch(
-    codes: Float[Array, "n bits"], where: Bool[Array, " n"] | None, axis_name: str | None
-) -> tuple[Float[Array, "rows bits"], Bool[Array, " rows"]]:
-    """The codes of all devices in the accumulation dtype, with their mask."""
-    codes = accumulate(codes)
-    if where is None:
-        where = jnp.ones(codes.shape[0], bool)
-    if axis_name is None:
-        return codes, where
-    return lax.all_gather((codes, where), axis_name, tiled=True)
 
 
 def _uniform_signs(key: Shaped[Array, "..."], rows: int, bits: int) -> Float[Array, "rows bits"]:
