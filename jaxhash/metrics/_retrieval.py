@@ -1,194 +1,235 @@
-"""Retrieval metrics without a sort: everything a Hamming ranking holds, from counts per distance.
+"""All retrieval metrics of a set of codes in one call."""
 
-Codes at the same distance from a query are tied, and a ranking has to put them in some order. Here
-no order is chosen: a metric is its expectation over all orders of the ties, with the best and the
-worst order beside it.
-"""
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from typing import Literal, NamedTuple
-
+import jax
 import numpy as np
-from jaxtyping import Float, Int, Int8, Shaped
+from jaxtyping import Float, Shaped
 
-from jaxhash.similarity import share_a_label
+from jaxhash.metrics._average_precision import (
+    average_precision,
+    chance_to_count,
+    mean_average_precision,
+)
+from jaxhash.metrics._conventions import Convention, find_convention
+from jaxhash.metrics._counts import DistanceCounts, distance_counts
+from jaxhash.metrics._inputs import Zero
+from jaxhash.metrics._radius import (
+    PrecisionRecall,
+    empty_bucket,
+    precision_at_radius,
+    precision_recall,
+    recall_at_radius,
+)
+from jaxhash.metrics._ranking import hit_rate, ndcg, precision_at_k, r_precision, recall_at_k
+from jaxhash.metrics._ties import Ties
 
-Ties = Literal["expected", "best", "worst"]
+
+class Score(NamedTuple):
+    """One metric, averaged over queries, with what it means."""
+
+    expected: float
+    """In expectation over the order of items at the same distance."""
+    worst: float
+    best: float
+    definition: str
 
 
-class DistanceCounts(NamedTuple):
-    """How many database items lie at each distance from each query, nearest distance first."""
+@dataclasses.dataclass(frozen=True)
+class Retrieval:
+    """What `retrieval` returns.
 
-    total: Int[np.ndarray, "queries distances"]
-    relevant: Int[np.ndarray, "queries distances"]
-
-
-class PrecisionRecall(NamedTuple):
-    """Precision and recall within each radius, averaged over queries.
-
-    A query that retrieves nothing at a radius has no precision there and is left out of that mean;
-    where no query retrieves anything the precision is NaN.
+    Attributes:
+        bits: length of a code.
+        queries: number of queries.
+        items: size of the database.
+        k: rank of the metrics named ``..._at_k``; None if there are none.
+        radius: Hamming radius of the metrics named ``..._radius``.
+        convention: the choices behind the numbers.
+        scores: metrics by name.
+        curve: precision and recall within each Hamming radius.
+        values: AP of each query, at k where k is given, in expectation over ties.
+        weights: the chance of each query to count; mAP is the sum of the values by that of the
+            weights.
     """
 
-    precision: Float[np.ndarray, " distances"]
-    recall: Float[np.ndarray, " distances"]
+    bits: int
+    queries: int
+    items: int
+    k: int | None
+    radius: int
+    convention: Convention
+    scores: dict[str, Score]
+    curve: PrecisionRecall
+    values: Float[np.ndarray, " queries"]
+    weights: Float[np.ndarray, " queries"]
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the values of single queries, as JSON values."""
+        return {
+            "bits": self.bits,
+            "queries": self.queries,
+            "items": self.items,
+            "k": self.k,
+            "radius": self.radius,
+            "convention": dataclasses.asdict(self.convention),
+            "scores": {name: _no_nan(score._asdict()) for name, score in self.scores.items()},
+            "precision_recall": {
+                "precision": [None if np.isnan(p) else p for p in self.curve.precision.tolist()],
+                "recall": self.curve.recall.tolist(),
+            },
+        }
 
 
-def distance_counts(
-    query_codes: Int8[np.ndarray, "queries bits"],
+def retrieval(
+    query_codes: Shaped[np.ndarray, "queries columns"],
     query_labels: Shaped[np.ndarray, " queries *classes"],
-    database_codes: Int8[np.ndarray, "items bits"],
+    database_codes: Shaped[np.ndarray, "items columns"],
     database_labels: Shaped[np.ndarray, " items *classes"],
     *,
-    block: int = 64,
-) -> DistanceCounts:
-    """Count the database by Hamming distance from each query; relevant means a label in common.
+    k: int | None = None,
+    radius: int = 2,
+    convention: str | Convention = "jaxhash",
+    bits: int | None = None,
+    zero: Zero = "+1",
+    block: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> Retrieval:
+    """Evaluate hash codes: every metric, exact, in expectation over ties with both extremes beside.
+
+    The result does not depend on the order of the database, the block size or the devices, to the
+    last bit.
 
     Args:
-        query_codes: codes of -1 and +1.
-        query_labels: class ids [queries], or multi-hot rows [queries, classes].
-        database_codes: codes of -1 and +1.
+        query_codes: packed uint8, bool, 0/1, -1/+1 or real-valued codes; see
+            `jaxhash.metrics.code_format`.
+        query_labels: class ids [queries] with -1 for none, or multi-hot rows [queries, classes].
+        database_codes: codes of the same form.
         database_labels: labels of the same kind.
-        block: queries counted at a time; memory grows with block x items.
-
-    Returns:
-        Two integer arrays [queries, bits + 1]; column d counts the items at distance d.
+        k: rank of mAP@k, precision@k and their like; None leaves these out.
+        radius: Hamming radius of precision, recall and the empty-bucket rate.
+        convention: a name in `jaxhash.metrics.CONVENTIONS`, or a `Convention`.
+        bits: length of a code, where packed codes do not fill their last byte.
+        zero: what an exact zero of real-valued codes counts as: ``"+1"``, ``"-1"`` or ``"error"``.
+        block: items counted at a time.
+        devices: where to count; all local devices by default.
 
     Raises:
-        ValueError: if the two sides differ in bits, or either is empty.
+        ValueError: if codes, labels, k, the radius or the convention are not possible.
+        TypeError: if codes or labels hold no numbers.
 
     Example:
-        >>> codes = np.array([[1, 1], [1, -1], [-1, -1]], np.int8)
-        >>> labels = np.array([0, 0, 1])
-        >>> distance_counts(codes[:1], labels[:1], codes, labels)
-        DistanceCounts(total=array([[1, 1, 1]]), relevant=array([[1, 1, 0]]))
+        >>> codes, labels = np.array([[1, 1], [1, -1], [-1, -1]]), np.array([0, 0, 1])
+        >>> result = retrieval(codes, labels, codes, labels, k=1, radius=0)
+        >>> result.scores["map_at_k"].expected
+        1.0
+        >>> result.scores["map_at_k"].definition
+        'AP@1 over min(1, relevant), empty queries count 0, relevant: a label in common'
     """
-    queries, bits = query_codes.shape
-    if database_codes.shape[1] != bits:
-        raise ValueError(f"queries have {bits} bits, the database {database_codes.shape[1]}")
-    if not queries or not len(database_codes):
-        raise ValueError(f"nothing to count: {queries} queries, {len(database_codes)} items")
-    columns = database_codes.T.astype(np.float32)
-    counts = [
-        _count_block(query_codes[rows], query_labels[rows], columns, database_labels)
-        for rows in (slice(i, i + block) for i in range(0, queries, block))
-    ]
-    return DistanceCounts(*map(np.concatenate, zip(*counts, strict=True)))
+    convention = find_convention(convention)
+    counts = distance_counts(
+        query_codes,
+        query_labels,
+        database_codes,
+        database_labels,
+        bits=bits,
+        zero=zero,
+        relevance=convention.relevance,
+        block=block,
+        devices=devices,
+    )
+    return summarize(counts, k=k, radius=radius, convention=convention)
 
 
-def _count_block(query_codes, query_labels, columns, database_labels) -> DistanceCounts:
-    queries, bits = query_codes.shape
-    # Inner products of signs are small integers: exact in float32, and a matrix product is fast.
-    distance = ((bits - query_codes.astype(np.float32) @ columns) / 2).astype(np.int64)
-    bins = distance + np.arange(queries)[:, None] * (bits + 1)
-    relevant = share_a_label(query_labels, database_labels)
-    size, shape = queries * (bits + 1), (queries, bits + 1)
-    return DistanceCounts(
-        np.bincount(bins.ravel(), minlength=size).reshape(shape),
-        np.bincount(bins[relevant], minlength=size).reshape(shape),
+def summarize(
+    counts: DistanceCounts,
+    *,
+    k: int | None = None,
+    radius: int = 2,
+    convention: str | Convention = "jaxhash",
+) -> Retrieval:
+    """The metrics of `retrieval` from counts that are there already.
+
+    Args:
+        counts: counts by Hamming distance, with the convention's relevance.
+        k: as in `retrieval`.
+        radius: as in `retrieval`.
+        convention: as in `retrieval`.
+
+    Raises:
+        ValueError: if k, the radius or the convention are not possible.
+
+    Example:
+        >>> counts = DistanceCounts(np.array([[1, 3]]), np.array([[1, 1]]))
+        >>> summarize(counts).scores["empty_bucket_rate"].expected
+        0.0
+    """
+    convention = find_convention(convention)
+    divide_by, empty, others = convention.divide_by, convention.empty, convention.others()
+    answerable = counts.relevant.sum(axis=1) > 0
+    every = np.ones_like(answerable)
+
+    def of_average_precision(rank: int | None) -> Score:
+        def mean(ties: Ties) -> float:
+            return mean_average_precision(
+                counts, k=rank, divide_by=divide_by, empty=empty, ties=ties
+            )
+
+        return _by_ties(mean, convention.average_precision(rank))
+
+    def of(metric: Callable[..., np.ndarray], title: str, counted=answerable, *args, **options):
+        kept = counted if empty == "skip" else every
+
+        def mean(ties: Ties) -> float:
+            values = metric(counts, *args, ties=ties, **options)
+            return float(values[kept].mean()) if kept.any() else np.nan
+
+        return _by_ties(mean, f"{title}, {others}")
+
+    def within(metric: Callable[..., np.ndarray], title: str, counted) -> Score:
+        return of(
+            lambda counts, ties: metric(counts, radius), f"{title} within radius {radius}", counted
+        )
+
+    found = counts.total[:, : radius + 1].sum(axis=1) > 0
+    scores = {"map": of_average_precision(None)}
+    if k is not None:
+        scores |= {
+            "map_at_k": of_average_precision(k),
+            "precision_at_k": of(precision_at_k, f"precision@{k}", every, k),
+            "recall_at_k": of(recall_at_k, f"recall@{k}", answerable, k),
+            "hit_rate_at_k": of(hit_rate, f"hit rate@{k}", answerable, k),
+            "ndcg_at_k": of(ndcg, f"nDCG@{k}", answerable, k, gain=convention.gain),
+        }
+    scores |= {
+        "ndcg": of(ndcg, "nDCG@all", answerable, gain=convention.gain),
+        "r_precision": of(r_precision, "R-precision"),
+        "precision_at_radius": within(precision_at_radius, "precision", found),
+        "recall_at_radius": within(recall_at_radius, "recall", answerable),
+        "empty_bucket_rate": within(empty_bucket, "share of queries with nothing", every),
+    }
+    return Retrieval(
+        bits=counts.total.shape[1] - 1,
+        queries=len(counts.total),
+        items=int(counts.total[0].sum()),
+        k=k,
+        radius=radius,
+        convention=convention,
+        scores=scores,
+        curve=precision_recall(counts),
+        values=average_precision(counts, k=k, divide_by=divide_by),
+        weights=np.ones(len(every))
+        if empty == "zero"
+        else chance_to_count(counts, k=k, divide_by=divide_by),
     )
 
 
-def score_counts(
-    scores: Float[np.ndarray, " items"], relevant: Shaped[np.ndarray, " items"]
-) -> DistanceCounts:
-    """The counts of one query for a ranking by real-valued scores, highest first.
-
-    Equal scores share a column, so the metrics treat them as ties too.
-
-    Args:
-        scores: score of each database item, such as a cosine.
-        relevant: True for the relevant items.
-
-    Example:
-        >>> score_counts(np.array([0.5, 0.9, 0.5]), np.array([True, False, False]))
-        DistanceCounts(total=array([[1, 2]]), relevant=array([[0, 1]]))
-    """
-    order = np.argsort(-scores)  # in no particular order within ties: they share a column
-    starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
-    total = np.diff(starts, append=len(scores))
-    return DistanceCounts(
-        total[None, :], np.add.reduceat(relevant[order].astype(np.int64), starts)[None, :]
-    )
+def _by_ties(mean: Callable[[Ties], float], definition: str) -> Score:
+    return Score(mean("expected"), mean("worst"), mean("best"), definition)
 
 
-def average_precision(
-    counts: DistanceCounts, *, ties: Ties = "expected"
-) -> Float[np.ndarray, " queries"]:
-    r"""Average precision of each query over the whole database, exact under ties.
-
-    AP is the mean, over all relevant items, of the precision at the item's rank. For a group of n
-    tied items, r of them relevant, behind N items of which R are relevant, the precisions sum to
-
-    .. math:: \frac rn \Big[(R+1)\,\Delta H
-              + \frac{r-1}{n-1}\,\big(n - (N+1)\,\Delta H\big)\Big],
-              \qquad \Delta H = H_{N+n} - H_N
-
-    in expectation over the orders of the group (H are the harmonic numbers), and to
-    :math:`r + (R-N)(H_{N+r} - H_N)` in the best order; the worst is the best with N replaced by
-    N + n - r.
-
-    Args:
-        counts: counts by distance.
-        ties: ``"expected"``, ``"best"`` or ``"worst"`` order of the ties.
-
-    Returns:
-        One value in [0, 1] a query; 0 for a query with nothing relevant in the database. The mean
-        over queries is mAP.
-
-    Raises:
-        ValueError: if ``ties`` is unknown.
-
-    Example:
-        >>> counts = DistanceCounts(np.array([[2]]), np.array([[1]]))  # relevant first, or second
-        >>> [average_precision(counts, ties=t).item() for t in ("worst", "expected", "best")]
-        [0.5, 0.75, 1.0]
-
-    Reference:
-        McSherry and Najork, "Computing information retrieval performance measures efficiently in
-        the presence of tied scores", ECIR 2008.
-    """
-    n, r = counts.total, counts.relevant
-    ahead, relevant_ahead = np.cumsum(n, axis=1) - n, np.cumsum(r, axis=1) - r
-    harmonic = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, n.sum(axis=1).max() + 1))])
-    if ties == "expected":
-        delta = harmonic[ahead + n] - harmonic[ahead]
-        others = (r - 1) / np.maximum(n - 1, 1) * (n - (ahead + 1) * delta)
-        precisions = r / np.maximum(n, 1) * ((relevant_ahead + 1) * delta + others)
-    elif ties in ("best", "worst"):
-        before = ahead if ties == "best" else ahead + n - r
-        precisions = r + (relevant_ahead - before) * (harmonic[before + r] - harmonic[before])
-    else:
-        raise ValueError(f"ties must be 'expected', 'best' or 'worst', got {ties!r}")
-    return precisions.sum(axis=1) / np.maximum(r.sum(axis=1), 1)
-
-
-def precision_at_radius(counts: DistanceCounts, radius: int = 2) -> Float[np.ndarray, " queries"]:
-    """The share of relevant items among those within a Hamming radius; 0 where there are none.
-
-    Args:
-        counts: counts by Hamming distance.
-        radius: largest distance that counts as retrieved.
-
-    Example:
-        >>> precision_at_radius(DistanceCounts(np.array([[1, 0, 3]]), np.array([[1, 0, 1]])))
-        array([0.5])
-    """
-    retrieved = counts.total[:, : radius + 1].sum(axis=1)
-    return counts.relevant[:, : radius + 1].sum(axis=1) / np.maximum(retrieved, 1)
-
-
-def precision_recall(counts: DistanceCounts) -> PrecisionRecall:
-    """Precision and recall within each Hamming radius, from 0 to bits; see `PrecisionRecall`.
-
-    Queries with nothing relevant in the database count with recall 0.
-
-    Example:
-        >>> precision_recall(DistanceCounts(np.array([[1, 3]]), np.array([[1, 1]])))
-        PrecisionRecall(precision=array([1. , 0.5]), recall=array([0.5, 1. ]))
-    """
-    retrieved = np.cumsum(counts.total, axis=1)
-    relevant = np.cumsum(counts.relevant, axis=1)
-    seen = (retrieved > 0).sum(axis=0)
-    summed = (relevant / np.maximum(retrieved, 1)).sum(axis=0)
-    precision = np.divide(summed, seen, out=np.full(len(seen), np.nan), where=seen > 0)
-    return PrecisionRecall(precision, np.mean(relevant / np.maximum(relevant[:, -1:], 1), axis=0))
+def _no_nan(score: dict[str, Any]) -> dict[str, Any]:
+    """NaN, the mean of no query, as JSON knows it."""
+    return {key: None if value != value else value for key, value in score.items()}

@@ -1,0 +1,265 @@
+"""Average precision under ties, in each of the forms that are published as "mAP"."""
+
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxhash.metrics._counts import DistanceCounts
+from jaxhash.metrics._ties import (
+    Groups,
+    Ties,
+    check_ties,
+    cut_group,
+    divide,
+    harmonic_difference,
+    hypergeometric,
+    rank_limit,
+    tie_groups,
+)
+
+#: What the sum of precisions is divided by; ``"trapezoid"`` is another sum, see below.
+DivideBy = Literal["retrieved", "all", "min", "trapezoid"]
+#: What a query is in the mean that has nothing to average over: 0, or left out.
+Empty = Literal["zero", "skip"]
+
+#: Queries treated together where a query needs a row of probabilities.
+_QUERIES = 256
+
+
+def average_precision(
+    counts: DistanceCounts,
+    *,
+    k: int | None = None,
+    divide_by: DivideBy = "all",
+    ties: Ties = "expected",
+) -> Float[np.ndarray, " queries"]:
+    r"""Average precision of each query, of the whole ranking or of its first k, exact under ties.
+
+    AP sums the precision at the rank of each relevant item and divides by a number of relevant
+    items: by those of the whole database (``"all"``), by those within the first k
+    (``"retrieved"``, the habit of the hashing papers, which can reward retrieving fewer), or by
+    the most that k could hold (``"min"``). ``"trapezoid"`` is the area under the precision-recall
+    curve by trapezoids, where each relevant item counts the mean of the precision at its rank and
+    the precision just before it, which is 1 before the first rank.
+
+    A group of n tied items, r of them relevant, behind N items of which R are relevant, has t of
+    its items within the first k. In expectation over its orders their precisions sum to
+
+    .. math:: \frac rn \Big[(R+1)\,\Delta H
+              + \frac{r-1}{n-1}\,\big(t - (N+1)\,\Delta H\big)\Big],
+              \qquad \Delta H = H_{N+t} - H_N
+
+    (H are the harmonic numbers), and to :math:`m + (R-N)(H_{N+m} - H_N)` in the best order, which
+    begins with m = min(r, t) relevant items; the worst order ends with them. With ``"retrieved"``
+    the divisor depends on the order too: the expectation is taken over the number m of relevant
+    items that a cut group contributes, which is hypergeometric, and the worst and the best order
+    are the least and the greatest value over m.
+
+    Args:
+        counts: counts by distance.
+        k: rank to stop at; None for the whole database.
+        divide_by: the divisor, or ``"trapezoid"``, which is divided by all relevant items.
+        ties: ``"expected"``, ``"worst"`` or ``"best"`` order of the ties.
+
+    Returns:
+        One value in [0, 1] a query; 0 where the divisor is 0.
+
+    Raises:
+        ValueError: if k is no rank of the database, or a name is unknown.
+
+    Example:
+        >>> counts = DistanceCounts(np.array([[2]]), np.array([[1]]))  # relevant first, or second
+        >>> [average_precision(counts, ties=t).item() for t in ("worst", "expected", "best")]
+        [0.5, 0.75, 1.0]
+
+    Reference:
+        McSherry and Najork, "Computing information retrieval performance measures efficiently in
+        the presence of tied scores", ECIR 2008, for the whole ranking. The cut group and the
+        divisor "retrieved" are worked out here.
+    """
+    check_ties(ties)
+    if divide_by not in get_args(DivideBy):
+        raise ValueError(f"divide_by must be one of {get_args(DivideBy)}, got {divide_by!r}")
+    limit = rank_limit(counts, k)
+    groups = tie_groups(counts, limit)
+    if divide_by == "retrieved" and k is not None:
+        return _per_retrieved(groups, ties)
+    relevant = counts.relevant.sum(axis=1)
+    precisions = _precisions(groups, ties).sum(axis=1)
+    if divide_by == "trapezoid":
+        precisions = (precisions + _precisions_before(groups, ties).sum(axis=1)) / 2
+    return divide(precisions, np.minimum(relevant, limit[:, 0]) if divide_by == "min" else relevant)
+
+
+def mean_average_precision(
+    counts: DistanceCounts,
+    *,
+    k: int | None = None,
+    divide_by: DivideBy = "all",
+    empty: Empty = "zero",
+    ties: Ties = "expected",
+) -> float:
+    """The mean of `average_precision` over queries.
+
+    A query is empty where there is nothing to divide by: nothing relevant in the database, or, with
+    ``divide_by="retrieved"``, nothing relevant within the first k. The latter depends on the order
+    of ties. With ``empty="skip"`` the expectation is then that of the sum divided by that of the
+    number of queries that count, and the worst and the best are over all orders, also those in
+    which a query with a low or a high value drops out.
+
+    Args:
+        counts: counts by distance.
+        k: rank to stop at; None for the whole database.
+        divide_by: as in `average_precision`.
+        empty: empty queries count as 0 (``"zero"``) or not at all (``"skip"``).
+        ties: order of the ties.
+
+    Returns:
+        A value in [0, 1]; NaN if no query can count.
+
+    Raises:
+        ValueError: if k is no rank of the database, or a name is unknown.
+
+    Example:
+        >>> counts = DistanceCounts(np.array([[1, 1], [1, 1]]), np.array([[0, 1], [0, 0]]))
+        >>> [mean_average_precision(counts, empty=empty) for empty in ("zero", "skip")]
+        [0.25, 0.5]
+    """
+    if empty not in get_args(Empty):
+        raise ValueError(f"empty must be one of {get_args(Empty)}, got {empty!r}")
+    values = average_precision(counts, k=k, divide_by=divide_by, ties=ties)
+    if empty == "zero":
+        return float(values.mean())
+    chance = chance_to_count(counts, k=k, divide_by=divide_by)
+    if ties == "expected" or divide_by != "retrieved" or k is None:
+        return float(values.sum() / chance.sum()) if chance.any() else np.nan
+    groups = tie_groups(counts, rank_limit(counts, k))
+    certain = groups.fewest.sum(axis=1) > 0
+    optional = (chance > 0) & ~certain
+    extreme = _per_retrieved(groups, ties, least=1)
+    return _extreme_mean(extreme[certain], extreme[optional], best=ties == "best")
+
+
+def chance_to_count(
+    counts: DistanceCounts, *, k: int | None = None, divide_by: DivideBy = "all"
+) -> Float[np.ndarray, " queries"]:
+    """The probability, over the orders of ties, that a query is not empty.
+
+    The weights with which ``empty="skip"`` averages; 0 or 1 unless the divisor is the number of
+    relevant items retrieved.
+
+    Example:
+        >>> counts = DistanceCounts(np.array([[2, 1]]), np.array([[1, 0]]))
+        >>> chance_to_count(counts, k=1, divide_by="retrieved").item()
+        0.5
+    """
+    if divide_by != "retrieved" or k is None:
+        return (counts.relevant.sum(axis=1) > 0).astype(np.float64)
+    return chance_of_a_hit(tie_groups(counts, rank_limit(counts, k)))
+
+
+def chance_of_a_hit(groups: Groups) -> Float[np.ndarray, " queries"]:
+    """The probability that something relevant is within each query's rank."""
+    cut = cut_group(groups)
+    chance = (cut.relevant_ahead > 0).astype(np.float64)
+    for rows in _blocks(np.flatnonzero(cut.relevant_ahead == 0)):
+        values, probability = hypergeometric(Groups(*(part[rows] for part in cut)))
+        chance[rows] = probability.sum(axis=1, where=values > 0)
+    return chance
+
+
+def _blocks(rows: Int[np.ndarray, " n"]):
+    return (rows[start : start + _QUERIES] for start in range(0, len(rows), _QUERIES))
+
+
+def _precisions(groups: Groups, ties: Ties) -> Float[np.ndarray, "queries groups"]:
+    """The sum of the precisions at the relevant items of each group within the rank."""
+    size, relevant, ahead, relevant_ahead, taken = groups
+    if ties == "expected":
+        return _expected_precisions(*groups)
+    found = groups.most if ties == "best" else groups.fewest
+    start = ahead if ties == "best" else ahead + taken - found
+    return found + (relevant_ahead - start) * harmonic_difference(start, found)
+
+
+def _expected_precisions(size, relevant, ahead, relevant_ahead, taken):
+    rank = harmonic_difference(ahead, taken)
+    others = (relevant - 1) / np.maximum(size - 1, 1)
+    inside = (relevant_ahead + 1) * rank + others * (taken - (ahead + 1) * rank)
+    return divide(relevant, size) * inside
+
+
+def _precisions_before(groups: Groups, ties: Ties) -> Float[np.ndarray, "queries groups"]:
+    """The same, of the precisions one rank earlier; 1 before the first rank."""
+    size, relevant, ahead, relevant_ahead, taken = groups
+    if ties == "expected":
+        others = (relevant - 1) / np.maximum(size - 1, 1)
+        first = ahead == 0  # of the whole ranking: the formula would divide by its rank before, 0
+        start, count = np.maximum(ahead - 1, 0), np.where(first, 0, taken)
+        inside = others * taken + (relevant_ahead - others * ahead) * harmonic_difference(
+            start, count
+        )
+        return divide(relevant, size) * (inside + np.where(first & (taken > 0), 1 - others, 0))
+    found = groups.most if ties == "best" else groups.fewest
+    start = ahead if ties == "best" else ahead + taken - found
+    count = np.where(start == 0, 0, found)
+    return found + (relevant_ahead - start) * harmonic_difference(np.maximum(start - 1, 0), count)
+
+
+def _per_retrieved(groups: Groups, ties: Ties, least: int = 0) -> Float[np.ndarray, " queries"]:
+    """AP divided by the relevant items within the rank, of at least ``least`` where possible."""
+    cut = cut_group(groups)
+    before = groups.ahead < cut.ahead[:, None]
+    sums = _precisions(groups, ties).sum(axis=1, where=before)
+    if ties == "expected":
+        values = np.empty(len(sums))
+        for rows in _blocks(np.arange(len(sums))):
+            part = Groups(*(column[rows] for column in cut))
+            m, probability = hypergeometric(part)
+            values[rows] = np.sum(probability * _mean_of(part, sums[rows], m, "expected"), axis=1)
+        return values
+    fewest = np.maximum(cut.fewest, np.minimum(np.maximum(least - cut.relevant_ahead, 0), cut.most))
+    m = np.stack([fewest, cut.most], axis=1)
+    if ties == "best":  # the mean falls, then rises with m: it is greatest at an end
+        return _mean_of(cut, sums, m, "best").max(axis=1)
+    low, high = m.T  # and the least lies where it begins to rise
+    while np.any(low < high):
+        middle = (low + high) // 2
+        now, then = _mean_of(cut, sums, np.stack([middle, middle + 1], axis=1), "worst").T
+        rises = then >= now
+        low, high = (
+            np.where(rises, low, np.minimum(middle + 1, high)),
+            np.where(rises, middle, high),
+        )
+    return _mean_of(cut, sums, low[:, None], "worst")[:, 0]
+
+
+def _mean_of(
+    cut: Groups,
+    sums: Float[np.ndarray, " queries"],
+    m: Int[np.ndarray, "queries m"],
+    ties: Ties,
+) -> Float[np.ndarray, "queries m"]:
+    """AP if m of the items taken from the cut group are relevant."""
+    _, _, ahead, relevant_ahead, taken = (part[:, None] for part in cut)
+    m = np.clip(m, 0, taken)
+    if ties == "expected":
+        inside = _expected_precisions(taken, m, ahead, relevant_ahead, taken)
+    else:
+        start = ahead if ties == "best" else ahead + taken - m
+        inside = m + (relevant_ahead - start) * harmonic_difference(start, m)
+    return divide(sums[:, None] + inside, relevant_ahead + m)
+
+
+def _extreme_mean(
+    certain: Float[np.ndarray, " n"], optional: Float[np.ndarray, " m"], *, best: bool
+) -> float:
+    """The least or greatest mean of the certain values and any of the optional ones."""
+    optional = np.sort(optional)[:: -1 if best else 1]
+    sums = certain.sum() + np.concatenate([[0.0], np.cumsum(optional)])
+    number = len(certain) + np.arange(len(sums))
+    means = sums[number > 0] / number[number > 0]
+    if not len(means):
+        return np.nan
+    return float(means.max() if best else means.min())

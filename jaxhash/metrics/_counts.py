@@ -1,0 +1,245 @@
+"""Counts per distance: all that a metric needs to know of a ranking by Hamming distance."""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int, Int32, Shaped, UInt32
+
+from jaxhash.metrics._bitslice import ONES, WORD, Plane, count_ones, minterms, slice_bits
+from jaxhash.metrics._inputs import CodeFormat, Labels, Relevance, Zero, code_format, read_labels
+
+#: Items counted at a time on each device: planes of 64 bits take 1 MiB, which a cache holds.
+BLOCK = 2**17
+#: Queries of one call.
+_QUERIES = 64
+
+
+class DistanceCounts(NamedTuple):
+    """How many database items lie at each distance from each query, nearest distance first."""
+
+    total: Int[np.ndarray, "queries distances"]
+    relevant: Int[np.ndarray, "queries distances"]
+    gains: Int[np.ndarray, "queries distances levels"] | None = None
+    """Where relevance is graded: items of gain 1, 2, ...; they sum to ``relevant``."""
+
+
+def distance_counts(
+    query_codes: Shaped[np.ndarray, "queries columns"],
+    query_labels: Shaped[np.ndarray, " queries *classes"],
+    database_codes: Shaped[np.ndarray, "items columns"],
+    database_labels: Shaped[np.ndarray, " items *classes"],
+    *,
+    bits: int | None = None,
+    zero: Zero = "+1",
+    relevance: Relevance = "shared",
+    block: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> DistanceCounts:
+    """Count the database by Hamming distance from each query, in integers.
+
+    The database is streamed in blocks, each spread over the devices, and what they count is summed
+    by one psum; the counts do not depend on any of that. Distances are never stored: 32 items at a
+    time are compared, added up and counted as the bits of machine words.
+
+    Args:
+        query_codes: packed uint8, bool, 0/1, -1/+1 or real-valued codes; see
+            `jaxhash.metrics.code_format`.
+        query_labels: class ids [queries] with -1 for none, or multi-hot rows [queries, classes].
+        database_codes: codes of the same form; a memory-mapped file is read block by block.
+        database_labels: labels of the same kind.
+        bits: length of a code, where packed codes do not fill their last byte.
+        zero: what an exact zero of real-valued codes counts as: ``"+1"``, ``"-1"`` or ``"error"``.
+        relevance: relevant is an item with a label in common (``"shared"``), with the same set of
+            labels (``"equal"``), or to the degree of labels in common (``"graded"``).
+        block: items counted at a time.
+        devices: where to count; all local devices by default.
+
+    Returns:
+        Integer arrays [queries, bits + 1]; column d counts the items at distance d.
+
+    Raises:
+        ValueError: if codes or labels are empty, do not match, or hold what they cannot mean.
+        TypeError: if they hold no numbers.
+
+    Example:
+        >>> codes = np.array([[1, 1], [1, -1], [-1, -1]], np.int8)
+        >>> labels = np.array([0, 0, 1])
+        >>> counts = distance_counts(codes[:1], labels[:1], codes, labels)
+        >>> counts.total, counts.relevant
+        (array([[1, 1, 1]]), array([[1, 1, 0]]))
+    """
+    query_codes, database_codes = np.asanyarray(query_codes), np.asanyarray(database_codes)
+    codes = code_format(query_codes, database_codes, bits=bits, zero=zero)
+    labels = read_labels(
+        query_labels,
+        database_labels,
+        queries=len(query_codes),
+        items=len(database_codes),
+        relevance=relevance,
+    )
+    devices = tuple(jax.local_devices() if devices is None else devices)
+    block = BLOCK * len(devices) if block is None else block
+    if block < 1 or not devices:
+        raise ValueError(f"block and devices must be at least 1, got {block} and {len(devices)}")
+    counts = _count(query_codes, database_codes, codes, labels, block, devices)
+    if relevance == "graded":
+        return DistanceCounts(counts[:, 0], counts[:, 1:].sum(axis=1), counts[:, 1:].swapaxes(1, 2))
+    return DistanceCounts(counts[:, 0], counts[:, 1])
+
+
+def _count(
+    query_codes: np.ndarray,
+    database_codes: np.ndarray,
+    codes: CodeFormat,
+    labels: Labels,
+    block: int,
+    devices: tuple[jax.Device, ...],
+) -> Int[np.ndarray, "queries kinds distances"]:
+    """Counts of all items, and of the relevant ones by level, at each distance."""
+    queries, items = len(query_codes), len(database_codes)
+    blocks = -(-items // block)
+    words = -(-items // (blocks * WORD * len(devices))) * len(devices)
+    on_cpu = devices[0].platform == "cpu"
+    at_once = None if on_cpu else _QUERIES  # the planes of one query fill the cache of a CPU
+    counter = _make_counter(codes.bits, labels.multi_hot, labels.levels, devices, at_once)
+    calls = -(-queries // _QUERIES)
+    rows = -(-queries // calls)
+    padding = ((0, calls * rows - queries), (0, 0))
+    query_words = _as_words(np.pad(codes.read(query_codes), padding))
+    label_words = _as_words(np.pad(labels.query, padding))
+    counts = np.zeros((calls * rows, 1 + labels.levels, codes.bits + 1), np.int64)
+    # One device computes one call at a time on one core; several devices share the cores already.
+    threads = _cores() if on_cpu and len(devices) == 1 else 1
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, items, words * WORD):
+            part = slice(start, start + words * WORD)
+            bits = codes.read(database_codes[part])
+            planes = tuple(
+                jax.device_put(plane, _sharding(devices))
+                for plane in (
+                    slice_bits(bits, words),
+                    slice_bits(labels.database[part], words),
+                    slice_bits(np.ones((len(bits), 1), bool), words),
+                )
+            )
+
+            def count(first, planes=planes):
+                mine = slice(first, first + rows)
+                counts[mine] += np.asarray(counter(query_words[mine], label_words[mine], *planes))
+
+            list(pool.map(count, range(0, len(counts), rows)))
+    return counts[:queries]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _as_words(bits: np.ndarray) -> UInt32[np.ndarray, "queries bits"]:
+    """Each bit spread over a whole word."""
+    return np.where(bits, ONES, np.uint32(0))
+
+
+def _sharding(devices: tuple[jax.Device, ...]) -> jax.sharding.NamedSharding:
+    return jax.sharding.NamedSharding(_mesh(devices), PartitionSpec(None, "items"))
+
+
+def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
+    return Mesh(np.array(devices), ("items",))
+
+
+@functools.lru_cache(maxsize=32)
+def _make_counter(
+    bits: int,
+    multi_hot: bool,
+    levels: int,
+    devices: tuple[jax.Device, ...],
+    at_once: int | None,
+) -> Callable[..., Int32[Array, "queries kinds distances"]]:
+    """The compiled count of some queries on a block, ``at_once`` of them side by side or each alone."""
+    relevant = functools.partial(_relevant, multi_hot=multi_hot, levels=levels)
+
+    def count(query_words, label_words, code_planes, label_planes, valid):
+        def one(query):
+            code, label = query
+            distance = count_ones(code_planes ^ code[:, None])
+            kinds = jnp.stack([valid[0], *relevant(label_planes, label)])
+            return _count_levels(*lax.optimization_barrier((distance, kinds)), bits)
+
+        counts = lax.map(one, (query_words, label_words), batch_size=at_once)
+        return lax.psum(counts, "items")
+
+    over_items = PartitionSpec(None, "items")
+    sharded = jax.shard_map(
+        count,
+        mesh=_mesh(devices),
+        in_specs=(PartitionSpec(), PartitionSpec(), over_items, over_items, over_items),
+        out_specs=PartitionSpec(),
+        check_vma=False,
+    )
+    return jax.jit(sharded)
+
+
+def _relevant(
+    planes: UInt32[Array, "digits words"],
+    query: UInt32[Array, " digits"],
+    *,
+    multi_hot: bool,
+    levels: int,
+) -> list[Plane]:
+    """The planes of the items of each gain, from 1."""
+    query = query[:, None]
+    if not multi_hot:  # ids: all digits agree, and the query's are not those of "no label"
+        differ = lax.reduce(planes ^ query, np.uint32(0), lax.bitwise_or, (0,))
+        return [~differ & lax.reduce(query, np.uint32(0), lax.bitwise_or, (0,))]
+    if levels == 1:
+        return [lax.reduce(planes & query, np.uint32(0), lax.bitwise_or, (0,))]
+    shared = count_ones(planes & query)[: levels.bit_length()]
+    return list(minterms(shared)[1 : levels + 1])
+
+
+def _count_levels(
+    digits: list[Plane], kinds: UInt32[Array, "kinds words"], bits: int
+) -> Int32[Array, "kinds distances"]:
+    """How many items of each kind have each number from 0 to ``bits``."""
+    digits = digits[: bits.bit_length()]
+    low, high = digits[:3], digits[3:]
+    low_planes = minterms(low)
+    high_planes = minterms(high) if high else jnp.full_like(kinds[:1], ONES)
+    high_planes = high_planes[: bits // len(low_planes) + 1]
+    of_kind = kinds[:, None] & low_planes[None]
+    at_level = high_planes[None, :, None] & of_kind[:, None]
+    counts = jnp.sum(lax.population_count(at_level).astype(jnp.int32), axis=-1)
+    return counts.reshape(len(kinds), -1)[:, : bits + 1]
+
+
+def score_counts(
+    scores: Float[np.ndarray, " items"], relevant: Shaped[np.ndarray, " items"]
+) -> DistanceCounts:
+    """The counts of one query for a ranking by real-valued scores, highest first.
+
+    Equal scores share a column, so the metrics treat them as ties too.
+
+    Args:
+        scores: score of each database item, such as a cosine.
+        relevant: True for the relevant items.
+
+    Example:
+        >>> counts = score_counts(np.array([0.5, 0.9, 0.5]), np.array([True, False, False]))
+        >>> counts.total, counts.relevant
+        (array([[1, 2]]), array([[0, 1]]))
+    """
+    order = np.argsort(-scores)  # in no particular order within ties: they share a column
+    starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
+    total = np.diff(starts, append=len(scores))
+    return DistanceCounts(
+        total[None, :], np.add.reduceat(relevant[order].astype(np.int64), starts)[None, :]
+    )

@@ -1,0 +1,194 @@
+"""Counts by distance: any number of bits, queries and devices, in no more memory than they need."""
+
+import itertools
+import tracemalloc
+
+import hypothesis
+import hypothesis.extra.numpy
+import hypothesis.strategies as st
+import jax
+import numpy as np
+import pytest
+from oracles import frozen
+
+from jaxhash.metrics import distance_counts
+from jaxhash.metrics._counts import _make_counter
+
+KINDS = ("ids", "multi-hot", "graded")
+
+
+def problem(kind, bits, queries=6, items=300, seed=0):
+    """Codes and labels of both sides, with the extreme distances among them."""
+    rng = np.random.default_rng(seed)
+    sides = []
+    for n in (queries, items):
+        sides.append(rng.random((n, bits)) < rng.uniform(0.2, 0.8, bits))
+        sides.append(rng.integers(-1, 5, n) if kind == "ids" else rng.random((n, 6)) < 0.3)
+    sides[2][:2] = sides[0][0], ~sides[0][0]
+    return tuple(map(frozen, sides))
+
+
+def count(sides, kind="ids", **options):
+    return distance_counts(*sides, relevance="graded" if kind == "graded" else "shared", **options)
+
+
+def naive_counts(query_codes, query_labels, codes, labels):
+    """Counts by distance of all items, [queries, distances], and by number of labels in common."""
+    distance = (query_codes[:, None] != codes).sum(axis=2)
+    if query_labels.ndim == 1:
+        shared = (query_labels[:, None] == labels).astype(int) * (query_labels != -1)[:, None]
+    else:
+        shared = query_labels.astype(int) @ labels.T.astype(int)
+    at = (distance[..., None] == np.arange(query_codes.shape[1] + 1)).astype(float)
+    gains = (shared[..., None] == np.arange(1, shared.max() + 1)).astype(float)
+    return at.sum(axis=1), at.swapaxes(1, 2) @ gains
+
+
+def assert_counts(found, sides):
+    total, gains = naive_counts(*sides)
+    np.testing.assert_array_equal(found.total, total)
+    np.testing.assert_array_equal(found.relevant, gains.sum(axis=2))
+    if found.gains is not None:
+        levels = gains.shape[2]
+        np.testing.assert_array_equal(found.gains[..., :levels], gains)
+        assert not found.gains[..., levels:].any()
+
+
+def assert_equal(some, other):
+    for found, expected in zip(some, other, strict=True):
+        np.testing.assert_array_equal(found, expected)
+        assert expected is None or found.dtype == expected.dtype == np.int64
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return jax.local_devices()[:1]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 7, 8, 9, 63, 64, 65, 100, 256])
+def test_any_number_of_bits(bits, one_device):
+    sides = problem("ids", bits)
+    assert_counts(count(sides, devices=one_device), sides)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("queries", [1, 64, 130])
+def test_any_number_of_queries(kind, queries, one_device):
+    """Those that do not fit one call as well."""
+    sides = problem(kind, bits=10, queries=queries, items=70)
+    assert_counts(count(sides, kind, devices=one_device), sides)
+
+
+@pytest.mark.parametrize("items", [1, 31, 32, 33, 255, 256, 257, 1000])
+def test_any_number_of_items(items):
+    sides = problem("ids", bits=5, items=max(items, 2))
+    sides = (*sides[:2], *(side[:items] for side in sides[2:]))
+    assert_counts(count(sides), sides)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_and_devices_do_not_matter(kind):
+    """The blocks of 600 items: one, several, the last not full; as few as the devices can take."""
+    sides = problem(kind, bits=6, queries=70, items=600)
+    found = count(sides, kind)
+    assert_counts(found, sides)
+    blocks = (1, 200, 10**9) if kind == "graded" else (1, 599)
+    for devices, block in itertools.product((1, 3, 8), blocks):
+        some = count(sides, kind, block=block, devices=jax.local_devices()[:devices])
+        assert_equal(some, found)
+
+
+def test_devices_may_be_any_of_those_there():
+    sides = problem("ids", bits=13, items=500)
+    some = count(sides, devices=tuple(jax.local_devices()[i] for i in (6, 1)))
+    assert_equal(some, count(sides))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_order_of_the_database_does_not_matter(kind, one_device):
+    sides = problem(kind, bits=13, items=500)
+    found = count(sides, kind, devices=one_device)
+    order = np.random.default_rng(1).permutation(500)
+    for some in (order, np.argsort(order), np.arange(500)[::-1]):
+        shuffled = (*sides[:2], *(side[some] for side in sides[2:]))
+        assert_equal(count(shuffled, kind, devices=one_device, block=100), found)
+
+
+def test_order_of_bits_and_their_signs_do_not_matter(one_device):
+    query_codes, query_labels, codes, labels = problem("ids", bits=13)
+    rng = np.random.default_rng(1)
+    order, flips = rng.permutation(13), rng.random((1, 13)) < 0.5
+    other = (query_codes ^ flips)[:, order], query_labels, (codes ^ flips)[:, order], labels
+    found = count((query_codes, query_labels, codes, labels), devices=one_device)
+    assert_equal(count(other, devices=one_device), found)
+
+
+@hypothesis.settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@hypothesis.given(data=st.data(), items=st.integers(1, 32))
+def test_counts_of_anything_are_naive_counts(data, items):
+    """Rows of the same code, labels that nothing has, one item: what random problems leave out."""
+    bits = 9
+
+    def array(*shape, elements):
+        kind = hypothesis.extra.numpy.arrays(np.int8, shape, elements=elements)
+        return frozen(data.draw(kind))
+
+    codes, labels = st.sampled_from([0, 1]), st.integers(-1, 2)
+    sides = tuple(
+        side
+        for n in (3, items)
+        for side in (array(n, bits, elements=codes), array(n, elements=labels))
+    )
+    assert_counts(count(sides, devices=jax.local_devices()[:1]), sides)
+
+
+@pytest.mark.parametrize("items", [2, 3])
+def test_no_item_is_relevant_to_a_query_without_label(items):
+    codes = np.ones((items, 4), bool)
+    for labels in (np.full(items, -1), np.zeros((items, 3), bool)):
+        for relevance in ("shared", "equal", "graded"):
+            some = distance_counts(codes, labels, codes, labels, relevance=relevance)
+            assert some.total[:, 0].tolist() == [items] * items
+            assert not some.relevant.any()
+
+
+@pytest.mark.parametrize(("block", "devices"), [(0, 1), (-1, 1), (None, 0), (10, 0)])
+def test_block_or_devices_that_are_none(block, devices):
+    with pytest.raises(ValueError, match="block and devices must be at least 1, got "):
+        count(problem("ids", bits=3), block=block, devices=jax.local_devices()[:devices])
+
+
+# Memory
+
+
+def counter_memory(kind, queries, words, bits=16, classes=6):
+    """Bytes that a call needs besides what goes in and comes out."""
+    devices = tuple(jax.local_devices()[:1])
+    multi_hot, levels = kind != "ids", 3 if kind == "graded" else 1
+    counter = _make_counter(bits, multi_hot, levels, devices, None)
+    shapes = [(queries, bits), (queries, classes), (bits, words), (classes, words), (1, words)]
+    arguments = [jax.ShapeDtypeStruct(shape, np.uint32) for shape in shapes]
+    return counter.lower(*arguments).compile().memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_of_a_call_is_that_of_one_query(kind):
+    """More queries add their counts, and not a bit for each pair of a query and an item."""
+    queries, words = 512, 2048
+    added = counter_memory(kind, queries, words) - counter_memory(kind, 2, words)
+    assert added < queries * words * 4 / 16
+
+
+def test_memory_on_the_host_is_that_of_the_database(one_device):
+    """A byte for each pair would be 16 times the codes; a bit for each, twice."""
+    queries, items, bits = 256, 100_000, 16
+    rng = np.random.default_rng(0)
+    codes = rng.choice(np.array([-1, 1], np.int8), (items, bits))
+    labels = rng.integers(2, size=items)
+    sides = codes[:queries], labels[:queries], codes, labels
+    count(sides, devices=one_device, block=2**14)  # what is compiled stays
+    tracemalloc.start()
+    count(sides, devices=one_device, block=2**14)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < queries * items / 4

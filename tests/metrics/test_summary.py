@@ -1,0 +1,205 @@
+"""`retrieval`: every metric in one call, as it is by itself, and as JSON."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from oracles import TIES, frozen
+
+from jaxhash import metrics
+from jaxhash.metrics import CONVENTIONS, Convention, distance_counts, retrieval, summarize
+
+QUERIES, ITEMS, BITS = 9, 200, 12
+AT_K = {"map_at_k", "precision_at_k", "recall_at_k", "hit_rate_at_k", "ndcg_at_k"}
+ALWAYS = {
+    "map",
+    "ndcg",
+    "r_precision",
+    "precision_at_radius",
+    "recall_at_radius",
+    "empty_bucket_rate",
+}
+
+
+def problem(multi_hot=False, seed=0):
+    """Codes that say something about the labels; the first query has none."""
+    rng = np.random.default_rng(seed)
+    centres, sides = rng.normal(size=(4, BITS)), []
+    for n in (QUERIES, ITEMS):
+        rows = rng.random((n, 4)) < 0.35 if multi_hot else np.eye(4)[rng.integers(4, size=n)] > 0
+        codes = rows @ centres + 0.5 * rng.normal(size=(n, BITS))
+        labels = rows if multi_hot else rows.argmax(axis=1)
+        if n == QUERIES:
+            labels[0] = False if multi_hot else -1
+        sides += [codes, labels]
+    return tuple(map(frozen, sides))
+
+
+def one_by_one(counts, k, radius, convention):
+    """The mean of each metric for each order of ties, from the functions that compute them."""
+    answerable = counts.relevant.any(axis=1)
+    found = counts.total[:, : radius + 1].any(axis=1)
+
+    def mean(values, counted):
+        values = values[counted] if convention.empty == "skip" else values
+        return values.mean() if len(values) else np.nan
+
+    every = np.ones(len(answerable), bool)
+    scores = {}
+    for ties in TIES:
+
+        def ap(rank, ties=ties):
+            return metrics.mean_average_precision(
+                counts, k=rank, divide_by=convention.divide_by, empty=convention.empty, ties=ties
+            )
+
+        scores[ties] = {
+            "map": ap(None),
+            "map_at_k": ap(k),
+            "precision_at_k": mean(metrics.precision_at_k(counts, k, ties=ties), every),
+            "recall_at_k": mean(metrics.recall_at_k(counts, k, ties=ties), answerable),
+            "hit_rate_at_k": mean(metrics.hit_rate(counts, k, ties=ties), answerable),
+            "ndcg_at_k": mean(metrics.ndcg(counts, k, gain=convention.gain, ties=ties), answerable),
+            "ndcg": mean(metrics.ndcg(counts, gain=convention.gain, ties=ties), answerable),
+            "r_precision": mean(metrics.r_precision(counts, ties=ties), answerable),
+            "precision_at_radius": mean(metrics.precision_at_radius(counts, radius), found),
+            "recall_at_radius": mean(metrics.recall_at_radius(counts, radius), answerable),
+            "empty_bucket_rate": mean(metrics.empty_bucket(counts, radius), every),
+        }
+    return scores
+
+
+@pytest.mark.parametrize("relevance", ["shared", "equal", "graded"])
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_scores_are_those_of_the_functions_one_by_one(unchecked, name, relevance):
+    sides = problem(multi_hot=True)
+    convention = dataclasses.replace(CONVENTIONS[name], relevance=relevance, gain="linear")
+    result = retrieval(*sides, k=7, radius=3, convention=convention)
+    counts = distance_counts(*sides, relevance=relevance)
+    expected = one_by_one(counts, 7, 3, convention)
+    assert result.scores.keys() == AT_K | ALWAYS == expected["best"].keys()
+    for metric, score in result.scores.items():
+        for ties in TIES:
+            value = getattr(score, ties)
+            assert type(value) is float
+            assert value == pytest.approx(expected[ties][metric], rel=1e-12), (metric, ties)
+        assert score.worst <= score.expected + 1e-12 <= score.best + 2e-12, metric
+    np.testing.assert_equal(result.curve, metrics.precision_recall(counts))
+    np.testing.assert_equal(
+        dataclasses.asdict(summarize(counts, k=7, radius=3, convention=convention)),
+        dataclasses.asdict(result),
+    )
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+@pytest.mark.parametrize("k", [None, 5])
+def test_values_and_weights_give_the_mean(unchecked, name, k):
+    result = retrieval(*problem(), k=k, convention=name)
+    mean = result.scores["map" if k is None else "map_at_k"].expected
+    assert result.values.shape == result.weights.shape == (QUERIES,)
+    assert result.values.sum() / result.weights.sum() == pytest.approx(mean, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_definitions_name_the_convention(unchecked, name):
+    convention = CONVENTIONS[name]
+    result = retrieval(*problem(), k=5, convention=name)
+    assert result.convention is convention
+    assert result.scores["map"].definition == convention.average_precision(None)
+    assert result.scores["map_at_k"].definition == convention.average_precision(5)
+    for metric, score in result.scores.items():
+        assert score.definition.endswith(f", {convention.others()}")
+        assert ("5" in score.definition) == (metric in AT_K)
+        assert ("within radius 2" in score.definition) == (
+            metric in ALWAYS - {"map", "ndcg", "r_precision"}
+        )
+
+
+def test_sizes_and_what_is_left_out_without_a_rank():
+    result = retrieval(*problem())
+    sizes = result.bits, result.queries, result.items, result.k, result.radius
+    assert sizes == (BITS, QUERIES, ITEMS, None, 2)
+    assert result.scores.keys() == ALWAYS
+
+
+@pytest.mark.parametrize("name", ["jaxhash", "hashnet"])
+@pytest.mark.parametrize("labelled", [True, False])
+def test_json_holds_all_but_single_queries(unchecked, name, labelled):
+    """Where nothing is relevant, hashnet has no mean; near the first query there is no item."""
+    query_codes, query_labels, codes, labels = problem()
+    labels = labels if labelled else np.full(ITEMS, -1)
+    result = retrieval(-codes[:1], query_labels[1:2], codes[:1], labels[:1], k=1, convention=name)
+    found = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert found == result.to_json()
+    assert found["convention"] == dataclasses.asdict(CONVENTIONS[name])
+    for metric, score in result.scores.items():
+        for key, value in score._asdict().items():
+            there = found["scores"][metric][key]
+            assert there is None if value != value else there == value
+    assert found["precision_recall"]["precision"] == [None] * BITS + [result.curve.precision[-1]]
+    assert found["precision_recall"]["recall"] == result.curve.recall.tolist()
+    assert {key: found[key] for key in ("bits", "queries", "items", "k", "radius")} == {
+        "bits": BITS,
+        "queries": 1,
+        "items": 1,
+        "k": 1,
+        "radius": 2,
+    }
+
+
+@pytest.mark.parametrize("multi_hot", [False, True])
+def test_result_is_the_same_to_the_last_bit(multi_hot):
+    """For any order of the database, block and devices."""
+    query_codes, query_labels, codes, labels = problem(multi_hot)
+    convention = Convention("graded", relevance="graded")
+    expected = retrieval(query_codes, query_labels, codes, labels, k=7, convention=convention)
+    order = np.random.default_rng(1).permutation(ITEMS)
+    for devices, block in ((1, 33), (3, None), (8, 1)):
+        found = retrieval(
+            query_codes,
+            query_labels,
+            codes[order],
+            labels[order],
+            k=7,
+            convention=convention,
+            block=block,
+            devices=jax.local_devices()[:devices],
+        )
+        np.testing.assert_equal(dataclasses.asdict(found), dataclasses.asdict(expected))
+
+
+@pytest.mark.parametrize("radius", [BITS, BITS + 1, 1000])
+def test_radius_that_holds_everything(radius):
+    query_codes, query_labels, codes, labels = problem()
+    scores = retrieval(query_codes[1:], query_labels[1:], codes, labels, radius=radius).scores
+    share = (query_labels[1:, None] == labels).mean()
+    assert scores["precision_at_radius"].expected == pytest.approx(share, rel=1e-12)
+    assert scores["recall_at_radius"].expected == 1
+    assert scores["empty_bucket_rate"].expected == 0
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_one_query_and_one_item(same):
+    codes = np.array([[True, False]])
+    result = retrieval(codes, np.array([3]), codes, np.array([3 if same else 4]), k=1)
+    for name, score in result.scores.items():
+        value = 0.0 if name == "empty_bucket_rate" else float(same)
+        assert score[:3] == (value, value, value), name
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"k": ITEMS + 1}, r"k=201 is larger than the database of 200 items"),
+        ({"k": 0}, "k must be at least 1, got 0"),
+        ({"radius": -1}, "radius must be at least 0, got -1"),
+        ({"convention": "mean"}, "unknown convention 'mean'; there are jaxhash, "),
+        ({"bits": 8}, "bits=8, but the codes have 12 columns"),
+        ({"block": 0}, "block and devices must be at least 1, got 0"),
+    ],
+)
+def test_options_that_are_not_possible(options, message):
+    with pytest.raises(ValueError, match=message):
+        retrieval(*problem(), **options)
