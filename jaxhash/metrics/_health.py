@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int8, Shaped
 
 from jaxhash.codes import binarize
+from jaxhash.metrics._inputs import check_labels
 from jaxhash.similarity import UNLABELLED
 
 #: Codes have collapsed when more than this share of their bits is constant.
@@ -58,12 +59,18 @@ class CodeHealth(NamedTuple):
     collapse: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """The same in plain numbers, lists and dicts."""
+        """The same in plain numbers, lists and dicts; of the correlations, their size over pairs."""
         plain = {
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in self._asdict().items()
         }
-        return plain | {"buckets": self.buckets._asdict()}
+        pairs = np.abs(self.bit_correlation[np.triu_indices(self.bits, k=1)])
+        return plain | {
+            "bit_correlation": {"mean": pairs.mean().item(), "largest": pairs.max().item()}
+            if len(pairs)
+            else None,
+            "buckets": self.buckets._asdict(),
+        }
 
 
 def code_health(
@@ -210,7 +217,10 @@ def mutual_information(
         Paninski, "Estimation of Entropy and Mutual Information", Neural Computation 15, 2003.
     """
     bits = _read(codes)
-    labels, labelled = _read_labels(labels, len(bits))
+    labels = check_labels("", labels, len(bits))
+    labelled = labels != UNLABELLED if labels.ndim == 1 else labels.any(axis=1)
+    if not labelled.any():
+        raise ValueError("no item has a label")
     bits, labels = bits[labelled], labels[labelled]
     if labels.ndim == 1:
         _, labels, size = np.unique(labels, return_inverse=True, return_counts=True)
@@ -424,30 +434,6 @@ def _check_real(codes: Float[np.ndarray, "n bits"]) -> None:
 def _check_shape(codes: np.ndarray) -> None:
     if codes.ndim != 2 or 0 in codes.shape:
         raise ValueError(f"codes must have shape [items, bits], both at least 1, got {codes.shape}")
-
-
-def _read_labels(
-    labels: Shaped[np.ndarray, " m *classes"], items: int
-) -> tuple[Shaped[np.ndarray, " m *classes"], Bool[np.ndarray, " m"]]:
-    """Class ids or bool rows, checked, and which items have a label."""
-    if labels.ndim not in (1, 2) or len(labels) != items:
-        raise ValueError(
-            f"labels must be class ids [{items}] or 0/1 rows [{items}, classes], got shape "
-            f"{labels.shape}"
-        )
-    if labels.ndim == 1:
-        if labels.dtype.kind not in "iu" or (labels < UNLABELLED).any():
-            raise ValueError("class ids must be integers from 0, or -1 for no label")
-        labelled = labels != UNLABELLED
-    else:
-        for rows in (labels[start : start + _ROWS] for start in range(0, items, _ROWS)):
-            if not ((rows == 0) | (rows == 1)).all():
-                raise ValueError("labels with shape [items, classes] must be 0 or 1")
-        labels = labels.astype(bool)
-        labelled = labels.any(axis=1)
-    if not labelled.any():
-        raise ValueError("no item has a label")
-    return labels, labelled
 
 
 def _count_both(

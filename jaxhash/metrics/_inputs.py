@@ -48,7 +48,8 @@ def code_format(
     - uint8 with a value above 1: packed, eight bits a byte, the first the most significant (as
       `numpy.packbits`); so is uint8 with ``bits`` that fit the bytes and not the columns;
     - nothing but 0 and 1, of any dtype: a bit each;
-    - numbers of both signs: cut at zero, where ``zero`` says what an exact zero counts as.
+    - numbers of both signs: cut at zero, where ``zero`` says what an exact zero counts as; int8
+      only from -1 to 1, for other values may be packed bits.
 
     Args:
         query_codes: codes, a row each.
@@ -99,8 +100,11 @@ def code_format(
             "their threshold first (packed codes are uint8)"
         )
     for (side, codes), value in zip(sides.items(), values, strict=True):
-        if codes.dtype.kind == "u" and not value.binary:
-            raise ValueError(f"{side} codes are {codes.dtype}, those of the other side have signs")
+        if (codes.dtype == np.int8 or codes.dtype.kind == "u") and value.largest > 1:
+            raise ValueError(
+                f"{side} codes are {codes.dtype} with values up to {value.largest:.0f} in size, and "
+                "may be packed; packed codes are uint8 on both sides, real-valued ones floats"
+            )
     if signs:
         return CodeFormat("-1/+1", columns)
     zeros = sum(value.zeros for value in values)
@@ -110,25 +114,26 @@ def code_format(
 
 
 class _Values(NamedTuple):
-    """What occurs in an array."""
+    """What occurs in an array; the largest in size."""
 
     least: float
+    largest: float
     zeros: int
     binary: bool
     signs: bool
 
 
 def _values(name: str, codes: np.ndarray) -> _Values:
-    least, zeros, binary, signs = np.inf, 0, True, True
+    least, most, zeros, binary, signs = np.inf, -np.inf, 0, True, True
     for rows in _blocks(codes):
         if rows.dtype.kind == "f" and np.isnan(rows).any():
             raise ValueError(f"{name} codes hold NaN")
         zero, one = rows == 0, rows == 1
-        least = min(least, rows.min())
+        least, most = min(least, rows.min()), max(most, rows.max())
         zeros += int(zero.sum())
         binary &= bool((zero | one).all())
         signs &= bool((one | (rows == -1)).all()) if rows.dtype.kind in "if" else False
-    return _Values(float(least), zeros, binary, signs)
+    return _Values(float(least), max(-float(least), float(most)), zeros, binary, signs)
 
 
 def _packed_format(sides: dict[str, np.ndarray], columns: int, bits: int | None) -> CodeFormat:
@@ -183,40 +188,56 @@ def read_labels(
     """
     if relevance not in get_args(Relevance):
         raise ValueError(f"relevance must be one of {get_args(Relevance)}, got {relevance!r}")
-    sides = {"query": np.asanyarray(query_labels), "database": np.asanyarray(database_labels)}
-    for (name, labels), count in zip(sides.items(), (queries, items), strict=True):
-        if labels.dtype.kind not in "buif":
-            raise TypeError(f"{name} labels must be numbers, got {labels.dtype}")
-        if labels.ndim not in (1, 2) or 0 in labels.shape[1:]:
-            raise ValueError(
-                f"{name} labels must be class ids [items] or 0/1 rows [items, classes], got shape "
-                f"{labels.shape}"
-            )
-        if len(labels) != count:
-            raise ValueError(f"{name} has {count} codes and {len(labels)} labels")
-    query, database = sides.values()
+    query = check_labels("query ", query_labels, queries)
+    database = check_labels("database ", database_labels, items)
     if query.ndim != database.ndim or query.shape[1:] != database.shape[1:]:
         raise ValueError(
             "labels must be of one kind on both sides, class ids [items] or 0/1 rows "
             f"[items, classes], got shapes {query.shape} and {database.shape}"
         )
     if query.ndim == 1:
-        return _digits(*(_ids(name, labels) for name, labels in sides.items()))
-    query, database = (_multi_hot(name, labels) for name, labels in sides.items())
+        return _digits(query, database)
     if relevance == "equal":
         return _digits(*_sets(query, database))
     most = min(int(labels.sum(axis=1).max()) for labels in (query, database))
     return Labels(True, query, database, max(most, 1) if relevance == "graded" else 1)
 
 
+def check_labels(
+    name: str, labels: Shaped[np.ndarray, " n *classes"], items: int
+) -> Int[np.ndarray, " n"] | Bool[np.ndarray, "n classes"]:
+    """Labels as int64 class ids, or as bool rows.
+
+    Args:
+        name: whose labels they are, for the message.
+        labels: class ids of any dtype (-1: no label), or 0/1 rows.
+        items: number of codes, which the labels must match.
+
+    Raises:
+        ValueError: if shapes do not match, or values are neither ids nor 0/1.
+        TypeError: if the labels are no numbers.
+    """
+    labels = np.asanyarray(labels)
+    if labels.dtype.kind not in "buif":
+        raise TypeError(f"{name}labels must be numbers, got {labels.dtype}")
+    if labels.ndim not in (1, 2) or (labels.ndim == 2 and labels.shape[1] < 2):
+        raise ValueError(
+            f"{name}labels must be class ids [items] or 0/1 rows [items, 2 or more classes], got "
+            f"shape {labels.shape}"
+        )
+    if len(labels) != items:
+        raise ValueError(f"there are {items} {name}codes and {len(labels)} labels")
+    return _ids(name, labels) if labels.ndim == 1 else _multi_hot(name, labels)
+
+
 def _ids(name: str, labels: np.ndarray) -> Int[np.ndarray, " n"]:
     if labels.dtype == bool or not np.isfinite(labels).all() or (labels % 1 != 0).any():
-        raise ValueError(f"{name} labels must be integer class ids")
+        raise ValueError(f"{name}labels must be integer class ids")
     least, most = labels.min().item(), labels.max().item()
     if least < UNLABELLED:
-        raise ValueError(f"{name} labels must be class ids from 0, or -1 for none, got {least}")
+        raise ValueError(f"{name}labels must be class ids from 0, or -1 for none, got {least}")
     if most > np.iinfo(np.int64).max:
-        raise ValueError(f"{name} labels must be class ids below 2^63, got {most}")
+        raise ValueError(f"{name}labels must be class ids below 2^63, got {most}")
     return labels.astype(np.int64)
 
 
@@ -224,7 +245,7 @@ def _multi_hot(name: str, labels: np.ndarray) -> Bool[np.ndarray, "n classes"]:
     for rows in _blocks(labels):
         wrong = (rows != 0) & (rows != 1)
         if wrong.any():
-            raise ValueError(f"{name} labels [items, classes] must be 0 or 1, got {rows[wrong][0]}")
+            raise ValueError(f"{name}labels [items, classes] must be 0 or 1, got {rows[wrong][0]}")
     return labels.astype(bool)
 
 
