@@ -13,8 +13,9 @@ from jaxhash import models, objectives
 from jaxhash.config import Config
 from jaxhash.data.augment import Augment
 from jaxhash.data.pipeline import training_batches
+from jaxhash.data.protocols import make_split
 from jaxhash.data.sources import Source, load_source
-from jaxhash.data.splits import Split, per_class
+from jaxhash.data.splits import Split, refuse_leaks, with_validation
 from jaxhash.errors import UserError
 from jaxhash.objectives import Objective
 from jaxhash.training.optimizer import make_optimizer
@@ -41,12 +42,12 @@ def build(config: Config) -> Parts:
         UserError: if the data do not allow what the configuration asks for.
     """
     source = load_source(config.dataset, config.data_dir)
-    split = per_class(
-        source.labels,
-        queries=config.queries_per_class,
-        train=config.train_per_class,
-        seed=config.split_seed,
-    )
+    split = _split(config, source)
+    if config.choose == "validation" and not len(split.validation):
+        raise UserError(
+            "--choose validation needs validation items: --validation 0.1 holds out a tenth of the "
+            "training items"
+        )
     steps_per_epoch = -(-len(split.train) // config.batch_size)
     total_steps = config.epochs * steps_per_epoch
     optimizer = make_optimizer(
@@ -77,6 +78,7 @@ def initial_state(config: Config, parts: Parts) -> TrainState:
         optimizer=parts.optimizer,
         items=len(parts.split.train),
         classes=len(parts.source.class_names),
+        multi_label=parts.source.labels.ndim == 2,
     )
     inputs = parts.source.inputs[parts.split.train[:1]]
     return jax.jit(create)(jax.random.key(config.seed), inputs)
@@ -103,6 +105,25 @@ def make_step(parts: Parts) -> Callable:
         steps_per_epoch=parts.steps_per_epoch,
         total_steps=parts.total_steps,
     )
+
+
+def _split(config: Config, source: Source) -> Split:
+    """The protocol's split, with validation items where they are asked for, and without a leak."""
+    split = make_split(
+        config.protocol,
+        source.labels,
+        source.part,
+        queries=config.queries_per_class,
+        train=config.train_per_class,
+        seed=config.split_seed,
+        folder=config.data_dir,
+    )
+    if config.validation:
+        split = with_validation(
+            split, source.labels, fraction=config.validation, seed=config.split_seed
+        )
+    refuse_leaks(split, allow=config.allow_leak)
+    return split
 
 
 def _model(config: Config, source: Source) -> nn.Module:

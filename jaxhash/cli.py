@@ -11,17 +11,18 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import tyro
 from rich.console import Console
 
 from jaxhash import __version__
-from jaxhash.bench.config import PRESETS as BENCH_PRESETS
-from jaxhash.bench.config import BenchConfig
-from jaxhash.config import Config
 from jaxhash.errors import UserError
-from jaxhash.presets import PRESETS
+
+if TYPE_CHECKING:  # a command imports what it needs: codes are evaluated without Flax
+    from jaxhash.bench.config import BenchConfig
+    from jaxhash.config import Config
+    from jaxhash.data.check import CheckArguments
 
 T = TypeVar("T")
 
@@ -31,22 +32,14 @@ Learn binary hash codes for image retrieval.
 
   jaxhash train [PRESET] [--OPTION VALUE ...]   train, or go on with a run; --help lists all options
   jaxhash evaluate RUN [--data-dir DIR]         compute a finished run's metrics again
+  jaxhash evaluate CODES [--OPTION VALUE ...]   evaluate codes made by anything, a .npz or .npy file
+  jaxhash data check --OPTION VALUE ...         sizes, overlaps and labels of a split; 1 if it leaks
   jaxhash bench [--OPTION VALUE ...]            time the losses on this machine; --help lists all options
   jaxhash bench --compare FILE ...              what several machines measured, in one table and plot
   jaxhash --version
 
 presets of train (the first is the default):
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluateArguments:
-    """Compute the metrics of a finished run again from its checkpoint, and compare."""
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run."""
-    data_dir: Path | None = None
-    """Folder of the data, where it has moved since."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _dispatch(arguments: list[str], console: Console) -> None:
     command, *rest = arguments or ["--help"]
     if command in ("-h", "--help"):
+        from jaxhash.presets import PRESETS
+
         print(USAGE + _preset_list(PRESETS))
     elif command == "--version":
         print(f"jaxhash {__version__}")
@@ -87,11 +82,24 @@ def _dispatch(arguments: list[str], console: Console) -> None:
 
         run.train(config, console)
     elif command == "evaluate":
-        parsed = _parse(EvaluateArguments, rest, prog="jaxhash evaluate")
         _quiet()
-        from jaxhash import run
+        from jaxhash import code_files
 
-        run.evaluate(parsed.run, console, parsed.data_dir)
+        parsed = _parse(code_files.EvaluateArguments, rest, prog="jaxhash evaluate")
+        if parsed.names_codes:
+            code_files.evaluate(parsed, console, shlex.join(["jaxhash", *arguments]))
+        else:
+            parsed.check_run()
+            from jaxhash import run
+
+            run.evaluate(parsed.path, console, parsed.data_dir)
+    elif command == "data":
+        parsed = _parse_data(rest)
+        _quiet()
+        from jaxhash.data.check import check
+
+        if check(parsed, console)["leaks"]:
+            sys.exit(1)
     elif command == "bench":
         parsed = _parse_bench(rest)
         _quiet()
@@ -102,11 +110,14 @@ def _dispatch(arguments: list[str], console: Console) -> None:
         else:
             run.bench(parsed, console, shlex.join(["jaxhash", *arguments]))
     else:
-        raise UserError(f"unknown command {command!r}; there are train, evaluate and bench")
+        raise UserError(f"unknown command {command!r}; there are train, evaluate, data and bench")
 
 
-def _parse_train(arguments: list[str]) -> Config:
+def _parse_train(arguments: list[str]) -> "Config":
     """The preset named first, or the default one, with the flags' values in it."""
+    from jaxhash.config import Config
+    from jaxhash.presets import PRESETS
+
     named = bool(arguments) and not arguments[0].startswith("-")
     name = arguments[0] if named else next(iter(PRESETS))
     if name not in PRESETS:
@@ -126,20 +137,34 @@ def _parse_train(arguments: list[str]) -> Config:
     return config
 
 
-def _parse_bench(arguments: list[str]) -> BenchConfig | CompareArguments:
+def _parse_data(arguments: list[str]) -> "CheckArguments":
+    """The arguments of the one command about data."""
+    from jaxhash.data.check import CheckArguments
+
+    name, *rest = (
+        arguments if arguments[:1] not in ([], ["-h"], ["--help"]) else ["check", "--help"]
+    )
+    if name != "check":
+        raise UserError(f"unknown command 'data {name}'; there is data check")
+    return _parse(CheckArguments, rest, prog="jaxhash data check")
+
+
+def _parse_bench(arguments: list[str]) -> "BenchConfig | CompareArguments":
     """The preset named, or the default one, with the flags' values in it; or files to compare."""
+    from jaxhash.bench.config import PRESETS, BenchConfig
+
     if any(argument.split("=")[0] == "--compare" for argument in arguments):
         return _parse(CompareArguments, arguments, prog="jaxhash bench")
     named = re.search(r"(?<!\S)--preset[ =](\S+)", " ".join(arguments))
-    name = named[1] if named and named[1] in BENCH_PRESETS else next(iter(BENCH_PRESETS))
+    name = named[1] if named and named[1] in PRESETS else next(iter(PRESETS))
     return _parse(
         BenchConfig,
         arguments,
         prog="jaxhash bench",
-        default=BENCH_PRESETS[name](),
+        default=PRESETS[name](),
         description="Time losses on this machine, and write a JSON file, a table and a plot; or\n"
         "jaxhash bench --compare FILE ... [--output PLOT.png]: merge such files, of one machine\n"
-        f"or several.\n\npresets:\n{_preset_list(BENCH_PRESETS)}",
+        f"or several.\n\npresets:\n{_preset_list(PRESETS)}",
     )
 
 

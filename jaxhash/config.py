@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from jaxhash.data.protocols import check_protocol
 from jaxhash.errors import UserError
 from jaxhash.losses import Target
 from jaxhash.objectives import Unseen
+from jaxhash.training.choice import Rule
 
 #: Fields that say where a run lives, not what it is: they may change when it goes on.
 PLACES = ("run_dir", "data_dir")
@@ -23,12 +25,18 @@ class Config:
     """Folder of the TFDS sets or of the feature files."""
     run_dir: Path | None = None
     """Folder of the run; runs/PRESET-BITSbit-seedSEED if not given."""
+    protocol: str = "per-class"
+    """How the data are split: per-class, a protocol of the literature, or FILE.npz in --data-dir."""
     queries_per_class: int = 100
-    """Queries taken from each class."""
+    """Queries taken from each class, by the protocol per-class."""
     train_per_class: int = 500
-    """Training items taken from each class; the rest is the database."""
+    """Training items taken from each class, likewise; the rest is the database."""
     split_seed: int = 0
     """Seed of the split, so that runs of several seeds share one."""
+    validation: float = 0.0
+    """Share of the training items that is held out to choose the model; 0 for none."""
+    allow_leak: bool = False
+    """Take a split whose queries are among the training or database items; the results say so."""
 
     model: Literal["cnn", "mlp"] = "cnn"
     """Backbone: a small CNN for images, an MLP for feature vectors."""
@@ -68,6 +76,10 @@ class Config:
     """Random flip, left to right."""
     checkpoint_every: int = 200
     """Steps between two checkpoints."""
+    choose: Rule = "last"
+    """Model to evaluate: the last, or the best mAP on validation items or on the queries."""
+    evaluate_every: int = 5
+    """Epochs between two models that --choose compares; the last one always takes part."""
 
     @property
     def objective_name(self) -> str:
@@ -86,6 +98,7 @@ class Config:
             "epochs": (1, many),
             "batch_size": (1, many),
             "checkpoint_every": (1, many),
+            "evaluate_every": (1, many),
             "seed": (0, seeds),
             "split_seed": (0, seeds),
             "warmup_epochs": (0, many),
@@ -104,9 +117,17 @@ class Config:
             if not 0 < getattr(self, name) <= finite:
                 found = getattr(self, name)
                 raise UserError(f"{flag(name)} must be above 0 and finite, got {found}")
+        if not 0 <= self.validation < 1:
+            raise UserError(f"--validation must be at least 0 and below 1, got {self.validation}")
+        check_protocol(self.protocol)
         if self.warmup_epochs >= self.epochs:
             raise UserError(
                 f"--warmup-epochs {self.warmup_epochs} must be below --epochs {self.epochs}"
+            )
+        if self.choose != "last" and self.evaluate_every >= self.epochs:
+            raise UserError(
+                f"--evaluate-every {self.evaluate_every} must be below --epochs {self.epochs}, or "
+                f"--choose {self.choose} has one model to choose from"
             )
 
     def to_json(self) -> dict[str, object]:
@@ -117,7 +138,7 @@ class Config:
 
     @classmethod
     def from_json(cls, fields: dict[str, object]) -> "Config":
-        """Undo `to_json`."""
+        """Undo `to_json`; a field that an older version did not have gets its default."""
         data_dir = fields["data_dir"]
         return cls(**(fields | {"data_dir": None if data_dir is None else Path(data_dir)}))
 

@@ -1,18 +1,23 @@
 """What a trained model is worth: its numbers beside the baselines, and the plots that show why."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Float, Int, PyTree, Shaped
 
-from jaxhash import report
+from jaxhash import metrics, report
 from jaxhash.build import Parts
+from jaxhash.codes import binarize
+from jaxhash.data.augment import Augment
 from jaxhash.data.pipeline import evaluation_batches
 from jaxhash.retrieval import baselines
 from jaxhash.retrieval.encode import make_encoder
 from jaxhash.retrieval.score import CONVENTIONS, score_codes, score_floats
 from jaxhash.retrieval.search import nearest
+from jaxhash.similarity import share_a_label
+from jaxhash.training.choice import Rule
 
 #: Rows encoded at a time: a multiple of any usual number of devices.
 BATCH = 512
@@ -20,17 +25,108 @@ BATCH = 512
 #: Real-valued codes of the items of the split's ``query`` and ``database``.
 Codes = dict[str, Float[np.ndarray, "items bits"]]
 
+#: Of each rule that scores models during training: the part of the split searched with, and the
+#: part that is searched.
+SCORED_ON = {
+    "validation": ("validation", "train"),
+    "best-on-test": ("query", "database"),
+}
 
-def encode_split(parts: Parts, variables: PyTree) -> Codes:
-    """Encode the queries and the database by the model with these variables."""
-    encode = make_encoder(parts.model)
-    return {
-        name: encode(
-            variables,
-            evaluation_batches(parts.source, getattr(parts.split, name), batch_size=BATCH),
+_NONE = Augment()
+
+
+class PartEncoder:
+    """Encodes parts of a split by the run's model, compiled once for all of them.
+
+    Args:
+        parts: the data, its split and the model.
+    """
+
+    def __init__(self, parts: Parts):
+        self._parts, self._encode = parts, make_encoder(parts.model)
+
+    def __call__(
+        self, variables: PyTree, name: str, *, augment: Augment = _NONE, seed: int = 0
+    ) -> Float[np.ndarray, "items bits"]:
+        """Real-valued codes of the items of a part, in order.
+
+        Args:
+            variables: the model's variables.
+            name: ``train``, ``validation``, ``query`` or ``database``.
+            augment: what is done to the images before they are encoded.
+            seed: seed of it.
+        """
+        items = getattr(self._parts.split, name)
+        rng = np.random.default_rng(seed)
+        batches = (
+            batch._replace(inputs=augment.apply(batch.inputs, augment.draw(len(batch.mask), rng)))
+            for batch in evaluation_batches(self._parts.source, items, batch_size=BATCH)
         )
-        for name in ("query", "database")
-    }
+        return self._encode(variables, batches)
+
+
+def encode_split(encode: PartEncoder, variables: PyTree) -> Codes:
+    """Encode the queries and the database by the model with these variables."""
+    return {name: encode(variables, name) for name in ("query", "database")}
+
+
+def candidate_score(
+    rule: Rule, parts: Parts, encode: PartEncoder
+) -> Callable[[PyTree], float] | None:
+    """How a rule scores a model during training: mAP over all items that are searched.
+
+    Args:
+        rule: ``"validation"`` searches the training items with the validation items;
+            ``"best-on-test"`` the database with the queries; ``"last"`` scores nothing.
+        parts: the data and its split.
+        encode: encoder of its parts.
+
+    Returns:
+        A function of the model's variables; None where nothing is scored.
+    """
+    if rule == "last":
+        return None
+    query, database = SCORED_ON[rule]
+    query_labels, database_labels = (
+        parts.source.labels[getattr(parts.split, name)] for name in (query, database)
+    )
+
+    def score(variables: PyTree) -> float:
+        query_codes, database_codes = (
+            binarize(encode(variables, name)) for name in (query, database)
+        )
+        counts = metrics.distance_counts(query_codes, query_labels, database_codes, database_labels)
+        return float(metrics.average_precision(counts).mean())
+
+    return score
+
+
+def flip_rate(
+    parts: Parts,
+    encode: PartEncoder,
+    variables: PyTree,
+    codes: Codes,
+    *,
+    augment: Augment,
+    seed: int,
+) -> float | None:
+    """Share of the queries' bits that change where the images are augmented as in training.
+
+    Args:
+        parts: the data and its split.
+        encode: encoder of its parts.
+        variables: the model's variables.
+        codes: codes of the queries as they are.
+        augment: the augmentation of the run.
+        seed: seed of it.
+
+    Returns:
+        A share in [0, 1]; None where the run does not augment.
+    """
+    if augment == _NONE:
+        return None
+    moved = encode(variables, "query", augment=augment, seed=seed)
+    return metrics.flip_rate(binarize(codes["query"]), binarize(moved)).mean
 
 
 def measure(parts: Parts, codes: Codes, *, seed: int) -> dict[str, Any]:
@@ -43,7 +139,7 @@ def measure(parts: Parts, codes: Codes, *, seed: int) -> dict[str, Any]:
 
     Returns:
         The metrics of `jaxhash.retrieval.score.score_codes`, with ``baselines``,
-        ``float_rankings`` and ``conventions`` beside them.
+        ``float_rankings``, ``conventions`` and ``health``, that of the database, beside them.
     """
     source, split = parts.source, parts.split
     flat = {
@@ -74,13 +170,14 @@ def measure(parts: Parts, codes: Codes, *, seed: int) -> dict[str, Any]:
             "input features": score(score_floats, flat),
         },
         "conventions": CONVENTIONS,
+        "health": metrics.code_health(codes["database"], source.labels[split.database]).to_json(),
     }
 
 
 def draw(
     folder: Path,
     parts: Parts,
-    before: Codes,
+    before: Float[np.ndarray, "database bits"],
     after: Codes,
     results: dict[str, Any],
     records: list[dict[str, int | float]],
@@ -90,14 +187,14 @@ def draw(
     Args:
         folder: where the PNG files go.
         parts: the data and its split.
-        before: codes before training.
+        before: codes of the database before training.
         after: codes after it.
         results: what `measure` returned.
         records: the run's metrics.jsonl.
     """
     figures = {
         "losses": report.plot_losses(records),
-        "code_values": report.plot_code_values(before["database"], after["database"]),
+        "code_values": report.plot_code_values(before, after["database"]),
         "precision_recall": report.plot_precision_recall(results),
         "neighbours": report.plot_neighbours(_neighbours(parts, after)),
     }
@@ -109,13 +206,27 @@ def draw(
 def _neighbours(parts: Parts, codes: Codes, *, rows: int = 8, k: int = 10) -> report.Neighbours:
     """The first query of each of the first few classes, with its nearest items."""
     source, split = parts.source, parts.split
-    _, first = np.unique(source.labels[split.query], return_index=True)
-    first = first[:rows]
+    first = _first_of_each_class(source.labels[split.query])[:rows]
     found = nearest(codes["query"][first], codes["database"], k)
     items = np.concatenate([split.query[first][:, None], split.database[found]], axis=1)
     labels = source.labels[items]
     return report.Neighbours(
         images=[source.inputs[row] for row in items],
-        titles=[[source.class_names[label] for label in row] for row in labels],
-        relevant=labels[:, 1:] == labels[:, :1],
+        titles=[[_title(label, source.class_names) for label in row] for row in labels],
+        relevant=[share_a_label(row[:1], row[1:])[0].tolist() for row in labels],
     )
+
+
+def _first_of_each_class(labels: Shaped[np.ndarray, " n *classes"]) -> Int[np.ndarray, " rows"]:
+    """The first row of each class that is there, by class; a row of several classes once."""
+    if labels.ndim == 1:
+        return np.unique(labels, return_index=True)[1]
+    return np.array(list(dict.fromkeys(labels.argmax(axis=0)[labels.any(axis=0)].tolist())), int)
+
+
+def _title(label: np.integer | Shaped[np.ndarray, " classes"], names: Sequence[str]) -> str:
+    """The names of an item's classes, the first two of many."""
+    if label.ndim == 0:
+        return names[label]
+    held = [names[i] for i in np.flatnonzero(label)]
+    return ", ".join(held[:2]) + ", ..." * (len(held) > 2)

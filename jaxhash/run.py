@@ -1,7 +1,7 @@
 """A run as a folder: train into it, go on where it stopped, evaluate what it holds.
 
-The folder holds ``config.json``, ``metrics.jsonl``, ``checkpoints/``, ``report/`` and, written last,
-``results.json``: a run that has it is finished.
+The folder holds ``config.json``, ``metrics.jsonl``, ``checkpoints/``, ``report/``, ``codes.npz`` and,
+written last, ``results.json``: a run that has it is finished.
 """
 
 import dataclasses
@@ -10,21 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from rich.console import Console
 
 from jaxhash import machine, report
 from jaxhash.build import Parts, build, initial_state, make_batches, make_step
+from jaxhash.codes import binarize
 from jaxhash.config import Config, differences
+from jaxhash.data.augment import Augment
 from jaxhash.errors import UserError
-from jaxhash.evaluation import Codes, draw, encode_split, measure
+from jaxhash.evaluation import (
+    Codes,
+    PartEncoder,
+    candidate_score,
+    draw,
+    encode_split,
+    flip_rate,
+    measure,
+)
 from jaxhash.training.checkpoint import Checkpoints
+from jaxhash.training.choice import SAYS, Candidates, model_choice
+from jaxhash.training.collapse import CollapseAlarm
 from jaxhash.training.loop import fit
 from jaxhash.training.parallel import data_parallel, replicate
 from jaxhash.training.state import TrainState
 from jaxhash.training.writers import MetricsFile, ProgressLine, read_metrics, write_json
-
-#: Rows encoded at a time in evaluation: a multiple of any usual number of devices.
-EVALUATION_BATCH = 512
 
 
 def train(config: Config, console: Console) -> dict[str, Any]:
@@ -54,12 +64,14 @@ def train(config: Config, console: Console) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config.to_json())
     _describe(config, parts, console)
-    state = _fit(config, parts, console)
-    codes, results = _evaluate(config, parts, state, console)
+    encode = PartEncoder(parts)
+    _fit(config, parts, encode, console)
+    codes, results = _evaluate(config, parts, encode, console)
     records = read_metrics(folder / "metrics.jsonl")
     results |= {"seconds": records[-1]["seconds"], **_circumstances()}
-    before = encode_split(parts, initial_state(config, parts).variables)
+    before = encode(initial_state(config, parts).variables, "database")
     draw(folder / "report", parts, before, codes, results, records)
+    _write_codes(folder / "codes.npz", parts, codes)
     write_json(folder / "results.json", results)
     report.print_table(results, console)
     console.print(f"results and plots are in {folder}")
@@ -68,6 +80,8 @@ def train(config: Config, console: Console) -> dict[str, Any]:
 
 def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> dict[str, Any]:
     """Compute the metrics of a finished run again from its checkpoint, and compare.
+
+    What an older version did not write into ``results.json`` is named, and no difference.
 
     Raises:
         UserError: if the folder holds no finished run, or a number differs from its results.
@@ -80,25 +94,55 @@ def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> di
     parts = build(config)
     if not (folder / "checkpoints" / str(parts.total_steps)).is_dir():
         raise UserError(f"{folder} has no checkpoint of its last step, {parts.total_steps}")
-    like = replicate(initial_state(config, parts), jax.local_devices())
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        state, _ = checkpoints.restore(like)
-    _, results = _evaluate(config, parts, state, console)
+    _, results = _evaluate(config, parts, PartEncoder(parts), console)
     report.print_table(results, console)
     stored = json.loads((folder / "results.json").read_text())
-    different = [key for key in results if results[key] != stored.get(key)]
+    different, missing = _compare(stored, results)
     if different:
-        found = "; ".join(
-            f"{key} {_short(stored.get(key))}, now {_short(results[key])}" for key in different
-        )
-        raise UserError(f"not what {folder / 'results.json'} says: {found}")
-    console.print(f"every number equals that of {folder / 'results.json'}, to the last digit")
+        raise UserError(f"not what {folder / 'results.json'} says: {'; '.join(different)}")
+    unwritten = f" (but for {', '.join(missing)}, not in it)" if missing else ""
+    console.print(
+        f"every number equals that of {folder / 'results.json'}, to the last digit{unwritten}",
+        soft_wrap=True,
+    )
     return results
 
 
+def _write_codes(path: Path, parts: Parts, codes: Codes) -> None:
+    """The codes and labels of queries and database, as `jaxhash evaluate` reads them."""
+    arrays = {}
+    for name, side in codes.items():
+        arrays[f"{name}_codes"] = binarize(side)
+        arrays[f"{name}_labels"] = parts.source.labels[getattr(parts.split, name)]
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    partial.replace(path)
+
+
+def _compare(stored: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """What differs, in words, and the names of what was not stored.
+
+    Tables are compared entry by entry, for a newer version may have more of them; an entry that was
+    stored and is gone is a difference, but not at the top, where the circumstances of a run stand.
+    """
+    different, missing = [], []
+    for key, value in now.items():
+        if key not in stored:
+            missing.append(key)
+        elif isinstance(value, dict) and isinstance(stored[key], dict):
+            deeper, unwritten = _compare(stored[key], value)
+            deeper += [f"{name} is gone" for name in stored[key] if name not in value]
+            different += [f"{key}: {words}" for words in deeper]
+            missing += [f"{key}: {name}" for name in unwritten]
+        elif value != stored[key]:
+            different.append(f"{key} {_short(stored[key])}, now {_short(value)}")
+    return different, missing
+
+
 def _short(value: Any) -> str:
-    """A number or a name as it is; a table of them as an ellipsis."""
-    return "..." if isinstance(value, dict) else str(value)
+    """A number or a name as it is; a list of them as an ellipsis."""
+    return "..." if isinstance(value, list | dict) else str(value)
 
 
 def _check_folder(folder: Path, config: Config) -> None:
@@ -123,17 +167,23 @@ def _read_config(folder: Path) -> Config:
 
 def _describe(config: Config, parts: Parts, console: Console) -> None:
     split, devices = parts.split, jax.local_devices()
-    console.print(
-        f"{config.dataset}: {len(split.train):,} training items, {len(split.query):,} queries, "
-        f"{len(split.database):,} in the database; split {split.sha256[:12]}\n"
+    held_out = f"{len(split.validation):,} validation items, " if len(split.validation) else ""
+    lines = [
+        f"{config.dataset}: {len(split.train):,} training items, {held_out}{len(split.query):,} "
+        f"queries, {len(split.database):,} in the database; split {split.sha256[:12]}",
         f"{config.objective_name}, {config.bits} bits, {config.epochs} epochs of "
         f"{parts.steps_per_epoch} steps on {len(devices)} x {devices[0].device_kind}",
-        highlight=False,
-    )
+    ]
+    lines += [f"leak: {sentence}" for sentence in split.leaks]  # allowed, or we were not here
+    if config.choose != "last":
+        lines.append(f"the model is {SAYS[config.choose]}")
+    if held_out and config.choose != "validation":
+        lines.append(f"the validation items are not looked at: --choose is {config.choose}")
+    console.print("\n".join(lines), highlight=False)
 
 
-def _fit(config: Config, parts: Parts, console: Console) -> TrainState:
-    """Bring the state to the last step, from the newest checkpoint if there is one."""
+def _fit(config: Config, parts: Parts, encode: PartEncoder, console: Console) -> None:
+    """Bring the run to its last step, from the newest checkpoint if there is one."""
     devices = jax.local_devices()
     batches = make_batches(config, parts)
     state = replicate(initial_state(config, parts), devices)
@@ -149,7 +199,7 @@ def _fit(config: Config, parts: Parts, console: Console) -> TrainState:
                 console, total=parts.total_steps, start=start, batch_size=config.batch_size
             ) as progress,
         ):
-            return fit(
+            fit(
                 state,
                 batches,
                 data_parallel(make_step(parts), devices),
@@ -157,29 +207,87 @@ def _fit(config: Config, parts: Parts, console: Console) -> TrainState:
                 total_steps=parts.total_steps,
                 checkpoint_every=config.checkpoint_every,
                 checkpoints=checkpoints,
+                candidates=Candidates(
+                    candidate_score(config.choose, parts, encode),
+                    every=config.evaluate_every,
+                    steps_per_epoch=parts.steps_per_epoch,
+                    total_steps=parts.total_steps,
+                    found=checkpoints.candidates,
+                ),
+                alarm=_alarm(config, parts),
                 metrics_file=metrics_file,
                 progress=progress,
             )
 
 
+def _alarm(config: Config, parts: Parts) -> CollapseAlarm:
+    """The collapse alarm as the run's records leave it."""
+    return CollapseAlarm(
+        bits=config.bits,
+        rows=min(config.batch_size, len(parts.split.train)),
+        records=read_metrics(config.run_dir / "metrics.jsonl"),
+    )
+
+
+def _chosen(config: Config, parts: Parts) -> tuple[TrainState, dict[str, Any]]:
+    """The state of a trained run that its rule chooses, and why.
+
+    Raises:
+        UserError: if its checkpoint is not there.
+    """
+    like = replicate(initial_state(config, parts), jax.local_devices())
+    with Checkpoints(config.run_dir / "checkpoints") as checkpoints:
+        choice = model_choice(
+            config.choose,
+            checkpoints.candidates,
+            epochs=config.epochs,
+            total_steps=parts.total_steps,
+        )
+        if choice["step"] not in checkpoints.steps:
+            raise UserError(
+                f"{config.run_dir} has no checkpoint of the model chosen, of step {choice['step']}"
+            )
+        state, _ = checkpoints.restore(like, choice["step"])
+    return state, choice
+
+
 def _evaluate(
-    config: Config, parts: Parts, state: TrainState, console: Console
+    config: Config, parts: Parts, encode: PartEncoder, console: Console
 ) -> tuple[Codes, dict[str, Any]]:
     """The codes of queries and database, and all numbers that follow from them."""
     split = parts.split
+    state, choice = _chosen(config, parts)
     console.print(
         f"evaluating {len(split.query):,} queries on {len(split.database):,} items", highlight=False
     )
-    codes = encode_split(parts, state.variables)
+    codes = encode_split(encode, state.variables)
+    if not all(np.isfinite(part).all() for part in codes.values()):
+        raise UserError(
+            f"the model of step {choice['step']} makes codes that are not finite; a lower "
+            "--learning-rate or --clip-norm may help"
+        )
     facts = {
         "bits": config.bits,
         "seed": config.seed,
         "dataset": config.dataset,
         "split": split.name,
         "split_sha256": split.sha256,
-        "items": {name: len(getattr(split, name)) for name in ("train", "query", "database")},
+        "items": {
+            name: len(getattr(split, name)) for name in ("train", "validation", "query", "database")
+        },
+        "leaks": split.leaks,
         "objective": config.objective_name,
         "epochs": config.epochs,
+        "model_choice": choice,
+        "collapsed_at_step": next(iter(_alarm(config, parts).steps), None),
+        "flip_rate": flip_rate(
+            parts,
+            encode,
+            state.variables,
+            codes,
+            augment=Augment(config.crop, config.flip),
+            seed=config.seed,
+        ),
     }
     return codes, measure(parts, codes, seed=config.seed) | facts
 

@@ -1,6 +1,47 @@
-"""Eight CPU devices, and no silent broadcasting of ranks, for every test."""
+"""Eight CPU devices, no silent broadcasting of ranks, and the command line, for every test."""
 
 import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def refusal(tmp_path, capsys):
+    """A function that runs a command that is refused, and returns what it says.
+
+    Nothing under ``tmp_path``, where the test works, may change.
+    """
+    from jaxhash.cli import main  # not above: first the library is put under type checks
+
+    def files():
+        return {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+
+    def run(*arguments):
+        before = files()
+        with pytest.raises(SystemExit) as exit:
+            main(arguments)
+        line = capsys.readouterr().err
+        assert exit.value.code == 2
+        assert line.startswith("jaxhash: ") and line.index("\n") == len(line) - 1
+        assert "---" not in line  # of a box
+        assert files() == before
+        return line
+
+    return run
+
+
+@pytest.fixture
+def output(capsys):
+    """A function that runs a command that succeeds, and returns what it prints."""
+    from jaxhash.cli import main
+
+    def run(*arguments):
+        try:
+            main(arguments)
+        except SystemExit as exit:
+            assert not exit.code
+        return capsys.readouterr().out
+
+    return run

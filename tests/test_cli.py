@@ -11,8 +11,8 @@ import pytest
 
 from jaxhash.bench.config import PRESETS as BENCH_PRESETS
 from jaxhash.bench.config import BenchConfig
-from jaxhash.cli import main
 from jaxhash.config import Config, flag
+from jaxhash.data.check import CheckArguments
 from jaxhash.presets import PRESETS
 from jaxhash.training.writers import write_json
 
@@ -29,43 +29,9 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "photos" / "cat.jpg").write_text("mine too")
     np.savez(tmp_path / "vectors.npz", features=np.eye(12), labels=np.arange(12) % 2)
+    np.savez(tmp_path / "leak.npz", train=range(6), query=[5, 6], database=range(7, 12))
     write_json(tmp_path / "run" / "config.json", dataclasses.replace(DEFAULT, bits=16).to_json())
     return tmp_path
-
-
-@pytest.fixture
-def refusal(folder, capsys):
-    """A function that runs a command that is refused, and returns what it says."""
-
-    def files():
-        return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
-
-    def run(*arguments):
-        before = files()
-        with pytest.raises(SystemExit) as exit:
-            main(arguments)
-        line = capsys.readouterr().err
-        assert exit.value.code == 2
-        assert line.startswith("jaxhash: ") and line.index("\n") == len(line) - 1
-        assert "---" not in line  # of a box
-        assert files() == before
-        return line
-
-    return run
-
-
-@pytest.fixture
-def output(capsys):
-    """A function that runs a command that succeeds, and returns what it prints."""
-
-    def run(*arguments):
-        try:
-            main(arguments)
-        except SystemExit as exit:
-            assert not exit.code
-        return capsys.readouterr().out
-
-    return run
 
 
 # Mistakes
@@ -74,7 +40,7 @@ def output(capsys):
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("trian", ["'trian'", "train", "evaluate", "bench"]),
+        ("trian", ["'trian'", "train", "evaluate", "data", "bench"]),
         ("train digit-hashnet-hswd", ["'digit-hashnet-hswd'", "mean digits-hashnet-hswd?"]),
         ("train nonsense", ["'nonsense'", *PRESETS]),
         ("train digits-hashnet-hswd fashion-mnist-hashnet-hswd", ["fashion-mnist-hashnet-hswd"]),
@@ -83,10 +49,13 @@ def output(capsys):
         ("train --bits", ["--bits"]),
         ("train --bits --epochs 3", ["--bits"]),
         ("train --model transformer", ["--model", "transformer", "cnn", "mlp"]),
+        ("train --choose first", ["--choose", "first", "last", "validation", "best-on-test"]),
         ("train --learning-rate fast", ["--learning-rate", "fast"]),
         ("train --flip yes", ["yes"]),
         ("evaluate", ["Folder of the run"]),
         ("evaluate run run", ["run"]),
+        ("data chek", ["'data chek'", "data check"]),
+        ("data check --spilt a.npz", ["did you mean --split?"]),
         ("bench --preset hsdw", ["--preset", "hsdw", "hswd", "growth"]),
         ("bench hswd", ["hswd"]),
         ("bench --batch-size 8", ["did you mean --batch-sizes?"]),
@@ -116,7 +85,13 @@ def test_mistake_is_the_same_line_in_any_encoding(refusal, monkeypatch, encoding
         ("train --bits 0", "--bits must be at least 1, got 0"),
         ("train --learning-rate -1", "--learning-rate must be above 0 and finite, got -1.0"),
         ("train --batch-size 7", "--batch-size 7 is smaller than the 8 devices"),
+        ("train --validation 1", "--validation must be at least 0 and below 1, got 1.0"),
+        ("train --protocol cifar", "--protocol 'cifar' is unknown; did you mean"),
         ("train --warmup-epochs 200", "--warmup-epochs 200 must be below --epochs 200"),
+        (
+            "train --choose best-on-test --evaluate-every 200",
+            "--evaluate-every 200 must be below --epochs 200",
+        ),
     ],
 )
 def test_value_that_is_not_allowed(refusal, command, said):
@@ -131,6 +106,18 @@ def test_value_that_is_not_allowed(refusal, command, said):
         ("train --dataset features:file", "file: not a readable .npz file"),
         ("train --queries-per-class 170", "class 8 has 174 items, too few for 170 queries"),
         ("train --run-dir new --data-dir nowhere", "--data-dir nowhere"),
+        (
+            "train --protocol cifar10-ii",
+            "--protocol cifar10-ii is defined on the training and test",
+        ),
+        (
+            "train --protocol coco",
+            "--protocol coco needs multi-hot labels; these data have class ids",
+        ),
+        ("train --protocol file.npz", "file.npz: there is no such split file"),
+        ("train --validation 0.0001", "--validation 0.0001 takes 0 of 800 training items"),
+        (f"{VECTORS} --protocol leak.npz", "query and train share 1 item; --allow-leak takes it"),
+        ("train --choose validation", "--choose validation needs validation items: --validation"),
         (f"{VECTORS} --model cnn", "holds feature vectors: they need --model mlp"),
         (f"{VECTORS} --crop 1", "holds feature vectors: they need --model mlp, --crop 0"),
         (f"{VECTORS} --flip", "holds feature vectors: they need --model mlp"),
@@ -205,7 +192,8 @@ def test_benchmark_that_is_not_possible(refusal, monkeypatch, options, said):
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
 def test_help(output, arguments):
     text = output(*arguments)
-    for part in ("jaxhash train", "jaxhash evaluate", "jaxhash bench", *PRESETS):
+    commands = ("jaxhash train", "jaxhash evaluate", "jaxhash data check", "jaxhash bench")
+    for part in (*commands, *PRESETS):
         assert part in text
 
 
@@ -223,6 +211,13 @@ def test_help_of_train_lists_presets_and_options_with_their_defaults(output, arg
 def test_help_of_evaluate(output):
     text = output("evaluate", "--help")
     assert "Folder of the run" in text and "--data-dir" in text
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["check", "--help"]])
+def test_help_of_data_check(output, arguments):
+    text = output("data", *arguments)
+    for field in dataclasses.fields(CheckArguments):
+        assert re.search(rf" {flag(field.name)}\b", text)
 
 
 @pytest.mark.parametrize("name", BENCH_PRESETS)

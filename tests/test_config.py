@@ -23,7 +23,7 @@ def test_presets_are_allowed(make):
     ("name", "value"),
     [
         *((name, 0) for name in ("queries_per_class", "train_per_class", "bits", "epochs")),
-        *((name, 0) for name in ("batch_size", "checkpoint_every")),
+        *((name, 0) for name in ("batch_size", "checkpoint_every", "evaluate_every")),
         *((name, -1) for name in ("seed", "split_seed", "warmup_epochs", "crop", "bits")),
         *((name, -1.0) for name in ("quantizer_weight", "head_multiplier", "weight_decay")),
         *((name, value) for name in ("learning_rate", "clip_norm") for value in (0.0, -1.0)),
@@ -33,6 +33,8 @@ def test_presets_are_allowed(make):
         *((name, 10**6 + 1) for name in ("epochs", "batch_size", "bits", "crop")),
         ("warmup_epochs", 30),
         ("warmup_epochs", 31),
+        *(("validation", value) for value in (-0.1, 1.0, NAN, INF)),
+        *(("protocol", value) for value in ("cifar10", "", "mine.npy")),
     ],
 )
 def test_value_that_is_not_allowed(name, value):
@@ -50,10 +52,21 @@ def test_value_that_is_not_allowed(name, value):
         *((name, 0.0) for name in ("quantizer_weight", "head_multiplier", "weight_decay")),
         *((name, 1) for name in ("queries_per_class", "train_per_class", "bits", "batch_size")),
         ("warmup_epochs", 29),
+        ("validation", 0.99),
+        *(("protocol", value) for value in ("per-class", "coco", "mine.npz")),
     ],
 )
 def test_smallest_and_largest_value_that_is_allowed(name, value):
     dataclasses.replace(Config(), **{name: value}).check()
+
+
+@pytest.mark.parametrize("rule", ["validation", "best-on-test"])
+def test_a_choice_of_one_model_is_none(rule):
+    config = Config(choose=rule, epochs=7, evaluate_every=6)
+    config.check()
+    with pytest.raises(UserError, match="--evaluate-every 7 must be below --epochs 7, or --choose"):
+        dataclasses.replace(config, evaluate_every=7).check()
+    Config(epochs=7, evaluate_every=7).check()  # the last model is no choice
 
 
 @pytest.mark.parametrize(
@@ -66,6 +79,19 @@ def test_smallest_and_largest_value_that_is_allowed(name, value):
 )
 def test_json_and_back(config):
     assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+NEW = ("protocol", "validation", "allow_leak", "choose", "evaluate_every")
+
+
+@pytest.mark.parametrize("make", PRESETS.values(), ids=PRESETS)
+def test_json_of_an_older_version_means_what_it_meant(make):
+    """The fields that it does not know: no validation items, no leak, the last model."""
+    old = {name: value for name, value in make().to_json().items() if name not in NEW}
+    config = Config.from_json(old)
+    assert config == make() and differences(config, make()) == []
+    assert (config.protocol, config.validation, config.allow_leak) == ("per-class", 0.0, False)
+    assert config.choose == "last"
 
 
 def test_json_holds_paths_that_do_not_depend_on_the_working_folder(tmp_path, monkeypatch):

@@ -1,20 +1,40 @@
-"""The README says what the project holds."""
+"""The README and the pages say what the project holds."""
 
 import importlib.util
+import json
+import re
 from pathlib import Path
+
+import pytest
 
 from jaxhash.presets import PRESETS
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_tables_are_those_of_the_results():
+@pytest.fixture(scope="module")
+def tables():
     spec = importlib.util.spec_from_file_location("tables", ROOT / "experiments" / "tables.py")
-    tables = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tables)
-    readme = (ROOT / "README.md").read_text()
-    assert tables.render(readme) == readme
-    assert "<!-- table" in readme
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ["README.md", "experiments/why_your_map_differs.md"])
+def test_tables_are_those_of_the_results(tables, page):
+    text = (ROOT / page).read_text()
+    bare = re.sub(r"(<!-- table .*? -->\n).*?(<!-- end -->)", r"\1\2", text, flags=re.S)
+    assert bare != text
+    assert tables.render(bare) == text
+    assert ROOT / page in tables.PAGES
+
+
+def test_the_page_shows_every_table_of_its_results():
+    name = "why_your_map_differs"
+    page = (ROOT / "experiments" / f"{name}.md").read_text()
+    results = json.loads((ROOT / "experiments" / "results" / f"{name}.json").read_text())
+    parts = [name, *(f"{name}.{part}" for part in results["tables"])]
+    assert all(f"<!-- table {part} -->" in page for part in parts)
 
 
 def test_every_preset_and_picture_is_there():

@@ -109,14 +109,14 @@ def shown(clock, updates, *, terminal=False, **options):
     with ProgressLine(console, **options) as progress:
         for seconds, step in updates:
             clock.now = 1000.0 + seconds
-            progress.update(step, {"loss": 1.23456, "hswd": 0.5})
+            progress.update(step, {"loss": 1.23456, "dead_bits": 3, "hswd": 0.5})
     return console.file.getvalue()
 
 
 def test_plain_lines_where_there_is_no_terminal(clock):
     """The rate counts from the first update: before it lies compilation."""
     lines = shown(clock, [(7, 1), (17, 41), (22, 100)]).splitlines()
-    terms = "loss 1.2346  hswd 0.5000"
+    terms = "loss 1.2346  dead_bits 3  hswd 0.5000"
     assert lines == [
         f"step 1/100  {terms}  0 images/s  compiled",
         f"step 41/100  {terms}  200 images/s  15 s left",
@@ -138,3 +138,12 @@ def test_bar_on_a_terminal(clock):
     text = shown(clock, [(0, 1), (10, 100)], terminal=True)
     for part in ("step", "100/100", "loss 1.2346", "hswd 0.5000", "495 images/s"):
         assert part in text
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_line_of_its_own_is_not_broken(terminal):
+    console = Console(file=io.StringIO(), width=40, force_terminal=terminal)
+    line = "warning: " + 20 * "[bits] are dead: "
+    with ProgressLine(console, total=9, start=0, batch_size=1) as progress:
+        progress.print(line)
+    assert line in console.file.getvalue()

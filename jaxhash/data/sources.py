@@ -7,7 +7,7 @@ A source is named by a string: ``digits``, ``tfds:NAME`` for any TFDS set of ima
 import dataclasses
 import importlib.util
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -36,19 +36,22 @@ class Rows(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Inputs and their class ids.
+    """Inputs and their labels.
 
     Attributes:
         name: as given on the command line.
         inputs: uint8 images [height, width, channels], or float32 vectors, by index.
-        labels: class ids from 0.
+        labels: class ids from 0, or multi-hot rows of 0 and 1.
         class_names: a name for each class.
+        part: of each item 0 for the training part of its set, 1 for the test part; None where that
+            is not known.
     """
 
     name: str
     inputs: Rows
-    labels: Int[np.ndarray, " items"]
+    labels: Int[np.ndarray, " items *classes"]
     class_names: tuple[str, ...]
+    part: Int[np.ndarray, " items"] | None = None
 
 
 def load_source(name: str, data_dir: Path | None = None) -> Source:
@@ -83,28 +86,26 @@ def _digits() -> Source:
 
 
 def _features(name: str, path: Path) -> Source:
-    """A .npz with ``features`` [items, dimensions] and ``labels`` [items].
+    """A .npz with ``features`` [items, dimensions] and ``labels`` [items] or [items, classes].
 
     Integer features are multiplied by the file's ``scale``, one factor a dimension. The vectors are
-    scaled by one common factor to a root mean square of 1. ``class_names`` is optional.
+    scaled by one common factor to a root mean square of 1. ``class_names`` is optional, and so is
+    ``split``, 0 for the items of the training part and 1 for those of the test part.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such feature file; --data-dir names its folder")
-    try:
-        file = np.load(path)
-        arrays = {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a readable .npz file ({error})") from error
+    arrays = read_npz(path)
     for key in ("features", "labels"):
         if key not in arrays:
             raise UserError(f"{path}: no array {key!r}; the file holds {sorted(arrays)}")
     features, labels = arrays["features"], arrays["labels"]
-    if features.ndim != 2 or labels.shape != features.shape[:1] or labels.dtype.kind not in "iu":
+    fits = labels.ndim in (1, 2) and labels.shape[:1] == features.shape[:1]
+    if features.ndim != 2 or not fits or labels.dtype.kind not in "iub":
         raise UserError(
-            f"{path}: expected features [items, dimensions] and integer labels [items], got shapes "
-            f"{features.shape} and {labels.shape} of {labels.dtype}"
+            f"{path}: expected features [items, dimensions] and integer labels [items] or [items, "
+            f"classes], got shapes {features.shape} and {labels.shape} of {labels.dtype}"
         )
-    labels = _class_ids(labels, path)
+    labels = _class_ids(labels, path) if labels.ndim == 1 else _multi_hot(labels, path)
     scale = arrays.get("scale", np.ones(1))
     if scale.shape not in ((), (1,), features.shape[1:]):
         raise UserError(f"{path}: scale has shape {scale.shape}, expected {features.shape[1:]}")
@@ -113,7 +114,21 @@ def _features(name: str, path: Path) -> Source:
         raise UserError(f"{path}: features hold values that are not finite")
     norm = np.sqrt(np.mean(np.square(features, dtype=np.float64)))
     features = (features / (norm or 1.0)).astype(np.float32)
-    return Source(name, features, labels, _class_names(arrays.get("class_names"), labels))
+    names = _class_names(arrays.get("class_names"), labels)
+    return Source(name, features, labels, names, _part(arrays.get("split"), labels, path))
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a .npz file, by name.
+
+    Raises:
+        UserError: if the file is none.
+    """
+    try:
+        file = np.load(path)
+        return {key: file[key] for key in file.files}
+    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: not a readable .npz file ({error})") from error
 
 
 def _class_ids(labels: np.ndarray, where: Any) -> Int[np.ndarray, " items"]:
@@ -126,15 +141,40 @@ def _class_ids(labels: np.ndarray, where: Any) -> Int[np.ndarray, " items"]:
     return labels.astype(np.int32)
 
 
+def _multi_hot(labels: np.ndarray, where: Any) -> Int[np.ndarray, "items classes"]:
+    if labels.size == 0:
+        raise UserError(f"{where}: the set is empty")
+    wrong = labels[(labels != 0) & (labels != 1)]
+    if len(wrong):
+        raise UserError(f"{where}: labels [items, classes] must be 0 or 1, got {wrong[0]}")
+    return labels.astype(np.int8)
+
+
+def _part(
+    part: np.ndarray | None, labels: np.ndarray, where: Any
+) -> Int[np.ndarray, " items"] | None:
+    if part is None:
+        return None
+    if part.shape != labels.shape[:1] or not np.isin(part, (0, 1)).all():
+        raise UserError(
+            f"{where}: split must be 0 (training part) or 1 (test part) for each of the "
+            f"{len(labels):,} items"
+        )
+    return part.astype(np.int8)
+
+
 def _class_names(names: np.ndarray | None, labels: np.ndarray) -> tuple[str, ...]:
-    classes = int(labels.max()) + 1
+    classes = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
     if names is None or len(names) != classes:
         return tuple(map(str, range(classes)))
     return tuple(map(str, names))
 
 
 def _tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
-    """A TFDS set, read as array_record without TensorFlow; its parts are pooled."""
+    """A TFDS set, read as array_record without TensorFlow; its parts are pooled.
+
+    The test part of the source is the set's test part, or the validation part where it has none.
+    """
     import tensorflow_datasets as tfds
 
     try:
@@ -162,19 +202,30 @@ def _tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
             builder_kwargs=None if prepared else {"file_format": "array_record"},
             **options,
         )
-        return [parts[part] for part in ("train", "validation", "test") if part in parts]
+        return {part: parts[part] for part in ("train", "validation", "test") if part in parts}
 
     try:
-        images = _Images(open_parts())
+        parts = open_parts()
+        images = _Images(list(parts.values()))
         if len(images) * np.prod(shape) <= MEMORY_LIMIT:
             columns = [(record["image"], record["label"]) for record in images.records()]
             images, labels = map(np.stack, zip(*columns, strict=True))
         else:
-            undecoded = _Images(open_parts(decoders={"image": tfds.decode.SkipDecoding()}))
+            skip = {"image": tfds.decode.SkipDecoding()}
+            undecoded = _Images(list(open_parts(decoders=skip).values()))
             labels = np.array([record["label"] for record in undecoded.records()])
     except Exception as error:  # a download fails in as many ways as there are sets
         raise UserError(f"--dataset {name} could not be read: {_first_line(error)}") from error
-    return Source(name, images, _class_ids(labels, name), tuple(features["label"].names))
+    labels = _class_ids(labels, name)
+    return Source(name, images, labels, tuple(features["label"].names), _part_of_each(parts))
+
+
+def _part_of_each(parts: Mapping[str, Any]) -> Int[np.ndarray, " items"] | None:
+    test = "test" if "test" in parts else "validation"
+    if not {"train", test} <= set(parts):
+        return None
+    is_test = np.array([name == test for name in parts], np.int8)
+    return np.repeat(is_test, [len(part) for part in parts.values()])
 
 
 def _first_line(error: Exception) -> str:

@@ -1,70 +1,223 @@
-"""Split protocols: which items are for training, which are queries, which are the database."""
+"""Splits: which items are for training, which are queries, which are the database."""
 
 import dataclasses
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Int
 
 from jaxhash.errors import UserError
 
+#: The parts of a split, in the order in which they are used.
+PARTS = ("train", "validation", "query", "database")
+
+#: Pairs of parts that must not share an item. Training items may be in the database, and
+#: validation items, which come from the training items, with them.
+APART = (
+    ("query", "train"),
+    ("query", "validation"),
+    ("query", "database"),
+    ("validation", "train"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Three disjoint sets of items.
+    """Sets of items; `leaks` says what is wrong with them.
 
     Attributes:
         name: protocol and seed.
         train: items that the model learns from.
         query: items that are searched with.
-        database: items that are searched.
+        database: items that are searched; the training items may be among them.
+        validation: items that choose the model; none by default.
     """
 
     name: str
     train: Int[np.ndarray, " train"]
     query: Int[np.ndarray, " query"]
     database: Int[np.ndarray, " database"]
+    validation: Int[np.ndarray, " validation"] = dataclasses.field(
+        default_factory=lambda: np.empty(0, np.int64)
+    )
 
-    def __post_init__(self):
-        for first, second in (("train", "query"), ("train", "database"), ("query", "database")):
-            shared = np.intersect1d(getattr(self, first), getattr(self, second))
-            if len(shared):
-                raise ValueError(
-                    f"split {self.name}: {first} and {second} share {len(shared)} items"
-                )
+    @property
+    def parts(self) -> dict[str, Int[np.ndarray, " items"]]:
+        """The parts that are not empty, by name."""
+        named = ((name, getattr(self, name)) for name in PARTS)
+        return {name: items for name, items in named if len(items)}
 
     @property
     def sha256(self) -> str:
-        """Digest of the three sets, in order; equal digests mean the same split."""
+        """Digest of the sets, in order; equal digests mean the same split."""
         digest = hashlib.sha256()
-        for items in (self.train, self.query, self.database):
+        sets = [self.train, self.query, self.database]
+        if len(self.validation):  # without it the digest is that of the time before there was one
+            sets.append(self.validation)
+        for items in sets:
             digest.update(len(items).to_bytes(8, "little"))
             digest.update(items.astype("<i8").tobytes())
         return digest.hexdigest()
 
+    def overlaps(self) -> dict[str, dict[str, int]]:
+        """How many items each two parts share; of a part with itself, its distinct items.
+
+        Returns:
+            A symmetric matrix over the parts that are not empty.
+
+        Example:
+            >>> split = Split("small", np.array([0, 1]), np.array([2]), np.array([1, 2]))
+            >>> split.overlaps()["query"]
+            {'train': 0, 'query': 1, 'database': 1}
+        """
+        distinct = {name: np.unique(items) for name, items in self.parts.items()}
+        return {
+            row: {
+                column: len(np.intersect1d(distinct[row], distinct[column], assume_unique=True))
+                for column in distinct
+            }
+            for row in distinct
+        }
+
+    def repeated(self) -> dict[str, int]:
+        """How many items each part that is not empty holds more than once."""
+        return {
+            name: int((np.unique(items, return_counts=True)[1] > 1).sum())
+            for name, items in self.parts.items()
+        }
+
+    @property
+    def leaks(self) -> list[str]:
+        """What makes the numbers of this split wrong, a sentence each; empty where it is clean.
+
+        These are a query among the training, validation or database items, a validation item among
+        the training items, and an item that a part holds more than once.
+        """
+        return list(self._leaks())
+
+    def _leaks(self) -> Iterator[str]:
+        shared = self.overlaps()
+        for first, second in APART:
+            count = shared.get(first, {}).get(second, 0)
+            if count:
+                yield f"{first} and {second} share {_items(count)}"
+        for name, count in self.repeated().items():
+            if count:
+                yield f"{name} holds {_items(count)} more than once"
+
+
+def refuse_leaks(split: Split, *, allow: bool = False) -> None:
+    """Raise where a split leaks, unless that is allowed.
+
+    Raises:
+        UserError: with the sentences of `Split.leaks`.
+
+    Example:
+        >>> refuse_leaks(per_class(np.repeat([0, 1], 5), queries=1, train=2))
+    """
+    leaks = split.leaks
+    if leaks and not allow:
+        raise UserError(
+            f"split {split.name} leaks: {'; '.join(leaks)}; --allow-leak takes it as it is"
+        )
+
 
 def per_class(
-    labels: Int[np.ndarray, " items"], *, queries: int, train: int, seed: int = 0
+    labels: Int[np.ndarray, " items *classes"], *, queries: int, train: int, seed: int = 0
 ) -> Split:
     """A fixed number of queries and training items of each class; the rest is the database.
 
     Each class is permuted by the seed: its first ``queries`` items are queries, the next ``train``
     are for training. 100 and 500 on the pooled 60,000 images is the usual CIFAR-10 protocol.
 
+    Items of several classes count for one. The queries of all classes are drawn first, then the
+    training items, class by class from the items of that class that are still there.
+
     Args:
-        labels: class ids.
+        labels: class ids, or multi-hot rows.
         queries: queries of each class.
         train: training items of each class.
         seed: seed of the permutations.
 
     Raises:
-        UserError: if a class has too few items to leave one for the database.
+        UserError: if a class has too few items, or none is left for the database.
 
     Example:
         >>> split = per_class(np.repeat([0, 1], 5), queries=1, train=2)
         >>> [len(items) for items in (split.train, split.query, split.database)]
         [4, 2, 4]
     """
+    draw = _of_each_class if labels.ndim == 1 else _of_each_label
+    parts = draw(labels, queries, train, np.random.default_rng(seed))
+    return Split(
+        name=f"per-class-{queries}-{train}-rest-seed{seed}",
+        **{name: np.sort(np.concatenate(chosen)) for name, chosen in parts.items()},
+    )
+
+
+def with_validation(
+    split: Split, labels: Int[np.ndarray, " items *classes"], *, fraction: float = 0.1, seed: int
+) -> Split:
+    """Move a part of the training items into ``validation``.
+
+    Of n training items it takes fraction * n, rounded; of each class its share, up or down to a
+    whole number. Items of several classes are drawn without regard to their classes.
+
+    Args:
+        split: a split without validation items.
+        labels: class ids, or multi-hot rows, of all items.
+        fraction: share of the training items, between 0 and 1.
+        seed: seed of the draw.
+
+    Raises:
+        UserError: if no training item or no validation item would be left, or the split has
+            validation items already.
+
+    Example:
+        >>> split = per_class(np.repeat([0, 1], 30), queries=5, train=20)
+        >>> held_out = with_validation(split, np.repeat([0, 1], 30), fraction=0.1, seed=0)
+        >>> len(held_out.train), len(held_out.validation), held_out.name
+        (36, 4, 'per-class-5-20-rest-seed0-validation0.1-seed0')
+    """
+    if len(split.validation):
+        raise UserError(
+            f"split {split.name} has {len(split.validation):,} validation items already; leave "
+            "--validation at 0"
+        )
+    count = len(split.train)
+    taken = round(fraction * count)
+    if not 0 < taken < count:
+        raise UserError(
+            f"--validation {fraction:g} takes {taken} of {_items(count, 'training item')}: it must "
+            "take one and leave one"
+        )
+    # A stream of its own: the seed itself has drawn the split.
+    order = np.random.default_rng([seed, 1]).permutation(count)
+    if labels.ndim == 1:
+        order = order[_classes_together(labels[split.train[order]])]
+    # Evenly spaced places of this order: of each class its share.
+    places = (np.arange(taken) * 2 + 1) * count // (2 * taken)
+    chosen = np.zeros(count, bool)
+    chosen[order[places]] = True
+    return dataclasses.replace(
+        split,
+        name=f"{split.name}-validation{fraction:g}-seed{seed}",
+        train=split.train[~chosen],
+        validation=split.train[chosen],
+    )
+
+
+def _classes_together(labels: Int[np.ndarray, " items"]) -> Int[np.ndarray, " items"]:
+    """An order of the items in which classes stand together, by their first item."""
+    _, first, label = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(first[label], kind="stable")
+
+
+def _of_each_class(
+    labels: Int[np.ndarray, " items"], queries: int, train: int, rng: np.random.Generator
+) -> dict[str, list[Int[np.ndarray, " n"]]]:
+    """Permute each class and cut it in three."""
     classes, sizes = np.unique(labels, return_counts=True)
     label, size = classes[sizes.argmin()], sizes.min()
     if size <= queries + train:
@@ -72,13 +225,40 @@ def per_class(
             f"class {label} has {size} items, too few for {queries} queries, {train} training items "
             "and a database; lower --queries-per-class or --train-per-class"
         )
-    rng = np.random.default_rng(seed)
     parts = {"query": [], "train": [], "database": []}
     for label in classes:
         items = rng.permutation(np.flatnonzero(labels == label))
         for name, chosen in zip(parts, np.split(items, [queries, queries + train]), strict=True):
             parts[name].append(chosen)
-    return Split(
-        name=f"per-class-{queries}-{train}-rest-seed{seed}",
-        **{name: np.sort(np.concatenate(chosen)) for name, chosen in parts.items()},
-    )
+    return parts
+
+
+def _of_each_label(
+    labels: Int[np.ndarray, "items classes"], queries: int, train: int, rng: np.random.Generator
+) -> dict[str, list[Int[np.ndarray, " n"]]]:
+    """Draw from each label in turn, each item once."""
+    free = np.ones(len(labels), bool)
+    parts = {"query": [], "train": []}
+    for name, count in zip(parts, (queries, train), strict=True):
+        for label in range(labels.shape[1]):
+            items = np.flatnonzero(free & (labels[:, label] != 0))
+            if len(items) < count:
+                raise UserError(
+                    f"class {label} has {len(items)} items left, too few for {queries} queries and "
+                    f"{train} training items of each class; lower --queries-per-class or "
+                    "--train-per-class"
+                )
+            chosen = rng.permutation(items)[:count]
+            free[chosen] = False
+            parts[name].append(chosen)
+    if not free.any():
+        raise UserError(
+            f"{queries} queries and {train} training items of each class leave no item for the "
+            "database; lower --queries-per-class or --train-per-class"
+        )
+    return parts | {"database": [np.flatnonzero(free)]}
+
+
+def _items(count: int, what: str = "item") -> str:
+    """A number of items in words."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

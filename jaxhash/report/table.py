@@ -1,5 +1,6 @@
 """The table at the end of a run."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -27,7 +28,7 @@ def table_rows(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def print_table(results: dict[str, Any], console: Console) -> None:
-    """Print the results of a run beside its baselines and ceilings."""
+    """Print the results of a run beside its baselines and ceilings, and which model they are of."""
     table = Table(title=f"{results['dataset']}, {results['items']['database']:,} items", box=None)
     table.add_column("ranking by")
     for title in COLUMNS.values():
@@ -36,3 +37,16 @@ def print_table(results: dict[str, Any], console: Console) -> None:
         cells = (f"{scores[key]:.4f}" if key in scores else "-" for key in COLUMNS)
         table.add_row(name, *cells)
     console.print(table)
+    for remark in _remarks(results):
+        console.print(remark, highlight=False, markup=False, soft_wrap=True)
+
+
+def _remarks(results: dict[str, Any]) -> Iterator[str]:
+    """What a reader of the numbers has to know; results of older versions know less."""
+    if "model_choice" in results:
+        choice = results["model_choice"]
+        yield f"model of epoch {choice['epoch']}, step {choice['step']:,}: {choice['says']}"
+    for leak in results.get("leaks", []):
+        yield f"leak: {leak}"
+    if results.get("collapsed_at_step") is not None:
+        yield f"warning: the codes collapsed during training, at step {results['collapsed_at_step']:,}"

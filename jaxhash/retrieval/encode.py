@@ -11,20 +11,22 @@ from jaxhash.objectives import Batch
 
 
 def make_encoder(model: nn.Module) -> Callable[[PyTree, Iterable[Batch]], np.ndarray]:
-    """A function from the model's variables and batches to real-valued codes, compiled once.
+    """A function from the model's variables and batches to real-valued codes.
 
-    Rows that are padding are left out, so the codes are those of the items, in their order. The
-    batches are spread over the local devices where their size is a multiple of the number.
+    It is compiled once for batches of one shape, whatever the variables, and places the variables on
+    the devices once a call. Rows that are padding are left out, so the codes are those of the items,
+    in their order. The batches are spread over the local devices where their size is a multiple of
+    the number.
     """
     apply = jax.jit(lambda variables, inputs: model.apply(variables, inputs, train=False))
 
     def encode(variables: PyTree, batches: Iterable[Batch]) -> Float[np.ndarray, "n bits"]:
-        codes = []
+        codes, placed = [], {}
         for batch in batches:
             whole, rows = _shardings(len(batch.mask))
-            batch_codes = apply(
-                jax.device_put(variables, whole), jax.device_put(batch.inputs, rows)
-            )
+            if whole not in placed:
+                placed[whole] = jax.device_put(variables, whole)
+            batch_codes = apply(placed[whole], jax.device_put(batch.inputs, rows))
             codes.append(np.asarray(batch_codes)[batch.mask])
         return np.concatenate(codes)
 

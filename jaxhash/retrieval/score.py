@@ -22,9 +22,9 @@ CONVENTIONS = {
 
 def score_codes(
     query: Float[np.ndarray, "queries bits"],
-    query_labels: Int[np.ndarray, " queries"],
+    query_labels: Int[np.ndarray, " queries *classes"],
     database: Float[np.ndarray, "items bits"],
-    database_labels: Int[np.ndarray, " items"],
+    database_labels: Int[np.ndarray, " items *classes"],
 ) -> dict[str, Any]:
     """The metrics of a set of real-valued codes, cut at zero; `CONVENTIONS` says how."""
     database_signs = binarize(database)
@@ -46,9 +46,9 @@ def score_codes(
 
 def score_floats(
     query: Float[np.ndarray, "queries dimensions"],
-    query_labels: Int[np.ndarray, " queries"],
+    query_labels: Int[np.ndarray, " queries *classes"],
     database: Float[np.ndarray, "items dimensions"],
-    database_labels: Int[np.ndarray, " items"],
+    database_labels: Int[np.ndarray, " items *classes"],
 ) -> dict[str, float]:
     """Score the ranking by cosine of real-valued vectors, by mAP."""
     query, database = _unit(query), _unit(database)

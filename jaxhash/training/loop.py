@@ -8,6 +8,8 @@ import jax
 from jaxhash.errors import UserError
 from jaxhash.objectives import Batch
 from jaxhash.training.checkpoint import Checkpoints
+from jaxhash.training.choice import Candidates, best
+from jaxhash.training.collapse import CollapseAlarm
 from jaxhash.training.state import TrainState
 from jaxhash.training.writers import MetricsFile, ProgressLine
 
@@ -21,12 +23,15 @@ def fit(
     total_steps: int,
     checkpoint_every: int,
     checkpoints: Checkpoints,
+    candidates: Candidates,
+    alarm: CollapseAlarm,
     metrics_file: MetricsFile,
     progress: ProgressLine,
 ) -> TrainState:
-    """Run the steps from ``start`` to ``total_steps``; the last one leaves a checkpoint too.
+    """Run the steps from ``start`` to ``total_steps``.
 
-    Metrics are fetched one step late, so the host never waits for the step it has just launched.
+    The last step and each candidate that is better than all before it leave a checkpoint too. Metrics
+    are fetched one step late, so the host never waits for the step it has just launched.
 
     Args:
         state: state after ``start`` steps.
@@ -36,6 +41,8 @@ def fit(
         total_steps: steps of the whole training.
         checkpoint_every: steps between two checkpoints.
         checkpoints: where they go.
+        candidates: says after which steps a model is scored, and does it.
+        alarm: sees each record.
         metrics_file: one record a step goes here.
         progress: shows each record.
 
@@ -46,16 +53,32 @@ def fit(
     for step in range(start + 1, total_steps + 1):
         state, metrics = step_fn(state, next(batches))
         if pending is not None:
-            _report(*pending, metrics_file, progress)
+            _report(*pending, alarm, metrics_file, progress)
         pending = (step, metrics)
-        if step % checkpoint_every == 0 or step == total_steps:
-            _report(*pending, metrics_file, progress)
+        saved = step % checkpoint_every == 0 or step == total_steps
+        scored = candidates.is_due(step)
+        if saved or scored:
+            _report(*pending, alarm, metrics_file, progress)
             pending = None
-            checkpoints.save(step, state, batches.get_state())
+        if scored:
+            candidate = candidates.add(step, state.variables)
+            is_best = candidate == best(candidates.found)
+            progress.print(
+                f"epoch {candidate.epoch}: mAP {candidate.map:.4f}{', the best so far' * is_best}"
+            )
+            saved |= is_best
+        if saved:
+            checkpoints.save(step, state, batches.get_state(), candidates.found)
     return state
 
 
-def _report(step: int, metrics: dict, metrics_file: MetricsFile, progress: ProgressLine) -> None:
+def _report(
+    step: int,
+    metrics: dict,
+    alarm: CollapseAlarm,
+    metrics_file: MetricsFile,
+    progress: ProgressLine,
+) -> None:
     values = {name: value.item() for name, value in jax.device_get(metrics).items()}
     values = {"loss": values["loss"]} | values  # first in the line
     broken = [name for name, value in values.items() if not math.isfinite(value)]
@@ -67,3 +90,6 @@ def _report(step: int, metrics: dict, metrics_file: MetricsFile, progress: Progr
         )
     metrics_file.write(step, values)
     progress.update(step, values)
+    warning = alarm.update(step, values)
+    if warning:
+        progress.print(warning)

@@ -7,6 +7,7 @@ from jax import lax
 from jaxtyping import Array
 
 from jaxhash.objectives import Batch, Context, Objective, Variables
+from jaxhash.training.collapse import code_metrics
 from jaxhash.training.state import TrainState
 
 
@@ -40,7 +41,11 @@ def train_step(
         axis_name: mapped axis that the batch is spread over.
 
     Returns:
-        The next state, and the loss, its terms and the norm of the gradient, of the whole batch.
+        The next state; and of the whole batch the loss, its terms, the norm of the gradient and, of
+        codes that are one array, the `jaxhash.training.collapse.code_metrics`.
+
+    Raises:
+        ValueError: if the objective logs a term of a name that is used here.
     """
     model = model.clone(axis_name=axis_name)
 
@@ -59,13 +64,21 @@ def train_step(
         )
         mine = Variables(params["objective"], state.objective_state)
         loss = objective.loss(mine, codes, batch, context)
-        return loss.value, (loss, updates.get("batch_stats", {}))
+        return loss.value, (loss, codes, updates.get("batch_stats", {}))
 
-    grads, (loss, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+    grads, (loss, codes, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
     if axis_name is not None:
         grads = lax.psum(grads, axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    metrics = {"loss": loss.value, **loss.terms, "grad_norm": optax.global_norm(grads)}
+    metrics = {
+        "loss": loss.value,
+        "grad_norm": optax.global_norm(grads),
+        **code_metrics(codes, batch.mask, axis_name=axis_name),
+    }
+    taken = sorted(metrics.keys() & loss.terms.keys())
+    if taken:
+        raise ValueError(f"the objective logs {taken}, names of metrics of the step")
+    metrics |= loss.terms
     state = state.replace(
         step=state.step + 1,
         params=optax.apply_updates(state.params, updates),

@@ -101,7 +101,10 @@ class ProgressLine:
         self._first = self._first or (step, now)
         done, seconds = step - self._first[0], now - self._first[1]
         rate = done / seconds if done else 0.0
-        terms = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        terms = "  ".join(
+            f"{name} {value}" if isinstance(value, int) else f"{name} {value:.4f}"
+            for name, value in metrics.items()
+        )
         shown = f"{terms}  {rate * self._batch_size:,.0f} images/s"
         self._bar.update(self._task, completed=step, description=shown)
         if not self._console.is_terminal and (
@@ -109,4 +112,8 @@ class ProgressLine:
         ):
             self._printed = now
             left = f"{(self._total - step) / rate:.0f} s left" if rate else "compiled"
-            self._console.print(f"step {step}/{self._total}  {shown}  {left}", highlight=False)
+            self.print(f"step {step}/{self._total}  {shown}  {left}")
+
+    def print(self, line: str) -> None:
+        """Print a line of its own, whole, above the bar where there is one."""
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)

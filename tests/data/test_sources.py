@@ -97,6 +97,21 @@ def test_feature_labels(feature_file, dtype):
     np.testing.assert_array_equal(labels, LABELS)
 
 
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
+def test_feature_labels_of_several_classes(feature_file, dtype):
+    rows = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype)
+    source = load_source(*feature_file(labels=rows, class_names=np.array(["cat", "dog", "elk"])))
+    assert source.labels.dtype == np.int8 and source.class_names == ("cat", "dog", "elk")
+    np.testing.assert_array_equal(source.labels, rows)
+    assert load_source(*feature_file(labels=rows)).class_names == ("0", "1", "2")
+
+
+def test_part_of_each_vector(feature_file):
+    assert load_source(*feature_file()).part is None
+    part = np.array([1, 0, 0, 1, 0, 0], np.uint8)
+    np.testing.assert_array_equal(load_source(*feature_file(split=part)).part, part)
+
+
 def test_class_names_are_the_files_where_they_fit_the_labels(feature_file):
     def class_names(names):
         return load_source(*feature_file(class_names=names)).class_names
@@ -110,7 +125,13 @@ WRONG_FILES = {
     "no features": (dict(features=None), "no array 'features'; the file holds ['labels']"),
     "one dimension": (dict(features=VECTORS[:, 0]), "got shapes (6,) and (6,)"),
     "fewer labels": (dict(labels=LABELS[:5]), "got shapes (6, 4) and (5,)"),
-    "label rows": (dict(labels=np.eye(6, dtype=int)), "got shapes (6, 4) and (6, 6)"),
+    "fewer label rows": (dict(labels=np.eye(5, dtype=int)), "got shapes (6, 4) and (5, 5)"),
+    "label cubes": (dict(labels=np.ones((6, 2, 2), int)), "got shapes (6, 4) and (6, 2, 2)"),
+    "column of ids": (dict(labels=LABELS[:, None]), "must be 0 or 1, got 2"),
+    "broken label rows": (dict(labels=np.eye(6)), "got shapes (6, 4) and (6, 6) of float64"),
+    "no classes": (dict(labels=np.ones((6, 0), int)), "the set is empty"),
+    "part of fewer": (dict(split=np.zeros(5, int)), "split must be 0 (training part) or 1 (test"),
+    "part 2": (dict(split=np.arange(6) % 3), "for each of the 6 items"),
     "broken labels": (dict(labels=LABELS / 2), "expected features [items, dimensions] and integer"),
     "negative label": (dict(labels=LABELS - 1), "labels must be class ids from 0, got -1"),
     "image ids": (dict(labels=LABELS + 2**40), "class ids must be below 1,000,000, got 1099511627"),
@@ -154,6 +175,7 @@ def test_cifar10_features(shared_data):
     source = load_source("features:cifar10_mobilenetv2.npz", shared_data / "features")
     assert source.inputs.shape == (60_000, 512)
     np.testing.assert_array_equal(np.bincount(source.labels), [6_000] * 10)
+    np.testing.assert_array_equal(np.bincount(source.part), [50_000, 10_000])
     assert rms(source.inputs) == pytest.approx(1.0)
 
 
@@ -211,6 +233,15 @@ def test_tfds_pools_the_parts(tiny, memory):
     np.testing.assert_array_equal(images[:, 0, 0, 1], source.labels)
     assert source.labels.dtype == np.int32
     assert source.class_names == ("cat", "dog")
+    np.testing.assert_array_equal(source.part, [0] * 8 + [1])
+
+
+def test_tfds_set_whose_validation_part_is_the_test_part():
+    """As in ImageNet; of one part alone nothing is said."""
+    part = sources._part_of_each({"train": range(3), "validation": range(2)})
+    np.testing.assert_array_equal(part, [0, 0, 0, 1, 1])
+    assert sources._part_of_each({"train": range(3)}) is None
+    assert sources._part_of_each({"test": range(3)}) is None
 
 
 def test_tfds_reads_any_rows(tiny, memory):
@@ -244,6 +275,7 @@ def test_tfds_fashion_mnist(shared_data):
     assert source.inputs.shape == (70_000, 28, 28, 1)
     np.testing.assert_array_equal(np.bincount(source.labels), [7_000] * 10)
     assert source.class_names[0] == "T-shirt/top"
+    np.testing.assert_array_equal(source.part, np.repeat([0, 1], [60_000, 10_000]))
     assert_rows_equal_records(source, shared_data, [0, 1, 59_999, 60_000, 69_999])
 
 

@@ -1,11 +1,12 @@
-"""Split protocols: disjoint, complete, fixed by the seed, and told apart by their digests."""
+"""Splits: complete, fixed by the seed, told apart by their digests, and checked for leaks."""
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
 
-from jaxhash.data.splits import Split, per_class
+from jaxhash.data.splits import Split, per_class, refuse_leaks, with_validation
 from jaxhash.errors import UserError
 
 SETS = ("train", "query", "database")
@@ -16,8 +17,8 @@ def split(seed=0):
     return per_class(LABELS, queries=4, train=6, seed=seed)
 
 
-def small_split(train=(0, 1), query=(2,), database=(3, 4, 5)):
-    return Split("small", *map(np.array, (train, query, database)))
+def small_split(train=(0, 1), query=(2,), database=(3, 4, 5), validation=()):
+    return Split("small", *(np.array(part, int) for part in (train, query, database, validation)))
 
 
 def test_per_class_counts():
@@ -60,12 +61,178 @@ def test_per_class_needs_items_of_each_class(queries, train):
     per_class(LABELS, queries=1, train=13)
 
 
+# Items of several classes
+
+
+def multi_hot(items=400, classes=4):
+    """Rows with any number of classes, none included."""
+    return (np.random.default_rng(7).random((items, classes)) < 0.3).astype(np.int8)
+
+
+def test_per_class_of_several_classes():
+    labels = multi_hot()
+    one = per_class(labels, queries=5, train=20, seed=3)
+    assert [len(getattr(one, name)) for name in SETS] == [80, 20, 300]
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate([one.train, one.query, one.database])), np.arange(400)
+    )
+    for items, least in ((one.query, 5), (one.train, 20)):
+        assert (labels[items].sum(axis=0) >= least).all()
+    assert len({per_class(labels, queries=5, train=20, seed=seed).sha256 for seed in range(5)}) == 5
+
+
+def test_per_class_of_several_classes_draws_for_the_rarer_label_from_what_is_left():
+    """Label 1 has items 0 to 3 alone; label 0, drawn first, takes from all ten."""
+    labels = np.zeros((10, 2), np.int8)
+    labels[:, 0], labels[:4, 1] = 1, 1
+    for seed in range(50):
+        try:
+            one = per_class(labels, queries=2, train=1, seed=seed)
+        except UserError as error:
+            assert "class 1 has" in str(error) and "items left, too few for 2 queries" in str(error)
+            continue
+        assert len(one.query) == 4 and len(one.train) == 2
+        assert labels[one.query, 1].sum() >= 2
+        assert labels[np.concatenate([one.query, one.train]), 1].sum() >= 3
+
+
+def test_per_class_of_several_classes_is_the_same_for_ever():
+    golden = per_class(multi_hot(40, 2), queries=2, train=3, seed=0)
+    assert golden.name == "per-class-2-3-rest-seed0"
+    assert golden.sha256.startswith("ff4b1d670b6c68a4")
+
+
+def test_per_class_of_several_classes_leaves_a_database():
+    with pytest.raises(UserError, match="leave no item for the database"):
+        per_class(np.eye(2, dtype=int).repeat(3, axis=0), queries=1, train=2)
+
+
+# Leaks
+
+
 @pytest.mark.parametrize(
-    ("first", "second"), [("train", "query"), ("train", "database"), ("query", "database")]
+    ("first", "second", "leaks"),
+    [
+        ("query", "train", True),
+        ("query", "validation", True),
+        ("query", "database", True),
+        ("validation", "train", True),
+        ("train", "database", False),
+        ("validation", "database", False),
+    ],
 )
-def test_split_with_a_shared_item(first, second):
-    with pytest.raises(ValueError, match=f"{first} and {second} share 1 items"):
-        small_split(**({"train": (0,), "query": (1,)} | {first: (7,), second: (7, 8)}))
+def test_parts_that_share_items(first, second, leaks):
+    apart = {"train": (0, 1), "query": (10, 11), "database": (20, 21), "validation": (30, 31)}
+    assert small_split(**apart).leaks == []
+    one = small_split(**(apart | {second: (*apart[second], *apart[first])}))
+    shared = [f"{first} and {second} share 2 items"]
+    assert one.leaks == (shared if leaks else [])
+    assert one.overlaps()[first][second] == one.overlaps()[second][first] == 2
+    assert sum(sum(row.values()) for row in one.overlaps().values()) == 2 + 2 + 2 + 4 + 2 + 2
+
+
+def test_overlaps_leave_out_the_part_that_is_empty():
+    assert small_split().overlaps() == {
+        "train": {"train": 2, "query": 0, "database": 0},
+        "query": {"train": 0, "query": 1, "database": 0},
+        "database": {"train": 0, "query": 0, "database": 3},
+    }
+
+
+@pytest.mark.parametrize("name", [*SETS, "validation"])
+def test_items_that_a_part_repeats(name):
+    """9 comes three times and is one item."""
+    one = small_split(**{name: (9, 8, 9, 7, 8, 9)})
+    assert one.repeated()[name] == 2
+    assert one.leaks == [f"{name} holds 2 items more than once"]
+    assert one.overlaps()[name][name] == 3
+
+
+def test_one_shared_item_is_one_item():
+    assert small_split(query=(2,), database=(2, 3)).leaks == ["query and database share 1 item"]
+
+
+def test_leaks_are_refused_or_allowed():
+    refuse_leaks(small_split())
+    leaking = small_split(query=(0, 4), database=(3, 4))
+    refuse_leaks(leaking, allow=True)
+    with pytest.raises(UserError) as caught:
+        refuse_leaks(leaking)
+    assert str(caught.value) == (
+        "split small leaks: query and train share 1 item; query and database share 1 item; "
+        "--allow-leak takes it as it is"
+    )
+
+
+# Validation
+
+
+def with_tenth(one, labels=LABELS, fraction=0.1, seed=0):
+    return with_validation(one, labels, fraction=fraction, seed=seed)
+
+
+def test_validation_is_taken_from_the_training_items():
+    before = per_class(LABELS, queries=2, train=12, seed=0)
+    after = with_tenth(before, fraction=0.25)
+    assert after.name == f"{before.name}-validation0.25-seed0"
+    np.testing.assert_array_equal(np.bincount(LABELS[after.validation]), [3, 3, 3])
+    together = np.concatenate([after.train, after.validation])
+    np.testing.assert_array_equal(np.sort(together), before.train)
+    np.testing.assert_array_equal(after.query, before.query)
+    np.testing.assert_array_equal(after.database, before.database)
+    assert after.leaks == []
+
+
+@pytest.mark.parametrize("fraction", [0.05, 0.1, 0.37, 0.5, 0.9])
+def test_validation_has_the_share_of_each_class(fraction):
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(6), [1, 3, 20, 30, 41, 100]))
+    one = small_split(train=np.arange(195), query=(195,), database=(196,))
+    for seed in range(20):
+        held_out = with_tenth(one, np.append(labels, [0, 0]), fraction, seed).validation
+        assert len(held_out) == round(fraction * 195)
+        exact = fraction * np.bincount(labels)
+        assert (abs(np.bincount(labels[held_out], minlength=6) - exact) <= 1.05).all()
+
+
+@pytest.mark.parametrize("labels", [LABELS, multi_hot(65)], ids=["ids", "multi-hot"])
+def test_validation_gives_each_item_the_same_chance(labels):
+    one = small_split(train=np.arange(60), query=(60,), database=(61,))
+    draws = [with_tenth(one, labels, 0.2, seed).validation for seed in range(1000)]
+    counts = np.bincount(np.concatenate(draws), minlength=60)
+    assert counts.sum() == 12_000
+    assert (abs(counts - 200) < 5 * np.sqrt(1000 * 0.2 * 0.8)).all()
+
+
+def test_validation_is_the_same_for_ever():
+    one = per_class(LABELS, queries=2, train=12, seed=0)
+    assert with_tenth(one).sha256.startswith("61cbeebf0ba7edb1")
+
+
+def test_validation_is_not_drawn_by_the_numbers_that_drew_the_split():
+    """The items of one class, cut by the same seed: their first places in both orders differ."""
+    labels = np.zeros(100, int)
+    firsts = 0
+    for seed in range(40):
+        one = per_class(labels, queries=1, train=98, seed=seed)
+        order = np.random.default_rng(seed).permutation(98)
+        chosen = with_tenth(one, labels, 0.1, seed).validation
+        firsts += len(np.intersect1d(one.train[order[:10]], chosen))
+    assert firsts < 80  # 40 by chance, 400 by the same numbers
+
+
+@pytest.mark.parametrize(("fraction", "taken"), [(0.01, 0), (0.99, 18)])
+def test_validation_must_take_one_item_and_leave_one(fraction, taken):
+    said = f"--validation {fraction} takes {taken} of 18 training items: it must take one and leave"
+    with pytest.raises(UserError, match=said):
+        with_tenth(split(), fraction=fraction)
+
+
+def test_validation_is_taken_once():
+    with pytest.raises(UserError, match="has 2 validation items already"):
+        with_tenth(with_tenth(split()))
+
+
+# The digest
 
 
 def test_digest_depends_on_the_sets_their_order_and_their_bounds():
@@ -76,6 +243,9 @@ def test_digest_depends_on_the_sets_their_order_and_their_bounds():
         small_split(train=(0,), query=(1, 2)),
         small_split(database=(3, 4)),
         small_split(database=(3, 4, 6)),
+        small_split(validation=(7,)),
+        small_split(validation=(8,)),
+        small_split(validation=(7, 8)),
     ]
     assert len({one.sha256 for one in splits}) == len(splits)
 
@@ -84,3 +254,9 @@ def test_digest_does_not_depend_on_name_and_dtype():
     one = small_split()
     narrow = {name: getattr(one, name).astype(np.int32) for name in SETS}
     assert dataclasses.replace(one, name="other", **narrow).sha256 == one.sha256
+
+
+def test_digest_without_validation_is_that_of_earlier_versions():
+    """Of the lengths and items of training, queries and database, as little-endian 64-bit numbers."""
+    content = np.array([2, 0, 1, 1, 2, 3, 3, 4, 5], "<i8").tobytes()
+    assert small_split().sha256 == hashlib.sha256(content).hexdigest()

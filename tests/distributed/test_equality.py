@@ -79,6 +79,7 @@ def test_eight_devices_equal_one(padding, target, unseen):
     one, losses_of_one = train(parts(target, unseen), None, batches(padding))
     eight, losses_of_eight = train(parts(target, unseen), jax.devices(), batches(padding))
     assert_close(losses_of_one, losses_of_eight)
+    assert all({"bit_balance", "dead_bits"} <= metrics.keys() for metrics in losses_of_eight)
     assert_close(one, eight)
     # All of it has changed since the start, so that its equality means something.
     start, _ = train(parts(target, unseen), None, [])

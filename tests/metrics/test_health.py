@@ -416,6 +416,11 @@ def test_json_holds_all_and_reads_back(labels):
         assert plain["bit_correlation"] == {"mean": pairs.mean(), "largest": pairs.max()}
 
 
+def test_one_bit_has_no_pairs_to_correlate():
+    health = code_health(np.array([[0.5], [-1.0]]), np.array([0, 1]))
+    assert health.to_json()["bit_correlation"] is None
+
+
 # Mistakes
 
 OF_SIGNS = (bit_entropy, bit_correlation, dead_bits, duplicate_bits, buckets, collapse, code_health)

@@ -125,6 +125,7 @@ def test_a_tree_of_inputs_gives_a_tree_of_codes(kind):
     _, first = run(objective, model=Towers(), inputs=inputs, steps=1)
     _, later = run(objective, model=Towers(), inputs=inputs, steps=5)
     assert later["agree"] < first["agree"]
+    assert set(later) == {"loss", "agree", "grad_norm"}  # whose bits would it be?
 
 
 def test_progress_and_key_change_from_step_to_step():
@@ -163,6 +164,12 @@ def test_combine_gives_each_objective_its_own_key():
     states, _ = run(combine(noisy, noisy))
     first, second = states[-1].objective_state
     assert first != second
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm", "dead_bits"])
+def test_a_term_does_not_hide_what_the_step_logs(name):
+    with pytest.raises(ValueError, match=name):
+        run(constant(name, 1.0))
 
 
 def test_combine_refuses_two_terms_of_one_name():

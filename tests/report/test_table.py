@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from jaxhash.report import print_table, table_rows
@@ -24,6 +25,12 @@ RESULTS = {
 }
 
 
+def printed(results):
+    file = io.StringIO()
+    print_table(results, Console(file=file, width=120))
+    return [line.strip() for line in file.getvalue().splitlines()]
+
+
 def test_rows_are_codes_then_floats():
     names, scores = zip(*table_rows(RESULTS), strict=True)
     assert [one["map"] for one in scores] == [0.6, 0.2, 0.4, 0.7, 0.51234]
@@ -36,9 +43,7 @@ def test_rows_are_codes_then_floats():
 
 
 def test_printed_table():
-    file = io.StringIO()
-    print_table(RESULTS, Console(file=file, width=120))
-    title, head, *rows = [line.strip() for line in file.getvalue().splitlines()]
+    title, head, *rows = printed(RESULTS)
     assert title == "digits, 54,000 items"
     for column in ("ranking by", "mAP", "P@H<=2", "bit balance", "quant. error"):
         assert column in head
@@ -53,3 +58,23 @@ def test_printed_table():
     assert [row.rsplit(maxsplit=6) for row in rows] == [
         [name, *cells] for name, cells in zip(names, numbers, strict=True)
     ]
+
+
+CHOICE = {"rule": "validation", "epoch": 4, "step": 1_200, "candidates": [], "says": "chosen so"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "remarks"),
+    [
+        ({}, []),  # results of an older version
+        ({"model_choice": CHOICE}, ["model of epoch 4, step 1,200: chosen so"]),
+        ({"leaks": [], "collapsed_at_step": None}, []),
+        ({"leaks": ["a and [b] share 1 item", "c" * 150]}, None),
+        ({"collapsed_at_step": 20}, ["warning: the codes collapsed during training, at step 20"]),
+    ],
+)
+def test_remarks_below_the_table(facts, remarks):
+    """Which model it is, and what is wrong with it; long ones are not broken."""
+    if remarks is None:
+        remarks = [f"leak: {sentence}" for sentence in facts["leaks"]]
+    assert printed(RESULTS | facts)[len(printed(RESULTS)) :] == remarks

@@ -1,5 +1,7 @@
 """Codes of a set of items: all of them, in order, whatever the batches and the devices."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from jaxhash.models import MLP, Encoder
 from jaxhash.objectives import Batch
+from jaxhash.retrieval import encode
 from jaxhash.retrieval.encode import make_encoder
 from jaxhash.training.parallel import replicate
 
@@ -39,6 +42,34 @@ def test_codes_are_those_of_the_model(variables, batch_size, replicated):
         variables = replicate(variables, jax.local_devices())
     codes = make_encoder(MODEL)(variables, padded(batch_size))
     np.testing.assert_allclose(codes, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_variables_are_placed_once_a_call(variables, monkeypatch):
+    placed = []
+    put = jax.device_put
+    monkeypatch.setattr(
+        encode.jax, "device_put", lambda tree, *at: (placed.append(tree), put(tree, *at))[1]
+    )
+    make_encoder(MODEL)(variables, padded(8))
+    assert sum(tree is variables for tree in placed) == 1
+
+
+def test_the_encoder_is_compiled_once_for_all_variables():
+    """Those of initialisation, and those that training leaves on the devices."""
+    compiled = []
+
+    class Spy(nn.Module):
+        @nn.compact
+        def __call__(self, inputs, *, train):
+            jax.debug.inspect_array_sharding(inputs, callback=compiled.append)
+            return nn.Dense(2)(inputs)
+
+    created = jax.jit(partial(Spy().init, train=False))(jax.random.key(0), INPUTS)
+    compiled.clear()
+    encoder = make_encoder(Spy())
+    for variables in (created, replicate(created, jax.local_devices())):
+        encoder(variables, padded(8))
+    assert len(compiled) == 1
 
 
 def test_a_batch_is_spread_over_the_devices():

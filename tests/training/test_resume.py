@@ -1,8 +1,10 @@
 """A run that is stopped anywhere and started again ends with the bits of one that was not."""
 
 import dataclasses
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,12 +19,17 @@ from jaxhash import run
 from jaxhash.build import build, initial_state
 from jaxhash.errors import UserError
 from jaxhash.presets import digits_hashnet_hswd
-from jaxhash.training import loop
+from jaxhash.training import collapse, loop
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.writers import read_metrics
 
 #: 24 steps of 8 an epoch, with a checkpoint amid an epoch.
 OPTIONS = dict(epochs=3, checkpoint_every=5, crop=1)
+
+#: At this rate the first epoch is the best: the model chosen is neither the last nor among the
+#: newest checkpoints. The training is the same for both rules.
+CHOOSING = dict(learning_rate=0.3, evaluate_every=1, validation=0.1)
+RULES = {rule: CHOOSING | {"choose": rule} for rule in ("validation", "best-on-test")}
 
 
 @pytest.fixture
@@ -45,7 +52,7 @@ def without_seconds(records):
     return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
 
 
-def assert_same_run(one, other):
+def assert_same_training(one, other):
     (state, data), (same_state, same_data) = final_state(one), final_state(other)
     assert data == same_data
     jax.tree.map(
@@ -56,10 +63,19 @@ def assert_same_run(one, other):
     first, second = (read_metrics(c.run_dir / "metrics.jsonl") for c in (one, other))
     assert without_seconds(first) == without_seconds(second)
     assert [record["step"] for record in first] == list(range(1, 25))
-    results = [json.loads((c.run_dir / "results.json").read_text()) for c in (one, other)]
+
+
+def assert_same_run(one, other):
+    assert_same_training(one, other)
+    results = [results_of(c) for c in (one, other)]
     for result in results:
         del result["seconds"]
     assert results[0] == results[1]
+    kept = []
+    for c in (one, other):
+        with Checkpoints(c.run_dir / "checkpoints") as checkpoints:
+            kept.append((checkpoints.steps, checkpoints.candidates))
+    assert kept[0] == kept[1]
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +85,19 @@ def undisturbed(tmp_path_factory):
     return whole
 
 
-@pytest.mark.parametrize("at", [3, 13])  # before the first checkpoint, and amid an epoch
-def test_interrupted_and_started_again(undisturbed, tmp_path, console, monkeypatch, at):
-    again = config(tmp_path / "run")
+@pytest.fixture(scope="module", params=RULES)
+def choosing(request, tmp_path_factory):
+    """A run that chooses its model."""
+    whole = config(tmp_path_factory.mktemp("choosing") / "run", **RULES[request.param])
+    run.train(whole, Console(quiet=True))
+    return whole
+
+
+def results_of(config):
+    return json.loads((config.run_dir / "results.json").read_text())
+
+
+def train_with_an_interruption(config, console, monkeypatch, *, at):
     report = loop._report
 
     def interrupt(step, *rest):
@@ -82,30 +108,147 @@ def test_interrupted_and_started_again(undisturbed, tmp_path, console, monkeypat
     with monkeypatch.context() as patched:
         patched.setattr(loop, "_report", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            run.train(again, console)
-    assert not (again.run_dir / "results.json").exists()
-    run.train(again, console)
-    assert_same_run(undisturbed, again)
+            run.train(config, console)
+    assert not (config.run_dir / "results.json").exists()
+    run.train(config, console)
 
 
-def test_killed_and_started_again(undisturbed, tmp_path, console):
-    """SIGKILL, from outside, as soon as a checkpoint is there."""
-    again = config(tmp_path / "run")
-    flags = ["--epochs", "3", "--checkpoint-every", "5", "--crop", "1"]
+def train_with_a_kill(config, flags, console, *, after):
+    """SIGKILL, from outside, as soon as the checkpoint of a step is there."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "jaxhash", "train", "--run-dir", str(again.run_dir), *flags],
+        [sys.executable, "-m", "jaxhash", "train", "--run-dir", str(config.run_dir), *flags],
         env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
-    while not (again.run_dir / "checkpoints" / "5").exists() and time.monotonic() < deadline:
-        assert process.poll() is None or (again.run_dir / "checkpoints").exists()
+    checkpoints = config.run_dir / "checkpoints"
+    while not (checkpoints / str(after)).exists() and time.monotonic() < deadline:
+        assert process.poll() is None or checkpoints.exists()
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    run.train(again, console)
+    run.train(config, console)
+
+
+FLAGS = ["--epochs", "3", "--checkpoint-every", "5", "--crop", "1"]
+
+
+@pytest.mark.parametrize("at", [3, 13])  # before the first checkpoint, and amid an epoch
+def test_interrupted_and_started_again(undisturbed, tmp_path, console, monkeypatch, at):
+    again = config(tmp_path / "run")
+    train_with_an_interruption(again, console, monkeypatch, at=at)
     assert_same_run(undisturbed, again)
+
+
+def test_killed_and_started_again(undisturbed, tmp_path, console):
+    again = config(tmp_path / "run")
+    train_with_a_kill(again, FLAGS, console, after=5)
+    assert_same_run(undisturbed, again)
+
+
+# Choosing a model
+
+
+def test_the_best_model_is_evaluated_and_its_checkpoint_kept(choosing):
+    results = results_of(choosing)
+    choice = results["model_choice"]
+    assert [c["step"] for c in choice["candidates"]] == [8, 16, 24]
+    assert [c["epoch"] for c in choice["candidates"]] == [1, 2, 3]
+    first, *others = (c["map"] for c in choice["candidates"])
+    assert first > max(others)  # of the options above
+    assert (choice["rule"], choice["epoch"], choice["step"]) == (choosing.choose, 1, 8)
+    with Checkpoints(choosing.run_dir / "checkpoints") as checkpoints:
+        assert checkpoints.steps == [8, 20, 24]
+    assert (results["map"] == first) == (choosing.choose == "best-on-test")
+    assert results["items"] == {"train": 720, "validation": 80, "query": 200, "database": 797}
+
+
+@pytest.mark.slow
+def test_choosing_interrupted_and_started_again(choosing, tmp_path, console, monkeypatch):
+    """Right after a candidate that left no checkpoint, as it was no better."""
+    again = config(tmp_path / "run", **RULES[choosing.choose])
+    train_with_an_interruption(again, console, monkeypatch, at=17)
+    assert_same_run(choosing, again)
+
+
+only_validation = pytest.mark.parametrize("choosing", ["validation"], indirect=True)
+
+
+@only_validation
+@pytest.mark.slow
+def test_choosing_killed_and_started_again(choosing, tmp_path, console):
+    """As soon as the best candidate is there."""
+    again = config(tmp_path / "run", **RULES[choosing.choose])
+    flags = [*FLAGS, "--learning-rate", "0.3", "--evaluate-every", "1", "--choose", again.choose]
+    flags += ["--validation", str(again.validation)]
+    train_with_a_kill(again, flags, console, after=8)
+    assert_same_run(choosing, again)
+
+
+@only_validation
+@pytest.mark.slow
+def test_choosing_does_not_change_the_training(choosing, tmp_path, console):
+    last = config(tmp_path / "run", **RULES[choosing.choose] | {"choose": "last"})
+    run.train(last, console)
+    assert_same_training(choosing, last)
+    results, chosen = results_of(last), results_of(choosing)
+    assert results["model_choice"]["step"] == 24 and results["model_choice"]["candidates"] == []
+    assert results["map"] != chosen["map"]
+    assert results["items"] == chosen["items"]
+
+
+def test_evaluate_takes_the_model_that_was_chosen(choosing, capsys):
+    results = run.evaluate(choosing.run_dir, Console(width=200))
+    said = capsys.readouterr().out
+    assert "to the last digit" in said and results["model_choice"]["says"] in said
+    assert results["model_choice"]["step"] == 8
+
+
+@only_validation
+def test_evaluate_without_the_checkpoint_that_was_chosen(choosing, tmp_path, console):
+    shutil.copytree(choosing.run_dir, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "8")
+    with pytest.raises(UserError, match="no checkpoint of the model chosen, of step 8"):
+        run.evaluate(tmp_path / "run", console)
+
+
+def test_validation_items_that_are_not_looked_at_are_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(run, "_fit", interrupted)
+    for options in ({}, {"choose": "best-on-test", "evaluate_every": 1}, RULES["validation"]):
+        unused = config(tmp_path / "run", **{"validation": 0.1} | options)
+        with pytest.raises(KeyboardInterrupt):
+            run.train(unused, Console(width=200))
+        said = capsys.readouterr().out
+        assert "720 training items, 80 validation items, 200 queries" in said
+        named = f"the validation items are not looked at: --choose is {unused.choose}" in said
+        assert named == (unused.choose != "validation")
+        shutil.rmtree(unused.run_dir)
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+# Collapse
+
+
+@pytest.mark.slow
+def test_a_collapse_is_said_once_also_over_an_interruption(tmp_path, monkeypatch):
+    """At a rate like this the bits die within a few steps."""
+    monkeypatch.setattr(collapse, "STEPS", 3)
+    again = config(tmp_path / "run", learning_rate=3.0)
+    console = Console(file=io.StringIO(), width=200)
+    train_with_an_interruption(again, console, monkeypatch, at=17)
+    dead = [record["dead_bits"] for record in read_metrics(again.run_dir / "metrics.jsonl")]
+    streak = [min(dead[i : i + 3]) > 16 for i in range(len(dead) - 2)]
+    first = streak.index(True) + 3
+    assert first < 15  # before the checkpoint that the run goes on from
+    assert results_of(again)["collapsed_at_step"] == first
+    said = [line for line in console.file.getvalue().splitlines() if "warning: step" in line]
+    begun = [i + 3 for i in range(len(streak)) if streak[i] and not (i and streak[i - 1])]
+    assert [int(line.split()[2].strip(":")) for line in said] == begun
+    run.evaluate(again.run_dir, Console(quiet=True))
 
 
 def test_a_finished_run_says_so_and_does_nothing(undisturbed, capsys):
@@ -138,14 +281,39 @@ def test_evaluate_notices_another_number(undisturbed, tmp_path, console):
         path.write_text(kept)
 
 
+def test_evaluate_names_what_an_older_version_did_not_write(undisturbed, tmp_path, capsys):
+    """Neither a new number nor a new entry of a table is a difference; an old one that is gone is."""
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed.run_dir, folder)
+    results = results_of(undisturbed)
+    for key in ("model_choice", "health"):
+        del results[key]
+    del results["items"]["validation"]
+    (folder / "results.json").write_text(json.dumps(results))
+    run.evaluate(folder, Console(width=200))
+    said = capsys.readouterr().out
+    assert "to the last digit (but for " in said
+    assert all(name in said for name in ("model_choice", "health", "items: validation"))
+    results["items"]["colour"] = 3
+    results["baselines"]["random hyperplanes"]["map"] += 1e-15
+    (folder / "results.json").write_text(json.dumps(results))
+    with pytest.raises(UserError) as caught:
+        run.evaluate(folder, Console(quiet=True))
+    assert "items: colour is gone" in str(caught.value)
+    assert "baselines: random hyperplanes: map " in str(caught.value)
+
+
 def test_results_and_report(undisturbed):
     results = json.loads((undisturbed.run_dir / "results.json").read_text())
     promised = (
         "map map_best_ties map_worst_ties precision_at_radius_2 bit_balance quantization_error "
-        "bits seed split_sha256 objective seconds hardware versions"
+        "bits seed split_sha256 objective seconds hardware versions "
+        "model_choice leaks collapsed_at_step health flip_rate"
     )
     assert set(promised.split()) <= set(results)
     assert results["map_worst_ties"] <= results["map"] <= results["map_best_ties"]
+    assert results["leaks"] == [] and results["collapsed_at_step"] is None
+    assert results["model_choice"]["step"] == 24 and 0 < results["flip_rate"] < 1
     assert set(results["baselines"]) == {"random hyperplanes", "PCA + random rotation"}
     drawn = {path.name for path in (undisturbed.run_dir / "report").iterdir()}
     assert drawn == {"losses.png", "code_values.png", "precision_recall.png", "neighbours.png"}

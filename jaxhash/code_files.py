@@ -1,0 +1,385 @@
+"""``jaxhash evaluate CODES``: the metrics of codes made by anything, without a model or a run."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from jaxhash import machine, metrics
+from jaxhash.errors import UserError
+from jaxhash.similarity import UNLABELLED
+from jaxhash.training.writers import write_json
+
+Name = Literal[tuple(metrics.CONVENTIONS)]
+
+#: How a .npz file begins, an empty one, and a .npy file.
+_MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateArguments:
+    """Evaluate a run again from its checkpoint, and compare; or codes made by anything.
+
+    A file of codes is a .npz with query_codes, query_labels, database_codes and database_labels; or
+    a .npz with codes and labels beside one for the --database; or .npy arrays with files of labels.
+    Codes are packed uint8, bool, 0/1, -1/+1 or real-valued; labels class ids or multi-hot.
+    """
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run, or file of the codes (of the queries, where the database has its own)."""
+    data_dir: Path | None = None
+    """Of a run: folder of the data, where it has moved since."""
+    database: Path | None = None
+    """File of the database's codes."""
+    labels: Path | None = None
+    """Labels of the codes: .npy, or a list file (a path and its labels on each line)."""
+    database_labels: Path | None = None
+    """Labels of the database, likewise."""
+    k: int | None = None
+    """Rank of mAP@k, precision@k, recall@k, hit rate@k and nDCG@k."""
+    radius: int = 2
+    """Hamming radius of precision, recall and the empty-bucket rate."""
+    convention: Name | Literal["all"] = next(iter(metrics.CONVENTIONS))
+    """What AP divides by, and the rest of it, by the code base that does so; all: mAP by each."""
+    relevance: metrics.Relevance = "shared"
+    """Relevant is a label in common, the same set of labels, or by degrees (for nDCG)."""
+    bits: int | None = None
+    """Length of a code, where packed codes do not fill their last byte."""
+    zero: metrics.Zero = "+1"
+    """What an exact zero of real-valued codes counts as."""
+    compare: Path | None = None
+    """Another file of codes of the same items: is its mAP different? Labels of a .npy are the same."""
+    compare_database: Path | None = None
+    """The database of the other file."""
+    output: Path | None = None
+    """JSON file for the results."""
+
+    @property
+    def names_codes(self) -> bool:
+        """Whether the path is a file of codes rather than the folder of a run."""
+        return self.path.suffix.lower() in (".npz", ".npy") and not self.path.is_dir()
+
+    def check_run(self) -> None:
+        """Raise if the path is no folder, or an option was given that is for files of codes."""
+        if self.path.is_file():
+            raise UserError(
+                f"{self.path} is neither a file of codes (.npz, .npy) nor a run's folder"
+            )
+        for field in dataclasses.fields(self):
+            if field.name not in ("path", "data_dir") and (
+                getattr(self, field.name) != field.default
+            ):
+                raise UserError(
+                    f"--{field.name.replace('_', '-')} is for files of codes (.npz, .npy), and "
+                    f"{self.path} is none"
+                )
+
+
+class LabelledCodes(NamedTuple):
+    """One side of a search."""
+
+    codes: np.ndarray
+    labels: np.ndarray
+
+
+def evaluate(arguments: EvaluateArguments, console: Console, command: str) -> dict[str, Any]:
+    """Evaluate a file of codes; print, write and return the results.
+
+    Raises:
+        UserError: if the files cannot be read, or hold what cannot be evaluated.
+    """
+    if arguments.data_dir is not None:
+        raise UserError(f"--data-dir is for the folder of a run, and {arguments.path} is a file")
+    if arguments.output is not None and arguments.output.suffix != ".json":
+        raise UserError(f"--output {arguments.output} must end in .json")
+    if arguments.output is not None and not arguments.output.parent.is_dir():
+        raise UserError(f"--output {arguments.output}: there is no such folder")
+    if arguments.compare is None and arguments.compare_database is not None:
+        raise UserError("--compare-database needs --compare")
+    query, database = read_sides(
+        arguments.path, arguments.database, arguments.labels, arguments.database_labels
+    )
+    try:
+        results = _results(arguments, query, database, console)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{arguments.path}: {error}") from error
+    if arguments.output is not None:
+        packages = ("jaxhash", "jax", "numpy")
+        write_json(
+            arguments.output,
+            {"command": command, **results, "versions": machine.versions(packages)},
+        )
+    return results
+
+
+def read_sides(
+    path: Path,
+    database: Path | None = None,
+    labels: Path | None = None,
+    database_labels: Path | None = None,
+    *,
+    flag: str = "--database",
+) -> tuple[LabelledCodes, LabelledCodes]:
+    """Queries and database from one file that holds both, or from a file each.
+
+    Args:
+        path: file of both, or of the queries.
+        database: file of the database.
+        labels: file of the queries' labels, where the codes' file is not to be asked.
+        database_labels: likewise of the database.
+        flag: what the command calls the file of the database.
+
+    Raises:
+        UserError: if a file is missing, cannot be read, or lacks an array.
+    """
+    if database is None:
+        if path.suffix == ".npy" or labels is not None or database_labels is not None:
+            raise UserError(f"{path}: {flag} is needed for the other side of the search")
+        keys = ("query_codes", "query_labels", "database_codes", "database_labels")
+        arrays = _read_npz(path, *keys, hint="; or give codes and labels, and " + flag)
+        return LabelledCodes(*arrays[:2]), LabelledCodes(*arrays[2:])
+    return _read_side(path, labels, "--labels"), _read_side(
+        database, database_labels, "--database-labels"
+    )
+
+
+def _read_side(path: Path, labels: Path | None, flag: str) -> LabelledCodes:
+    if path.suffix == ".npy":
+        if labels is None:
+            raise UserError(f"{path} holds no labels: {flag} names their file")
+        return LabelledCodes(_read_npy(path), _read_labels(labels))
+    if labels is None:
+        return LabelledCodes(*_read_npz(path, "codes", "labels"))
+    return LabelledCodes(*_read_npz(path, "codes"), _read_labels(labels))
+
+
+def _read_npz(path: Path, *keys: str, hint: str = "") -> list[np.ndarray]:
+    """These arrays of a file; what else it holds is not looked at."""
+    file = _load(path)
+    if isinstance(file, np.ndarray):
+        raise UserError(f"{path}: holds one array; expected a .npz")
+    with file:
+        for key in keys:
+            if key not in file.files:
+                raise UserError(f"{path}: no array {key!r}, the file holds {file.files}{hint}")
+        arrays = []
+        for key in keys:
+            with _readable(f"{path}, array {key!r}"):
+                arrays.append(np.asarray(file[key]))
+        return arrays
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    array = _load(path, mmap_mode="r")
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path}: holds several arrays; expected a .npy")
+    return array
+
+
+def _read_labels(path: Path) -> np.ndarray:
+    from jaxhash.data.lists import read_list
+
+    if path.suffix == ".npz":
+        raise UserError(f"{path}: labels are read from a .npy or a list file")
+    return _read_npy(path) if path.suffix == ".npy" else read_list(path).labels
+
+
+def _load(path: Path, **options: Any) -> Any:
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file")
+    with path.open("rb") as file:
+        if not file.read(6).startswith(_MAGIC):
+            raise UserError(f"{path}: holds neither a .npz nor a .npy")
+    with _readable(path):
+        return np.load(path, **options)
+
+
+@contextlib.contextmanager
+def _readable(what: Path | str) -> Iterator[None]:
+    """A broken file can raise anything, from the layers of a format that are in one another."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"{what}: not readable ({error})") from error
+
+
+def _results(
+    arguments: EvaluateArguments, query: LabelledCodes, database: LabelledCodes, console: Console
+) -> dict[str, Any]:
+    names = list(metrics.CONVENTIONS) if arguments.convention == "all" else [arguments.convention]
+    if arguments.compare is not None and len(names) > 1:
+        raise UserError("--compare needs one --convention")
+    codes = metrics.code_format(
+        query.codes, database.codes, bits=arguments.bits, zero=arguments.zero
+    )
+    every = _summaries(arguments, arguments.path, names, query, database)
+    first, *_ = every
+    second = None if arguments.compare is None else _other(arguments, first, query, database)
+    console.print(
+        f"{arguments.path}: {first.queries:,} queries, {first.items:,} items in the database, "
+        f"{_describe(codes)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    results = {"codes": codes._asdict(), "health": _health(codes, database).to_json()}
+    if len(every) > 1:
+        key = "map" if arguments.k is None else "map_at_k"
+        scores = {one.convention.name: one.scores[key] for one in every}
+        _, relevant = first.convention.others().split(", ", 1)  # what is empty differs
+        _print_scores(scores, "convention", console, relevant)
+        results["conventions"] = [one.to_json() for one in every]
+    else:
+        _print_scores(first.scores, "metric", console, first.convention.others())
+        results |= first.to_json()
+        results["interval"] = _interval(first, console)
+        if second is not None:
+            results["compare"] = _compare(arguments.compare, first, second, console)
+    _print_health(results["health"], console)
+    return results
+
+
+def _summaries(
+    arguments: EvaluateArguments,
+    path: Path,
+    names: Sequence[str],
+    query: LabelledCodes,
+    database: LabelledCodes,
+) -> list[metrics.Retrieval]:
+    """The metrics of a file by each of these conventions, from one count."""
+    conventions = [
+        dataclasses.replace(metrics.CONVENTIONS[name], relevance=arguments.relevance)
+        for name in names
+    ]
+    try:
+        counts = metrics.distance_counts(
+            query.codes,
+            query.labels,
+            database.codes,
+            database.labels,
+            bits=arguments.bits,
+            zero=arguments.zero,
+            relevance=arguments.relevance,
+        )
+        return [
+            metrics.summarize(counts, k=arguments.k, radius=arguments.radius, convention=convention)
+            for convention in conventions
+        ]
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _describe(codes: metrics.CodeFormat) -> str:
+    zeros = f", {codes.zeros:,} exact zeros read as {codes.zero}" if codes.zeros else ""
+    return f"{codes.bits} bits, given as {codes.kind}{zeros}"
+
+
+def _print_scores(
+    scores: dict[str, metrics.Score], title: str, console: Console, common: str
+) -> None:
+    """A row a score; what is common to their definitions stands below."""
+    table = Table(box=None, caption=common, caption_justify="left")
+    table.add_column(title)
+    for name in ("expected", "worst ties", "best ties"):
+        table.add_column(name, justify="right")
+    table.add_column("definition")
+    for name, score in scores.items():
+        definition = score.definition.removesuffix(f", {common}")
+        table.add_row(name, *(f"{value:.4f}" for value in score[:3]), definition)
+    console.print(table)
+
+
+def _rank(one: metrics.Retrieval) -> str:
+    return f"mAP@{'all' if one.k is None else one.k}"
+
+
+def _interval(one: metrics.Retrieval, console: Console) -> list[float] | None:
+    """How far mAP may be off for other queries of the same kind; None where no query counts."""
+    if not one.weights.any():
+        return None
+    interval = metrics.bootstrap_interval(one.values, weights=one.weights)
+    console.print(
+        f"{_rank(one)}: 95 % interval over queries {interval.low:.4f} to {interval.high:.4f} "
+        "(bootstrap, 10,000 resamples)",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return list(interval)
+
+
+def _other(
+    arguments: EvaluateArguments,
+    first: metrics.Retrieval,
+    query: LabelledCodes,
+    database: LabelledCodes,
+) -> metrics.Retrieval:
+    """The metrics of the codes to compare with, which are codes of the same queries."""
+    path, its_database = arguments.compare, arguments.compare_database
+    if its_database is None:
+        others = read_sides(path, flag="--compare-database")
+    else:
+        others = [
+            LabelledCodes(_read_npy(file), mine.labels)
+            if file.suffix == ".npy"
+            else _read_side(file, None, "")
+            for file, mine in ((path, query), (its_database, database))
+        ]
+    if not np.array_equal(query.labels, others[0].labels):
+        raise UserError(f"{path}: its queries have other labels, so none pairs up")
+    [second] = _summaries(arguments, path, [first.convention.name], *others)
+    if not (first.weights.any() and second.weights.any()):
+        raise UserError(
+            f"no query counts by --convention {first.convention.name}, nothing compares"
+        )
+    return second
+
+
+def _compare(
+    path: Path, first: metrics.Retrieval, second: metrics.Retrieval, console: Console
+) -> dict[str, Any]:
+    """The difference of mAP to other codes, and whether chance explains it."""
+    test = metrics.paired_test(
+        first.values,
+        second.values,
+        first_weights=first.weights,
+        second_weights=second.weights,
+    )
+    low, high = test.interval
+    console.print(
+        f"{_rank(first)} minus that of {path}: {test.difference:+.4f}, 95 % interval "
+        f"{low:+.4f} to {high:+.4f}, p = {test.p_value:.2g} (paired randomization test)",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return {"file": str(path), **test._asdict(), "other": second.to_json()}
+
+
+def _health(codes: metrics.CodeFormat, database: LabelledCodes) -> metrics.CodeHealth:
+    labels = database.labels.astype(np.int64) if database.labels.ndim == 1 else database.labels
+    labelled = labels != UNLABELLED if labels.ndim == 1 else labels.any(axis=1)
+    labels = labels if labelled.any() else None
+    # Measures of real values take the numbers as they are, with a zero as +1.
+    real = codes.kind in ("real-valued", "-1/+1") and database.codes.dtype.kind == "f"
+    if real and codes.zero == "+1" and np.isfinite(database.codes).all():
+        return metrics.code_health(np.asarray(database.codes), labels)
+    bits = codes.read(np.asarray(database.codes))
+    return metrics.code_health(np.where(bits, np.int8(1), np.int8(-1)), labels)
+
+
+def _print_health(health: dict[str, Any], console: Console) -> None:
+    buckets = health["buckets"]
+    console.print(
+        f"database codes: bit balance {health['bit_balance']:.4f}, "
+        f"{len(health['dead_bits'])} dead bits, {len(health['duplicate_bits'])} pairs of duplicate "
+        f"bits, {buckets['distinct']:,} distinct codes, {buckets['largest']:,} items in the fullest "
+        "bucket",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if health["collapse"]:
+        console.print(f"warning: {health['collapse']}", highlight=False, soft_wrap=True)

@@ -1,0 +1,155 @@
+"""What is measured of a variables model, on labels of every kind."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jaxhash import evaluation
+from jaxhash.build import Parts
+from jaxhash.data.augment import Augment
+from jaxhash.data.sources import Source
+from jaxhash.data.splits import Split
+from jaxhash.evaluation import PartEncoder, candidate_score, flip_rate, measure
+from jaxhash.models import MLP, Encoder
+
+ITEMS, BITS = 60, 6
+RNG = np.random.default_rng(0)
+IDS = RNG.integers(0, 3, ITEMS).astype(np.int32)
+#: Each image has the class of its id, and every fifth a second one.
+MULTI_HOT = (np.eye(4)[IDS] + np.eye(4)[3] * (np.arange(ITEMS) % 5 == 0)[:, None]).astype(np.int8)
+
+each_kind = pytest.mark.parametrize("labels", [IDS, MULTI_HOT], ids=["ids", "multi-hot"])
+
+
+def parts_of(labels):
+    images = RNG.integers(0, 256, (ITEMS, 6, 6, 1)).astype(np.uint8)
+    names = ("ant", "bee", "cow", "owl")[: 3 if labels.ndim == 1 else 4]
+    order = np.random.default_rng(1).permutation(ITEMS)
+    query, validation, train, database = np.split(order, [8, 14, 30])
+    return Parts(
+        source=Source("images", images, labels, names),
+        split=Split("by hand", train, query, database, validation),
+        model=Encoder(MLP, BITS),
+        objective=None,
+        optimizer=None,
+        steps_per_epoch=1,
+        total_steps=1,
+    )
+
+
+@pytest.fixture
+def variables():
+    images = np.zeros((2, 6, 6, 1), np.uint8)
+    return Encoder(MLP, BITS).init(jax.random.key(0), images)
+
+
+def brute_force_map(query, query_labels, database, database_labels):
+    """Mean over queries, and over random orders of the ties, of the average precision."""
+    rng, values = np.random.default_rng(0), []
+    sets = [{(c,) for c in np.flatnonzero(row)} for row in query_labels]
+    others = [{(c,) for c in np.flatnonzero(row)} for row in database_labels]
+    for code, labels in zip(query, sets, strict=True):
+        distance = ((code >= 0) != (database >= 0)).sum(axis=1)
+        relevant = np.array([bool(labels & other) for other in others])
+        for _ in range(300):
+            order = np.lexsort((rng.random(len(database)), distance))
+            ranks = np.flatnonzero(relevant[order]) + 1
+            values.append(np.mean(np.arange(1, len(ranks) + 1) / ranks) if len(ranks) else 0.0)
+    return np.mean(values)
+
+
+@each_kind
+@pytest.mark.parametrize(
+    ("rule", "query", "database"),
+    [("validation", "validation", "train"), ("best-on-test", "query", "database")],
+)
+def test_candidates_are_scored_by_map(labels, variables, rule, query, database):
+    parts = parts_of(labels)
+    encode = PartEncoder(parts)
+    value = candidate_score(rule, parts, encode)(variables)
+    sets = MULTI_HOT if labels.ndim == 2 else np.eye(3)[IDS]
+    sides = (
+        (encode(variables, name), sets[getattr(parts.split, name)]) for name in (query, database)
+    )
+    assert value == pytest.approx(brute_force_map(*(x for side in sides for x in side)), abs=0.01)
+
+
+def test_the_last_model_is_not_scored():
+    parts = parts_of(IDS)
+    assert candidate_score("last", parts, PartEncoder(parts)) is None
+
+
+def test_codes_of_a_part_are_those_of_its_items_in_order(variables):
+    parts = parts_of(IDS)
+    encode = PartEncoder(parts)
+    for name in ("train", "validation", "query", "database"):
+        items = getattr(parts.split, name)
+        expected = parts.model.apply(variables, parts.source.inputs[items])
+        np.testing.assert_allclose(encode(variables, name), expected, atol=1e-5)
+
+
+def test_flip_rate_is_the_share_of_bits_that_change(variables):
+    parts = parts_of(IDS)
+    encode = PartEncoder(parts)
+    codes = {"query": encode(variables, "query")}
+
+    def rate(augment, seed=0):
+        return flip_rate(parts, encode, variables, codes, augment=augment, seed=seed)
+
+    assert rate(Augment()) is None
+    augment = Augment(crop=2, flip=True)
+    moved = encode(variables, "query", augment=augment, seed=3)
+    assert rate(augment, seed=3) == np.mean((moved >= 0) != (codes["query"] >= 0)) > 0
+    assert rate(augment, seed=3) != rate(augment, seed=4)
+    codes["query"] = moved
+    assert rate(augment, seed=3) == 0
+
+
+@each_kind
+def test_measures_are_ready_for_json(labels, variables):
+    parts = parts_of(labels)
+    encode = PartEncoder(parts)
+    codes = evaluation.encode_split(encode, variables)
+    found = measure(parts, codes, seed=0)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    health = found["health"]
+    signs = np.where(codes["database"] >= 0, 1.0, -1.0)
+    live = signs[:, np.ptp(signs, axis=0) > 0]
+    correlation = np.abs(np.corrcoef(live.T)[np.triu_indices(live.shape[1], 1)])
+    assert health["bit_correlation"]["largest"] == pytest.approx(correlation.max())
+    pairs = BITS * (BITS - 1) / 2  # a dead bit is correlated with nothing
+    assert health["bit_correlation"]["mean"] == pytest.approx(correlation.sum() / pairs)
+    assert np.shape(health["mutual_information"]) == (BITS, *labels.shape[1:])
+    assert (health["items"], health["bits"]) == (len(parts.split.database), BITS)
+    assert health["quantization_error"] == pytest.approx(found["quantization_error"])
+
+
+@each_kind
+def test_neighbours_have_the_names_of_their_classes(labels, variables):
+    parts = parts_of(labels)
+    codes = evaluation.encode_split(PartEncoder(parts), variables)
+    found = evaluation._neighbours(parts, codes, rows=3, k=5)
+    names = np.array(parts.source.class_names)
+    sets = [[i] for i in IDS] if labels.ndim == 1 else [np.flatnonzero(row) for row in labels]
+    images = {image.tobytes(): row for row, image in enumerate(parts.source.inputs)}
+    assert len(found.images) == 3
+    for row, titles, relevant in zip(found.images, found.titles, found.relevant, strict=True):
+        query, *others = (images[image.tobytes()] for image in row)
+        assert query in parts.split.query and np.isin(others, parts.split.database).all()
+        assert titles == [", ".join(names[sets[item]]) for item in (query, *others)]
+        assert relevant == [bool(set(sets[query]) & set(sets[other])) for other in others]
+
+
+def test_queries_that_are_shown_are_the_first_of_each_class():
+    first = evaluation._first_of_each_class
+    assert first(np.array([2, 0, 2, 0, 5])).tolist() == [1, 0, 4]
+    rows = np.array([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 0, 0], [1, 0, 1, 0]])
+    assert first(rows).tolist() == [3, 1]  # class 0, then 1 and 2 by the same query; none has 3
+
+
+def test_title_of_an_item_of_many_classes():
+    names = ("ant", "bee", "cow")
+    rows = np.array([[1, 1, 1], [0, 0, 0], [0, 0, 1]])
+    assert [evaluation._title(row, names) for row in rows] == ["ant, bee, ...", "", "cow"]

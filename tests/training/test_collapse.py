@@ -1,0 +1,126 @@
+"""Collapsed codes: what the step measures, and when the log says so."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxhash import metrics
+from jaxhash.codes import binarize
+from jaxhash.training.collapse import ROWS, STEPS, CollapseAlarm, code_metrics
+
+RNG = np.random.default_rng(0)
+
+
+# What the step measures
+
+
+def expected(codes):
+    signs = binarize(codes)
+    dead = [len(set(column.tolist())) == 1 for column in signs.T]
+    return {"bit_balance": metrics.bit_balance(signs), "dead_bits": sum(dead)}
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, 2.0, 9.0])
+@pytest.mark.parametrize("rows", [1, 2, 7, 40])
+def test_metrics_are_those_of_the_rows_that_are_no_padding(shift, rows):
+    codes = RNG.normal(size=(rows + 3, 6)).astype(np.float32)
+    codes[:rows] += shift * RNG.choice([-1, 1], 6)
+    mask = np.arange(rows + 3) < rows
+    found = code_metrics(jnp.asarray(codes), mask)
+    assert found["dead_bits"] == expected(codes[:rows])["dead_bits"]
+    np.testing.assert_allclose(
+        found["bit_balance"], expected(codes[:rows])["bit_balance"], atol=1e-6
+    )
+
+
+def test_zero_is_plus_one_as_in_the_codes_that_are_stored():
+    codes = jnp.array([[0.0, -0.0, 0.0], [1.0, 2.0, -1.0]])
+    found = code_metrics(codes, np.ones(2, bool))
+    assert (found["dead_bits"], found["bit_balance"]) == (2, pytest.approx(1 / 3))
+
+
+def test_metrics_of_a_batch_over_devices_are_those_of_the_batch():
+    """A bit that is constant on each device need not be dead; padding lies on the last ones."""
+    codes = np.repeat([[1.0, -1.0], [-1.0, -1.0]], 12, axis=0).astype(np.float32)
+    codes[20:] *= -1
+    mask = np.arange(24) < 20
+    spread = jax.pmap(lambda c, m: code_metrics(c, m, axis_name="i"), axis_name="i")(
+        codes.reshape(8, 3, 2), mask.reshape(8, 3)
+    )
+    whole = code_metrics(jnp.asarray(codes), mask)
+    assert whole == {"bit_balance": pytest.approx(0.4), "dead_bits": 1}
+    for name, values in spread.items():
+        assert set(np.asarray(values).tolist()) == {whole[name].item()}
+
+
+def test_metrics_have_no_gradient():
+    gradient = jax.grad(lambda c: code_metrics(c, np.ones(4, bool))["bit_balance"])
+    assert not gradient(jnp.asarray(RNG.normal(size=(4, 3)).astype(np.float32))).any()
+
+
+@pytest.mark.parametrize("codes", [{"a": jnp.ones((4, 2)), "b": jnp.ones((4, 2))}, jnp.ones(4)])
+def test_other_outputs_have_no_metrics(codes):
+    assert code_metrics(codes, np.ones(4, bool)) == {}
+
+
+# When the log says so
+
+
+def records(dead, first=1):
+    return [{"step": first + i, "dead_bits": count} for i, count in enumerate(dead)]
+
+
+def warned(dead, *, bits=8, rows=100):
+    """The steps that warn, where step i + 1 has dead[i] dead bits."""
+    alarm = CollapseAlarm(bits=bits, rows=rows)
+    lines = {r["step"]: alarm.update(r["step"], r) for r in records(dead)}
+    steps = [step for step, line in lines.items() if line is not None]
+    assert steps == alarm.steps
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("dead", "steps"),
+    [
+        ([8] * (STEPS - 1), []),
+        ([8] * STEPS, [STEPS]),
+        ([8] * (5 * STEPS), [STEPS]),  # once
+        ([5] * STEPS, [STEPS]),
+        ([4] * (5 * STEPS), []),  # half is not more than half
+        (([8] * (STEPS - 1) + [0]) * 5, []),  # not in a row
+        ([0] * 7 + [8] * STEPS + [4] + [8] * STEPS, [7 + STEPS, 8 + 2 * STEPS]),  # and again
+    ],
+)
+def test_warning_after_many_steps_in_a_row_once_until_it_has_recovered(dead, steps):
+    assert metrics.COLLAPSE_DEAD_SHARE == 0.5
+    assert warned(dead) == steps
+
+
+def test_warning_names_step_and_bits_and_what_may_help():
+    alarm = CollapseAlarm(bits=32, rows=100, records=records([30] * (STEPS - 1)))
+    line = alarm.update(STEPS, {"dead_bits": 30})
+    assert line.startswith(f"warning: step {STEPS}: 30 of 32 bits are the same for every image")
+    assert all(hint in line for hint in ("--learning-rate", "--quantizer ", "--quantizer-weight"))
+    assert "\n" not in line
+
+
+def test_bits_of_a_few_rows_are_dead_by_chance():
+    assert warned([8] * 100, rows=ROWS - 1) == []
+    assert warned([8] * 100, rows=ROWS) == [STEPS]
+
+
+def test_records_of_an_older_version_tell_nothing():
+    alarm = CollapseAlarm(bits=8, rows=100, records=[{"step": 1, "loss": 1.0}])
+    assert alarm.steps == []
+
+
+def test_an_alarm_that_goes_on_from_records_is_one_that_saw_them():
+    dead = [0] * 3 + [8] * (STEPS + 5) + [0] + [8] * (STEPS + 5)
+    whole = warned(dead)
+    assert len(whole) == 2
+    for cut in range(len(dead)):
+        alarm = CollapseAlarm(bits=8, rows=100, records=records(dead[:cut]))
+        said = [r["step"] for r in records(dead[cut:], cut + 1) if alarm.update(r["step"], r)]
+        assert alarm.steps == whole
+        assert said == [step for step in whole if step > cut]  # what was said is not said again
