@@ -1,8 +1,7 @@
 """``jaxhash evaluate CODES``: the metrics of codes made by anything, without a model or a run."""
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -12,14 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxhash import machine, metrics
+from jaxhash.data.arrays import read_npy, read_npz
+from jaxhash.data.lists import read_list
 from jaxhash.errors import UserError
 from jaxhash.similarity import UNLABELLED
 from jaxhash.training.writers import write_json
 
 Name = Literal[tuple(metrics.CONVENTIONS)]
-
-#: How a .npz file begins, an empty one, and a .npy file.
-_MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +140,8 @@ def read_sides(
         if path.suffix == ".npy" or labels is not None or database_labels is not None:
             raise UserError(f"{path}: {flag} is needed for the other side of the search")
         keys = ("query_codes", "query_labels", "database_codes", "database_labels")
-        arrays = _read_npz(path, *keys, hint="; or give codes and labels, and " + flag)
+        hint = f"; or give codes and labels, and {flag}"
+        arrays = list(read_npz(path, *keys, hint=hint).values())
         return LabelledCodes(*arrays[:2]), LabelledCodes(*arrays[2:])
     return _read_side(path, labels, "--labels"), _read_side(
         database, database_labels, "--database-labels"
@@ -153,60 +152,16 @@ def _read_side(path: Path, labels: Path | None, flag: str) -> LabelledCodes:
     if path.suffix == ".npy":
         if labels is None:
             raise UserError(f"{path} holds no labels: {flag} names their file")
-        return LabelledCodes(_read_npy(path), _read_labels(labels))
+        return LabelledCodes(read_npy(path), _read_labels(labels))
     if labels is None:
-        return LabelledCodes(*_read_npz(path, "codes", "labels"))
-    return LabelledCodes(*_read_npz(path, "codes"), _read_labels(labels))
-
-
-def _read_npz(path: Path, *keys: str, hint: str = "") -> list[np.ndarray]:
-    """These arrays of a file; what else it holds is not looked at."""
-    file = _load(path)
-    if isinstance(file, np.ndarray):
-        raise UserError(f"{path}: holds one array; expected a .npz")
-    with file:
-        for key in keys:
-            if key not in file.files:
-                raise UserError(f"{path}: no array {key!r}, the file holds {file.files}{hint}")
-        arrays = []
-        for key in keys:
-            with _readable(f"{path}, array {key!r}"):
-                arrays.append(np.asarray(file[key]))
-        return arrays
-
-
-def _read_npy(path: Path) -> np.ndarray:
-    array = _load(path, mmap_mode="r")
-    if not isinstance(array, np.ndarray):
-        raise UserError(f"{path}: holds several arrays; expected a .npy")
-    return array
+        return LabelledCodes(*read_npz(path, "codes", "labels").values())
+    return LabelledCodes(read_npz(path, "codes")["codes"], _read_labels(labels))
 
 
 def _read_labels(path: Path) -> np.ndarray:
-    from jaxhash.data.lists import read_list
-
     if path.suffix == ".npz":
         raise UserError(f"{path}: labels are read from a .npy or a list file")
-    return _read_npy(path) if path.suffix == ".npy" else read_list(path).labels
-
-
-def _load(path: Path, **options: Any) -> Any:
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
-    with path.open("rb") as file:
-        if not file.read(6).startswith(_MAGIC):
-            raise UserError(f"{path}: holds neither a .npz nor a .npy")
-    with _readable(path):
-        return np.load(path, **options)
-
-
-@contextlib.contextmanager
-def _readable(what: Path | str) -> Iterator[None]:
-    """A broken file can raise anything, from the layers of a format that are in one another."""
-    try:
-        yield
-    except Exception as error:
-        raise UserError(f"{what}: not readable ({error})") from error
+    return read_npy(path) if path.suffix == ".npy" else read_list(path).labels
 
 
 def _results(
@@ -324,7 +279,7 @@ def _other(
         others = read_sides(path, flag="--compare-database")
     else:
         others = [
-            LabelledCodes(_read_npy(file), mine.labels)
+            LabelledCodes(read_npy(file), mine.labels)
             if file.suffix == ".npy"
             else _read_side(file, None, "")
             for file, mine in ((path, query), (its_database, database))

@@ -320,18 +320,24 @@ def test_comparison_that_is_not_possible(refusal, unchecked, arrays, arguments, 
             "q.npy --labels nowhere.npy --database d.npy",
             "nowhere.npy: there is no such file",
         ),
-        ("codes.npz --database q.npz", "codes.npz: no array 'codes', the file holds ['query_codes"),
-        ("q.npz", "q.npz: no array 'query_codes', the file holds ['codes', 'labels']; or give"),
+        (
+            "codes.npz --database q.npz",
+            "codes.npz: no array 'codes'; the file holds ['database_codes",
+        ),
+        ("q.npz", "q.npz: no array 'query_codes'; the file holds ['codes', 'labels']; or give"),
         (
             "q.npz --database q.npz --database-labels dl.npy",
             "q.npz: there are 12 database codes and 40 labels",
         ),
-        ("array.npz", "array.npz: holds one array; expected a .npz"),
-        ("several.npy --database q.npz --labels ql.npy", "several.npy: holds several arrays"),
-        ("text.npz", "text.npz: holds neither a .npz nor a .npy"),
-        ("empty.npz", "empty.npz: holds neither a .npz nor a .npy"),
+        ("array.npz", "array.npz: not a readable .npz file (it holds one array"),
+        (
+            "several.npy --database q.npz --labels ql.npy",
+            "several.npy: not a readable .npy file (it holds several",
+        ),
+        ("text.npz", "text.npz: not a readable .npz file (it is neither"),
+        ("empty.npz", "empty.npz: not a readable .npz file (it is neither"),
         ("text.txt", "text.txt is neither a file of codes (.npz, .npy) nor a run's folder"),
-        ("half.npz", "half.npz: not readable"),
+        ("half.npz", "half.npz: not a readable .npz file"),
         ("members.npz", "members.npz: query codes must"),
         (". --k 3", "--k is for files of codes"),
     ],
@@ -380,9 +386,9 @@ class Trap:
 def test_pickles_are_not_loaded(refusal, key):
     save(**{key: np.array([Trap()], object)})
     line = refusal("evaluate", "codes.npz")  # which looks at the files too
-    assert f"codes.npz, array '{key}': not readable (Object arrays cannot be loaded" in line
+    assert f"codes.npz: array '{key}' is not readable (Object arrays cannot be loaded" in line
     np.save("trap.npy", np.array([Trap()], object))
-    assert "trap.npy: not readable" in refusal(
+    assert "trap.npy: not a readable .npy file" in refusal(
         "evaluate", "trap.npy", "--database", "codes.npz", "--labels", "trap.npy"
     )
 

@@ -13,13 +13,13 @@ have too few items, or are not what the protocol is defined on.
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
-from jaxhash.data.sources import read_npz
+from jaxhash.data.arrays import read_npz
 from jaxhash.data.splits import PARTS, Split, per_class
 from jaxhash.errors import UserError
 
@@ -332,8 +332,10 @@ def read_split(path: Path, *, items: int | None = None) -> Split:
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such split file")
-    arrays = read_npz(path)
-    _expect_parts(path, arrays)
+    arrays = read_npz(path, "train", "query", "database", optional=None)
+    unknown = sorted(set(arrays) - set(PARTS))
+    if unknown:
+        raise UserError(f"{path}: unknown array {unknown[0]!r}; expected {', '.join(PARTS)}")
     for name, numbers in arrays.items():
         if numbers.ndim != 1 or numbers.dtype.kind not in "iu":
             raise UserError(
@@ -347,15 +349,6 @@ def read_split(path: Path, *, items: int | None = None) -> Split:
             bound = "" if items is None else f" and below {items:,}"
             raise UserError(f"{path}: {name} must be from 0{bound}, got {wrong[0]}")
     return Split(path.stem, **{name: array.astype(np.int64) for name, array in arrays.items()})
-
-
-def _expect_parts(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    missing = [name for name in PARTS if name not in arrays and name != "validation"]
-    if missing:
-        raise UserError(f"{path}: no array {missing[0]!r}; the file holds {sorted(arrays)}")
-    unknown = sorted(set(arrays) - set(PARTS))
-    if unknown:
-        raise UserError(f"{path}: unknown array {unknown[0]!r}; expected {', '.join(PARTS)}")
 
 
 def _named(name: str, split: Split, seed: int | None) -> Split:

@@ -6,7 +6,6 @@ A source is named by a string: ``digits``, ``tfds:NAME`` for any TFDS set of ima
 
 import dataclasses
 import importlib.util
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from jaxhash.data.arrays import read_npz
 from jaxhash.errors import UserError
 
 #: Sets of at most this many decoded bytes are decoded once and held in memory.
@@ -94,10 +94,7 @@ def _features(name: str, path: Path) -> Source:
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such feature file; --data-dir names its folder")
-    arrays = read_npz(path)
-    for key in ("features", "labels"):
-        if key not in arrays:
-            raise UserError(f"{path}: no array {key!r}; the file holds {sorted(arrays)}")
+    arrays = read_npz(path, "features", "labels", optional=("scale", "class_names", "split"))
     features, labels = arrays["features"], arrays["labels"]
     fits = labels.ndim in (1, 2) and labels.shape[:1] == features.shape[:1]
     if features.ndim != 2 or not fits or labels.dtype.kind not in "iub":
@@ -116,19 +113,6 @@ def _features(name: str, path: Path) -> Source:
     features = (features / (norm or 1.0)).astype(np.float32)
     names = _class_names(arrays.get("class_names"), labels)
     return Source(name, features, labels, names, _part(arrays.get("split"), labels, path))
-
-
-def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a .npz file, by name.
-
-    Raises:
-        UserError: if the file is none.
-    """
-    try:
-        file = np.load(path)
-        return {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: not a readable .npz file ({error})") from error
 
 
 def _class_ids(labels: np.ndarray, where: Any) -> Int[np.ndarray, " items"]:

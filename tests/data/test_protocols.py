@@ -309,7 +309,7 @@ WRONG_FILES = {
     "negative": (dict(query=np.array([3, -1])), "query must be from 0 and below 8, got -1"),
     "too large": (dict(database=np.array([7, 8])), "database must be from 0 and below 8, got 8"),
     "empty": (dict(train=np.arange(0)), "train is empty"),
-    "pickled": (dict(train=np.array([{}])), "not a readable .npz file"),
+    "pickled": (dict(train=np.array([{}])), "array 'train' is not readable"),
 }
 
 

@@ -140,7 +140,7 @@ WRONG_FILES = {
         "values that are not finite",
     ),
     "no items": (dict(features=VECTORS[:0], labels=LABELS[:0]), "the set is empty"),
-    "pickled": (dict(features=VECTORS.astype(object)), "not a readable .npz file"),
+    "pickled": (dict(features=VECTORS.astype(object)), "array 'features' is not readable"),
     "long scale": (dict(scale=np.ones(5, np.float32)), "scale"),
 }
 
