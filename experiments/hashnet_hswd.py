@@ -66,7 +66,8 @@ def main(
         )
         results = run.train(config, Console(width=120))
         for scores in (results, *results["baselines"].values()):
-            del scores["precision_recall"]  # stays in the run folder
+            for key in ("precision_recall", "health"):  # stay in the run folder
+                scores.pop(key, None)
         runs.append({"variant": variant, "learning_rate": config.learning_rate, **results})
     command = shlex.join(["python", "experiments/hashnet_hswd.py", name, "--data-dir", "DIR"])
     path = HERE / "results" / f"hashnet_hswd_{name.replace('-', '_')}.json"

@@ -1,18 +1,20 @@
-"""Draw the README's tables and figures in words from the results.
+"""Draw the tables and figures in words of the README and the pages from the results.
 
     python experiments/tables.py
 
-Each table stands between a pair of comments that name its file under experiments/results/.
+Each table stands between a pair of comments that name its file under experiments/results/, and,
+after a dot, its table where the file holds several.
 """
 
 import json
 import re
 from pathlib import Path
 
-import numpy as np
+from jaxhash.metrics import over_seeds
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
+PAGES = (README, HERE / "why_your_map_differs.md")
 
 COLUMNS = {
     "map": "mAP",
@@ -85,29 +87,96 @@ def ratio_line(content: dict) -> str:
     )
 
 
+def retrieval_table(content: dict) -> str:
+    """Seconds of whole evaluations, and how many times as long an argsort per query takes."""
+    lines = [
+        "| queries × database, labels | jaxhash | first call | argsort per query | the same, float32 "
+        "labels | peak memory |",
+        "|---|" + "---:|" * 5,
+    ]
+    for size in content["sizes"]:
+        seconds, ratios = size["seconds"], size["ratios"]
+        cells = [
+            f"{size['name']}: {size['queries']:,} × {size['items']:,}, {size['classes']}",
+            f"{seconds['jaxhash']:.2f} s",
+            f"{seconds['first call']:.2f} s",
+            *(f"{ratios[name]:.0f} x" for name in ("argsort", "argsort, float32 labels")),
+            f"{size['peak_bytes'] / 2**30:.2f} GiB",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    hardware, versions = content["hardware"], content["versions"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{content['bits']} bits, all metrics at k = {content['k']:,}, random codes of these "
+            f"sizes; medians, on {hardware['cpu_cores_used']} cores of {hardware['cpu']}, jax "
+            f"{versions['jax']}, numpy {versions['numpy']}, by `{content['command']}`. The first "
+            "call compiles.",
+        ]
+    )
+
+
+def named_table(content: dict, name: str) -> str:
+    """One table of a file that holds several, columns and rows as they are."""
+    columns, rows = (content["tables"][name][part] for part in ("columns", "rows"))
+    align = "|---|" if isinstance(rows[0][0], str) else "|---:|"
+    lines = [f"| {' | '.join(columns)} |", align + "---:|" * (len(columns) - 1)]
+    lines += [f"| {' | '.join(map(_value, row))} |" for row in rows]
+    return "\n".join(lines)
+
+
+def origin_line(content: dict) -> str:
+    """What made the tables of a file, in a sentence."""
+    hardware, versions = content["hardware"], content["versions"]
+    return (
+        f"All tables: jax {versions['jax']}, numpy {versions['numpy']}, "
+        f"{hardware['cpu_cores_used']} cores of {hardware['cpu']}, by `{content['command']}`."
+    )
+
+
+def _value(cell: str | int | float | dict) -> str:
+    match cell:
+        case {"low": low, "high": high}:
+            return f"{low:.4f} to {high:.4f}"
+        case {"mean": mean, "deviation": deviation}:
+            return f"{mean:.4f} ± {deviation:.4f}"
+        case float():
+            return f"{cell:.4f}"
+        case int():
+            return f"{cell:,}"
+    return cell
+
+
 def _cell(scores: list[dict], key: str) -> str:
     if key not in scores[0]:
         return "-"
-    values = [score[key] for score in scores]
-    spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
-    return f"{np.mean(values):.4f}" + (f" ± {spread:.4f}" if spread > 5e-5 else "")
+    mean, deviation, _ = over_seeds([score[key] for score in scores])
+    return f"{mean:.4f}" + (f" ± {deviation:.4f}" if (deviation or 0) > 5e-5 else "")
 
 
 def render(text: str) -> str:
-    """The README with its tables drawn afresh."""
+    """A page with its tables drawn afresh."""
 
     def draw(match: re.Match) -> str:
         content = json.loads((HERE / "results" / f"{match[1]}.json").read_text())
-        if "points" in content:
+        if match[2]:
+            drawn = named_table(content, match[2])
+        elif "tables" in content:
+            drawn = origin_line(content)
+        elif "points" in content:
             drawn = bench_table(content)
+        elif "sizes" in content:
+            drawn = retrieval_table(content)
         elif "ratio" in content:
             drawn = ratio_line(content)
         else:
             drawn = table(content)
-        return f"<!-- table {match[1]} -->\n{drawn}\n<!-- end -->"
+        return f"{match[0].splitlines()[0]}\n{drawn}\n<!-- end -->"
 
-    return re.sub(r"<!-- table (\w+) -->\n.*?<!-- end -->", draw, text, flags=re.S)
+    return re.sub(r"<!-- table (\w+)(?:\.(\w+))? -->\n.*?<!-- end -->", draw, text, flags=re.S)
 
 
 if __name__ == "__main__":
-    README.write_text(render(README.read_text()))
+    for page in PAGES:
+        page.write_text(render(page.read_text()))

@@ -1,12 +1,21 @@
 """Retrieval metrics from counts per Hamming distance, and the health of a set of codes.
 
-Metrics are computed on the host, in integers and float64, so they are exact, deterministic and
-independent of the order of the database and of the device.
+The database is counted on the devices, in integers; metrics follow from the counts on the host, in
+float64. So they are exact, deterministic and independent of the order of the database, of the size of
+blocks and of the devices.
 """
 
 from jaxhash.metrics._average_precision import average_precision as average_precision
 from jaxhash.metrics._average_precision import chance_to_count as chance_to_count
 from jaxhash.metrics._average_precision import mean_average_precision as mean_average_precision
+from jaxhash.metrics._bits import FlipRate as FlipRate
+from jaxhash.metrics._bits import bit_balance as bit_balance
+from jaxhash.metrics._bits import bit_correlation as bit_correlation
+from jaxhash.metrics._bits import bit_entropy as bit_entropy
+from jaxhash.metrics._bits import dead_bits as dead_bits
+from jaxhash.metrics._bits import duplicate_bits as duplicate_bits
+from jaxhash.metrics._bits import flip_rate as flip_rate
+from jaxhash.metrics._bits import mutual_information as mutual_information
 from jaxhash.metrics._conventions import CONVENTIONS as CONVENTIONS
 from jaxhash.metrics._conventions import Convention as Convention
 from jaxhash.metrics._counts import DistanceCounts as DistanceCounts
@@ -16,17 +25,9 @@ from jaxhash.metrics._health import COLLAPSE_BUCKET_SHARE as COLLAPSE_BUCKET_SHA
 from jaxhash.metrics._health import COLLAPSE_DEAD_SHARE as COLLAPSE_DEAD_SHARE
 from jaxhash.metrics._health import Buckets as Buckets
 from jaxhash.metrics._health import CodeHealth as CodeHealth
-from jaxhash.metrics._health import FlipRate as FlipRate
-from jaxhash.metrics._health import bit_balance as bit_balance
-from jaxhash.metrics._health import bit_correlation as bit_correlation
-from jaxhash.metrics._health import bit_entropy as bit_entropy
 from jaxhash.metrics._health import buckets as buckets
 from jaxhash.metrics._health import code_health as code_health
 from jaxhash.metrics._health import collapse as collapse
-from jaxhash.metrics._health import dead_bits as dead_bits
-from jaxhash.metrics._health import duplicate_bits as duplicate_bits
-from jaxhash.metrics._health import flip_rate as flip_rate
-from jaxhash.metrics._health import mutual_information as mutual_information
 from jaxhash.metrics._health import quantization_error as quantization_error
 from jaxhash.metrics._health import wasserstein_to_signs as wasserstein_to_signs
 from jaxhash.metrics._inputs import CodeFormat as CodeFormat
