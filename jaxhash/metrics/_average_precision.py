@@ -195,16 +195,13 @@ def _precisions_before(groups: Groups, ties: Ties) -> Float[np.ndarray, "queries
     size, relevant, ahead, relevant_ahead, taken = groups
     if ties == "expected":
         others = (relevant - 1) / np.maximum(size - 1, 1)
-        first = ahead == 0  # of the whole ranking: the formula would divide by its rank before, 0
-        start, count = np.maximum(ahead - 1, 0), np.where(first, 0, taken)
-        inside = others * taken + (relevant_ahead - others * ahead) * harmonic_difference(
-            start, count
-        )
-        return divide(relevant, size) * (inside + np.where(first & (taken > 0), 1 - others, 0))
+        rank = harmonic_difference(np.maximum(ahead - 1, 0), taken)
+        inside = others * taken + (relevant_ahead - others * ahead) * rank
+        first = np.where(ahead == 0, 1 - others, 0)  # 1, where the rest of the group has `others`
+        return divide(relevant, size) * (inside + first)
     found = groups.most if ties == "best" else groups.fewest
     start = ahead if ties == "best" else ahead + taken - found
-    count = np.where(start == 0, 0, found)
-    return found + (relevant_ahead - start) * harmonic_difference(np.maximum(start - 1, 0), count)
+    return found + (relevant_ahead - start) * harmonic_difference(np.maximum(start - 1, 0), found)
 
 
 def _per_retrieved(groups: Groups, ties: Ties, least: int = 0) -> Float[np.ndarray, " queries"]:

@@ -143,7 +143,7 @@ def hypergeometric(
     rise = (relevant - m) * (taken - m) / ((m + 1) * (irrelevant_left + m + 1))
     m = mode - step
     fall = m * (irrelevant_left + m) / ((relevant - m + 1) * (taken - m + 1))
-    above, below = (np.cumprod(np.maximum(ratio, 0), axis=1) for ratio in (rise, fall))
+    above, below = (np.cumprod(ratio, axis=1) for ratio in (rise, fall))
     weights = np.concatenate([below[:, ::-1], np.ones_like(mode), above], axis=1)
     values = mode + np.arange(-len(step), len(step) + 1)
     return values.astype(np.int64), weights / weights.sum(axis=1, keepdims=True)

@@ -1,6 +1,7 @@
 """Average precision against every order of the ties, hand-worked values, walks and scikit-learn."""
 
 from itertools import product
+from math import fsum
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from oracles import (
     average_precision_by_walk,
     brute_force,
     counts,
+    extreme_sums,
     frozen,
     one_by_one,
     random_counts,
@@ -21,6 +23,7 @@ from oracles import average_precision as average_precision_of
 from sklearn import metrics
 
 from jaxhash.metrics import DistanceCounts, average_precision
+from jaxhash.metrics._ties import harmonic_difference
 
 EVERY = list(product(DIVIDE_BY, TIES))
 SMALL = [
@@ -146,6 +149,29 @@ def test_many_items_are_walks(divide_by, ties):
         options = {"k": k, "divide_by": divide_by, "ties": ties}
         found = average_precision(some, **options)
         np.testing.assert_allclose(found, average_precisions_by_walk(some, **options), rtol=1e-10)
+
+
+@pytest.mark.parametrize("tie", [40, 61, 200])
+@pytest.mark.parametrize(("first", "then"), [(1, 5), (3, 9), (8, 9), (8, 30)])
+def test_worst_number_of_relevant_items_is_in_between(first, then, tie):
+    """Relevant items first, then irrelevant ones, then a tie of which half is within the first k.
+
+    Relevant items of the tie lower the mean of those retrieved, until they are dense.
+    """
+    some, k = counts([first, then, tie], [first, 0, tie // 2]), first + then + tie // 2
+    sums = extreme_sums(some.total[0], some.relevant[0], k)[first:]
+    means = sums / np.arange(first, first + len(sums))
+    assert 0 < means.argmin() < len(means) - 1
+    found = average_precision(some, k=k, divide_by="retrieved", ties="worst").item()
+    assert found == pytest.approx(means.min(), rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 1000])
+def test_harmonic_differences_keep_their_digits(count):
+    """At the border of table and series, and where two harmonic numbers agree in nine digits."""
+    first = np.array([0, 1, 57, 62, 63, 64, 65, 100, 10**9])
+    expected = [fsum(1 / n for n in range(f + 1, f + count + 1)) for f in first.tolist()]
+    np.testing.assert_allclose(harmonic_difference(first, np.array(count)), expected, rtol=1e-13)
 
 
 @pytest.mark.parametrize("divide_by", DIVIDE_BY)

@@ -21,7 +21,7 @@ from oracles import (
 from oracles import average_precision as average_precision_of
 from oracles import mean_average_precision as mean_average_precision_of
 
-from jaxhash.metrics import CONVENTIONS, average_precision, mean_average_precision
+from jaxhash.metrics import CONVENTIONS, Convention, average_precision, mean_average_precision
 
 EMPTY = ("zero", "skip")
 
@@ -96,6 +96,14 @@ def test_best_order_may_leave_out_a_query():
     options = {"k": 3, "divide_by": "retrieved", "empty": "skip"}
     values = [mean_average_precision(some, **options, ties=t) for t in TIES]
     assert values == pytest.approx([(1 / 2 + 1 / 3) / 2, (1 / 2 + 1 / 6) / (3 / 2), 1 / 2])
+
+
+def test_best_order_keeps_the_best_of_the_queries_that_may_count():
+    """Cut at 2, the first has AP 1, 1/2 or none, the second 1/2 or none: only one has to count."""
+    some = counts([[0, 4], [1, 3]], [[0, 1], [0, 1]])
+    options = {"k": 2, "divide_by": "retrieved", "empty": "skip"}
+    values = [mean_average_precision(some, **options, ties=t) for t in TIES]
+    assert values == pytest.approx([1 / 2, (3 / 8 + 1 / 6) / (1 / 2 + 1 / 3), 1])
 
 
 @pytest.mark.parametrize("divide_by", DIVIDE_BY)
@@ -320,6 +328,49 @@ def test_conventions_differ():
         names_of.setdefault(round(value, 4), set()).add(name)
     same = [names for names in names_of.values() if len(names) > 1]
     assert same == [{"jaxhash", "google-landmarks"}, {"deephash-pytorch", "orthohash"}]
+
+
+# What stands beside a number
+
+
+@pytest.mark.parametrize(
+    ("names", "at_5", "at_all", "empty"),
+    [
+        (["jaxhash", "google-landmarks"], "over min(5, relevant)", "over all relevant", "count 0"),
+        (
+            ["deephash-pytorch", "orthohash"],
+            "over relevant retrieved",
+            "over all relevant",
+            "count 0",
+        ),
+        (["hashnet"], "over relevant retrieved", "over all relevant", "left out"),
+        (["tensorflow-similarity"], "over all relevant", "over all relevant", "count 0"),
+        (["revisited-oxford"], *["by trapezoids, over all relevant"] * 2, "left out"),
+    ],
+)
+def test_definitions_by_hand(names, at_5, at_all, empty):
+    """Over the whole database all divisors are one, and so are their names."""
+    others = f"empty queries {empty}, relevant: a label in common"
+    for name in names:
+        assert CONVENTIONS[name].average_precision(5) == f"AP@5 {at_5}, {others}"
+        assert CONVENTIONS[name].average_precision(None) == f"AP@all {at_all}, {others}"
+
+
+@pytest.mark.parametrize(
+    ("options", "relevant"),
+    [
+        ({}, "a label in common"),
+        ({"relevance": "equal"}, "the same labels"),
+        ({"relevance": "graded"}, "labels in common, graded with exponential gain"),
+        ({"relevance": "graded", "gain": "linear"}, "labels in common, graded with linear gain"),
+    ],
+)
+def test_definitions_name_what_is_relevant(options, relevant):
+    convention = Convention("mine", **options)
+    assert convention.others() == f"empty queries count 0, relevant: {relevant}"
+
+
+# Mistakes
 
 
 @pytest.mark.parametrize("empty", ["one", None])

@@ -1,6 +1,5 @@
 """Counts by distance: any number of bits, queries and devices, in no more memory than they need."""
 
-import itertools
 import tracemalloc
 
 import hypothesis
@@ -65,7 +64,7 @@ def one_device():
     return jax.local_devices()[:1]
 
 
-@pytest.mark.parametrize("bits", [1, 2, 7, 8, 9, 63, 64, 65, 100, 256])
+@pytest.mark.parametrize("bits", [1, 7, 8, 9, 64, 256])
 def test_any_number_of_bits(bits, one_device):
     sides = problem("ids", bits)
     assert_counts(count(sides, devices=one_device), sides)
@@ -92,8 +91,7 @@ def test_blocks_and_devices_do_not_matter(kind):
     sides = problem(kind, bits=6, queries=70, items=600)
     found = count(sides, kind)
     assert_counts(found, sides)
-    blocks = (1, 200, 10**9) if kind == "graded" else (1, 599)
-    for devices, block in itertools.product((1, 3, 8), blocks):
+    for devices, block in ((1, 599), (3, 1), (3, 10**9), (8, 200)):
         some = count(sides, kind, block=block, devices=jax.local_devices()[:devices])
         assert_equal(some, found)
 

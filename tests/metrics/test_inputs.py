@@ -353,7 +353,7 @@ def test_multi_hot_of_any_type(dtype):
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("classes", [2, 3, 7, 8, 24, 81])
+@pytest.mark.parametrize("classes", [2, 7, 8, 81])
 @pytest.mark.parametrize("share", [0.1, 0.7])
 def test_graded_relevance_is_the_number_of_labels_in_common(classes, share):
     query, items = multi_hot(classes, share)

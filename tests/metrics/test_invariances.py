@@ -23,7 +23,7 @@ from jaxhash.metrics import (
     recall_at_radius,
 )
 
-property_test = hypothesis.settings(max_examples=40, deadline=None, derandomize=True, database=None)
+property_test = hypothesis.settings(max_examples=20, deadline=None, derandomize=True, database=None)
 AT_K = {
     **{f"AP, {d}": partial(average_precision, divide_by=d) for d in DIVIDE_BY},
     "precision_at_k": precision_at_k,

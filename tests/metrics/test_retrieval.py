@@ -38,7 +38,7 @@ def naive_counts(query_codes, query_labels, codes, labels):
     return total, relevant
 
 
-@pytest.mark.parametrize("bits", [1, 5, 8, 13, 70, 300])
+@pytest.mark.parametrize("bits", [1, 13])
 @pytest.mark.parametrize("multi_hot", [False, True])
 def test_distance_counts_are_naive_counts(bits, multi_hot):
     sides = database(bits, multi_hot)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from oracles import TIES, frozen
+from oracles import counts as counts_of
 
 from jaxhash import metrics
 from jaxhash.metrics import CONVENTIONS, Convention, distance_counts, retrieval, summarize
@@ -102,6 +103,48 @@ def test_values_and_weights_give_the_mean(unchecked, name, k):
     assert result.values.sum() / result.weights.sum() == pytest.approx(mean, rel=1e-12)
 
 
+@pytest.mark.parametrize(("name", "answerable", "found"), [("jaxhash", 3, 3), ("hashnet", 2, 2)])
+def test_which_queries_count_by_hand(name, answerable, found):
+    """The relevant item is first, or in the tie behind the first; or none is, and none at radius 0.
+
+    Such a query, without anything relevant or anything found, is the one left out.
+    """
+    some = counts_of([[1, 2], [1, 2], [0, 3]], [[1, 0], [0, 1], [0, 0]])
+    scores = summarize(some, k=2, radius=0, convention=name).scores
+    second = 1 / np.log2(3)
+    expected = {
+        "precision_at_k": (1 / 2 + 1 / 4) / 3,
+        "recall_at_k": (1 + 1 / 2) / answerable,
+        "hit_rate_at_k": (1 + 1 / 2) / answerable,
+        "ndcg_at_k": (1 + second / 2) / answerable,
+        "ndcg": (1 + (second + 1 / 2) / 2) / answerable,
+        "r_precision": 1 / answerable,
+        "precision_at_radius": 1 / found,
+        "recall_at_radius": 1 / answerable,
+        "empty_bucket_rate": 1 / 3,
+    }
+    assert {metric: scores[metric].expected for metric in expected} == pytest.approx(expected)
+
+
+def test_weights_are_chances_to_count_by_hand():
+    """Cut at 2, the second query retrieves its item in one of two orders, with an AP of 1/2."""
+    some = counts_of([[1, 2], [1, 2], [1, 2]], [[1, 0], [0, 1], [0, 0]])
+    result = summarize(some, k=2, convention="hashnet")
+    assert result.values.tolist() == [1, 1 / 4, 0]
+    assert result.weights.tolist() == [1, 1 / 2, 0]
+    assert result.scores["map_at_k"].expected == pytest.approx((1 + 1 / 4) / (1 + 1 / 2))
+    assert summarize(some, k=2).weights.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_mean_of_no_query_is_nan(name):
+    some = counts_of([[0, 0, 4]], [[0, 0, 0]])
+    scores = summarize(some, k=2, radius=1, convention=name).scores
+    skip = CONVENTIONS[name].empty == "skip"
+    none = {metric for metric, score in scores.items() if np.isnan(score[:3]).all()}
+    assert none == ((AT_K | ALWAYS) - {"precision_at_k", "empty_bucket_rate"} if skip else set())
+
+
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_definitions_name_the_convention(unchecked, name):
     convention = CONVENTIONS[name]
@@ -122,6 +165,27 @@ def test_sizes_and_what_is_left_out_without_a_rank():
     sizes = result.bits, result.queries, result.items, result.k, result.radius
     assert sizes == (BITS, QUERIES, ITEMS, None, 2)
     assert result.scores.keys() == ALWAYS
+    some = summarize(counts_of([[1, 2]], [[1, 0]]))
+    assert (some.k, some.radius, some.convention) == (None, 2, CONVENTIONS["jaxhash"])
+
+
+def test_definitions_name_the_metric():
+    others = CONVENTIONS["jaxhash"].others()
+    scores = retrieval(*problem(), k=5, radius=3).scores
+    titles = {name: score.definition.removesuffix(f", {others}") for name, score in scores.items()}
+    assert titles == {
+        "map": "AP@all over all relevant",
+        "map_at_k": "AP@5 over min(5, relevant)",
+        "precision_at_k": "precision@5",
+        "recall_at_k": "recall@5",
+        "hit_rate_at_k": "hit rate@5",
+        "ndcg_at_k": "nDCG@5",
+        "ndcg": "nDCG@all",
+        "r_precision": "R-precision",
+        "precision_at_radius": "precision within radius 3",
+        "recall_at_radius": "recall within radius 3",
+        "empty_bucket_rate": "share of queries with nothing within radius 3",
+    }
 
 
 @pytest.mark.parametrize("name", ["jaxhash", "hashnet"])
@@ -189,6 +253,13 @@ def test_one_query_and_one_item(same):
         assert score[:3] == (value, value, value), name
 
 
+@pytest.mark.parametrize(("zero", "missed"), [("+1", 0), ("-1", 1)])
+def test_zero_is_the_sign_asked_for(zero, missed):
+    query, item, labels = np.array([[-0.5, 0.5]]), np.array([[-0.5, 0.0]]), np.array([1])
+    scores = retrieval(query, labels, item, labels, radius=0, zero=zero).scores
+    assert scores["empty_bucket_rate"].expected == missed
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -198,6 +269,7 @@ def test_one_query_and_one_item(same):
         ({"convention": "mean"}, "unknown convention 'mean'; there are jaxhash, "),
         ({"bits": 8}, "bits=8, but the codes have 12 columns"),
         ({"block": 0}, "block and devices must be at least 1, got 0"),
+        ({"block": 9, "devices": ()}, "block and devices must be at least 1, got 9 and 0"),
     ],
 )
 def test_options_that_are_not_possible(options, message):
