@@ -17,7 +17,7 @@ from jaxhash.errors import UserError
 from jaxhash.similarity import UNLABELLED
 from jaxhash.training.writers import write_json
 
-Name = Literal[tuple(metrics.CONVENTIONS)]
+Convention = Literal[(*metrics.CONVENTIONS, "all")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class EvaluateArguments:
     """Rank of mAP@k, precision@k, recall@k, hit rate@k and nDCG@k."""
     radius: int = 2
     """Hamming radius of precision, recall and the empty-bucket rate."""
-    convention: Name | Literal["all"] = next(iter(metrics.CONVENTIONS))
+    convention: Convention = next(iter(metrics.CONVENTIONS))
     """What AP divides by, and the rest of it, by the code base that does so; all: mAP by each."""
     relevance: metrics.Relevance = "shared"
     """Relevant is a label in common, the same set of labels, or by degrees (for nDCG)."""
@@ -182,6 +182,12 @@ def _results(
         highlight=False,
         soft_wrap=True,
     )
+    if first.without_relevant:
+        console.print(
+            f"{first.without_relevant:,} of {first.queries:,} queries have nothing relevant in the "
+            "database",
+            highlight=False,
+        )
     results = {"codes": codes._asdict(), "health": _health(codes, database).to_json()}
     if len(every) > 1:
         key = "map" if arguments.k is None else "map_at_k"
@@ -254,8 +260,8 @@ def _rank(one: metrics.Retrieval) -> str:
 
 
 def _interval(one: metrics.Retrieval, console: Console) -> list[float] | None:
-    """How far mAP may be off for other queries of the same kind; None where no query counts."""
-    if not one.weights.any():
+    """How far mAP may be off for other queries of the same kind; None for one query, or none that counts."""
+    if one.queries < 2 or not one.weights.any():
         return None
     interval = metrics.bootstrap_interval(one.values, weights=one.weights)
     console.print(
@@ -286,12 +292,22 @@ def _other(
         ]
     if not np.array_equal(query.labels, others[0].labels):
         raise UserError(f"{path}: its queries have other labels, so none pairs up")
+    if not _same_rows(database.labels, others[1].labels):
+        raise UserError(f"{path}: its database has other items, so their mAP does not compare")
     [second] = _summaries(arguments, path, [first.convention.name], *others)
     if not (first.weights.any() and second.weights.any()):
         raise UserError(
             f"no query counts by --convention {first.convention.name}, nothing compares"
         )
     return second
+
+
+def _same_rows(labels: np.ndarray, others: np.ndarray) -> bool:
+    """Whether two sets of labels are the same but for their order."""
+    if labels.shape != others.shape:
+        return False
+    counted = (np.unique(side, axis=0, return_counts=True) for side in (labels, others))
+    return all(map(np.array_equal, *counted))
 
 
 def _compare(

@@ -1,6 +1,7 @@
 """Eight CPU devices, no silent broadcasting of ranks, and the command line, for every test."""
 
 import jax
+import jaxtyping
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -45,3 +46,9 @@ def output(capsys):
         return capsys.readouterr().out
 
     return run
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Without the type checks of the test run, which would speak before the library does."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

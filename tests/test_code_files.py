@@ -274,8 +274,16 @@ def test_comparison_with_itself(output):
         ),
         (
             {"database_labels": ARRAYS["database_labels"] + 9},
-            "--compare other.npz --convention hashnet",
-            "no query counts by --convention hashnet",
+            "--compare other.npz",
+            "other.npz: its database has other items",
+        ),
+        (
+            {
+                "database_codes": ARRAYS["database_codes"][1:],
+                "database_labels": ARRAYS["database_labels"][1:],
+            },
+            "--compare other.npz",
+            "other.npz: its database has other items",
         ),
     ],
 )
@@ -284,6 +292,13 @@ def test_comparison_that_is_not_possible(refusal, unchecked, arrays, arguments, 
     np.save("q.npy", ARRAYS["query_codes"])
     save()
     assert said in refusal("evaluate", "codes.npz", *arguments.split(), "--output", "a.json")
+
+
+def test_comparison_of_codes_that_no_query_counts_for(refusal):
+    for name in ("codes.npz", "other.npz"):
+        save(name, database_labels=ARRAYS["database_labels"] + 9)
+    line = refusal("evaluate", "codes.npz", "--compare", "other.npz", "--convention", "hashnet")
+    assert "no query counts by --convention hashnet" in line
 
 
 # Mistakes

@@ -86,6 +86,8 @@ def check(arguments: CheckArguments, console: Console) -> dict[str, Any]:
     Raises:
         UserError: if the arguments do not name one split, or it cannot be read.
     """
+    if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
+        raise UserError(f"--json {arguments.json}: there is no such folder")
     found = examine(_read(arguments))
     print_findings(found, console)
     if arguments.json is not None:

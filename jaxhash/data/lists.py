@@ -124,7 +124,11 @@ def read_split_lists(lists: Path | Mapping[str, Path]) -> ListedSplit:
                 f"{files[name]} has {_kind(found.labels)}, but {files['train']} has "
                 f"{_kind(read['train'].labels)}"
             )
-    paths = [posixpath.normpath(path) for found in read.values() for path in found.paths]
+    paths = [
+        posixpath.normpath(path.replace("\\", "/"))
+        for found in read.values()
+        for path in found.paths
+    ]
     labels = np.concatenate([found.labels for found in read.values()])
     where = [
         f"{files[name]} line {number}"

@@ -104,9 +104,9 @@ def mean_average_precision(
 
     A query is empty where there is nothing to divide by: nothing relevant in the database, or, with
     ``divide_by="retrieved"``, nothing relevant within the first k. The latter depends on the order
-    of ties. With ``empty="skip"`` the expectation is then that of the sum divided by that of the
-    number of queries that count, and the worst and the best are over all orders, also those in
-    which a query with a low or a high value drops out.
+    of ties, and with ``empty="skip"`` so does the number of queries that count: expectation, worst
+    and best are then over all orders of all queries together, each query's ties ordered on their
+    own, also those orders in which a query drops out. (An order without any query has no mean.)
 
     Args:
         counts: counts by distance.
@@ -132,8 +132,10 @@ def mean_average_precision(
     if empty == "zero":
         return float(values.mean())
     chance = chance_to_count(counts, k=k, divide_by=divide_by)
-    if ties == "expected" or divide_by != "retrieved" or k is None:
+    if divide_by != "retrieved" or k is None:
         return float(values.sum() / chance.sum()) if chance.any() else np.nan
+    if ties == "expected":
+        return _expected_mean(values, chance)
     groups = tie_groups(counts, rank_limit(counts, k))
     certain = groups.fewest.sum(axis=1) > 0
     optional = (chance > 0) & ~certain
@@ -247,6 +249,48 @@ def _mean_of(
         start = ahead if ties == "best" else ahead + taken - m
         inside = m + (relevant_ahead - start) * harmonic_difference(start, m)
     return divide(sums[:, None] + inside, relevant_ahead + m)
+
+
+def _expected_mean(
+    values: Float[np.ndarray, " queries"], chance: Float[np.ndarray, " queries"]
+) -> float:
+    r"""The expected mean over the queries that count, where query i counts with chance p_i.
+
+    .. math:: \sum_i E[v_i c_i]\; E\Big[\frac{1}{1 + \sum_{j \ne i} c_j}\Big]
+
+    with c = 1 for a query that counts; the number of the others that count is a Poisson binomial.
+    """
+    sure = chance >= 1.0
+    p = chance[~sure & (chance > 0)]
+    count = np.ones(1)  # the law of the number of these that count
+    for one in p:
+        count = np.append(count * (1 - one), 0.0) + np.append(0.0, count * one)
+    nobody = 0.0 if sure.any() else count[0]
+    if nobody == 1.0:
+        return np.nan
+    others = sure.sum() + np.arange(len(count))
+    total = values[sure].sum() * divide(count, others).sum()
+    total += values[~sure & (chance > 0)] @ _mean_reciprocal(count, p, int(sure.sum()) + 1)
+    return float(total / (1 - nobody))
+
+
+def _mean_reciprocal(
+    count: Float[np.ndarray, " numbers"], p: Float[np.ndarray, " queries"], more: int
+) -> Float[np.ndarray, " queries"]:
+    """E[1 / (more + number of the others that count)] for each query.
+
+    Its own chance p is divided out of the law of the number, from the end where that is stable.
+    """
+    result = np.zeros(len(p))
+    for rows, own, factor, law in (
+        (p <= 0.5, p, 1 - p, list(enumerate(count[:-1]))),
+        (p > 0.5, 1 - p, p, list(enumerate(count[1:]))[::-1]),
+    ):
+        own, factor, without = own[rows], factor[rows], np.zeros(rows.sum())
+        for number, chance in law:
+            without = (chance - own * without) / factor
+            result[rows] += without / (more + number)
+    return result
 
 
 def _extreme_mean(

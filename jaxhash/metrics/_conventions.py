@@ -1,10 +1,13 @@
 """What "mAP" means, by the name of the code base that published it."""
 
 import dataclasses
+from typing import get_args
 
 from jaxhash.metrics._average_precision import DivideBy, Empty
 from jaxhash.metrics._inputs import Relevance
 from jaxhash.metrics._ranking import Gain
+
+_CHOICES = {"divide_by": DivideBy, "empty": Empty, "relevance": Relevance, "gain": Gain}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +21,9 @@ class Convention:
         relevance: what makes an item relevant; see `jaxhash.metrics.distance_counts`.
         gain: gain of nDCG where relevance is graded.
 
+    Raises:
+        ValueError: if a name is unknown.
+
     Example:
         >>> print(CONVENTIONS["hashnet"].average_precision(1000))
         AP@1000 over relevant retrieved, empty queries left out, relevant: a label in common
@@ -28,6 +34,13 @@ class Convention:
     empty: Empty = "zero"
     relevance: Relevance = "shared"
     gain: Gain = "exponential"
+
+    def __post_init__(self):
+        for field, kind in _CHOICES.items():
+            if getattr(self, field) not in get_args(kind):
+                raise ValueError(
+                    f"{field} must be one of {get_args(kind)}, got {getattr(self, field)!r}"
+                )
 
     def average_precision(self, k: int | None) -> str:
         """The definition of AP, to stand beside a number."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, get_args
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
@@ -74,7 +75,7 @@ def code_format(
                 f"{name} codes must have shape [items, bits], at least one of each, got "
                 f"{codes.shape}"
             )
-        if codes.dtype.kind not in "buif":
+        if codes.dtype.kind not in "bui" and not _is_floating(codes):
             raise TypeError(f"{name} codes must be numbers or bool, got {codes.dtype}")
     columns, other = (codes.shape[1] for codes in sides.values())
     packed_types = {codes.dtype == np.uint8 for codes in sides.values()}
@@ -113,6 +114,11 @@ def code_format(
     return CodeFormat("real-valued", columns, zero, zeros)
 
 
+def _is_floating(codes: np.ndarray) -> bool:
+    """Whether they are floats, bfloat16 too, which NumPy itself does not know."""
+    return jnp.issubdtype(codes.dtype, jnp.floating)
+
+
 class _Values(NamedTuple):
     """What occurs in an array; the largest in size."""
 
@@ -126,13 +132,13 @@ class _Values(NamedTuple):
 def _values(name: str, codes: np.ndarray) -> _Values:
     least, most, zeros, binary, signs = np.inf, -np.inf, 0, True, True
     for rows in _blocks(codes):
-        if rows.dtype.kind == "f" and np.isnan(rows).any():
+        if _is_floating(rows) and np.isnan(rows).any():
             raise ValueError(f"{name} codes hold NaN")
         zero, one = rows == 0, rows == 1
         least, most = min(least, rows.min()), max(most, rows.max())
         zeros += int(zero.sum())
         binary &= bool((zero | one).all())
-        signs &= bool((one | (rows == -1)).all()) if rows.dtype.kind in "if" else False
+        signs &= bool((one | (rows == -1)).all()) if rows.dtype.kind not in "bu" else False
     return _Values(float(least), max(-float(least), float(most)), zeros, binary, signs)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxhash.metrics._counts import DistanceCounts
-from jaxhash.metrics._ties import divide
+from jaxhash.metrics._ties import divide, whole_number
 
 
 class PrecisionRecall(NamedTuple):
@@ -90,6 +90,6 @@ def precision_recall(counts: DistanceCounts) -> PrecisionRecall:
 
 
 def _within(counts: np.ndarray, radius: int) -> np.ndarray:
-    if radius < 0:
+    if whole_number("radius", radius) < 0:
         raise ValueError(f"radius must be at least 0, got {radius}")
     return counts[:, : radius + 1].sum(axis=1)

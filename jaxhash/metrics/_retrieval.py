@@ -49,10 +49,11 @@ class Retrieval:
         radius: Hamming radius of the metrics named ``..._radius``.
         convention: the choices behind the numbers.
         scores: metrics by name.
-        curve: precision and recall within each Hamming radius.
+        without_relevant: queries with nothing relevant in the database.
+        curve: precision and recall within each Hamming radius, as `precision_recall` defines them.
         values: AP of each query, at k where k is given, in expectation over ties.
-        weights: the chance of each query to count; mAP is the sum of the values by that of the
-            weights.
+        weights: the chance of each query to count, for intervals and tests: they are about the sum
+            of the values by that of the weights.
     """
 
     bits: int
@@ -62,6 +63,7 @@ class Retrieval:
     radius: int
     convention: Convention
     scores: dict[str, Score]
+    without_relevant: int
     curve: PrecisionRecall
     values: Float[np.ndarray, " queries"]
     weights: Float[np.ndarray, " queries"]
@@ -71,12 +73,15 @@ class Retrieval:
         return {
             "bits": self.bits,
             "queries": self.queries,
+            "queries_without_relevant": self.without_relevant,
             "items": self.items,
             "k": self.k,
             "radius": self.radius,
             "convention": dataclasses.asdict(self.convention),
             "scores": {name: _no_nan(score._asdict()) for name, score in self.scores.items()},
             "precision_recall": {
+                "definition": "within each radius from 0 to bits; precision: mean over the queries "
+                "that retrieve something there; recall: mean over all queries",
                 "precision": [None if np.isnan(p) else p for p in self.curve.precision.tolist()],
                 "recall": self.curve.recall.tolist(),
             },
@@ -218,6 +223,7 @@ def summarize(
         radius=radius,
         convention=convention,
         scores=scores,
+        without_relevant=int((~answerable).sum()),
         curve=precision_recall(counts),
         values=average_precision(counts, k=k, divide_by=divide_by),
         weights=np.ones(len(every))
@@ -227,7 +233,9 @@ def summarize(
 
 
 def _by_ties(mean: Callable[[Ties], float], definition: str) -> Score:
-    return Score(mean("expected"), mean("worst"), mean("best"), definition)
+    worst, best = mean("worst"), mean("best")
+    # Without ties the three are one number, computed in different ways: rounding must not part them.
+    return Score(float(np.clip(mean("expected"), worst, best)), worst, best, definition)
 
 
 def _no_nan(score: dict[str, Any]) -> dict[str, Any]:

@@ -46,15 +46,24 @@ def check_ties(ties: str) -> None:
         raise ValueError(f"ties must be one of {get_args(Ties)}, got {ties!r}")
 
 
+def whole_number(name: str, value: int) -> int:
+    """The value, which must be an integer."""
+    if isinstance(value, bool | np.bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    return int(value)
+
+
 def rank_limit(counts: DistanceCounts, k: int | None) -> Int[np.ndarray, "queries 1"]:
     """The rank k for each query; the whole database where it is None.
 
     Raises:
         ValueError: if k is below 1 or above the size of the database.
+        TypeError: if k is no integer.
     """
     items = counts.total.sum(axis=1, keepdims=True)
     if k is None:
         return items
+    k = whole_number("k", k)
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     if k > items.min():

@@ -150,6 +150,11 @@ def test_lines_of_one_path_are_one_item(folder):
     assert listed.split.overlaps()["train"]["database"] == 1
 
 
+def test_separators_of_windows_are_separators(folder):
+    lists = folder(train="d/a.jpg 1 0 0\n", query="d\\a.jpg 1 0 0\n")
+    assert read_split_lists(lists).split.leaks == ["query and train share 1 item"]
+
+
 def test_line_that_is_there_twice(folder):
     listed = read_split_lists(folder(query=QUERY * 3))
     assert listed.split.leaks == ["query holds 1 item more than once"]

@@ -4,6 +4,7 @@ A ranking is the whole database in one order, nearest first: the gain of each it
 the item is not relevant and 1 where relevance is not graded.
 """
 
+from collections import Counter
 from itertools import chain, permutations, product
 
 import numpy as np
@@ -166,8 +167,7 @@ def is_empty(ranking, k=None, divide_by="all"):
 def mean_average_precision(some, *, k=None, divide_by="all", empty="zero", ties="expected"):
     """The mean over queries, in all orders of the ties of all queries together.
 
-    Where queries are left out, "expected" is a ratio of expectations, as is the mean over many
-    queries of one kind. An order that leaves out all queries has no mean.
+    An order that leaves out all queries has no mean.
     """
     options = []
     for query in queries(some):
@@ -176,9 +176,19 @@ def mean_average_precision(some, *, k=None, divide_by="all", empty="zero", ties=
         counted = [empty == "zero" or not is_empty(r, k, divide_by) for r in rankings]
         options.append(list(zip(values, counted, strict=True)))
     if ties == "expected":
-        values, counted = np.sum([np.mean(option, axis=0) for option in options], axis=0)
-        return values / counted if counted else np.nan
+        return expected_mean([Counter(option) for option in options])
     return extreme_mean(options, ties)
+
+
+def expected_mean(options):
+    """The mean over all choices of a pair (value, whether it counts) for each query, by weight."""
+    total = weight = 0.0
+    for choice in product(*(option.items() for option in options)):
+        values = [value for (value, counts), _ in choice if counts]
+        if values:
+            times = np.prod([times for _, times in choice], dtype=float)
+            total, weight = total + times * np.mean(values), weight + times
+    return total / weight if weight else np.nan
 
 
 def extreme_mean(options, ties):

@@ -10,6 +10,7 @@ from oracles import (
     assert_is_monte_carlo_mean,
     average_precision_by_walk,
     counts,
+    expected_mean,
     expected_sums,
     extreme_mean,
     extreme_sums,
@@ -82,12 +83,12 @@ def test_by_hand():
 def test_expectation_of_a_mean_without_empty_queries_by_hand():
     """AP of the first is 1. Cut at 2, that of the second is 1/2 in one of two orders, else none.
 
-    So the sums are 1 + 1/4 in expectation, of 1 + 1/2 queries; the extremes are 1 and 3/4.
+    So the mean is 3/4 in one order and 1 in the other.
     """
     some = counts([[1, 2], [1, 2]], [[1, 0], [0, 1]])
     options = {"k": 2, "divide_by": "retrieved", "empty": "skip"}
     values = [mean_average_precision(some, **options, ties=t) for t in TIES]
-    assert values == pytest.approx([3 / 4, (5 / 4) / (3 / 2), 1])
+    assert values == pytest.approx([3 / 4, 7 / 8, 1])
 
 
 def test_best_order_may_leave_out_a_query():
@@ -95,15 +96,19 @@ def test_best_order_may_leave_out_a_query():
     some = counts([[1, 1, 2], [1, 1, 2]], [[0, 1, 0], [0, 0, 1]])
     options = {"k": 3, "divide_by": "retrieved", "empty": "skip"}
     values = [mean_average_precision(some, **options, ties=t) for t in TIES]
-    assert values == pytest.approx([(1 / 2 + 1 / 3) / 2, (1 / 2 + 1 / 6) / (3 / 2), 1 / 2])
+    assert values == pytest.approx([5 / 12, (5 / 12 + 1 / 2) / 2, 1 / 2])
 
 
 def test_best_order_keeps_the_best_of_the_queries_that_may_count():
-    """Cut at 2, the first has AP 1, 1/2 or none, the second 1/2 or none: only one has to count."""
+    """Cut at 2, the first has AP 1, 1/2 or none, the second 1/2 or none: only one has to count.
+
+    The first alone counts in 1/3 of all orders (mean 3/4), both in 1/6 (5/8), the second alone in
+    1/6 (1/2), and none in the rest, which has no mean.
+    """
     some = counts([[0, 4], [1, 3]], [[0, 1], [0, 1]])
     options = {"k": 2, "divide_by": "retrieved", "empty": "skip"}
     values = [mean_average_precision(some, **options, ties=t) for t in TIES]
-    assert values == pytest.approx([1 / 2, (3 / 8 + 1 / 6) / (1 / 2 + 1 / 3), 1])
+    assert values == pytest.approx([1 / 2, (3 / 12 + 5 / 48 + 1 / 12) / (2 / 3), 1])
 
 
 @pytest.mark.parametrize("divide_by", DIVIDE_BY)
@@ -157,11 +162,14 @@ def test_many_items_are_walks(seed):
     some = sparse_database(9, 4, 120, seed, chance=0.04)
     for k in (1, 5, 17, 60):
         walks = [expected_sums(n, r, k) for n, r in zip(*some[:2], strict=True)]
-        value = sum(np.sum(sums[1:] / np.arange(1, len(sums))) for _, sums in walks)
-        number = sum(chance[1:].sum() for chance, _ in walks)
+        pairs = []
+        for chance, sums in walks:
+            counts_with = chance[1:].sum()
+            value = np.sum(sums[1:] / np.arange(1, len(sums))) / max(counts_with, 1e-300)
+            pairs.append({(value, True): counts_with, (0.0, False): chance[0]})
         options = {"k": k, "divide_by": "retrieved", "empty": "skip"}
         found = mean_average_precision(some, **options)
-        assert found == pytest.approx(value / number, rel=1e-10)
+        assert found == pytest.approx(expected_mean(pairs), rel=1e-10)
         for ties, pick in (("worst", min), ("best", max)):
             choices = []
             for n, r in zip(*some[:2], strict=True):
@@ -174,7 +182,7 @@ def test_many_items_are_walks(seed):
             assert found == pytest.approx(expected, rel=1e-10, nan_ok=True)
 
 
-def test_expectation_is_a_ratio_of_monte_carlo_means():
+def test_expectation_of_queries_of_one_kind_is_a_monte_carlo_mean():
     """Of a thousand queries of one kind, with their ties in random order, left out or not."""
     one, options = counts([4, 20], [0, 3]), {"k": 9, "divide_by": "retrieved"}
     rankings = list(shuffles([4, 20], [0, 3], draws=4000))
@@ -194,11 +202,13 @@ def test_large_database(empty):
     total = rng.multinomial(59_000, [0.005, 0.02, 0.1, 0.875], size=2)
     some = counts(total, rng.binomial(total, 2e-3))
     options = {"k": 1000, "divide_by": "retrieved"}
-    rows = list(zip(*some[:2], strict=True))
-    value = sum(average_precision_by_walk(n, r, **options) for n, r in rows)
-    number = 2 if empty == "zero" else sum(1 - expected_sums(n, r, 1000)[0][0] for n, r in rows)
+    choices = []
+    for n, r in zip(*some[:2], strict=True):
+        value, none = average_precision_by_walk(n, r, **options), expected_sums(n, r, 1000)[0][0]
+        counts_with = 1 - none
+        choices.append({(value / counts_with, True): counts_with, (0.0, empty == "zero"): none})
     found = mean_average_precision(some, **options, empty=empty)
-    assert found == pytest.approx(value / number, rel=1e-9)
+    assert found == pytest.approx(expected_mean(choices), rel=1e-9)
     worst, best = (
         mean_average_precision(some, **options, empty=empty, ties=t) for t in ("worst", "best")
     )
@@ -377,3 +387,22 @@ def test_definitions_name_what_is_relevant(options, relevant):
 def test_unknown_treatment_of_empty_queries_is_an_error(unchecked, empty):
     with pytest.raises(ValueError, match=f"empty must be .*'zero'.*'skip'.*{empty}"):
         mean_average_precision(random_database(2, 2, 3, seed=6), empty=empty)
+
+
+def test_expectation_over_joint_orders_of_many_queries_that_may_count():
+    """Queries that count with every chance, small and large, against random joint orders."""
+    rng = np.random.default_rng(5)
+    total = np.stack([rng.integers(1, 6, 60), rng.integers(20, 60, 60)], axis=1)
+    relevant = np.stack([np.zeros(60, int), rng.integers(0, 20, 60)], axis=1)
+    options = {"k": 7, "divide_by": "retrieved"}
+    draws = [list(shuffles(n, r, draws=2000)) for n, r in zip(total, relevant, strict=True)]
+    values = np.array([[average_precision_of(r, **options) for r in rows] for rows in draws])
+    counted = np.array([[not is_empty(r, **options) for r in rows] for rows in draws])
+    found = mean_average_precision(counts(total, relevant), **options, empty="skip")
+    assert_is_monte_carlo_mean(found, (values * counted).sum(axis=0) / counted.sum(axis=0))
+
+
+@pytest.mark.parametrize("field", ["divide_by", "empty", "relevance", "gain"])
+def test_convention_of_unknown_choices_is_an_error(unchecked, field):
+    with pytest.raises(ValueError, match=f"{field} must be one of .* got 'foo'"):
+        Convention("mine", **{field: "foo"})

@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from oracles import frozen
@@ -420,3 +421,14 @@ def test_labels_that_are_no_numbers(dtype):
 def test_unknown_relevance_is_an_error(unchecked):
     with pytest.raises(ValueError, match="relevance must be .*'shared'.*'equal'.*'graded'.*'near'"):
         read_labels(np.arange(2), np.arange(4), queries=2, items=4, relevance="near")
+
+
+def test_bfloat16_is_floating():
+    """NumPy itself has no such dtype."""
+    codes = np.asarray(jnp.array([[0.5, -0.25, 0.0]], jnp.bfloat16))
+    found = code_format(codes, codes)
+    assert (found.kind, found.zeros) == ("real-valued", 2)
+    assert found.read(codes).tolist() == [[True, False, True]]
+    broken = np.asarray(jnp.array([[jnp.nan, -1.0, 0.0]], jnp.bfloat16))
+    with pytest.raises(ValueError, match="query codes hold NaN"):
+        code_format(broken, codes)

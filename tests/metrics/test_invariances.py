@@ -113,10 +113,12 @@ def test_queries_do_not_depend_on_each_other(problem, ties):
 @property_test
 @hypothesis.given(problem=problems(), ties=st.sampled_from(TIES))
 def test_queries_that_occur_twice_change_no_mean(problem, ties):
+    """But where the number of queries that count is left to chance: its mean reciprocal changes."""
     some, k = problem
     twice = part_of(some, np.arange(2 * len(some.total)) // 2)
     once, again = values_of(some, k, ties), values_of(twice, k, ties)
-    assert_close({name: again[name] for name in MEANS}, {name: once[name] for name in MEANS})
+    names = MEANS.keys() - ({"mAP, retrieved, skip"} if ties == "expected" else set())
+    assert_close({name: again[name] for name in names}, {name: once[name] for name in names})
 
 
 @property_test
@@ -217,3 +219,18 @@ def test_rank_outside_the_database_is_an_error(unchecked, metric):
 def test_unknown_order_of_ties_is_an_error(unchecked, metric):
     with pytest.raises(ValueError, match="ties must be .*'expected'.*'worst'.*'best'.*'random'"):
         metric(counts([1], [1]), ties="random")
+
+
+@pytest.mark.parametrize("k", [5.5, True, "3", np.float64(2)])
+def test_ranks_and_radii_are_integers(unchecked, k):
+    some = DistanceCounts(np.array([[3, 5]]), np.array([[1, 2]]))
+    for metric in (average_precision, ndcg, mean_average_precision):
+        with pytest.raises(TypeError, match="k must be an integer"):
+            metric(some, k=k)
+    for metric in (precision_at_k, recall_at_k, hit_rate):
+        with pytest.raises(TypeError, match="k must be an integer"):
+            metric(some, k)
+    for metric in (precision_at_radius, recall_at_radius, empty_bucket):
+        with pytest.raises(TypeError, match="radius must be an integer"):
+            metric(some, k)
+    assert precision_at_k(some, np.int32(3)) == precision_at_k(some, 3)

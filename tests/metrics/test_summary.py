@@ -132,7 +132,7 @@ def test_weights_are_chances_to_count_by_hand():
     result = summarize(some, k=2, convention="hashnet")
     assert result.values.tolist() == [1, 1 / 4, 0]
     assert result.weights.tolist() == [1, 1 / 2, 0]
-    assert result.scores["map_at_k"].expected == pytest.approx((1 + 1 / 4) / (1 + 1 / 2))
+    assert result.scores["map_at_k"].expected == pytest.approx((1 + 3 / 4) / 2)
     assert summarize(some, k=2).weights.tolist() == [1, 1, 1]
 
 
