@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from oracles import frozen
 
-from jaxhash.metrics import distance_counts
+from jaxhash.metrics import _counts, distance_counts
 from jaxhash.metrics._counts import _make_counter
 
 KINDS = ("ids", "multi-hot", "graded")
@@ -190,3 +190,17 @@ def test_memory_on_the_host_is_that_of_the_database(one_device):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < queries * items / 4
+
+
+@pytest.mark.parametrize("relevance", ["shared", "graded"])
+def test_queries_side_by_side_count_as_each_alone(monkeypatch, relevance):
+    """As they are counted on an accelerator, where one query would leave it idle."""
+    rng = np.random.default_rng(0)
+    sides = [
+        part for n in (70, 300) for part in (rng.random((n, 20)) < 0.5, rng.random((n, 4)) < 0.4)
+    ]
+    alone = distance_counts(*sides, relevance=relevance)
+    made = _counts._make_counter
+    monkeypatch.setattr(_counts, "_make_counter", lambda *options: made(*options[:-1], 16))
+    for found, expected in zip(distance_counts(*sides, relevance=relevance), alone, strict=True):
+        np.testing.assert_array_equal(found, expected)
