@@ -14,8 +14,8 @@ from jaxhash import machine, metrics
 from jaxhash.data.arrays import read_npy, read_npz
 from jaxhash.data.lists import read_list
 from jaxhash.errors import UserError
-from jaxhash.similarity import UNLABELLED
-from jaxhash.training.writers import write_json
+from jaxhash.similarity import has_label
+from jaxhash.training.writers import say, write_json
 
 Convention = Literal[(*metrics.CONVENTIONS, "all")]
 
@@ -176,17 +176,16 @@ def _results(
     every = _summaries(arguments, arguments.path, names, query, database)
     first, *_ = every
     second = None if arguments.compare is None else _other(arguments, first, query, database)
-    console.print(
+    say(
+        console,
         f"{arguments.path}: {first.queries:,} queries, {first.items:,} items in the database, "
         f"{_describe(codes)}",
-        highlight=False,
-        soft_wrap=True,
     )
     if first.without_relevant:
-        console.print(
+        say(
+            console,
             f"{first.without_relevant:,} of {first.queries:,} queries have nothing relevant in the "
             "database",
-            highlight=False,
         )
     results = {"codes": codes._asdict(), "health": _health(codes, database).to_json()}
     if len(every) > 1:
@@ -264,11 +263,10 @@ def _interval(one: metrics.Retrieval, console: Console) -> list[float] | None:
     if one.queries < 2 or not one.weights.any():
         return None
     interval = metrics.bootstrap_interval(one.values, weights=one.weights)
-    console.print(
+    say(
+        console,
         f"{_rank(one)}: 95 % interval over queries {interval.low:.4f} to {interval.high:.4f} "
         "(bootstrap, 10,000 resamples)",
-        highlight=False,
-        soft_wrap=True,
     )
     return list(interval)
 
@@ -321,19 +319,16 @@ def _compare(
         second_weights=second.weights,
     )
     low, high = test.interval
-    console.print(
+    say(
+        console,
         f"{_rank(first)} minus that of {path}: {test.difference:+.4f}, 95 % interval "
         f"{low:+.4f} to {high:+.4f}, p = {test.p_value:.2g} (paired randomization test)",
-        highlight=False,
-        soft_wrap=True,
     )
     return {"file": str(path), **test._asdict(), "other": second.to_json()}
 
 
 def _health(codes: metrics.CodeFormat, database: LabelledCodes) -> metrics.CodeHealth:
-    labels = database.labels.astype(np.int64) if database.labels.ndim == 1 else database.labels
-    labelled = labels != UNLABELLED if labels.ndim == 1 else labels.any(axis=1)
-    labels = labels if labelled.any() else None
+    labels = database.labels if has_label(database.labels).any() else None
     # Measures of real values take the numbers as they are, with a zero as +1.
     real = codes.kind in ("real-valued", "-1/+1") and database.codes.dtype.kind == "f"
     if real and codes.zero == "+1" and np.isfinite(database.codes).all():
@@ -344,13 +339,12 @@ def _health(codes: metrics.CodeFormat, database: LabelledCodes) -> metrics.CodeH
 
 def _print_health(health: dict[str, Any], console: Console) -> None:
     buckets = health["buckets"]
-    console.print(
+    say(
+        console,
         f"database codes: bit balance {health['bit_balance']:.4f}, "
         f"{len(health['dead_bits'])} dead bits, {len(health['duplicate_bits'])} pairs of duplicate "
         f"bits, {buckets['distinct']:,} distinct codes, {buckets['largest']:,} items in the fullest "
         "bucket",
-        highlight=False,
-        soft_wrap=True,
     )
     if health["collapse"]:
-        console.print(f"warning: {health['collapse']}", highlight=False, soft_wrap=True)
+        say(console, f"warning: {health['collapse']}")

@@ -96,7 +96,7 @@ def candidate_score(
             binarize(encode(variables, name)) for name in (query, database)
         )
         counts = metrics.distance_counts(query_codes, query_labels, database_codes, database_labels)
-        return float(metrics.average_precision(counts).mean())
+        return metrics.mean_average_precision(counts)
 
     return score
 

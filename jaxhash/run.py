@@ -34,7 +34,7 @@ from jaxhash.training.collapse import CollapseAlarm
 from jaxhash.training.loop import fit
 from jaxhash.training.parallel import data_parallel, replicate
 from jaxhash.training.state import TrainState
-from jaxhash.training.writers import MetricsFile, ProgressLine, read_metrics, write_json
+from jaxhash.training.writers import MetricsFile, ProgressLine, read_metrics, whole_file, write_json
 
 
 def train(config: Config, console: Console) -> dict[str, Any]:
@@ -114,10 +114,8 @@ def _write_codes(path: Path, parts: Parts, codes: Codes) -> None:
     for name, side in codes.items():
         arrays[f"{name}_codes"] = binarize(side)
         arrays[f"{name}_labels"] = parts.source.labels[getattr(parts.split, name)]
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with whole_file(path, "wb") as file:
         np.savez_compressed(file, **arrays)
-    partial.replace(path)
 
 
 def _compare(stored: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[str]]:

@@ -7,6 +7,18 @@ from jaxtyping import Array, Bool, Shaped
 UNLABELLED = -1
 
 
+def has_label(
+    labels: Shaped[np.ndarray, " n *classes"],
+) -> Bool[np.ndarray, " n"]:
+    """Which items have a label: an id other than -1, or a row that is not all zeros.
+
+    Example:
+        >>> has_label(np.array([0, -1])).tolist(), has_label(np.array([[0, 0], [0, 1]])).tolist()
+        ([True, False], [False, True])
+    """
+    return labels != UNLABELLED if labels.ndim == 1 else (labels != 0).any(axis=1)
+
+
 def share_a_label(
     labels: Shaped[Array, " n *classes"] | Shaped[np.ndarray, " n *classes"],
     others: Shaped[Array, " m *classes"] | Shaped[np.ndarray, " m *classes"],

@@ -17,7 +17,8 @@ from jaxhash.data.protocols import PER_CLASS, make_split, read_split
 from jaxhash.data.sources import Rows, load_source
 from jaxhash.data.splits import Split
 from jaxhash.errors import UserError
-from jaxhash.training.writers import write_json
+from jaxhash.similarity import has_label
+from jaxhash.training.writers import say, write_json
 
 #: More classes than these are summed up as the fewest, the median and the most items of a class.
 MOST_ROWS = 20
@@ -135,7 +136,7 @@ def print_findings(found: Mapping[str, Any], console: Console) -> None:
     if "classes" in found:
         console.print(_classes_table(found))
     for remark in _remarks(found):
-        console.print(remark, highlight=False, markup=False, soft_wrap=True)
+        say(console, remark)
 
 
 def _read(arguments: CheckArguments) -> Checked:
@@ -188,11 +189,10 @@ def _examine_labels(
     for name, items in split.parts.items():
         held = labels[items]
         if labels.ndim == 1:
-            counts[name] = np.bincount(held[held >= 0], minlength=len(class_names))
-            unlabelled[name] = int((held < 0).sum())
+            counts[name] = np.bincount(held[has_label(held)], minlength=len(class_names))
         else:
             counts[name] = (held != 0).sum(axis=0)
-            unlabelled[name] = int((~held.any(axis=1)).sum())
+        unlabelled[name] = int((~has_label(held)).sum())
     return {
         "unlabelled": unlabelled,
         "classes": [

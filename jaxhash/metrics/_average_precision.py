@@ -179,17 +179,13 @@ def _precisions(groups: Groups, ties: Ties) -> Float[np.ndarray, "queries groups
     """The sum of the precisions at the relevant items of each group within the rank."""
     size, relevant, ahead, relevant_ahead, taken = groups
     if ties == "expected":
-        return _expected_precisions(*groups)
+        rank = harmonic_difference(ahead, taken)
+        others = (relevant - 1) / np.maximum(size - 1, 1)
+        inside = (relevant_ahead + 1) * rank + others * (taken - (ahead + 1) * rank)
+        return divide(relevant, size) * inside
     found = groups.most if ties == "best" else groups.fewest
     start = ahead if ties == "best" else ahead + taken - found
     return found + (relevant_ahead - start) * harmonic_difference(start, found)
-
-
-def _expected_precisions(size, relevant, ahead, relevant_ahead, taken):
-    rank = harmonic_difference(ahead, taken)
-    others = (relevant - 1) / np.maximum(size - 1, 1)
-    inside = (relevant_ahead + 1) * rank + others * (taken - (ahead + 1) * rank)
-    return divide(relevant, size) * inside
 
 
 def _precisions_before(groups: Groups, ties: Ties) -> Float[np.ndarray, "queries groups"]:
@@ -243,11 +239,7 @@ def _mean_of(
     """AP if m of the items taken from the cut group are relevant."""
     _, _, ahead, relevant_ahead, taken = (part[:, None] for part in cut)
     m = np.clip(m, 0, taken)
-    if ties == "expected":
-        inside = _expected_precisions(taken, m, ahead, relevant_ahead, taken)
-    else:
-        start = ahead if ties == "best" else ahead + taken - m
-        inside = m + (relevant_ahead - start) * harmonic_difference(start, m)
+    inside = _precisions(Groups(taken, m, ahead, relevant_ahead, taken), ties)  # a group of its own
     return divide(sums[:, None] + inside, relevant_ahead + m)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int8, Shaped
 
 from jaxhash.metrics._inputs import check_labels
-from jaxhash.similarity import UNLABELLED
+from jaxhash.similarity import has_label
 
 #: Rows counted at a time: small enough for memory, and counts below 2^24 are exact in float32.
 _ROWS = 2**13
@@ -121,7 +121,7 @@ def mutual_information(
     """
     bits = read_signs(codes)
     labels = check_labels("", labels, len(bits))
-    labelled = labels != UNLABELLED if labels.ndim == 1 else labels.any(axis=1)
+    labelled = has_label(labels)
     if not labelled.any():
         raise ValueError("no item has a label")
     bits, labels = bits[labelled], labels[labelled]

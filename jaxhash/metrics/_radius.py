@@ -19,6 +19,11 @@ class PrecisionRecall(NamedTuple):
     precision: Float[np.ndarray, " distances"]
     recall: Float[np.ndarray, " distances"]
 
+    def to_json(self) -> dict[str, list[float | None]]:
+        """The same as lists, with None where the precision is NaN."""
+        precision = [None if np.isnan(p) else p for p in self.precision.tolist()]
+        return {"precision": precision, "recall": self.recall.tolist()}
+
 
 def precision_at_radius(counts: DistanceCounts, radius: int = 2) -> Float[np.ndarray, " queries"]:
     """The share of relevant items among those within a Hamming radius; 0 where there are none.

@@ -82,8 +82,7 @@ class Retrieval:
             "precision_recall": {
                 "definition": "within each radius from 0 to bits; precision: mean over the queries "
                 "that retrieve something there; recall: mean over all queries",
-                "precision": [None if np.isnan(p) else p for p in self.curve.precision.tolist()],
-                "recall": self.curve.recall.tolist(),
+                **self.curve.to_json(),
             },
         }
 

@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from jaxhash.training.writers import say
+
 COLUMNS = {
     "map": "mAP",
     "map_worst_ties": "worst ties",
@@ -38,7 +40,7 @@ def print_table(results: dict[str, Any], console: Console) -> None:
         table.add_row(name, *cells)
     console.print(table)
     for remark in _remarks(results):
-        console.print(remark, highlight=False, markup=False, soft_wrap=True)
+        say(console, remark)
 
 
 def _remarks(results: dict[str, Any]) -> Iterator[str]:

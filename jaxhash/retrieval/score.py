@@ -29,18 +29,14 @@ def score_codes(
     """The metrics of a set of real-valued codes, cut at zero; `CONVENTIONS` says how."""
     database_signs = binarize(database)
     counts = metrics.distance_counts(binarize(query), query_labels, database_signs, database_labels)
-    curve = metrics.precision_recall(counts)
     return {
-        "map": float(metrics.average_precision(counts).mean()),
-        "map_best_ties": float(metrics.average_precision(counts, ties="best").mean()),
-        "map_worst_ties": float(metrics.average_precision(counts, ties="worst").mean()),
+        "map": metrics.mean_average_precision(counts),
+        "map_best_ties": metrics.mean_average_precision(counts, ties="best"),
+        "map_worst_ties": metrics.mean_average_precision(counts, ties="worst"),
         "precision_at_radius_2": float(metrics.precision_at_radius(counts, 2).mean()),
         "bit_balance": metrics.bit_balance(database_signs),
         "quantization_error": metrics.quantization_error(database),
-        "precision_recall": {
-            "precision": [None if np.isnan(p) else p for p in curve.precision.tolist()],
-            "recall": curve.recall.tolist(),
-        },
+        "precision_recall": metrics.precision_recall(counts).to_json(),
     }
 
 

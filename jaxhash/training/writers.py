@@ -1,24 +1,38 @@
 """Where a run's numbers go: metrics.jsonl, and the screen."""
 
+import contextlib
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all."""
+@contextlib.contextmanager
+def whole_file(path: Path, mode: str) -> Iterator[IO]:
+    """Open a file to be written whole or not at all: it takes its name when it is closed."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
+    with partial.open(mode) as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    with whole_file(path, "w") as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")
+
+
+def say(console: Console, line: str) -> None:
+    """Print a line as it is, whole."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def read_metrics(path: Path) -> list[dict[str, int | float]]:
@@ -116,4 +130,4 @@ class ProgressLine:
 
     def print(self, line: str) -> None:
         """Print a line of its own, whole, above the bar where there is one."""
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(self._console, line)
