@@ -1,11 +1,13 @@
 """The grain pipeline: seeded, sharded by process, resumable, and complete.
 
 First the rows of each global batch are chosen, then each process loads its own. So an epoch is the
-same batches of the same images, augmented alike, whatever the number of processes.
+same batches of the same images, augmented alike, whatever the number of processes. An element of the
+pipeline is a batch, never an item: what grain does for an element would cost more than a step.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator
 
 import grain
 import numpy as np
@@ -49,15 +51,15 @@ def training_batches(
     if batch_size % process_count:
         raise ValueError(f"batch_size {batch_size} is no multiple of {process_count} processes")
     rows = batch_size // process_count
-    mine = slice(process_index * rows, (process_index + 1) * rows)
-    batches = (
-        grain.MapDataset.range(len(items))
-        .seed(seed)
-        .shuffle()
-        .batch(batch_size, batch_fn=_Pad(batch_size))
-        .repeat()
-        .random_map(_Load(source, items, augment, mine))
+    load = _Load(
+        source,
+        items,
+        augment,
+        order=_Shuffled(len(items), seed),
+        batch_size=batch_size,
+        mine=slice(process_index * rows, (process_index + 1) * rows),
     )
+    batches = grain.MapDataset.range(sys.maxsize).seed(seed).random_map(load)
     return iter(batches.to_iter_dataset(_in_background()))
 
 
@@ -65,11 +67,16 @@ def evaluation_batches(
     source: Source, items: Int[np.ndarray, " items"], *, batch_size: int
 ) -> Iterator[Batch]:
     """The items once, in order, none left out; the last batch is filled up with masked rows."""
-    load = _Load(source, items, Augment(), slice(None))
-    batches = (
-        grain.MapDataset.range(len(items))
-        .batch(batch_size, batch_fn=_Pad(batch_size))
-        .map(lambda rows: load.random_map(rows, np.random.default_rng(0)))
+    load = _Load(
+        source,
+        items,
+        Augment(),
+        order=lambda _: np.arange(len(items)),
+        batch_size=batch_size,
+        mine=slice(None),
+    )
+    batches = grain.MapDataset.range(load.batches).map(
+        lambda number: load.random_map(number, np.random.default_rng(0))
     )
     return iter(batches.to_iter_dataset(_in_background()))
 
@@ -78,29 +85,53 @@ def _in_background() -> grain.ReadOptions:
     return grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Pad:
-    """Fill up a batch of row numbers."""
+class _Shuffled:
+    """The order of the items in an epoch; it is kept until that of another epoch is asked for."""
 
-    batch_size: int
+    def __init__(self, items: int, seed: int):
+        self._items, self._seed, self._last = items, seed, (-1, np.arange(0))
 
-    def __call__(self, rows: Sequence[int]) -> np.ndarray:
-        return np.pad(rows, (0, self.batch_size - len(rows)), constant_values=_PADDING)
+    def __call__(self, epoch: int) -> Int[np.ndarray, " items"]:
+        last = self._last  # threads may ask for two epochs at once: each sees a whole pair
+        if last[0] != epoch:
+            rng = np.random.default_rng([self._seed, epoch])
+            last = self._last = (epoch, rng.permutation(self._items))
+        return last[1]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Load(grain.transforms.RandomMap):
-    """Read and augment this process's rows of a global batch."""
+    """Read and augment this process's rows of a global batch, given its number from 0.
+
+    Attributes:
+        source: where the items are read.
+        items: the items that there are.
+        augment: what is done to the images.
+        order: from the number of an epoch to the order of the items.
+        batch_size: rows of a global batch.
+        mine: this process's rows of it.
+    """
 
     source: Source
     items: np.ndarray
     augment: Augment
+    order: Callable[[int], np.ndarray]
+    batch_size: int
     mine: slice
 
-    def random_map(self, element: np.ndarray, rng: np.random.Generator) -> Batch:
-        draws = self.augment.draw(len(element), rng)[self.mine]  # the same on every process
-        rows = element[self.mine]
+    @property
+    def batches(self) -> int:
+        """Number of batches in an epoch."""
+        return -(-len(self.items) // self.batch_size)
+
+    def random_map(self, element: int, rng: np.random.Generator) -> Batch:
+        epoch, number = divmod(element, self.batches)
+        chosen = self.order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
+        rows = np.full(self.batch_size, _PADDING, np.int32)
+        rows[: len(chosen)] = chosen
+        draws = self.augment.draw(self.batch_size, rng)[self.mine]  # the same on every process
+        rows = rows[self.mine]
         mask = rows != _PADDING
         items = self.items[np.where(mask, rows, 0)]
         inputs = self.augment.apply(self.source.inputs[items], draws)
-        return Batch(inputs, self.source.labels[items], rows.astype(np.int32), mask)
+        return Batch(inputs, self.source.labels[items], rows, mask)

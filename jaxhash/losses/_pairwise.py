@@ -64,10 +64,24 @@ def pairwise_likelihood(
         codes = jnp.where(where.any(axis=1)[:, None], codes, 0.0)
         others = jnp.where(where.any(axis=0)[:, None], others, 0.0)
     theta = scale * jnp.matmul(codes, others.T, precision=lax.Precision.HIGHEST)
-    loss = jax.nn.softplus(theta) - similar * theta
+    loss = _softplus(jnp.where(similar, -theta, theta))  # no difference of two large numbers
     if where is not None:
         loss = jnp.where(where, loss, 0.0)
     return loss if reduce_fn is None else reduce_fn(loss)
+
+
+@jax.custom_jvp
+def _softplus(x: Float[Array, "n m"]) -> Float[Array, "n m"]:
+    """log(1 + e^x), whose value and derivative share one exponential."""
+    return jnp.maximum(x, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+@_softplus.defjvp
+def _softplus_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    tail = jnp.exp(-jnp.abs(x))
+    derivative = jnp.where(x >= 0, 1.0, tail) / (1.0 + tail)
+    return jnp.maximum(x, 0.0) + jnp.log1p(tail), derivative * dx
 
 
 def hashnet(

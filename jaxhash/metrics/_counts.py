@@ -226,7 +226,8 @@ def score_counts(
 ) -> DistanceCounts:
     """The counts of one query for a ranking by real-valued scores, highest first.
 
-    Equal scores share a column, so the metrics treat them as ties too.
+    Each score of a relevant item has a column, and so have the items between two such scores, whose
+    order changes nothing. Equal scores share a column, so the metrics treat them as ties too.
 
     Args:
         scores: score of each database item, such as a cosine.
@@ -237,9 +238,12 @@ def score_counts(
         >>> counts.total, counts.relevant
         (array([[1, 2]]), array([[0, 1]]))
     """
-    order = np.argsort(-scores)  # in no particular order within ties: they share a column
-    starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
-    total = np.diff(starts, append=len(scores))
-    return DistanceCounts(
-        total[None, :], np.add.reduceat(relevant[order].astype(np.int64), starts)[None, :]
-    )
+    order = np.sort(-scores)
+    levels, hits = np.unique(-scores[relevant.astype(bool)], return_counts=True)
+    starts, ends = (np.searchsorted(order, levels, side) for side in ("left", "right"))
+    borders = np.stack([starts, ends], axis=1).ravel()
+    total = np.diff(borders, prepend=0, append=len(scores))
+    of_level = np.zeros_like(total)
+    of_level[1::2] = hits
+    held = total > 0
+    return DistanceCounts(total[None, held], of_level[None, held])

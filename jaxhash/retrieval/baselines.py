@@ -46,11 +46,26 @@ def pca_random_rotation(
         (4, 16)
     """
     centred = (train - train.mean(axis=0)).astype(np.float64)
-    _, _, components = np.linalg.svd(centred, full_matrices=False)
-    components = components[:bits]
+    components = _principal_components(centred)[:bits]
     noise = np.random.default_rng(seed).normal(size=(bits, bits))
     rotation, _ = np.linalg.qr(noise)
     return _linear(train, components.T @ rotation[: len(components)])
+
+
+def _principal_components(
+    centred: Float[np.ndarray, "items dimensions"],
+) -> Float[np.ndarray, "components dimensions"]:
+    """Unit vectors, the largest variance first, by the smaller of the two matrices of products.
+
+    The eigenvectors of that one are had many times faster than singular vectors.
+    """
+    items, dimensions = centred.shape
+    if items >= dimensions:
+        _, vectors = np.linalg.eigh(centred.T @ centred)
+        return vectors.T[::-1]
+    _, vectors = np.linalg.eigh(centred @ centred.T)
+    components = vectors.T[:0:-1] @ centred  # without the last: the centred items add up to zero
+    return components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1e-12)
 
 
 def _linear(train: np.ndarray, projection: np.ndarray) -> Hash:

@@ -51,6 +51,18 @@ def test_pca_rotation_keeps_the_geometry_of_the_top_components(bits):
     np.testing.assert_allclose(codes @ codes.T, expected, atol=1e-4 * expected.max())
 
 
+@each_length
+def test_pca_of_fewer_items_than_dimensions_keeps_all_of_them(bits):
+    """Seven items span six components: with six bits or more, their own distances."""
+    few = np.random.default_rng(3).normal(size=(7, 40)).astype(np.float32)
+    codes = pca_random_rotation(few, bits)(few).astype(np.float64)
+    centred = (few - few.mean(axis=0)).astype(np.float64)
+    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    scores = (left * sizes)[:, : min(bits, 6)]
+    expected = np.sum(codes**2) / np.sum(scores**2) * scores @ scores.T
+    np.testing.assert_allclose(codes @ codes.T, expected, atol=1e-4 * expected.max())
+
+
 def test_pca_rotation_spreads_the_variance_of_one_direction():
     """The first component, alone in a bit before, is seen by all bits."""
     line = np.linspace(-1, 1, 50, dtype=np.float32)[:, None] * np.eye(4, dtype=np.float32)[:1]
