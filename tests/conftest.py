@@ -1,5 +1,7 @@
 """Eight CPU devices, no silent broadcasting of ranks, and the command line, for every test."""
 
+from pathlib import Path
+
 import jax
 import jaxtyping
 import pytest
@@ -52,3 +54,12 @@ def output(capsys):
 def unchecked(monkeypatch):
     """Without the type checks of the test run, which would speak before the library does."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of real data sets, ``../shared/data``; without it the test is skipped."""
+    folder = Path(__file__).parents[1] / ".." / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no folder shared/data beside the repository")
+    return folder.resolve()

@@ -1,7 +1,81 @@
-"""Linen backbones, and the encoder that puts a hash head on one of them."""
+"""Linen backbones, published weights for them, and the encoder that puts a hash head on one."""
 
-from jaxhash.models._backbones import CNN as CNN
-from jaxhash.models._backbones import MLP as MLP
+from jaxhash.models._alexnet import alexnet as alexnet
+from jaxhash.models._base import Backbone as Backbone
+from jaxhash.models._base import stage_of as stage_of
+from jaxhash.models._catalogue import BACKBONES as BACKBONES
+from jaxhash.models._catalogue import PREPROCESSINGS as PREPROCESSINGS
+from jaxhash.models._catalogue import BackboneName as BackboneName
+from jaxhash.models._catalogue import PreprocessingName as PreprocessingName
+from jaxhash.models._catalogue import backbone_of as backbone_of
+from jaxhash.models._cifar_resnet import cifar_resnet20 as cifar_resnet20
+from jaxhash.models._cifar_resnet import cifar_resnet32 as cifar_resnet32
+from jaxhash.models._cifar_resnet import cifar_resnet44 as cifar_resnet44
+from jaxhash.models._cifar_resnet import cifar_resnet56 as cifar_resnet56
+from jaxhash.models._convnext import convnext_tiny as convnext_tiny
 from jaxhash.models._encoder import Encoder as Encoder
+from jaxhash.models._mobilenet import mobilenet_v2 as mobilenet_v2
+from jaxhash.models._mobilenet import mobilenet_v2_tf as mobilenet_v2_tf
+from jaxhash.models._preprocessing import CAFFE as CAFFE
+from jaxhash.models._preprocessing import CENTRED as CENTRED
+from jaxhash.models._preprocessing import IMAGENET as IMAGENET
+from jaxhash.models._preprocessing import Preprocessing as Preprocessing
+from jaxhash.models._resnet import resnet18 as resnet18
+from jaxhash.models._resnet import resnet34 as resnet34
+from jaxhash.models._resnet import resnet50 as resnet50
+from jaxhash.models._resnet import resnet101 as resnet101
+from jaxhash.models._small import CNN as CNN
+from jaxhash.models._small import MLP as MLP
+from jaxhash.models._small import linear as linear
+from jaxhash.models._squeezenet import squeezenet1_1 as squeezenet1_1
+from jaxhash.models._summary import Summary as Summary
+from jaxhash.models._summary import SummaryRow as SummaryRow
+from jaxhash.models._summary import summary as summary
+from jaxhash.models._vgg import vgg11 as vgg11
+from jaxhash.models._vgg import vgg11_bn as vgg11_bn
+from jaxhash.models._vgg import vgg16 as vgg16
+from jaxhash.models._vgg import vgg16_bn as vgg16_bn
+from jaxhash.models._vit import vit_b16 as vit_b16
+from jaxhash.models._vit import vit_s16 as vit_s16
+from jaxhash.models._weights import load_weights as load_weights
 
-__all__ = ["CNN", "MLP", "Encoder"]
+__all__ = [
+    "BACKBONES",
+    "CAFFE",
+    "CENTRED",
+    "CNN",
+    "IMAGENET",
+    "MLP",
+    "PREPROCESSINGS",
+    "Backbone",
+    "BackboneName",
+    "Encoder",
+    "Preprocessing",
+    "PreprocessingName",
+    "Summary",
+    "SummaryRow",
+    "alexnet",
+    "backbone_of",
+    "cifar_resnet20",
+    "cifar_resnet32",
+    "cifar_resnet44",
+    "cifar_resnet56",
+    "convnext_tiny",
+    "linear",
+    "load_weights",
+    "mobilenet_v2",
+    "mobilenet_v2_tf",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "squeezenet1_1",
+    "stage_of",
+    "summary",
+    "vgg11",
+    "vgg11_bn",
+    "vgg16",
+    "vgg16_bn",
+    "vit_b16",
+    "vit_s16",
+]

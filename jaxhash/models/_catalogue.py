@@ -1,0 +1,110 @@
+"""The backbones by the names of the command line."""
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+from jaxhash.models._alexnet import alexnet
+from jaxhash.models._base import Backbone
+from jaxhash.models._cifar_resnet import (
+    cifar_resnet20,
+    cifar_resnet32,
+    cifar_resnet44,
+    cifar_resnet56,
+)
+from jaxhash.models._convnext import convnext_tiny
+from jaxhash.models._mobilenet import mobilenet_v2, mobilenet_v2_tf
+from jaxhash.models._preprocessing import CAFFE, CENTRED, IMAGENET, Preprocessing
+from jaxhash.models._resnet import resnet18, resnet34, resnet50, resnet101
+from jaxhash.models._small import CNN, MLP, linear
+from jaxhash.models._squeezenet import squeezenet1_1
+from jaxhash.models._vgg import vgg11, vgg11_bn, vgg16, vgg16_bn
+from jaxhash.models._vit import vit_b16, vit_s16
+
+BackboneName = Literal[
+    "cnn",
+    "mlp",
+    "linear",
+    "alexnet",
+    "vgg11",
+    "vgg11-bn",
+    "vgg16",
+    "vgg16-bn",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "cifar-resnet20",
+    "cifar-resnet32",
+    "cifar-resnet44",
+    "cifar-resnet56",
+    "mobilenet-v2",
+    "mobilenet-v2-tf",
+    "squeezenet1-1",
+    "convnext-tiny",
+    "vit-s16",
+    "vit-b16",
+]
+
+#: What makes each backbone, given the attributes of `Backbone` by name.
+BACKBONES: dict[BackboneName, Callable[..., Backbone]] = {
+    "cnn": CNN,
+    "mlp": MLP,
+    "linear": linear,
+    "alexnet": alexnet,
+    "vgg11": vgg11,
+    "vgg11-bn": vgg11_bn,
+    "vgg16": vgg16,
+    "vgg16-bn": vgg16_bn,
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "resnet101": resnet101,
+    "cifar-resnet20": cifar_resnet20,
+    "cifar-resnet32": cifar_resnet32,
+    "cifar-resnet44": cifar_resnet44,
+    "cifar-resnet56": cifar_resnet56,
+    "mobilenet-v2": mobilenet_v2,
+    "mobilenet-v2-tf": mobilenet_v2_tf,
+    "squeezenet1-1": squeezenet1_1,
+    "convnext-tiny": convnext_tiny,
+    "vit-s16": vit_s16,
+    "vit-b16": vit_b16,
+}
+
+PreprocessingName = Literal["published", "centred", "imagenet", "caffe"]
+
+#: Each preprocessing by its name; ``"published"`` is the backbone's own.
+PREPROCESSINGS: dict[PreprocessingName, Preprocessing] = {
+    "centred": CENTRED,
+    "imagenet": IMAGENET,
+    "caffe": CAFFE,
+}
+
+
+def backbone_of(
+    name: BackboneName,
+    *,
+    preprocessing: PreprocessingName = "published",
+    image_size: int | None = None,
+    **options: Any,
+) -> partial[Backbone]:
+    """What makes the backbone of that name, as `Encoder` takes it.
+
+    Args:
+        name: one of `BACKBONES`.
+        preprocessing: how images of bytes are normalised.
+        image_size: height and width that they are brought to; None leaves them.
+        options: attributes of `Backbone`.
+
+    Example:
+        >>> backbone_of("cnn", image_size=64)().preprocessing.size
+        64
+    """
+    make = BACKBONES[name]
+    published = make().preprocessing
+    prepare = dataclasses.replace(
+        PREPROCESSINGS.get(preprocessing, published), channels=published.channels, size=image_size
+    )
+    return partial(make, preprocessing=prepare, **options)

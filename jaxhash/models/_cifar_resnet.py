@@ -1,0 +1,117 @@
+"""Residual networks for images of 32x32."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxhash.models._base import Backbone, Block
+from jaxhash.models._names import (
+    Names,
+    merge,
+    pytorch_batch_norm,
+    pytorch_convolution,
+    pytorch_dense,
+)
+from jaxhash.models._preprocessing import IMAGENET, Preprocessing
+
+_WIDTHS = (16, 32, 64)
+
+
+class Stem(Block):
+    """A 3x3 convolution, normalised, with a ReLU."""
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n h w c"], train: bool, mask: Bool[Array, " n"] | None
+    ) -> Float[Array, "n h w 16"]:
+        x = self.conv(_WIDTHS[0], 3, padding=1, name="conv")(x)
+        return nn.relu(self.batch_norm(name="norm")(x, train=train, mask=mask))
+
+
+class BasicBlock(Block):
+    """Two 3x3 convolutions around which the input is added, by a shortcut without parameters.
+
+    Where the block changes the shape, the shortcut takes every other pixel and puts as many
+    channels of zeros before its own as after them (option A of the paper).
+    """
+
+    width: int
+    stride: int = 1
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n h w c"], train: bool, mask: Bool[Array, " n"] | None
+    ) -> Float[Array, "n h2 w2 width"]:
+        y = self.conv(self.width, 3, stride=self.stride, padding=1, name="conv1")(x)
+        y = nn.relu(self.batch_norm(name="norm1")(y, train=train, mask=mask))
+        y = self.conv(self.width, 3, padding=1, name="conv2")(y)
+        y = self.batch_norm(name="norm2")(y, train=train, mask=mask)
+        zeros = (self.width - x.shape[-1]) // 2
+        x = x[:, :: self.stride, :: self.stride]
+        return nn.relu(y + jnp.pad(x, ((0, 0), (0, 0), (0, 0), (zeros, zeros))))
+
+
+class CifarResNet(Backbone, kw_only=True):
+    """A residual network for images of 32x32: three stages of as many blocks after the stem.
+
+    Features are the 64 means over positions of the last stage.
+
+    Attributes:
+        blocks: number of blocks of each stage; the network is 6 blocks + 2 layers deep.
+
+    Reference:
+        He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016, 4.2; names
+        of the weights and preprocessing are those of akamaster/pytorch_resnet_cifar10.
+    """
+
+    blocks: int
+    preprocessing: Preprocessing = IMAGENET
+
+    image_size: ClassVar[int] = 32
+
+    def stages(self) -> Iterator[list[partial[Block]]]:
+        """The stem, then the three stages."""
+        yield [partial(Stem)]
+        for i, width in enumerate(_WIDTHS):
+            strides = [2 if i else 1] + [1] * (self.blocks - 1)
+            yield [partial(BasicBlock, width=width, stride=stride) for stride in strides]
+
+    def weight_names(self) -> dict[str, Names]:
+        """The names of akamaster/pytorch_resnet_cifar10."""
+        names = [
+            pytorch_convolution("stage0_0/conv", "conv1"),
+            pytorch_batch_norm("stage0_0/norm", "bn1"),
+            pytorch_dense("classifier", "linear"),
+        ]
+        for i in range(1, len(_WIDTHS) + 1):
+            for j in range(self.blocks):
+                for k in (1, 2):
+                    names += [
+                        pytorch_convolution(f"stage{i}_{j}/conv{k}", f"layer{i}.{j}.conv{k}"),
+                        pytorch_batch_norm(f"stage{i}_{j}/norm{k}", f"layer{i}.{j}.bn{k}"),
+                    ]
+        return {"pytorch": merge(*names)}
+
+
+def cifar_resnet20(**options: Any) -> CifarResNet:
+    """ResNet-20 for CIFAR: 269,722 parameters with 10 classes; 64 features."""
+    return CifarResNet(blocks=3, **options)
+
+
+def cifar_resnet32(**options: Any) -> CifarResNet:
+    """ResNet-32 for CIFAR: 464,154 parameters with 10 classes; 64 features."""
+    return CifarResNet(blocks=5, **options)
+
+
+def cifar_resnet44(**options: Any) -> CifarResNet:
+    """ResNet-44 for CIFAR: 658,586 parameters with 10 classes; 64 features."""
+    return CifarResNet(blocks=7, **options)
+
+
+def cifar_resnet56(**options: Any) -> CifarResNet:
+    """ResNet-56 for CIFAR: 853,018 parameters with 10 classes; 64 features."""
+    return CifarResNet(blocks=9, **options)

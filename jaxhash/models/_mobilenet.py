@@ -1,0 +1,161 @@
+"""MobileNetV2."""
+
+import dataclasses
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Literal
+
+import flax.linen as nn
+from jaxtyping import Array, Bool, Float
+
+from jaxhash.models._base import Backbone, Block
+from jaxhash.models._names import (
+    Names,
+    merge,
+    pytorch_batch_norm,
+    pytorch_convolution,
+    pytorch_dense,
+)
+from jaxhash.models._preprocessing import CENTRED, IMAGENET, Preprocessing
+
+_CENTRED = dataclasses.replace(CENTRED, channels=3)
+
+Padding = Literal[1, "SAME"]
+
+# Expansion, channels, blocks and stride of each stage of bottlenecks: table 2 of the paper.
+_BOTTLENECKS = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+
+
+class Stem(Block):
+    """A 3x3 convolution of stride 2, normalised, with a ReLU6."""
+
+    padding: Padding
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n h w c"], train: bool, mask: Bool[Array, " n"] | None
+    ) -> Float[Array, "n h2 w2 32"]:
+        x = self.conv(32, 3, stride=2, padding=self.padding, name="conv")(x)
+        return nn.relu6(self.batch_norm(name="norm")(x, train=train, mask=mask))
+
+
+class InvertedResidual(Block):
+    """A 1x1 expansion, a 3x3 convolution of each channel, a 1x1 projection without a ReLU.
+
+    The input is added where the shape stays. With expansion 1 there is no first convolution.
+    """
+
+    width: int
+    expansion: int
+    stride: int
+    padding: Padding
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n h w c"], train: bool, mask: Bool[Array, " n"] | None
+    ) -> Float[Array, "n h2 w2 width"]:
+        features = x.shape[-1]
+        hidden = self.expansion * features
+        y = x
+        if self.expansion > 1:
+            y = self.conv(hidden, 1, name="expand")(y)
+            y = nn.relu6(self.batch_norm(name="expand_norm")(y, train=train, mask=mask))
+        y = self.conv(
+            hidden, 3, stride=self.stride, padding=self.padding, groups=hidden, name="depthwise"
+        )(y)
+        y = nn.relu6(self.batch_norm(name="depthwise_norm")(y, train=train, mask=mask))
+        y = self.conv(self.width, 1, name="project")(y)
+        y = self.batch_norm(name="project_norm")(y, train=train, mask=mask)
+        return x + y if self.stride == 1 and self.width == features else y
+
+
+class Top(Block):
+    """A 1x1 convolution to 1,280 channels, normalised, with a ReLU6."""
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n h w c"], train: bool, mask: Bool[Array, " n"] | None
+    ) -> Float[Array, "n h w 1280"]:
+        x = self.conv(1280, 1, name="conv")(x)
+        return nn.relu6(self.batch_norm(name="norm")(x, train=train, mask=mask))
+
+
+class MobileNetV2(Backbone):
+    """MobileNetV2: a stem, the seven stages of bottlenecks of the paper's table, a last convolution.
+
+    Features are the 1,280 means over positions. The dropout of 0.2 before the published classifier
+    is left out: it belongs to the classifier.
+
+    Attributes:
+        padding: of the 3x3 convolutions: a pixel on each side as in PyTorch, or TensorFlow's
+            ``"SAME"``, which at stride 2 and an even size pads at the bottom and the right only.
+
+    Reference:
+        Sandler, Howard, Zhu, Zhmoginov, Chen, "MobileNetV2: inverted residuals and linear
+        bottlenecks", CVPR 2018. The epsilon of batch normalisation is torchvision's, 1e-5;
+        TensorFlow's is 1e-3.
+    """
+
+    padding: Padding = 1
+    preprocessing: Preprocessing = IMAGENET
+
+    def stages(self) -> Iterator[list[partial[Block]]]:
+        """The stem, the stages of bottlenecks, the last convolution."""
+        yield [partial(Stem, padding=self.padding)]
+        for expansion, width, blocks, stride in _BOTTLENECKS:
+            make = partial(InvertedResidual, width=width, expansion=expansion, padding=self.padding)
+            yield [partial(make, stride=1 if j else stride) for j in range(blocks)]
+        yield [partial(Top)]
+
+    def weight_names(self) -> dict[str, Names]:
+        """The names of torchvision."""
+        names = _normalised("stage0_0/conv", "features.0.0", "stage0_0/norm", "features.0.1")
+        position = 1
+        for i, (expansion, _, blocks, _) in enumerate(_BOTTLENECKS, start=1):
+            for j in range(blocks):
+                ours, theirs = f"stage{i}_{j}", f"features.{position}.conv"
+                layers = ["expand", "depthwise"] if expansion > 1 else ["depthwise"]
+                for k, layer in enumerate(layers):
+                    names += _normalised(
+                        f"{ours}/{layer}",
+                        f"{theirs}.{k}.0",
+                        f"{ours}/{layer}_norm",
+                        f"{theirs}.{k}.1",
+                    )
+                k = len(layers)
+                names += _normalised(
+                    f"{ours}/project", f"{theirs}.{k}", f"{ours}/project_norm", f"{theirs}.{k + 1}"
+                )
+                position += 1
+        top = f"stage{len(_BOTTLENECKS) + 1}_0"
+        names += _normalised(
+            f"{top}/conv", f"features.{position}.0", f"{top}/norm", f"features.{position}.1"
+        )
+        names.append(pytorch_dense("classifier", "classifier.1"))
+        return {"pytorch": merge(*names)}
+
+
+def _normalised(conv, their_conv, norm, their_norm):
+    return [pytorch_convolution(conv, their_conv), pytorch_batch_norm(norm, their_norm)]
+
+
+def mobilenet_v2(**options: Any) -> MobileNetV2:
+    """MobileNetV2 as torchvision has it: 3,504,872 parameters with 1,000 classes; 1,280 features."""
+    return MobileNetV2(**options)
+
+
+def mobilenet_v2_tf(*, preprocessing: Preprocessing = _CENTRED, **options: Any) -> MobileNetV2:
+    """MobileNetV2 for weights that were trained in TensorFlow: its padding and its preprocessing.
+
+    The names are torchvision's still, and so is the epsilon of batch normalisation: weights whose
+    normalisation is folded into scale and bias do not mind.
+    """
+    return MobileNetV2(padding="SAME", preprocessing=preprocessing, **options)

@@ -1,0 +1,75 @@
+"""What is done to the bytes of an image before the first layer."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Shaped
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """Resize images of bytes, and normalise each channel: ``(x - mean) / std``.
+
+    Floating inputs have been prepared already, and stay as they are.
+
+    Attributes:
+        mean: mean of the bytes, one number or one a channel.
+        std: their standard deviation, likewise.
+        channels: what the network takes: grey images become so many equal channels; None for any.
+        bgr: whether it takes them as blue, green, red; ``mean`` is in that order.
+        size: height and width that images are brought to, bilinearly; None leaves them.
+
+    Example:
+        >>> prepare = Preprocessing(mean=(127.5,), std=(127.5,), size=4)
+        >>> x = prepare(np.full((1, 2, 2, 1), 255, np.uint8))
+        >>> x.shape, float(x.max())
+        ((1, 4, 4, 1), 1.0)
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channels: int | None = None
+    bgr: bool = False
+    size: int | None = None
+
+    def __call__(self, inputs: Shaped[Array | np.ndarray, "n ..."]) -> Float[Array, "n ..."]:
+        """The inputs as the network takes them.
+
+        Raises:
+            ValueError: if images have neither one channel nor ``channels``.
+        """
+        x = jnp.asarray(inputs)
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            return x
+        x = x.astype(jnp.float32)
+        if x.ndim == 4:
+            if self.channels is not None:
+                if x.shape[-1] not in (1, self.channels):
+                    found = x.shape[-1]
+                    raise ValueError(f"images must have 1 or {self.channels} channels, got {found}")
+                x = jnp.broadcast_to(x, (*x.shape[:-1], self.channels))
+            if self.size is not None:
+                x = jax.image.resize(x, (len(x), self.size, self.size, x.shape[-1]), "bilinear")
+            if self.bgr:
+                x = x[..., ::-1]
+        mean, std = (
+            np.asarray(values, np.float32).reshape(*[1] * (x.ndim - 1), -1)
+            for values in (self.mean, self.std)
+        )
+        return (x - mean) / std
+
+
+#: Bytes to -1..1: networks trained from scratch, and those of TensorFlow and Flax.
+CENTRED = Preprocessing((127.5,), (127.5,))
+
+#: Mean and standard deviation of ImageNet's channels: torchvision's networks.
+IMAGENET = Preprocessing(
+    tuple(255 * mean for mean in (0.485, 0.456, 0.406)),
+    tuple(255 * std for std in (0.229, 0.224, 0.225)),
+    channels=3,
+)
+
+#: The mean image of ImageNet taken away, channels as blue, green, red: Caffe's networks.
+CAFFE = Preprocessing((103.939, 116.779, 123.68), (1.0,), channels=3, bgr=True)

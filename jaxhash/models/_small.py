@@ -1,0 +1,81 @@
+"""Small backbones: features of 28x28 and 32x32 images, and of feature vectors."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+from jaxtyping import Array, Bool, Float
+
+from jaxhash.models._base import Backbone, Block
+
+
+class Convolution(Block):
+    """A 3x3 convolution of stride 2 with batch normalisation and a ReLU."""
+
+    width: int
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n h w c"], train: bool, mask: Bool[Array, " n"] | None
+    ) -> Float[Array, "n h2 w2 width"]:
+        x = self.conv(self.width, 3, stride=2, padding="SAME", name="conv")(x)
+        return nn.relu(self.batch_norm(name="norm")(x, train=train, mask=mask))
+
+
+class Dense(Block):
+    """A linear layer on flattened inputs with batch normalisation and a ReLU."""
+
+    width: int
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "n ..."], train: bool, mask: Bool[Array, " n"] | None
+    ) -> Float[Array, "n width"]:
+        x = self.dense(self.width, bias=False, name="dense")(x.reshape(len(x), -1))
+        return nn.relu(self.batch_norm(name="norm")(x, train=train, mask=mask))
+
+
+class CNN(Backbone):
+    """A small convolutional network: strided convolutions, flattened at the end.
+
+    Attributes:
+        widths: channels of the convolutions; each halves the resolution, and is a stage.
+    """
+
+    widths: tuple[int, ...] = (32, 64, 128)
+
+    def stages(self) -> Iterator[list[partial[Block]]]:
+        """A convolution each."""
+        for width in self.widths:
+            yield [partial(Convolution, width=width)]
+
+    def readout(self, x: Float[Array, "n h w c"]) -> Float[Array, "n features"]:
+        """All positions, flattened, or logits of them."""
+        x = x.reshape(len(x), -1)
+        return x if self.classes is None else self.classify(x)
+
+
+class MLP(Backbone):
+    """Dense layers on flattened inputs, each with batch normalisation and a ReLU.
+
+    Attributes:
+        widths: width of each layer; each is a stage.
+    """
+
+    widths: tuple[int, ...] = (256,)
+
+    def stages(self) -> Iterator[list[partial[Block]]]:
+        """A layer each."""
+        for width in self.widths:
+            yield [partial(Dense, width=width)]
+
+    def readout(self, x: Float[Array, "n ..."]) -> Float[Array, "n features"]:
+        """The last layer's activations, or logits of them; without layers, the inputs flattened."""
+        x = x.reshape(len(x), -1)
+        return x if self.classes is None else self.classify(x)
+
+
+def linear(**options: Any) -> MLP:
+    """No layers: the features are the inputs, and a hash head on them is a linear hash function."""
+    return MLP(widths=(), **options)

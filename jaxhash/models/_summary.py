@@ -1,0 +1,187 @@
+"""What a model is made of: shapes, parameters and multiply-adds, stage by stage."""
+
+import dataclasses
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+import flax.linen as nn
+import jax
+import numpy as np
+from flax import traverse_util
+from jax.extend import core
+from jaxtyping import Array, Shaped
+
+from jaxhash.models._base import Backbone, stage_of
+
+Path = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class SummaryRow:
+    """A stage of the backbone, or a layer after it.
+
+    Attributes:
+        name: ``stage 0``, ..., then names of layers; ``preprocessing`` and ``readout`` are what the
+            backbone does by itself before its first stage and after its last.
+        shape: shape of the result for one input; None where it has none of its own.
+        parameters: number of parameters.
+        trained: number of those that training changes: none, or all.
+        macs: multiply-adds of a forward pass of one input.
+    """
+
+    name: str
+    shape: tuple[int, ...] | None
+    parameters: int
+    trained: int
+    macs: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A model's rows, in the order of the computation, and their sums.
+
+    Attributes:
+        rows: the stages and layers.
+        remat: whether the backward pass computes the blocks of the stages again.
+    """
+
+    rows: tuple[SummaryRow, ...]
+    remat: bool
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def trained(self) -> int:
+        """Number of parameters that training changes."""
+        return sum(row.trained for row in self.rows)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds of a forward pass of one input."""
+        return sum(row.macs for row in self.rows)
+
+    @property
+    def training_macs(self) -> int:
+        """Multiply-adds of the forward and backward pass of one input, about.
+
+        What is not trained counts once. What is trained counts three times, for its results, the
+        gradients of its inputs and those of its parameters, and four times where ``remat`` has its
+        results computed again. Its first layer counts once too often: the inputs of that one have
+        no use for a gradient.
+        """
+        return sum(row.macs * self._passes(row) for row in self.rows)
+
+    def _passes(self, row: SummaryRow) -> int:
+        if not row.trained:
+            return 1
+        return 4 if self.remat and row.name.startswith("stage ") else 3
+
+
+def summary(model: nn.Module, inputs: Shaped[Array | np.ndarray, "n ..."]) -> Summary:
+    """The shapes, parameters and multiply-adds of a model, without computing or compiling any.
+
+    Multiply-adds are those of convolutions and of products of matrices, padding included; one is
+    two floating-point operations. They are counted for one input, from what JAX traces of the
+    evaluation mode. A loop of unknown length counts as one turn, and a condition as all its
+    branches.
+
+    Args:
+        model: a `Backbone`, an `Encoder`, or another module from inputs to an array.
+        inputs: some inputs; of their values none matter.
+
+    Example:
+        >>> from jaxhash.models import MLP, Encoder
+        >>> found = summary(Encoder(MLP, bits=16), np.zeros((1, 8, 8, 1), np.uint8))
+        >>> [(row.name, row.shape, row.parameters, row.macs) for row in found.rows]
+        [('stage 0', (256,), 16896, 16384), ('readout', (256,), 0, 0), ('head', (16,), 4112, 4096)]
+        >>> found.parameters, found.macs, found.training_macs
+        (21008, 20480, 61440)
+    """
+    example = inputs[:1]
+    calls = _Calls()
+    variables = jax.eval_shape(model.init, jax.random.key(0), example)
+    with nn.intercept_methods(calls):
+        traced = jax.make_jaxpr(model.apply)(variables, example)
+    # parts come before their whole, and the backbone before what it stands in
+    shapes = {calls.row(path): shape for path, shape in calls.shapes if path or not calls.backbone}
+    macs, parameters = Counter(), Counter()
+    begun = not any(name.startswith("stage ") for name in shapes)
+    for index, count in _products(traced.jaxpr, None):
+        name = calls.row(() if index is None else calls.paths[index])
+        begun |= name.startswith("stage ")
+        macs[name if begun or name != "readout" else "preprocessing"] += count
+    for path, leaf in traverse_util.flatten_dict(variables.get("params", {})).items():
+        parameters[calls.row(path[:-1])] += leaf.size
+    names = (["preprocessing"] if macs["preprocessing"] else []) + list(shapes)
+    return Summary(
+        tuple(
+            SummaryRow(
+                name,
+                shapes.get(name),
+                parameters[name],
+                0 if name in calls.frozen else parameters[name],
+                macs[name],
+            )
+            for name in names
+        ),
+        remat=calls.remat,
+    )
+
+
+class _Calls:
+    """An interceptor of Linen's calls, which marks what each of them traces.
+
+    Linen marks it too, by names that need not be unique and only if ``flax_profile`` is on.
+    """
+
+    def __init__(self):
+        self.paths: list[Path] = []
+        self.shapes: list[tuple[Path, tuple[int, ...] | None]] = []
+        self.backbone: Path = ()
+        self.frozen: set[str] = set()
+        self.remat = False
+
+    def __call__(self, call, args, kwargs, context):
+        module = context.module
+        if context.method_name != "__call__":
+            return call(*args, **kwargs)
+        if isinstance(module, Backbone):
+            self.backbone, self.remat = module.path, module.remat
+            self.frozen = {f"stage {i}" for i in range(module.freeze_stages)}
+        self.paths.append(module.path)
+        with jax.named_scope(f"call:{len(self.paths) - 1}"):
+            result = call(*args, **kwargs)
+        self.shapes.append((module.path, result.shape[1:] if hasattr(result, "shape") else None))
+        return result
+
+    def row(self, path: Path) -> str:
+        """The row that a module belongs to."""
+        if path[: len(self.backbone)] == self.backbone:
+            path = path[len(self.backbone) :]
+        if not path:
+            return "readout"
+        stage = stage_of(path[0])
+        return path[0] if stage is None else f"stage {stage}"
+
+
+def _products(jaxpr: core.Jaxpr, call: int | None) -> Iterator[tuple[int | None, int]]:
+    """Each convolution and product of matrices: the innermost call around it, its multiply-adds."""
+    for eqn in jaxpr.eqns:
+        marks = re.findall(r"call:(\d+)", str(eqn.source_info.name_stack))
+        inner = int(marks[-1]) if marks else call
+        if eqn.primitive.name == "conv_general_dilated":
+            _, kernel = (variable.aval.shape for variable in eqn.invars)
+            outputs = kernel[eqn.params["dimension_numbers"].rhs_spec[0]]
+            yield inner, eqn.outvars[0].aval.size * math.prod(kernel) // outputs
+        elif eqn.primitive.name == "dot_general":
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            left = eqn.invars[0].aval.shape
+            yield inner, eqn.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
+        turns = eqn.params["length"] if eqn.primitive.name == "scan" else 1
+        for part in core.jaxprs_in_params(eqn.params):
+            yield from ((index, turns * count) for index, count in _products(part, inner))

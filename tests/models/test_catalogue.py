@@ -1,0 +1,34 @@
+"""The backbones by name."""
+
+import dataclasses
+from typing import get_args
+
+import pytest
+
+from jaxhash import models
+
+
+def test_every_name_of_the_command_line_makes_a_backbone():
+    assert get_args(models.BackboneName) == tuple(models.BACKBONES)
+    for name, make in models.BACKBONES.items():
+        assert isinstance(make(), models.Backbone) and make().stages()
+        assert make.__name__.replace("_", "-").lower() == name
+
+
+def test_every_preprocessing_has_a_name():
+    assert get_args(models.PreprocessingName) == ("published", *models.PREPROCESSINGS)
+
+
+@pytest.mark.parametrize("name", models.PREPROCESSINGS)
+def test_preprocessing_and_options_reach_the_backbone(name):
+    model = models.backbone_of("resnet18", preprocessing=name, image_size=96, freeze_stages=2)()
+    expected = dataclasses.replace(models.PREPROCESSINGS[name], size=96, channels=3)
+    assert model.preprocessing == expected
+    assert model.freeze_stages == 2
+
+
+def test_published_preprocessing_is_the_backbones_own():
+    assert models.backbone_of("resnet18")().preprocessing == models.IMAGENET
+    centred = dataclasses.replace(models.CENTRED, channels=3)
+    assert models.backbone_of("mobilenet-v2-tf")().preprocessing == centred
+    assert models.backbone_of("cnn", preprocessing="imagenet")().preprocessing.channels is None
