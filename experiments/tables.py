@@ -87,6 +87,23 @@ def ratio_line(content: dict) -> str:
     )
 
 
+def sweep_line(content: dict) -> str:
+    """What several seeds cost beside one, in a sentence."""
+    one, many = (
+        {kind: seconds[count] for kind, seconds in content["seconds"].items()}
+        for count in ("1", str(content["seeds"]))
+    )
+    ratios, hardware, versions = content["ratios"], content["hardware"], content["versions"]
+    return (
+        f"`jaxhash train {content['preset']}`, {content['epochs']} epochs and the evaluation, takes "
+        f"{one['command']:.1f} s ({one['training']:.1f} s of it training), with `--seeds "
+        f"{content['seeds']}` {many['command']:.1f} s ({many['training']:.1f} s): "
+        f"{ratios['command']:.2f} times as long, the training alone {ratios['training']:.2f} times. "
+        f"Medians, on {hardware['cpu_cores_used']} cores of {hardware['cpu']}, jax "
+        f"{versions['jax']}, by `{content['command']}`."
+    )
+
+
 def retrieval_table(content: dict) -> str:
     """Seconds of whole evaluations, and how many times as long an argsort per query takes."""
     lines = [
@@ -168,6 +185,8 @@ def render(text: str) -> str:
             drawn = bench_table(content)
         elif "sizes" in content:
             drawn = retrieval_table(content)
+        elif "ratios" in content:
+            drawn = sweep_line(content)
         elif "ratio" in content:
             drawn = ratio_line(content)
         else:

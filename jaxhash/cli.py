@@ -21,8 +21,7 @@ from jaxhash.errors import UserError
 
 if TYPE_CHECKING:  # a command imports what it needs: codes are evaluated without Flax
     from jaxhash.bench.config import BenchConfig
-    from jaxhash.config import Config
-    from jaxhash.data.check import CheckArguments
+    from jaxhash.config import TrainArguments
 
 T = TypeVar("T")
 
@@ -34,12 +33,20 @@ Learn binary hash codes for image retrieval.
   jaxhash evaluate RUN [--data-dir DIR]         compute a finished run's metrics again
   jaxhash evaluate CODES [--OPTION VALUE ...]   evaluate codes made by anything, a .npz or .npy file
   jaxhash data check --OPTION VALUE ...         sizes, overlaps and labels of a split; 1 if it leaks
+  jaxhash data features --OPTION VALUE ...      a data set's features by a published backbone, as a file
   jaxhash bench [--OPTION VALUE ...]            time the losses on this machine; --help lists all options
   jaxhash bench --compare FILE ...              what several machines measured, in one table and plot
   jaxhash --version
 
 presets of train (the first is the default):
 """
+
+USAGE_OF_DATA = """usage: jaxhash data COMMAND ...
+
+  jaxhash data check --OPTION VALUE ...         sizes, overlaps and labels of a split; 1 if it leaks
+  jaxhash data features --OPTION VALUE ...      a data set's features by a published backbone, as a file
+
+--help after a command lists all its options"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +83,18 @@ def _dispatch(arguments: list[str], console: Console) -> None:
     elif command == "--version":
         print(f"jaxhash {__version__}")
     elif command == "train":
-        config = _parse_train(rest)
+        parsed = _parse_train(rest)
         _quiet()
         from jaxhash import run  # after parsing: --help and mistakes stay quick
 
-        run.train(config, console)
+        if parsed.dry_run:
+            run.dry_run(parsed.config, console)
+        elif parsed.is_sweep:
+            from jaxhash import sweep
+
+            sweep.train(parsed.config, parsed.axes, console, seeds=parsed.seeds)
+        else:
+            run.train(parsed.config, console)
     elif command == "evaluate":
         _quiet()
         from jaxhash import code_files
@@ -94,12 +108,7 @@ def _dispatch(arguments: list[str], console: Console) -> None:
 
             run.evaluate(parsed.path, console, parsed.data_dir)
     elif command == "data":
-        parsed = _parse_data(rest)
-        _quiet()
-        from jaxhash.data.check import check
-
-        if check(parsed, console)["leaks"]:
-            sys.exit(1)
+        _data(rest, console, shlex.join(["jaxhash", *arguments]))
     elif command == "bench":
         parsed = _parse_bench(rest)
         _quiet()
@@ -113,9 +122,9 @@ def _dispatch(arguments: list[str], console: Console) -> None:
         raise UserError(f"unknown command {command!r}; there are train, evaluate, data and bench")
 
 
-def _parse_train(arguments: list[str]) -> "Config":
+def _parse_train(arguments: list[str]) -> "TrainArguments":
     """The preset named first, or the default one, with the flags' values in it."""
-    from jaxhash.config import Config
+    from jaxhash.config import TrainArguments
     from jaxhash.presets import PRESETS
 
     named = bool(arguments) and not arguments[0].startswith("-")
@@ -124,29 +133,42 @@ def _parse_train(arguments: list[str]) -> "Config":
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise UserError(f"unknown preset {name!r}; {hint}presets: {', '.join(PRESETS)}")
-    config = _parse(
-        Config,
+    parsed = _parse(
+        TrainArguments,
         arguments[named:],
         prog=f"jaxhash train {name}",
-        default=PRESETS[name](),
+        default=TrainArguments(PRESETS[name]()),
         description=f"{PRESETS[name].__doc__}\n\npresets:\n{_preset_list(PRESETS)}",
     )
+    if "--sweep" in arguments and not parsed.sweep:
+        raise UserError("--sweep needs what it varies, as in --sweep quantizer-weight=0.01,0.1,1")
+    config = parsed.config
     if config.run_dir is None:
-        folder = Path("runs") / f"{name}-{config.bits}bit-seed{config.seed}"
+        folder = Path("runs") / f"{name}-{config.bits}bit-{parsed.folder}"
         config = dataclasses.replace(config, run_dir=folder)
-    return config
+    return dataclasses.replace(parsed, config=config)
 
 
-def _parse_data(arguments: list[str]) -> "CheckArguments":
-    """The arguments of the one command about data."""
-    from jaxhash.data.check import CheckArguments
+def _data(arguments: list[str], console: Console, command: str) -> None:
+    """The commands about data."""
+    name, *rest = arguments or ["--help"]
+    if name == "check":
+        from jaxhash.data.check import CheckArguments, check
 
-    name, *rest = (
-        arguments if arguments[:1] not in ([], ["-h"], ["--help"]) else ["check", "--help"]
-    )
-    if name != "check":
-        raise UserError(f"unknown command 'data {name}'; there is data check")
-    return _parse(CheckArguments, rest, prog="jaxhash data check")
+        parsed = _parse(CheckArguments, rest, prog="jaxhash data check")
+        _quiet()
+        if check(parsed, console)["leaks"]:
+            sys.exit(1)
+    elif name == "features":
+        from jaxhash.feature_files import FeatureArguments, write_features
+
+        parsed = _parse(FeatureArguments, rest, prog="jaxhash data features")
+        _quiet()
+        write_features(parsed, console, command)
+    elif name in ("-h", "--help"):
+        print(USAGE_OF_DATA)
+    else:
+        raise UserError(f"unknown command 'data {name}'; there are data check and data features")
 
 
 def _parse_bench(arguments: list[str]) -> "BenchConfig | CompareArguments":

@@ -3,11 +3,14 @@
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from jaxhash.data.protocols import check_protocol
 from jaxhash.errors import UserError
 from jaxhash.losses import Target
+from jaxhash.models import BackboneName, PreprocessingName
 from jaxhash.objectives import Unseen
 from jaxhash.training.choice import Rule
 
@@ -38,8 +41,22 @@ class Config:
     allow_leak: bool = False
     """Take a split whose queries are among the training or database items; the results say so."""
 
-    model: Literal["cnn", "mlp"] = "cnn"
-    """Backbone: a small CNN for images, an MLP for feature vectors."""
+    model: BackboneName = "cnn"
+    """Backbone; cnn is a small one for images, mlp and linear (the hash head alone) take vectors."""
+    weights: Path | None = None
+    """Published weights of the backbone; trained from scratch if not given."""
+    preprocessing: PreprocessingName = "published"
+    """How images of bytes are normalised: as the backbone's weights were published, or one of these."""
+    image_size: int | None = None
+    """Height and width that images are brought to on the device; they stay as they are if not given."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the backbone's computation; parameters, hash head and loss are float32."""
+    freeze_stages: int = 0
+    """First stages of the backbone that stay as they are; --dry-run lists them."""
+    freeze_norm: bool = False
+    """Batch normalisation by the running statistics, which stay as they are."""
+    remat: bool = False
+    """Compute activations again in the backward pass, for less memory (jax.checkpoint)."""
     bits: int = 32
     """Length of a code."""
 
@@ -61,9 +78,9 @@ class Config:
     batch_size: int = 125
     """Images a step, over all devices. 125 divides the usual 5,000, so no batch is short."""
     learning_rate: float = 1e-3
-    """Peak rate of the backbone."""
-    head_multiplier: float = 1.0
-    """Rate of the hash head as a multiple of the backbone's."""
+    """Peak rate of the hash head."""
+    backbone_rate: float = 1.0
+    """Rate of the backbone as a fraction of the head's."""
     weight_decay: float = 1e-4
     """Decoupled weight decay, of matrices and kernels."""
     clip_norm: float = 5.0
@@ -103,8 +120,9 @@ class Config:
             "split_seed": (0, seeds),
             "warmup_epochs": (0, many),
             "crop": (0, many),
+            "freeze_stages": (0, many),
             "quantizer_weight": (0, finite),
-            "head_multiplier": (0, finite),
+            "backbone_rate": (0, finite),
             "weight_decay": (0, finite),
         }
         for name, (least, most) in allowed.items():
@@ -117,6 +135,7 @@ class Config:
             if not 0 < getattr(self, name) <= finite:
                 found = getattr(self, name)
                 raise UserError(f"{flag(name)} must be above 0 and finite, got {found}")
+        check_image_size(self.image_size)
         if not 0 <= self.validation < 1:
             raise UserError(f"--validation must be at least 0 and below 1, got {self.validation}")
         check_protocol(self.protocol)
@@ -138,14 +157,83 @@ class Config:
 
     @classmethod
     def from_json(cls, fields: dict[str, object]) -> "Config":
-        """Undo `to_json`; a field that an older version did not have gets its default."""
-        data_dir = fields["data_dir"]
-        return cls(**(fields | {"data_dir": None if data_dir is None else Path(data_dir)}))
+        """Undo `to_json`; a field that an older version did not have gets its default.
+
+        Raises:
+            ValueError: if the version was so old that its models were others.
+        """
+        if "head_multiplier" in fields:
+            raise ValueError(
+                "it was written by a version of jaxhash whose models had other parameters; its "
+                "codes.npz can still be evaluated"
+            )
+        paths = {"data_dir": fields["data_dir"], "weights": fields.get("weights")}
+        return cls(**(fields | {name: path and Path(path) for name, path in paths.items()}))
+
+
+def check_image_size(size: int | None) -> None:
+    """Raise a `UserError` if images cannot be brought to this height and width."""
+    if size is not None and not 1 <= size <= 4096:
+        raise UserError(f"--image-size must be at least 1 and at most 4096, got {size}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainArguments:
+    """Train, or go on with a run."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    """The run."""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print the model's parameters and multiply-adds by stage, and train nothing."""
+    seeds: int = 1
+    """Train so many seeds together, the given one first; print means and standard deviations."""
+    sweep: tuple[str, ...] = ()
+    """Train all settings of a grid together, such as quantizer-weight=0.01,0.1 weight-decay=0,1e-4."""
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether there is more than one training."""
+        return self.seeds != 1 or bool(self.sweep)
+
+    @property
+    def axes(self) -> dict[str, tuple[float, ...]]:
+        """What the sweep varies, by the names of the fields.
+
+        Raises:
+            UserError: if an axis is not NAME=VALUE,VALUE,..., or is there twice.
+        """
+        axes = {}
+        for text in self.sweep:
+            words, _, values = text.partition("=")
+            name = words.removeprefix("--").replace("-", "_")
+            if name in axes:
+                raise UserError(f"--sweep names {words} twice")
+            try:
+                axes[name] = tuple(float(value) for value in values.split(","))
+            except ValueError:
+                raise UserError(
+                    f"--sweep {text}: expected numbers, as in quantizer-weight=0.01,0.1,1"
+                ) from None
+        return axes
+
+    @property
+    def folder(self) -> str:
+        """What tells the folder of the run from those of other seeds or sweeps of its preset."""
+        if not self.is_sweep:
+            return f"seed{self.config.seed}"
+        return "-".join(
+            ["sweep", *map(word, self.axes), *[f"{self.seeds}seeds"] * (self.seeds > 1)]
+        )
 
 
 def flag(name: str) -> str:
     """The command-line flag of a field."""
-    return "--" + name.replace("_", "-")
+    return "--" + word(name)
+
+
+def word(name: str) -> str:
+    """A field as the command line has it."""
+    return name.replace("_", "-")
 
 
 def differences(old: Config, new: Config) -> list[str]:

@@ -5,7 +5,9 @@ written last, ``results.json``: a run that has it is finished.
 """
 
 import dataclasses
+import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from jaxhash import machine, report
+from jaxhash import machine, models, report
 from jaxhash.build import Parts, build, initial_state, make_batches, make_step
 from jaxhash.codes import binarize
 from jaxhash.config import Config, differences
@@ -31,7 +33,7 @@ from jaxhash.evaluation import (
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.choice import SAYS, Candidates, model_choice
 from jaxhash.training.collapse import CollapseAlarm
-from jaxhash.training.loop import fit
+from jaxhash.training.loop import fit, refuse_broken
 from jaxhash.training.parallel import data_parallel, replicate
 from jaxhash.training.state import TrainState
 from jaxhash.training.writers import MetricsFile, ProgressLine, read_metrics, whole_file, write_json
@@ -47,12 +49,7 @@ def train(config: Config, console: Console) -> dict[str, Any]:
         UserError: if the configuration, the data or the folder do not allow it.
     """
     config.check()
-    devices = jax.local_devices()
-    if config.batch_size < len(devices):
-        raise UserError(
-            f"--batch-size {config.batch_size} is smaller than the {len(devices)} devices; each "
-            "needs a row"
-        )
+    check_devices(config)
     folder = config.run_dir
     _check_folder(folder, config)
     if (folder / "results.json").is_file():
@@ -68,7 +65,7 @@ def train(config: Config, console: Console) -> dict[str, Any]:
     _fit(config, parts, encode, console)
     codes, results = _evaluate(config, parts, encode, console)
     records = read_metrics(folder / "metrics.jsonl")
-    results |= {"seconds": records[-1]["seconds"], **_circumstances()}
+    results |= {"seconds": records[-1]["seconds"], **circumstances(config)}
     before = encode(initial_state(config, parts).variables, "database")
     draw(folder / "report", parts, before, codes, results, records)
     _write_codes(folder / "codes.npz", parts, codes)
@@ -76,6 +73,20 @@ def train(config: Config, console: Console) -> dict[str, Any]:
     report.print_table(results, console)
     console.print(f"results and plots are in {folder}")
     return results
+
+
+def dry_run(config: Config, console: Console) -> None:
+    """Print what `train` would train: the data, and the model's stages with their cost.
+
+    Nothing is written.
+
+    Raises:
+        UserError: if the configuration, the data or the weights do not allow it.
+    """
+    config.check()
+    parts = build(config)
+    _describe(config, parts, console)
+    report.print_summary(models.summary(parts.model, parts.source.inputs[:1]), console)
 
 
 def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> dict[str, Any]:
@@ -90,7 +101,12 @@ def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> di
         if not (folder / name).is_file():
             raise UserError(f"{folder} is no finished run: it has no {name}")
     config = _read_config(folder)
-    config = dataclasses.replace(config, run_dir=folder, data_dir=data_dir or config.data_dir)
+    config = dataclasses.replace(
+        config,
+        run_dir=folder,
+        data_dir=data_dir or config.data_dir,
+        weights=None,  # the checkpoint holds what training made of them
+    )
     parts = build(config)
     if not (folder / "checkpoints" / str(parts.total_steps)).is_dir():
         raise UserError(f"{folder} has no checkpoint of its last step, {parts.total_steps}")
@@ -106,6 +122,26 @@ def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> di
         soft_wrap=True,
     )
     return results
+
+
+def check_devices(config: Config) -> None:
+    """Raise a `UserError` if the batch cannot be spread over the devices."""
+    devices = len(jax.local_devices())
+    if config.batch_size < devices:
+        raise UserError(
+            f"--batch-size {config.batch_size} is smaller than the {devices} devices; each needs a "
+            "row"
+        )
+
+
+def describe_data(config: Config, parts: Parts) -> str:
+    """The data and the sizes of the parts of the split, in a line."""
+    split = parts.split
+    held_out = f"{len(split.validation):,} validation items, " if len(split.validation) else ""
+    return (
+        f"{config.dataset}: {len(split.train):,} training items, {held_out}{len(split.query):,} "
+        f"queries, {len(split.database):,} in the database; split {split.sha256[:12]}"
+    )
 
 
 def _write_codes(path: Path, parts: Parts, codes: Codes) -> None:
@@ -158,24 +194,27 @@ def _check_folder(folder: Path, config: Config) -> None:
 def _read_config(folder: Path) -> Config:
     path = folder / "config.json"
     try:
-        return Config.from_json(json.loads(path.read_text()))
+        fields = json.loads(path.read_text())
+        if "sweep" in fields:
+            raise UserError(f"{folder} holds a sweep, not a single run")
+        return Config.from_json(fields)
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} is not the configuration of a run: {error}") from error
 
 
 def _describe(config: Config, parts: Parts, console: Console) -> None:
     split, devices = parts.split, jax.local_devices()
-    held_out = f"{len(split.validation):,} validation items, " if len(split.validation) else ""
     lines = [
-        f"{config.dataset}: {len(split.train):,} training items, {held_out}{len(split.query):,} "
-        f"queries, {len(split.database):,} in the database; split {split.sha256[:12]}",
+        describe_data(config, parts),
         f"{config.objective_name}, {config.bits} bits, {config.epochs} epochs of "
         f"{parts.steps_per_epoch} steps on {len(devices)} x {devices[0].device_kind}",
     ]
+    if config.weights is not None:
+        lines.insert(1, f"{config.model} with the weights of {config.weights}")
     lines += [f"leak: {sentence}" for sentence in split.leaks]  # allowed, or we were not here
     if config.choose != "last":
         lines.append(f"the model is {SAYS[config.choose]}")
-    if held_out and config.choose != "validation":
+    if len(split.validation) and config.choose != "validation":
         lines.append(f"the validation items are not looked at: --choose is {config.choose}")
     console.print("\n".join(lines), highlight=False)
 
@@ -212,10 +251,21 @@ def _fit(config: Config, parts: Parts, encode: PartEncoder, console: Console) ->
                     total_steps=parts.total_steps,
                     found=checkpoints.candidates,
                 ),
-                alarm=_alarm(config, parts),
+                watch=_watch(config, parts),
                 metrics_file=metrics_file,
                 progress=progress,
             )
+
+
+def _watch(config: Config, parts: Parts) -> Callable[[int, dict[str, Any]], str | None]:
+    """Stops a training whose loss is not finite, and warns of collapsed codes."""
+    alarm = _alarm(config, parts)
+
+    def watch(step: int, metrics: dict[str, Any]) -> str | None:
+        refuse_broken(step, metrics)
+        return alarm.update(step, metrics)
+
+    return watch
 
 
 def _alarm(config: Config, parts: Parts) -> CollapseAlarm:
@@ -290,6 +340,10 @@ def _evaluate(
     return codes, measure(parts, codes, seed=config.seed) | facts
 
 
-def _circumstances() -> dict[str, Any]:
+def circumstances(config: Config) -> dict[str, Any]:
+    """What a run was made on, and the weights it began with."""
     packages = ("jaxhash", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-    return {"hardware": machine.hardware(), "versions": machine.versions(packages)}
+    found = {"hardware": machine.hardware(), "versions": machine.versions(packages)}
+    if config.weights is not None:
+        found["weights_sha256"] = hashlib.sha256(config.weights.read_bytes()).hexdigest()
+    return found

@@ -13,6 +13,7 @@ from jaxhash.bench.config import PRESETS as BENCH_PRESETS
 from jaxhash.bench.config import BenchConfig
 from jaxhash.config import Config, flag
 from jaxhash.data.check import CheckArguments
+from jaxhash.feature_files import FeatureArguments
 from jaxhash.presets import PRESETS
 from jaxhash.training.writers import write_json
 
@@ -119,7 +120,7 @@ def test_value_that_is_not_allowed(refusal, command, said):
         (f"{VECTORS} --protocol leak.npz", "query and train share 1 item; --allow-leak takes it"),
         ("train --choose validation", "--choose validation needs validation items: --validation"),
         (f"{VECTORS} --model cnn", "holds feature vectors: they need --model mlp"),
-        (f"{VECTORS} --crop 1", "holds feature vectors: they need --model mlp, --crop 0"),
+        (f"{VECTORS} --crop 1", "they need --model mlp or linear, --crop 0"),
         (f"{VECTORS} --flip", "holds feature vectors: they need --model mlp"),
     ],
 )
@@ -192,7 +193,7 @@ def test_benchmark_that_is_not_possible(refusal, monkeypatch, options, said):
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
 def test_help(output, arguments):
     text = output(*arguments)
-    commands = ("jaxhash train", "jaxhash evaluate", "jaxhash data check", "jaxhash bench")
+    commands = ("jaxhash train", "jaxhash evaluate", "jaxhash data", "jaxhash bench")
     for part in (*commands, *PRESETS):
         assert part in text
 
@@ -213,10 +214,18 @@ def test_help_of_evaluate(output):
     assert "Folder of the run" in text and "--data-dir" in text
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["check", "--help"]])
-def test_help_of_data_check(output, arguments):
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
+def test_help_of_data(output, arguments):
     text = output("data", *arguments)
-    for field in dataclasses.fields(CheckArguments):
+    assert "jaxhash data check" in text and "jaxhash data features" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("check", CheckArguments), ("features", FeatureArguments)]
+)
+def test_help_of_the_commands_about_data(output, name, arguments):
+    text = output("data", name, "--help")
+    for field in dataclasses.fields(arguments):
         assert re.search(rf" {flag(field.name)}\b", text)
 
 

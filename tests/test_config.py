@@ -25,12 +25,14 @@ def test_presets_are_allowed(make):
         *((name, 0) for name in ("queries_per_class", "train_per_class", "bits", "epochs")),
         *((name, 0) for name in ("batch_size", "checkpoint_every", "evaluate_every")),
         *((name, -1) for name in ("seed", "split_seed", "warmup_epochs", "crop", "bits")),
-        *((name, -1.0) for name in ("quantizer_weight", "head_multiplier", "weight_decay")),
+        *((name, -1.0) for name in ("quantizer_weight", "backbone_rate", "weight_decay")),
         *((name, value) for name in ("learning_rate", "clip_norm") for value in (0.0, -1.0)),
         *((name, NAN) for name in ("learning_rate", "clip_norm", "quantizer_weight")),
         *((name, INF) for name in ("learning_rate", "clip_norm", "quantizer_weight")),
         *((name, 2**32) for name in ("seed", "split_seed")),
         *((name, 10**6 + 1) for name in ("epochs", "batch_size", "bits", "crop")),
+        ("freeze_stages", -1),
+        *(("image_size", value) for value in (0, -1, 4097)),
         ("warmup_epochs", 30),
         ("warmup_epochs", 31),
         *(("validation", value) for value in (-0.1, 1.0, NAN, INF)),
@@ -49,8 +51,10 @@ def test_value_that_is_not_allowed(name, value):
     [
         *((name, 0) for name in ("seed", "split_seed", "warmup_epochs", "crop")),
         *((name, 2**32 - 1) for name in ("seed", "split_seed")),
-        *((name, 0.0) for name in ("quantizer_weight", "head_multiplier", "weight_decay")),
+        *((name, 0.0) for name in ("quantizer_weight", "backbone_rate", "weight_decay")),
         *((name, 1) for name in ("queries_per_class", "train_per_class", "bits", "batch_size")),
+        ("freeze_stages", 0),
+        *(("image_size", value) for value in (None, 1, 4096)),
         ("warmup_epochs", 29),
         ("validation", 0.99),
         *(("protocol", value) for value in ("per-class", "coco", "mine.npz")),
@@ -74,6 +78,7 @@ def test_a_choice_of_one_model_is_none(rule):
     [
         Config(),
         Config(data_dir=Path("/data"), bits=7, flip=True),
+        Config(weights=Path("/weights.pth"), model="resnet50", image_size=224, freeze_norm=True),
         *(make() for make in PRESETS.values()),
     ],
 )
@@ -82,6 +87,7 @@ def test_json_and_back(config):
 
 
 NEW = ("protocol", "validation", "allow_leak", "choose", "evaluate_every")
+NEW += ("weights", "preprocessing", "image_size", "dtype", "freeze_stages", "freeze_norm", "remat")
 
 
 @pytest.mark.parametrize("make", PRESETS.values(), ids=PRESETS)
@@ -92,6 +98,11 @@ def test_json_of_an_older_version_means_what_it_meant(make):
     assert config == make() and differences(config, make()) == []
     assert (config.protocol, config.validation, config.allow_leak) == ("per-class", 0.0, False)
     assert config.choose == "last"
+
+
+def test_json_of_a_version_with_other_models_is_refused():
+    with pytest.raises(ValueError, match="models had other parameters"):
+        Config.from_json(Config().to_json() | {"head_multiplier": 1.0})
 
 
 def test_json_holds_paths_that_do_not_depend_on_the_working_folder(tmp_path, monkeypatch):

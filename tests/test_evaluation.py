@@ -32,6 +32,7 @@ def parts_of(labels):
         source=Source("images", images, labels, names),
         split=Split("by hand", train, query, database, validation),
         model=Encoder(MLP, BITS),
+        pretrained=None,
         objective=None,
         optimizer=None,
         steps_per_epoch=1,

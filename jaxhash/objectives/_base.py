@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Shaped
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree, Shaped
 
 
 class Batch(NamedTuple):
@@ -119,8 +119,8 @@ def combine(*objectives: Objective) -> Objective:
     return Objective(init, loss)
 
 
-def weighted(weight: float, objective: Objective) -> Objective:
-    """The objective times a weight; the terms it logs stay unweighted.
+def weighted(weight: float | Float[ArrayLike, ""], objective: Objective) -> Objective:
+    """The objective times a weight, which may be traced; the terms it logs stay unweighted.
 
     Example:
         >>> from jaxhash.objectives import hswd

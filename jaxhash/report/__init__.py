@@ -5,5 +5,7 @@ from jaxhash.report.plots import plot_code_values as plot_code_values
 from jaxhash.report.plots import plot_losses as plot_losses
 from jaxhash.report.plots import plot_neighbours as plot_neighbours
 from jaxhash.report.plots import plot_precision_recall as plot_precision_recall
+from jaxhash.report.summary import print_summary as print_summary
+from jaxhash.report.sweep import print_sweep as print_sweep
 from jaxhash.report.table import print_table as print_table
 from jaxhash.report.table import table_rows as table_rows

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
+import numpy as np
+from jaxtyping import Shaped
 
 from jaxhash.errors import UserError
 from jaxhash.objectives import Batch
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.choice import Candidates, best
-from jaxhash.training.collapse import CollapseAlarm
 from jaxhash.training.state import TrainState
 from jaxhash.training.writers import MetricsFile, ProgressLine
 
@@ -24,7 +26,7 @@ def fit(
     checkpoint_every: int,
     checkpoints: Checkpoints,
     candidates: Candidates,
-    alarm: CollapseAlarm,
+    watch: Callable[[int, dict[str, Any]], str | None],
     metrics_file: MetricsFile,
     progress: ProgressLine,
 ) -> TrainState:
@@ -42,23 +44,21 @@ def fit(
         checkpoint_every: steps between two checkpoints.
         checkpoints: where they go.
         candidates: says after which steps a model is scored, and does it.
-        alarm: sees each record.
+        watch: sees step and metrics before they are written; what it returns is printed, and what
+            it raises ends the training. Checkpoints from before stay.
         metrics_file: one record a step goes here.
         progress: shows each record.
-
-    Raises:
-        UserError: if the loss or one of its terms is not finite. Checkpoints from before stay.
     """
     pending = None
     for step in range(start + 1, total_steps + 1):
         state, metrics = step_fn(state, next(batches))
         if pending is not None:
-            _report(*pending, alarm, metrics_file, progress)
+            _report(*pending, watch, metrics_file, progress)
         pending = (step, metrics)
         saved = step % checkpoint_every == 0 or step == total_steps
         scored = candidates.is_due(step)
         if saved or scored:
-            _report(*pending, alarm, metrics_file, progress)
+            _report(*pending, watch, metrics_file, progress)
             pending = None
         if scored:
             candidate = candidates.add(step, state.variables)
@@ -72,24 +72,35 @@ def fit(
     return state
 
 
-def _report(
-    step: int,
-    metrics: dict,
-    alarm: CollapseAlarm,
-    metrics_file: MetricsFile,
-    progress: ProgressLine,
-) -> None:
-    values = {name: value.item() for name, value in jax.device_get(metrics).items()}
-    values = {"loss": values["loss"]} | values  # first in the line
-    broken = [name for name, value in values.items() if not math.isfinite(value)]
+def refuse_broken(step: int, metrics: dict[str, int | float]) -> None:
+    """Raise a `UserError` if the loss or another metric of a step is not finite."""
+    broken = [name for name, value in metrics.items() if not math.isfinite(value)]
     if broken:
-        found = ", ".join(f"{name} is {values[name]}" for name in broken)
+        found = ", ".join(f"{name} is {metrics[name]}" for name in broken)
         raise UserError(
             f"training stopped at step {step}: {found}; a lower --learning-rate or --clip-norm may "
             "help, and the checkpoints from before stay"
         )
+
+
+def _report(
+    step: int,
+    metrics: dict,
+    watch: Callable[[int, dict[str, Any]], str | None],
+    metrics_file: MetricsFile,
+    progress: ProgressLine,
+) -> None:
+    values = {name: _plain(value) for name, value in jax.device_get(metrics).items()}
+    values = {"loss": values["loss"]} | values  # first in the line
+    warning = watch(step, values)
     metrics_file.write(step, values)
     progress.update(step, values)
-    warning = alarm.update(step, values)
     if warning:
         progress.print(warning)
+
+
+def _plain(value: Shaped[np.ndarray | np.generic, "..."]) -> int | float | list[int | float | None]:
+    """A number; or those of the members of a sweep, with None for what is not finite."""
+    if value.ndim == 0:
+        return value.item()
+    return [number if math.isfinite(number) else None for number in value.tolist()]

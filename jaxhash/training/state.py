@@ -50,6 +50,7 @@ def create_state(
     items: int,
     classes: int,
     multi_label: bool = False,
+    pretrained: dict[str, PyTree] | None = None,
 ) -> TrainState:
     """The state before the first step.
 
@@ -62,9 +63,13 @@ def create_state(
         items: size of the training set.
         classes: number of classes.
         multi_label: whether labels are multi-hot rows.
+        pretrained: variables of the backbone of an `Encoder`, by `jaxhash.models.load_weights`;
+            drawn at random if not given.
     """
     model_key, objective_key, run_key = jax.random.split(key, 3)
     codes, variables = model.init_with_output(model_key, inputs)
+    for collection, weights in (pretrained or {}).items():
+        variables[collection] |= {"backbone": weights}
     bits = jax.tree.leaves(codes)[0].shape[-1]
     made = objective.init(objective_key, Setup(bits, items, classes, multi_label, variables))
     params = {"model": variables["params"], "objective": made.params}

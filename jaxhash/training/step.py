@@ -51,11 +51,17 @@ def train_step(
 
     def loss_fn(params):
         variables = {"params": params["model"], "batch_stats": state.batch_stats}
+        key = jax.random.fold_in(state.key, state.step)
         codes, updates = model.apply(
-            variables, batch.inputs, train=True, mask=batch.mask, mutable=["batch_stats"]
+            variables,
+            batch.inputs,
+            train=True,
+            mask=batch.mask,
+            mutable=["batch_stats"],
+            rngs={"dropout": key},  # Linen hashes a module's path into it: no draw is shared
         )
         context = Context(
-            key=jax.random.fold_in(state.key, state.step),
+            key=key,
             progress=state.step / total_steps,
             epoch=state.step // steps_per_epoch,
             variables=variables,

@@ -30,12 +30,21 @@ def write_json(path: Path, content: Any) -> None:
         file.write("\n")
 
 
+def _shown(value: int | float | list[int | float | None]) -> str:
+    """A metric in the line; of the members of a sweep the least and the greatest."""
+    if isinstance(value, list):
+        finite = sorted(number for number in value if number is not None)
+        ends = dict.fromkeys(_shown(number) for number in finite[:1] + finite[-1:])
+        return "..".join(ends) or "nan"
+    return f"{value}" if isinstance(value, int) else f"{value:.4f}"
+
+
 def say(console: Console, line: str) -> None:
     """Print a line as it is, whole."""
     console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def read_metrics(path: Path) -> list[dict[str, int | float]]:
+def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a metrics.jsonl; a last line that was cut off by a kill is dropped."""
     records = []
     for line in path.read_text().splitlines() if path.exists() else []:
@@ -67,7 +76,7 @@ class MetricsFile:
     def __exit__(self, *_) -> None:
         self._file.close()
 
-    def write(self, step: int, metrics: dict[str, int | float]) -> None:
+    def write(self, step: int, metrics: dict[str, Any]) -> None:
         """Append the record of a step."""
         seconds = round(time.monotonic() - self._zero, 3)
         self._file.write(json.dumps({"step": step, "seconds": seconds, **metrics}) + "\n")
@@ -109,16 +118,13 @@ class ProgressLine:
     def __exit__(self, *_) -> None:
         self._bar.stop()
 
-    def update(self, step: int, metrics: dict[str, int | float]) -> None:
+    def update(self, step: int, metrics: dict[str, Any]) -> None:
         """Show the metrics of a step."""
         now = time.monotonic()
         self._first = self._first or (step, now)
         done, seconds = step - self._first[0], now - self._first[1]
         rate = done / seconds if done else 0.0
-        terms = "  ".join(
-            f"{name} {value}" if isinstance(value, int) else f"{name} {value:.4f}"
-            for name, value in metrics.items()
-        )
+        terms = "  ".join(f"{name} {_shown(value)}" for name, value in metrics.items())
         shown = f"{terms}  {rate * self._batch_size:,.0f} images/s"
         self._bar.update(self._task, completed=step, description=shown)
         if not self._console.is_terminal and (

@@ -101,7 +101,8 @@ def test_the_optimizer_of_the_command_line():
     made = parts()
     made["optimizer"] = make_optimizer(
         learning_rate=1e-3,
-        head_multiplier=10.0,
+        backbone_rate=0.1,
+        freeze_stages=0,
         weight_decay=1e-2,
         clip_norm=1.0,
         warmup_steps=1,

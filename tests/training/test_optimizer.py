@@ -1,12 +1,18 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxhash.training.optimizer import make_optimizer
 
 PARAMS = {
     "model": {
-        "backbone": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)},
+        "backbone": {
+            "stage0_0": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)},
+            "stage1_0": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)},
+            "final_norm": {"scale": jnp.ones(3)},
+            "tokens": jnp.ones((1, 4, 3)),
+        },
         "head": {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)},
     },
     "objective": {"classifier": jnp.ones((4, 5))},
@@ -15,8 +21,9 @@ PARAMS = {
 
 def updates(gradient=1.0, steps=1, **options):
     defaults = dict(
-        learning_rate=0.1,
-        head_multiplier=3.0,
+        learning_rate=0.3,
+        backbone_rate=1 / 3,
+        freeze_stages=0,
         weight_decay=0.0,
         clip_norm=1e9,
         warmup_steps=0,
@@ -29,17 +36,23 @@ def updates(gradient=1.0, steps=1, **options):
     return moved
 
 
+def of_backbone(moved):
+    return moved["model"]["backbone"]["stage0_0"]
+
+
 def test_adams_first_step_is_the_rate_of_each_group():
     moved = updates()
-    np.testing.assert_allclose(moved["model"]["backbone"]["kernel"], -0.1, rtol=1e-5)
+    np.testing.assert_allclose(of_backbone(moved)["kernel"], -0.1, rtol=1e-5)
     np.testing.assert_allclose(moved["model"]["head"]["kernel"], -0.3, rtol=1e-5)
     np.testing.assert_allclose(moved["objective"]["classifier"], -0.3, rtol=1e-5)
 
 
-def test_decay_is_decoupled_and_spares_vectors():
+def test_decay_is_decoupled_and_spares_vectors_and_tokens():
     moved = updates(gradient=0.0, weight_decay=0.01)
-    np.testing.assert_allclose(moved["model"]["backbone"]["kernel"], -0.1 * 0.01, rtol=1e-5)
-    assert not np.any(moved["model"]["backbone"]["bias"])
+    np.testing.assert_allclose(of_backbone(moved)["kernel"], -0.1 * 0.01, rtol=1e-5)
+    assert not np.any(of_backbone(moved)["bias"])
+    assert not np.any(moved["model"]["backbone"]["tokens"])
+    np.testing.assert_allclose(moved["objective"]["classifier"], -0.3 * 0.01, rtol=1e-5)
 
 
 def test_clipping_is_by_the_norm_of_all_parameters_together():
@@ -48,12 +61,32 @@ def test_clipping_is_by_the_norm_of_all_parameters_together():
     moved = updates(gradient=5.0, clip_norm=1e-8)
     each = 1e-8 / np.sqrt(count)  # the gradient left of each entry
     expected = -0.1 * each / (each + 1e-8)
-    np.testing.assert_allclose(moved["model"]["backbone"]["bias"], expected, rtol=1e-4)
+    np.testing.assert_allclose(of_backbone(moved)["bias"], expected, rtol=1e-4)
 
 
 def test_warm_up_then_cosine_to_zero():
     options = dict(warmup_steps=10, total_steps=20)
-    rates = [
-        -float(updates(steps=n, **options)["model"]["backbone"]["bias"][0]) for n in (1, 6, 11, 21)
-    ]
+    rates = [-float(of_backbone(updates(steps=n, **options))["bias"][0]) for n in (1, 6, 11, 21)]
     np.testing.assert_allclose(rates, [0.0, 0.05, 0.1, 0.0], atol=1e-6)
+
+
+@pytest.mark.parametrize("stages", [0, 1, 2])
+def test_frozen_stages_stay_as_they_are(stages):
+    """Also under weight decay, which moves a parameter that has no gradient."""
+    moved = updates(freeze_stages=stages, weight_decay=0.1)["model"]
+    still = {
+        name: not any(map(np.any, jax.tree.leaves(part)))
+        for name, part in moved["backbone"].items()
+    }
+    assert (still["stage0_0"], still["stage1_0"]) == (stages > 0, stages > 1)
+    assert not still["final_norm"] and not still["tokens"]
+    assert np.all(moved["head"]["kernel"])
+
+
+def test_numbers_may_be_traced():
+    names = ("learning_rate", "backbone_rate", "weight_decay", "clip_norm")
+    values = dict(zip(names, (0.2, 0.5, 0.01, 0.3), strict=True))
+    traced = jax.jit(lambda values: updates(**values))(values)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), traced, updates(**values)
+    )

@@ -1,0 +1,83 @@
+"""The table at the end of a sweep."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from jaxhash.report.table import COLUMNS
+from jaxhash.training.writers import say
+
+#: What a setting is shown by, over the items of the database or of the training set.
+SHOWN = {
+    "validation_map": "validation mAP",
+    **{
+        key: title
+        for key, title in COLUMNS.items()
+        if key not in ("map_worst_ties", "map_best_ties")
+    },
+}
+
+
+def print_sweep(results: dict[str, Any], console: Console) -> None:
+    """Print mean and standard deviation over seeds of each setting, and which is the best."""
+    settings, chosen = results["settings"], results["best"]
+    seeds = len(results["seeds"])
+    table = Table(
+        title=f"{results['dataset']}, {results['items']['database']:,} items, {results['bits']} bits, "
+        f"{seeds} seed{'s' * (seeds > 1)}",
+        box=None,
+    )
+    held_out = results["items"]["validation"] > 0
+    columns = {key: title for key, title in SHOWN.items() if held_out or key != "validation_map"}
+    for name in results["axes"] or ["objective"]:
+        table.add_column(name.replace("_", "-"))
+    for title in columns.values():
+        table.add_column(title, justify="right")
+    for number, setting in enumerate(settings):
+        names = [f"{value:g}" for value in setting["values"].values()] or [results["objective"]]
+        names[0] += " *" * (number == chosen)
+        scores = setting["scores"]
+        cells = ("-" if scores is None else _cell(scores[key]) for key in columns)
+        table.add_row(*names, *cells)
+    console.print(table)
+    for remark in _remarks(results):
+        say(console, remark)
+
+
+def setting_name(values: Mapping[str, float]) -> str:
+    """The numbers of a setting in words; nothing where nothing is varied.
+
+    Example:
+        >>> setting_name({"quantizer_weight": 0.1, "learning_rate": 1e-3})
+        'quantizer-weight 0.1, learning-rate 0.001'
+    """
+    return ", ".join(f"{name.replace('_', '-')} {value:g}" for name, value in values.items())
+
+
+def _remarks(results: dict[str, Any]) -> Iterator[str]:
+    """What a reader of the numbers has to know, and at last what is best."""
+    for leak in results["leaks"]:
+        yield f"leak: {leak}"
+    for member in results["members"]:
+        name = ", ".join(filter(None, [f"seed {member['seed']}", setting_name(member["values"])]))
+        if member["diverged_at_step"] is not None:
+            yield f"{name}: diverged at step {member['diverged_at_step']:,}"
+        elif member["collapsed_at_step"] is not None:
+            yield f"{name}: the codes collapsed at step {member['collapsed_at_step']:,}"
+    settings = results["settings"]
+    if results["best"] is not None:
+        setting = settings[results["best"]]
+        yield (
+            f"best by validation: {setting_name(setting['values'])}, mAP "
+            f"{_cell(setting['scores']['map'])} on the queries, touched once"
+        )
+    elif len(settings) == 1 and settings[0]["scores"] is not None:
+        yield f"mAP {_cell(settings[0]['scores']['map'])} over {len(results['seeds'])} seeds"
+
+
+def _cell(mean: dict[str, float | None]) -> str:
+    """Mean and standard deviation over seeds; of one seed there is no deviation."""
+    deviation = "n/a" if mean["deviation"] is None else f"{mean['deviation']:.4f}"
+    return f"{mean['mean']:.4f} ± {deviation}"

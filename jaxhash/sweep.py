@@ -1,0 +1,395 @@
+"""Sweeps: several seeds and settings of a run, trained together in one compiled program.
+
+The folder of a sweep holds ``config.json``, ``metrics.jsonl`` with each metric as a list over the
+members, ``checkpoints/`` of all of them and, written last, ``results.json``. A member is trained and
+evaluated as ``jaxhash train`` would with its seed and its numbers.
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from jaxhash import report, run
+from jaxhash.build import (
+    NUMBERS,
+    Parts,
+    build,
+    initial_states,
+    make_batches,
+    make_step,
+    with_numbers,
+)
+from jaxhash.config import Config, differences, word
+from jaxhash.errors import UserError
+from jaxhash.evaluation import PartEncoder, candidate_score, encode_split
+from jaxhash.metrics import over_seeds
+from jaxhash.retrieval.score import CONVENTIONS, score_codes
+from jaxhash.training.checkpoint import Checkpoints
+from jaxhash.training.choice import Candidates
+from jaxhash.training.loop import fit
+from jaxhash.training.members import Member, SeedBatches, Watch, member_step, stack_states
+from jaxhash.training.parallel import data_parallel, replicate
+from jaxhash.training.state import TrainState
+from jaxhash.training.writers import MetricsFile, ProgressLine, read_metrics, write_json
+
+#: Names of fields of the configuration, each with the values that it takes.
+Axes = Mapping[str, Sequence[float]]
+
+#: Share of the training items that chooses among settings where nothing else is said.
+VALIDATION = 0.1
+
+#: What is averaged over the seeds of a setting.
+SCORES = (
+    "validation_map",
+    "map",
+    "map_worst_ties",
+    "map_best_ties",
+    "precision_at_radius_2",
+    "bit_balance",
+    "quantization_error",
+)
+
+
+def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> dict[str, Any]:
+    """Train every setting with every seed together, evaluate each, and name the best setting.
+
+    The settings are all combinations of the values of the axes. The best is that of the highest
+    mean mAP on the validation items; where none are asked for and there are several settings, a
+    tenth of the training items is held out. A member whose loss is no longer finite has diverged:
+    the others go on, and its setting is not chosen.
+
+    The same call goes on after an interruption, with the same bits at the end, and does nothing
+    for a finished sweep.
+
+    Args:
+        config: the run that is varied, with ``run_dir`` the folder of the sweep.
+        axes: fields among `jaxhash.build.NUMBERS`, each with its values.
+        console: where progress and table are printed.
+        seeds: how many, ``config.seed`` the first of them.
+
+    Returns:
+        The content of results.json: ``settings`` with means over seeds, ``members``, ``best``, the
+        number of a setting, and what they were made from.
+
+    Raises:
+        UserError: if the axes, the configuration, the data or the folder do not allow it, or if
+            every member diverges.
+    """
+    config, settings = _checked(config, axes, seeds)
+    folder = config.run_dir
+    content = config.to_json() | {"sweep": {"seeds": seeds, "axes": _lists(axes)}}
+    _check_folder(folder, config, content)
+    if (folder / "results.json").is_file():
+        console.print(f"{folder} is finished, nothing is left to do")
+        results = json.loads((folder / "results.json").read_text())
+        report.print_sweep(results, console)
+        return results
+    parts = build(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", content)
+    members = [
+        Member(seed, setting)
+        for setting in settings
+        for seed in range(config.seed, config.seed + seeds)
+    ]
+    _describe(config, axes, parts, members, console)
+    state, watch = _fit(config, axes, parts, members, console)
+    results = _evaluate(config, axes, parts, members, state, watch, console)
+    records = read_metrics(folder / "metrics.jsonl")
+    results |= {"seconds": records[-1]["seconds"], **run.circumstances(config)}
+    write_json(folder / "results.json", results)
+    report.print_sweep(results, console)
+    console.print(f"results are in {folder}")
+    return results
+
+
+def _checked(config: Config, axes: Axes, seeds: int) -> tuple[Config, list[dict[str, float]]]:
+    """The configuration with validation items where it needs them, and the settings."""
+    for name, values in axes.items():
+        if name not in NUMBERS:
+            allowed = ", ".join(map(word, NUMBERS))
+            raise UserError(f"--sweep cannot vary {word(name)!r}; it can vary {allowed}")
+        if not len(values):
+            raise UserError(f"--sweep {word(name)} has no values")
+        if repeated := [value for value in values if list(values).count(value) > 1]:
+            raise UserError(f"--sweep {word(name)} has {repeated[0]:g} twice")
+    if seeds < 1:
+        raise UserError(f"--seeds must be at least 1, got {seeds}")
+    if "quantizer_weight" in axes and config.quantizer == "none":
+        raise UserError("--sweep quantizer-weight needs a quantizer, and --quantizer is none")
+    if config.choose != "last":
+        raise UserError(f"--choose {config.choose} is not for a sweep, which takes the last epoch")
+    settings = [
+        dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())
+    ]
+    if len(settings) > 1 and not config.validation:
+        config = dataclasses.replace(config, validation=VALIDATION)
+    for setting in settings:
+        dataclasses.replace(config, **setting).check()
+    dataclasses.replace(config, seed=config.seed + seeds - 1).check()
+    run.check_devices(config)
+    return config, settings
+
+
+def _check_folder(folder: Path, config: Config, content: dict[str, Any]) -> None:
+    """Raise unless the folder is new, empty, or holds this sweep."""
+    path = folder / "config.json"
+    if path.is_file():
+        try:
+            stored = json.loads(path.read_text())
+            sweep = stored.pop("sweep", None)
+            found = differences(Config.from_json(stored), config)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(f"{path} is not the configuration of a sweep: {error}") from error
+        if sweep is None:
+            raise UserError(f"{folder} holds a single run, not a sweep; choose another --run-dir")
+        for name, words in (("seeds", "--seeds"), ("axes", "--sweep")):
+            there, here = (_axes_words(one[name]) for one in (sweep, content["sweep"]))
+            if there != here:
+                found.append(f"{words} is {there} there and {here} here")
+        if found:
+            raise UserError(
+                f"{folder} holds another sweep: {'; '.join(found)}; choose another --run-dir"
+            )
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(
+            f"--run-dir {folder} exists and is not the folder of a sweep; choose another"
+        )
+
+
+def _describe(
+    config: Config, axes: Axes, parts: Parts, members: Sequence[Member], console: Console
+) -> None:
+    devices = jax.local_devices()
+    seeds = len({member.seed for member in members})
+    over = f"{len(members)} members: {seeds} seed{'s' * (seeds > 1)} from {config.seed}"
+    if axes:
+        over += f", {_axes_words(axes)}"
+    lines = [
+        run.describe_data(config, parts),
+        f"{_objective_name(config, axes)}, {config.bits} bits, {config.epochs} epochs of "
+        f"{parts.steps_per_epoch} steps on {len(devices)} x {devices[0].device_kind}",
+        over,
+        *(f"leak: {sentence}" for sentence in parts.split.leaks),
+    ]
+    if len(members) > seeds:
+        lines.append(
+            f"the setting is chosen on {config.validation:g} of the training items, which are held "
+            "out; the queries are touched once"
+        )
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+
+
+def _fit(
+    config: Config, axes: Axes, parts: Parts, members: Sequence[Member], console: Console
+) -> tuple[TrainState, Watch]:
+    """Bring the sweep to its last step, from the newest checkpoint if there is one."""
+    devices = jax.local_devices()
+    seeds = list(dict.fromkeys(member.seed for member in members))
+    settings = len(members) // len(seeds)
+    numbers = {
+        name: np.array([member.setting[name] for member in members[:: len(seeds)]], np.float32)
+        for name in axes
+    }
+    batches = SeedBatches(
+        [make_batches(dataclasses.replace(config, seed=seed), parts) for seed in seeds]
+    )
+    step = member_step(
+        lambda numbers: make_step(with_numbers(config, parts, numbers)),
+        numbers,
+        settings,
+        vectorize=devices[0].platform != "cpu",
+    )
+    state = replicate(stack_states(initial_states(config, parts, seeds), settings), devices)
+    path = config.run_dir / "metrics.jsonl"
+    with Checkpoints(config.run_dir / "checkpoints") as checkpoints:
+        start = checkpoints.latest_step or 0
+        if start:
+            console.print(f"going on from step {start} of {parts.total_steps}")
+            state, position = checkpoints.restore(state)
+            batches.set_state(position)
+        with (
+            MetricsFile(path, step=start) as metrics_file,
+            ProgressLine(
+                console,
+                total=parts.total_steps,
+                start=start,
+                batch_size=config.batch_size * len(members),
+            ) as progress,
+        ):
+            watch = Watch(
+                members,
+                bits=config.bits,
+                rows=min(config.batch_size, len(parts.split.train)),
+                records=read_metrics(path),
+            )
+            state = fit(
+                state,
+                batches,
+                data_parallel(step, devices),
+                start=start,
+                total_steps=parts.total_steps,
+                checkpoint_every=config.checkpoint_every,
+                checkpoints=checkpoints,
+                candidates=Candidates(
+                    None,
+                    every=config.evaluate_every,
+                    steps_per_epoch=parts.steps_per_epoch,
+                    total_steps=parts.total_steps,
+                ),
+                watch=watch,
+                metrics_file=metrics_file,
+                progress=progress,
+            )
+    return state, watch
+
+
+def _evaluate(
+    config: Config,
+    axes: Axes,
+    parts: Parts,
+    members: Sequence[Member],
+    state: TrainState,
+    watch: Watch,
+    console: Console,
+) -> dict[str, Any]:
+    """All numbers of the sweep, but for its circumstances."""
+    split = parts.split
+    console.print(
+        f"evaluating {len(members)} members: {len(split.query):,} queries on "
+        f"{len(split.database):,} items",
+        highlight=False,
+    )
+    encode = PartEncoder(parts)
+    variables = jax.device_get(state.variables)
+    found = []
+    for number, member in enumerate(members):
+        diverged = watch.diverged[number]
+        scores = None
+        if diverged is None:
+            mine = jax.tree.map(lambda leaf: leaf[number], variables)  # noqa: B023
+            scores = _scores(parts, encode, mine)
+            if scores is None:  # broken by the last update, which no metric has seen
+                diverged = parts.total_steps
+        found.append(
+            {
+                "seed": member.seed,
+                "values": dict(member.setting),
+                "scores": scores,
+                "diverged_at_step": diverged,
+                "collapsed_at_step": next(iter(watch.alarms[number].steps), None),
+            }
+        )
+    settings = summarize(found)
+    return {
+        "bits": config.bits,
+        "dataset": config.dataset,
+        "split": split.name,
+        "split_sha256": split.sha256,
+        "items": {
+            name: len(getattr(split, name)) for name in ("train", "validation", "query", "database")
+        },
+        "leaks": split.leaks,
+        "objective": _objective_name(config, axes),
+        "epochs": config.epochs,
+        "axes": _lists(axes),
+        "seeds": list(dict.fromkeys(member.seed for member in members)),
+        "settings": settings,
+        "best": best(settings),
+        "members": found,
+        "conventions": CONVENTIONS,
+    }
+
+
+def _scores(parts: Parts, encode: PartEncoder, variables: Any) -> dict[str, float] | None:
+    """The metrics of one member; None if its codes are not finite."""
+    codes = encode_split(encode, variables)
+    if not all(np.isfinite(part).all() for part in codes.values()):
+        return None
+    labels = {name: parts.source.labels[getattr(parts.split, name)] for name in codes}
+    scores = score_codes(codes["query"], labels["query"], codes["database"], labels["database"])
+    if len(parts.split.validation):
+        scores["validation_map"] = candidate_score("validation", parts, encode)(variables)
+    return {name: scores[name] for name in SCORES if name in scores}
+
+
+def summarize(members: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each setting with mean and standard deviation over its seeds, by `jaxhash.metrics.over_seeds`.
+
+    Args:
+        members: as in results.json.
+
+    Returns:
+        Of each setting, in the order of the members, ``values``, ``scores`` and ``diverged``, the
+        seeds that did. A setting with such a seed has no scores: a mean over the others would be
+        one over the luckier ones.
+
+    Example:
+        >>> scores = [{"map": 0.5}, {"map": 0.7}]
+        >>> members = [
+        ...     {"seed": i, "values": {}, "scores": scores[i], "diverged_at_step": None}
+        ...     for i in range(2)
+        ... ]
+        >>> round(summarize(members)[0]["scores"]["map"]["mean"], 4)
+        0.6
+    """
+    settings = []
+    for values, group in itertools.groupby(members, key=lambda member: member["values"]):
+        group = list(group)
+        diverged = [member["seed"] for member in group if member["diverged_at_step"] is not None]
+        scores = None
+        if not diverged:
+            scores = {
+                name: over_seeds([member["scores"][name] for member in group])._asdict()
+                for name in group[0]["scores"]
+            }
+        settings.append({"values": values, "scores": scores, "diverged": diverged})
+    return settings
+
+
+def best(settings: Sequence[dict[str, Any]]) -> int | None:
+    """The number of the setting with the highest mean validation mAP, the first of equals.
+
+    Args:
+        settings: as `summarize` returns them.
+
+    Returns:
+        None where there is one setting, or none that has not diverged.
+
+    Example:
+        >>> scores = [{"validation_map": {"mean": mean}} for mean in (0.5, 0.7)]
+        >>> best([{"scores": scores[0]}, {"scores": None}, {"scores": scores[1]}])
+        2
+    """
+    means = [
+        -math.inf if setting["scores"] is None else setting["scores"]["validation_map"]["mean"]
+        for setting in (settings if len(settings) > 1 else [])
+    ]
+    return means.index(max(means)) if means and max(means) > -math.inf else None
+
+
+def _objective_name(config: Config, axes: Axes) -> str:
+    """The loss in words, without a weight that is varied."""
+    if "quantizer_weight" not in axes:
+        return config.objective_name
+    return f"{config.objective} + {config.quantizer}({config.quantizer_target})"
+
+
+def _lists(axes: Axes) -> dict[str, list[float]]:
+    return {name: list(values) for name, values in axes.items()}
+
+
+def _axes_words(axes: Any) -> str:
+    """Axes as the command line has them; a number as it is."""
+    if not isinstance(axes, Mapping):
+        return str(axes)
+    words = [f"{word(name)}={','.join(f'{v:g}' for v in values)}" for name, values in axes.items()]
+    return " ".join(words) or "not given"

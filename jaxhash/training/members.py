@@ -1,0 +1,187 @@
+"""Many trainings in one compiled program: the members of a sweep, by setting and by seed.
+
+A state of all members has a leading axis over them, [settings * seeds], the seeds of a setting side
+by side. A batch of all seeds has its second axis over them, [rows, seeds, ...], so that its rows can
+be spread over devices; the settings see the same batch of a seed, which is not copied for them.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree, Shaped
+
+from jaxhash.errors import UserError
+from jaxhash.objectives import Batch
+from jaxhash.training.collapse import CollapseAlarm
+from jaxhash.training.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One training of a sweep."""
+
+    seed: int
+    setting: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        """Its seed and its numbers, in words."""
+        numbers = (f"{name.replace('_', '-')} {value:g}" for name, value in self.setting.items())
+        return ", ".join([f"seed {self.seed}", *numbers])
+
+
+def stack_states(states: Sequence[TrainState], settings: int) -> TrainState:
+    """The state of all members, each setting of a seed with the seed's state."""
+
+    @jax.jit
+    def stack(states):
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves * settings), *states)
+
+    return stack(list(states))
+
+
+def member_step(
+    make_step: Callable[[Mapping[str, Float[Array, ""]]], Callable],
+    numbers: Mapping[str, Float[np.ndarray, " settings"]],
+    settings: int,
+    *,
+    vectorize: bool,
+) -> Callable:
+    """One step of all members, to be lifted over devices as the step of one is.
+
+    The members are mapped over by ``jax.vmap``, which fills an accelerator, or one after the other
+    by ``jax.lax.scan``, for a CPU: it is busy with one member already, whose arrays stay in its
+    cache, and those of all members would have to be allocated anew in each step.
+
+    Args:
+        make_step: from the numbers of a setting, traced, to ``step(state, batch, axis_name=...)``.
+        numbers: of each name its value in each setting.
+        settings: how many there are.
+        vectorize: whether to use ``jax.vmap``.
+
+    Returns:
+        ``step(state, batch, axis_name=...)`` of states and batches as this module has them. Each
+        metric has an axis over the members.
+    """
+    numbers = dict(numbers)
+
+    def together(state, batch, axis_name):
+        def step(numbers, state, batch):
+            return make_step(numbers)(state, batch, axis_name=axis_name)
+
+        over_seeds = jax.vmap(step, in_axes=(None, 0, 1))
+        grid = jax.tree.map(lambda leaf: leaf.reshape(settings, -1, *leaf.shape[1:]), state)
+        found = jax.vmap(over_seeds, in_axes=(0, 0, None), axis_size=settings)(numbers, grid, batch)
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
+
+    def in_turn(state, batch, axis_name):
+        def step(state, member):
+            setting, seed = jnp.divmod(member, batch.mask.shape[1])
+            new, metrics = make_step(_at(numbers, setting))(
+                _at(state, member), _at(batch, seed, axis=1), axis_name=axis_name
+            )
+            return jax.tree.map(partial(_put, member), state, new), metrics
+
+        return jax.lax.scan(step, state, jnp.arange(len(state.step)))
+
+    def step(state: TrainState, batch: Batch, *, axis_name: str | None = None):
+        return (together if vectorize else in_turn)(state, batch, axis_name)
+
+    return step
+
+
+def _at(tree: PyTree, index: Int[Array, ""], axis: int = 0) -> PyTree:
+    return jax.tree.map(
+        lambda leaf: jax.lax.dynamic_index_in_dim(jnp.asarray(leaf), index, axis, keepdims=False),
+        tree,
+    )
+
+
+def _put(index: Int[Array, ""], leaf: Shaped[Array, "members ..."], new: Shaped[Array, "..."]):
+    return jax.lax.dynamic_update_index_in_dim(leaf, new, index, 0)
+
+
+class SeedBatches(Iterator[Batch]):
+    """The batches of several seeds side by side, [rows, seeds, ...].
+
+    Args:
+        batches: the batches of each seed, with ``get_state`` and ``set_state``.
+    """
+
+    def __init__(self, batches: Sequence[Iterator[Batch]]):
+        self._batches = batches
+
+    def __next__(self) -> Batch:
+        batches = [next(batches) for batches in self._batches]
+        return jax.tree.map(lambda *rows: np.stack(rows, axis=1), *batches)
+
+    def get_state(self) -> dict[str, Any]:
+        """The position of each seed."""
+        return {"seeds": [batches.get_state() for batches in self._batches]}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go to a position that `get_state` returned."""
+        for batches, position in zip(self._batches, state["seeds"], strict=True):
+            batches.set_state(position)
+
+
+class Watch:
+    """Notices which members diverge or collapse, from the records of the steps.
+
+    All there is to know follows from the records, so a sweep that goes on is given those it has.
+
+    Args:
+        members: the members, in the order of the records' lists.
+        bits: length of a code.
+        rows: rows of a batch.
+        records: what is in the sweep's metrics.jsonl already.
+
+    Attributes:
+        diverged: of each member the first step with a metric that is not finite, or None.
+        alarms: of each member its collapse alarm.
+
+    Raises:
+        UserError: by a call, if every member has diverged.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        *,
+        bits: int,
+        rows: int,
+        records: Iterable[dict[str, Any]] = (),
+    ):
+        self.diverged: list[int | None] = [None] * len(members)
+        self.alarms = [CollapseAlarm(bits=bits, rows=rows) for _ in members]
+        self._members = members
+        for record in records:
+            self(record["step"], record)
+
+    def __call__(self, step: int, metrics: dict[str, Any]) -> str | None:
+        """What the log has to say of this step, a line for each member that something befell."""
+        lists = {name: value for name, value in metrics.items() if isinstance(value, list)}
+        lines = []
+        for number, member in enumerate(self._members):
+            if self.diverged[number] is not None:
+                continue
+            mine = {name: values[number] for name, values in lists.items()}
+            broken = [name for name, value in mine.items() if value is None]
+            if broken:
+                self.diverged[number] = step
+                lines.append(
+                    f"warning: step {step}: {member.name} diverged: {', '.join(broken)} not finite"
+                )
+            elif warning := self.alarms[number].update(step, mine):
+                lines.append(f"{member.name}: {warning}")
+        if None not in self.diverged:
+            raise UserError(
+                f"training stopped at step {step}: every member of the sweep has diverged; a lower "
+                "--learning-rate or --clip-norm may help"
+            )
+        return "\n".join(lines) or None

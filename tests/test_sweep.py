@@ -1,0 +1,529 @@
+"""A sweep trains what single runs train, goes on where it stopped, and chooses by validation."""
+
+import dataclasses
+import io
+import json
+import statistics
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from rich.console import Console
+
+from jaxhash import cli, report, run, sweep
+from jaxhash.build import (
+    NUMBERS,
+    build,
+    initial_state,
+    initial_states,
+    make_batches,
+    make_step,
+    with_numbers,
+)
+from jaxhash.config import TrainArguments
+from jaxhash.errors import UserError
+from jaxhash.evaluation import PartEncoder, candidate_score
+from jaxhash.presets import digits_hashnet_hswd
+from jaxhash.training import loop
+from jaxhash.training.checkpoint import Checkpoints
+from jaxhash.training.collapse import STEPS
+from jaxhash.training.members import Member, SeedBatches, Watch, member_step, stack_states
+from jaxhash.training.parallel import data_parallel, replicate
+from jaxhash.training.writers import read_metrics, write_json
+
+#: 16 steps of 8 an epoch, with a checkpoint amid an epoch. The last weight diverges at once.
+OPTIONS = dict(epochs=2, checkpoint_every=5, train_per_class=80, seed=3)
+AXES = {"quantizer_weight": (0.1, 1.0, 3e38), "learning_rate": (2e-3, 4e-3)}
+SEEDS = 2
+
+#: A member of the sweep, and its number.
+MEMBER = dict(seed=4, quantizer_weight=1.0, learning_rate=4e-3)
+NUMBER = 7
+
+
+def config(folder, **options):
+    return dataclasses.replace(digits_hashnet_hswd(), **(OPTIONS | {"run_dir": folder} | options))
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """On one device a member has the bits of its run."""
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A finished sweep on one device, its results and what it printed."""
+    whole = config(tmp_path_factory.mktemp("sweep") / "sweep")
+    console = Console(file=io.StringIO(), width=120)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+        results = sweep.train(whole, AXES, console, seeds=SEEDS)
+    return whole, results, console.file.getvalue()
+
+
+def final_state(config, steps, like):
+    with Checkpoints(config.run_dir / "checkpoints") as checkpoints:
+        assert checkpoints.latest_step == steps
+        return checkpoints.restore(like)
+
+
+def state_of(swept):
+    parts = build(dataclasses.replace(swept, validation=0.1))
+    like = stack_states(initial_states(swept, parts, [3, 4]), 6)
+    return final_state(swept, parts.total_steps, like)
+
+
+def without_seconds(records):
+    return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
+
+
+def bits(state):
+    return state.replace(key=jax.random.key_data(state.key))
+
+
+# A member is its own run
+
+
+def test_member_has_the_bits_of_its_own_run(swept, tmp_path, one_device):
+    """State, every metric of every step, and what the codes are worth."""
+    whole, results, _ = swept
+    single = config(tmp_path / "run", validation=0.1, **MEMBER)
+    found = run.train(single, Console(quiet=True))
+    parts = build(single)
+    state, _ = final_state(single, parts.total_steps, initial_state(single, parts))
+    members, _ = state_of(whole)
+    mine = jax.tree.map(lambda leaf: leaf[NUMBER], bits(members))
+    jax.tree.map(np.testing.assert_array_equal, bits(state), mine)
+
+    records, own = (read_metrics(c.run_dir / "metrics.jsonl") for c in (whole, single))
+    picked = [
+        {k: v[NUMBER] if isinstance(v, list) else v for k, v in record.items()}
+        for record in records
+    ]
+    assert without_seconds(picked) == without_seconds(own) and len(own) == 16
+
+    member = results["members"][NUMBER]
+    assert member["seed"] == MEMBER["seed"]
+    assert member["values"] == {name: MEMBER[name] for name in AXES}
+    scores = member["scores"]
+    validation = candidate_score("validation", parts, PartEncoder(parts))(state.variables)
+    assert scores.pop("validation_map") == validation
+    assert scores == {name: found[name] for name in scores} and len(scores) == 6
+    scores["validation_map"] = validation
+
+
+@pytest.mark.parametrize("vectorize", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_members_over_eight_devices_are_their_own_runs_up_to_rounding(tmp_path, vectorize):
+    """XLA adds and contracts elsewhere in the program of all; every number that can vary does."""
+    base = config(tmp_path, epochs=2, clip_norm=0.5)
+    numbers = dict(
+        zip(NUMBERS, ([1e-3, 2e-3], [1, 0.5], [0.1, 1], [1e-4, 0.1], [5, 0.3]), strict=True)
+    )
+    numbers = {name: np.array(values, np.float32) for name, values in numbers.items()}
+    parts, devices = build(base), jax.devices()
+    states, metrics = trained(
+        data_parallel(
+            member_step(
+                lambda one: make_step(with_numbers(base, parts, one)),
+                numbers,
+                2,
+                vectorize=vectorize,
+            ),
+            devices,
+        ),
+        replicate(stack_states(initial_states(base, parts, [3, 4]), 2), devices),
+        SeedBatches([make_batches(dataclasses.replace(base, seed=s), parts) for s in (3, 4)]),
+    )
+    values = {name: float(f"{array[1]:.6g}") for name, array in numbers.items()}
+    single = dataclasses.replace(base, seed=4, **values)
+    own = build(single)
+    state, expected = trained(
+        data_parallel(make_step(own), devices),
+        replicate(initial_state(single, own), devices),
+        make_batches(single, own),
+    )
+    for one, all in zip(expected, metrics, strict=True):
+        for name in one:
+            np.testing.assert_allclose(all[name][3], one[name], rtol=2e-5, atol=1e-6, err_msg=name)
+    # Adam divides rounding by itself where a gradient is 0, so no bound holds for each parameter.
+    mine = jax.tree.map(lambda leaf: leaf[3], states.params)
+    moved, apart = (
+        optax.global_norm(jax.tree.map(jnp.subtract, state.params, other))
+        for other in (initial_state(single, own).params, mine)
+    )
+    assert apart < 5e-3 * moved
+    first = jax.device_get(states.params["model"]["head"]["kernel"])
+    assert len({leaf.tobytes() for leaf in first}) == 4
+
+
+def trained(step, state, batches, steps=6):
+    """The state after a few steps, and their metrics."""
+    metrics = []
+    for _ in range(steps):
+        state, found = step(state, next(batches))
+        metrics.append(jax.device_get(found))
+    return state, metrics
+
+
+def test_batches_of_seeds_are_their_batches_side_by_side_and_go_on(tmp_path):
+    base = config(tmp_path, crop=1)
+    parts = build(base)
+
+    def of_seed(seed):
+        return make_batches(dataclasses.replace(base, seed=seed), parts)
+
+    seeds = (5, 2)
+    both, alone = SeedBatches([of_seed(seed) for seed in seeds]), [of_seed(seed) for seed in seeds]
+    for step in range(4):
+        batch = next(both)
+        assert batch.inputs.shape[:2] == batch.mask.shape == (100, 2)
+        for i, batches in enumerate(alone):
+            jax.tree.map(
+                lambda all, one, i=i: np.testing.assert_array_equal(all[:, i], one),
+                batch,
+                next(batches),
+            )
+        if step == 1:
+            position = json.loads(json.dumps(both.get_state()))
+    again = SeedBatches([of_seed(seed) for seed in seeds])
+    again.set_state(position)
+    next(again)
+    jax.tree.map(np.testing.assert_array_equal, next(again), batch)
+
+
+# The folder
+
+
+def test_results_hold_what_was_trained(swept):
+    whole, results, _ = swept
+    stored = json.loads((whole.run_dir / "results.json").read_text())
+    assert results == stored
+    assert stored["items"] == {"train": 720, "validation": 80, "query": 200, "database": 797}
+    assert stored["seeds"] == [3, 4] and stored["axes"] == {k: list(v) for k, v in AXES.items()}
+    assert [m["seed"] for m in stored["members"]] == [3, 4] * 6
+    assert [tuple(s["values"].values()) for s in stored["settings"]] == [
+        (weight, rate) for weight in AXES["quantizer_weight"] for rate in AXES["learning_rate"]
+    ]
+    for key in ("split_sha256", "hardware", "versions", "seconds", "leaks", "objective"):
+        assert key in stored
+    assert json.loads((whole.run_dir / "config.json").read_text())["sweep"]["seeds"] == 2
+
+
+def test_member_that_diverges_leaves_the_others_and_is_not_chosen(swept):
+    _, results, said = swept
+    for member in results["members"]:
+        broken = member["values"]["quantizer_weight"] == 3e38
+        assert (member["diverged_at_step"] is not None) == broken
+        assert (member["scores"] is None) == broken
+    assert [setting["diverged"] for setting in results["settings"]] == [[]] * 4 + [[3, 4]] * 2
+    means = [
+        statistics.fmean(m["scores"]["validation_map"] for m in results["members"][i : i + 2])
+        for i in range(0, 8, 2)
+    ]
+    assert results["best"] == means.index(max(means))
+    step = results["members"][8]["diverged_at_step"]
+    name = "seed 3, quantizer-weight 3e+38, learning-rate 0.002"
+    assert f"warning: step {step}: {name} diverged" in said
+    assert f"{name}: diverged at step {step}" in said
+
+
+def test_finished_sweep_prints_its_table_and_does_nothing(swept, capsys):
+    whole, results, said = swept
+    before = {p: p.stat().st_mtime_ns for p in whole.run_dir.rglob("*")}
+    assert sweep.train(whole, AXES, Console(width=120), seeds=SEEDS) == results
+    again = capsys.readouterr().out
+    assert (
+        "is finished" in again
+        and again.splitlines()[1:] == said.splitlines()[-len(again.splitlines()) : -1]
+    )
+    assert before == {p: p.stat().st_mtime_ns for p in whole.run_dir.rglob("*")}
+
+
+def test_first_lines_say_what_is_trained_and_what_chooses(swept):
+    _, _, said = swept
+    lines = said.splitlines()
+    assert "720 training items, 80 validation items, 200 queries" in lines[0]
+    assert lines[1].startswith("hashnet + hswd(sampled), 32 bits, 2 epochs of 8 steps on 1 x ")
+    assert lines[2] == (
+        "12 members: 2 seeds from 3, quantizer-weight=0.1,1,3e+38 learning-rate=0.002,0.004"
+    )
+    assert "chosen on 0.1 of the training items" in lines[3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", [3, 13])  # before the first checkpoint, and amid an epoch
+def test_interrupted_and_started_again(swept, tmp_path, monkeypatch, one_device, at):
+    whole, results, _ = swept
+    again = config(tmp_path / "sweep")
+    start = partial(sweep.train, again, AXES, Console(quiet=True), seeds=SEEDS)
+    reported = loop._report
+
+    def interrupt(step, *rest):
+        reported(step, *rest)
+        if step == at:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "_report", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            start()
+    assert not (again.run_dir / "results.json").exists()
+    found = start()
+    (state, data), (same, same_data) = state_of(whole), state_of(again)
+    assert data == same_data
+    jax.tree.map(np.testing.assert_array_equal, bits(state), bits(same))
+    first, second = (read_metrics(c.run_dir / "metrics.jsonl") for c in (whole, again))
+    assert without_seconds(first) == without_seconds(second)
+    assert found | {"seconds": 0} == results | {"seconds": 0}
+
+
+@pytest.mark.slow
+def test_seeds_alone_need_no_validation(tmp_path, one_device):
+    console = Console(file=io.StringIO(), width=120)
+    results = sweep.train(config(tmp_path / "sweep"), {}, console, seeds=3)
+    (setting,) = results["settings"]
+    maps = [member["scores"]["map"] for member in results["members"]]
+    assert setting["scores"]["map"] == {
+        "mean": statistics.fmean(maps),
+        "deviation": statistics.stdev(maps),
+        "count": 3,
+    }
+    assert results["items"]["validation"] == 0 and results["best"] is None
+    said = console.file.getvalue()
+    assert "validation" not in said
+    assert f"mAP {statistics.fmean(maps):.4f} ± {statistics.stdev(maps):.4f} over 3 seeds" in said
+
+
+def test_training_in_which_all_diverge_stops(tmp_path):
+    with pytest.raises(UserError, match=r"step \d+: every member of the sweep has diverged"):
+        sweep.train(
+            config(tmp_path / "sweep", quantizer_weight=3e38), {}, Console(quiet=True), seeds=2
+        )
+    assert not (tmp_path / "sweep" / "results.json").exists()
+
+
+# What is noticed
+
+
+TWO = [Member(0, {}), Member(1, {"clip_norm": 0.5})]
+
+
+def watched(records, before=()):
+    watch = Watch(TWO, bits=8, rows=100, records=before)
+    return watch, [watch(record["step"], record) for record in records]
+
+
+def records(losses, dead=None):
+    dead = dead or [[0, 0]] * len(losses)
+    return [
+        {"step": i + 1, "seconds": 0.1, "loss": loss, "dead_bits": number}
+        for i, (loss, number) in enumerate(zip(losses, dead, strict=True))
+    ]
+
+
+def test_divergence_is_said_once_and_names_member_and_step():
+    watch, said = watched(records([[1.0, 1.0], [1.0, None], [1.0, None]]))
+    assert watch.diverged == [None, 2]
+    assert said == [
+        None,
+        "warning: step 2: seed 1, clip-norm 0.5 diverged: loss not finite",
+        None,
+    ]
+
+
+def test_collapse_is_said_for_the_member_and_not_for_one_that_diverged():
+    losses = [[1.0, 1.0]] + [[None, 1.0]] * STEPS
+    watch, said = watched(records(losses, [[8, 8]] * len(losses)))
+    assert watch.diverged == [2, None]
+    assert [alarm.steps for alarm in watch.alarms] == [[], [STEPS]]
+    assert said[STEPS - 1].startswith(f"seed 1, clip-norm 0.5: warning: step {STEPS}: 8 of 8 bits")
+    assert sum(line is not None for line in said) == 2
+
+
+def test_watch_that_goes_on_from_records_is_one_that_saw_them():
+    seen = records([[1.0, 1.0], [1.0, None], [1.0, None]])
+    watch, said = watched(seen[2:], before=seen[:2])
+    assert watch.diverged == [None, 2] and said == [None]
+
+
+def test_watch_stops_when_all_have_diverged():
+    with pytest.raises(UserError, match="step 2: every member"):
+        watched(records([[None, 1.0], [None, None]]))
+
+
+# The numbers
+
+
+def member(seed, values, diverged=None, **scores):
+    return {
+        "seed": seed,
+        "values": values,
+        "scores": None if diverged else scores,
+        "diverged_at_step": diverged,
+        "collapsed_at_step": None,
+    }
+
+
+MEMBERS = [
+    member(0, {"clip_norm": 1.0}, map=0.5, validation_map=0.7),
+    member(1, {"clip_norm": 1.0}, map=0.75, validation_map=0.6),
+    member(2, {"clip_norm": 1.0}, map=1.0, validation_map=0.5),
+    member(0, {"clip_norm": 2.0}, map=0.1, validation_map=0.625),
+    member(1, {"clip_norm": 2.0}, map=0.2, validation_map=0.625),
+    member(2, {"clip_norm": 2.0}, map=0.3, validation_map=0.625),
+    member(0, {"clip_norm": 9.0}, map=1.0, validation_map=1.0),
+    member(1, {"clip_norm": 9.0}, diverged=1200),
+    member(2, {"clip_norm": 9.0}, map=1.0, validation_map=1.0),
+]
+
+
+def test_settings_by_hand():
+    first, second, third = sweep.summarize(MEMBERS)
+    assert first["scores"]["map"] == {"mean": 0.75, "deviation": 0.25, "count": 3}
+    assert second["scores"]["map"]["mean"] == pytest.approx(0.2)
+    assert second["scores"]["map"]["deviation"] == pytest.approx(0.1)
+    assert second["scores"]["validation_map"] == {"mean": 0.625, "deviation": 0.0, "count": 3}
+    assert third == {"values": {"clip_norm": 9.0}, "scores": None, "diverged": [1]}
+    assert [len(one["diverged"]) for one in (first, second)] == [0, 0]
+
+
+def test_best_is_by_the_validation_items():
+    """Not by the queries, nor by what is left of a setting that diverged."""
+    settings = sweep.summarize(MEMBERS)
+    assert sweep.best(settings) == 1
+    assert sweep.best(settings[:1]) is None
+    assert sweep.best(settings[2:] * 2) is None
+    assert sweep.best([settings[0], settings[1], settings[1]]) == 1
+
+
+def printed(members, **facts):
+    file = io.StringIO()
+    settings = sweep.summarize(members)
+    results = {
+        "dataset": "digits",
+        "bits": 24,
+        "objective": "hashnet + hswd(sampled)",
+        "items": {"validation": 80, "database": 54_000},
+        "leaks": [],
+        "axes": {"clip_norm": [1.0, 2.0, 9.0]},
+        "seeds": [0, 1, 2],
+        "settings": settings,
+        "best": sweep.best(settings),
+        "members": members,
+    }
+    report.print_sweep(results | facts, Console(file=file, width=120))
+    return [" ".join(line.split()) for line in file.getvalue().splitlines()]
+
+
+def full(members):
+    rest = {"precision_at_radius_2": 0.4, "bit_balance": 0.9, "quantization_error": 0.3}
+    return [m | {"scores": m["scores"] and m["scores"] | rest} for m in members]
+
+
+def test_table():
+    rest = "0.4000 ± 0.0000 0.9000 ± 0.0000 0.3000 ± 0.0000"
+    assert printed(full(MEMBERS)) == [
+        "digits, 54,000 items, 24 bits, 3 seeds",
+        "clip-norm validation mAP mAP P@H<=2 bit balance quant. error",
+        f"1 0.6000 ± 0.1000 0.7500 ± 0.2500 {rest}",
+        f"2 * 0.6250 ± 0.0000 0.2000 ± 0.1000 {rest}",
+        "9 - - - - -",
+        "seed 1, clip-norm 9: diverged at step 1,200",
+        "best by validation: clip-norm 2, mAP 0.2000 ± 0.1000 on the queries, touched once",
+    ]
+
+
+def test_table_of_one_setting_and_one_of_a_seed_each():
+    only = [
+        m | {"values": {}, "collapsed_at_step": 40 * m["seed"] or None} for m in full(MEMBERS)[:2]
+    ]
+    lines = printed(only, axes={}, items={"validation": 0, "database": 9}, leaks=["a and b share"])
+    assert lines[1:] == [
+        "objective mAP P@H<=2 bit balance quant. error",
+        "hashnet + hswd(sampled) 0.6250 ± 0.1768 0.4000 ± 0.0000 0.9000 ± 0.0000 0.3000 ± 0.0000",
+        "leak: a and b share",
+        "seed 1: the codes collapsed at step 40",
+        "mAP 0.6250 ± 0.1768 over 3 seeds",
+    ]
+    lines = printed(full(MEMBERS)[::3][:2], seeds=[0])
+    assert lines[0].endswith(", 1 seed")
+    assert lines[2].startswith("1 * 0.7000 ± n/a 0.5000 ± n/a 0.4000 ± n/a")
+
+
+# The command line
+
+
+def test_axes_and_folder_of_a_command():
+    parsed = cli._parse_train(
+        ["--seed", "5", "--seeds", "3", "--sweep", "quantizer-weight=0.01,1", "clip-norm=2e0"]
+    )
+    assert parsed.axes == {"quantizer_weight": (0.01, 1.0), "clip_norm": (2.0,)}
+    name = "digits-hashnet-hswd-32bit"
+    assert parsed.config.run_dir == Path(f"runs/{name}-sweep-quantizer-weight-clip-norm-3seeds")
+    assert cli._parse_train([]).config.run_dir == Path(f"runs/{name}-seed0")
+    assert cli._parse_train(["--sweep", "clip-norm=1"]).folder == "sweep-clip-norm"
+    assert TrainArguments(digits_hashnet_hswd(), seeds=4).folder == "sweep-4seeds"
+    assert TrainArguments(digits_hashnet_hswd(), seeds=0).is_sweep  # to be refused
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--seeds 0", "--seeds must be at least 1, got 0"),
+        ("--seeds many", "--seeds"),
+        ("--seed 4294967295 --seeds 2", "--seed must be at most 4294967295, got 4294967296"),
+        ("--sweep", "--sweep"),
+        ("--sweep clip-norm", "--sweep clip-norm: expected numbers, as in"),
+        ("--sweep clip-norm=", "--sweep clip-norm=: expected numbers"),
+        ("--sweep clip-norm=1,,2", "expected numbers"),
+        ("--sweep clip-norm=1,high", "expected numbers"),
+        ("--sweep clip-norm=1,2 clip-norm=3", "--sweep names clip-norm twice"),
+        ("--sweep clip-norm=1,2,1.0", "--sweep clip-norm has 1 twice"),
+        (
+            "--sweep bits=16,32",
+            "--sweep cannot vary 'bits'; it can vary learning-rate, backbone-rate, quantizer-weight, "
+            "weight-decay, clip-norm",
+        ),
+        ("--sweep learning-rate=1e-3,0", "--learning-rate must be above 0 and finite, got 0.0"),
+        ("--sweep learning-rate=nan", "--learning-rate must be above 0 and finite, got nan"),
+        ("--sweep quantizer-weight=1 --quantizer none", "needs a quantizer"),
+        (
+            "--seeds 2 --choose validation --validation 0.1",
+            "--choose validation is not for a sweep",
+        ),
+        ("--seeds 2 --batch-size 7", "--batch-size 7 is smaller than the 8 devices"),
+        ("--seeds 2 --bits 0", "--bits must be at least 1, got 0"),
+        ("--seeds 2 --run-dir run", "run holds a single run, not a sweep"),
+        ("--run-dir sweep", "sweep holds a sweep, not a single run"),
+        ("--seeds 3 --run-dir sweep", "sweep holds another sweep: --seeds is 2 there and 3 here"),
+        (
+            "--seeds 2 --sweep clip-norm=1,2 --validation 0.5 --run-dir sweep",
+            "--validation is 0.0 there and 0.5 here; --sweep is not given there and clip-norm=1,2",
+        ),
+        ("--seeds 2 --run-dir photos", "photos exists and is not the folder of a sweep"),
+        ("--seeds 2 --run-dir broken", "broken/config.json is not the configuration of a sweep"),
+    ],
+)
+def test_refused(refusal, tmp_path, monkeypatch, options, said):
+    monkeypatch.chdir(tmp_path)
+    fields = digits_hashnet_hswd().to_json()
+    contents = {"run": fields, "sweep": fields | {"sweep": {"seeds": 2, "axes": {}}}, "broken": []}
+    for name, content in contents.items():
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "config.json", content)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_text("mine")
+    assert said in refusal("train", *options.split())
+
+
+def test_evaluating_a_sweep_is_refused(refusal, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sweep").mkdir()
+    for name in ("config", "results"):
+        write_json(tmp_path / "sweep" / f"{name}.json", {"sweep": {}})
+    assert "sweep holds a sweep, not a single run" in refusal("evaluate", "sweep")
