@@ -177,6 +177,11 @@ def _model(config: Config, source: Source) -> nn.Module:
             f"--dataset {config.dataset} holds feature vectors: they need --model mlp or linear, "
             "--crop 0 and --no-flip"
         )
+    if not images and (config.image_size is not None or config.preprocessing != "published"):
+        raise UserError(
+            f"--dataset {config.dataset} holds feature vectors: --image-size and --preprocessing are "
+            "for images"
+        )
     backbone = models.backbone_of(
         config.model,
         preprocessing=config.preprocessing,

@@ -1,4 +1,4 @@
-"""The command line: ``jaxhash train``, ``jaxhash evaluate`` and ``jaxhash bench``."""
+"""The command line: ``jaxhash train``, ``evaluate``, ``data`` and ``bench``."""
 
 import contextlib
 import dataclasses
@@ -87,6 +87,8 @@ def _dispatch(arguments: list[str], console: Console) -> None:
         _quiet()
         from jaxhash import run  # after parsing: --help and mistakes stay quick
 
+        if parsed.dry_run and parsed.is_sweep:
+            raise UserError("--dry-run prints one model; leave out --seeds and --sweep")
         if parsed.dry_run:
             run.dry_run(parsed.config, console)
         elif parsed.is_sweep:

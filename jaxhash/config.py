@@ -237,9 +237,10 @@ def word(name: str) -> str:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """Flags whose values differ, leaving out the places."""
+    """Flags whose values differ, leaving out the places; a path is where it leads to."""
+    there, here = old.to_json(), new.to_json()
     return [
-        f"{flag(field.name)} is {getattr(old, field.name)} there and {getattr(new, field.name)} here"
-        for field in dataclasses.fields(Config)
-        if field.name not in PLACES and getattr(old, field.name) != getattr(new, field.name)
+        f"{flag(name)} is {there[name]} there and {here[name]} here"
+        for name in here
+        if name not in PLACES and there[name] != here[name]
     ]

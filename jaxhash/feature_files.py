@@ -8,11 +8,12 @@ import hashlib
 import json
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tyro
 from jaxtyping import Float
 from rich.console import Console
 from rich.progress import track
@@ -35,8 +36,8 @@ class FeatureArguments:
     """The network."""
     weights: Path
     """Its published weights."""
-    data: str
-    """Data set, as --dataset of jaxhash train: tfds:NAME for a TFDS set of images."""
+    dataset: Annotated[str, tyro.conf.arg(aliases=["--data"])]
+    """Data set of images: tfds:NAME, as for jaxhash train."""
     output: Path
     """File .npz to write."""
     data_dir: Path | None = None
@@ -85,23 +86,26 @@ def write_features(arguments: FeatureArguments, console: Console, command: str) 
         image_size=arguments.image_size,
         dtype=arguments.dtype,
     )()
-    source = load_source(arguments.data, arguments.data_dir)
+    source = load_source(arguments.dataset, arguments.data_dir)
     example = source.inputs[:1]
     if example.ndim != 4:
-        raise UserError(f"--data {arguments.data} holds feature vectors; a backbone takes images")
+        raise UserError(
+            f"--dataset {arguments.dataset} holds feature vectors; a backbone takes images"
+        )
     check_model(arguments.backbone, backbone, example)
     variables = models.load_weights(
         arguments.weights, backbone, leave_out="classifier", inputs=example
     )
+    weights_sha256 = hashlib.sha256(arguments.weights.read_bytes()).hexdigest()
     start = time.monotonic()
     features = _encode(arguments, source, backbone, variables, console)
     seconds = time.monotonic() - start
     provenance = {
         "command": command,
-        "data": arguments.data,
+        "data": arguments.dataset,
         "backbone": arguments.backbone,
         "weights": arguments.weights.name,
-        "weights_sha256": hashlib.sha256(arguments.weights.read_bytes()).hexdigest(),
+        "weights_sha256": weights_sha256,
         "preprocessing": dataclasses.asdict(backbone.preprocessing),
         "dtype": jnp.dtype(arguments.dtype).name,
         "hardware": machine.hardware(),
@@ -136,7 +140,7 @@ def _encode(
     size = min(arguments.batch_size, len(rows))
     say(
         console,
-        f"{arguments.data}: {len(rows):,} images through {arguments.backbone} on "
+        f"{arguments.dataset}: {len(rows):,} images through {arguments.backbone} on "
         f"{len(jax.local_devices())} x {jax.local_devices()[0].device_kind}",
     )
     batches = track(

@@ -57,7 +57,7 @@ def train(config: Config, console: Console) -> dict[str, Any]:
         results = json.loads((folder / "results.json").read_text())
         report.print_table(results, console)
         return results
-    parts = build(config)
+    parts, made_on = build(config), circumstances(config)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config.to_json())
     _describe(config, parts, console)
@@ -65,7 +65,7 @@ def train(config: Config, console: Console) -> dict[str, Any]:
     _fit(config, parts, encode, console)
     codes, results = _evaluate(config, parts, encode, console)
     records = read_metrics(folder / "metrics.jsonl")
-    results |= {"seconds": records[-1]["seconds"], **circumstances(config)}
+    results |= {"seconds": records[-1]["seconds"], **made_on}
     before = encode(initial_state(config, parts).variables, "database")
     draw(folder / "report", parts, before, codes, results, records)
     _write_codes(folder / "codes.npz", parts, codes)

@@ -35,7 +35,15 @@ from jaxhash.retrieval.score import CONVENTIONS, score_codes
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.choice import Candidates
 from jaxhash.training.loop import fit
-from jaxhash.training.members import Member, SeedBatches, Watch, member_step, stack_states
+from jaxhash.training.members import (
+    ALL_DIVERGED,
+    Member,
+    SeedBatches,
+    Watch,
+    best_mapping,
+    member_step,
+    stack_states,
+)
 from jaxhash.training.parallel import data_parallel, replicate
 from jaxhash.training.state import TrainState
 from jaxhash.training.writers import MetricsFile, ProgressLine, read_metrics, write_json
@@ -92,7 +100,7 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
         results = json.loads((folder / "results.json").read_text())
         report.print_sweep(results, console)
         return results
-    parts = build(config)
+    parts, made_on = build(config), run.circumstances(config)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", content)
     members = [
@@ -104,7 +112,7 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
     state, watch = _fit(config, axes, parts, members, console)
     results = _evaluate(config, axes, parts, members, state, watch, console)
     records = read_metrics(folder / "metrics.jsonl")
-    results |= {"seconds": records[-1]["seconds"], **run.circumstances(config)}
+    results |= {"seconds": records[-1]["seconds"], **made_on}
     write_json(folder / "results.json", results)
     report.print_sweep(results, console)
     console.print(f"results are in {folder}")
@@ -194,21 +202,19 @@ def _fit(
     """Bring the sweep to its last step, from the newest checkpoint if there is one."""
     devices = jax.local_devices()
     seeds = list(dict.fromkeys(member.seed for member in members))
-    settings = len(members) // len(seeds)
     numbers = {
-        name: np.array([member.setting[name] for member in members[:: len(seeds)]], np.float32)
-        for name in axes
+        name: np.array([member.setting[name] for member in members], np.float32) for name in axes
     }
     batches = SeedBatches(
         [make_batches(dataclasses.replace(config, seed=seed), parts) for seed in seeds]
     )
+    state = stack_states(initial_states(config, parts, seeds), len(members) // len(seeds))
     step = member_step(
         lambda numbers: make_step(with_numbers(config, parts, numbers)),
         numbers,
-        settings,
-        vectorize=devices[0].platform != "cpu",
+        mapping=best_mapping(devices[0].platform, state.params),
     )
-    state = replicate(stack_states(initial_states(config, parts, seeds), settings), devices)
+    state = replicate(state, devices)
     path = config.run_dir / "metrics.jsonl"
     with Checkpoints(config.run_dir / "checkpoints") as checkpoints:
         start = checkpoints.latest_step or 0
@@ -288,6 +294,8 @@ def _evaluate(
                 "collapsed_at_step": next(iter(watch.alarms[number].steps), None),
             }
         )
+    if all(member["scores"] is None for member in found):
+        raise UserError(ALL_DIVERGED.format(parts.total_steps))
     settings = summarize(found)
     return {
         "bits": config.bits,

@@ -122,6 +122,9 @@ def test_value_that_is_not_allowed(refusal, command, said):
         (f"{VECTORS} --model cnn", "holds feature vectors: they need --model mlp"),
         (f"{VECTORS} --crop 1", "they need --model mlp or linear, --crop 0"),
         (f"{VECTORS} --flip", "holds feature vectors: they need --model mlp"),
+        (f"{VECTORS} --model linear --image-size 32", "--image-size and --preprocessing are for"),
+        (f"{VECTORS} --model mlp --preprocessing caffe", "--preprocessing are for images"),
+        ("train --dry-run --seeds 2", "--dry-run prints one model; leave out --seeds and --sweep"),
     ],
 )
 def test_data_that_do_not_fit(refusal, command, said):

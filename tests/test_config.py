@@ -131,6 +131,16 @@ def test_differences_leave_out_the_places():
     ]
 
 
+def test_a_path_is_where_it_leads_to(tmp_path, monkeypatch):
+    """The same command is to go on, and config.json holds whole paths."""
+    monkeypatch.chdir(tmp_path)
+    stored = Config.from_json(Config(weights=Path("net.pth")).to_json())
+    assert differences(stored, Config(weights=Path("net.pth"))) == []
+    assert differences(stored, Config(weights=Path("other.pth"))) == [
+        f"--weights is {tmp_path / 'net.pth'} there and {tmp_path / 'other.pth'} here"
+    ]
+
+
 def test_objective_in_words():
     assert Config().objective_name == "hashnet + 0.1 hswd(sampled)"
     assert Config(quantizer="none").objective_name == "hashnet"

@@ -97,6 +97,7 @@ def test_the_parts_of_a_set_are_kept(folder, shared_data, output, monkeypatch):
         ("--backbone alexnet", "alexnet: inputs of shape (8, 8, 1) are too small"),
         ("--backbone resnet99", "resnet99"),
         ("--data features:vectors.npz", "holds feature vectors; a backbone takes images"),
+        ("--data tfds:cifar10 --data-dir nowhere", "--data-dir nowhere: there is no such folder"),
         ("--data cifar", "--dataset 'cifar': expected"),
     ],
 )

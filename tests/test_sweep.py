@@ -117,10 +117,18 @@ def test_member_has_the_bits_of_its_own_run(swept, tmp_path, one_device):
     scores["validation_map"] = validation
 
 
-@pytest.mark.parametrize("vectorize", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_members_over_eight_devices_are_their_own_runs_up_to_rounding(tmp_path, vectorize):
+@pytest.mark.parametrize(
+    ("mapping", "model"),
+    [
+        ("vmap", "cnn"),
+        pytest.param("vmap", "mlp", marks=pytest.mark.slow),
+        pytest.param("scan", "mlp", marks=pytest.mark.slow),
+        pytest.param("unroll", "cnn", marks=pytest.mark.slow),
+    ],
+)
+def test_members_over_eight_devices_are_their_own_runs_up_to_rounding(tmp_path, mapping, model):
     """XLA adds and contracts elsewhere in the program of all; every number that can vary does."""
-    base = config(tmp_path, epochs=2, clip_norm=0.5)
+    base = config(tmp_path, epochs=2, clip_norm=0.5, model=model)
     numbers = dict(
         zip(NUMBERS, ([1e-3, 2e-3], [1, 0.5], [0.1, 1], [1e-4, 0.1], [5, 0.3]), strict=True)
     )
@@ -130,9 +138,8 @@ def test_members_over_eight_devices_are_their_own_runs_up_to_rounding(tmp_path, 
         data_parallel(
             member_step(
                 lambda one: make_step(with_numbers(base, parts, one)),
-                numbers,
-                2,
-                vectorize=vectorize,
+                {name: np.repeat(values, 2) for name, values in numbers.items()},
+                mapping=mapping,
             ),
             devices,
         ),

@@ -128,15 +128,14 @@ def hashnet(
     """
     loss = pairwise_likelihood(codes, others, similar, scale=scale, where=where)
     valid = jnp.ones_like(similar) if where is None else where
-    return sum(_mean_over_devices(loss, valid & kind, axis_name) for kind in (similar, ~similar))
+    alike, unlike = (_weight(valid & kind, axis_name) for kind in (similar, ~similar))
+    weight = jnp.where(valid, jnp.where(similar, alike, unlike), 0.0)
+    return sum_of_shares(jnp.sum(weight * loss), axis_name)
 
 
-def _mean_over_devices(
-    values: Float[Array, "n m"], where: Bool[Array, "n m"], axis_name: str | None
-) -> Float[Array, ""]:
-    """The mean of the marked values over all devices, 0 where there is none."""
+def _weight(where: Bool[Array, "n m"], axis_name: str | None) -> Float[Array, ""]:
+    """One over the number of marked pairs of all devices."""
     count = jnp.sum(where, dtype=jnp.int32)
     if axis_name is not None:
         count = lax.psum(count, axis_name)
-    share = jnp.sum(jnp.where(where, values, 0.0)) / jnp.maximum(count, 1)
-    return sum_of_shares(share, axis_name)
+    return 1.0 / jnp.maximum(count, 1)

@@ -36,7 +36,9 @@ from jaxhash.models._vgg import vgg11_bn as vgg11_bn
 from jaxhash.models._vgg import vgg16 as vgg16
 from jaxhash.models._vgg import vgg16_bn as vgg16_bn
 from jaxhash.models._vit import vit_b16 as vit_b16
+from jaxhash.models._vit import vit_b16_flax as vit_b16_flax
 from jaxhash.models._vit import vit_s16 as vit_s16
+from jaxhash.models._vit import vit_s16_flax as vit_s16_flax
 from jaxhash.models._weights import load_weights as load_weights
 
 __all__ = [
@@ -77,5 +79,7 @@ __all__ = [
     "vgg16",
     "vgg16_bn",
     "vit_b16",
+    "vit_b16_flax",
     "vit_s16",
+    "vit_s16_flax",
 ]

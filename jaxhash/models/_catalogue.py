@@ -20,7 +20,7 @@ from jaxhash.models._resnet import resnet18, resnet34, resnet50, resnet101
 from jaxhash.models._small import CNN, MLP, linear
 from jaxhash.models._squeezenet import squeezenet1_1
 from jaxhash.models._vgg import vgg11, vgg11_bn, vgg16, vgg16_bn
-from jaxhash.models._vit import vit_b16, vit_s16
+from jaxhash.models._vit import vit_b16, vit_b16_flax, vit_s16, vit_s16_flax
 
 BackboneName = Literal[
     "cnn",
@@ -45,6 +45,8 @@ BackboneName = Literal[
     "convnext-tiny",
     "vit-s16",
     "vit-b16",
+    "vit-s16-flax",
+    "vit-b16-flax",
 ]
 
 #: What makes each backbone, given the attributes of `Backbone` by name.
@@ -71,6 +73,8 @@ BACKBONES: dict[BackboneName, Callable[..., Backbone]] = {
     "convnext-tiny": convnext_tiny,
     "vit-s16": vit_s16,
     "vit-b16": vit_b16,
+    "vit-s16-flax": vit_s16_flax,
+    "vit-b16-flax": vit_b16_flax,
 }
 
 PreprocessingName = Literal["published", "centred", "imagenet", "caffe"]
@@ -98,13 +102,19 @@ def backbone_of(
         image_size: height and width that they are brought to; None leaves them.
         options: attributes of `Backbone`.
 
+    Raises:
+        ValueError: if there is no such preprocessing.
+
     Example:
         >>> backbone_of("cnn", image_size=64)().preprocessing.size
         64
     """
     make = BACKBONES[name]
     published = make().preprocessing
-    prepare = dataclasses.replace(
-        PREPROCESSINGS.get(preprocessing, published), channels=published.channels, size=image_size
+    prepare = PREPROCESSINGS | {"published": published}
+    if preprocessing not in prepare:
+        raise ValueError(f"preprocessing must be one of {[*prepare]}, got {preprocessing!r}")
+    prepared = dataclasses.replace(
+        prepare[preprocessing], channels=published.channels, size=image_size
     )
-    return partial(make, preprocessing=prepare, **options)
+    return partial(make, preprocessing=prepared, **options)

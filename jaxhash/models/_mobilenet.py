@@ -1,6 +1,5 @@
 """MobileNetV2."""
 
-import dataclasses
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, Literal
@@ -16,9 +15,7 @@ from jaxhash.models._names import (
     pytorch_convolution,
     pytorch_dense,
 )
-from jaxhash.models._preprocessing import CENTRED, IMAGENET, Preprocessing
-
-_CENTRED = dataclasses.replace(CENTRED, channels=3)
+from jaxhash.models._preprocessing import CENTRED_RGB, IMAGENET, Preprocessing
 
 Padding = Literal[1, "SAME"]
 
@@ -152,7 +149,7 @@ def mobilenet_v2(**options: Any) -> MobileNetV2:
     return MobileNetV2(**options)
 
 
-def mobilenet_v2_tf(*, preprocessing: Preprocessing = _CENTRED, **options: Any) -> MobileNetV2:
+def mobilenet_v2_tf(*, preprocessing: Preprocessing = CENTRED_RGB, **options: Any) -> MobileNetV2:
     """MobileNetV2 for weights that were trained in TensorFlow: its padding and its preprocessing.
 
     The names are torchvision's still, and so is the epsilon of batch normalisation: weights whose

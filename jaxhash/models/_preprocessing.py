@@ -61,8 +61,11 @@ class Preprocessing:
         return (x - mean) / std
 
 
-#: Bytes to -1..1: networks trained from scratch, and those of TensorFlow and Flax.
+#: Bytes to -1..1, of any number of channels: networks trained from scratch.
 CENTRED = Preprocessing((127.5,), (127.5,))
+
+#: The same for three channels: networks published for TensorFlow and Flax.
+CENTRED_RGB = dataclasses.replace(CENTRED, channels=3)
 
 #: Mean and standard deviation of ImageNet's channels: torchvision's networks.
 IMAGENET = Preprocessing(

@@ -243,7 +243,7 @@ def _array(tensor: _Tensor, storage: bytes) -> Shaped[np.ndarray, "..."]:
     """The tensor as a view of its storage."""
     (_, dtype, size, start), offset, shape, strides = tensor
     numbers = (offset, start, *shape, *strides)
-    if len(shape) > 32 or not all(isinstance(n, int) and n >= 0 for n in numbers):
+    if len(shape) > 32 or not all(isinstance(n, int) and 0 <= n < 2**63 for n in numbers):
         raise ValueError("a tensor with a shape that is none")
     if math.prod(shape) > size:
         raise ValueError(f"a tensor of shape {shape} on {size} stored numbers")

@@ -21,7 +21,7 @@ from jaxhash.models._names import (
     pytorch_norm,
     same,
 )
-from jaxhash.models._preprocessing import IMAGENET, Preprocessing
+from jaxhash.models._preprocessing import CENTRED_RGB, IMAGENET, Preprocessing
 
 Pool = Literal["token", "mean"]
 Positions = Literal["learned", "sincos2d"]
@@ -98,8 +98,9 @@ class ViT(Backbone, kw_only=True):
 
     - timm's ports of AugReg: ``preprocessing=CENTRED``; DeiT and DINO: none.
     - timm's without class token: ``pool="mean"``, unless they normalise after the mean (``fc_norm``).
-    - AugReg's own .npz files (vit_jax): ``preprocessing=CENTRED, gelu="tanh"``.
-    - big_vision's: these two, and for ViT-S/16 on ImageNet-1k ``pool="mean"`` and
+    - AugReg's own .npz files (vit_jax): `vit_s16_flax` and `vit_b16_flax`, which have
+      ``preprocessing=CENTRED, gelu="tanh"``.
+    - big_vision's: the same, and for ViT-S/16 on ImageNet-1k ``pool="mean"`` and
       ``positions="sincos2d"``, without classes: its classifier has a hidden layer ("pre_logits").
 
     Dropout, which is 0 in torchvision's and timm's networks, and the originals' initialisation of
@@ -311,6 +312,16 @@ def vit_s16(**options: Any) -> ViT:
 def vit_b16(**options: Any) -> ViT:
     """ViT-B/16: 86,567,656 parameters with 1,000 classes; 768 features."""
     return ViT(width=768, depth=12, heads=12, **options)
+
+
+def vit_s16_flax(*, preprocessing: Preprocessing = CENTRED_RGB, **options: Any) -> ViT:
+    """ViT-S/16 for the .npz files of AugReg and big_vision: their preprocessing and their GELU."""
+    return vit_s16(gelu="tanh", preprocessing=preprocessing, **options)
+
+
+def vit_b16_flax(*, preprocessing: Preprocessing = CENTRED_RGB, **options: Any) -> ViT:
+    """ViT-B/16 for the .npz files of AugReg and big_vision, likewise."""
+    return vit_b16(gelu="tanh", preprocessing=preprocessing, **options)
 
 
 def _third(array, third):

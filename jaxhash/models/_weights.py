@@ -100,11 +100,8 @@ def _arrays(
 ) -> tuple[dict[str, Shaped[np.ndarray, "..."]], list[str], list[str], list[str]]:
     """The leaves; and the tensors that are missing, of another shape, or no finite real numbers."""
     arrays = {}
-    missing, misshapen, unusable = (
-        {},
-        {},
-        {},
-    )  # ordered sets: a tensor can be part of several leaves
+    # Ordered sets: a tensor can be part of several leaves.
+    missing, misshapen, unusable = {}, {}, {}
     for ours, (theirs, transform) in names.items():
         if theirs not in tensors:
             missing[theirs] = None

@@ -1,15 +1,16 @@
 """The table at the end of a sweep."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from jaxhash.report.table import COLUMNS
+from jaxhash.training.members import Member, setting_name
 from jaxhash.training.writers import say
 
-#: What a setting is shown by, over the items of the database or of the training set.
+#: The columns of a setting: a key of its scores, and the title.
 SHOWN = {
     "validation_map": "validation mAP",
     **{
@@ -46,22 +47,12 @@ def print_sweep(results: dict[str, Any], console: Console) -> None:
         say(console, remark)
 
 
-def setting_name(values: Mapping[str, float]) -> str:
-    """The numbers of a setting in words; nothing where nothing is varied.
-
-    Example:
-        >>> setting_name({"quantizer_weight": 0.1, "learning_rate": 1e-3})
-        'quantizer-weight 0.1, learning-rate 0.001'
-    """
-    return ", ".join(f"{name.replace('_', '-')} {value:g}" for name, value in values.items())
-
-
 def _remarks(results: dict[str, Any]) -> Iterator[str]:
     """What a reader of the numbers has to know, and at last what is best."""
     for leak in results["leaks"]:
         yield f"leak: {leak}"
     for member in results["members"]:
-        name = ", ".join(filter(None, [f"seed {member['seed']}", setting_name(member["values"])]))
+        name = Member(member["seed"], member["values"]).name
         if member["diverged_at_step"] is not None:
             yield f"{name}: diverged at step {member['diverged_at_step']:,}"
         elif member["collapsed_at_step"] is not None:

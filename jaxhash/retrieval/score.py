@@ -54,9 +54,7 @@ def score_floats(
         return metrics.average_precision(metrics.score_counts(scores, relevant)).item()
 
     precisions = []
-    with (
-        ThreadPoolExecutor() as threads
-    ):  # most of the time goes into sorts, which do not hold Python
+    with ThreadPoolExecutor() as threads:  # most of the time goes into sorts, beside Python
         for block in np.array_split(np.arange(len(query)), -(-len(query) // 64)):
             relevant = share_a_label(query_labels[block], database_labels)
             precisions += threads.map(average_precision, query[block] @ database.T, relevant)

@@ -8,7 +8,7 @@ be spread over devices; the settings see the same batch of a seed, which is not 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,14 @@ from jaxhash.errors import UserError
 from jaxhash.objectives import Batch
 from jaxhash.training.collapse import CollapseAlarm
 from jaxhash.training.state import TrainState
+
+#: What is said of a sweep that has nothing left to train.
+ALL_DIVERGED = (
+    "training stopped at step {}: every member of the sweep has diverged; a lower --learning-rate "
+    "or --clip-norm may help"
+)
+
+MemberMapping = Literal["vmap", "scan", "unroll"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +39,17 @@ class Member:
     @property
     def name(self) -> str:
         """Its seed and its numbers, in words."""
-        numbers = (f"{name.replace('_', '-')} {value:g}" for name, value in self.setting.items())
-        return ", ".join([f"seed {self.seed}", *numbers])
+        return ", ".join(filter(None, [f"seed {self.seed}", setting_name(self.setting)]))
+
+
+def setting_name(values: Mapping[str, float]) -> str:
+    """The numbers of a setting in words; nothing where nothing is varied.
+
+    Example:
+        >>> setting_name({"quantizer_weight": 0.1, "learning_rate": 1e-3})
+        'quantizer-weight 0.1, learning-rate 0.001'
+    """
+    return ", ".join(f"{name.replace('_', '-')} {value:g}" for name, value in values.items())
 
 
 def stack_states(states: Sequence[TrainState], settings: int) -> TrainState:
@@ -47,22 +64,16 @@ def stack_states(states: Sequence[TrainState], settings: int) -> TrainState:
 
 def member_step(
     make_step: Callable[[Mapping[str, Float[Array, ""]]], Callable],
-    numbers: Mapping[str, Float[np.ndarray, " settings"]],
-    settings: int,
+    numbers: Mapping[str, Float[np.ndarray, " members"]],
     *,
-    vectorize: bool,
+    mapping: MemberMapping,
 ) -> Callable:
     """One step of all members, to be lifted over devices as the step of one is.
 
-    The members are mapped over by ``jax.vmap``, which fills an accelerator, or one after the other
-    by ``jax.lax.scan``, for a CPU: it is busy with one member already, whose arrays stay in its
-    cache, and those of all members would have to be allocated anew in each step.
-
     Args:
-        make_step: from the numbers of a setting, traced, to ``step(state, batch, axis_name=...)``.
-        numbers: of each name its value in each setting.
-        settings: how many there are.
-        vectorize: whether to use ``jax.vmap``.
+        make_step: from the numbers of a member, traced, to ``step(state, batch, axis_name=...)``.
+        numbers: of each name its value for each member.
+        mapping: how the members are mapped over; see `best_mapping`.
 
     Returns:
         ``step(state, batch, axis_name=...)`` of states and batches as this module has them. Each
@@ -70,29 +81,39 @@ def member_step(
     """
     numbers = dict(numbers)
 
-    def together(state, batch, axis_name):
-        def step(numbers, state, batch):
-            return make_step(numbers)(state, batch, axis_name=axis_name)
-
-        over_seeds = jax.vmap(step, in_axes=(None, 0, 1))
-        grid = jax.tree.map(lambda leaf: leaf.reshape(settings, -1, *leaf.shape[1:]), state)
-        found = jax.vmap(over_seeds, in_axes=(0, 0, None), axis_size=settings)(numbers, grid, batch)
-        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found)
-
-    def in_turn(state, batch, axis_name):
-        def step(state, member):
-            setting, seed = jnp.divmod(member, batch.mask.shape[1])
-            new, metrics = make_step(_at(numbers, setting))(
-                _at(state, member), _at(batch, seed, axis=1), axis_name=axis_name
-            )
-            return jax.tree.map(partial(_put, member), state, new), metrics
-
-        return jax.lax.scan(step, state, jnp.arange(len(state.step)))
-
     def step(state: TrainState, batch: Batch, *, axis_name: str | None = None):
-        return (together if vectorize else in_turn)(state, batch, axis_name)
+        members = jnp.arange(len(state.step))
+
+        def of_member(state, member):
+            mine = _at(batch, member % batch.mask.shape[1], axis=1)
+            return make_step(_at(numbers, member))(state, mine, axis_name=axis_name)
+
+        def in_turn(states, member):
+            new, metrics = of_member(_at(states, member), member)
+            return jax.tree.map(partial(_put, member), states, new), metrics
+
+        if mapping == "vmap":
+            return jax.vmap(of_member)(state, members)
+        return jax.lax.scan(in_turn, state, members, unroll=mapping == "unroll")
 
     return step
+
+
+def best_mapping(platform: str, params: PyTree) -> MemberMapping:
+    """How to map over members on devices of a platform.
+
+    ``jax.vmap`` fills an accelerator. A CPU is busy with one member already, whose arrays stay in
+    its cache, while those of all members would have to be allocated anew in each step: there they
+    take turns, by ``jax.lax.scan``. XLA's convolutions are many times slower in the loop that this
+    becomes, so a network that has any is unrolled, and takes as many times as long to compile.
+
+    Example:
+        >>> best_mapping("cpu", {"kernel": np.ones((3, 3, 1, 8))})
+        'unroll'
+    """
+    if platform != "cpu":
+        return "vmap"
+    return "unroll" if any(leaf.ndim == 4 for leaf in jax.tree.leaves(params)) else "scan"
 
 
 def _at(tree: PyTree, index: Int[Array, ""], axis: int = 0) -> PyTree:
@@ -180,8 +201,5 @@ class Watch:
             elif warning := self.alarms[number].update(step, mine):
                 lines.append(f"{member.name}: {warning}")
         if None not in self.diverged:
-            raise UserError(
-                f"training stopped at step {step}: every member of the sweep has diverged; a lower "
-                "--learning-rate or --clip-norm may help"
-            )
+            raise UserError(ALL_DIVERGED.format(step))
         return "\n".join(lines) or None

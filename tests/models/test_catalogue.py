@@ -27,8 +27,16 @@ def test_preprocessing_and_options_reach_the_backbone(name):
     assert model.freeze_stages == 2
 
 
+def test_preprocessing_that_there_is_not(unchecked):
+    with pytest.raises(ValueError, match="preprocessing must be one of .*, got 'imagnet'"):
+        models.backbone_of("resnet18", preprocessing="imagnet")
+
+
 def test_published_preprocessing_is_the_backbones_own():
     assert models.backbone_of("resnet18")().preprocessing == models.IMAGENET
     centred = dataclasses.replace(models.CENTRED, channels=3)
-    assert models.backbone_of("mobilenet-v2-tf")().preprocessing == centred
+    for name in ("mobilenet-v2-tf", "vit-s16-flax", "vit-b16-flax"):
+        assert models.backbone_of(name)().preprocessing == centred
+    assert models.vit_s16_flax() == models.vit_s16(gelu="tanh", preprocessing=centred)
+    assert models.vit_b16_flax() == models.vit_b16(gelu="tanh", preprocessing=centred)
     assert models.backbone_of("cnn", preprocessing="imagenet")().preprocessing.channels is None
