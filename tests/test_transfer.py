@@ -36,6 +36,7 @@ def trained(config):
         return checkpoints.restore(initial_state(config, parts))[0]
 
 
+@pytest.mark.slow
 def test_training_begins_at_the_weights(weights, tmp_path):
     made = config(tmp_path / "run", weights=weights)
     state = initial_state(made, build(made))

@@ -40,9 +40,10 @@ def imagenet_sample(shared_data):
     "make, file, published",
     [
         (models.cifar_resnet20, "resnet20-12fca82f.th", 91.73),
-        pytest.param(models.cifar_resnet56, "resnet56-4bfd9763.th", 93.39, marks=pytest.mark.slow),
+        (models.cifar_resnet56, "resnet56-4bfd9763.th", 93.39),
     ],
 )
+@pytest.mark.slow
 def test_cifar_resnets_on_all_test_images(make, file, published, shared_data):
     builder = tfds.builder_from_directory(shared_data / "tfds" / "cifar10_subset" / "1.0.0")
     examples = list(builder.as_data_source("test"))
