@@ -25,15 +25,19 @@ if TYPE_CHECKING:  # a command imports what it needs: codes are evaluated withou
 
 T = TypeVar("T")
 
-USAGE = """usage: jaxhash COMMAND ...
+_DATA_COMMANDS = """\
+  jaxhash data check --OPTION VALUE ...         sizes, overlaps and labels of a split; 1 if it leaks
+  jaxhash data features --OPTION VALUE ...      a data set's features by a published backbone, as a file
+"""
+
+USAGE = f"""usage: jaxhash COMMAND ...
 
 Learn binary hash codes for image retrieval.
 
   jaxhash train [PRESET] [--OPTION VALUE ...]   train, or go on with a run; --help lists all options
   jaxhash evaluate RUN [--data-dir DIR]         compute a finished run's metrics again
   jaxhash evaluate CODES [--OPTION VALUE ...]   evaluate codes made by anything, a .npz or .npy file
-  jaxhash data check --OPTION VALUE ...         sizes, overlaps and labels of a split; 1 if it leaks
-  jaxhash data features --OPTION VALUE ...      a data set's features by a published backbone, as a file
+{_DATA_COMMANDS}\
   jaxhash bench [--OPTION VALUE ...]            time the losses on this machine; --help lists all options
   jaxhash bench --compare FILE ...              what several machines measured, in one table and plot
   jaxhash --version
@@ -41,11 +45,9 @@ Learn binary hash codes for image retrieval.
 presets of train (the first is the default):
 """
 
-USAGE_OF_DATA = """usage: jaxhash data COMMAND ...
+USAGE_OF_DATA = f"""usage: jaxhash data COMMAND ...
 
-  jaxhash data check --OPTION VALUE ...         sizes, overlaps and labels of a split; 1 if it leaks
-  jaxhash data features --OPTION VALUE ...      a data set's features by a published backbone, as a file
-
+{_DATA_COMMANDS}
 --help after a command lists all its options"""
 
 

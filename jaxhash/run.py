@@ -7,12 +7,14 @@ written last, ``results.json``: a run that has it is finished.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jaxtyping import PyTree
 from rich.console import Console
 
 from jaxhash import machine, models, report
@@ -30,13 +32,16 @@ from jaxhash.evaluation import (
     flip_rate,
     measure,
 )
+from jaxhash.objectives import Batch
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.choice import SAYS, Candidates, model_choice
 from jaxhash.training.collapse import CollapseAlarm
-from jaxhash.training.loop import fit, refuse_broken
+from jaxhash.training.loop import Watcher, fit, refuse_broken
 from jaxhash.training.parallel import data_parallel, replicate
 from jaxhash.training.state import TrainState
 from jaxhash.training.writers import MetricsFile, ProgressLine, read_metrics, whole_file, write_json
+
+W = TypeVar("W", bound=Watcher)
 
 
 def train(config: Config, console: Console) -> dict[str, Any]:
@@ -134,14 +139,21 @@ def check_devices(config: Config) -> None:
         )
 
 
-def describe_data(config: Config, parts: Parts) -> str:
-    """The data and the sizes of the parts of the split, in a line."""
-    split = parts.split
+def describe(config: Config, parts: Parts, objective: str) -> list[str]:
+    """The data with the sizes of its parts, the weights if any, and the training, a line each."""
+    split, devices = parts.split, jax.local_devices()
     held_out = f"{len(split.validation):,} validation items, " if len(split.validation) else ""
-    return (
+    lines = [
         f"{config.dataset}: {len(split.train):,} training items, {held_out}{len(split.query):,} "
         f"queries, {len(split.database):,} in the database; split {split.sha256[:12]}"
+    ]
+    if config.weights is not None:
+        lines.append(f"{config.model} with the weights of {config.weights}")
+    lines.append(
+        f"{objective}, {config.bits} bits, {config.epochs} epochs of {parts.steps_per_epoch} steps "
+        f"on {len(devices)} x {devices[0].device_kind}"
     )
+    return lines
 
 
 def _write_codes(path: Path, parts: Parts, codes: Codes) -> None:
@@ -203,14 +215,8 @@ def _read_config(folder: Path) -> Config:
 
 
 def _describe(config: Config, parts: Parts, console: Console) -> None:
-    split, devices = parts.split, jax.local_devices()
-    lines = [
-        describe_data(config, parts),
-        f"{config.objective_name}, {config.bits} bits, {config.epochs} epochs of "
-        f"{parts.steps_per_epoch} steps on {len(devices)} x {devices[0].device_kind}",
-    ]
-    if config.weights is not None:
-        lines.insert(1, f"{config.model} with the weights of {config.weights}")
+    split = parts.split
+    lines = describe(config, parts, config.objective_name)
     lines += [f"leak: {sentence}" for sentence in split.leaks]  # allowed, or we were not here
     if config.choose != "last":
         lines.append(f"the model is {SAYS[config.choose]}")
@@ -221,9 +227,49 @@ def _describe(config: Config, parts: Parts, console: Console) -> None:
 
 def _fit(config: Config, parts: Parts, encode: PartEncoder, console: Console) -> None:
     """Bring the run to its last step, from the newest checkpoint if there is one."""
+    fit_from_checkpoint(
+        config,
+        parts,
+        initial_state(config, parts),
+        make_batches(config, parts),
+        make_step(parts),
+        make_watch=partial(_watch, config, parts),
+        console=console,
+        score=candidate_score(config.choose, parts, encode),
+    )
+
+
+def fit_from_checkpoint(
+    config: Config,
+    parts: Parts,
+    state: TrainState,
+    batches: Iterator[Batch],
+    step: Callable,
+    *,
+    make_watch: Callable[..., W],
+    console: Console,
+    score: Callable[[PyTree], float] | None = None,
+    members: int = 1,
+) -> tuple[TrainState, W]:
+    """Train in ``config.run_dir``, from its newest checkpoint if there is one.
+
+    Args:
+        config: where, and how often a checkpoint is left.
+        parts: the lengths of an epoch and of the training.
+        state: the state before the first step.
+        batches: the batches from the first one, with ``get_state`` and ``set_state``.
+        step: one step, to be lifted over the devices.
+        make_watch: from ``records``, those that are there, to the ``watch`` of `fit`.
+        console: where progress is printed.
+        score: from a model's variables to what it is chosen by; None if none is.
+        members: trainings that a step is a step of.
+
+    Returns:
+        The last state, and what watched over it.
+    """
     devices = jax.local_devices()
-    batches = make_batches(config, parts)
-    state = replicate(initial_state(config, parts), devices)
+    state = replicate(state, devices)
+    path = config.run_dir / "metrics.jsonl"
     with Checkpoints(config.run_dir / "checkpoints") as checkpoints:
         start = checkpoints.latest_step or 0
         if start:
@@ -231,35 +277,40 @@ def _fit(config: Config, parts: Parts, encode: PartEncoder, console: Console) ->
             state, position = checkpoints.restore(state)
             batches.set_state(position)
         with (
-            MetricsFile(config.run_dir / "metrics.jsonl", step=start) as metrics_file,
+            MetricsFile(path, step=start) as metrics_file,
             ProgressLine(
-                console, total=parts.total_steps, start=start, batch_size=config.batch_size
+                console,
+                total=parts.total_steps,
+                start=start,
+                batch_size=config.batch_size * members,
             ) as progress,
         ):
-            fit(
+            watch = make_watch(records=read_metrics(path))
+            state = fit(
                 state,
                 batches,
-                data_parallel(make_step(parts), devices),
+                data_parallel(step, devices),
                 start=start,
                 total_steps=parts.total_steps,
                 checkpoint_every=config.checkpoint_every,
                 checkpoints=checkpoints,
                 candidates=Candidates(
-                    candidate_score(config.choose, parts, encode),
+                    score,
                     every=config.evaluate_every,
                     steps_per_epoch=parts.steps_per_epoch,
                     total_steps=parts.total_steps,
                     found=checkpoints.candidates,
                 ),
-                watch=_watch(config, parts),
+                watch=watch,
                 metrics_file=metrics_file,
                 progress=progress,
             )
+    return state, watch
 
 
-def _watch(config: Config, parts: Parts) -> Callable[[int, dict[str, Any]], str | None]:
+def _watch(config: Config, parts: Parts, records: list[dict[str, Any]]) -> Watcher:
     """Stops a training whose loss is not finite, and warns of collapsed codes."""
-    alarm = _alarm(config, parts)
+    alarm = _alarm(config, parts, records)
 
     def watch(step: int, metrics: dict[str, Any]) -> str | None:
         refuse_broken(step, metrics)
@@ -268,13 +319,14 @@ def _watch(config: Config, parts: Parts) -> Callable[[int, dict[str, Any]], str 
     return watch
 
 
-def _alarm(config: Config, parts: Parts) -> CollapseAlarm:
+def _alarm(config: Config, parts: Parts, records: list[dict[str, Any]]) -> CollapseAlarm:
     """The collapse alarm as the run's records leave it."""
-    return CollapseAlarm(
-        bits=config.bits,
-        rows=min(config.batch_size, len(parts.split.train)),
-        records=read_metrics(config.run_dir / "metrics.jsonl"),
-    )
+    return CollapseAlarm(bits=config.bits, rows=batch_rows(config, parts), records=records)
+
+
+def batch_rows(config: Config, parts: Parts) -> int:
+    """Rows of a full batch that are no padding."""
+    return min(config.batch_size, len(parts.split.train))
 
 
 def _chosen(config: Config, parts: Parts) -> tuple[TrainState, dict[str, Any]]:
@@ -314,6 +366,7 @@ def _evaluate(
             f"the model of step {choice['step']} makes codes that are not finite; a lower "
             "--learning-rate or --clip-norm may help"
         )
+    records = read_metrics(config.run_dir / "metrics.jsonl")
     facts = {
         "bits": config.bits,
         "seed": config.seed,
@@ -327,7 +380,7 @@ def _evaluate(
         "objective": config.objective_name,
         "epochs": config.epochs,
         "model_choice": choice,
-        "collapsed_at_step": next(iter(_alarm(config, parts).steps), None),
+        "collapsed_at_step": next(iter(_alarm(config, parts, records).steps), None),
         "flip_rate": flip_rate(
             parts,
             encode,

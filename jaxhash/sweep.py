@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,6 @@ from jaxhash.errors import UserError
 from jaxhash.evaluation import PartEncoder, candidate_score, encode_split
 from jaxhash.metrics import over_seeds
 from jaxhash.retrieval.score import CONVENTIONS, score_codes
-from jaxhash.training.checkpoint import Checkpoints
-from jaxhash.training.choice import Candidates
-from jaxhash.training.loop import fit
 from jaxhash.training.members import (
     ALL_DIVERGED,
     Member,
@@ -44,9 +42,8 @@ from jaxhash.training.members import (
     member_step,
     stack_states,
 )
-from jaxhash.training.parallel import data_parallel, replicate
 from jaxhash.training.state import TrainState
-from jaxhash.training.writers import MetricsFile, ProgressLine, read_metrics, write_json
+from jaxhash.training.writers import read_metrics, write_json
 
 #: Names of fields of the configuration, each with the values that it takes.
 Axes = Mapping[str, Sequence[float]]
@@ -176,15 +173,12 @@ def _check_folder(folder: Path, config: Config, content: dict[str, Any]) -> None
 def _describe(
     config: Config, axes: Axes, parts: Parts, members: Sequence[Member], console: Console
 ) -> None:
-    devices = jax.local_devices()
     seeds = len({member.seed for member in members})
     over = f"{len(members)} members: {seeds} seed{'s' * (seeds > 1)} from {config.seed}"
     if axes:
         over += f", {_axes_words(axes)}"
     lines = [
-        run.describe_data(config, parts),
-        f"{_objective_name(config, axes)}, {config.bits} bits, {config.epochs} epochs of "
-        f"{parts.steps_per_epoch} steps on {len(devices)} x {devices[0].device_kind}",
+        *run.describe(config, parts, _objective_name(config, axes)),
         over,
         *(f"leak: {sentence}" for sentence in parts.split.leaks),
     ]
@@ -200,7 +194,6 @@ def _fit(
     config: Config, axes: Axes, parts: Parts, members: Sequence[Member], console: Console
 ) -> tuple[TrainState, Watch]:
     """Bring the sweep to its last step, from the newest checkpoint if there is one."""
-    devices = jax.local_devices()
     seeds = list(dict.fromkeys(member.seed for member in members))
     numbers = {
         name: np.array([member.setting[name] for member in members], np.float32) for name in axes
@@ -212,50 +205,18 @@ def _fit(
     step = member_step(
         lambda numbers: make_step(with_numbers(config, parts, numbers)),
         numbers,
-        mapping=best_mapping(devices[0].platform, state.params),
+        mapping=best_mapping(jax.local_devices()[0].platform, state.params),
     )
-    state = replicate(state, devices)
-    path = config.run_dir / "metrics.jsonl"
-    with Checkpoints(config.run_dir / "checkpoints") as checkpoints:
-        start = checkpoints.latest_step or 0
-        if start:
-            console.print(f"going on from step {start} of {parts.total_steps}")
-            state, position = checkpoints.restore(state)
-            batches.set_state(position)
-        with (
-            MetricsFile(path, step=start) as metrics_file,
-            ProgressLine(
-                console,
-                total=parts.total_steps,
-                start=start,
-                batch_size=config.batch_size * len(members),
-            ) as progress,
-        ):
-            watch = Watch(
-                members,
-                bits=config.bits,
-                rows=min(config.batch_size, len(parts.split.train)),
-                records=read_metrics(path),
-            )
-            state = fit(
-                state,
-                batches,
-                data_parallel(step, devices),
-                start=start,
-                total_steps=parts.total_steps,
-                checkpoint_every=config.checkpoint_every,
-                checkpoints=checkpoints,
-                candidates=Candidates(
-                    None,
-                    every=config.evaluate_every,
-                    steps_per_epoch=parts.steps_per_epoch,
-                    total_steps=parts.total_steps,
-                ),
-                watch=watch,
-                metrics_file=metrics_file,
-                progress=progress,
-            )
-    return state, watch
+    return run.fit_from_checkpoint(
+        config,
+        parts,
+        state,
+        batches,
+        step,
+        make_watch=partial(Watch, members, bits=config.bits, rows=run.batch_rows(config, parts)),
+        console=console,
+        members=len(members),
+    )
 
 
 def _evaluate(

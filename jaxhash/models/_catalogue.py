@@ -22,69 +22,48 @@ from jaxhash.models._squeezenet import squeezenet1_1
 from jaxhash.models._vgg import vgg11, vgg11_bn, vgg16, vgg16_bn
 from jaxhash.models._vit import vit_b16, vit_b16_flax, vit_s16, vit_s16_flax
 
-BackboneName = Literal[
-    "cnn",
-    "mlp",
-    "linear",
-    "alexnet",
-    "vgg11",
-    "vgg11-bn",
-    "vgg16",
-    "vgg16-bn",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "cifar-resnet20",
-    "cifar-resnet32",
-    "cifar-resnet44",
-    "cifar-resnet56",
-    "mobilenet-v2",
-    "mobilenet-v2-tf",
-    "squeezenet1-1",
-    "convnext-tiny",
-    "vit-s16",
-    "vit-b16",
-    "vit-s16-flax",
-    "vit-b16-flax",
-]
-
 #: What makes each backbone, given the attributes of `Backbone` by name.
-BACKBONES: dict[BackboneName, Callable[..., Backbone]] = {
-    "cnn": CNN,
-    "mlp": MLP,
-    "linear": linear,
-    "alexnet": alexnet,
-    "vgg11": vgg11,
-    "vgg11-bn": vgg11_bn,
-    "vgg16": vgg16,
-    "vgg16-bn": vgg16_bn,
-    "resnet18": resnet18,
-    "resnet34": resnet34,
-    "resnet50": resnet50,
-    "resnet101": resnet101,
-    "cifar-resnet20": cifar_resnet20,
-    "cifar-resnet32": cifar_resnet32,
-    "cifar-resnet44": cifar_resnet44,
-    "cifar-resnet56": cifar_resnet56,
-    "mobilenet-v2": mobilenet_v2,
-    "mobilenet-v2-tf": mobilenet_v2_tf,
-    "squeezenet1-1": squeezenet1_1,
-    "convnext-tiny": convnext_tiny,
-    "vit-s16": vit_s16,
-    "vit-b16": vit_b16,
-    "vit-s16-flax": vit_s16_flax,
-    "vit-b16-flax": vit_b16_flax,
+BACKBONES: dict[str, Callable[..., Backbone]] = {
+    make.__name__.replace("_", "-").lower(): make
+    for make in (
+        CNN,
+        MLP,
+        linear,
+        alexnet,
+        vgg11,
+        vgg11_bn,
+        vgg16,
+        vgg16_bn,
+        resnet18,
+        resnet34,
+        resnet50,
+        resnet101,
+        cifar_resnet20,
+        cifar_resnet32,
+        cifar_resnet44,
+        cifar_resnet56,
+        mobilenet_v2,
+        mobilenet_v2_tf,
+        squeezenet1_1,
+        convnext_tiny,
+        vit_s16,
+        vit_b16,
+        vit_s16_flax,
+        vit_b16_flax,
+    )
 }
 
-PreprocessingName = Literal["published", "centred", "imagenet", "caffe"]
+BackboneName = Literal[tuple(BACKBONES)]
 
-#: Each preprocessing by its name; ``"published"`` is the backbone's own.
-PREPROCESSINGS: dict[PreprocessingName, Preprocessing] = {
+#: Each preprocessing by its name.
+PREPROCESSINGS: dict[str, Preprocessing] = {
     "centred": CENTRED,
     "imagenet": IMAGENET,
     "caffe": CAFFE,
 }
+
+#: ``"published"`` is the backbone's own.
+PreprocessingName = Literal[("published", *PREPROCESSINGS)]
 
 
 def backbone_of(

@@ -1,6 +1,6 @@
 """Residual networks for images of 32x32."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from jaxhash.models._names import (
     pytorch_dense,
 )
 from jaxhash.models._preprocessing import IMAGENET, Preprocessing
+from jaxhash.models._resnet import BasicBlock, residual_names
 
 _WIDTHS = (16, 32, 64)
 
@@ -32,27 +33,18 @@ class Stem(Block):
         return nn.relu(self.batch_norm(name="norm")(x, train=train, mask=mask))
 
 
-class BasicBlock(Block):
+class PaddedBlock(BasicBlock):
     """Two 3x3 convolutions around which the input is added, by a shortcut without parameters.
 
     Where the block changes the shape, the shortcut takes every other pixel and puts as many
     channels of zeros before its own as after them (option A of the paper).
     """
 
-    width: int
-    stride: int = 1
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "n h w c"], train: bool, mask: Bool[Array, " n"] | None
-    ) -> Float[Array, "n h2 w2 width"]:
-        y = self.conv(self.width, 3, stride=self.stride, padding=1, name="conv1")(x)
-        y = nn.relu(self.batch_norm(name="norm1")(y, train=train, mask=mask))
-        y = self.conv(self.width, 3, padding=1, name="conv2")(y)
-        y = self.batch_norm(name="norm2")(y, train=train, mask=mask)
+    def shortcut(self, norm: Callable, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 width"]:
+        """Every ``stride``-th pixel, between channels of zeros."""
         zeros = (self.width - x.shape[-1]) // 2
         x = x[:, :: self.stride, :: self.stride]
-        return nn.relu(y + jnp.pad(x, ((0, 0), (0, 0), (0, 0), (zeros, zeros))))
+        return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (zeros, zeros)))
 
 
 class CifarResNet(Backbone, kw_only=True):
@@ -78,7 +70,7 @@ class CifarResNet(Backbone, kw_only=True):
         yield [partial(Stem)]
         for i, width in enumerate(_WIDTHS):
             strides = [2 if i else 1] + [1] * (self.blocks - 1)
-            yield [partial(BasicBlock, width=width, stride=stride) for stride in strides]
+            yield [partial(PaddedBlock, width=width, stride=stride) for stride in strides]
 
     def weight_names(self) -> dict[str, Names]:
         """The names of akamaster/pytorch_resnet_cifar10."""
@@ -89,11 +81,7 @@ class CifarResNet(Backbone, kw_only=True):
         ]
         for i in range(1, len(_WIDTHS) + 1):
             for j in range(self.blocks):
-                for k in (1, 2):
-                    names += [
-                        pytorch_convolution(f"stage{i}_{j}/conv{k}", f"layer{i}.{j}.conv{k}"),
-                        pytorch_batch_norm(f"stage{i}_{j}/norm{k}", f"layer{i}.{j}.bn{k}"),
-                    ]
+                names += residual_names(f"stage{i}_{j}", f"layer{i}.{j}", 2)
         return {"pytorch": merge(*names)}
 
 

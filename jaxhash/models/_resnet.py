@@ -1,6 +1,6 @@
 """Residual networks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -43,7 +43,11 @@ class BasicBlock(Block):
         norm = partial(_normalised, self, train, mask)
         y = nn.relu(norm(self.conv(self.width, 3, stride=self.stride, padding=1, name="conv1"), x))
         y = norm(self.conv(self.width, 3, padding=1, name="conv2"), y)
-        return nn.relu(y + _shortcut(self, norm, x, self.width))
+        return nn.relu(y + self.shortcut(norm, x))
+
+    def shortcut(self, norm: Callable, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 width"]:
+        """The input in the shape of the result; ``norm(conv, x)`` is a convolution, normalised."""
+        return _shortcut(self, norm, x, self.width)
 
 
 class Bottleneck(Block):
@@ -65,6 +69,17 @@ class Bottleneck(Block):
         y = nn.relu(norm(self.conv(self.width, 3, stride=self.stride, padding=1, name="conv2"), y))
         y = norm(self.conv(4 * self.width, 1, name="conv3"), y)
         return nn.relu(y + _shortcut(self, norm, x, 4 * self.width))
+
+
+def residual_names(ours: str, theirs: str, convolutions: int) -> list[Names]:
+    """The leaves of a block's normalised convolutions, counted from 1 on both sides."""
+    return [
+        merge(
+            pytorch_convolution(f"{ours}/conv{k}", f"{theirs}.conv{k}"),
+            pytorch_batch_norm(f"{ours}/norm{k}", f"{theirs}.bn{k}"),
+        )
+        for k in range(1, convolutions + 1)
+    ]
 
 
 def _normalised(block, train, mask, conv, x):
@@ -114,11 +129,7 @@ class ResNet(Backbone, kw_only=True):
         for i, size in enumerate(self.sizes):
             for j in range(size):
                 ours, theirs = f"stage{i + 1}_{j}", f"layer{i + 1}.{j}"
-                for k in range(1, convolutions + 1):
-                    names += [
-                        pytorch_convolution(f"{ours}/conv{k}", f"{theirs}.conv{k}"),
-                        pytorch_batch_norm(f"{ours}/norm{k}", f"{theirs}.bn{k}"),
-                    ]
+                names += residual_names(ours, theirs, convolutions)
                 if j == 0 and (i or self.block is Bottleneck):
                     names += [
                         pytorch_convolution(f"{ours}/shortcut", f"{theirs}.downsample.0"),

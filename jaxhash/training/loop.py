@@ -15,6 +15,9 @@ from jaxhash.training.choice import Candidates, best
 from jaxhash.training.state import TrainState
 from jaxhash.training.writers import MetricsFile, ProgressLine
 
+#: Sees the step and the metrics of each record; may return a line for the log.
+Watcher = Callable[[int, dict[str, Any]], str | None]
+
 
 def fit(
     state: TrainState,
@@ -26,7 +29,7 @@ def fit(
     checkpoint_every: int,
     checkpoints: Checkpoints,
     candidates: Candidates,
-    watch: Callable[[int, dict[str, Any]], str | None],
+    watch: Watcher,
     metrics_file: MetricsFile,
     progress: ProgressLine,
 ) -> TrainState:
@@ -86,7 +89,7 @@ def refuse_broken(step: int, metrics: dict[str, int | float]) -> None:
 def _report(
     step: int,
     metrics: dict,
-    watch: Callable[[int, dict[str, Any]], str | None],
+    watch: Watcher,
     metrics_file: MetricsFile,
     progress: ProgressLine,
 ) -> None:
