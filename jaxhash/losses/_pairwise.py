@@ -54,6 +54,20 @@ def pairwise_likelihood(
         AAAI 2014, and Li et al., "Feature learning based deep supervised hashing with pairwise
         labels" (DPSH), IJCAI 2016; both with scale 1/2.
     """
+    loss = _likelihood(codes, others, similar, scale, where)
+    if where is not None:
+        loss = jnp.where(where, loss, 0.0)
+    return loss if reduce_fn is None else reduce_fn(loss)
+
+
+def _likelihood(
+    codes: Float[Array, "n bits"],
+    others: Float[Array, "m bits"],
+    similar: Bool[Array, "n m"],
+    scale: float | Float[Array, ""],
+    where: Bool[Array, "n m"] | None,
+) -> Float[Array, "n m"]:
+    """The matrix, in which pairs that are not valid may hold anything but spoil no gradient."""
     check_floating("codes", codes, ndim=2)
     check_floating("others", others, ndim=2)
     check_shape("others", others, (others.shape[0], codes.shape[1]))
@@ -64,10 +78,7 @@ def pairwise_likelihood(
         codes = jnp.where(where.any(axis=1)[:, None], codes, 0.0)
         others = jnp.where(where.any(axis=0)[:, None], others, 0.0)
     theta = scale * jnp.matmul(codes, others.T, precision=lax.Precision.HIGHEST)
-    loss = _softplus(jnp.where(similar, -theta, theta))  # no difference of two large numbers
-    if where is not None:
-        loss = jnp.where(where, loss, 0.0)
-    return loss if reduce_fn is None else reduce_fn(loss)
+    return _softplus(jnp.where(similar, -theta, theta))  # no difference of two large numbers
 
 
 @jax.custom_jvp
@@ -126,16 +137,17 @@ def hashnet(
         Cao, Long, Wang, Yu, "HashNet: Deep Learning to Hash by Continuation", ICCV 2017, eq. (4).
         As in the released code, the pair of a row with itself counts where ``others`` holds it.
     """
-    loss = pairwise_likelihood(codes, others, similar, scale=scale, where=where)
+    loss = _likelihood(codes, others, similar, scale, where)
     valid = jnp.ones_like(similar) if where is None else where
     alike, unlike = (_weight(valid & kind, axis_name) for kind in (similar, ~similar))
-    weight = jnp.where(valid, jnp.where(similar, alike, unlike), 0.0)
-    return sum_of_shares(jnp.sum(weight * loss), axis_name)
+    share = jnp.where(valid, jnp.where(similar, alike, unlike) * loss, 0.0)
+    return sum_of_shares(jnp.sum(share), axis_name)
 
 
 def _weight(where: Bool[Array, "n m"], axis_name: str | None) -> Float[Array, ""]:
     """One over the number of marked pairs of all devices."""
-    count = jnp.sum(where, dtype=jnp.int32)
+    columns = jnp.sum(where, axis=0, dtype=jnp.int32)
+    count = jnp.sum(lax.optimization_barrier(columns))  # merged, XLA would hold the pairs as int32
     if axis_name is not None:
         count = lax.psum(count, axis_name)
     return 1.0 / jnp.maximum(count, 1)
