@@ -1,7 +1,8 @@
 """From labels to pairwise similarity: the one place that knows what labels mean."""
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 
 #: The class id of a row that has no label; it is similar to nothing, itself included.
 UNLABELLED = -1
@@ -49,3 +50,46 @@ def share_a_label(
     if labels.ndim == 1:
         return (labels[:, None] == others[None, :]) & (labels[:, None] != UNLABELLED)
     return (labels.astype(np.float32) @ others.astype(np.float32).T) > 0
+
+
+def multi_hot(
+    labels: Shaped[Array, " n *classes"] | Shaped[np.ndarray, " n *classes"], classes: int
+) -> Float[Array, "n classes"]:
+    """Labels of either kind as rows of 0 and 1; a row without a label is all zeros.
+
+    Raises:
+        ValueError: if multi-hot rows have another number of classes.
+
+    Example:
+        >>> multi_hot(np.array([1, -1]), 3).tolist()
+        [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    if labels.ndim == 1:
+        return (jnp.asarray(labels)[:, None] == jnp.arange(classes)[None, :]).astype(jnp.float32)
+    if labels.shape[1:] != (classes,):
+        raise ValueError(f"multi-hot labels must have {classes} columns, got shape {labels.shape}")
+    return (jnp.asarray(labels) != 0).astype(jnp.float32)
+
+
+def label_cosine(
+    labels: Shaped[Array, " n *classes"] | Shaped[np.ndarray, " n *classes"],
+    others: Shaped[Array, " m *classes"] | Shaped[np.ndarray, " m *classes"],
+) -> Float[Array, "n m"]:
+    r"""Graded similarity of pairs: the cosine of their multi-hot rows, in [0, 1].
+
+    It is the number of shared labels over the geometric mean of the numbers of labels, and exactly
+    1 for equal sets of labels. Of class ids it is 1 or 0, as `share_a_label` has it.
+
+    Raises:
+        ValueError: if one is ids and the other multi-hot, or neither.
+
+    Example:
+        >>> label_cosine(np.array([[1, 1, 1, 1]]), np.array([[1, 1, 1, 1], [1, 0, 0, 0]])).tolist()
+        [[1.0, 0.5]]
+    """
+    shared = share_a_label(labels, others)
+    if labels.ndim == 1:
+        return jnp.asarray(shared, jnp.float32)
+    labels, others = ((jnp.asarray(rows) != 0).astype(jnp.float32) for rows in (labels, others))
+    count, product = labels.sum(axis=1)[:, None] * others.sum(axis=1)[None, :], labels @ others.T
+    return product / jnp.sqrt(jnp.maximum(count, 1.0))

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
 
 class Encoder(nn.Module):
@@ -26,12 +28,23 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(
         self,
-        inputs: Shaped[Array | np.ndarray, "n ..."],
+        inputs: PyTree[Shaped[Array | np.ndarray, "n ..."]],
         *,
         train: bool = False,
         mask: Bool[Array | np.ndarray, " n"] | None = None,
-    ) -> Float[Array, "n bits"]:
-        """Codes before they are cut at zero; padding (mask False) has no say in the others."""
+        headless: bool = False,
+    ) -> PyTree[Float[Array, "n _"]]:
+        """Codes before they are cut at zero; padding (mask False) has no say in the others.
+
+        Inputs of several views are one large batch to the network, and codes are a tuple like them.
+        With ``headless`` it is the features of the backbone that are returned.
+        """
+        views, tree = jax.tree.flatten(inputs)
+        rows = views[0] if len(views) == 1 else jnp.concatenate(views)
+        if mask is not None:
+            mask = jnp.tile(mask, len(views))
         backbone = self.backbone(axis_name=self.axis_name, name="backbone")
-        features = backbone(inputs, train=train, mask=mask)
-        return nn.Dense(self.bits, name="head")(features)
+        codes = backbone(rows, train=train, mask=mask)
+        if not headless:
+            codes = nn.Dense(self.bits, name="head")(codes)
+        return tree.unflatten(jnp.split(codes, len(views)))

@@ -13,8 +13,9 @@ from jaxhash.objectives._base import Setup as Setup
 from jaxhash.objectives._base import Variables as Variables
 from jaxhash.objectives._base import combine as combine
 from jaxhash.objectives._base import weighted as weighted
-from jaxhash.objectives._hashnet import Unseen as Unseen
 from jaxhash.objectives._hashnet import hashnet as hashnet
+from jaxhash.objectives._pairs import Pairs as Pairs
+from jaxhash.objectives._pairs import Unseen as Unseen
 from jaxhash.objectives._quantizers import hswd as hswd
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Context",
     "Loss",
     "Objective",
+    "Pairs",
     "Setup",
     "Unseen",
     "Variables",

@@ -32,6 +32,8 @@ class Setup(NamedTuple):
     """Number of classes."""
     multi_label: bool
     """Whether labels are multi-hot rows rather than ids."""
+    inputs: PyTree[Shaped[Any, "n ..."]]
+    """Inputs of the model, for their shape: decoders and memories of features need it."""
     variables: PyTree
     """The model's initial variables, for objectives that keep a copy of the model."""
 
@@ -56,8 +58,9 @@ class Context(NamedTuple):
     """Number of the epoch, from 0; a change is when alternating methods take their other step."""
     variables: PyTree
     """The model's present variables; their gradient flows."""
-    encode: Callable[[PyTree, PyTree], PyTree]
-    """``encode(variables, inputs)``: codes by a copy of the model, in evaluation mode."""
+    encode: Callable[..., PyTree]
+    """``encode(variables, inputs)``: codes by a copy of the model, in evaluation mode; the features
+    that it makes them from with ``headless=True``."""
     axis_name: str | None
     """The mapped axis that the batch is spread over, or None."""
 
@@ -84,6 +87,29 @@ class Objective(NamedTuple):
 
     init: Callable[[Key[Array, ""], Setup], Variables]
     loss: Callable[[Variables, PyTree, Batch, Context], Loss]
+    views: int = 1
+    """How many augmented views of each input it asks for; of several, inputs and codes are tuples."""
+
+
+def stateless(name: str, loss: Callable[..., Float[Array, ""]]) -> Objective:
+    """A loss of the codes alone as an objective; of several views the mean over them.
+
+    Args:
+        name: of the term in the log.
+        loss: ``loss(codes, key=, where=, axis_name=)``, a scalar. Each view has a key of its own.
+    """
+
+    def of_views(variables, codes, batch, context):
+        views = jax.tree.leaves(codes)
+        keys = [context.key, *(jax.random.fold_in(context.key, i) for i in range(1, len(views)))]
+        values = [
+            loss(view, key=key, where=batch.mask, axis_name=context.axis_name)
+            for view, key in zip(views, keys, strict=True)
+        ]
+        value = sum(values[1:], start=values[0]) / len(values)
+        return Loss(value, variables.state, {name: value})
+
+    return Objective(lambda key, setup: Variables(), of_views)
 
 
 def combine(*objectives: Objective) -> Objective:
@@ -116,7 +142,7 @@ def combine(*objectives: Objective) -> Objective:
         value = sum((part.value for part in parts), start=jnp.float32(0))
         return Loss(value, tuple(part.state for part in parts), terms)
 
-    return Objective(init, loss)
+    return Objective(init, loss, views=max((each.views for each in objectives), default=1))
 
 
 def weighted(weight: float | Float[ArrayLike, ""], objective: Objective) -> Objective:
@@ -131,4 +157,13 @@ def weighted(weight: float | Float[ArrayLike, ""], objective: Objective) -> Obje
         part = objective.loss(variables, codes, batch, context)
         return part._replace(value=weight * part.value)
 
-    return Objective(objective.init, loss)
+    return objective._replace(loss=loss)
+
+
+def with_penalty(
+    objective: Objective, weight: float | Float[ArrayLike, ""], penalty: Objective
+) -> Objective:
+    """The objective with its own penalty, which a weight of 0 leaves out altogether."""
+    if isinstance(weight, (int, float)) and weight == 0:
+        return objective
+    return combine(objective, weighted(weight, penalty))

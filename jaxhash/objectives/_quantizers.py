@@ -1,8 +1,10 @@
 """Quantization losses as objectives: stateless, and blind to labels."""
 
+from functools import partial
+
 from jaxhash import losses
 from jaxhash.losses import Method, Target
-from jaxhash.objectives._base import Loss, Objective, Variables
+from jaxhash.objectives._base import Objective, stateless
 
 
 def hswd(*, target: Target = "sampled", method: Method | None = None) -> Objective:
@@ -15,19 +17,4 @@ def hswd(*, target: Target = "sampled", method: Method | None = None) -> Objecti
     Example:
         >>> quantizer = hswd(target="balanced")
     """
-
-    def init(key, setup):
-        return Variables()
-
-    def loss(variables, codes, batch, context):
-        value = losses.hswd(
-            codes,
-            key=context.key,
-            target=target,
-            method=method,
-            where=batch.mask,
-            axis_name=context.axis_name,
-        )
-        return Loss(value, variables.state, {"hswd": value})
-
-    return Objective(init, loss)
+    return stateless("hswd", partial(losses.hswd, target=target, method=method))

@@ -71,7 +71,9 @@ def create_state(
     for collection, weights in (pretrained or {}).items():
         variables[collection] |= {"backbone": weights}
     bits = jax.tree.leaves(codes)[0].shape[-1]
-    made = objective.init(objective_key, Setup(bits, items, classes, multi_label, variables))
+    made = objective.init(
+        objective_key, Setup(bits, items, classes, multi_label, inputs, variables)
+    )
     params = {"model": variables["params"], "objective": made.params}
     return TrainState(
         step=jnp.int32(0),

@@ -18,7 +18,7 @@ def context(progress=0.0):
 
 
 def setup(multi_label=False):
-    return Setup(BITS, ITEMS, CLASSES, multi_label, None)
+    return Setup(BITS, ITEMS, CLASSES, multi_label, None, None)
 
 
 def batch(index, labels=LABELS, mask=None):
