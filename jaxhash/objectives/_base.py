@@ -91,21 +91,23 @@ class Objective(NamedTuple):
     """How many augmented views of each input it asks for; of several, inputs and codes are tuples."""
 
 
-def stateless(name: str, loss: Callable[..., Float[Array, ""]]) -> Objective:
+def stateless(
+    name: str, loss: Callable[..., Float[Array, ""]], *, random: bool = False
+) -> Objective:
     """A loss of the codes alone as an objective; of several views the mean over them.
 
     Args:
         name: of the term in the log.
-        loss: ``loss(codes, key=, where=, axis_name=)``, a scalar. Each view has a key of its own.
+        loss: ``loss(codes, where=, axis_name=)``, a scalar.
+        random: whether the loss takes a ``key`` as well. Each view has a key of its own.
     """
 
     def of_views(variables, codes, batch, context):
-        views = jax.tree.leaves(codes)
-        keys = [context.key, *(jax.random.fold_in(context.key, i) for i in range(1, len(views)))]
-        values = [
-            loss(view, key=key, where=batch.mask, axis_name=context.axis_name)
-            for view, key in zip(views, keys, strict=True)
-        ]
+        values = []
+        for number, view in enumerate(jax.tree.leaves(codes)):
+            key = jax.random.fold_in(context.key, number) if number else context.key
+            keyed = {"key": key} if random else {}
+            values.append(loss(view, where=batch.mask, axis_name=context.axis_name, **keyed))
         value = sum(values[1:], start=values[0]) / len(values)
         return Loss(value, variables.state, {name: value})
 

@@ -17,4 +17,4 @@ def hswd(*, target: Target = "sampled", method: Method | None = None) -> Objecti
     Example:
         >>> quantizer = hswd(target="balanced")
     """
-    return stateless("hswd", partial(losses.hswd, target=target, method=method))
+    return stateless("hswd", partial(losses.hswd, target=target, method=method), random=True)
