@@ -28,8 +28,8 @@ HERE = Path(__file__).parent
 #: Options of each variant.
 VARIANTS = {
     "hashnet": {"quantizer": "none"},
-    "hashnet-hswd-sampled": {"quantizer": "hswd", "quantizer_target": "sampled"},
-    "hashnet-hswd-balanced": {"quantizer": "hswd", "quantizer_target": "balanced"},
+    "hashnet-hswd-sampled": {"quantizer": "hswd", "quantizer_options": ()},
+    "hashnet-hswd-balanced": {"quantizer": "hswd", "quantizer_options": ("target=balanced",)},
 }
 
 #: Every variant is tried at the preset's learning rate and below: without HSWD the codes grow
@@ -54,7 +54,7 @@ def main(
     for (variant, options), (suffix, factor), seed in itertools.product(
         VARIANTS.items(), FACTORS.items(), range(seeds)
     ):
-        if factor < 1 and options.get("quantizer_target") == "balanced":
+        if factor < 1 and options.get("quantizer_options"):
             continue  # as the sampled target, within the deviation over seeds
         config = dataclasses.replace(
             preset,

@@ -3,7 +3,7 @@
     python experiments/tables.py
 
 Each table stands between a pair of comments that name its file under experiments/results/, and,
-after a dot, its table where the file holds several.
+after a dot, its table where the file holds several. The table of the methods is drawn from the code.
 """
 
 import json
@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from jaxhash.metrics import over_seeds
+from jaxhash.report import METHOD_COLUMNS, method_rows
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
@@ -134,6 +135,13 @@ def retrieval_table(content: dict) -> str:
     )
 
 
+def objectives_table() -> str:
+    """The methods of the library, as `jaxhash train --objective help` prints them."""
+    lines = [f"| {' | '.join(METHOD_COLUMNS)} |", "|---" * len(METHOD_COLUMNS) + "|"]
+    lines += [f"| `{name}` | {' | '.join(rest)} |" for name, *rest in method_rows()]
+    return "\n".join(lines)
+
+
 def named_table(content: dict, name: str) -> str:
     """One table of a file that holds several, columns and rows as they are."""
     columns, rows = (content["tables"][name][part] for part in ("columns", "rows"))
@@ -176,6 +184,8 @@ def render(text: str) -> str:
     """A page with its tables drawn afresh."""
 
     def draw(match: re.Match) -> str:
+        if match[1] == "objectives":
+            return f"{match[0].splitlines()[0]}\n{objectives_table()}\n<!-- end -->"
         content = json.loads((HERE / "results" / f"{match[1]}.json").read_text())
         if match[2]:
             drawn = named_table(content, match[2])

@@ -7,11 +7,13 @@ from typing import NamedTuple
 import flax.linen as nn
 import grain
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import ArrayLike, Float, PyTree, Shaped
 
-from jaxhash import models, objectives
+from jaxhash import models
+from jaxhash.composition import objective_of
 from jaxhash.config import Config
 from jaxhash.data.augment import Augment
 from jaxhash.data.pipeline import training_batches
@@ -19,7 +21,7 @@ from jaxhash.data.protocols import make_split
 from jaxhash.data.sources import Source, load_source
 from jaxhash.data.splits import Split, refuse_leaks, with_validation
 from jaxhash.errors import UserError
-from jaxhash.objectives import Objective
+from jaxhash.objectives import Batch, Context, Objective, Variables
 from jaxhash.training.optimizer import make_optimizer
 from jaxhash.training.state import TrainState, create_state
 from jaxhash.training.step import train_step
@@ -60,16 +62,18 @@ def build(config: Config) -> Parts:
     total_steps = config.epochs * steps_per_epoch
     numbers = _numbers(config)
     model = _model(config, source)
-    return Parts(
+    parts = Parts(
         source,
         split,
         model,
         _pretrained(config, model, source),
-        _objective(config, numbers),
+        objective_of(config),
         _optimizer(config, numbers, steps_per_epoch, total_steps),
         steps_per_epoch,
         total_steps,
     )
+    _check_objective(config, parts)
+    return parts
 
 
 def with_numbers(config: Config, parts: Parts, numbers: Numbers) -> Parts:
@@ -82,7 +86,7 @@ def with_numbers(config: Config, parts: Parts, numbers: Numbers) -> Parts:
     """
     numbers = _numbers(config) | numbers
     return parts._replace(
-        objective=_objective(config, numbers),
+        objective=objective_of(config, numbers.get("quantizer_weight")),
         optimizer=_optimizer(config, numbers, parts.steps_per_epoch, parts.total_steps),
     )
 
@@ -95,18 +99,7 @@ def initial_state(config: Config, parts: Parts) -> TrainState:
 
 def initial_states(config: Config, parts: Parts, seeds: Sequence[int]) -> list[TrainState]:
     """`initial_state` of each seed, compiled once for all of them."""
-    create = jax.jit(
-        partial(
-            create_state,
-            model=parts.model,
-            objective=parts.objective,
-            optimizer=parts.optimizer,
-            items=len(parts.split.train),
-            classes=len(parts.source.class_names),
-            multi_label=parts.source.labels.ndim == 2,
-        )
-    )
-    inputs = parts.source.inputs[parts.split.train[:1]]
+    create, inputs = jax.jit(_creation(parts)), _example(parts)
     return [create(jax.random.key(seed), inputs, pretrained=parts.pretrained) for seed in seeds]
 
 
@@ -117,8 +110,14 @@ def make_batches(config: Config, parts: Parts) -> grain.DatasetIterator:
         parts.split.train,
         batch_size=config.batch_size,
         seed=config.seed,
-        augment=Augment(config.crop, config.flip),
+        augment=augmentation(config),
+        views=parts.objective.views,
     )
+
+
+def augmentation(config: Config) -> Augment:
+    """What is done to the training inputs at random."""
+    return Augment(config.crop, config.flip, config.drop)
 
 
 def make_step(parts: Parts) -> Callable:
@@ -139,6 +138,55 @@ def check_model(name: str, model: nn.Module, inputs: Shaped[np.ndarray, "n ..."]
         jax.eval_shape(model.init, jax.random.key(0), inputs)
     except ValueError as error:
         raise UserError(f"{name}: {error}; --image-size may help") from error
+
+
+def _creation(parts: Parts) -> Callable[..., TrainState]:
+    """`create_state` with what the parts determine."""
+    return partial(
+        create_state,
+        model=parts.model,
+        objective=parts.objective,
+        optimizer=parts.optimizer,
+        items=len(parts.split.train),
+        classes=len(parts.source.class_names),
+        multi_label=parts.source.labels.ndim == 2,
+    )
+
+
+def _example(parts: Parts) -> PyTree[Shaped[np.ndarray, "1 ..."]]:
+    """Inputs of one item, as the model is given them in training."""
+    inputs = parts.source.inputs[parts.split.train[:1]]
+    return inputs if parts.objective.views == 1 else (inputs,) * parts.objective.views
+
+
+def _check_objective(config: Config, parts: Parts) -> None:
+    """Raise a `UserError` if the objective does not take such data; computes no step."""
+    if parts.objective.views > 1 and augmentation(config) == Augment():
+        raise UserError(
+            f"--objective {config.objective} compares two views of each input, which would be the "
+            "same: it needs --drop for feature vectors, --crop or --flip for images"
+        )
+    rows = config.batch_size
+
+    def first_loss(key, inputs, labels):
+        state = _creation(parts)(key, inputs)
+        batch = Batch(inputs, labels, jnp.zeros(rows, jnp.int32), jnp.ones(rows, bool))
+        codes = jax.tree.map(lambda _: jnp.zeros((rows, config.bits)), inputs)
+        start, encode = jnp.int32(0), parts.model.apply
+        context = Context(key, jnp.float32(0), start, state.variables, encode, None)
+        variables = Variables(state.params["objective"], state.objective_state)
+        return parts.objective.loss(variables, codes, batch, context)
+
+    def of_rows(array):
+        return jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype)
+
+    labels = of_rows(parts.source.labels)
+    try:
+        jax.eval_shape(
+            first_loss, jax.random.key(0), jax.tree.map(of_rows, _example(parts)), labels
+        )
+    except (ValueError, TypeError, OverflowError) as error:
+        raise UserError(f"--objective {config.objective_name}: {error}") from error
 
 
 def _pretrained(config: Config, model: models.Encoder, source: Source) -> dict[str, PyTree] | None:
@@ -177,6 +225,8 @@ def _model(config: Config, source: Source) -> nn.Module:
             f"--dataset {config.dataset} holds feature vectors: they need --model mlp or linear, "
             "--crop 0 and --no-flip"
         )
+    if images and config.drop:
+        raise UserError(f"--dataset {config.dataset} holds images: --drop is for feature vectors")
     if not images and (config.image_size is not None or config.preprocessing != "published"):
         raise UserError(
             f"--dataset {config.dataset} holds feature vectors: --image-size and --preprocessing are "
@@ -197,13 +247,13 @@ def _model(config: Config, source: Source) -> nn.Module:
             f"--freeze-stages must be at most {stages}, the stages of {config.model}, got "
             f"{config.freeze_stages}"
         )
-    model = models.Encoder(backbone, config.bits)
+    model = models.Encoder(backbone, config.bits, config.head_norm)
     check_model(config.model, model, source.inputs[:1])
     return model
 
 
 def _numbers(config: Config) -> dict[str, Float[ArrayLike, ""]]:
-    return {name: getattr(config, name) for name in NUMBERS}
+    return {name: value for name in NUMBERS if (value := getattr(config, name)) is not None}
 
 
 def _optimizer(
@@ -217,14 +267,4 @@ def _optimizer(
         clip_norm=numbers["clip_norm"],
         warmup_steps=config.warmup_epochs * steps_per_epoch,
         total_steps=total_steps,
-    )
-
-
-def _objective(config: Config, numbers: Numbers) -> Objective:
-    supervised = {"hashnet": objectives.hashnet}[config.objective](unseen=config.unseen)
-    if config.quantizer == "none":
-        return supervised
-    quantizer = objectives.hswd(target=config.quantizer_target)
-    return objectives.combine(
-        supervised, objectives.weighted(numbers["quantizer_weight"], quantizer)
     )

@@ -21,7 +21,7 @@ from jaxhash.errors import UserError
 
 if TYPE_CHECKING:  # a command imports what it needs: codes are evaluated without Flax
     from jaxhash.bench.config import BenchConfig
-    from jaxhash.config import TrainArguments
+    from jaxhash.config import Config, TrainArguments
 
 T = TypeVar("T")
 
@@ -35,6 +35,7 @@ USAGE = f"""usage: jaxhash COMMAND ...
 Learn binary hash codes for image retrieval.
 
   jaxhash train [PRESET] [--OPTION VALUE ...]   train, or go on with a run; --help lists all options
+  jaxhash train --objective help                the methods, as a table
   jaxhash evaluate RUN [--data-dir DIR]         compute a finished run's metrics again
   jaxhash evaluate CODES [--OPTION VALUE ...]   evaluate codes made by anything, a .npz or .npy file
 {_DATA_COMMANDS}\
@@ -84,6 +85,10 @@ def _dispatch(arguments: list[str], console: Console) -> None:
         print(USAGE + _preset_list(PRESETS))
     elif command == "--version":
         print(f"jaxhash {__version__}")
+    elif command == "train" and _asks(rest, "--objective", "help"):
+        from jaxhash.report.methods import print_methods
+
+        print_methods(console)
     elif command == "train":
         parsed = _parse_train(rest)
         _quiet()
@@ -144,13 +149,27 @@ def _parse_train(arguments: list[str]) -> "TrainArguments":
         default=TrainArguments(PRESETS[name]()),
         description=f"{PRESETS[name].__doc__}\n\npresets:\n{_preset_list(PRESETS)}",
     )
-    if "--sweep" in arguments and not parsed.sweep:
-        raise UserError("--sweep needs what it varies, as in --sweep quantizer-weight=0.01,0.1,1")
     config = parsed.config
+    for flag, values, example in (
+        ("--sweep", parsed.sweep, "quantizer-weight=0.01,0.1,1"),
+        ("--objective-options", config.objective_options, "pairs=batch"),
+        ("--quantizer-options", config.quantizer_options, "target=balanced"),
+    ):
+        if flag in arguments and not values:
+            raise UserError(f"{flag} needs values, as in {flag} {example}")
     if config.run_dir is None:
-        folder = Path("runs") / f"{name}-{config.bits}bit-{parsed.folder}"
+        folder = Path("runs") / f"{_folder(name, config)}-{config.bits}bit-{parsed.folder}"
         config = dataclasses.replace(config, run_dir=folder)
     return dataclasses.replace(parsed, config=config)
+
+
+def _folder(preset: str, config: "Config") -> str:
+    """The preset, and the objective where it is another than the preset's."""
+    from jaxhash.presets import PRESETS
+
+    if config.objective_name == PRESETS[preset]().objective_name:
+        return preset
+    return f"{preset}-{re.sub(r'[^a-z0-9.]+', '-', config.objective_name).strip('-')}"
 
 
 def _data(arguments: list[str], console: Console, command: str) -> None:
@@ -218,6 +237,12 @@ def _one_line(box: str) -> str:
     said, *rest = (part.strip() for part in text.split("\n") if part.strip())
     hint = re.search(r"Perhaps you meant:.*?(--[\w-]+)", " ".join(rest))
     return said.rstrip(".") + (f", did you mean {hint[1]}?" if hint else "")
+
+
+def _asks(arguments: list[str], flag: str, value: str) -> bool:
+    """Whether a flag has a value that is not for the parser."""
+    pairs = zip(arguments, arguments[1:], strict=False)
+    return f"{flag}={value}" in arguments or (flag, value) in pairs
 
 
 def _preset_list(presets: Mapping[str, Callable]) -> str:

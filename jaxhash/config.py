@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import tyro
 
+from jaxhash.composition import WEIGHT, QuantizerName, objective_of, objective_words
 from jaxhash.data.protocols import check_protocol
 from jaxhash.errors import UserError
-from jaxhash.losses import Target
 from jaxhash.models import BackboneName, PreprocessingName
-from jaxhash.objectives import Unseen
+from jaxhash.objectives import MethodName
 from jaxhash.training.choice import Rule
 
 #: Fields that say where a run lives, not what it is: they may change when it goes on.
@@ -59,17 +59,21 @@ class Config:
     """Compute activations again in the backward pass, for less memory (jax.checkpoint)."""
     bits: int = 32
     """Length of a code."""
+    head_norm: bool = False
+    """Batch normalisation of the codes, without scale and bias, which centres each bit (OrthoHash)."""
 
-    objective: Literal["hashnet"] = "hashnet"
-    """Supervised part of the loss."""
-    unseen: Unseen = "ignored"
-    """What HashNet's memory bank makes of images not seen yet; the released code: dissimilar."""
-    quantizer: Literal["hswd", "none"] = "hswd"
-    """Quantization part of the loss."""
-    quantizer_weight: float = 0.1
-    """Weight of the quantization part."""
-    quantizer_target: Target = "sampled"
-    """Law that HSWD compares the codes with."""
+    objective: MethodName = "hashnet"
+    """Method; "--objective help" prints a table of them."""
+    objective_options: tuple[str, ...] = ()
+    """Arguments of the method as NAME=VALUE, such as pairs=batch."""
+    quantizer: QuantizerName = "hswd"
+    """Penalty that makes codes binary: instead of the method's own, that one (own), or none."""
+    quantizer_options: tuple[str, ...] = ()
+    """Arguments of the quantizer as NAME=VALUE, such as target=balanced."""
+    quantizer_weight: float | None = None
+    """Weight of the quantizer; 0.1 if not given, and the published one of a method's own."""
+    keep_own: bool = False
+    """Keep the method's own penalty beside the quantizer, at its published weight."""
 
     seed: int = 0
     """Seed of initialisation, order, augmentation and sampled targets."""
@@ -91,6 +95,8 @@ class Config:
     """Random crop from the image padded by this many pixels on each side."""
     flip: bool = False
     """Random flip, left to right."""
+    drop: float = 0.0
+    """Share of a feature vector's entries that are set to 0 at random."""
     checkpoint_every: int = 200
     """Steps between two checkpoints."""
     choose: Rule = "last"
@@ -101,9 +107,7 @@ class Config:
     @property
     def objective_name(self) -> str:
         """The loss in words."""
-        if self.quantizer == "none":
-            return self.objective
-        return f"{self.objective} + {self.quantizer_weight:g} {self.quantizer}({self.quantizer_target})"
+        return objective_words(self)
 
     def check(self) -> None:
         """Raise a `UserError` that names the first flag whose value is not allowed."""
@@ -127,6 +131,8 @@ class Config:
         }
         for name, (least, most) in allowed.items():
             value = getattr(self, name)
+            if value is None:
+                continue
             if not least <= value:
                 raise UserError(f"{flag(name)} must be at least {least}, got {value}")
             if not value <= most:
@@ -136,8 +142,11 @@ class Config:
                 found = getattr(self, name)
                 raise UserError(f"{flag(name)} must be above 0 and finite, got {found}")
         check_image_size(self.image_size)
-        if not 0 <= self.validation < 1:
-            raise UserError(f"--validation must be at least 0 and below 1, got {self.validation}")
+        objective_of(self)
+        for name in ("validation", "drop"):
+            if not 0 <= getattr(self, name) < 1:
+                found = getattr(self, name)
+                raise UserError(f"{flag(name)} must be at least 0 and below 1, got {found}")
         check_protocol(self.protocol)
         if self.warmup_epochs >= self.epochs:
             raise UserError(
@@ -167,8 +176,24 @@ class Config:
                 "it was written by a version of jaxhash whose models had other parameters; its "
                 "codes.npz can still be evaluated"
             )
-        paths = {"data_dir": fields["data_dir"], "weights": fields.get("weights")}
-        return cls(**(fields | {name: path and Path(path) for name, path in paths.items()}))
+        fields = dict(fields)
+        if "quantizer_options" not in fields:
+            _take_flags_of_options(fields)
+        for name in ("objective_options", "quantizer_options"):
+            fields[name] = tuple(fields[name])
+        for name in ("data_dir", "weights"):
+            fields[name] = fields.get(name) and Path(fields[name])
+        return cls(**fields)
+
+
+def _take_flags_of_options(fields: dict[str, object]) -> None:
+    """Turn the fields of a version that had flags where there are options into today's."""
+    unseen, target = fields.pop("unseen", "ignored"), fields.pop("quantizer_target", "sampled")
+    quantized = fields["quantizer"] != "none"
+    fields["objective_options"] = [] if unseen == "ignored" else [f"unseen={unseen}"]
+    fields["quantizer_options"] = [f"target={target}"] if quantized and target != "sampled" else []
+    if not quantized or fields["quantizer_weight"] == WEIGHT:
+        fields["quantizer_weight"] = None  # that it had a default was not to be seen
 
 
 def check_image_size(size: int | None) -> None:

@@ -1,8 +1,12 @@
 """The presets: functions that return a configuration, with what to expect of it."""
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
+from jaxhash.composition import published_weight
 from jaxhash.config import Config
+from jaxhash.objectives import METHODS
 
 
 def digits_hashnet_hswd() -> Config:
@@ -42,6 +46,31 @@ def cifar10_features_hashnet_hswd() -> Config:
     )
 
 
+def preset_of_method(method: str) -> str:
+    """Name of the preset that trains a method as it was published."""
+    return f"cifar10-features-{method}"
+
+
+def _of_method(method: str) -> Callable[[], Config]:
+    def preset() -> Config:
+        return dataclasses.replace(
+            cifar10_features_hashnet_hswd(),
+            objective=method,
+            quantizer="none" if published_weight(method) is None else "own",
+            **_SETTINGS.get(method, {}),
+        )
+
+    preset.__doc__ = f"{METHODS[method].reference}, as published, on the same features."
+    return preset
+
+
+#: What a method needs that differs from the preset of HashNet with HSWD.
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "orthohash": {"head_norm": True},  # the paper's only term for balance
+    "dhd": {"drop": 0.2},  # two views must differ
+    "cibhash": {"drop": 0.2},
+}
+
 #: All presets by name; the first is the default.
 PRESETS: dict[str, Callable[[], Config]] = {
     preset.__name__.replace("_", "-"): preset
@@ -50,4 +79,4 @@ PRESETS: dict[str, Callable[[], Config]] = {
         fashion_mnist_hashnet_hswd,
         cifar10_features_hashnet_hswd,
     )
-}
+} | {preset_of_method(method): _of_method(method) for method in METHODS}

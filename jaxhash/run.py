@@ -18,10 +18,9 @@ from jaxtyping import PyTree
 from rich.console import Console
 
 from jaxhash import machine, models, report
-from jaxhash.build import Parts, build, initial_state, make_batches, make_step
+from jaxhash.build import Parts, augmentation, build, initial_state, make_batches, make_step
 from jaxhash.codes import binarize
 from jaxhash.config import Config, differences
-from jaxhash.data.augment import Augment
 from jaxhash.errors import UserError
 from jaxhash.evaluation import (
     Codes,
@@ -118,6 +117,7 @@ def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> di
     _, results = _evaluate(config, parts, PartEncoder(parts), console)
     report.print_table(results, console)
     stored = json.loads((folder / "results.json").read_text())
+    stored["objective"] = results["objective"]  # by config.json; its words may change
     different, missing = _compare(stored, results)
     if different:
         raise UserError(f"not what {folder / 'results.json'} says: {'; '.join(different)}")
@@ -386,7 +386,7 @@ def _evaluate(
             encode,
             state.variables,
             codes,
-            augment=Augment(config.crop, config.flip),
+            augment=augmentation(config),
             seed=config.seed,
         ),
     }

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
@@ -28,6 +29,7 @@ from jaxhash.build import (
     make_step,
     with_numbers,
 )
+from jaxhash.composition import objective_words
 from jaxhash.config import Config, differences, word
 from jaxhash.errors import UserError
 from jaxhash.evaluation import PartEncoder, candidate_score, encode_split
@@ -60,6 +62,8 @@ SCORES = (
     "precision_at_radius_2",
     "bit_balance",
     "quantization_error",
+    "distinct_codes",
+    "bit_correlation",
 )
 
 
@@ -201,7 +205,9 @@ def _fit(
     batches = SeedBatches(
         [make_batches(dataclasses.replace(config, seed=seed), parts) for seed in seeds]
     )
-    state = stack_states(initial_states(config, parts, seeds), len(members) // len(seeds))
+    # A weight of 0 leaves a penalty out, with its state; a weight that is varied is never left out.
+    varied = with_numbers(config, parts, {name: jnp.float32(numbers[name][0]) for name in axes})
+    state = stack_states(initial_states(config, varied, seeds), len(members) // len(seeds))
     step = member_step(
         lambda numbers: make_step(with_numbers(config, parts, numbers)),
         numbers,
@@ -317,7 +323,7 @@ def summarize(members: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         scores = None
         if not diverged:
             scores = {
-                name: over_seeds([member["scores"][name] for member in group])._asdict()
+                name: over_seeds([float(member["scores"][name]) for member in group])._asdict()
                 for name in group[0]["scores"]
             }
         settings.append({"values": values, "scores": scores, "diverged": diverged})
@@ -347,9 +353,7 @@ def best(settings: Sequence[dict[str, Any]]) -> int | None:
 
 def _objective_name(config: Config, axes: Axes) -> str:
     """The loss in words, without a weight that is varied."""
-    if "quantizer_weight" not in axes:
-        return config.objective_name
-    return f"{config.objective} + {config.quantizer}({config.quantizer_target})"
+    return objective_words(config, without_weight="quantizer_weight" in axes)
 
 
 def _lists(axes: Axes) -> dict[str, list[float]]:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tyro
 
 from jaxhash.bench.config import PRESETS as BENCH_PRESETS
 from jaxhash.bench.config import BenchConfig
 from jaxhash.config import Config, flag
 from jaxhash.data.check import CheckArguments
 from jaxhash.feature_files import FeatureArguments
+from jaxhash.objectives import METHODS, QUANTIZERS
 from jaxhash.presets import PRESETS
 from jaxhash.training.writers import write_json
 
@@ -186,6 +188,7 @@ def test_run_without_its_checkpoint(refusal):
     ],
 )
 def test_benchmark_that_is_not_possible(refusal, monkeypatch, options, said):
+    tyro.cli(int, args=["1"])  # it looks for torch once
     monkeypatch.setitem(sys.modules, "torch", None)
     assert said in refusal("bench", *options.split())
 
@@ -201,13 +204,13 @@ def test_help(output, arguments):
         assert part in text
 
 
-@pytest.mark.parametrize("arguments", [[], *([name] for name in PRESETS)])
+@pytest.mark.parametrize("arguments", [[], *([name] for name in [*PRESETS][:4])])
 def test_help_of_train_lists_presets_and_options_with_their_defaults(output, arguments):
     text = re.sub(r"[│\s]+", " ", output("train", *arguments, "--help"))
     preset = PRESETS[arguments[0]]() if arguments else DEFAULT
     for field in dataclasses.fields(Config):
         default = re.search(rf" {flag(field.name)}\b.*?\(default: (.*?)\)", text)
-        assert default and default[1] == str(getattr(preset, field.name))
+        assert default and default[1].strip() == (str(getattr(preset, field.name)).strip("()"))
     for name in PRESETS:
         assert name in text
 
@@ -243,3 +246,50 @@ def test_help_of_bench_lists_presets_and_options_with_their_defaults(output, nam
         assert default and default[1] == expected
     for part in ("--compare", "xla_force_host_platform_device_count", *BENCH_PRESETS):
         assert part in text
+
+
+@pytest.mark.parametrize("arguments", [["--objective", "help"], ["--objective=help"]])
+def test_objective_help_is_the_table_of_the_methods(output, arguments):
+    lines = output("train", *arguments).splitlines()
+    for name, method in METHODS.items():
+        (line,) = (line for line in lines if line.startswith(f" {name} "))
+        assert method.kind in line and method.state.split(",")[0] in line
+    assert all(name in lines[-1] or name in lines[-2] for name in ("own", *QUANTIZERS))
+
+
+def test_run_folder_names_the_objective_where_it_is_another():
+    """README's commands one after the other: none stands in the way of another."""
+    from jaxhash.cli import _parse_train
+
+    words = [
+        "",
+        "--objective csq --quantizer own",
+        "--objective csq --quantizer hswd --quantizer-weight 0.1",
+        "--objective csq --quantizer hswd --keep-own",
+        "--objective-options pairs=batch",
+    ]
+    folders = [_parse_train(line.split()).config.run_dir.name for line in words]
+    assert folders == [
+        "digits-hashnet-hswd-32bit-seed0",
+        "digits-hashnet-hswd-csq-32bit-seed0",
+        "digits-hashnet-hswd-csq-penalty-0-0.1-hswd-32bit-seed0",
+        "digits-hashnet-hswd-csq-0.1-hswd-32bit-seed0",
+        "digits-hashnet-hswd-hashnet-pairs-batch-0.1-hswd-32bit-seed0",
+    ]
+
+
+@pytest.mark.parametrize("flag", ["--objective-options", "--quantizer-options"])
+def test_options_without_values(refusal, flag):
+    assert f"{flag} needs values" in refusal("train", flag)
+
+
+def test_two_equal_views(refusal):
+    line = refusal("train", "--objective", "cibhash")
+    assert "--drop for feature vectors, --crop or --flip for images" in line
+
+
+def test_objective_that_does_not_take_the_data(refusal):
+    line = refusal("train", "--objective", "csq", "--bits", "3")
+    assert "classes=10 need more codes than the 8 of bits=3" in line
+    line = refusal("train", "--quantizer", "parity-hswd", "--bits", "1")
+    assert "codes must have at least 2 bits to have parities, got 1" in line

@@ -142,5 +142,27 @@ def test_a_path_is_where_it_leads_to(tmp_path, monkeypatch):
 
 
 def test_objective_in_words():
-    assert Config().objective_name == "hashnet + 0.1 hswd(sampled)"
+    assert Config().objective_name == "hashnet + 0.1 hswd"
     assert Config(quantizer="none").objective_name == "hashnet"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({}, {}),
+        ({"unseen": "dissimilar"}, {"objective_options": ("unseen=dissimilar",)}),
+        ({"quantizer_target": "balanced"}, {"quantizer_options": ("target=balanced",)}),
+        ({"quantizer_weight": 0.3}, {"quantizer_weight": 0.3}),
+        ({"quantizer": "none"}, {"quantizer": "none"}),
+        ({"quantizer": "none", "quantizer_target": "balanced"}, {"quantizer": "none"}),
+    ],
+)
+def test_flags_that_became_options(old, new):
+    """The file of a version that always stored the weight, and had a flag for each option."""
+    fields = Config().to_json()
+    for name in ("objective_options", "quantizer_options", "keep_own", "head_norm", "drop"):
+        del fields[name]
+    flags = {"unseen": "ignored", "quantizer_target": "sampled", "quantizer_weight": 0.1}
+    config = Config.from_json(json.loads(json.dumps(fields | flags | old)))
+    assert config == Config(**new) and differences(config, Config(**new)) == []
+    config.check()

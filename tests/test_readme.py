@@ -39,6 +39,7 @@ def test_the_page_shows_every_table_of_its_results():
 
 def test_every_preset_and_picture_is_there():
     readme = (ROOT / "README.md").read_text()
-    assert all(f"`{name}`" in readme for name in PRESETS)
+    assert all(f"`{name}`" in readme for name in list(PRESETS)[:3])
+    assert all(f" {name} |" in readme for name in list(PRESETS)[3:])  # in the table of the methods
     pictures = [part.split(")")[0] for part in readme.split("](")[1:]]
     assert all((ROOT / picture).is_file() for picture in pictures if picture.endswith(".png"))

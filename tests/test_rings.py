@@ -10,7 +10,7 @@ import pytest
 import jaxhash
 
 PACKAGE = Path(jaxhash.__file__).parent
-MATHS = ("codes", "selection", "_selection_kernel", "similarity", "losses", "metrics")
+MATHS = ("codebooks", "codes", "selection", "_selection_kernel", "similarity", "losses", "metrics")
 LEARNING = ("objectives", "models", "training")
 
 

@@ -113,7 +113,7 @@ def test_member_has_the_bits_of_its_own_run(swept, tmp_path, one_device):
     scores = member["scores"]
     validation = candidate_score("validation", parts, PartEncoder(parts))(state.variables)
     assert scores.pop("validation_map") == validation
-    assert scores == {name: found[name] for name in scores} and len(scores) == 6
+    assert scores == {name: found[name] for name in scores} and len(scores) == 8
     scores["validation_map"] = validation
 
 
@@ -255,7 +255,7 @@ def test_first_lines_say_what_is_trained_and_what_chooses(swept):
     _, _, said = swept
     lines = said.splitlines()
     assert "720 training items, 80 validation items, 200 queries" in lines[0]
-    assert lines[1].startswith("hashnet + hswd(sampled), 32 bits, 2 epochs of 8 steps on 1 x ")
+    assert lines[1].startswith("hashnet + hswd, 32 bits, 2 epochs of 8 steps on 1 x ")
     assert lines[2] == (
         "12 members: 2 seeds from 3, quantizer-weight=0.1,1,3e+38 learning-rate=0.002,0.004"
     )

@@ -28,6 +28,7 @@ def training_batches(
     batch_size: int,
     seed: int,
     augment: Augment,
+    views: int = 1,
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator:
@@ -42,12 +43,16 @@ def training_batches(
         batch_size: rows of the global batch.
         seed: seed of order and augmentation.
         augment: what is done to the images.
+        views: how many times each item is augmented, independently. Of several, `Batch.inputs` is a
+            tuple, whose first view is that of a single one.
         process_index: this process, from 0.
         process_count: number of processes, a divisor of ``batch_size``.
 
     Raises:
-        ValueError: if the batch cannot be divided over the processes.
+        ValueError: if the batch cannot be divided over the processes, or ``views`` is below 1.
     """
+    if views < 1:
+        raise ValueError(f"views must be at least 1, got {views}")
     if batch_size % process_count:
         raise ValueError(f"batch_size {batch_size} is no multiple of {process_count} processes")
     rows = batch_size // process_count
@@ -58,6 +63,7 @@ def training_batches(
         order=_Shuffled(len(items), seed),
         batch_size=batch_size,
         mine=slice(process_index * rows, (process_index + 1) * rows),
+        views=views,
     )
     batches = grain.MapDataset.range(sys.maxsize).seed(seed).random_map(load)
     return iter(batches.to_iter_dataset(_in_background()))
@@ -110,6 +116,7 @@ class _Load(grain.transforms.RandomMap):
         order: from the number of an epoch to the order of the items.
         batch_size: rows of a global batch.
         mine: this process's rows of it.
+        views: how many times each item is augmented.
     """
 
     source: Source
@@ -118,6 +125,7 @@ class _Load(grain.transforms.RandomMap):
     order: Callable[[int], np.ndarray]
     batch_size: int
     mine: slice
+    views: int = 1
 
     @property
     def batches(self) -> int:
@@ -129,9 +137,11 @@ class _Load(grain.transforms.RandomMap):
         chosen = self.order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
         rows = np.full(self.batch_size, _PADDING, np.int32)
         rows[: len(chosen)] = chosen
-        draws = self.augment.draw(self.batch_size, rng)[self.mine]  # the same on every process
+        # Drawn for the whole batch, so that every process draws the same.
+        draws = [self.augment.draw(self.batch_size, rng)[self.mine] for _ in range(self.views)]
         rows = rows[self.mine]
         mask = rows != _PADDING
         items = self.items[np.where(mask, rows, 0)]
-        inputs = self.augment.apply(self.source.inputs[items], draws)
-        return Batch(inputs, self.source.labels[items], rows, mask)
+        inputs = self.source.inputs[items]
+        views = tuple(self.augment.apply(inputs, each) for each in draws)
+        return Batch(views if self.views > 1 else views[0], self.source.labels[items], rows, mask)

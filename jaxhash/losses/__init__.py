@@ -11,22 +11,116 @@ Conventions, the same for every function here:
   the gradients over the axis (``jax.lax.psum``), do not average them.
 """
 
+from jaxhash.losses._centres import MarginType as MarginType
+from jaxhash.losses._centres import csq as csq
+from jaxhash.losses._centres import dpn as dpn
+from jaxhash.losses._centres import hyp2_pairs as hyp2_pairs
+from jaxhash.losses._centres import hyp2_proxies as hyp2_proxies
+from jaxhash.losses._centres import orthohash as orthohash
+from jaxhash.losses._classification import bernoulli_kl_per_code as bernoulli_kl_per_code
+from jaxhash.losses._classification import binary_cross_entropy as binary_cross_entropy
+from jaxhash.losses._classification import cosine_distillation as cosine_distillation
+from jaxhash.losses._classification import cross_entropy as cross_entropy
+from jaxhash.losses._classification import hash_proxy as hash_proxy
+from jaxhash.losses._classification import pair_scatter as pair_scatter
+from jaxhash.losses._classification import variance_shortfall as variance_shortfall
+from jaxhash.losses._discrete import asymmetric_dsh as asymmetric_dsh
+from jaxhash.losses._discrete import asymmetric_dsh_codes as asymmetric_dsh_codes
+from jaxhash.losses._discrete import distance_to_codes as distance_to_codes
+from jaxhash.losses._discrete import dsdh_classifier as dsdh_classifier
+from jaxhash.losses._discrete import dsdh_codes as dsdh_codes
+from jaxhash.losses._distance import dch as dch
+from jaxhash.losses._distance import dsh as dsh
+from jaxhash.losses._distance import qsmi as qsmi
+from jaxhash.losses._distance import wglhh as wglhh
+from jaxhash.losses._elementwise import cauchy_quantization as cauchy_quantization
+from jaxhash.losses._elementwise import cosine_quantization as cosine_quantization
+from jaxhash.losses._elementwise import cubic_quantization as cubic_quantization
+from jaxhash.losses._elementwise import gaussian_bce_quantization as gaussian_bce_quantization
+from jaxhash.losses._elementwise import l1_quantization as l1_quantization
 from jaxhash.losses._elementwise import l2_quantization as l2_quantization
+from jaxhash.losses._elementwise import log_cosh_quantization as log_cosh_quantization
+from jaxhash.losses._joint import decorrelated_hswd as decorrelated_hswd
+from jaxhash.losses._joint import parity_hswd as parity_hswd
+from jaxhash.losses._marginals import bernoulli_kl as bernoulli_kl
+from jaxhash.losses._marginals import bit_balance as bit_balance
+from jaxhash.losses._marginals import bit_decorrelation as bit_decorrelation
+from jaxhash.losses._marginals import koleo as koleo
 from jaxhash.losses._pairwise import hashnet as hashnet
+from jaxhash.losses._pairwise import idhn as idhn
+from jaxhash.losses._pairwise import lcdsh_locality as lcdsh_locality
+from jaxhash.losses._pairwise import mean_likelihood as mean_likelihood
 from jaxhash.losses._pairwise import pairwise_likelihood as pairwise_likelihood
 from jaxhash.losses._quantization import Method as Method
+from jaxhash.losses._quantization import Order as Order
 from jaxhash.losses._quantization import Target as Target
 from jaxhash.losses._quantization import hswd as hswd
+from jaxhash.losses._ranking import dtsh as dtsh
+from jaxhash.losses._ranking import mihash as mihash
+from jaxhash.losses._ranking import tie_aware_ap as tie_aware_ap
+from jaxhash.losses._sinkhorn import sinkhorn as sinkhorn
+from jaxhash.losses._transport import Directions as Directions
 from jaxhash.losses._transport import optimal_transport as optimal_transport
 from jaxhash.losses._transport import sliced_wasserstein as sliced_wasserstein
+from jaxhash.losses._unsupervised import cosine_regression as cosine_regression
+from jaxhash.losses._unsupervised import nt_xent as nt_xent
+from jaxhash.losses._unsupervised import semantic_structure as semantic_structure
+from jaxhash.losses._unsupervised import view_divergence as view_divergence
 
 __all__ = [
+    "Directions",
+    "MarginType",
     "Method",
+    "Order",
     "Target",
+    "asymmetric_dsh",
+    "asymmetric_dsh_codes",
+    "bernoulli_kl",
+    "bernoulli_kl_per_code",
+    "binary_cross_entropy",
+    "bit_balance",
+    "bit_decorrelation",
+    "cauchy_quantization",
+    "cosine_distillation",
+    "cosine_quantization",
+    "cosine_regression",
+    "cross_entropy",
+    "csq",
+    "cubic_quantization",
+    "dch",
+    "decorrelated_hswd",
+    "distance_to_codes",
+    "dpn",
+    "dsdh_classifier",
+    "dsdh_codes",
+    "dsh",
+    "dtsh",
+    "gaussian_bce_quantization",
+    "hash_proxy",
     "hashnet",
     "hswd",
+    "hyp2_pairs",
+    "hyp2_proxies",
+    "idhn",
+    "koleo",
+    "l1_quantization",
     "l2_quantization",
+    "lcdsh_locality",
+    "log_cosh_quantization",
+    "mean_likelihood",
+    "mihash",
+    "nt_xent",
     "optimal_transport",
+    "orthohash",
+    "pair_scatter",
     "pairwise_likelihood",
+    "parity_hswd",
+    "qsmi",
+    "semantic_structure",
+    "sinkhorn",
     "sliced_wasserstein",
+    "tie_aware_ap",
+    "variance_shortfall",
+    "view_divergence",
+    "wglhh",
 ]

@@ -1,11 +1,14 @@
 """What every loss needs: argument checks, accumulation dtype, and sums over devices."""
 
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxhash.selection import row_count
 
 #: The name of a reduction, such as ``jnp.mean``; None leaves the loss unreduced.
 Reduce = Callable[[Array], Array]
@@ -28,6 +31,52 @@ def check_shape(name: str, array: Array | None, shape: tuple[int, ...]) -> None:
 def accumulate(array: Array) -> Array:
     """The array in the dtype that losses accumulate in: float32, or its own where wider."""
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
+
+
+def valid_codes(
+    codes: Float[Array, "n bits"], where: Bool[Array, " n"] | None, *, masked: float = 0.0
+) -> Float[Array, "n bits"]:
+    """Checked codes in the accumulation dtype; rows that are masked, NaN or not, are ``masked``.
+
+    What is worked out of NaN has a gradient of NaN, even if nothing comes of it.
+    """
+    check_floating("codes", codes, ndim=2)
+    check_shape("where", where, codes.shape[:1])
+    codes = accumulate(codes)
+    return codes if where is None else jnp.where(where[:, None], codes, masked)
+
+
+def unit_rows(rows: Float[Array, "n columns"]) -> Float[Array, "n columns"]:
+    """Each row at length 1; a row of zeros stays one, and has no gradient.
+
+    A direction does not depend on the length, so each row is first divided by its largest entry,
+    taken as a constant: no square under- or overflows.
+    """
+    largest = lax.stop_gradient(jnp.max(jnp.abs(rows), axis=1, keepdims=True))
+    empty = largest == 0
+    rows = jnp.where(empty, 0.0, rows / jnp.where(empty, 1.0, largest))
+    return rows / jnp.sqrt(jnp.sum(jnp.where(empty, 1.0, rows) ** 2, axis=1, keepdims=True))
+
+
+def mean_of_rows(
+    values: Float[Array, "n ..."], where: Bool[Array, " n"] | None, axis_name: str | None
+) -> Float[Array, "..."]:
+    """The mean over the valid rows of all devices, with this device's share of the gradient.
+
+    It is 0 without a valid row.
+    """
+    rows = values.reshape(values.shape[0], math.prod(values.shape[1:]))
+    if where is not None:
+        rows = jnp.where(where[:, None], rows, 0.0)
+    share = jnp.sum(rows, axis=0) / jnp.maximum(row_count(rows, where, axis_name), 1)
+    return sum_of_shares(share, axis_name).reshape(values.shape[1:])
+
+
+def pair_count(where: Bool[Array, "n m"], axis_name: str | None) -> Int[Array, ""]:
+    """The number of marked pairs of all devices."""
+    columns = jnp.sum(where, axis=0, dtype=jnp.int32)
+    count = jnp.sum(lax.optimization_barrier(columns))  # merged, XLA would hold the pairs as int32
+    return count if axis_name is None else lax.psum(count, axis_name)
 
 
 def whole_batch(

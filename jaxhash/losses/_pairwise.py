@@ -5,11 +5,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from jaxhash.codes import binarize
 from jaxhash.losses._common import (
     Reduce,
     accumulate,
     check_floating,
     check_shape,
+    pair_count,
     sum_of_shares,
 )
 
@@ -68,17 +70,49 @@ def _likelihood(
     where: Bool[Array, "n m"] | None,
 ) -> Float[Array, "n m"]:
     """The matrix, in which pairs that are not valid may hold anything but spoil no gradient."""
+    return _softplus(_disagreement(codes, others, similar, scale, where))
+
+
+def _disagreement(
+    codes: Float[Array, "n bits"],
+    others: Float[Array, "m bits"],
+    similar: Bool[Array, "n m"],
+    scale: float | Float[Array, ""],
+    where: Bool[Array, "n m"] | None,
+) -> Float[Array, "n m"]:
+    """-theta of similar pairs and theta of the others: no difference of two large numbers."""
+    codes, others = valid_pairs(codes, others, similar, where)
+    theta = scale * inner_products(codes, others)
+    return jnp.where(similar, -theta, theta)
+
+
+def valid_pairs(
+    codes: Float[Array, "n bits"],
+    others: Float[Array, "m bits"],
+    similar: Bool[Array, "n m"] | Float[Array, "n m"] | None,
+    where: Bool[Array, "n m"] | None,
+) -> tuple[Float[Array, "n bits"], Float[Array, "m bits"]]:
+    """Checked codes in the accumulation dtype; rows and columns without a valid pair are zeros.
+
+    Padding may hold anything, NaN included, and must stay out of a product.
+    """
     check_floating("codes", codes, ndim=2)
     check_floating("others", others, ndim=2)
     check_shape("others", others, (others.shape[0], codes.shape[1]))
     check_shape("similar", similar, (codes.shape[0], others.shape[0]))
-    check_shape("where", where, similar.shape)
+    check_shape("where", where, (codes.shape[0], others.shape[0]))
     codes, others = accumulate(codes), accumulate(others)
-    if where is not None:  # padding may hold anything, NaN included: keep it out of the product
+    if where is not None:
         codes = jnp.where(where.any(axis=1)[:, None], codes, 0.0)
         others = jnp.where(where.any(axis=0)[:, None], others, 0.0)
-    theta = scale * jnp.matmul(codes, others.T, precision=lax.Precision.HIGHEST)
-    return _softplus(jnp.where(similar, -theta, theta))  # no difference of two large numbers
+    return codes, others
+
+
+def inner_products(
+    codes: Float[Array, "n bits"], others: Float[Array, "m bits"]
+) -> Float[Array, "n m"]:
+    """Of every row with every row, without the shortened mantissas that devices have for speed."""
+    return jnp.matmul(codes, others.T, precision=lax.Precision.HIGHEST)
 
 
 @jax.custom_jvp
@@ -138,6 +172,194 @@ def hashnet(
         As in the released code, the pair of a row with itself counts where ``others`` holds it.
     """
     loss = _likelihood(codes, others, similar, scale, where)
+    return mean_of_each_kind(loss, similar, where, axis_name)
+
+
+def mean_likelihood(
+    codes: Float[Array, "n bits"],
+    others: Float[Array, "m bits"],
+    similar: Bool[Array, "n m"],
+    *,
+    scale: float | Float[Array, ""] = 0.5,
+    margin: float = 0.0,
+    where: Bool[Array, "n m"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""The likelihood of `pairwise_likelihood` as a mean over pairs; with a margin, that of DFH.
+
+    .. math:: L = \operatorname{mean}_{ij} \log\big(1 + e^{m - \tilde s_{ij}\theta_{ij}}\big),
+              \qquad \theta_{ij} = \mathrm{scale}\cdot u_i \cdot v_j,
+              \qquad \tilde s_{ij} = 2 s_{ij} - 1.
+
+    Without a margin m this is :math:`\log(1 + e^\theta) - s\,\theta`, the loss of DPSH, DHN,
+    DSDH, DBDH and LCDSH. A margin asks of a similar pair that :math:`\theta` exceeds m, and of a
+    dissimilar one that it falls below -m.
+
+    Args:
+        codes: codes of this device's rows.
+        others: codes of the columns: the batch itself (gathered, over devices) or a bank.
+        similar: True where the pair is similar.
+        scale: factor of the inner product.
+        margin: m, in units of theta.
+        where: True for the valid pairs; all of them by default. The mean is over these.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> u, v = jnp.array([[2.0]]), jnp.array([[-1.0], [-3.0]])  # theta = -1 and -3
+        >>> neither = jnp.array([[False, False]])
+        >>> round(float(mean_likelihood(u, v, neither, where=~neither)), 4)
+        0.1809
+        >>> first = jnp.array([[True, False]])  # log(1 + e^(1 - 1))
+        >>> round(float(mean_likelihood(u, v, neither, where=first, margin=1.0)), 4)
+        0.6931
+
+    Reference:
+        Li, Wang, Kang, "Feature learning based deep supervised hashing with pairwise labels"
+        (DPSH), IJCAI 2016, and Zhu, Long, Wang, Cao, "Deep hashing network for efficient similarity
+        retrieval" (DHN), AAAI 2016. The margin: Li, Pei, Zha, van Gemert, "Push for quantization:
+        deep Fisher hashing" (DFH), BMVC 2019. Departure: a mean over pairs, where DPSH and DHN sum.
+    """
+    loss = _softplus(margin + _disagreement(codes, others, similar, scale, where))
+    return mean_of_pairs(loss, where, axis_name)
+
+
+def lcdsh_locality(
+    codes: Float[Array, "n bits"],
+    others: Float[Array, "m bits"],
+    *,
+    scale: float = 0.5,
+    where: Bool[Array, "n m"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""How far a pair's similarity changes when its codes are cut at zero (LCDSH).
+
+    .. math:: L = \operatorname{mean}_{ij}
+              \big(\sigma(\theta_{ij}) - \sigma(\theta^b_{ij})\big)^2,
+              \qquad \theta_{ij} = \mathrm{scale}\cdot u_i \cdot v_j,
+              \qquad \theta^b_{ij}
+              = \mathrm{scale}\cdot \operatorname{sign} u_i \cdot \operatorname{sign} v_j.
+
+    It needs no label. The signs are constants: the gradient is that of the real-valued codes.
+
+    Args:
+        codes: raw codes of this device's rows.
+        others: raw codes of the columns: the batch itself (gathered, over devices) or a bank.
+        scale: factor of both inner products.
+        where: True for the valid pairs; all of them by default. The mean is over these.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> u, v = jnp.array([[0.0, 3.0]]), jnp.array([[1.0, 0.0]])  # theta = 0, and 1 of the signs
+        >>> lcdsh_locality(u, v).round(4)  # (1/2 - 1 / (1 + 1/e))^2
+        Array(0.0534, dtype=float32)
+
+    Reference:
+        Zhu, Gao, "Locality constrained deep supervised hashing for image retrieval" (LCDSH), IJCAI
+        2017. The form is that of a public reimplementation; the paper's text was not at hand.
+        Departure: a mean over pairs.
+    """
+    codes, others = valid_pairs(codes, others, None, where)
+    signs, their_signs = (binarize(each).astype(each.dtype) for each in (codes, others))
+    change = jax.nn.sigmoid(scale * inner_products(codes, others)) - jax.nn.sigmoid(
+        scale * inner_products(signs, their_signs)
+    )
+    return mean_of_pairs(change**2, where, axis_name)
+
+
+def idhn(
+    codes: Float[Array, "n bits"],
+    others: Float[Array, "m bits"],
+    similar: Float[Array, "n m"],
+    *,
+    scale: float | None = None,
+    gamma: float = 0.1,
+    where: Bool[Array, "n m"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""IDHN: a likelihood where pairs share all labels or none, a regression where they share some.
+
+    .. math:: \ell_{ij} = \begin{cases}
+              \log(1 + e^{\theta_{ij}}) - s_{ij}\,\theta_{ij} & s_{ij} \in \{0, 1\} \\
+              \gamma\,\mathrm{bits} \left(\frac{1 + u_i \cdot v_j / \mathrm{bits}}2
+              - s_{ij}\right)^2
+              & \text{otherwise} \end{cases}
+              \qquad \theta_{ij} = \mathrm{scale}\cdot u_i \cdot v_j
+
+    and the mean of that over pairs. Of codes in {-1, 1} the fraction is the share of bits in which
+    two images agree, so it can meet any s in [0, 1].
+
+    Args:
+        codes: relaxed codes of this device's rows, in (-1, 1).
+        others: relaxed codes of the columns: the batch itself (gathered, over devices) or a bank.
+        similar: similarity of each pair in [0, 1], as `jaxhash.similarity.label_cosine` has it.
+            Within 0.01 of 0 or 1 it counts as that.
+        scale: factor of the inner product in the likelihood; 5 / bits by default.
+        gamma: weight of the regression.
+        where: True for the valid pairs; all of them by default. The mean is over these.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> u = jnp.array([[1.0, 1.0]])  # half of the bits agree, and the labels ask for 0.75
+        >>> idhn(u, jnp.array([[1.0, -1.0]]), jnp.array([[0.75]]), gamma=1.0)  # 2 bits * 0.25^2
+        Array(0.125, dtype=float32)
+
+    Reference:
+        Zhang, Zou, Lin, Chen, Wang, "Improved deep hashing with soft pairwise similarity for
+        multi-label image retrieval", IEEE Transactions on Multimedia 2019. Scale and weights are
+        those of the authors' released code; the paper's own equations were not at hand. A public
+        reimplementation has (u.v / 2 + bits - 2 s bits)^2 for the regression, whose target for
+        s = 1 is twice what codes in {-1, 1} can reach.
+    """
+    codes, others = valid_pairs(codes, others, similar, where)
+    bits = codes.shape[1]
+    if where is not None:
+        similar = jnp.where(where, similar, 0.0)
+    inner = inner_products(codes, others)
+    theta = (5 / bits if scale is None else scale) * inner
+    all_shared, none_shared = similar > 0.99, similar < 0.01
+    likelihood = _softplus(jnp.where(all_shared, -theta, theta))
+    regression = gamma * bits * ((1.0 + inner / bits) / 2.0 - similar) ** 2
+    loss = jnp.where(all_shared | none_shared, likelihood, regression)
+    return mean_of_pairs(loss, where, axis_name)
+
+
+def mean_of_pairs(
+    loss: Float[Array, "n m"], where: Bool[Array, "n m"] | None, axis_name: str | None
+) -> Float[Array, ""]:
+    """The mean over the valid pairs of all devices, 0 without one."""
+    valid = jnp.ones(loss.shape, bool) if where is None else where
+    share = jnp.sum(jnp.where(valid, _weight(valid, axis_name) * loss, 0.0))
+    return sum_of_shares(share, axis_name)
+
+
+def mean_of_each_kind(
+    loss: Float[Array, "n m"],
+    similar: Bool[Array, "n m"],
+    where: Bool[Array, "n m"] | None,
+    axis_name: str | None,
+) -> Float[Array, ""]:
+    """The mean over similar plus that over dissimilar pairs; a kind that does not occur adds 0."""
     valid = jnp.ones_like(similar) if where is None else where
     alike, unlike = (_weight(valid & kind, axis_name) for kind in (similar, ~similar))
     share = jnp.where(valid, jnp.where(similar, alike, unlike) * loss, 0.0)
@@ -146,8 +368,4 @@ def hashnet(
 
 def _weight(where: Bool[Array, "n m"], axis_name: str | None) -> Float[Array, ""]:
     """One over the number of marked pairs of all devices."""
-    columns = jnp.sum(where, axis=0, dtype=jnp.int32)
-    count = jnp.sum(lax.optimization_barrier(columns))  # merged, XLA would hold the pairs as int32
-    if axis_name is not None:
-        count = lax.psum(count, axis_name)
-    return 1.0 / jnp.maximum(count, 1)
+    return 1.0 / jnp.maximum(pair_count(where, axis_name), 1)

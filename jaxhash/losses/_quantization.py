@@ -1,6 +1,6 @@
 """Quantization losses: how far a batch of real-valued codes is from binary ones."""
 
-import functools
+from functools import partial
 from typing import Literal, get_args
 
 import jax
@@ -21,6 +21,10 @@ from jaxhash.selection import Cut, above, find_cut, lower_by_one, row_count
 
 Target = Literal["sampled", "balanced", "expected"]
 Method = Literal["select", "kernel", "sort"]
+Order = Literal[1, 2]
+
+#: The lower and the upper target of each bit, broadcast to all bits; None is -1 and +1.
+_Levels = tuple[Float[Array, " bits"], Float[Array, " bits"]] | None
 
 
 def hswd(
@@ -29,6 +33,8 @@ def hswd(
     key: Key[Array, ""] | Shaped[Array, "2"] | None = None,
     target: Target = "sampled",
     mass: Float[ArrayLike, "..."] = 0.5,
+    order: Order = 2,
+    levels: tuple[Float[ArrayLike, "..."], Float[ArrayLike, "..."]] = (-1.0, 1.0),
     method: Method | None = None,
     where: Bool[Array, " n"] | None = None,
     axis_name: str | None = None,
@@ -47,6 +53,11 @@ def hswd(
     part to +1, so each bit becomes binary and balanced at once. It does not ask for independent
     bits: identical balanced bits are a minimum as well.
 
+    The paper's loss is one of a family with two parameters more. Of ``order`` 1 it is the
+    1-Wasserstein distance, the mean of :math:`\mathbb E\,|u_{(r)j} - t_{(r)j}|`: each code is drawn
+    to its side with the same force from near and from far. With ``levels`` :math:`(a, b)` the
+    targets are a and b instead of -1 and +1.
+
     Args:
         codes: raw outputs of the network, unbounded. Rows are the batch.
         key: random key; needed for ``target="sampled"`` only.
@@ -58,8 +69,10 @@ def hswd(
             * ``"balanced"``: the law itself, ``mass`` at +1 and the rest at -1; the code at the
               border may be split. Balanced signs cost 0 (an odd batch of signs 2/N at the least).
             * ``"expected"``: the expectation of ``"sampled"`` in closed form,
-              :math:`\tau_r = 2 P(\mathrm{Bin}(N, 1/2) \le r - 1) - 1`, for mass 1/2.
+              :math:`\tau_r = 2 P(\mathrm{Bin}(N, 1/2) \le r - 1) - 1`, for mass 1/2 and either order.
         mass: probability of +1, in [0, 1]: one number, or one a bit.
+        order: 2 for squared distances, 1 for distances.
+        levels: the two targets, the lower first: each one number, or one a bit.
         method: how the codes are ranked; None is ``"select"``, or ``"sort"`` where the target needs it.
 
             * ``"select"``: only the codes' side of the border is found, by counting
@@ -76,7 +89,7 @@ def hswd(
     Returns:
         The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``. The ranks count as
         constants, so that derivatives of any order and direction, forward mode included, are those
-        of the sum of squares; the backward pass keeps the codes and a few numbers a bit.
+        of the sum of squares (or distances); the backward pass keeps the codes and a few numbers a bit.
 
     Raises:
         TypeError: if codes are not floating.
@@ -93,7 +106,8 @@ def hswd(
         Distributional Matching", CVPR 2022, arXiv 2205.15721. The value with ``"sampled"`` is that
         of the authors' released code (loss type ``swdC``); its equation numbers could not be
         checked, for want of the text. Departures: a count a bit is drawn instead of N signs (the
-        same law), the sort is not needed, and ``"balanced"``, ``"expected"`` and ``mass`` are ours.
+        same law), the sort is not needed, and ``"balanced"``, ``"expected"``, ``mass``, ``order`` and
+        ``levels`` are ours.
     """
     check_floating("codes", codes, ndim=2)
     check_shape("where", where, codes.shape[:1])
@@ -111,9 +125,12 @@ def hswd(
         raise ValueError('method="kernel" searches the batch of one device: it takes no axis_name')
     if target == "expected" and not _is_half(mass):
         raise ValueError('target="expected" is for mass 1/2')
-    if isinstance(mass, float) and not 0.0 <= mass <= 1.0:
+    if isinstance(mass, (int, float)) and not 0.0 <= mass <= 1.0:
         raise ValueError(f"mass must be in [0, 1], got {mass}")
+    if order not in get_args(Order):
+        raise ValueError(f"order must be one of {get_args(Order)}, got {order!r}")
     bits = codes.shape[1]
+    levels = _checked(levels, bits)
     if jnp.shape(mass) not in ((), (bits,)):
         raise ValueError(f"mass must be a number or have shape {(bits,)}, got {jnp.shape(mass)}")
 
@@ -125,11 +142,24 @@ def hswd(
     if method != "sort":
         splits = target == "balanced" and not (_is_half(mass) and where is None and count % 2 == 0)
         loss = _by_selection(
-            codes, lower, count, splits, where, axis_name, kernel=method == "kernel"
+            codes, lower, count, splits, where, axis_name, method == "kernel", order, levels
         )
     else:
-        loss = _by_sorting(codes, None if target == "expected" else lower, where, axis_name)
+        lower = None if target == "expected" else lower
+        loss = _by_sorting(codes, lower, where, axis_name, order, levels)
     return loss if reduce_fn is None else reduce_fn(loss)
+
+
+def distance_to_signs(
+    codes: Float[Array, "n bits"],
+    negatives: Int[Array, " bits"],
+    *,
+    where: Bool[Array, " n"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, " bits"]:
+    """The squared 2-Wasserstein distance of each bit to signs of which so many are -1."""
+    count = row_count(codes, where, axis_name)
+    return _by_selection(codes, negatives, count, False, where, axis_name, False, 2, None)
 
 
 def _by_selection(
@@ -140,8 +170,10 @@ def _by_selection(
     where: Bool[Array, " n"] | None,
     axis_name: str | None,
     kernel: bool,
+    order: Order,
+    levels: _Levels,
 ) -> Float[Array, " bits"]:
-    """The loss of each bit, ``lower`` of whose ``count`` codes are to be -1.
+    """The loss of each bit, ``lower`` of whose ``count`` codes are to be at the lower level.
 
     ``splits`` says whether that may be a fraction.
     """
@@ -149,11 +181,12 @@ def _by_selection(
     whole = jnp.floor(upper).astype(jnp.int32)
     cuts = (find_cut(codes, whole, where=where, axis_name=axis_name, kernel=kernel),)
     fraction = upper - whole
+    levels = levels and tuple(level[None] for level in levels)
     if splits:
         cuts += (lower_by_one(cuts[0], codes, where=where, axis_name=axis_name),)
 
     # The backward pass is to keep the codes as they came, not a float32 array of their size.
-    @functools.partial(jax.checkpoint, prevent_cse=False)
+    @partial(jax.checkpoint, prevent_cse=False)
     def cost(codes: Float[Array, "n bits"], cuts: tuple[Cut, ...]) -> Float[Array, " bits"]:
         if where is not None:
             codes = jnp.where(where[:, None], codes, 0)  # the values of masked rows may be NaN
@@ -162,12 +195,10 @@ def _by_selection(
             wider = above(cuts[1], codes, axis_name=axis_name).astype(jnp.float32)
             positive = positive + fraction[None] * (wider - positive)
         signs = 2.0 * positive - 1.0
-        squares = (accumulate(codes) - signs) ** 2
-        if splits:
-            squares = squares + (1.0 - signs**2)
+        costs = _costs(accumulate(codes), signs, order, levels, splits)
         if where is not None:
-            squares = jnp.where(where[:, None], squares, 0.0)
-        return jnp.sum(squares, axis=0)
+            costs = jnp.where(where[:, None], costs, 0.0)
+        return jnp.sum(costs, axis=0)
 
     return sum_of_shares(cost(codes, cuts) / jnp.maximum(count, 1), axis_name)
 
@@ -177,6 +208,8 @@ def _by_sorting(
     lower: Shaped[Array, " bits"] | None,
     where: Bool[Array, " n"] | None,
     axis_name: str | None,
+    order: Order,
+    levels: _Levels,
 ) -> Float[Array, " bits"]:
     """The loss of each bit; ``lower`` of None is the expected target."""
     codes, where = whole_batch(codes, where, axis_name)
@@ -187,24 +220,77 @@ def _by_sorting(
         signs = jnp.broadcast_to(signs, (bits, rows))
     else:
         signs = jnp.clip(2 * (rank[None] - lower[:, None]) - 1, -1, 1)
-    per_bit = jax.vmap(_wasserstein_to_signs, in_axes=(1, None, 0))(
-        codes, where, signs.astype(codes.dtype)
+    per_bit = jax.vmap(partial(_wasserstein_to_signs, order), in_axes=(1, None, 0, 0))(
+        codes, where, signs.astype(codes.dtype), levels
     )
     return share_of_whole(per_bit, axis_name)
 
 
 def _wasserstein_to_signs(
-    column: Float[Array, " n"], where: Bool[Array, " n"], signs: Float[Array, " n"]
+    order: Order,
+    column: Float[Array, " n"],
+    where: Bool[Array, " n"],
+    signs: Float[Array, " n"],
+    levels: tuple[Float[Array, ""], Float[Array, ""]] | None,
 ) -> Float[Array, ""]:
     """The loss of one bit, given the expected target sign of each rank.
 
     Masked rows sort behind all others, NaN included, where no rank reaches them.
     """
     _, ordered = lax.sort((~where, jnp.where(where, column, 0.0)), num_keys=2)
-    cost = (ordered - signs) ** 2 + (1.0 - signs**2)
+    cost = _costs(ordered, signs, order, levels, splits=True)
     count = jnp.sum(where)
     ranked = jnp.arange(column.shape[0]) < count
     return jnp.sum(jnp.where(ranked, cost, 0.0)) / jnp.maximum(count, 1)
+
+
+def _costs(
+    codes: Float[Array, "..."],
+    signs: Float[Array, "..."],
+    order: Order,
+    levels: tuple[Float[Array, "..."], Float[Array, "..."]] | None,
+    splits: bool,
+) -> Float[Array, "..."]:
+    """E |u - t|^order of each code u, whose target t has the mean sign that is given.
+
+    ``splits`` says whether that may be other than -1 and +1. One of -1 is a t at the lower level
+    for sure, one of +1 at the upper.
+    """
+    if order == 2 and levels is None:
+        costs = (codes - signs) ** 2
+        return costs + (1.0 - signs**2) if splits else costs
+    low, high = (-1.0, 1.0) if levels is None else levels
+    upper = (1.0 + signs) / 2
+    if order == 2:
+        half = (high - low) / 2
+        costs = (codes - (low + upper * (high - low))) ** 2
+        return costs + half**2 * (1.0 - signs**2) if splits else costs
+    if not splits:
+        return _distance(codes, jnp.where(signs > 0, high, low))
+    from_low = jnp.where(upper < 1, _distance(codes, low), 0.0)
+    from_high = jnp.where(upper > 0, _distance(codes, high), 0.0)
+    return (1.0 - upper) * from_low + upper * from_high
+
+
+def _distance(codes: Float[Array, "..."], target: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
+    """|u - t|, with the slope 0 at t, where that of jnp.abs is 1."""
+    gap = codes - target
+    return gap * jnp.sign(gap)
+
+
+def _checked(levels: tuple[Float[ArrayLike, "..."], Float[ArrayLike, "..."]], bits: int) -> _Levels:
+    """The levels of each bit; None for those of the paper."""
+    low, high = levels
+    for level in levels:
+        if jnp.shape(level) not in ((), (bits,)):
+            shape = jnp.shape(level)
+            raise ValueError(f"levels must be numbers or have shape {(bits,)}, got {shape}")
+    if isinstance(low, (int, float)) and isinstance(high, (int, float)):
+        if low >= high:
+            raise ValueError(f"levels must be two numbers, the lower first, got {levels}")
+        if (low, high) == (-1, 1):
+            return None
+    return tuple(jnp.broadcast_to(jnp.asarray(level, jnp.float32), (bits,)) for level in levels)
 
 
 def _is_half(mass: Float[ArrayLike, "..."]) -> bool:

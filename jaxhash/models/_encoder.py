@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
+from jaxhash.models._norm import BatchNorm
+
 
 class Encoder(nn.Module):
     """Real-valued codes of a batch of inputs: a backbone, then one linear layer, the hash head.
@@ -18,11 +20,14 @@ class Encoder(nn.Module):
         backbone: makes the module from inputs to features, given ``axis_name`` and ``name``: a
             backbone class, or a ``functools.partial`` of one.
         bits: length of a code.
+        head_norm: whether the codes are batch-normalised, without scale and bias: each bit is then
+            centred, as OrthoHash has it.
         axis_name: mapped axis that the batch is spread over; handed to the backbone.
     """
 
     backbone: Callable[..., nn.Module]
     bits: int
+    head_norm: bool = False
     axis_name: str | None = None
 
     @nn.compact
@@ -47,4 +52,7 @@ class Encoder(nn.Module):
         codes = backbone(rows, train=train, mask=mask)
         if not headless:
             codes = nn.Dense(self.bits, name="head")(codes)
+            if self.head_norm:
+                norm = BatchNorm(affine=False, axis_name=self.axis_name, name="head_norm")
+                codes = norm(codes, train=train, mask=mask)
         return tree.unflatten(jnp.split(codes, len(views)))

@@ -19,6 +19,7 @@ class BatchNorm(nn.Module):
     Attributes:
         axis_name: mapped axis that the batch is spread over, or None.
         frozen: normalise by the running statistics, and leave them, in training too.
+        affine: whether there are a scale and a bias, which are trained.
         momentum: decay of the running statistics.
         epsilon: added to the variance.
         dtype: dtype of the result; None is that of the input.
@@ -27,6 +28,7 @@ class BatchNorm(nn.Module):
 
     axis_name: str | None = None
     frozen: bool = False
+    affine: bool = True
     momentum: float = 0.9
     epsilon: float = 1e-5
     dtype: DTypeLike | None = None
@@ -44,8 +46,10 @@ class BatchNorm(nn.Module):
         features = x.shape[-1]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features)
         running_var = self.variable("batch_stats", "var", jnp.ones, features)
-        scale = self.param("scale", nn.initializers.ones_init(), (features,), self.param_dtype)
-        bias = self.param("bias", nn.initializers.zeros_init(), (features,), self.param_dtype)
+        scale, bias = jnp.ones(features), jnp.zeros(features)
+        if self.affine:
+            scale = self.param("scale", nn.initializers.ones_init(), (features,), self.param_dtype)
+            bias = self.param("bias", nn.initializers.zeros_init(), (features,), self.param_dtype)
         dtype = self.dtype or x.dtype
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if train and not self.frozen:

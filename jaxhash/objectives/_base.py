@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree, Shaped
 
+#: A weight in a sum of losses, which may be traced.
+Weight = int | float | Float[ArrayLike, ""]
+
 
 class Batch(NamedTuple):
     """One batch, or one device's rows of it."""
@@ -98,7 +101,7 @@ def stateless(
 
     Args:
         name: of the term in the log.
-        loss: ``loss(codes, where=, axis_name=)``, a scalar.
+        loss: ``loss(codes, where=, axis_name=)``, a scalar. Padding is 0 in the codes.
         random: whether the loss takes a ``key`` as well. Each view has a key of its own.
     """
 
@@ -107,11 +110,31 @@ def stateless(
         for number, view in enumerate(jax.tree.leaves(codes)):
             key = jax.random.fold_in(context.key, number) if number else context.key
             keyed = {"key": key} if random else {}
+            view = without_padding(view, batch)
             values.append(loss(view, where=batch.mask, axis_name=context.axis_name, **keyed))
         value = sum(values[1:], start=values[0]) / len(values)
         return Loss(value, variables.state, {name: value})
 
     return Objective(lambda key, setup: Variables(), of_views)
+
+
+def without_padding(codes: Float[Array, "n bits"], batch: Batch) -> Float[Array, "n bits"]:
+    """The codes with zeros for padding, whatever the network made of it.
+
+    A tanh, or a product with a matrix that is trained, would make a NaN there one of the gradient.
+    """
+    return jnp.where(batch.mask[:, None], codes, 0)
+
+
+def noise_of_items(
+    key: Key[Array, ""], index: Int[Array, " n"], bits: int
+) -> Float[Array, "n bits"]:
+    """Uniform numbers in [0, 1) for each row, by its place in the training set.
+
+    They do not depend on its place in the batch, nor on the devices.
+    """
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.asarray(index))
+    return jax.vmap(lambda key: jax.random.uniform(key, (bits,)))(keys)
 
 
 def combine(*objectives: Objective) -> Objective:
@@ -147,7 +170,7 @@ def combine(*objectives: Objective) -> Objective:
     return Objective(init, loss, views=max((each.views for each in objectives), default=1))
 
 
-def weighted(weight: float | Float[ArrayLike, ""], objective: Objective) -> Objective:
+def weighted(weight: Weight, objective: Objective) -> Objective:
     """The objective times a weight, which may be traced; the terms it logs stay unweighted.
 
     Example:
@@ -162,10 +185,39 @@ def weighted(weight: float | Float[ArrayLike, ""], objective: Objective) -> Obje
     return objective._replace(loss=loss)
 
 
-def with_penalty(
-    objective: Objective, weight: float | Float[ArrayLike, ""], penalty: Objective
-) -> Objective:
-    """The objective with its own penalty, which a weight of 0 leaves out altogether."""
-    if isinstance(weight, (int, float)) and weight == 0:
-        return objective
-    return combine(objective, weighted(weight, penalty))
+def with_penalty(objective: Objective, weight: Weight, penalty: Objective) -> Objective:
+    """The objective with its own penalty, which a weight of 0 leaves out altogether.
+
+    Raises:
+        ValueError: if the weight is below 0.
+    """
+    check_weights(penalty=weight)
+    return _alone(objective) if left_out(weight) else combine(objective, weighted(weight, penalty))
+
+
+def _alone(objective: Objective) -> Objective:
+    """The objective with the random key that `combine` gives its first part, and so its draws."""
+
+    def first(key):
+        return jax.random.split(key, 1)[0]
+
+    def init(key, setup):
+        return objective.init(first(key), setup)
+
+    def loss(variables, codes, batch, context):
+        context = context._replace(key=first(context.key))
+        return objective.loss(variables, codes, batch, context)
+
+    return objective._replace(init=init, loss=loss)
+
+
+def check_weights(**weights: Weight) -> None:
+    """Raise a `ValueError` that names a weight which is known to be below 0 or not a number."""
+    for name, weight in weights.items():
+        if isinstance(weight, int | float) and not weight >= 0:
+            raise ValueError(f"{name} must be at least 0, got {weight}")
+
+
+def left_out(weight: Weight) -> bool:
+    """Whether a weight is known to be 0; a traced one is not."""
+    return isinstance(weight, int | float) and weight == 0

@@ -33,7 +33,7 @@ def hashnet(
             everything, a constant that dilutes the mean over dissimilar pairs in the first epoch.
 
     Raises:
-        ValueError: if ``stages`` < 1, or ``pairs`` or ``unseen`` is unknown.
+        ValueError: if ``scale`` is not above 0, ``stages`` < 1, or ``pairs`` or ``unseen`` is unknown.
 
     Example:
         >>> method = hashnet(unseen="dissimilar")
@@ -42,6 +42,8 @@ def hashnet(
         Cao, Long, Wang, Yu, "HashNet: Deep Learning to Hash by Continuation", ICCV 2017. The paper
         pairs the images of a batch; the bank is that of the code released with HSWD (2022).
     """
+    if scale is not None and not scale > 0:
+        raise ValueError(f"scale must be above 0, got {scale}")
     if stages < 1:
         raise ValueError(f"stages must be at least 1, got {stages}")
 

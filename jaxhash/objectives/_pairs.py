@@ -7,7 +7,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Shaped
 
-from jaxhash.objectives._base import Batch, Context, Loss, Objective, Setup, Variables
+from jaxhash.objectives._base import (
+    Batch,
+    Context,
+    Loss,
+    Objective,
+    Setup,
+    Variables,
+    without_padding,
+)
 from jaxhash.similarity import UNLABELLED, share_a_label
 
 #: What the rows of a batch are paired with.
@@ -72,7 +80,8 @@ def pairwise(
         return Variables(state=empty_bank(setup) if pairs == "bank" else ())
 
     def of_pairs(variables, codes, batch, context):
-        codes, state = relax(codes.astype(jnp.float32), context), variables.state
+        codes = without_padding(codes.astype(jnp.float32), batch)
+        codes, state = relax(codes, context), variables.state
         if pairs == "bank":
             state = remember(state, codes, batch, context.axis_name)
             columns = from_bank(state, batch, unseen)

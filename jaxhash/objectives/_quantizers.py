@@ -1,20 +1,288 @@
-"""Quantization losses as objectives: stateless, and blind to labels."""
+"""Quantization losses as objectives: stateless, and blind to labels.
 
+Each is one of `jaxhash.losses` on the raw codes of the model, and logs its value under its own
+name. They are scaled alike, as means over batch and bits: a weight near 0.1 is a sensible first
+one beside a loss of order 1.
+"""
+
+from collections.abc import Callable
 from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from jaxhash import losses
-from jaxhash.losses import Method, Target
-from jaxhash.objectives._base import Objective, stateless
+from jaxhash.codes import relax
+from jaxhash.losses import Directions, Order, Target
+from jaxhash.objectives._base import Objective, check_weights, stateless
 
 
-def hswd(*, target: Target = "sampled", method: Method | None = None) -> Objective:
+def hswd(
+    *,
+    target: Target = "sampled",
+    method: Literal["select", "sort"] | None = None,
+    order: Order = 2,
+    mass: float = 0.5,
+    low: float = -1.0,
+    high: float = 1.0,
+) -> Objective:
     """`jaxhash.losses.hswd` on the raw codes, as in the paper's released code.
 
     Args:
         target: law that the batch is compared with.
-        method: how the codes are ranked; None is the fastest that the target allows.
+        method: how the codes are ranked; None is the fastest that the target allows. (The kernel of
+            `jaxhash.losses.hswd` is for codes on one device, which a training step never says.)
+        order: 2 for squared distances, 1 for distances.
+        mass: probability of +1, for all bits.
+        low: lower target, -1 in the paper. Codes are cut at 0 whatever the targets.
+        high: upper target.
+
+    Raises:
+        ValueError: if an option is unknown, or options do not go together.
 
     Example:
         >>> quantizer = hswd(target="balanced")
     """
-    return stateless("hswd", partial(losses.hswd, target=target, method=method), random=True)
+    options = {"target": target, "method": method, "order": order, "mass": mass}
+    return _quantizer("hswd", partial(losses.hswd, levels=(low, high), **options), random=True)
+
+
+def swd(
+    *, projections: int = 10_000, block: int = 512, directions: Directions = "random"
+) -> Objective:
+    """`jaxhash.losses.sliced_wasserstein` on the raw codes.
+
+    Args:
+        projections: number of random directions.
+        block: how many of them are held in memory at once.
+        directions: ``"random"`` ones, or the ``"axes"``.
+
+    Raises:
+        ValueError: if projections or block are not positive, or directions are unknown.
+
+    Example:
+        >>> quantizer = swd(projections=1000)
+    """
+    options = {"projections": projections, "block": block, "directions": directions}
+    return _quantizer("swd", partial(losses.sliced_wasserstein, **options), random=True)
+
+
+def ot() -> Objective:
+    """`jaxhash.losses.optimal_transport` on the raw codes, solved on the host.
+
+    Example:
+        >>> quantizer = ot()
+    """
+    return _quantizer("ot", losses.optimal_transport, random=True)
+
+
+def sinkhorn(*, epsilon: float = 0.05, iterations: int = 100) -> Objective:
+    """`jaxhash.losses.sinkhorn` on the raw codes: transport that stays on the device.
+
+    Args:
+        epsilon: weight of the entropy.
+        iterations: how many, always.
+
+    Raises:
+        ValueError: if epsilon or iterations are not positive.
+
+    Example:
+        >>> quantizer = sinkhorn(epsilon=0.1)
+    """
+    loss = partial(losses.sinkhorn, epsilon=epsilon, iterations=iterations)
+    return _quantizer("sinkhorn", loss, random=True)
+
+
+def l1() -> Objective:
+    """`jaxhash.losses.l1_quantization`: the distance to the own sign.
+
+    Example:
+        >>> quantizer = l1()
+    """
+    return _quantizer("l1", losses.l1_quantization)
+
+
+def l2() -> Objective:
+    """`jaxhash.losses.l2_quantization`: the squared distance to the own sign.
+
+    Example:
+        >>> quantizer = l2()
+    """
+    return _quantizer("l2", losses.l2_quantization)
+
+
+def cubic() -> Objective:
+    """`jaxhash.losses.cubic_quantization`: the cubed distance to the own sign.
+
+    Example:
+        >>> quantizer = cubic()
+    """
+    return _quantizer("cubic", losses.cubic_quantization)
+
+
+def log_cosh() -> Objective:
+    """`jaxhash.losses.log_cosh_quantization`: a smooth distance to the own sign.
+
+    Example:
+        >>> quantizer = log_cosh()
+    """
+    return _quantizer("log_cosh", losses.log_cosh_quantization)
+
+
+def cosine() -> Objective:
+    """`jaxhash.losses.cosine_quantization`: the angle between a code and its signs.
+
+    Example:
+        >>> quantizer = cosine()
+    """
+    return _quantizer("cosine", losses.cosine_quantization)
+
+
+def cauchy(*, gamma: float = 20.0) -> Objective:
+    """`jaxhash.losses.cauchy_quantization`: the Cauchy likelihood of a code's distance to its signs.
+
+    Args:
+        gamma: scale of the Cauchy law, in bits.
+
+    Raises:
+        ValueError: if gamma is not above 0.
+
+    Example:
+        >>> quantizer = cauchy(gamma=30.0)
+    """
+    return _quantizer("cauchy", partial(losses.cauchy_quantization, gamma=gamma))
+
+
+def gaussian_bce(*, sigma: float = 0.5) -> Objective:
+    """`jaxhash.losses.gaussian_bce_quantization`: cross-entropy under Gaussians about the signs.
+
+    Args:
+        sigma: deviation of the Gaussians.
+
+    Raises:
+        ValueError: if sigma is not above 0.
+
+    Example:
+        >>> quantizer = gaussian_bce(sigma=1.0)
+    """
+    return _quantizer("gaussian_bce", partial(losses.gaussian_bce_quantization, sigma=sigma))
+
+
+def balance() -> Objective:
+    """`jaxhash.losses.bit_balance` of tanh(u), which no single code outweighs.
+
+    It is least at 0 as well: join it to a loss that makes codes binary.
+
+    Example:
+        >>> quantizer = balance()
+    """
+    return _quantizer("balance", _of_relaxed(losses.bit_balance))
+
+
+def decorrelation(*, centred: bool = False) -> Objective:
+    """`jaxhash.losses.bit_decorrelation` of tanh(u), which keeps each bit to one scale.
+
+    It is least at 0 as well: join it to a loss that makes codes binary.
+
+    Args:
+        centred: whether covariances count, instead of second moments.
+
+    Example:
+        >>> quantizer = decorrelation(centred=True)
+    """
+    return _quantizer(
+        "decorrelation", _of_relaxed(partial(losses.bit_decorrelation, centred=centred))
+    )
+
+
+def bernoulli_kl(*, mass: float = 0.5) -> Objective:
+    """`jaxhash.losses.bernoulli_kl` on the raw codes: each bit's frequency against its due.
+
+    Args:
+        mass: share of +1, for all bits.
+
+    Raises:
+        ValueError: if mass is not between 0 and 1.
+
+    Example:
+        >>> quantizer = bernoulli_kl()
+    """
+    return _quantizer("bernoulli_kl", partial(losses.bernoulli_kl, mass=mass))
+
+
+def koleo(*, epsilon: float = 1e-2) -> Objective:
+    """`jaxhash.losses.koleo` on the raw codes: each is pushed from its nearest neighbour.
+
+    Args:
+        epsilon: distance below which neighbours push each other less again.
+
+    Raises:
+        ValueError: if epsilon is not above 0.
+
+    Example:
+        >>> quantizer = koleo()
+    """
+    return _quantizer("koleo", partial(losses.koleo, epsilon=epsilon))
+
+
+def parity_hswd(
+    *,
+    weight: float = 0.3,
+    pairs: int | None = None,
+    bound: float = 1.5,
+    target: Target = "sampled",
+) -> Objective:
+    """`jaxhash.losses.parity_hswd` on the raw codes: HSWD of the bits and of parities of two.
+
+    Args:
+        weight: of the parities, against the bits.
+        pairs: how many are drawn a step; as many as bits by default.
+        bound: what codes are clipped to in the products.
+        target: law that the batch is compared with.
+
+    Raises:
+        ValueError: if weight is below 0, pairs or bound are not positive, or the target is unknown.
+
+    Example:
+        >>> quantizer = parity_hswd(weight=0.5)
+    """
+    check_weights(weight=weight)
+    options = {"weight": weight, "pairs": pairs, "bound": bound, "target": target}
+    return _quantizer("parity_hswd", partial(losses.parity_hswd, **options), random=True)
+
+
+def decorrelated_hswd(*, weight: float = 1.0, target: Target = "sampled") -> Objective:
+    """`jaxhash.losses.decorrelated_hswd` on the raw codes: HSWD and `decorrelation`.
+
+    Args:
+        weight: of the decorrelation, against HSWD.
+        target: law that the batch is compared with.
+
+    Raises:
+        ValueError: if weight is below 0 or the target is unknown.
+
+    Example:
+        >>> quantizer = decorrelated_hswd(target="balanced")
+    """
+    check_weights(weight=weight)
+    loss = partial(losses.decorrelated_hswd, weight=weight, target=target)
+    return _quantizer("decorrelated_hswd", loss, random=True)
+
+
+def _quantizer(
+    name: str, loss: Callable[..., Float[Array, ""]], *, random: bool = False
+) -> Objective:
+    """A stateless objective whose options are tried on a small batch, so that wrong ones show now.
+
+    The batch is one of shapes only: nothing is computed.
+    """
+    codes = jax.ShapeDtypeStruct((2, 2), jnp.float32)
+    key = {"key": jax.eval_shape(jax.random.key, 0)} if random else {}
+    jax.eval_shape(loss, codes, **key)
+    return stateless(name, loss, random=random)
+
+
+def _of_relaxed(loss: Callable[..., Float[Array, ""]]) -> Callable[..., Float[Array, ""]]:
+    return lambda codes, **options: loss(relax(codes.astype(jnp.float32)), **options)

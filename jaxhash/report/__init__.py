@@ -1,5 +1,8 @@
 """Tables and plots of a run, drawn from its results."""
 
+from jaxhash.report.methods import METHOD_COLUMNS as METHOD_COLUMNS
+from jaxhash.report.methods import method_rows as method_rows
+from jaxhash.report.methods import print_methods as print_methods
 from jaxhash.report.plots import Neighbours as Neighbours
 from jaxhash.report.plots import plot_code_values as plot_code_values
 from jaxhash.report.plots import plot_losses as plot_losses

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int8
 
 from jaxhash import metrics
 from jaxhash.codes import binarize
@@ -17,6 +17,8 @@ CONVENTIONS = {
     "precision_at_radius_2": "mean over queries, 0 for a query with nothing within the radius",
     "bit_balance": "mean over bits of 1 - |mean of the bit over the database|",
     "quantization_error": "mean of (|u| - 1)^2 over the database",
+    "distinct_codes": "number of different codes in the database",
+    "bit_correlation": "mean over pairs of bits of the size of their correlation in the database",
     "relevance": "a class in common",
 }
 
@@ -37,6 +39,8 @@ def score_codes(
         "precision_at_radius_2": float(metrics.precision_at_radius(counts, 2).mean()),
         "bit_balance": metrics.bit_balance(database_signs),
         "quantization_error": metrics.quantization_error(database),
+        "distinct_codes": metrics.buckets(database_signs).distinct,
+        "bit_correlation": _mean_correlation(database_signs),
         "precision_recall": metrics.precision_recall(counts).to_json(),
     }
 
@@ -59,6 +63,12 @@ def score_floats(
             relevant = share_a_label(query_labels[block], database_labels)
             precisions += threads.map(average_precision, query[block] @ database.T, relevant)
     return {"map": float(np.mean(precisions))}
+
+
+def _mean_correlation(codes: Int8[np.ndarray, "items bits"]) -> float:
+    """The mean size of the correlations of different bits; 0 of a single bit."""
+    pairs = np.triu_indices(codes.shape[1], k=1)
+    return float(np.abs(metrics.bit_correlation(codes)[pairs]).mean()) if len(pairs[0]) else 0.0
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ def train_step(
 
     Returns:
         The next state; and of the whole batch the loss, its terms, the norm of the gradient and, of
-        codes that are one array, the `jaxhash.training.collapse.code_metrics`.
+        codes that are one array, or of the first of several views, the `jaxhash.training.collapse.code_metrics`.
 
     Raises:
         ValueError: if the objective logs a term of a name that is used here.
@@ -79,7 +79,9 @@ def train_step(
     metrics = {
         "loss": loss.value,
         "grad_norm": optax.global_norm(grads),
-        **code_metrics(codes, batch.mask, axis_name=axis_name),
+        **code_metrics(
+            codes if objective.views == 1 else codes[0], batch.mask, axis_name=axis_name
+        ),
     }
     taken = sorted(metrics.keys() & loss.terms.keys())
     if taken:

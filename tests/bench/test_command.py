@@ -9,6 +9,7 @@ from typing import get_args
 import jax
 import PIL.Image
 import pytest
+import tyro
 from rich.console import Console
 
 from jaxhash.bench import run
@@ -130,6 +131,7 @@ def test_a_loss_that_stops_is_told(folder, capsys):
 
 
 def test_preset_goes_without_torch_where_there_is_none(monkeypatch):
+    tyro.cli(int, args=["1"])  # it looks for torch once
     monkeypatch.setitem(sys.modules, "torch", None)
     file = io.StringIO()
     losses = run._losses(PRESETS["hswd"](), Console(file=file, width=120))

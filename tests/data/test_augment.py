@@ -1,4 +1,4 @@
-"""Crop and flip against a loop over images."""
+"""Crop and flip against a loop over images, dropped entries against their law."""
 
 import numpy as np
 import pytest
@@ -38,6 +38,12 @@ def test_images_are_moved_as_drawn(crop, flip, dtype):
     np.testing.assert_array_equal(after, expected)
 
 
+def test_the_numbers_drawn_stay_what_they_are():
+    """Stored results depend on them."""
+    numbers = draw(Augment(2, True), 4, seed=1).tolist()
+    assert numbers == [[2, 2, 0], [3, 4, 0], [0, 0, 1], [4, 4, 0]]
+
+
 @pytest.mark.parametrize("shape", [(4, 6, 3), (7,)])
 def test_without_crop_and_flip_nothing_moves(shape):
     inputs = np.random.default_rng(0).normal(size=(5, *shape))
@@ -66,3 +72,85 @@ def test_draws_follow_the_generator():
     augment = Augment(2, True)
     np.testing.assert_array_equal(draw(augment, 50), draw(augment, 50))
     assert (draw(augment, 50) != draw(augment, 50, seed=1)).any()
+
+
+# Dropped entries
+
+
+def vectors(n=400, entries=50, dtype=np.float32):
+    return np.random.default_rng(0).normal(size=(n, entries)).astype(dtype)
+
+
+def dropped(augment, before, seed=0):
+    return augment.apply(before, draw(augment, len(before), seed))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_an_entry_is_zero_or_scaled(dtype):
+    before = vectors(dtype=dtype)
+    after = dropped(Augment(drop=0.75), before)
+    assert after.dtype == dtype
+    kept = after != 0
+    np.testing.assert_array_equal(after[kept], 4 * before[kept])
+
+
+@pytest.mark.parametrize("drop", [0.1, 0.5, 0.9])
+def test_entries_are_dropped_alike_and_apart(drop):
+    """Of each row, each column, each pair of neighbours, and of neighbouring rows."""
+    n, entries = 400, 300
+    zero = dropped(Augment(drop=drop), np.ones((n, entries), np.float32)) == 0
+
+    def assert_probability(events, probability):
+        trials = np.shape(events)[0]
+        spread = np.sqrt(probability * (1 - probability) / trials)
+        assert (abs(np.mean(events, axis=0) - probability) < 5 * spread).all()
+
+    assert_probability(zero.ravel(), drop)
+    assert_probability(zero, drop)
+    assert_probability(zero.T, drop)
+    assert_probability((zero[:, 1:] & zero[:, :-1]).ravel()[::2], drop**2)
+    assert_probability((zero[1:] & zero[:-1]).ravel()[::2], drop**2)
+
+
+def test_the_mean_of_an_entry_stays():
+    before = np.full((20_000, 2), 3.0, np.float32)
+    np.testing.assert_allclose(dropped(Augment(drop=0.5), before).mean(axis=0), 3.0, rtol=0.03)
+
+
+def test_zeros_follow_the_generator_and_the_row():
+    augment, before = Augment(drop=0.5), vectors()
+    draws = draw(augment, len(before))
+    after = augment.apply(before, draws)
+    np.testing.assert_array_equal(dropped(augment, before), after)
+    np.testing.assert_array_equal(augment.apply(before[7:9], draws[7:9]), after[7:9])
+    assert (dropped(augment, before, seed=1) != after).any()
+
+
+def test_what_is_dropped_may_be_anything():
+    before = np.full((50, 4), np.nan, np.float32)
+    after = dropped(Augment(drop=0.5), before)
+    assert set(after[~np.isnan(after)]) == {0.0}
+
+
+def test_the_vectors_given_are_left_alone():
+    before = vectors()
+    dropped(Augment(drop=0.5), before)
+    np.testing.assert_array_equal(before, vectors())
+
+
+@pytest.mark.parametrize("drop", [-0.1, 1.0, np.nan])
+def test_a_share_that_is_none(drop):
+    with pytest.raises(ValueError, match="drop must be at least 0 and below 1"):
+        Augment(drop=drop)
+
+
+@pytest.mark.parametrize("inputs", [images(), images(dtype=np.float32), np.ones((5, 2), np.uint8)])
+def test_only_of_floating_vectors_entries_are_dropped(inputs):
+    with pytest.raises(ValueError, match="drop is for floating vectors"):
+        dropped(Augment(drop=0.5), inputs)
+
+
+@pytest.mark.parametrize("augment", [Augment(2, True, 0.5), Augment(crop=2, drop=0.5)])
+def test_of_images_nothing_is_dropped_even_if_they_are_moved(augment):
+    with pytest.raises(ValueError, match="drop is for floating vectors"):
+        dropped(augment, images(dtype=np.float32))

@@ -5,13 +5,14 @@ from itertools import islice
 
 import hypothesis
 import hypothesis.strategies as st
+import jax
 import numpy as np
 import pytest
 
 from jaxhash.data.augment import Augment
 from jaxhash.data.pipeline import evaluation_batches, training_batches
 from jaxhash.data.sources import Source
-from jaxhash.objectives import Batch
+from jaxhash.training.members import SeedBatches
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (40, 5, 5, 1)).astype(np.uint8)
 SOURCE = Source("random", IMAGES, np.arange(40, dtype=np.int32) % 7, tuple("abcdefg"))
@@ -37,11 +38,17 @@ def first(n, batches):
 
 
 def assert_same(batches, others):
-    """Bit for bit, with equal dtypes."""
+    """Bit for bit, with equal dtypes, and as many views."""
     for batch, other in zip(batches, others, strict=True):
-        for array, of_other in zip(batch, other, strict=True):
-            assert array.dtype == of_other.dtype
-            np.testing.assert_array_equal(array, of_other)
+        assert isinstance(batch.inputs, tuple) == isinstance(other.inputs, tuple)
+        arrays, of_other = ([*views(each), *each[1:]] for each in (batch, other))
+        for array, expected in zip(arrays, of_other, strict=True):
+            assert array.dtype == expected.dtype
+            np.testing.assert_array_equal(array, expected)
+
+
+def views(batch):
+    return batch.inputs if isinstance(batch.inputs, tuple) else (batch.inputs,)
 
 
 def rows(batches):
@@ -99,30 +106,83 @@ def test_augmentation_is_fixed_by_the_seed():
     assert (inputs != others).any()
 
 
-@pytest.mark.parametrize("done", [0, 2, 3, 4, 7])
-def test_training_goes_on_where_it_stopped(done):
+@pytest.mark.parametrize("done, number", [(0, 1), (2, 1), (3, 1), (4, 1), (7, 1), (4, 2)])
+def test_training_goes_on_where_it_stopped(done, number):
     """Within an epoch and across epochs, from a state that went through JSON."""
-    batches = training(augment=Augment(1, True))
+    batches = training(augment=Augment(1, True), views=number)
     first(done, batches)
     state = json.loads(json.dumps(batches.get_state()))
-    resumed = training(augment=Augment(1, True))
+    resumed = training(augment=Augment(1, True), views=number)
     resumed.set_state(state)
     assert_same(first(5, resumed), first(5, batches))
 
 
-@pytest.mark.parametrize("processes", [1, 2, 4])
-def test_processes_share_the_batches_of_one(processes):
+@pytest.mark.parametrize("processes, number", [(1, 1), (2, 1), (4, 1), (4, 2)])
+def test_processes_share_the_batches_of_one(processes, number):
     """Order, padding and augmentation do not depend on the number of processes."""
-    augment = Augment(2, True)
+    options = dict(augment=Augment(2, True), views=number)
     shares = zip(
         *(
-            first(6, training(augment=augment, process_index=i, process_count=processes))
+            first(6, training(**options, process_index=i, process_count=processes))
             for i in range(processes)
         ),
         strict=True,
     )
-    joined = [Batch(*map(np.concatenate, zip(*parts, strict=True))) for parts in shares]
-    assert_same(joined, first(6, training(augment=augment)))
+    joined = [jax.tree.map(lambda *rows: np.concatenate(rows), *parts) for parts in shares]
+    assert_same(joined, first(6, training(**options)))
+
+
+def test_the_first_of_several_views_is_the_single_one():
+    augment = Augment(2, True)
+    several = first(6, training(augment=augment, views=3))
+    assert all(isinstance(batch.inputs, tuple) and len(batch.inputs) == 3 for batch in several)
+    single = [batch._replace(inputs=batch.inputs[0]) for batch in several]
+    assert_same(single, first(6, training(augment=augment)))
+
+
+def test_views_are_augmented_independently():
+    """By chance two views of an image are the same once in 50."""
+    batches = first(20, training(augment=Augment(2, True), views=2))
+    one, other = (np.concatenate([batch.inputs[i] for batch in batches]) for i in range(2))
+    assert 0 < (one == other).all(axis=(1, 2, 3)).mean() < 0.1
+
+
+def test_views_that_are_not_augmented_are_the_items():
+    batch = next(training(views=2))
+    for view in batch.inputs:
+        np.testing.assert_array_equal(view, IMAGES[ITEMS[batch.index]])
+
+
+def test_entries_of_vectors_are_dropped_from_each_view_and_process():
+    vectors = np.ones((40, 64), np.float32)
+    source = Source("vectors", vectors, SOURCE.labels, SOURCE.class_names)
+
+    def batch(**options):
+        return next(
+            training_batches(
+                source, ITEMS, batch_size=8, seed=0, augment=Augment(drop=0.5), views=2, **options
+            )
+        )
+
+    one, other = batch().inputs
+    assert set(np.unique(one)) == set(np.unique(other)) == {0.0, 2.0}
+    assert abs(np.mean(one == other) - 0.5) < 0.1
+    halves = [batch(process_index=i, process_count=2).inputs for i in range(2)]
+    np.testing.assert_array_equal(np.concatenate([half[1] for half in halves]), other)
+
+
+def test_seeds_side_by_side_have_all_views():
+    batches = SeedBatches([training(augment=Augment(2, True), seed=i, views=2) for i in range(3)])
+    batch = next(batches)
+    for number, view in enumerate(batch.inputs):
+        assert view.shape == (8, 3, 5, 5, 1)
+        expected = next(training(augment=Augment(2, True), seed=2, views=2)).inputs[number]
+        np.testing.assert_array_equal(view[:, 2], expected)
+
+
+def test_no_view_at_all():
+    with pytest.raises(ValueError, match="views must be at least 1, got 0"):
+        training(views=0)
 
 
 def test_batch_that_processes_cannot_share():

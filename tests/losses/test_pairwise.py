@@ -9,11 +9,20 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxhash.losses import hashnet, pairwise_likelihood
+from jaxhash.losses import (
+    hashnet,
+    idhn,
+    lcdsh_locality,
+    mean_likelihood,
+    pairwise_likelihood,
+)
 from jaxhash.similarity import share_a_label
 
 likelihood = jax.jit(pairwise_likelihood, static_argnames=("scale", "reduce_fn"))
 jit_hashnet = jax.jit(hashnet, static_argnames=("scale", "axis_name"))
+jit_mean = jax.jit(mean_likelihood, static_argnames=("scale", "margin", "axis_name"))
+jit_locality = jax.jit(lcdsh_locality, static_argnames=("scale", "axis_name"))
+jit_idhn = jax.jit(idhn, static_argnames=("scale", "gamma", "axis_name"))
 
 
 def normal(*shape, seed=0):
@@ -128,18 +137,163 @@ def test_hashnet_gradient_is_finite_at_extremes(length):
     assert jnp.isfinite(jnp.stack(slope)).all()
 
 
-# Both
+# The mean likelihood, with a margin and without
 
 
-def mean_likelihood(*batch, where=None):
+def test_mean_likelihood_by_hand():
+    """A similar pair with theta = 2 and a dissimilar one with theta = 3, margin 1."""
+    batch = jnp.array([[2.0]]), jnp.array([[2.0], [3.0]]), jnp.array([[True, False]])
+    expected = (np.log(1 + np.exp(1 - 2)) + np.log(1 + np.exp(1 + 3))) / 2
+    assert jit_mean(*batch, margin=1.0) == pytest.approx(expected, rel=1e-6)
+
+
+def test_mean_likelihood_is_the_mean_of_the_formula():
+    batch, where = pairs(5, 7), np.random.default_rng(2).random((5, 7)) < 0.7
+    expected = formula(*batch, 0.3)[where].mean()
+    loss = jit_mean(*batch, scale=0.3, where=jnp.asarray(where))
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert jit_mean(*batch) == pytest.approx(formula(*batch, 0.5).mean(), rel=1e-5)
+
+
+def test_margin_is_the_papers_two_terms():
+    batch, where = pairs(5, 7), np.random.default_rng(2).random((5, 7)) < 0.7
+    codes, others, similar = (np.asarray(each, float) for each in batch)
+    costs = []
+    for i, j in np.argwhere(where):
+        theta = codes[i] @ others[j] / 2
+        costs.append(
+            similar[i, j] * np.log(1 + np.exp(3 - theta))
+            + (1 - similar[i, j]) * np.log(1 + np.exp(3 + theta))
+        )
+    loss = jit_mean(*batch, margin=3.0, where=jnp.asarray(where))
+    assert loss == pytest.approx(np.mean(costs), rel=1e-5)
+
+
+# What cutting the codes does to a pair
+
+
+def test_locality_by_hand():
+    """theta = 1/2 of the codes, and of their signs (1 + 1) / 2 = 1; 0 counts as +1."""
+    loss = jit_locality(jnp.array([[0.0, 1.0]]), jnp.array([[3.0, 1.0]]))
+    assert loss == pytest.approx((1 / (1 + np.exp(-0.5)) - 1 / (1 + np.exp(-1))) ** 2, rel=1e-5)
+
+
+def test_locality_is_the_formula():
+    codes, others, _ = pairs(5, 7)
+    where, costs = np.random.default_rng(2).random((5, 7)) < 0.7, []
+    for i, j in np.argwhere(where):
+        u, v = np.asarray(codes[i], float), np.asarray(others[j], float)
+        real, cut = (1 / (1 + np.exp(-0.3 * theta)) for theta in (u @ v, np.sign(u) @ np.sign(v)))
+        costs.append((real - cut) ** 2)
+    loss = jit_locality(codes, others, scale=0.3, where=jnp.asarray(where))
+    assert loss == pytest.approx(np.mean(costs), rel=1e-5)
+
+
+def test_locality_of_signs_is_zero():
+    signs = jnp.sign(normal(6, 4))
+    assert jit_locality(signs, signs) == 0
+
+
+# IDHN
+
+
+def graded(n, m):
+    """Codes, others and similarities of which some are 0, some 1, and some between."""
+    similar = np.random.default_rng(4).choice([0.0, 0.0, 0.25, 0.5, 1.0], (n, m))
+    return normal(n, 4), normal(m, 4, seed=1), jnp.asarray(similar, jnp.float32)
+
+
+def test_idhn_by_hand():
+    """Of two bits: no label shared, all of them, and half with one bit of agreement: 0."""
+    batch = jnp.array([[1.0, 1.0]]), jnp.array([[1.0, 1.0], [1.0, 1.0], [1.0, -1.0]])
+    loss = jit_idhn(*batch, jnp.array([[0.0, 1.0, 0.5]]), scale=1.0)
+    apart, alike = np.log(1 + np.exp(2)), np.log(1 + np.exp(-2))
+    assert loss == pytest.approx((apart + alike + 0) / 3, rel=1e-6)
+
+
+def test_idhn_is_the_formula_of_the_released_code():
+    codes, others, similar = graded(5, 7)
+    where, costs = np.random.default_rng(2).random((5, 7)) < 0.7, []
+    for i, j in np.argwhere(where):
+        inner, s = float(codes[i] @ others[j]), float(similar[i, j])
+        theta = 5 * inner / 4
+        hard = np.log(1 + np.exp(theta)) - s * theta
+        soft = 0.1 * 4 * ((inner + 4) / 2 / 4 - s) ** 2
+        costs.append(hard if s in (0, 1) else soft)
+    loss = jit_idhn(codes, others, similar, where=jnp.asarray(where))
+    assert loss == pytest.approx(np.mean(costs), rel=1e-5)
+
+
+def test_idhn_of_hard_similarities_is_the_mean_likelihood():
+    codes, others, similar = pairs(5, 7)
+    loss = jit_idhn(codes, others, similar.astype(jnp.float32), scale=0.5)
+    assert loss == pytest.approx(float(jit_mean(codes, others, similar)), rel=1e-6)
+
+
+def test_idhn_masks_similarities_that_are_nan():
+    codes, others, similar = graded(5, 7)
+    where = jnp.asarray(np.random.default_rng(2).random((5, 7)) < 0.7)
+    loss = jax.value_and_grad(partial(jit_idhn, where=where))
+    broken, whole = (
+        loss(codes, others, jnp.where(where, similar, jnp.nan)),
+        loss(codes, others, similar),
+    )
+    np.testing.assert_array_equal(broken[0], whole[0])
+    np.testing.assert_array_equal(broken[1], whole[1])
+
+
+# All of them
+
+
+def scaled_likelihood(*batch, where=None):
     """As a scalar; the mean over the valid pairs, so that a mask can equal a subset."""
     total = likelihood(*batch, where=where, reduce_fn=jnp.sum)
     return total / (batch[2].size if where is None else where.sum())
 
 
-each_loss = pytest.mark.parametrize(
-    "loss", [mean_likelihood, partial(jit_hashnet, scale=0.5)], ids=["likelihood", "hashnet"]
-)
+def locality(codes, others, similar, **keywords):
+    return jit_locality(codes, others, **keywords)
+
+
+def soft_idhn(codes, others, similar, **keywords):
+    """Three quarters similar counts for similar, so that both cases of IDHN occur."""
+    return jit_idhn(codes, others, 0.75 * similar.astype(jnp.float32), **keywords)
+
+
+losses = {
+    "likelihood": scaled_likelihood,
+    "hashnet": partial(jit_hashnet, scale=0.5),
+    "margin": partial(jit_mean, margin=2.0),
+    "locality": locality,
+    "idhn": soft_idhn,
+}
+each_loss = pytest.mark.parametrize("loss", losses.values(), ids=losses)
+each_mean = pytest.mark.parametrize("name", ["margin", "locality", "idhn"])
+
+
+@each_mean
+def test_without_a_valid_pair_value_and_gradient_are_zero(name):
+    loss = partial(losses[name], where=jnp.zeros((5, 7), bool))
+    value, slope = jax.value_and_grad(loss)(*pairs(5, 7))
+    assert value == 0
+    np.testing.assert_array_equal(slope, 0.0)
+
+
+@each_mean
+@pytest.mark.parametrize("length", [0.0, 50.0])
+def test_gradient_is_finite_at_extremes(name, length):
+    codes = jnp.array([[1.0], [1.0], [-1.0], [-1.0]]) * length
+    similar = jnp.array([[i == j or i + j == 3 for j in range(4)] for i in range(4)])
+    slope = jax.grad(losses[name], argnums=(0, 1))(codes, codes, similar)
+    assert jnp.isfinite(jnp.stack(slope)).all()
+
+
+@each_mean
+def test_eager_is_jitted(name):
+    batch = pairs(4, 5)
+    with jax.disable_jit():
+        eager = losses[name](*batch)
+    np.testing.assert_allclose(eager, losses[name](*batch), rtol=1e-6)
 
 
 @each_loss
@@ -193,8 +347,19 @@ def test_low_precision_is_accumulated_in_float32(loss, dtype):
 # Several devices
 
 
+def every_loss(codes, others, similar, **keywords):
+    """Their sum, so that one compilation covers them all."""
+    soft = 0.75 * similar.astype(jnp.float32)
+    return (
+        hashnet(codes, others, similar, scale=0.5, **keywords)
+        + mean_likelihood(codes, others, similar, margin=2.0, **keywords)
+        + lcdsh_locality(codes, others, **keywords)
+        + idhn(codes, others, soft, **keywords)
+    )
+
+
 def cost_and_gradients(weights, images, labels, where, bank, axis_name=None):
-    """HashNet of a batch with itself, gathered over the devices, or with a bank of codes."""
+    """Of a batch with itself, gathered over the devices, or with a bank of codes."""
 
     def gather(array):
         return array if axis_name is None else jax.lax.all_gather(array, axis_name, tiled=True)
@@ -207,7 +372,7 @@ def cost_and_gradients(weights, images, labels, where, bank, axis_name=None):
             others, their_labels, their_where = bank
         similar = share_a_label(labels, their_labels)
         pairs = where[:, None] & their_where[None, :]
-        return hashnet(codes, others, similar, scale=0.5, where=pairs, axis_name=axis_name)
+        return every_loss(codes, others, similar, where=pairs, axis_name=axis_name)
 
     value, (of_weights, of_images) = jax.value_and_grad(cost, argnums=(0, 1))(weights, images)
     if axis_name is not None:
@@ -252,7 +417,7 @@ def unchecked(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
-@pytest.mark.parametrize("loss", [pairwise_likelihood, hashnet])
+@pytest.mark.parametrize("loss", [pairwise_likelihood, hashnet, mean_likelihood, idhn])
 @pytest.mark.parametrize(
     ("error", "name", "arguments"),
     [

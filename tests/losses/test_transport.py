@@ -22,6 +22,7 @@ STATIC = ("projections", "block", "axis_name")
 PROJECTIONS = 10  # two blocks of 4, and 2 that are left over
 LOSSES = {
     "sliced": partial(sliced_wasserstein, projections=PROJECTIONS, block=4),
+    "axes": partial(sliced_wasserstein, directions="axes"),
     "exact": optimal_transport,
 }
 
@@ -146,6 +147,28 @@ def test_sliced_directions_are_uniform():
     for bit in range(4):
         codes = jnp.zeros((1, 4)).at[0, bit].set(1e4)
         assert sliced(codes, key=KEY) / 1e8 == pytest.approx(1 / 4, rel=0.05)
+
+
+def by_axes(codes, **options):
+    return sliced_wasserstein(codes, key=KEY, directions="axes", **options)
+
+
+@pytest.mark.parametrize("n", [1, 2, 9])
+def test_along_the_axes_a_count_stands_for_the_sort(n):
+    """Value and gradient of the formula with the axes as directions, and with ties among codes."""
+    for codes in (normal(n, 4), jnp.round(2 * normal(n, 4)) / 2):
+        signs, _ = sliced_draw(4, n, 1)
+        rank = np.argsort(np.argsort(codes, axis=0, kind="stable"), axis=0)
+        matched = np.take_along_axis(np.sort(signs, axis=0), rank, axis=0)
+        value, slope = jax.jit(jax.value_and_grad(by_axes))(codes)
+        np.testing.assert_allclose(value, sliced_formula(codes, signs, np.eye(4)), rtol=1e-5)
+        np.testing.assert_allclose(slope, 2 / codes.size * (codes - matched), atol=1e-6)
+
+
+def test_along_the_axes_nothing_is_sorted_or_gathered():
+    program = jax.jit(by_axes).lower(normal(9, 4)).as_text()
+    assert "stablehlo.sort" not in program
+    assert "stablehlo.sort" in sliced.lower(normal(9, 4), key=KEY, projections=4).as_text()
 
 
 # Values of exact transport
@@ -401,6 +424,7 @@ def test_eight_devices_are_one(name, mapping, valid):
         ),
         ("sliced", ValueError, "projections", {"projections": 0}),
         ("sliced", ValueError, "block", {"block": 0}),
+        ("sliced", ValueError, "directions", {"directions": "diagonal"}),
     ],
 )
 def test_errors_name_the_argument(monkeypatch, name, error, argument, arguments):

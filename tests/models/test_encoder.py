@@ -50,3 +50,55 @@ def test_the_axis_name_reaches_the_backbone_and_changes_no_parameter():
         spread.apply(
             spread.init(jax.random.key(0), images), images, train=True, mutable=["batch_stats"]
         )
+
+
+# Several views
+
+
+def two_views(n=6):
+    rng = np.random.default_rng(0)
+    return tuple(rng.normal(size=(n, 5)).astype(np.float32) for _ in range(2))
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A model and its variables, with statistics that are not those of the start."""
+    model = Encoder(partial(MLP, widths=(7,)), bits=3)
+    variables = model.init(jax.random.key(0), two_views()[0])
+    statistics = jax.tree.map(lambda x: x + 0.5, variables["batch_stats"])
+    return model, variables | {"batch_stats": statistics}
+
+
+@pytest.mark.parametrize("headless", [False, True])
+def test_views_are_encoded_as_each_is(small, headless):
+    model, variables = small
+    codes = model.apply(variables, two_views(), headless=headless)
+    assert isinstance(codes, tuple)
+    for of_view, view in zip(codes, two_views(), strict=True):
+        assert of_view.shape == (6, 7 if headless else 3)
+        alone = model.apply(variables, view, headless=headless)
+        np.testing.assert_allclose(of_view, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_a_tuple_of_one_view_stays_a_tuple(small):
+    model, variables = small
+    (codes,) = model.apply(variables, two_views()[:1])
+    np.testing.assert_array_equal(codes, model.apply(variables, two_views()[0]))
+
+
+def test_statistics_are_those_of_all_views_without_the_padding(small):
+    """In training two views are one batch of twice the rows; padding is padding in each."""
+    model, variables = small
+    mask, rows = np.arange(6) < 4, np.concatenate([view[:4] for view in two_views()])
+    train = dict(train=True, mutable=["batch_stats"])
+    codes, updates = model.apply(variables, two_views(), mask=mask, **train)
+    joined, expected = model.apply(variables, rows, **train)
+    kept = np.concatenate([of_view[:4] for of_view in codes])
+    np.testing.assert_allclose(kept, joined, rtol=1e-5, atol=1e-6)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), updates, expected)
+
+
+def test_several_views_have_the_parameters_of_one(small):
+    model, _ = small
+    one, two = (model.init(jax.random.key(0), x) for x in (two_views()[0], two_views()))
+    jax.tree.map(np.testing.assert_array_equal, one, two)

@@ -11,7 +11,8 @@ import optax
 import pytest
 
 from jaxhash.models import MLP, Encoder
-from jaxhash.objectives import Batch, Loss, Objective, Variables, combine, weighted
+from jaxhash.objectives import Batch, Context, Loss, Objective, Variables, combine, hswd, weighted
+from jaxhash.objectives._base import stateless, with_penalty
 from jaxhash.training.state import create_state
 from jaxhash.training.step import train_step
 
@@ -175,3 +176,46 @@ def test_a_term_does_not_hide_what_the_step_logs(name):
 def test_combine_refuses_two_terms_of_one_name():
     with pytest.raises(ValueError, match="same term"):
         run(combine(constant("a", 1.0), constant("a", 2.0)))
+
+
+def test_each_view_has_a_key_of_its_own():
+    def draw(codes, *, key, where, axis_name):
+        return jax.random.uniform(key)
+
+    quantizer = stateless("draw", draw, random=True)
+    codes = jnp.ones((2, 3))
+    batch = Batch(None, None, None, jnp.ones(2, bool))
+    context = Context(jax.random.key(0), None, None, None, None, None)
+    one = quantizer.loss(Variables(), codes, batch, context).value
+    assert one == jax.random.uniform(jax.random.key(0))
+    two = quantizer.loss(Variables(), (codes, codes), batch, context).value
+    other = 2 * two - one
+    assert 0 <= other <= 1 and abs(other - one) > 1e-3
+
+
+def test_a_penalty_of_zero_is_not_there_and_changes_no_other_draw():
+    def init(key, setup):
+        return Variables(params=jax.random.uniform(key))
+
+    def loss(variables, codes, batch, context):
+        return Loss(jnp.float32(1), (), {"a": jnp.float32(1)})
+
+    method = Objective(init, loss)
+    penalty = stateless("b", lambda codes, where, axis_name: jnp.float32(5))
+    without, beside = (with_penalty(method, weight, penalty) for weight in (0.0, 2.0))
+    key = jax.random.key(3)
+    assert without.init(key, None).params == beside.init(key, None).params[0]
+    batch = Batch(None, None, None, jnp.ones(2, bool))
+    context = Context(key, None, None, None, None, None)
+    results = [
+        each.loss(each.init(key, None), jnp.ones((2, 3)), batch, context)
+        for each in (without, beside)
+    ]
+    assert [float(result.value) for result in results] == [1, 11]
+    assert "b" not in results[0].terms and "b" in results[1].terms
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), -1])
+def test_a_penalty_below_zero_is_refused(weight):
+    with pytest.raises(ValueError, match="penalty must be at least 0, got"):
+        with_penalty(hswd(), weight, hswd())

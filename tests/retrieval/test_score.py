@@ -30,12 +30,22 @@ def test_codes_have_the_metrics_of_their_signs():
         "precision_at_radius_2": metrics.precision_at_radius(counts, 2).mean(),
         "bit_balance": metrics.bit_balance(binarize(DATABASE)),
         "quantization_error": metrics.quantization_error(DATABASE),
+        "distinct_codes": len(np.unique(binarize(DATABASE), axis=0)),
+        "bit_correlation": pytest.approx(
+            np.abs(np.corrcoef(binarize(DATABASE).T)[np.triu_indices(12, k=1)]).mean()
+        ),
         "precision_recall": {
             "precision": pytest.approx(curve.precision, nan_ok=True),
             "recall": curve.recall.tolist(),
         },
     }
     assert scores["map_worst_ties"] < scores["map"] < scores["map_best_ties"]
+
+
+def test_one_bit_has_no_correlation():
+    assert score_codes(*(side[:, :1] if side.ndim == 2 else side for side in SIDES))[
+        "bit_correlation"
+    ] == 0  # fmt: skip
 
 
 def test_precision_where_nothing_is_retrieved_is_none():

@@ -1,0 +1,87 @@
+"""Every supervised method with no quantizer, its own, L2 and HSWD, on the CIFAR-10 features.
+
+    python experiments/methods.py --data-dir FEATURE_FOLDER
+
+The protocol is the HSWD paper's: of each class 100 queries and 500 training images, the other 54,000
+are the database, mAP over all of it. Each cell is a sweep over seeds under runs/methods, so an
+interrupted comparison goes on where it stopped, and the results, experiments/results/methods.json,
+are written after each. On 2 CPU cores a cell of three seeds takes about 20 seconds, all of it hours.
+"""
+
+import dataclasses
+import itertools
+import shlex
+import sys
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from jaxhash import sweep
+from jaxhash.composition import published_weight
+from jaxhash.errors import UserError
+from jaxhash.objectives import METHODS
+from jaxhash.presets import PRESETS, preset_of_method
+from jaxhash.training.writers import write_json
+
+PATH = Path(__file__).parent / "results" / "methods.json"
+
+#: What is the same for all cells.
+SHARED = ("dataset", "split", "split_sha256", "items", "hardware", "versions", "conventions")
+
+VARIANTS = ("none", "own", "l2", "hswd")
+
+SUPERVISED = tuple(name for name, method in METHODS.items() if method.kind != "unsupervised")
+
+
+def main(
+    data_dir: Path,
+    methods: tuple[str, ...] = SUPERVISED,
+    variants: tuple[str, ...] = VARIANTS,
+    bits: tuple[int, ...] = (16, 32, 64),
+    seeds: int = 3,
+    output: Path = PATH,
+) -> None:
+    """Train every cell with all seeds and collect the results.
+
+    Args:
+        data_dir: folder of the feature file.
+        methods: names of methods.
+        variants: quantizers; own is left out where a method has none.
+        bits: lengths of a code.
+        seeds: number of seeds, from 0.
+        output: the file to write.
+    """
+    cells = [
+        (method, variant, length)
+        for length, method, variant in itertools.product(bits, methods, variants)
+        if variant != "own" or published_weight(method) is not None
+    ]
+    words = ["DIR" if word == str(data_dir) else word for word in sys.argv[1:]]
+    command = shlex.join(["python", "experiments/methods.py", *words])
+    console = Console(width=120)
+    content = {"command": command, "rows": []}
+    for number, (method, variant, length) in enumerate(cells, 1):
+        console.rule(f"{number} of {len(cells)}: {method}, {variant}, {length} bits")
+        preset = preset_of_method(method)
+        config = dataclasses.replace(
+            PRESETS[preset](),
+            data_dir=data_dir,
+            quantizer=variant,
+            bits=length,
+            run_dir=Path("runs") / "methods" / f"{method}-{variant}-{length}",
+        )
+        row = {"method": method, "quantizer": variant, "bits": length, "preset": preset}
+        row["objective"] = config.objective_name
+        try:
+            results = sweep.train(config, {}, console, seeds=seeds)
+            content |= {key: results[key] for key in SHARED}
+            row |= {key: results[key] for key in ("epochs", "seconds", "members")}
+        except UserError as error:  # every seed diverged
+            row["error"] = str(error)
+        content["rows"].append(row)
+        write_json(output, content)
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main))

@@ -1,0 +1,306 @@
+"""Losses of a code against the centre, the target or the proxy of its classes."""
+
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Num
+
+from jaxhash.losses._common import (
+    accumulate,
+    check_floating,
+    check_shape,
+    mean_of_rows,
+    unit_rows,
+    valid_codes,
+)
+from jaxhash.losses._pairwise import inner_products, mean_of_pairs, valid_pairs
+
+#: Where a margin is taken off: from the cosine, or from the angle.
+MarginType = Literal["cosine", "arc"]
+
+
+def csq(
+    codes: Float[Array, "n bits"],
+    centres: Num[Array, "n bits"],
+    *,
+    where: Bool[Array, " n"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Binary cross-entropy between each relaxed code and the centre of its class (CSQ).
+
+    With :math:`v = \tanh u`, of which :math:`(v + 1)/2` is the probability of +1, and a centre c,
+
+    .. math:: L = -\operatorname{mean}_{ij} \Big[ \tfrac{1 + c_{ij}}2 \log\tfrac{1 + v_{ij}}2
+                  + \tfrac{1 - c_{ij}}2 \log\tfrac{1 - v_{ij}}2 \Big]
+              = \operatorname{mean}_{ij} \Big[ \log(1 + e^{2 u_{ij}}) - (1 + c_{ij})\, u_{ij} \Big].
+
+    The second form, of the logits 2u, is the one computed: it is finite however large a code is.
+
+    Args:
+        codes: raw outputs of the network, unbounded. Rows are the batch.
+        centres: the centre of each row, -1 or +1; see `jaxhash.codebooks.label_codes`.
+        where: True for the valid rows; all of them by default.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> csq(jnp.array([[0.0, 50.0]]), jnp.array([[1.0, -1.0]])).round(4)  # (log 2 + 100) / 2
+        Array(50.3466, dtype=float32)
+
+    Reference:
+        Yuan et al., "Central Similarity Quantization for Efficient Image and Video Retrieval"
+        (CSQ), CVPR 2020, its central similarity loss. Departure: the mean over bits of the released
+        code, where the paper sums. The cross-entropy of that code cuts logarithms off at -100 and
+        takes them of a tanh that has rounded to 1, so that codes beyond about 9 have no gradient.
+    """
+    check_floating("codes", codes, ndim=2)
+    check_shape("centres", centres, codes.shape)
+    codes = valid_codes(codes, where)
+    centres = centres.astype(codes.dtype)
+    agree = 0.5 * (1.0 + centres) * jax.nn.softplus(-2.0 * codes)
+    differ = 0.5 * (1.0 - centres) * jax.nn.softplus(2.0 * codes)
+    return mean_of_rows(jnp.mean(agree + differ, axis=1), where, axis_name)
+
+
+def dpn(
+    codes: Float[Array, "n bits"],
+    targets: Num[Array, "n bits"],
+    *,
+    margin: float = 1.0,
+    where: Bool[Array, " n"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Polarization loss: a hinge that drives each bit past a margin, on the side of its target.
+
+    .. math:: L = \operatorname{mean}_{ij} \Big[ \tfrac{1 + t_{ij}}2 \max(0, m - u_{ij})
+                  + \tfrac{1 - t_{ij}}2 \max(0, m + u_{ij}) \Big],
+
+    which for targets of -1 and +1 is the mean of :math:`\max(0, m - u_{ij} t_{ij})`. A target
+    between is the mean of those of several classes, and the loss then the mean of theirs.
+
+    Args:
+        codes: raw outputs of the network, unbounded. Rows are the batch.
+        targets: the target of each row, in [-1, 1].
+        margin: m, at which a bit no longer costs.
+        where: True for the valid rows; all of them by default.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit, or margin is not above 0.
+
+    Example:
+        >>> dpn(jnp.array([[0.5, 3.0, -2.0, 0.5]]), jnp.array([[1, 1, 1, 0]]))  # (.5+0+3+1)/4
+        Array(1.125, dtype=float32)
+
+    Reference:
+        Fan, Ng, Ju, Zhang, Chan, "Deep Polarized Network for Supervised Learning of Accurate Binary
+        Hashing Codes" (DPN), IJCAI 2020, its polarization loss. Departure: a mean over bits and
+        labels, where the authors' code sums over both. That code also adds 0.1 times the mean
+        square of the codes, which is left to the weight decay here.
+    """
+    check_floating("codes", codes, ndim=2)
+    check_shape("targets", targets, codes.shape)
+    if margin <= 0:
+        raise ValueError(f"margin must be above 0, got {margin}")
+    codes = valid_codes(codes, where)
+    targets = targets.astype(codes.dtype)
+    up = 0.5 * (1.0 + targets) * jnp.maximum(margin - codes, 0.0)
+    down = 0.5 * (1.0 - targets) * jnp.maximum(margin + codes, 0.0)
+    return mean_of_rows(jnp.mean(up + down, axis=1), where, axis_name)
+
+
+def orthohash(
+    codes: Float[Array, "n bits"],
+    centres: Num[Array, "classes bits"],
+    labels: Num[Array, "n classes"],
+    *,
+    scale: float = 8.0,
+    margin: float = 0.2,
+    margin_type: MarginType = "cosine",
+    where: Bool[Array, " n"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Cross-entropy of the cosines between a code and the centres of all classes (OrthoHash).
+
+    With :math:`\theta_{ic}` the angle between code i and centre c, and :math:`y_{ic}` 1 where image
+    i is of class c and 0 elsewhere, the logits are
+
+    .. math:: z_{ic} = s\,(\cos\theta_{ic} - m\, y_{ic})
+              \quad\text{or}\quad z_{ic} = s \cos(\theta_{ic} + m\, y_{ic}),
+              \qquad L = -\operatorname{mean}_i \sum_c \frac{y_{ic}}{\sum_k y_{ik}}
+                         \log \frac{e^{z_{ic}}}{\sum_k e^{z_{ik}}}.
+
+    The length of a code does not matter. A code of zeros has no direction, its cosines are 0 and
+    so is its gradient. Rows without a label are left out.
+
+    Args:
+        codes: raw outputs of the network, unbounded. Rows are the batch.
+        centres: the centre of each class, of -1 and +1.
+        labels: 1 where the row is of the class, 0 elsewhere: multi-hot rows.
+        scale: s, the inverse temperature of the cosines.
+        margin: m, what the cosine (``"cosine"``) or the angle in radians (``"arc"``) of the right
+            class is held back by.
+        margin_type: see margin. Beyond :math:`\theta = \pi - m` the arc rises again, as published.
+        where: True for the valid rows; all of them by default.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit, scale is not above 0, margin is below 0 or margin_type is
+            unknown.
+
+    Example:
+        >>> centres = jnp.array([[1.0, 1.0], [1.0, -1.0]])
+        >>> right = jnp.array([[1.0, 0.0]])
+        >>> orthohash(jnp.array([[3.0, 3.0]]), centres, right, scale=1.0, margin=0.5).round(4)
+        Array(0.4741, dtype=float32)
+
+        The cosines are 1 and 0, the logits 1/2 and 0: log(1 + e^-0.5).
+
+    Reference:
+        Hoe et al., "One Loss for All: Deep Hashing with a Single Cosine Similarity based Learning
+        Objective" (OrthoHash), NeurIPS 2021, with the scale, the margin and the rule for several
+        labels that its released code has. Departure: that code clips the cosine before the arc, and
+        so gives an aligned code no gradient at all; here only the derivative of the sine is cut
+        off where it grows without bound.
+    """
+    check_floating("codes", codes, ndim=2)
+    check_shape("centres", centres, (centres.shape[0], codes.shape[1]))
+    check_shape("labels", labels, (codes.shape[0], centres.shape[0]))
+    if scale <= 0:
+        raise ValueError(f"scale must be above 0, got {scale}")
+    if margin < 0:
+        raise ValueError(f"margin must be at least 0, got {margin}")
+    if margin_type not in get_args(MarginType):
+        raise ValueError(f"margin_type must be one of {get_args(MarginType)}, got {margin_type!r}")
+    codes = valid_codes(codes, where)
+    labels = labels.astype(codes.dtype)
+    count = jnp.sum(labels, axis=1)
+    where = count > 0 if where is None else where & (count > 0)
+    cosine = _cosines(codes, centres.astype(codes.dtype))
+    if margin_type == "cosine":
+        held = cosine - margin
+    else:
+        sine = jnp.sqrt(jnp.maximum(1.0 - cosine**2, 1e-6))
+        held = cosine * jnp.cos(margin) - sine * jnp.sin(margin)
+    logits = scale * jnp.where(labels > 0, held, cosine)
+    surprise = -jnp.sum(labels * jax.nn.log_softmax(logits, axis=1), axis=1)
+    return mean_of_rows(surprise / jnp.maximum(count, 1.0), where, axis_name)
+
+
+def hyp2_proxies(
+    codes: Float[Array, "n bits"],
+    proxies: Float[Array, "classes bits"],
+    labels: Num[Array, "n classes"],
+    *,
+    threshold: float | Float[Array, ""],
+    where: Bool[Array, " n"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Multi-label proxy loss of HyP^2: codes turn to their classes' proxies, off all the others.
+
+    .. math:: L = \operatorname{mean}_{y_{ic} = 1} \big[1 - \cos(u_i, p_c)\big]
+              + \operatorname{mean}_{y_{ic} = 0} \max\big(0, \cos(u_i, p_c) - \zeta\big)
+
+    A kind of pair that does not occur contributes 0. A code of zeros has no direction, its cosines
+    are 0 and so is its gradient. Rows without a label are left out.
+
+    Args:
+        codes: raw outputs of the network, unbounded. Rows are the batch.
+        proxies: the trained direction of each class.
+        labels: 1 where the row is of the class, 0 elsewhere: multi-hot rows.
+        threshold: zeta, the cosine up to which a code may be near another class's proxy.
+        where: True for the valid rows; all of them by default.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes or proxies are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> u, p = jnp.array([[2.0, 0.0]]), jnp.array([[0.0, 3.0], [1.0, 0.0], [-1.0, 0.0]])
+        >>> hyp2_proxies(u, p, jnp.array([[1, 0, 0]]), threshold=0.25)  # 1 - 0, and (0.75 + 0) / 2
+        Array(1.375, dtype=float32)
+
+    Reference:
+        Xu et al., "HyP^2 Loss: Beyond Hypersphere Metric Space for Multi-label Image Retrieval",
+        ACM Multimedia 2022, in the form of its released code. Departure: rows without a label,
+        which that code counts among the pairs of y = 0, are left out.
+    """
+    check_floating("codes", codes, ndim=2)
+    check_floating("proxies", proxies, ndim=2)
+    check_shape("proxies", proxies, (proxies.shape[0], codes.shape[1]))
+    check_shape("labels", labels, (codes.shape[0], proxies.shape[0]))
+    cosine = _cosines(valid_codes(codes, where), accumulate(proxies))
+    belongs = labels != 0
+    valid = belongs.any(axis=1) if where is None else where & belongs.any(axis=1)
+    near = mean_of_pairs(1.0 - cosine, valid[:, None] & belongs, axis_name)
+    excess = jnp.maximum(cosine - threshold, 0.0)
+    return near + mean_of_pairs(excess, valid[:, None] & ~belongs, axis_name)
+
+
+def hyp2_pairs(
+    codes: Float[Array, "n bits"],
+    others: Float[Array, "m bits"],
+    similar: Bool[Array, "n m"],
+    *,
+    threshold: float | Float[Array, ""],
+    where: Bool[Array, "n m"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Irrelevant-pair loss of HyP^2: codes of images that share no label turn off each other.
+
+    .. math:: L = \operatorname{mean}_{s_{ij} = 0} \max\big(0, \cos(u_i, v_j) - \zeta\big)
+
+    Similar pairs cost nothing. The loss is 0 where there is no dissimilar pair.
+
+    Args:
+        codes: codes of this device's rows.
+        others: codes of the columns: the batch itself (gathered, over devices) or a bank.
+        similar: True where the pair shares a label.
+        threshold: zeta, the cosine up to which two codes may be near each other.
+        where: True for the valid pairs.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> u, v = jnp.array([[2.0, 0.0]]), jnp.array([[1.0, 0.0], [5.0, 0.0], [-1.0, 0.0]])
+        >>> hyp2_pairs(u, v, jnp.array([[True, False, False]]), threshold=0.25)  # (0.75 + 0) / 2
+        Array(0.375, dtype=float32)
+
+    Reference:
+        Xu et al. (HyP^2), ACM Multimedia 2022; its released code takes only pairs of images with
+        more than one label each, which is the caller's business here.
+    """
+    codes, others = valid_pairs(codes, others, similar, where)
+    irrelevant = ~similar if where is None else where & ~similar
+    excess = jnp.maximum(_cosines(codes, others) - threshold, 0.0)
+    return mean_of_pairs(excess, irrelevant, axis_name)
+
+
+def _cosines(codes: Float[Array, "n bits"], others: Float[Array, "m bits"]) -> Float[Array, "n m"]:
+    """The cosine of each row with each other row; of a row of zeros it is 0."""
+    return inner_products(unit_rows(codes), unit_rows(others))

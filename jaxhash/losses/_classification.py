@@ -1,0 +1,384 @@
+"""Losses of labels: classifiers on codes, class proxies, scatter, and what belongs to such methods.
+
+Labels are rows of weights, one a class: `jaxhash.similarity.multi_hot` makes them of labels of
+either kind. A row without any label has nothing to say of classes and counts as masked.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Shaped
+
+from jaxhash.losses._common import (
+    Reduce,
+    accumulate,
+    check_floating,
+    check_shape,
+    mean_of_rows,
+    pair_count,
+    sum_of_shares,
+    unit_rows,
+    valid_codes,
+)
+from jaxhash.losses._pairwise import inner_products, valid_pairs
+
+
+def cross_entropy(
+    logits: Float[Array, "n classes"],
+    labels: Shaped[Array, "n classes"],
+    *,
+    where: Bool[Array, " n"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Softmax cross-entropy, in which the labels of a row share its weight evenly.
+
+    .. math:: L = -\frac1N \sum_{i=1}^N \sum_c \frac{y_{ic}}{\sum_{c'} y_{ic'}}
+                  \log \operatorname{softmax}_c(a_i)
+
+    With one label a row it is the usual cross-entropy. With several its least value is not 0 but
+    the mean entropy of the labels, log k for a row of k labels, when all of them are equally likely.
+
+    Args:
+        logits: scores a of the classes.
+        labels: multi-hot rows y, or other weights that are not negative.
+        where: True for the valid rows. N counts those of them that have a label.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if logits are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> logits = jnp.log(jnp.array([[1.0, 1.0, 2.0], [1.0, 1.0, 2.0]]))
+        >>> labels = jnp.array([[1, 1, 0], [0, 0, 1]])
+        >>> cross_entropy(logits, labels).round(4)  # (log 4 + log 2) / 2
+        Array(1.0397, dtype=float32)
+
+    Reference:
+        Soft labels y / sum y are common for images of several classes, as in cisip-FIRe. Taking the
+        argmax of a multi-hot row instead, as other collections do, keeps its first label alone.
+    """
+    logits, labels, where = _labelled(logits, labels, where)
+    weights = labels / jnp.maximum(jnp.sum(labels, axis=1, keepdims=True), _TINY)
+    highest = lax.stop_gradient(jnp.max(logits, axis=1, keepdims=True))
+    below = logits - highest
+    cost = jnp.log(jnp.sum(jnp.exp(below), axis=1)) - jnp.sum(weights * below, axis=1)
+    return mean_of_rows(cost, where, axis_name)
+
+
+def binary_cross_entropy(
+    logits: Float[Array, "n classes"],
+    labels: Shaped[Array, "n classes"],
+    *,
+    where: Bool[Array, " n"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Logistic cross-entropy of each class on its own, averaged over classes.
+
+    .. math:: L = \frac1{N C} \sum_{i=1}^N \sum_{c=1}^C
+                  \big[\log(1 + e^{a_{ic}}) - y_{ic}\, a_{ic}\big]
+
+    Args:
+        logits: scores a of the classes.
+        labels: multi-hot rows y; anything but 0 is 1.
+        where: True for the valid rows. N counts those of them that have a label: a row of zeros
+            means "no label", not "none of these classes".
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if logits are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> logits = jnp.log(jnp.array([[3.0, 1.0]]))  # probabilities 3/4 and 1/2
+        >>> binary_cross_entropy(logits, jnp.array([[1, 0]])).round(4)  # log(4/3 * 2) / 2
+        Array(0.4904, dtype=float32)
+
+    Reference:
+        Departure: a mean over the classes as well, so that a weight does not depend on their
+        number.
+    """
+    logits, labels, where = _labelled(logits, labels, where)
+    cost = jax.nn.softplus(
+        jnp.where(labels != 0, -logits, logits)
+    )  # no difference of large numbers
+    return mean_of_rows(jnp.mean(cost, axis=1), where, axis_name)
+
+
+def hash_proxy(
+    codes: Float[Array, "n bits"],
+    proxies: Float[Array, "classes bits"],
+    labels: Shaped[Array, "n classes"],
+    *,
+    temperature: float | Float[Array, ""] = 0.2,
+    where: Bool[Array, " n"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Cross-entropy of the cosines between codes and the proxies of the classes.
+
+    `cross_entropy` with :math:`a_{ic} = \cos(h_i, p_c) / \tau`. A row of zeros has no direction: its
+    cosines are 0, and so is its gradient.
+
+    Args:
+        codes: relaxed codes h.
+        proxies: the proxy p of each class, the same on all devices. Their gradient is this device's
+            share of it.
+        labels: multi-hot rows.
+        temperature: :math:`\tau`.
+        where: True for the valid rows. Those of them count that have a label.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes or proxies are not floating.
+        ValueError: if shapes do not fit, or the temperature is a number that is not above 0.
+
+    Example:
+        >>> codes, proxies = jnp.array([[3.0, 0.0]]), jnp.array([[1.0, 0.0], [0.0, 5.0]])
+        >>> labels = jnp.array([[1, 0]])
+        >>> loss = hash_proxy(codes, proxies, labels, temperature=1.0)
+        >>> f"{loss:.4f}"  # log(1 + 1/e)
+        '0.3133'
+
+    Reference:
+        The hash proxy loss of Jang, Gu, Ko, Kang, Cho, "Deep Hash Distillation for Image Retrieval"
+        (DHD), ECCV 2022, after its released code, which divides the caller's own labels in place
+        and makes NaN of a row without any.
+    """
+    check_floating("codes", codes, ndim=2)
+    check_floating("proxies", proxies, ndim=2)
+    check_shape("proxies", proxies, (proxies.shape[0], codes.shape[1]))
+    if isinstance(temperature, (int, float)) and temperature <= 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
+    codes = valid_codes(codes, where)
+    cosines = inner_products(unit_rows(codes), unit_rows(accumulate(proxies)))
+    return cross_entropy(cosines / temperature, labels, where=where, axis_name=axis_name)
+
+
+def cosine_distillation(
+    codes: Float[Array, "n bits"],
+    teacher: Float[Array, "n bits"],
+    *,
+    where: Bool[Array, " n"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""One less the cosine between each code and the code that it should follow.
+
+    .. math:: L = \frac1N \sum_{i=1}^N \big[1 - \cos(h_i, t_i)\big]
+
+    No gradient flows to the teacher. A row of zeros has no direction: it costs 1, and its gradient
+    is 0.
+
+    Args:
+        codes: codes h of the student.
+        teacher: codes t of the teacher, row by row.
+        where: True for the valid rows; all of them by default. N counts these.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes or teacher are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> codes = jnp.array([[1.0, 1.0], [1.0, 1.0]])
+        >>> teacher = jnp.array([[2.0, 2.0], [1.0, -1.0]])  # cosines 1 and 0
+        >>> cosine_distillation(codes, teacher).round(4)
+        Array(0.5, dtype=float32)
+
+    Reference:
+        Self-distilled hashing of Jang, Gu, Ko, Kang, Cho, "Deep Hash Distillation for Image
+        Retrieval" (DHD), ECCV 2022.
+    """
+    check_floating("codes", codes, ndim=2)
+    check_floating("teacher", teacher, ndim=2)
+    check_shape("teacher", teacher, codes.shape)
+    codes, teacher = (unit_rows(valid_codes(rows, where)) for rows in (codes, teacher))
+    cosine = jnp.sum(codes * lax.stop_gradient(teacher), axis=1)
+    return mean_of_rows(1.0 - cosine, where, axis_name)
+
+
+def bernoulli_kl_per_code(
+    codes: Float[Array, "n bits"],
+    *,
+    where: Bool[Array, " n"] | None = None,
+    axis_name: str | None = None,
+    reduce_fn: Reduce | None = jnp.sum,
+) -> Float[Array, "..."]:
+    r"""Divergence of each code, as independent coins, from fair ones.
+
+    With :math:`q = 1 / (1 + e^{-u})` the probability that a bit is +1,
+
+    .. math:: L_j = \frac1N \sum_{i=1}^N \mathrm{KL}\big(\mathrm{Bern}(q_{ij}) \,\|\,
+              \mathrm{Bern}(\tfrac12)\big)
+              = \frac1N \sum_{i=1}^N \big[\log 2 + q_{ij} \log q_{ij}
+              + (1 - q_{ij}) \log(1 - q_{ij})\big],
+
+    from 0 where u is 0 to log 2 where it is far from it. It draws each code on its own towards 0,
+    so that bits tell no more of an image than they must, and does not balance the batch.
+
+    Args:
+        codes: logits of the bits, unbounded. Rows are the batch.
+        where: True for the valid rows; all of them by default. N counts these.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+        reduce_fn: reduction over bits. The sum (the default) is the divergence of whole codes; None
+            returns the loss of each bit, with shape [bits].
+
+    Returns:
+        The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> codes = jnp.array([[0.0, 99.0, jnp.log(3.0)]])  # 0, log 2, log 2 less H(1/4)
+        >>> bernoulli_kl_per_code(codes, reduce_fn=None).round(4)
+        Array([0.    , 0.6931, 0.1308], dtype=float32)
+
+    Reference:
+        Shen et al., "Embarrassingly Simple Binary Representation Learning" (JMLH),
+        ICCV Workshops 2019, after its released code, whose logarithms are infinite where q is 0 or 1 in
+        float32. This form has no such place.
+    """
+    codes = valid_codes(codes, where)
+    # With t = e^-|u| the entropy of the coin is log(1 + t) + |u| t / (1 + t).
+    size = jnp.abs(codes)
+    tail = jnp.exp(-size)
+    cost = jnp.log(2.0) - jnp.log1p(tail) - size * (tail / (1.0 + tail))
+    loss = mean_of_rows(cost, where, axis_name)
+    return loss if reduce_fn is None else reduce_fn(loss)
+
+
+def variance_shortfall(
+    codes: Float[Array, "n bits"],
+    *,
+    where: Bool[Array, " n"] | None = None,
+    axis_name: str | None = None,
+    reduce_fn: Reduce | None = jnp.mean,
+) -> Float[Array, "..."]:
+    r"""What the variance of each bit lacks of 1, that of a balanced bit of -1 and +1.
+
+    .. math:: L_j = 1 - \frac1N \sum_{i=1}^N (h_{ij} - \bar h_j)^2
+
+    Args:
+        codes: codes in [-1, 1]. Of unbounded codes the loss has no lower bound.
+        where: True for the valid rows; all of them by default. N counts these.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+        reduce_fn: reduction over bits; None returns the loss of each bit, with shape [bits].
+
+    Returns:
+        The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``. Without a valid
+        row it is 0.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> codes = jnp.array([[1.0, 0.5, 1.0], [-1.0, -0.5, 1.0]])
+        >>> variance_shortfall(codes, reduce_fn=None)
+        Array([0.  , 0.75, 1.  ], dtype=float32)
+
+    Reference:
+        The variance term of Liong, Lu, Wang, Moulin, Zhou, "Deep Hashing for Compact Binary Codes
+        Learning", CVPR 2015, from memory of the paper; the text was not at hand. Departures: it is
+        subtracted from 1, a mean over bits rather than a sum, and always centred: where it is not,
+        as in a later collection, a bit that is +1 on every image has the largest variance.
+    """
+    codes = valid_codes(codes, where)
+    # The centre may be taken as a constant: the squares sum to the least about it.
+    centred = codes - lax.stop_gradient(mean_of_rows(codes, where, axis_name))[None, :]
+    loss = mean_of_rows(1.0 - centred**2, where, axis_name)
+    return loss if reduce_fn is None else reduce_fn(loss)
+
+
+def pair_scatter(
+    codes: Float[Array, "n bits"],
+    others: Float[Array, "m bits"],
+    similar: Bool[Array, "n m"],
+    *,
+    where: Bool[Array, "n m"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Scatter of similar pairs less the scatter of dissimilar ones.
+
+    .. math:: L = \frac1{2\,\mathrm{bits}} \Big[
+              \operatorname{mean}_{s_{ij}=1} \lVert h_i - h_j \rVert^2
+              - \operatorname{mean}_{s_{ij}=0} \lVert h_i - h_j \rVert^2 \Big]
+
+    A kind of pair that does not occur contributes 0. Of codes of -1 and +1 the loss is twice the
+    difference of the mean Hamming distances, as shares of the bits: between -2 and 2.
+
+    Args:
+        codes: codes of this device's rows, in [-1, 1]. Of unbounded codes the loss has no lower
+            bound.
+        others: codes of the columns: the batch itself (gathered, over devices) or a bank.
+        similar: True where the pair is similar.
+        where: True for the valid pairs.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> codes = jnp.array([[1.0, 1.0]])
+        >>> others = jnp.array([[1.0, 0.0], [-1.0, -1.0]])  # squared distances 1 and 8
+        >>> pair_scatter(codes, others, jnp.array([[True, False]]))
+        Array(-1.75, dtype=float32)
+
+    Reference:
+        The supervised term of Liong, Lu, Wang, Moulin, Zhou, "Deep Hashing for Compact Binary Codes
+        Learning", CVPR 2015, from memory of the paper; the text was not at hand. Departures: the
+        trace is a mean over bits; and no tensor of pairs by bits by bits is made of it, as in a later
+        collection, since a trace needs the distances alone.
+    """
+    codes, others = valid_pairs(codes, others, similar, where)
+    valid = jnp.ones_like(similar) if where is None else where
+    alike, unlike = (
+        pairs / jnp.maximum(pair_count(pairs, axis_name), 1).astype(codes.dtype)
+        for pairs in (valid & similar, valid & ~similar)
+    )
+    # sum_ij w_ij |h_i - h_j|^2 without the matrix of the distances.
+    weights = (alike - unlike) / (2 * codes.shape[1])
+    weighed = jnp.matmul(weights, others, precision=lax.Precision.HIGHEST)
+    own = jnp.sum(jnp.sum(weights, axis=1) * jnp.sum(codes**2, axis=1))
+    other = jnp.sum(jnp.sum(weights, axis=0) * jnp.sum(others**2, axis=1))
+    return sum_of_shares(own + other - 2.0 * jnp.sum(codes * weighed), axis_name)
+
+
+#: Least positive number that a float32 holds at full precision: no sum of labels is divided by 0.
+_TINY = float(jnp.finfo(jnp.float32).tiny)
+
+
+def _labelled(
+    logits: Float[Array, "n classes"],
+    labels: Shaped[Array, "n classes"],
+    where: Bool[Array, " n"] | None,
+) -> tuple[Float[Array, "n classes"], Float[Array, "n classes"], Bool[Array, " n"]]:
+    """Checked logits and labels in the accumulation dtype, and the rows that count.
+
+    Rows that do not hold zeros, whatever they held before.
+    """
+    check_floating("logits", logits, ndim=2)
+    check_shape("labels", labels, logits.shape)
+    check_shape("where", where, logits.shape[:1])
+    labels = accumulate(labels)
+    if where is not None:
+        labels = jnp.where(where[:, None], labels, 0.0)
+    where = jnp.any(labels != 0, axis=1)
+    return jnp.where(where[:, None], accumulate(logits), 0.0), labels, where

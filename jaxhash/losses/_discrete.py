@@ -1,0 +1,295 @@
+"""Losses against binary codes that are not the network's own, and the steps that find these codes.
+
+The steps are exact minimisers, one bit of all codes at a time, with the rest held (discrete cyclic
+coordinate descent). They have no gradient and no devices: what they see is the same on all of them.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
+
+from jaxhash.losses._common import (
+    accumulate,
+    check_floating,
+    check_shape,
+    pair_count,
+    sum_of_shares,
+)
+from jaxhash.losses._pairwise import inner_products, mean_of_pairs, valid_pairs
+from jaxhash.selection import row_count
+
+_EXACT = lax.Precision.HIGHEST
+
+
+def distance_to_codes(
+    codes: Float[Array, "n bits"],
+    targets: Float[Array, "n bits"],
+    *,
+    where: Bool[Array, " n"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Squared distance of each code to the binary code that was found for its image.
+
+    .. math:: L = \operatorname{mean}_{i,k} (u_{ik} - b_{ik})^2
+
+    Args:
+        codes: outputs of the network, raw or relaxed.
+        targets: codes of -1 and +1, constants.
+        where: True for the valid rows.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes or targets are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> distance_to_codes(jnp.array([[0.5, 1.0]]), jnp.array([[1.0, -1.0]]))  # (0.25 + 4) / 2
+        Array(2.125, dtype=float32)
+
+    Reference:
+        The quantization term of Li, Sun, He, Tan, "Deep supervised discrete hashing" (DSDH), NIPS
+        2017, and of Jiang, Li, "Asymmetric deep supervised hashing" (ADSH), AAAI 2018. Departure:
+        a mean over rows and bits, where both have a sum.
+    """
+    check_floating("codes", codes, ndim=2)
+    check_floating("targets", targets, ndim=2)
+    check_shape("targets", targets, codes.shape)
+    check_shape("where", where, codes.shape[:1])
+    gap = accumulate(codes) - lax.stop_gradient(accumulate(targets))
+    if where is not None:
+        gap = jnp.where(where[:, None], gap, 0.0)
+    number = jnp.maximum(row_count(codes, where, axis_name), 1) * codes.shape[1]
+    return sum_of_shares(jnp.sum(gap**2) / number, axis_name)
+
+
+def asymmetric_dsh(
+    codes: Float[Array, "n bits"],
+    others: Float[Array, "m bits"],
+    similar: Bool[Array, "n m"],
+    *,
+    balanced: bool = True,
+    where: Bool[Array, "n m"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Inner products with the binary codes of the database are those that the labels ask for.
+
+    .. math:: L = \operatorname{mean}_{ij} \Big(\frac{h_i \cdot v_j}{\mathrm{bits}} - S_{ij}\Big)^2
+
+    with S = 1 for similar pairs and :math:`S = -\min(1, |S_1| / |S_0|)` for dissimilar ones, of
+    which there are :math:`|S_0|`. Without ``balanced`` the latter is -1.
+
+    Args:
+        codes: relaxed codes of the rows, tanh u.
+        others: codes of -1 and +1 of the columns.
+        similar: True where the pair is similar.
+        balanced: whether dissimilar pairs are pushed apart the less the more of them there are.
+        where: True for the valid pairs.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> h, v = jnp.array([[0.5]]), jnp.array([[1.0], [1.0], [-1.0]])
+        >>> same = jnp.array([[True, False, False]])  # dissimilar: S = -1/2
+        >>> round(float(asymmetric_dsh(h, v, same)), 4)  # (0.5^2 + 1^2 + 0^2) / 3
+        0.4167
+
+    Reference:
+        Jiang, Li, "Asymmetric deep supervised hashing" (ADSH), AAAI 2018. The paper defines S with
+        -1 (from memory; the text was not at hand); ``balanced`` is the S of the authors' code,
+        there without the bound. Departures: a mean over pairs, and products and S divided by bits
+        (the paper has h . v - bits S), so that the weight of another term means the same at every
+        batch size and length.
+    """
+    codes, others = valid_pairs(codes, others, similar, where)
+    valid = jnp.ones_like(similar) if where is None else where
+    alike, unlike = (pair_count(valid & kind, axis_name) for kind in (similar, ~similar))
+    apart = dissimilarity(alike, unlike) if balanced else -1.0
+    products = inner_products(codes, others) / codes.shape[1]
+    return mean_of_pairs((products - jnp.where(similar, 1.0, apart)) ** 2, where, axis_name)
+
+
+def dissimilarity(similar: Shaped[Array, ""], dissimilar: Shaped[Array, ""]) -> Float[Array, ""]:
+    """What `asymmetric_dsh` asks of a dissimilar pair, from how many pairs there are of each kind.
+
+    Example:
+        >>> dissimilarity(jnp.float32(10), jnp.float32(40))
+        Array(-0.25, dtype=float32)
+    """
+    return -jnp.minimum(similar / jnp.maximum(dissimilar, 1.0), 1.0)
+
+
+def asymmetric_dsh_codes(
+    codes: Float[Array, "items bits"],
+    relaxed: Float[Array, "items bits"],
+    wanted: Float[Array, "items bits"],
+    *,
+    gamma: float | Float[ArrayLike, ""] = 200.0,
+    where: Bool[Array, " items"] | None = None,
+) -> Float[Array, "items bits"]:
+    r"""The database's binary codes after one pass over the bits, each in turn set to the best.
+
+    .. math:: \min_V \sum_{ij} (h_i \cdot v_j - \mathrm{bits}\, S_{ij})^2
+              + \gamma \sum_j \|v_j - h_j\|^2
+    .. math:: v_k = \operatorname{sign}\big(\mathrm{bits}\, (S^\top H)_k + \gamma h_k
+              - V_{\neg k} H_{\neg k}^\top h_k\big)
+
+    Args:
+        codes: codes of -1 and +1 to start from, V.
+        relaxed: the network's relaxed codes of the same images, H.
+        wanted: :math:`S^\top H`: for each image the sum of the relaxed codes of all, each times
+            what `asymmetric_dsh` asks of the pair.
+        gamma: weight of the distance to the own relaxed code, in sums as above.
+        where: the valid rows; the others are neither read nor changed.
+
+    Returns:
+        Codes of -1 and +1.
+
+    Raises:
+        TypeError: if codes, relaxed or wanted are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> h = jnp.array([[0.5], [-0.5]])
+        >>> wanted = jnp.array([[1.0], [-1.0]])  # S = 1 on the diagonal, else -1
+        >>> asymmetric_dsh_codes(-jnp.ones((2, 1)), h, wanted)
+        Array([[ 1.],
+               [-1.]], dtype=float32)
+
+    Reference:
+        Jiang, Li, "Asymmetric deep supervised hashing" (ADSH), AAAI 2018, the step for V.
+    """
+    _check({"codes": codes, "relaxed": relaxed, "wanted": wanted}, where)
+    check_shape("relaxed", relaxed, codes.shape)
+    check_shape("wanted", wanted, codes.shape)
+    where = jnp.ones(len(codes), bool) if where is None else where
+    relaxed = jnp.where(where[:, None], relaxed, 0.0)
+    gram = jnp.matmul(relaxed.T, relaxed, precision=_EXACT)
+    drive = codes.shape[1] * wanted + gamma * relaxed
+
+    def set_bit(k, codes):
+        of_others = jnp.matmul(codes, gram[:, k].at[k].set(0.0), precision=_EXACT)
+        return _with_bit(codes, k, drive[:, k] - of_others, where)
+
+    return lax.fori_loop(0, codes.shape[1], set_bit, codes)
+
+
+def dsdh_classifier(
+    codes: Float[Array, "items bits"],
+    labels: Float[Array, "items classes"],
+    *,
+    ridge: float = 100.0,
+    where: Bool[Array, " items"] | None = None,
+) -> Float[Array, "bits classes"]:
+    r"""The linear classifier of binary codes, by ridge regression of their labels.
+
+    .. math:: W = \arg\min_W \|Y - BW\|^2 + \lambda \|W\|^2
+              = (B^\top B + \lambda I)^{-1} B^\top Y
+
+    Args:
+        codes: codes of -1 and +1.
+        labels: rows of 0 and 1; a row without any label is left out.
+        ridge: lambda, which is nu / mu of the paper.
+        where: the valid rows.
+
+    Returns:
+        W.
+
+    Raises:
+        TypeError: if codes or labels are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> dsdh_classifier(jnp.array([[1.0], [-1.0]]), jnp.eye(2), ridge=2.0)  # 1 / (2 + 2)
+        Array([[ 0.25, -0.25]], dtype=float32)
+
+    Reference:
+        Li, Sun, He, Tan, "Deep supervised discrete hashing" (DSDH), NIPS 2017, the step for W.
+    """
+    _check({"codes": codes, "labels": labels}, where)
+    check_shape("labels", labels, (len(codes), labels.shape[1]))
+    where = jnp.ones(len(codes), bool) if where is None else where
+    rows = jnp.where((where & _labelled(labels))[:, None], codes, 0.0)
+    gram = jnp.matmul(rows.T, rows, precision=_EXACT) + ridge * jnp.eye(codes.shape[1])
+    return jnp.linalg.solve(gram, jnp.matmul(rows.T, labels, precision=_EXACT))
+
+
+def dsdh_codes(
+    codes: Float[Array, "items bits"],
+    relaxed: Float[Array, "items bits"],
+    labels: Float[Array, "items classes"],
+    classifier: Float[Array, "bits classes"],
+    *,
+    weight: float | Float[ArrayLike, ""] = 1.0,
+    where: Bool[Array, " items"] | None = None,
+) -> Float[Array, "items bits"]:
+    r"""Binary codes after one pass over the bits, each in turn set to the best.
+
+    .. math:: \min_B \|Y - BW\|^2 + \lambda \|B - U\|^2
+    .. math:: b_k = \operatorname{sign}\big(Y w_k + \lambda u_k - B_{\neg k} W_{\neg k} w_k\big)
+
+    with row k of W as :math:`w_k`. A row without any label follows its own u alone.
+
+    Args:
+        codes: codes of -1 and +1 to start from, B.
+        relaxed: the network's codes of the same images, U.
+        labels: rows of 0 and 1, Y.
+        classifier: W.
+        weight: lambda, which is eta / mu of the paper.
+        where: the valid rows; the others are neither read nor changed.
+
+    Returns:
+        Codes of -1 and +1.
+
+    Raises:
+        TypeError: if codes, relaxed, labels or classifier are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> b, u, y = jnp.array([[-1.0]]), jnp.array([[-0.5]]), jnp.array([[1.0]])
+        >>> dsdh_codes(b, u, y, jnp.array([[1.0]]), weight=1.0)  # 1 - 0.5 is above 0
+        Array([[1.]], dtype=float32)
+
+    Reference:
+        Li, Sun, He, Tan, "Deep supervised discrete hashing" (DSDH), NIPS 2017, the step for B.
+    """
+    arrays = {"codes": codes, "relaxed": relaxed, "labels": labels, "classifier": classifier}
+    _check(arrays, where)
+    check_shape("relaxed", relaxed, codes.shape)
+    check_shape("labels", labels, (len(codes), labels.shape[1]))
+    check_shape("classifier", classifier, (codes.shape[1], labels.shape[1]))
+    where = jnp.ones(len(codes), bool) if where is None else where
+    relaxed = jnp.where(where[:, None], relaxed, 0.0)
+    gram = jnp.matmul(classifier, classifier.T, precision=_EXACT)
+    drive = jnp.matmul(labels, classifier.T, precision=_EXACT) + weight * relaxed
+    labelled = _labelled(labels)
+
+    def set_bit(k, codes):
+        of_others = jnp.matmul(codes, gram[:, k].at[k].set(0.0), precision=_EXACT)
+        return _with_bit(codes, k, drive[:, k] - jnp.where(labelled, of_others, 0.0), where)
+
+    return lax.fori_loop(0, codes.shape[1], set_bit, codes)
+
+
+def _check(arrays: dict[str, Array], where: Bool[Array, " items"] | None) -> None:
+    """Raise unless all are floating matrices, and the mask is one of the codes' rows."""
+    for name, array in arrays.items():
+        check_floating(name, array, ndim=2)
+    check_shape("where", where, arrays["codes"].shape[:1])
+
+
+def _with_bit(codes, k, drive, where):
+    """The codes with bit k of the marked rows set to the sign of what drives it; 0 counts as +1."""
+    return codes.at[:, k].set(jnp.where(where, jnp.where(drive >= 0, 1.0, -1.0), codes[:, k]))
+
+
+def _labelled(labels: Float[Array, "items classes"]) -> Bool[Array, " items"]:
+    return (labels != 0).any(axis=1)

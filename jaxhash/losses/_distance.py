@@ -1,0 +1,267 @@
+"""Pairwise losses of distances and angles between codes."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxhash.losses._common import pair_count, unit_rows
+from jaxhash.losses._pairwise import (
+    inner_products,
+    mean_of_each_kind,
+    mean_of_pairs,
+    valid_pairs,
+)
+
+#: What is added to a distance, in bits, before a dissimilar pair divides by it.
+EPSILON = 1e-3
+
+
+def dch(
+    codes: Float[Array, "n bits"],
+    others: Float[Array, "m bits"],
+    similar: Bool[Array, "n m"],
+    *,
+    gamma: float = 20.0,
+    where: Bool[Array, "n m"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Deep Cauchy hashing: the weighted likelihood of the similarities under a Cauchy law.
+
+    .. math:: L = \operatorname{mean}_{s_{ij}=1} \log\Big(1 + \frac{d_{ij}}\gamma\Big)
+              + \operatorname{mean}_{s_{ij}=0} \log\Big(1 + \frac\gamma{d_{ij} + \epsilon}\Big),
+              \qquad d_{ij} = \frac{\mathrm{bits}}2 (1 - \cos(u_i, v_j)).
+
+    d is a Hamming distance where both codes are in {-1, 1}. The paper's weights :math:`|S|/|S_1|`
+    and :math:`|S|/|S_0|`, divided by the number of pairs :math:`|S|`, are the two means. A kind of
+    pair that does not occur contributes 0. The cosine with a code of zeros is 0.
+
+    Args:
+        codes: raw codes of this device's rows; their lengths do not matter.
+        others: raw codes of the columns: the batch itself (gathered, over devices) or a bank.
+        similar: True where the pair is similar.
+        gamma: scale of the Cauchy law, in bits.
+        where: True for the valid pairs; all of them by default.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit, or gamma is not above 0.
+
+    Example:
+        >>> u = jnp.array([[3.0, 0.0]])  # 0 bits from the first of the others, 2 from the second
+        >>> v = jnp.array([[1.0, 0.0], [-1.0, 0.0]])
+        >>> dch(u, v, jnp.array([[True, False]]), gamma=2.0).round(3)  # log 1 + log(1 + 2/2)
+        Array(0.693, dtype=float32)
+
+    Reference:
+        Cao, Long, Liu, Wang, "Deep Cauchy Hashing for Hamming Space Retrieval", CVPR 2018. The two
+        kinds of pair are written out, which :math:`s \log(d/\gamma) + \log(1 + \gamma/d)` leads to:
+        similar pairs are finite at d = 0 as they stand. Departures: epsilon, 0.001 bits, keeps two
+        dissimilar images of the same code finite; and each kind of pair is a mean, where the paper
+        sums. A public reimplementation cuts the cosine at 0.99 instead, which leaves any closer
+        pair, similar or not, without a gradient; the authors' released code has squared distances
+        and weighs dissimilar pairs by 1.
+    """
+    if gamma <= 0:
+        raise ValueError(f"gamma must be above 0, got {gamma}")
+    distance = 0.5 * codes.shape[-1] * (1.0 - _cosine(codes, others, similar, where))
+    distance = jnp.maximum(distance, 0.0)  # a cosine may round to just above 1
+    loss = jnp.where(similar, jnp.log1p(distance / gamma), jnp.log1p(gamma / (distance + EPSILON)))
+    return mean_of_each_kind(loss, similar, where, axis_name)
+
+
+def dsh(
+    codes: Float[Array, "n bits"],
+    others: Float[Array, "m bits"],
+    similar: Bool[Array, "n m"],
+    *,
+    margin: float | None = None,
+    where: Bool[Array, "n m"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Deep supervised hashing: a contrastive loss of squared distances.
+
+    .. math:: L = \operatorname{mean}_{ij}
+              \frac{s_{ij}}2 \lVert u_i - v_j\rVert^2
+              + \frac{1 - s_{ij}}2 \max(0, m - \lVert u_i - v_j\rVert^2).
+
+    A bit in which two codes in {-1, 1} differ adds 4 to the squared distance.
+
+    Args:
+        codes: raw codes of this device's rows.
+        others: raw codes of the columns: the batch itself (gathered, over devices) or a bank.
+        similar: True where the pair is similar.
+        margin: m; 2 bits by default, which codes meet that differ in half of their bits.
+        where: True for the valid pairs; all of them by default. The mean is over these.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit, or the margin is not above 0.
+
+    Example:
+        >>> u, v = jnp.array([[1.0, 1.0]]), jnp.array([[1.0, 0.0], [0.5, 0.5]])  # squares 1 and 0.5
+        >>> dsh(u, v, jnp.array([[True, False]]))  # (1 / 2 + (4 - 0.5) / 2) / 2
+        Array(1.125, dtype=float32)
+
+    Reference:
+        Liu, Wang, Shan, Chen, "Deep Supervised Hashing for Fast Image Retrieval", CVPR 2016.
+        Departure: a mean over pairs, where the paper sums. Squared distances are made of inner
+        products, in n m numbers and not n m bits, so one is off by some 1e-7 of the codes' squared
+        lengths.
+    """
+    if margin is not None and margin <= 0:
+        raise ValueError(f"margin must be above 0, got {margin}")
+    codes, others = valid_pairs(codes, others, similar, where)
+    margin = 2.0 * codes.shape[1] if margin is None else margin
+    squares = jnp.sum(codes**2, axis=1)[:, None] + jnp.sum(others**2, axis=1)[None, :]
+    distance = jnp.maximum(squares - 2.0 * inner_products(codes, others), 0.0)
+    loss = 0.5 * jnp.where(similar, distance, jnp.maximum(margin - distance, 0.0))
+    return mean_of_pairs(loss, where, axis_name)
+
+
+def qsmi(
+    codes: Float[Array, "n bits"],
+    others: Float[Array, "m bits"],
+    similar: Bool[Array, "n m"],
+    *,
+    needs: float | None = None,
+    where: Bool[Array, "n m"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Quadratic spherical mutual information of codes and classes, in its square clamped form.
+
+    .. math:: L = \operatorname{mean}_{ij}\;
+              (s_{ij} Y_{ij} - 1)^2 + \frac{Y_{ij}^2}M,
+              \qquad Y_{ij} = \frac{1 + \cos(u_i, v_j)}2.
+
+    A similar pair is drawn to Y = 1 and every pair, weakly, to Y = 0, so that a similar one rests
+    at Y = M / (M + 1). The first term of a dissimilar pair is the constant 1. The cosine with a
+    code of zeros is 0.
+
+    Args:
+        codes: raw codes of this device's rows; their lengths do not matter.
+        others: raw codes of the columns: the batch itself (gathered, over devices) or a bank.
+        similar: True where the pair is similar.
+        needs: M, the number of information needs: of equally frequent classes, their number. By
+            default the number of valid pairs over that of similar ones, of the whole batch; without
+            a similar pair, no second term.
+        where: True for the valid pairs; all of them by default. The mean is over these.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit, or ``needs`` is not above 0.
+
+    Example:
+        >>> u, v = jnp.array([[2.0, 0.0]]), jnp.array([[0.0, 1.0], [-1.0, 0.0]])  # Y = 1/2 and 0
+        >>> qsmi(u, v, jnp.array([[True, False]]))  # M = 2: (1/4 + 1/4 / 2 + 1 + 0) / 2
+        Array(0.6875, dtype=float32)
+
+    Reference:
+        Passalis, Tefas, "Deep supervised hashing using quadratic spherical mutual information for
+        efficient image retrieval", Signal Processing: Image Communication 2021 (arXiv 1901.05135);
+        the form is that of the authors' released code. Departure: a mean over pairs, where the code
+        sums.
+    """
+    if needs is not None and needs <= 0:
+        raise ValueError(f"needs must be above 0, got {needs}")
+    closeness = (1.0 + _cosine(codes, others, similar, where)) / 2.0
+    if needs is None:
+        valid = jnp.ones_like(similar) if where is None else where
+        pairs, alike = (pair_count(kind, axis_name) for kind in (valid, valid & similar))
+        rarity = alike / jnp.maximum(pairs, 1)
+    else:
+        rarity = 1.0 / needs
+    loss = jnp.where(similar, (closeness - 1.0) ** 2, 1.0) + rarity * closeness**2
+    return mean_of_pairs(loss, where, axis_name)
+
+
+def wglhh(
+    codes: Float[Array, "n bits"],
+    others: Float[Array, "m bits"],
+    similar: Bool[Array, "n m"],
+    *,
+    alpha: float = 0.1,
+    similar_weight: float = 1.0,
+    where: Bool[Array, "n m"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Weighted Gaussian loss: the probability of being within reach against the similarity.
+
+    .. math:: L = \operatorname{mean}_{ij}\; w_{ij}\, e^{|Y_{ij} - s_{ij}|}\,
+              \Big(p_{ij} \log\frac{2 p_{ij}}{p_{ij} + s_{ij}}
+              + s_{ij} \log\frac{2 s_{ij}}{p_{ij} + s_{ij}}\Big)
+
+    .. math:: p_{ij} = e^{-\alpha d_{ij}^2}, \qquad
+              d_{ij} = \frac{\mathrm{bits}}2 (1 - \cos(u_i, v_j)), \qquad
+              Y_{ij} = \frac{1 + \cos(u_i, v_j)}2
+
+    with :math:`0 \log 0 = 0`. The bracket is a divergence of p and s: 0 where they are equal,
+    :math:`p \log 2` for a dissimilar pair and :math:`\log 2` for a similar one that is far apart.
+    The exponential is the attention to badly trained pairs; the gradient flows through it too, and
+    far apart, where that of p vanishes, it alone draws a similar pair together. The cosine with a
+    code of zeros is 0.
+
+    Args:
+        codes: raw codes of this device's rows; their lengths do not matter.
+        others: raw codes of the columns: the batch itself (gathered, over devices) or a bank.
+        similar: True where the pair is similar.
+        alpha: of the Gaussian, which has a variance of 1 / (2 alpha) squared bits.
+        similar_weight: w of a similar pair; that of a dissimilar one is 1.
+        where: True for the valid pairs; all of them by default. The mean is over these.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit, or ``alpha`` or ``similar_weight`` is not above 0.
+
+    Example:
+        >>> u = jnp.array([[1.0, 0.0]])
+        >>> wglhh(u, u, jnp.array([[True]])), wglhh(u, u, jnp.array([[False]])).round(4)  # e log 2
+        (Array(0., dtype=float32), Array(1.8842, dtype=float32))
+
+    Reference:
+        Tu, Mao, Kong, Shao, Li, Wei, Huang, "Weighted Gaussian Loss based Hamming Hashing", ACM
+        Multimedia 2021. The paper's equations were not at hand: two public implementations agree on
+        p, on the attention and on alpha = 0.1; the divergence is that of the more literal one,
+        which keeps its bracket from 0 / 0 by small constants and weighs similar pairs by 1.1 to
+        1.7, depending on the bits. The other one leaves the factors 2 out.
+    """
+    for name, value in (("alpha", alpha), ("similar_weight", similar_weight)):
+        if value <= 0:
+            raise ValueError(f"{name} must be above 0, got {value}")
+    cosine = _cosine(codes, others, similar, where)
+    closeness = (1.0 + cosine) / 2.0
+    exponent = alpha * (0.5 * codes.shape[-1] * (1.0 - cosine)) ** 2
+    p = jnp.exp(-exponent)
+    apart = p * jnp.log(2.0)
+    together = (1.0 + p) * (jnp.log(2.0) - jnp.log1p(p)) - exponent * p  # p log p without log 0
+    loss = jnp.where(
+        similar,
+        similar_weight * jnp.exp(1.0 - closeness) * together,
+        jnp.exp(closeness) * apart,
+    )
+    return mean_of_pairs(loss, where, axis_name)
+
+
+def _cosine(
+    codes: Float[Array, "n bits"],
+    others: Float[Array, "m bits"],
+    similar: Bool[Array, "n m"],
+    where: Bool[Array, "n m"] | None,
+) -> Float[Array, "n m"]:
+    """The cosine of each pair, 0 with a code of zeros, which has no gradient."""
+    codes, others = valid_pairs(codes, others, similar, where)
+    return inner_products(unit_rows(codes), unit_rows(others))

@@ -1,0 +1,320 @@
+"""Methods that give each class a place in code space: CSQ, DPN, OrthoHash and HyP^2."""
+
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int, Int8
+
+from jaxhash import losses
+from jaxhash.codebooks import codebook, label_codes
+from jaxhash.codes import binarize, relax
+from jaxhash.losses import MarginType
+from jaxhash.objectives._base import (
+    Batch,
+    Loss,
+    Objective,
+    Variables,
+    Weight,
+    stateless,
+    with_penalty,
+)
+from jaxhash.objectives._pairs import from_batch
+from jaxhash.similarity import multi_hot, share_a_label
+
+#: Where the targets of DPN come from.
+Targets = Literal["codebook", "random", "adaptive"]
+
+
+class Centres(NamedTuple):
+    """The centre of each class, and the bit of a mixed centre that its classes do not decide."""
+
+    codes: Int8[Array, "classes bits"]
+    ties: Int8[Array, " bits"]
+
+
+class Adaptive(NamedTuple):
+    """Targets that follow the codes from epoch to epoch."""
+
+    codes: Int8[Array, "classes bits"]
+    votes: Float[Array, "classes bits"]
+    """Sum of the signs of this epoch's codes of each class, without those short of the margin."""
+    epoch: Int[Array, ""]
+
+
+def csq(*, penalty: Weight = 1e-4, codebook_seed: int = 0) -> Objective:
+    r"""CSQ: each bit is classified as the bit of its class's centre, `jaxhash.losses.csq`.
+
+    The centres are a `jaxhash.codebooks.codebook`. An image of several labels has a centre of its
+    own, each bit of which is what most of its classes have; ties go to a random sign for each bit
+    that is drawn once. Images without a label are left out, but for the penalty.
+
+    Args:
+        penalty: weight of the mean of :math:`\log\cosh(|\tanh u| - 1)`; 0 leaves it out. The
+            released code has 0.05, a later implementation 1e-4, both for the mean of
+            :math:`(|\tanh u| - 1)^2`, which near the signs is twice the published term.
+        codebook_seed: of the centres and of the ties.
+
+    Example:
+        >>> method = csq(penalty=0.0)
+
+    Reference:
+        Yuan et al., "Central Similarity Quantization for Efficient Image and Video Retrieval",
+        CVPR 2020. Departure: the codebook goes on at any number of classes and bits with a proven
+        distance, where the paper has Hadamard rows at powers of 2 and random centres beyond.
+    """
+
+    def init(key, setup):
+        codes = codebook(setup.classes, setup.bits, seed=codebook_seed).codes
+        ties = _random_signs(codebook_seed, setup.bits)
+        return Variables(state=Centres(jnp.asarray(codes), jnp.asarray(ties)))
+
+    def loss(variables, codes, batch, context):
+        centres = variables.state
+        value = losses.csq(
+            codes,
+            label_codes(batch.labels, centres.codes, centres.ties),
+            where=batch.mask & _labelled(batch, len(centres.codes)),
+            axis_name=context.axis_name,
+        )
+        return Loss(value, centres, {"csq": value})
+
+    def log_cosh(codes, **options):
+        return losses.log_cosh_quantization(relax(codes.astype(jnp.float32)), **options)
+
+    return with_penalty(Objective(init, loss), penalty, stateless("csq_penalty", log_cosh))
+
+
+def dpn(*, margin: float = 1.0, targets: Targets = "codebook", codebook_seed: int = 0) -> Objective:
+    r"""DPN: a hinge drives each bit past a margin, on the side of its class's target.
+
+    The loss is `jaxhash.losses.dpn`. Of an image of several labels it is the mean over the targets
+    of its classes. Images without a label are left out.
+
+    Args:
+        margin: at which a bit no longer costs.
+        targets: ``"codebook"`` for a `jaxhash.codebooks.codebook`; ``"random"`` for fair signs;
+            ``"adaptive"`` for fair signs at first, and from each epoch to the next the sign of the
+            sum over a class of :math:`\operatorname{sign} u` where :math:`|u|` is above the
+            margin. A sum of 0 leaves the target as it was.
+        codebook_seed: of the targets.
+
+    Raises:
+        ValueError: if margin is not above 0, or targets is unknown.
+
+    Example:
+        >>> method = dpn(targets="random")
+
+    Reference:
+        Fan, Ng, Ju, Zhang, Chan, "Deep Polarized Network for Supervised Learning of Accurate Binary
+        Hashing Codes", IJCAI 2020, whose abstract says that random targets suffice; the adaptive
+        ones are as a later implementation has them, the text was not at hand. Departure: targets
+        have a proven distance by default. An implementation keeps the codes of the whole training
+        set for the adaptive targets, and lets a sum of 0 make a target of 0, which is no sign.
+    """
+    if margin <= 0:
+        raise ValueError(f"margin must be above 0, got {margin}")
+    if targets not in get_args(Targets):
+        raise ValueError(f"targets must be one of {get_args(Targets)}, got {targets!r}")
+
+    def init(key, setup):
+        if targets == "codebook":
+            codes = codebook(setup.classes, setup.bits, seed=codebook_seed).codes
+        else:
+            codes = _random_signs(codebook_seed, setup.classes, setup.bits)
+        codes = jnp.asarray(codes)
+        if targets != "adaptive":
+            return Variables(state=codes)
+        return Variables(state=Adaptive(codes, jnp.zeros(codes.shape), jnp.int32(0)))
+
+    def loss(variables, codes, batch, context):
+        state = variables.state
+        if targets == "adaptive":
+            state = _next_epoch(state, context.epoch)
+        present = state.codes if targets == "adaptive" else state
+        value = losses.dpn(
+            codes,
+            _mean_targets(batch.labels, present),
+            margin=margin,
+            where=batch.mask & _labelled(batch, len(present)),
+            axis_name=context.axis_name,
+        )
+        if targets == "adaptive":
+            votes = state.votes + _votes(codes, batch, margin, len(present), context.axis_name)
+            state = state._replace(votes=votes)
+        return Loss(value, state, {"dpn": value})
+
+    return Objective(init, loss)
+
+
+def orthohash(
+    *,
+    scale: float = 8.0,
+    margin: float = 0.2,
+    margin_type: MarginType = "cosine",
+    codebook_seed: int = 0,
+) -> Objective:
+    """OrthoHash: softmax over the cosines to fixed centres, `jaxhash.losses.orthohash`.
+
+    The centres are a `jaxhash.codebooks.codebook`, orthogonal where there are no more classes than
+    bits and a Hadamard matrix of that order. An image of several labels has the target y / sum(y).
+    Images without a label are left out.
+
+    In the paper a batch normalisation without scale and shift ends the network, for balanced bits;
+    that is a matter of the model, or of a quantizer joined to this objective.
+
+    Args:
+        scale: of the cosines.
+        margin: of the cosine or the angle of the right classes. The released code names 0.3 for
+            CIFAR-10.
+        margin_type: ``"cosine"`` or ``"arc"``.
+        codebook_seed: of the centres.
+
+    Raises:
+        ValueError: if scale is not above 0, margin is below 0 or margin_type is unknown.
+
+    Example:
+        >>> method = orthohash(margin_type="arc")
+
+    Reference:
+        Hoe et al., "One Loss for All: Deep Hashing with a Single Cosine Similarity based Learning
+        Objective", NeurIPS 2021, with the defaults of its released code. Departure: that code draws
+        centres as fair signs by default, which are orthogonal on average only.
+    """
+    if scale <= 0:
+        raise ValueError(f"scale must be above 0, got {scale}")
+    if margin < 0:
+        raise ValueError(f"margin must be at least 0, got {margin}")
+    if margin_type not in get_args(MarginType):
+        raise ValueError(f"margin_type must be one of {get_args(MarginType)}, got {margin_type!r}")
+
+    def init(key, setup):
+        codes = codebook(setup.classes, setup.bits, seed=codebook_seed).codes
+        return Variables(state=jnp.asarray(codes))
+
+    def loss(variables, codes, batch, context):
+        centres = variables.state
+        value = losses.orthohash(
+            codes,
+            centres,
+            multi_hot(batch.labels, len(centres)),
+            scale=scale,
+            margin=margin,
+            margin_type=margin_type,
+            where=batch.mask,
+            axis_name=context.axis_name,
+        )
+        return Loss(value, centres, {"orthohash": value})
+
+    return Objective(init, loss)
+
+
+def hyp2(*, beta: float = 0.5, threshold: float | None = None) -> Objective:
+    r"""HyP^2: codes turn to the trained proxies of their classes, and off irrelevant codes.
+
+    The loss is `jaxhash.losses.hyp2_proxies` plus beta times `jaxhash.losses.hyp2_pairs` among the
+    images of the whole batch that have more than one label. With class ids there are none of
+    these, and the proxies are all. Images without a label are left out.
+
+    Args:
+        beta: weight of the pairs; 0 leaves them out.
+        threshold: cosine up to which codes may be near what they are not. By default
+            :math:`1 - 2 d / \mathrm{bits}`, the largest cosine between two words of a
+            `jaxhash.codebooks.codebook` of distance d, with as many words as the least power of 2
+            that is not below the number of classes.
+
+    Raises:
+        ValueError: if beta is below 0 or threshold is not in [-1, 1].
+
+    Example:
+        >>> method = hyp2(beta=0.0)
+
+    Reference:
+        Xu et al., "HyP^2 Loss: Beyond Hypersphere Metric Space for Multi-label Image Retrieval",
+        ACM Multimedia 2022, in the form and with the beta of its released code. Departure: that
+        code reads the threshold from a table by bits and by the logarithm of the number of classes,
+        rounded up, which was not at hand; the default here is what such a table would hold if its
+        distances were those of `jaxhash.codebooks`.
+    """
+    if beta < 0:
+        raise ValueError(f"beta must be at least 0, got {beta}")
+    if threshold is not None and not -1 <= threshold <= 1:
+        raise ValueError(f"threshold must be in [-1, 1], got {threshold}")
+
+    def init(key, setup):
+        shape, zeta = (setup.classes, setup.bits), threshold
+        if zeta is None:
+            words = 1 << (setup.classes - 1).bit_length()
+            zeta = 1 - 2 * codebook(words, setup.bits).distance / setup.bits
+        proxies = jnp.sqrt(2 / setup.classes) * jax.random.normal(key, shape)
+        return Variables(params=proxies, state=jnp.float32(zeta))
+
+    def loss(variables, codes, batch, context):
+        proxies, zeta = variables
+        codes = codes.astype(jnp.float32)
+        options = {"threshold": zeta, "axis_name": context.axis_name}
+        labels = multi_hot(batch.labels, len(proxies))
+        value = losses.hyp2_proxies(codes, proxies, labels, where=batch.mask, **options)
+        terms = {"hyp2_proxies": value}
+        if beta > 0 and batch.labels.ndim == 2:
+            columns = from_batch(codes, batch, context.axis_name)
+            several, theirs = (_several(rows) for rows in (batch.labels, columns.labels))
+            pairs = losses.hyp2_pairs(
+                codes,
+                columns.codes,
+                share_a_label(batch.labels, columns.labels),
+                where=columns.where & several[:, None] & theirs[None, :],
+                **options,
+            )
+            value, terms = value + beta * pairs, terms | {"hyp2_pairs": pairs}
+        return Loss(value, zeta, terms)
+
+    return Objective(init, loss)
+
+
+def _random_signs(seed: int, *shape: int) -> Int8[np.ndarray, "..."]:
+    """Fair signs, the same on all devices and in all runs of a seed."""
+    return np.random.default_rng(seed).choice(np.array([-1, 1], np.int8), shape)
+
+
+def _labelled(batch: Batch, classes: int) -> Array:
+    """Which rows have a label."""
+    return multi_hot(batch.labels, classes).any(axis=1)
+
+
+def _several(labels: Array) -> Array:
+    """Which multi-hot rows have more than one label."""
+    return (labels != 0).sum(axis=1) > 1
+
+
+def _mean_targets(labels: Array, codes: Int8[Array, "classes bits"]) -> Float[Array, "n bits"]:
+    """The mean over the classes of each row of their targets."""
+    if labels.ndim == 1:
+        return codes[labels].astype(jnp.float32)
+    rows = multi_hot(labels, len(codes))
+    total = jnp.matmul(rows, codes.astype(jnp.float32), precision=lax.Precision.HIGHEST)
+    return total / jnp.maximum(rows.sum(axis=1, keepdims=True), 1.0)
+
+
+def _next_epoch(state: Adaptive, epoch: Int[Array, ""]) -> Adaptive:
+    """In a new epoch, the targets that the last one voted for, and votes of 0."""
+    new = epoch != state.epoch
+    elected = jnp.where(state.votes == 0, state.codes, jnp.sign(state.votes).astype(jnp.int8))
+    return Adaptive(
+        jnp.where(new, elected, state.codes),
+        jnp.where(new, 0.0, state.votes),
+        jnp.asarray(epoch, jnp.int32),
+    )
+
+
+def _votes(
+    codes: Float[Array, "n bits"], batch: Batch, margin: float, classes: int, axis_name: str | None
+) -> Float[Array, "classes bits"]:
+    """Sum over the whole batch of each class's signs beyond the margin."""
+    codes = lax.stop_gradient(codes.astype(jnp.float32))
+    signs = jnp.where(jnp.abs(codes) > margin, binarize(codes).astype(jnp.float32), 0.0)
+    rows = multi_hot(batch.labels, classes) * batch.mask[:, None]
+    votes = jnp.matmul(rows.T, signs, precision=lax.Precision.HIGHEST)
+    return votes if axis_name is None else lax.psum(votes, axis_name)

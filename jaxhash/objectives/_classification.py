@@ -1,0 +1,247 @@
+"""Methods that classify the images by their codes, with a classifier that is trained along."""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from jaxhash import losses
+from jaxhash.codes import relax, straight_through
+from jaxhash.objectives._base import (
+    Batch,
+    Context,
+    Loss,
+    Objective,
+    Variables,
+    Weight,
+    check_weights,
+    combine,
+    noise_of_items,
+    stateless,
+    weighted,
+    with_penalty,
+    without_padding,
+)
+from jaxhash.objectives._pairs import pairwise
+from jaxhash.similarity import multi_hot
+
+#: How the scores of the classes become a loss: they compete for an image, or each stands alone.
+CrossEntropy = Literal["softmax", "sigmoid"]
+
+
+def cross_entropy(*, loss: CrossEntropy = "softmax") -> Objective:
+    r"""The plain baseline: a linear classifier on relaxed codes, and nothing that is of hashing.
+
+    .. math:: L = \mathrm{CE}(W^\top \tanh u + c,\; y / \textstyle\sum y)
+
+    with W and c trained. It has no quantization penalty of its own; `weighted` adds any.
+
+    Args:
+        loss: ``"softmax"`` is `jaxhash.losses.cross_entropy`, in which the labels of an image share
+            its weight; ``"sigmoid"`` is `jaxhash.losses.binary_cross_entropy`, of each class apart.
+
+    Raises:
+        ValueError: if ``loss`` is unknown.
+
+    Example:
+        >>> from jaxhash.objectives import hswd
+        >>> method = combine(cross_entropy(), weighted(0.1, hswd()))
+
+    Reference:
+        The baseline "CE" of cisip-FIRe, for one. Departure: there the classifier sees the raw u,
+        which may be turned at will without a change of the loss, so that no bit has a reason to be
+        cut at 0. Here it sees tanh(u), whose scores are the larger the closer it is to its signs.
+    """
+    if loss not in get_args(CrossEntropy):
+        raise ValueError(f"loss must be one of {get_args(CrossEntropy)}, got {loss!r}")
+    of_scores = losses.cross_entropy if loss == "softmax" else losses.binary_cross_entropy
+    return classification("cross_entropy", _relaxed, of_scores)
+
+
+def greedyhash(*, penalty: Weight = 0.1) -> Objective:
+    r"""GreedyHash: a linear classifier of the signs, through which the gradient passes unchanged.
+
+    .. math:: L = \mathrm{CE}(V^\top \operatorname{sign} u,\; y / \textstyle\sum y)
+              + \lambda \operatorname{mean} \big| |u| - 1 \big|^3
+
+    with V trained and no bias.
+
+    Args:
+        penalty: weight :math:`\lambda` of `jaxhash.losses.cubic_quantization`; 0 leaves it out.
+
+    Example:
+        >>> method = greedyhash(penalty=0.0)
+
+    Reference:
+        Su, Zhang, Han, Tian, "Greedy Hash: Towards Fast Optimization for Accurate Hash Coding in
+        CNN", NeurIPS 2018, and its released code: 0.1 on CIFAR-10, and 1 on ImageNet. Departures:
+        zero counts as +1. Images of several labels have the soft labels y / sum y, where
+        DeepHash-pytorch takes the first label of each; and V is trained, which that collection did
+        not do before August 2022.
+    """
+
+    def signs(codes, batch, context):
+        return straight_through(codes)
+
+    method = classification("greedyhash", signs, losses.cross_entropy, bias=False)
+    return with_penalty(method, penalty, stateless("greedyhash_penalty", losses.cubic_quantization))
+
+
+def jmlh(*, stochastic: bool = True, penalty: Weight = 0.1) -> Objective:
+    r"""JMLH: a linear classifier of coins that the network weighs, kept close to fair ones.
+
+    .. math:: L = \mathrm{CE}(W^\top b + c,\; y / \textstyle\sum y) + \lambda
+              \sum_j \operatorname{mean}_i \mathrm{KL}\big(\mathrm{Bern}(q_{ij}) \,\|\,
+              \mathrm{Bern}(\tfrac12)\big),
+              \qquad q = \frac1{1 + e^{-u}}, \quad b \sim \mathrm{Bern}(q),
+
+    with W and c trained. The gradient passes from b to q unchanged. The coin of a row depends on the
+    step and on the row's place in the training set, and so not on how a batch is spread over devices.
+
+    Args:
+        stochastic: whether coins are tossed; without, b is 1 where q is at least 1/2, as it is once
+            codes are cut.
+        penalty: weight :math:`\lambda` of the divergence, `jaxhash.losses.bernoulli_kl_per_code`; 0
+            leaves it out. It is the price of information, not of quantization.
+
+    Example:
+        >>> method = jmlh(stochastic=False, penalty=0.2)  # as released
+
+    Reference:
+        Shen et al., "Embarrassingly Simple Binary Representation Learning" (JMLH), ICCV Workshops
+        2019, from memory of the paper and from its released code, which tosses no coin and has
+        a weight of 0.2 where later collections have 0.1. Soft labels y / sum y as there.
+    """
+
+    def coins(codes, batch, context):
+        chance = jax.nn.sigmoid(codes)
+        if stochastic:
+            heads = noise_of_items(context.key, batch.index, codes.shape[1]) < chance
+        else:
+            heads = codes >= 0
+        return heads.astype(codes.dtype) + (chance - lax.stop_gradient(chance))
+
+    method = classification("jmlh", coins, losses.cross_entropy)
+    return with_penalty(method, penalty, stateless("jmlh_penalty", losses.bernoulli_kl_per_code))
+
+
+def supervised_deep_hashing(
+    *,
+    spread: float = 0.1,
+    alpha: float = 1.0,
+    decorrelation: float = 0.1,
+    classification_weight: float = 1.0,
+    penalty: Weight = 0.1,
+) -> Objective:
+    r"""Supervised deep hashing: spread-out bits, classes apart from each other, and a classifier.
+
+    With :math:`h = \tanh u` and the pairs of different images of a batch,
+
+    .. math:: L = \gamma\, \mathrm{CE}(W^\top h + c,\; y / \textstyle\sum y)
+              + \lambda_1 \Big[ \tfrac12 \operatorname{mean}_j (1 - \operatorname{var}_j h)
+              + \alpha \big( \Sigma_W - \Sigma_B \big) \Big]
+              + \lambda_2 \operatorname{mean}_{j \ne k} C_{jk}^2
+              + \lambda \operatorname{mean} (h - \operatorname{sign} h)^2
+
+    where :math:`\Sigma_W - \Sigma_B` is `jaxhash.losses.pair_scatter`, within classes less between
+    them, and C the second moments of `jaxhash.losses.bit_decorrelation`. Images are similar that
+    share a label.
+
+    Args:
+        spread: :math:`\lambda_1`.
+        alpha: :math:`\alpha`, of the scatter beside the variance; 0 is the unsupervised form.
+        decorrelation: :math:`\lambda_2`.
+        classification_weight: :math:`\gamma`; 0 is the method of 2015, which has no classifier.
+        penalty: weight :math:`\lambda` of `jaxhash.losses.l2_quantization` of h; 0 leaves it out.
+
+    Raises:
+        ValueError: if a weight is below 0, or all but that of the penalty are 0.
+
+    Example:
+        >>> method = supervised_deep_hashing(classification_weight=0.0)
+
+    Reference:
+        Liong, Lu, Wang, Moulin, Zhou, "Deep Hashing for Compact Binary Codes Learning" (SDH), CVPR
+        2015, from memory of the paper; the text was not at hand. The classifier is that of "SDH-C"
+        in cisip-FIRe. Departures: on the raw u the variance and the scatter have no bound, so every
+        term sees tanh(u). They are means, so the weights are not the paper's, but put the terms on
+        one scale. The paper asks of the hash layer that :math:`W W^\top = I`, for independent bits;
+        the layer is the model's, so it is asked of the codes that their second moments be 0 off the
+        diagonal. (The collection has a matrix of ones in place of I, which makes all rows of W the
+        same.)
+    """
+    name = "supervised_deep_hashing"
+
+    def of_relaxed(part: str, loss: Callable[..., Float[Array, ""]]) -> Objective:
+        def loss_of_raw(codes, **options):
+            return loss(relax(codes.astype(jnp.float32)), **options)
+
+        return stateless(f"{name}_{part}", loss_of_raw)
+
+    weights = {
+        "spread": spread,
+        "alpha": alpha,
+        "decorrelation": decorrelation,
+        "classification_weight": classification_weight,
+    }
+    check_weights(**weights)
+    if not (spread or decorrelation or classification_weight):
+        raise ValueError("spread, decorrelation and classification_weight must not all be 0")
+    scores = classification(f"{name}_classification", _relaxed, losses.cross_entropy)
+    scatter = pairwise(
+        f"{name}_scatter",
+        losses.pair_scatter,
+        pairs="batch",
+        relax=lambda codes, context: relax(codes),
+    )
+    parts = (
+        (classification_weight, scores),
+        (0.5 * spread, of_relaxed("variance", losses.variance_shortfall)),
+        (spread * alpha, scatter),
+        (decorrelation, of_relaxed("decorrelation", losses.bit_decorrelation)),
+    )
+    method = combine(*(weighted(weight, part) for weight, part in parts if weight))
+    own = of_relaxed("penalty", losses.l2_quantization)
+    return with_penalty(method, penalty, own)
+
+
+def classification(
+    name: str,
+    layer: Callable[[Float[Array, "n bits"], Batch, Context], Float[Array, "n bits"]],
+    loss: Callable[..., Float[Array, ""]],
+    *,
+    bias: bool = True,
+) -> Objective:
+    """A linear classifier of the codes, with its parameters.
+
+    Args:
+        name: of the term in the log.
+        layer: ``layer(codes, batch, context)``, from codes of the model to those that the
+            classifier sees.
+        loss: ``loss(scores, multi-hot labels, where=, axis_name=)``, a scalar.
+        bias: whether the classifier has one.
+    """
+
+    def init(key, setup):
+        # Scores of codes of -1 and +1 have variance 1.
+        kernel = jax.random.normal(key, (setup.bits, setup.classes)) / jnp.sqrt(setup.bits)
+        return Variables({"kernel": kernel} | ({"bias": jnp.zeros(setup.classes)} if bias else {}))
+
+    def of_labels(variables, codes, batch, context):
+        classifier = variables.params
+        seen = layer(without_padding(codes.astype(jnp.float32), batch), batch, context)
+        scores = jnp.matmul(seen, classifier["kernel"], precision=lax.Precision.HIGHEST)
+        if bias:
+            scores = scores + classifier["bias"][None, :]
+        labels = multi_hot(jnp.asarray(batch.labels), scores.shape[1])
+        value = loss(scores, labels, where=jnp.asarray(batch.mask), axis_name=context.axis_name)
+        return Loss(value, variables.state, {name: value})
+
+    return Objective(init, of_labels)
+
+
+def _relaxed(codes: Float[Array, "n bits"], batch: Batch, context: Context):
+    return relax(codes)

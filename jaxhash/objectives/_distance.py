@@ -1,0 +1,168 @@
+"""Methods of distances and angles between codes: DCH, DSH, QSMIH and WGLHH."""
+
+from functools import partial
+
+import jax.numpy as jnp
+
+from jaxhash import losses
+from jaxhash.objectives._base import Objective, Weight, stateless, with_penalty
+from jaxhash.objectives._pairs import Pairs, Unseen, pairwise
+
+
+def dch(
+    *,
+    gamma: float = 20.0,
+    pairs: Pairs = "batch",
+    unseen: Unseen = "ignored",
+    penalty: Weight = 0.1,
+) -> Objective:
+    r"""DCH: a Cauchy likelihood of the pairs, and of each code's distance to its signs.
+
+    `jaxhash.losses.dch` of the raw codes, and ``penalty`` times
+    `jaxhash.losses.cauchy_quantization`, both with the same gamma.
+
+    Args:
+        gamma: scale of the Cauchy law, in bits.
+        pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
+        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
+        penalty: weight of the penalty; 0 leaves it out.
+
+    Raises:
+        ValueError: if ``gamma`` is not above 0, or ``pairs`` or ``unseen`` is unknown.
+
+    Example:
+        >>> method = dch(gamma=10.0)
+
+    Reference:
+        Cao, Long, Liu, Wang, "Deep Cauchy Hashing for Hamming Space Retrieval", CVPR 2018. Gamma
+        and the weight are those of a public reimplementation; the authors have quoted a gamma of 30
+        for their tables. Departures: see `jaxhash.losses.dch`; and no row is paired with itself.
+    """
+    _check_above_zero(gamma=gamma)
+    method = pairwise("dch", partial(losses.dch, gamma=gamma), pairs=pairs, unseen=unseen)
+    to_signs = partial(losses.cauchy_quantization, gamma=gamma)
+    return with_penalty(method, penalty, stateless("dch_penalty", to_signs))
+
+
+def dsh(
+    *,
+    margin: float | None = None,
+    pairs: Pairs = "batch",
+    unseen: Unseen = "ignored",
+    penalty: Weight = 0.01,
+) -> Objective:
+    r"""DSH: a contrastive loss of squared distances, and the L1 distance of codes to their signs.
+
+    `jaxhash.losses.dsh` of the raw codes, and ``penalty`` times
+    :math:`2 \operatorname{mean}_i \lVert |u_i| - \mathbf 1 \rVert_1`. Each pair brings both its
+    codes to the penalty, hence the 2; it sums over bits as the distances do.
+
+    Args:
+        margin: squared distance that dissimilar codes are to reach; 2 bits by default.
+        pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
+        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
+        penalty: weight of the penalty; 0 leaves it out.
+
+    Raises:
+        ValueError: if ``margin`` is not above 0, or ``pairs`` or ``unseen`` is unknown.
+
+    Example:
+        >>> method = dsh(margin=24.0)
+
+    Reference:
+        Liu, Wang, Shan, Chen, "Deep Supervised Hashing for Fast Image Retrieval", CVPR 2016.
+        Departure: means over pairs and rows, where the paper sums over pairs. One public
+        reimplementation penalises 1 - sign u instead of 1 - |u|, which has no gradient.
+    """
+    if margin is not None:
+        _check_above_zero(margin=margin)
+
+    def to_signs(codes, **keywords):
+        return 2.0 * losses.l1_quantization(codes, reduce_fn=jnp.sum, **keywords)
+
+    method = pairwise("dsh", partial(losses.dsh, margin=margin), pairs=pairs, unseen=unseen)
+    return with_penalty(method, penalty, stateless("dsh_penalty", to_signs))
+
+
+def qsmih(
+    *,
+    needs: float | None = None,
+    pairs: Pairs = "batch",
+    unseen: Unseen = "ignored",
+    penalty: Weight = 0.01,
+) -> Objective:
+    r"""QSMIH: the quadratic spherical mutual information of codes and classes.
+
+    `jaxhash.losses.qsmi` of the raw codes, and ``penalty`` times
+    `jaxhash.losses.l1_quantization`.
+
+    Args:
+        needs: number of information needs; the number of pairs over that of similar ones by
+            default, which is about the number of classes.
+        pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
+        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
+        penalty: weight of the penalty; 0 leaves it out.
+
+    Raises:
+        ValueError: if ``needs`` is not above 0, or ``pairs`` or ``unseen`` is unknown.
+
+    Example:
+        >>> method = qsmih(needs=10.0)
+
+    Reference:
+        Passalis, Tefas, "Deep supervised hashing using quadratic spherical mutual information for
+        efficient image retrieval", Signal Processing: Image Communication 2021 (arXiv 1901.05135);
+        loss and penalty are those of the authors' released code. Departures: means over pairs, rows
+        and bits. The released 0.01 weighs a sum over n rows and all bits beside a sum over n^2
+        pairs, so it is 0.01 bits / n beside means: 0.004 for 48 bits and its batches of 128. And no
+        row is paired with itself, so that the default of ``needs`` does not depend on the batch.
+    """
+    if needs is not None:
+        _check_above_zero(needs=needs)
+    method = pairwise("qsmih", partial(losses.qsmi, needs=needs), pairs=pairs, unseen=unseen)
+    return with_penalty(method, penalty, stateless("qsmih_penalty", losses.l1_quantization))
+
+
+def wglhh(
+    *,
+    alpha: float = 0.1,
+    similar_weight: float = 1.0,
+    pairs: Pairs = "batch",
+    unseen: Unseen = "ignored",
+    penalty: Weight = 0.001,
+) -> Objective:
+    r"""WGLHH: a weighted Gaussian loss of the pairs, and the L2 distance of codes to their signs.
+
+    `jaxhash.losses.wglhh` of the raw codes, and ``penalty`` times
+    :math:`\operatorname{mean}_i \lVert u_i - \operatorname{sign} u_i \rVert^2`, a sum over bits.
+
+    Args:
+        alpha: of the Gaussian, in 1 / squared bits.
+        similar_weight: weight of a similar pair; that of a dissimilar one is 1.
+        pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
+        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
+        penalty: weight of the penalty; 0 leaves it out.
+
+    Raises:
+        ValueError: if ``alpha`` or ``similar_weight`` is not above 0, or ``pairs`` or ``unseen`` is
+            unknown.
+
+    Example:
+        >>> method = wglhh(similar_weight=1.6)
+
+    Reference:
+        Tu, Mao, Kong, Shao, Li, Wei, Huang, "Weighted Gaussian Loss based Hamming Hashing", ACM
+        Multimedia 2021. Form and weights are those of public implementations, see
+        `jaxhash.losses.wglhh`; the paper's equations were not at hand.
+    """
+    _check_above_zero(alpha=alpha, similar_weight=similar_weight)
+    loss = partial(losses.wglhh, alpha=alpha, similar_weight=similar_weight)
+    method = pairwise("wglhh", loss, pairs=pairs, unseen=unseen)
+    to_signs = partial(losses.l2_quantization, reduce_fn=jnp.sum)
+    return with_penalty(method, penalty, stateless("wglhh_penalty", to_signs))
+
+
+def _check_above_zero(**values: float) -> None:
+    for name, value in values.items():
+        if value <= 0:
+            raise ValueError(f"{name} must be above 0, got {value}")

@@ -1,0 +1,328 @@
+"""Methods of a logistic model of the inner products: DPSH, DHN, DBDH, LCDSH, IDHN and DFH."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from jaxhash import losses
+from jaxhash.codes import binarize, straight_through
+from jaxhash.losses._common import sum_of_shares
+from jaxhash.objectives._base import (
+    Loss,
+    Objective,
+    Variables,
+    Weight,
+    stateless,
+    with_penalty,
+    without_padding,
+)
+from jaxhash.objectives._pairs import Pairs, Unseen, pairwise
+from jaxhash.selection import row_count
+from jaxhash.similarity import label_cosine, multi_hot
+
+
+def dpsh(*, pairs: Pairs = "bank", unseen: Unseen = "ignored", penalty: Weight = 0.1) -> Objective:
+    r"""DPSH: the mean likelihood of the pairs, and the L2 distance of codes to their signs.
+
+    `jaxhash.losses.mean_likelihood` of the raw codes with scale 1/2, and ``penalty`` times
+    `jaxhash.losses.l2_quantization`.
+
+    Args:
+        pairs: ``"bank"``, or ``"batch"`` for the other rows of the batch alone.
+        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
+        penalty: weight of the penalty; 0 leaves it out.
+
+    Raises:
+        ValueError: if ``pairs`` or ``unseen`` is unknown.
+
+    Example:
+        >>> method = dpsh(pairs="batch")
+
+    Reference:
+        Li, Wang, Kang, "Feature learning based deep supervised hashing with pairwise labels", IJCAI
+        2016. The bank holds the last codes of all training images, which the paper's alternation
+        keeps too. Departure: means over pairs, rows and bits, where the paper sums; the weight
+        0.1, the paper's eta, is used with means by several public reimplementations as well.
+    """
+    method = pairwise("dpsh", losses.mean_likelihood, pairs=pairs, unseen=unseen)
+    return with_penalty(method, penalty, stateless("dpsh_penalty", losses.l2_quantization))
+
+
+def dhn(*, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight = 0.1) -> Objective:
+    r"""DHN: the mean likelihood of the pairs, and a log-cosh distance of codes to their signs.
+
+    `jaxhash.losses.mean_likelihood` of the raw codes with scale 1/2, and ``penalty`` times
+    `jaxhash.losses.log_cosh_quantization`. It is DPSH but for the penalty.
+
+    Args:
+        pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
+        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
+        penalty: weight of the penalty; 0 leaves it out.
+
+    Raises:
+        ValueError: if ``pairs`` or ``unseen`` is unknown.
+
+    Example:
+        >>> method = dhn(penalty=0.0)
+
+    Reference:
+        Zhu, Long, Wang, Cao, "Deep hashing network for efficient similarity retrieval", AAAI 2016.
+        The penalty is log cosh(|u| - 1); one public reimplementation has log cosh |u| - 1, which
+        draws codes to 0. Departure: means over pairs, rows and bits, where the paper sums. The
+        weight is that of public reimplementations.
+    """
+    method = pairwise("dhn", losses.mean_likelihood, pairs=pairs, unseen=unseen)
+    return with_penalty(method, penalty, stateless("dhn_penalty", losses.log_cosh_quantization))
+
+
+def dbdh(*, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight = 0.1) -> Objective:
+    r"""DBDH: the mean likelihood of binary codes, and a balance of each bit over the batch.
+
+    Codes are the signs b of the network's outputs, with the gradient of the identity.
+    `jaxhash.losses.mean_likelihood` of b with scale 1/2, and ``penalty`` times
+    `jaxhash.losses.bit_balance` of b: binary codes leave nothing else to a penalty.
+
+    Args:
+        pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
+        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
+        penalty: weight of the balance; 0 leaves it out.
+
+    Raises:
+        ValueError: if ``pairs`` or ``unseen`` is unknown.
+
+    Example:
+        >>> method = dbdh(penalty=0.5)
+
+    Reference:
+        Zheng, Zhang, Lu, "Deep balanced discrete hashing for image retrieval", Neurocomputing 2020.
+        Of the paper only the abstract was at hand, which has the straight-through estimator, the
+        pairwise loss and the balance term; that the likelihood is DPSH's, and the weight, is from
+        public reimplementations. These clamp the outputs to [-1, 1] instead of cutting them, and
+        average over the bits of a row, which balances no bit: a bit that is +1 on every image
+        costs nothing if another is -1. Here the average is over the batch.
+    """
+
+    def balance(codes, **keywords):
+        return losses.bit_balance(straight_through(codes), **keywords)
+
+    def cut(codes, context):
+        return straight_through(codes)
+
+    method = pairwise("dbdh", losses.mean_likelihood, pairs=pairs, unseen=unseen, relax=cut)
+    return with_penalty(method, penalty, stateless("dbdh_penalty", balance))
+
+
+def lcdsh(
+    *, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight = 3.0
+) -> Objective:
+    r"""LCDSH: the mean likelihood of the pairs, and what cutting the codes does to each pair.
+
+    `jaxhash.losses.mean_likelihood` of the raw codes with scale 1/2, and ``penalty`` times
+    `jaxhash.losses.lcdsh_locality`, which takes the place of a quantization penalty.
+
+    Args:
+        pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``. With a penalty there
+            is a bank for either term.
+        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
+        penalty: weight of the locality term; 0 leaves it out.
+
+    Raises:
+        ValueError: if ``pairs`` or ``unseen`` is unknown.
+
+    Example:
+        >>> method = lcdsh(penalty=1.0)
+
+    Reference:
+        Zhu, Gao, "Locality constrained deep supervised hashing for image retrieval", IJCAI 2017.
+        Form and weight are those of a public reimplementation; the paper's text was not at hand.
+    """
+
+    def locality(codes, others, similar, **keywords):
+        return losses.lcdsh_locality(codes, others, **keywords)
+
+    both = partial(pairwise, pairs=pairs, unseen=unseen)
+    method = both("lcdsh", losses.mean_likelihood)
+    return with_penalty(method, penalty, both("lcdsh_penalty", locality))
+
+
+def idhn(
+    *,
+    scale: float | None = None,
+    gamma: float = 0.1,
+    pairs: Pairs = "batch",
+    unseen: Unseen = "ignored",
+    penalty: Weight = 0.1,
+) -> Objective:
+    r"""IDHN: graded similarity of multi-label images, by likelihood and regression.
+
+    With the relaxed codes :math:`z = u / (1 + |u|)` and the cosine of label rows as similarity,
+    `jaxhash.losses.idhn` of z, and ``penalty`` times `jaxhash.losses.l1_quantization` of z. On
+    class ids no pair is graded, and the likelihood is all.
+
+    Args:
+        scale: factor of the inner products in the likelihood; 5 / bits by default.
+        gamma: weight of the regression.
+        pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
+        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
+        penalty: weight of the penalty; 0 leaves it out.
+
+    Raises:
+        ValueError: if ``scale`` is not above 0, ``gamma`` is below 0, or ``pairs`` or ``unseen`` is
+            unknown.
+
+    Example:
+        >>> method = idhn(gamma=0.5)
+
+    Reference:
+        Zhang, Zou, Lin, Chen, Wang, "Improved deep hashing with soft pairwise similarity for
+        multi-label image retrieval", IEEE Transactions on Multimedia 2019, with the relaxation and
+        the weights of the authors' released code. Departure: there a row is paired with itself too.
+    """
+    if scale is not None and scale <= 0:
+        raise ValueError(f"scale must be above 0, got {scale}")
+    if gamma < 0:
+        raise ValueError(f"gamma must be 0 or above, got {gamma}")
+
+    def softsign(codes, context=None):
+        return codes / (1.0 + jnp.abs(codes))
+
+    def to_signs(codes, **options):
+        return losses.l1_quantization(softsign(codes.astype(jnp.float32)), **options)
+
+    method = pairwise(
+        "idhn",
+        partial(losses.idhn, scale=scale, gamma=gamma),
+        pairs=pairs,
+        unseen=unseen,
+        relax=softsign,
+        similarity=label_cosine,
+    )
+    return with_penalty(method, penalty, stateless("idhn_penalty", to_signs))
+
+
+def dfh(
+    *,
+    margin: float = 1.0,
+    mu: float = 1.0,
+    inter: float = 1.0,
+    binary: float = 1.0,
+    steps: int = 200,
+    pairs: Pairs = "bank",
+    unseen: Unseen = "ignored",
+    penalty: Weight = 0.5,
+) -> Objective:
+    r"""DFH: a likelihood with a margin, and codes drawn to binary ones next to their class centre.
+
+    `jaxhash.losses.mean_likelihood` of the raw codes with scale 1/2 and a margin, and ``penalty``
+    times
+
+    .. math:: \operatorname{mean}_{ik} (u_{ik} - b_{ik})^2, \qquad
+              b_i = \operatorname{sign}(u_i + \mu\, C^\top y_i), \qquad C = \operatorname{sign} V,
+
+    where V holds a relaxed centre a class, zeros at first. Each batch then moves V by ``steps`` of
+    gradient descent on
+
+    .. math:: \operatorname{mean} (Y V - B)^2
+              + \mathrm{inter}\cdot\operatorname{mean} (V V^\top - \mathrm{bits}\, T)^2
+              + \mathrm{binary}\cdot\operatorname{mean} (V - \operatorname{sign} V)^2,
+              \qquad T = 2 I - \mathbf 1 \mathbf 1^\top,
+
+    which draws the centres to the codes of their class and apart from each other. The centre of an
+    image of several classes is the sum of theirs. Without a penalty there are no centres.
+
+    Args:
+        margin: of the likelihood, in units of theta.
+        mu: weight of the centre against the code, where the binary code is chosen.
+        inter: weight of the distances between centres.
+        binary: weight of the distance of centres to their signs.
+        steps: of gradient descent on the centres, each batch.
+        pairs: ``"bank"``, or ``"batch"`` for the other rows of the batch alone.
+        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
+        penalty: weight of the distance to the binary codes; 0 leaves it and the centres out.
+
+    Raises:
+        ValueError: if ``steps`` is below 1, ``margin`` or a weight of the centres is below 0, or
+            ``pairs`` or ``unseen`` is unknown.
+
+    Example:
+        >>> method = dfh(margin=3.0, mu=0.1)
+
+    Reference:
+        Li, Pei, Zha, van Gemert, "Push for quantization: deep Fisher hashing", BMVC 2019. Of the
+        paper only the abstract was at hand; centres, weights, steps and the bank are those of the
+        authors' released code, which trains on multi-label data with sums of centres. That code has
+        its margin commented out; public reimplementations have 1 and 3. Departure: the rate of the
+        descent, 0.03, is at most classes^2 / (16 bits inter), above which the descent on the
+        centres of a few classes diverges.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    for name, value in (("margin", margin), ("mu", mu), ("inter", inter), ("binary", binary)):
+        if value < 0:
+            raise ValueError(f"{name} must be 0 or above, got {value}")
+
+    likelihood = partial(losses.mean_likelihood, margin=margin)
+    method = pairwise("dfh", likelihood, pairs=pairs, unseen=unseen)
+    centres = _fisher_centres(mu=mu, inter=inter, binary=binary, steps=steps)
+    return with_penalty(method, penalty, centres)
+
+
+def _fisher_centres(*, mu: float, inter: float, binary: float, steps: int) -> Objective:
+    """DFH's distance of the codes to binary ones, whose state is the relaxed centres."""
+
+    def init(key, setup):
+        return Variables(state=jnp.zeros((setup.classes, setup.bits), jnp.float32))
+
+    def loss(variables, codes, batch, context):
+        centres = lax.stop_gradient(variables.state)
+        mask = jnp.asarray(batch.mask)
+        codes = without_padding(codes.astype(jnp.float32), batch)
+        labels = multi_hot(batch.labels, centres.shape[0])
+        pull = jnp.matmul(labels, jnp.sign(centres), precision=lax.Precision.HIGHEST)
+        binary_codes = binarize(lax.stop_gradient(codes) + mu * pull).astype(jnp.float32)
+
+        count = row_count(codes, mask, context.axis_name)
+        gap = jnp.where(mask[:, None], codes - binary_codes, 0.0)
+        share = jnp.sum(gap**2) / (jnp.maximum(count, 1) * codes.shape[1])
+        value = sum_of_shares(share, context.axis_name)
+
+        rows = labels, binary_codes, mask & labels.any(axis=1)
+        if context.axis_name is not None:
+            rows = lax.all_gather(rows, context.axis_name, tiled=True)
+        state = _descend(centres, *rows, inter=inter, binary=binary, steps=steps)
+        return Loss(value, state, {"dfh_penalty": value})
+
+    return Objective(init, loss)
+
+
+def _descend(
+    centres: Float[Array, "classes bits"],
+    labels: Float[Array, "n classes"],
+    codes: Float[Array, "n bits"],
+    where: Bool[Array, " n"],
+    *,
+    inter: float,
+    binary: float,
+    steps: int,
+) -> Float[Array, "classes bits"]:
+    """Centres closer to the codes of their class, to each other's opposite and to their signs."""
+    classes, bits = centres.shape
+    matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+    apart = bits * (2.0 * jnp.eye(classes) - 1.0)
+    rate = min(0.03, classes**2 / (16 * bits * inter)) if inter else 0.03
+
+    def energy(centres):
+        gap = jnp.where(where[:, None], matmul(labels, centres) - codes, 0.0)
+        intra = jnp.sum(gap**2) / (jnp.maximum(jnp.sum(where), 1) * bits)
+        between = jnp.mean((matmul(centres, centres.T) - apart) ** 2)
+        cut = jnp.mean((centres - lax.stop_gradient(jnp.sign(centres))) ** 2)
+        return intra + inter * between + binary * cut
+
+    def step(number, centres):
+        slow = jnp.where(number < 0.75 * steps, 1.0, jnp.where(number < 0.9 * steps, 0.1, 0.01))
+        return centres - rate * slow * jax.grad(energy)(centres)
+
+    return lax.fori_loop(0, steps, step, centres)

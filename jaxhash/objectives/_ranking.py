@@ -1,0 +1,85 @@
+"""Methods that learn the ranking which each image of a batch makes of the others."""
+
+from functools import partial
+
+from jaxhash import losses
+from jaxhash.codes import relax
+from jaxhash.objectives._base import Objective, Weight, stateless, with_penalty
+from jaxhash.objectives._pairs import pairwise
+
+
+def dtsh(*, margin: float | None = None, penalty: Weight = 1.0) -> Objective:
+    r"""DTSH: in each triplet of a batch the similar image is nearer to the anchor, by a margin.
+
+    `jaxhash.losses.dtsh` on the raw codes u, over all triplets of the batch, plus ``penalty`` times
+    `jaxhash.losses.l2_quantization`. Images that share any label are similar.
+
+    Args:
+        margin: alpha; bits / 2 by default, as in the authors' code. (PyTorch ports have 5.)
+        penalty: weight of the quantization penalty; 0 leaves it out.
+
+    Raises:
+        ValueError: if ``margin`` is below 0.
+
+    Example:
+        >>> method = dtsh(margin=5.0)
+
+    Reference:
+        Wang, Shi, Kitani, "Deep supervised hashing with triplet labels", ACCV 2016. The weight 1 of
+        a mean is that of PyTorch ports; the authors' code has 100 against a sum over the 22,500
+        triplets that it samples for an image, which is a weight of 0.0044 bits here.
+    """
+    if margin is not None and margin < 0:
+        raise ValueError(f"margin must be at least 0, got {margin}")
+    objective = pairwise("dtsh", partial(losses.dtsh, margin=margin), pairs="batch")
+    return with_penalty(objective, penalty, stateless("dtsh_penalty", losses.l2_quantization))
+
+
+def mihash(*, beta: float = 0.5) -> Objective:
+    r"""MIHash: the distance from an image to another says as much as it can about their similarity.
+
+    `jaxhash.losses.mihash` of :math:`\tanh(\beta u)`, over the batch. Images that share any label
+    are similar. The method has no quantization penalty.
+
+    Args:
+        beta: steepness of the relaxation; the released code's sigmoid of slope 1 is 0.5 here.
+
+    Raises:
+        ValueError: if ``beta`` is not above 0.
+
+    Example:
+        >>> method = mihash(beta=1.0)
+
+    Reference:
+        Cakir, He, Bargal, Sclaroff, "MIHash: Online hashing with mutual information", ICCV 2017.
+        Beta is the default of the authors' code; that of the paper's runs could not be checked.
+    """
+    return _of_histograms("mihash", losses.mihash, beta)
+
+
+def tie_aware_ap(*, beta: float = 0.5) -> Objective:
+    r"""TALR: average precision of the ranking by Hamming distance, with ties averaged over.
+
+    `jaxhash.losses.tie_aware_ap` of :math:`\tanh(\beta u)`, over the batch. Images that share any
+    label are similar. The method has no quantization penalty.
+
+    Args:
+        beta: steepness of the relaxation; the released code's sigmoid of slope 1 is 0.5 here.
+
+    Raises:
+        ValueError: if ``beta`` is not above 0.
+
+    Example:
+        >>> method = tie_aware_ap()
+
+    Reference:
+        He, Cakir, Bargal, Sclaroff, "Hashing as tie-aware learning to rank", CVPR 2018. The paper's
+        NDCG form for graded similarity is not here.
+    """
+    return _of_histograms("tie_aware_ap", losses.tie_aware_ap, beta)
+
+
+def _of_histograms(name, loss, beta: float) -> Objective:
+    if not beta > 0:
+        raise ValueError(f"beta must be above 0, got {beta}")
+    return pairwise(name, loss, pairs="batch", relax=lambda codes, context: relax(codes, beta))

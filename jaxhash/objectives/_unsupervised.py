@@ -1,0 +1,318 @@
+"""Methods without labels: what is similar is said by fixed features, or by two views of an image."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from jaxhash import losses
+from jaxhash.codes import relax, straight_through
+from jaxhash.objectives._base import (
+    Batch,
+    Context,
+    Loss,
+    Objective,
+    Setup,
+    Variables,
+    Weight,
+    noise_of_items,
+    stateless,
+    with_penalty,
+    without_padding,
+)
+from jaxhash.objectives._pairs import Columns, from_batch
+from jaxhash.selection import above, find_cut, row_count
+
+#: Width of a bin of cosine distances, and the number of bins from distance 0 to 2.
+BIN, BINS = 0.01, 200
+
+Signs = Callable[[Float[Array, "n bits"], Bool[Array, " n"], str | None], Float[Array, "n bits"]]
+
+
+def greedyhash_u(*, penalty: Weight = 0.1) -> Objective:
+    r"""Unsupervised GreedyHash: signs whose cosines are those of fixed features.
+
+    .. math:: L = \operatorname{mean}_{i \ne j} \big(\cos(b_i, b_j) - \cos(x_i, x_j)\big)^2,
+              \qquad b = \operatorname{sign} u,
+
+    over the pairs of the whole batch, with the gradient of the identity through the sign. The
+    features x are the inputs themselves where they are vectors; of images they are the backbone's
+    as the training began, pretrained or not, which takes a second pass forward and a copy of the
+    model in the state. Labels are ignored.
+
+    Args:
+        penalty: weight of its quantization penalty, the mean of :math:`||u| - 1|^3`; 0 leaves it
+            out.
+
+    Example:
+        >>> method = greedyhash_u(penalty=0.0)
+
+    Reference:
+        Su, Zhang, Han, Tian, "Greedy Hash: Towards Fast Optimization for Accurate Hash Coding in
+        CNN", NeurIPS 2018, in the form of its released unsupervised code: weight 0.1, and there
+        SGD with rate 1e-4, momentum 0.9 and batches of 32 on a frozen VGG16. Departures: all pairs
+        of the batch instead of its first half with its second half; and the features stay those of
+        the start where the backbone is trained as well.
+    """
+    return with_penalty(
+        _feature_cosines("greedyhash_u", lambda codes, mask, axis_name: straight_through(codes)),
+        penalty,
+        stateless("greedyhash_u_penalty", losses.cubic_quantization),
+    )
+
+
+def bihalf(*, penalty: Weight = 3.0) -> Objective:
+    r"""Bi-half: signs that are balanced by construction, whose cosines are those of fixed features.
+
+    The loss and the features are those of `greedyhash_u`. In training, the upper half of the whole
+    batch is +1 in each bit and the lower half -1, with the gradient of the identity; of an odd
+    batch the middle one is -1. Codes are still cut at 0 in the end.
+
+    Args:
+        penalty: weight of `jaxhash.losses.hswd` with ``target="balanced"``, the mean of
+            :math:`(u - b)^2` with those b; 0 leaves it out. The paper's backward pass adds
+            :math:`\gamma (u - b)`, and its code divides that by the number of entries: the gradient
+            of :math:`\gamma / 2` times the mean, so that its :math:`\gamma = 6` is 3 here.
+
+    Example:
+        >>> method = bihalf()
+
+    Reference:
+        Li, van Gemert, "Deep Unsupervised Image Hashing by Maximizing Bit Entropy", AAAI 2021, with
+        :math:`\gamma` as in its released code for CIFAR-10, which trains by SGD with rate 1e-4,
+        momentum 0.9 and batches of 32 for 300 epochs on a frozen VGG16. Departures: those of
+        `greedyhash_u`; halves of the whole batch, however many devices hold it; and in an odd batch
+        the penalty draws the middle code to 0.
+    """
+    return with_penalty(
+        _feature_cosines("bihalf", bihalf_codes),
+        penalty,
+        stateless("bihalf_penalty", partial(losses.hswd, target="balanced")),
+    )
+
+
+def cibhash(*, temperature: float = 0.3, beta: float = 0.001, stochastic: bool = True) -> Objective:
+    r"""CIBHash: binary codes of two views of an image find each other among those of the batch.
+
+    A bit is +1 with probability :math:`\sigma(u)`. The loss is `jaxhash.losses.nt_xent` of codes
+    drawn so, plus beta times `jaxhash.losses.view_divergence` between the laws of the two views.
+    The gradient through a draw is that of its mean, :math:`2 \sigma(u) - 1 = \tanh(u / 2)`. Labels
+    are ignored.
+
+    Args:
+        temperature: of the contrastive loss.
+        beta: weight of the divergence, which is a sum over bits.
+        stochastic: whether bits are drawn, as in the paper; the released code takes the likelier
+            value, which is the sign of u.
+
+    Raises:
+        ValueError: if ``temperature`` is not above 0, or ``beta`` is negative.
+
+    Example:
+        >>> cibhash().views
+        2
+
+    Reference:
+        Qiu, Su, Ou, Yu, Chen, "Unsupervised Hashing with Contrastive Information Bottleneck",
+        IJCAI 2021; that bits are drawn is from memory of the paper, whose text was not at hand.
+        Temperature and beta are those of the released code, which trains by Adam with rate 1e-3 and
+        batches of 64 on a frozen VGG16. Departure: the gradient of a sign there is that of
+        :math:`\sigma(u)`, half of the mean's.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
+    if beta < 0:
+        raise ValueError(f"beta must be at least 0, got {beta}")
+
+    def loss(variables, codes, batch, context):
+        views = [without_padding(view.astype(jnp.float32), batch) for view in codes]
+        bits = [
+            _drawn(view, jax.random.fold_in(context.key, number), batch.index, stochastic)
+            for number, view in enumerate(views)
+        ]
+        options = {"where": batch.mask, "axis_name": context.axis_name}
+        contrast = losses.nt_xent(*bits, temperature=temperature, **options)
+        divergence = losses.view_divergence(*views, **options)
+        terms = {"cibhash": contrast, "cibhash_divergence": divergence}
+        return Loss(contrast + beta * divergence, variables.state, terms)
+
+    return Objective(lambda key, setup: Variables(), loss, views=2)
+
+
+def semantic_structure_hashing(*, alpha: float = 2.0, beta: float = 2.0) -> Objective:
+    r"""SSDH of Yang et al.: pairs of unusually near features are similar, of far ones dissimilar.
+
+    The cosine distances of the features have a mode m, and half a Gaussian on either side of it,
+    with deviations :math:`\sigma_l` and :math:`\sigma_r` from m. Pairs nearer than
+    :math:`m - \alpha \sigma_l` are similar and pairs farther than :math:`m + \beta \sigma_r`
+    dissimilar; the others are left out. The loss is `jaxhash.losses.semantic_structure` of
+    :math:`\tanh u` over the pairs of the whole batch. The features are those of `greedyhash_u`.
+    Labels are ignored.
+
+    Args:
+        alpha: how many deviations below the mode similar pairs begin.
+        beta: how many above it dissimilar ones do.
+
+    Raises:
+        ValueError: if ``alpha`` or ``beta`` is negative.
+
+    Example:
+        >>> method = semantic_structure_hashing(alpha=1.5)
+
+    Reference:
+        Yang, Deng, Liu, Liu, Tao, "Semantic Structure-based Unsupervised Deep Hashing", IJCAI 2018;
+        from memory of the paper and from public codes, the text was not at hand. Those train by SGD
+        with rate 1e-3, momentum 0.9 and batches of 24 for 50 epochs. Departures: the distances are
+        those of all pairs that were together in a batch so far, in bins of width 0.01, where the
+        paper has those of all training pairs beforehand; the mode is the middle of its bin, whose
+        pairs count half on either side, where public codes take its lower edge; pairs of an image
+        with itself are left out; and the mean is over decided pairs. One public code mirrors the
+        distances at alpha or beta times half the mode, which is right only where they are 2.
+    """
+    for name, value in (("alpha", alpha), ("beta", beta)):
+        if value < 0:
+            raise ValueError(f"{name} must be at least 0, got {value}")
+
+    def init(key, setup):
+        return Variables(state=(initial_encoder(setup), jnp.zeros(BINS, jnp.float32)))
+
+    def loss(variables, codes, batch, context):
+        encoder, counts = variables.state
+        codes = relax(without_padding(codes.astype(jnp.float32), batch))
+        columns = _columns(codes, batch, context)
+        distances = 1.0 - _cosines(fixed_features(encoder, batch, context), context)
+        counts = counts + histogram(distances, columns.where, context.axis_name)
+        near, far = thresholds(counts, alpha, beta)
+        value = losses.semantic_structure(
+            codes,
+            columns.codes,
+            jnp.where(distances < near, 1.0, jnp.where(distances > far, -1.0, 0.0)),
+            where=columns.where,
+            axis_name=context.axis_name,
+        )
+        return Loss(value, (encoder, counts), {"semantic_structure_hashing": value})
+
+    return Objective(init, loss)
+
+
+def initial_encoder(setup: Setup) -> PyTree:
+    """What `fixed_features` needs: of images the model's initial variables, of vectors nothing."""
+    if setup.inputs.ndim == 2:
+        return ()
+    return jax.tree.map(jnp.copy, setup.variables)  # the step donates both
+
+
+def fixed_features(encoder: PyTree, batch: Batch, context: Context) -> Float[Array, "n features"]:
+    """Features of the inputs that no training changes; zeros where a row is padding.
+
+    Args:
+        encoder: from `initial_encoder`.
+        batch: vectors, which are their own features, or images.
+        context: how images are encoded.
+    """
+    features = jnp.asarray(batch.inputs)
+    if features.ndim > 2:
+        features = context.encode(encoder, features, headless=True)
+    features = lax.stop_gradient(features.astype(jnp.float32))
+    return jnp.where(batch.mask[:, None], features, 0.0)
+
+
+def bihalf_codes(
+    codes: Float[Array, "n bits"], mask: Bool[Array, " n"], axis_name: str | None
+) -> Float[Array, "n bits"]:
+    """In each bit +1 for the upper half of the whole batch, -1 for the lower half and for padding.
+
+    The gradient is that of the identity. Of an odd batch the middle one is -1; of equal codes the
+    later rows are the upper ones.
+    """
+    half = row_count(codes, mask, axis_name) // 2
+    upper = above(
+        find_cut(codes, half, where=mask, axis_name=axis_name), codes, axis_name=axis_name
+    )
+    signs = jnp.where(upper & mask[:, None], 1.0, -1.0)
+    return signs + (codes - lax.stop_gradient(codes))
+
+
+def histogram(
+    distances: Float[Array, "n m"], where: Bool[Array, "n m"], axis_name: str | None
+) -> Float[Array, " bins"]:
+    """How many of the valid pairs of all devices lie in each bin of cosine distances."""
+    bins = jnp.clip(jnp.where(where, distances, 0.0) / BIN, 0, BINS - 1).astype(jnp.int32)
+    counts = jnp.zeros(BINS, jnp.float32).at[jnp.where(where, bins, BINS)].add(1.0, mode="drop")
+    return counts if axis_name is None else lax.psum(counts, axis_name)
+
+
+def thresholds(
+    counts: Float[Array, " bins"], alpha: float, beta: float
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Below which distance a pair is similar, and above which it is dissimilar."""
+    number = jnp.arange(BINS)
+    peak = jnp.argmax(counts)
+    halved = jnp.where(number == peak, 0.5 * counts, counts)
+    square = (BIN * (number - peak)) ** 2
+
+    def deviation(side):
+        weights = jnp.where(side, halved, 0.0)
+        return jnp.sqrt(jnp.sum(weights * square) / jnp.maximum(jnp.sum(weights), 0.5))
+
+    mode = BIN * (peak + 0.5)
+    near = mode - alpha * deviation(number <= peak)
+    return near, mode + beta * deviation(number >= peak)
+
+
+def _feature_cosines(name: str, signs: Signs) -> Objective:
+    """Binary codes whose cosines are those of the fixed features, over the pairs of the batch."""
+
+    def init(key, setup):
+        return Variables(state=initial_encoder(setup))
+
+    def loss(variables, codes, batch, context):
+        codes = signs(
+            without_padding(codes.astype(jnp.float32), batch), batch.mask, context.axis_name
+        )
+        columns = _columns(codes, batch, context)
+        value = losses.cosine_regression(
+            codes,
+            columns.codes,
+            _cosines(fixed_features(variables.state, batch, context), context),
+            where=columns.where,
+            axis_name=context.axis_name,
+        )
+        return Loss(value, variables.state, {name: value})
+
+    return Objective(init, loss)
+
+
+def _columns(codes: Float[Array, "n bits"], batch: Batch, context: Context) -> Columns:
+    """The rows of the whole batch, none paired with itself; of labels nothing is read."""
+    return from_batch(codes, batch._replace(labels=batch.index), context.axis_name)
+
+
+def _cosines(features: Float[Array, "n features"], context: Context) -> Float[Array, "n m"]:
+    """Cosines of this device's rows with those of the whole batch; 0 with a row of zeros."""
+    length = jnp.sqrt(jnp.sum(features**2, axis=1, keepdims=True))
+    rows = features / jnp.where(length > 0, length, 1.0)
+    columns = rows
+    if context.axis_name is not None:
+        columns = lax.all_gather(rows, context.axis_name, tiled=True)
+    return jnp.matmul(rows, columns.T, precision=lax.Precision.HIGHEST)
+
+
+def _drawn(
+    codes: Float[Array, "n bits"], key: Key[Array, ""], index: Int[Array, " n"], stochastic: bool
+) -> Float[Array, "n bits"]:
+    """Bits of -1 and +1, with the gradient of their mean.
+
+    A row's draw depends on its place in the training set, so not on its place in the batch or on
+    the devices.
+    """
+    mean = jnp.tanh(codes / 2)
+    if stochastic:
+        noise = noise_of_items(key, index, codes.shape[1])
+        signs = jnp.where(noise < jax.nn.sigmoid(codes), 1.0, -1.0)
+    else:
+        signs = jnp.where(codes >= 0, 1.0, -1.0)
+    return signs + (mean - lax.stop_gradient(mean))

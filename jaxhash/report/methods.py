@@ -1,0 +1,42 @@
+"""The table of methods: what there is, what it keeps, and which preset trains it."""
+
+from rich.console import Console
+from rich.table import Table
+
+from jaxhash.composition import published_weight
+from jaxhash.objectives import METHODS, QUANTIZERS
+from jaxhash.presets import preset_of_method
+
+METHOD_COLUMNS = ("method", "kind", "state", "multi-label", "own penalty", "reference", "preset")
+
+
+def method_rows() -> list[tuple[str, ...]]:
+    """A row of `METHOD_COLUMNS` for each method."""
+    return [
+        (
+            name,
+            method.kind,
+            method.state,
+            method.multi_label,
+            "-" if (weight := published_weight(name)) is None else f"{weight:g}",
+            method.reference,
+            preset_of_method(name),
+        )
+        for name, method in METHODS.items()
+    ]
+
+
+def print_methods(console: Console) -> None:
+    """Print the table, and the quantizers that any method takes; no name is cut."""
+    if not console.is_terminal:
+        console = Console(width=220)
+    table = Table(box=None)
+    for title in METHOD_COLUMNS:
+        table.add_column(title, overflow="fold")
+    for row in method_rows():
+        table.add_row(*row)
+    console.print(table)
+    console.print(
+        f"\nquantizers of any method, by --quantizer: none, own, {', '.join(QUANTIZERS)}",
+        highlight=False,
+    )

@@ -1,0 +1,425 @@
+"""The losses of labels against loops, at extremes, under masks, on one device and on eight."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxhash.losses import (
+    bernoulli_kl_per_code,
+    binary_cross_entropy,
+    cosine_distillation,
+    cross_entropy,
+    hash_proxy,
+    pair_scatter,
+    variance_shortfall,
+)
+from jaxhash.similarity import share_a_label
+
+N, BITS, CLASSES = 9, 4, 3
+
+
+def normal(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def multi_hot(n, seed=0):
+    """Rows of one to three labels, and every fifth row without any."""
+    labels = np.random.default_rng(seed).random((n, CLASSES)) < 0.4
+    labels[np.arange(n), np.arange(n) % CLASSES] = True
+    labels[4::5] = False
+    return jnp.asarray(labels, jnp.float32)
+
+
+PROXIES = normal(CLASSES, BITS, seed=7)
+
+
+# Each loss of rows as a function of the array that is trained, and the formula in float64.
+
+
+def soft_cross_entropy(logits, labels):
+    costs = []
+    for a, y in zip(np.asarray(logits, float), np.asarray(labels, float), strict=True):
+        if y.any():
+            log_softmax = a - np.log(sum(np.exp(a)))
+            costs.append(-sum(log_softmax[c] / sum(y) for c in range(len(y)) if y[c]))
+    return np.mean(costs)
+
+
+def by_class(logits, labels):
+    costs = []
+    for a, y in zip(np.asarray(logits, float), np.asarray(labels, float), strict=True):
+        if y.any():
+            p = 1 / (1 + np.exp(-a))
+            costs += [-np.log(p[c]) if y[c] else -np.log(1 - p[c]) for c in range(len(y))]
+    return np.mean(costs)
+
+
+def cosine(u, v):
+    return sum(u * v) / np.sqrt(sum(u**2) * sum(v**2))
+
+
+def proxies(codes, labels):
+    codes, centres = np.asarray(codes, float), np.asarray(PROXIES, float)
+    cosines = np.array([[cosine(u, p) for p in centres] for u in codes])
+    return soft_cross_entropy(cosines / 0.2, labels)
+
+
+def distilled(codes, teacher):
+    rows = zip(np.asarray(codes, float), np.asarray(teacher, float), strict=True)
+    return np.mean([1 - cosine(u, t) for u, t in rows])
+
+
+def divergence(codes):
+    total = 0.0
+    for u in np.asarray(codes, float):
+        for q in 1 / (1 + np.exp(-u)):
+            total += q * np.log(q / 0.5) + (1 - q) * np.log((1 - q) / 0.5)
+    return total / len(codes)
+
+
+def shortfall(codes):
+    return np.mean([1 - np.mean((h - np.mean(h)) ** 2) for h in np.asarray(codes, float).T])
+
+
+def of_proxies(codes, labels, **options):
+    return hash_proxy(codes, PROXIES, labels, **options)
+
+
+ROW_LOSSES = {
+    "cross_entropy": (cross_entropy, soft_cross_entropy, CLASSES, multi_hot),
+    "binary_cross_entropy": (binary_cross_entropy, by_class, CLASSES, multi_hot),
+    "hash_proxy": (of_proxies, proxies, BITS, multi_hot),
+    "cosine_distillation": (
+        cosine_distillation,
+        distilled,
+        BITS,
+        lambda n: normal(n, BITS, seed=3),
+    ),
+    "bernoulli_kl_per_code": (bernoulli_kl_per_code, divergence, BITS, None),
+    "variance_shortfall": (variance_shortfall, shortfall, BITS, None),
+}
+every_loss = pytest.mark.parametrize("name", ROW_LOSSES)
+
+
+def batch(name, n=N):
+    """What the loss takes by row: codes or scores, and labels or a teacher where it has such."""
+    *_, columns, other = ROW_LOSSES[name]
+    rows = normal(n, columns)
+    return (rows,) if other is None else (rows, other(n))
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    return {name: jax.jit(jax.value_and_grad(loss)) for name, (loss, *_) in ROW_LOSSES.items()}
+
+
+@every_loss
+def test_is_the_formula(name, compiled):
+    value, _ = compiled[name](*batch(name))
+    np.testing.assert_allclose(value, ROW_LOSSES[name][1](*batch(name)), rtol=1e-5)
+
+
+@every_loss
+def test_gradient_is_that_of_finite_differences(name):
+    loss, _, _, _ = ROW_LOSSES[name]
+    first, *others = batch(name, 4)
+    trained = jax.jit(lambda x: loss(x, *others))
+    check_grads(trained, (first,), order=1, modes=("rev",), eps=1e-2, rtol=0.02)
+
+
+@every_loss
+def test_rows_are_treated_alike_and_eager_is_jitted(name, compiled):
+    order = np.random.default_rng(2).permutation(N)
+    arrays = batch(name)
+    value, slope = compiled[name](*arrays)
+    permuted, permuted_slope = compiled[name](*(rows[order] for rows in arrays))
+    np.testing.assert_allclose(permuted, value, rtol=1e-6)
+    np.testing.assert_allclose(permuted_slope, slope[order], atol=1e-6)
+    np.testing.assert_allclose(ROW_LOSSES[name][0](*arrays), value, rtol=1e-6)
+
+
+@every_loss
+@pytest.mark.parametrize("filling", [1e30, np.nan, np.inf])
+def test_masked_batch_is_its_valid_rows(name, filling, compiled):
+    where = np.isin(np.arange(N + 3), [1, 4, 11], invert=True)
+    arrays = batch(name)
+    padded = (jnp.full((N + 3, *x.shape[1:]), filling).at[where].set(x) for x in arrays)
+    value, slope = compiled[name](*padded, where=jnp.asarray(where))
+    expected_value, expected_slope = compiled[name](*arrays)
+    np.testing.assert_allclose(value, expected_value, rtol=1e-6)
+    np.testing.assert_allclose(slope[where], expected_slope, atol=1e-6)
+    np.testing.assert_array_equal(slope[~where], 0.0)
+
+
+@every_loss
+def test_batch_without_a_valid_row_costs_nothing(name, compiled):
+    nothing = (jnp.full(rows.shape, np.nan) for rows in batch(name))
+    value, slope = compiled[name](*nothing, where=jnp.zeros(N, bool))
+    assert value == 0
+    np.testing.assert_array_equal(slope, 0.0)
+
+
+@every_loss
+@pytest.mark.parametrize("size", [0.0, 50.0, -50.0, 1e4])
+def test_extremes_are_finite(name, size, compiled):
+    first, *others = batch(name)
+    value, slope = compiled[name](jnp.full_like(first, size), *others)
+    assert np.isfinite(value) and np.isfinite(slope).all()
+
+
+@every_loss
+def test_low_precision_is_accumulated_in_float32(name, compiled):
+    first, *others = batch(name)
+    first = first.astype(jnp.bfloat16)
+    value, slope = compiled[name](first, *others)
+    exact, _ = compiled[name](first.astype(jnp.float32), *others)
+    assert value.dtype == jnp.float32 and slope.dtype == jnp.bfloat16
+    np.testing.assert_allclose(value, exact, rtol=1e-6)
+
+
+@every_loss
+@pytest.mark.parametrize("valid", [16, 11])
+def test_eight_devices_are_one(name, valid, compiled):
+    """Two rows a device; with 11 valid rows one device is half padding and two are nothing else."""
+    arrays, where = batch(name, 16), jnp.arange(16) < valid
+    step = jax.value_and_grad(partial(ROW_LOSSES[name][0], axis_name="device"))
+    spread = [rows.reshape(8, 2, -1) for rows in arrays]
+    value, slope = jax.jit(
+        jax.vmap(lambda where, *rows: step(*rows, where=where), axis_name="device")
+    )(where.reshape(8, 2), *spread)
+    whole_value, whole_slope = compiled[name](*arrays, where=where)
+    assert len(set(np.asarray(value).tolist())) == 1
+    np.testing.assert_allclose(value[0], whole_value, rtol=1e-5)
+    np.testing.assert_allclose(slope.reshape(16, -1), whole_slope, rtol=1e-5, atol=1e-6)
+
+
+# What each of them is for
+
+
+def test_cross_entropy_of_several_labels_by_hand():
+    """Scores with softmax (1/4, 1/4, 1/2); its gradient is the softmax less the soft labels."""
+    logits = jnp.log(jnp.array([[1.0, 1.0, 2.0]]))
+    value, slope = jax.value_and_grad(cross_entropy)(logits, jnp.array([[1, 0, 1]]))
+    assert value == pytest.approx((np.log(4) + np.log(2)) / 2)
+    np.testing.assert_allclose(slope, [[0.25 - 0.5, 0.25, 0.5 - 0.5]], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int32])
+def test_labels_of_any_kind(kind):
+    logits, labels = batch("cross_entropy")
+    for loss in (cross_entropy, binary_cross_entropy):
+        assert loss(logits, labels.astype(kind)) == loss(logits, labels)
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, binary_cross_entropy])
+def test_scores_far_apart_lose_nothing(loss):
+    """A score of 200 for a wrong class costs 200, and for the right one nothing."""
+    right, wrong = jnp.array([[1, 0]]), jnp.array([[0, 1]])
+    scores = jnp.array([[200.0, 0.0 if loss is cross_entropy else -200.0]])
+    assert loss(scores, right) == 0
+    np.testing.assert_allclose(loss(scores, wrong), 200.0, rtol=1e-6)
+
+
+def test_binary_cross_entropy_by_hand():
+    logits = jnp.log(jnp.array([[3.0, 1.0]]))  # probabilities 3/4 and 1/2
+    value, slope = jax.value_and_grad(binary_cross_entropy)(logits, jnp.array([[1, 0]]))
+    assert value == pytest.approx((np.log(4 / 3) + np.log(2)) / 2)
+    np.testing.assert_allclose(slope, [[(0.75 - 1) / 2, 0.5 / 2]], rtol=1e-5)
+
+
+def test_hash_proxy_looks_at_directions_alone():
+    codes, labels = batch("hash_proxy")
+    long = hash_proxy(codes * 1e20, 1e-20 * PROXIES, labels)
+    np.testing.assert_allclose(long, hash_proxy(codes, PROXIES, labels), rtol=1e-5)
+
+
+def test_hash_proxy_trains_the_proxies():
+    codes, labels = batch("hash_proxy", 4)
+    trained = jax.jit(lambda p: hash_proxy(codes, p, labels, temperature=0.7))
+    check_grads(trained, (PROXIES,), order=1, modes=("rev",), eps=1e-2, rtol=0.02)
+
+
+def test_hash_proxy_of_eight_devices_shares_the_gradient_of_the_proxies():
+    codes, labels = batch("hash_proxy", 16)
+    of_proxies = jax.grad(hash_proxy, argnums=1)
+    step = partial(of_proxies, axis_name="device")
+    shares = jax.jit(jax.vmap(step, in_axes=(0, None, 0), axis_name="device"))(
+        codes.reshape(8, 2, -1), PROXIES, labels.reshape(8, 2, -1)
+    )
+    np.testing.assert_allclose(
+        shares.sum(0), jax.jit(of_proxies)(codes, PROXIES, labels), atol=1e-6
+    )
+
+
+def test_a_row_of_zeros_has_no_direction():
+    codes, teacher = jnp.zeros((1, BITS)), normal(1, BITS)
+    value, slope = jax.value_and_grad(cosine_distillation)(codes, teacher)
+    assert value == 1 and not slope.any()
+    value, slope = jax.value_and_grad(hash_proxy)(codes, PROXIES, jnp.ones((1, CLASSES)))
+    assert value == pytest.approx(np.log(CLASSES)) and not slope.any()
+
+
+def test_distillation_by_hand_and_without_a_gradient_to_the_teacher():
+    """Cosines 1, 0 and -1."""
+    codes = jnp.array([[1.0, 1.0], [1.0, 0.0], [0.0, 3.0]])
+    teacher = jnp.array([[2.0, 2.0], [0.0, 1.0], [0.0, -1.0]])
+    value, (of_codes, of_teacher) = jax.value_and_grad(cosine_distillation, (0, 1))(codes, teacher)
+    assert value == pytest.approx(1.0)
+    # Along the teacher's direction, as far as it is across the code's own.
+    np.testing.assert_allclose(of_codes, [[0, 0], [0, -1 / 3], [0, 0]], atol=1e-6)
+    np.testing.assert_array_equal(of_teacher, 0.0)
+
+
+def test_divergence_of_each_bit_by_hand():
+    codes = jnp.array([[0.0, jnp.log(3.0)], [200.0, -jnp.log(3.0)]])
+    quarter = np.log(2) + 0.25 * np.log(0.25) + 0.75 * np.log(0.75)
+    np.testing.assert_allclose(
+        bernoulli_kl_per_code(codes, reduce_fn=None), [np.log(2) / 2, quarter], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        bernoulli_kl_per_code(codes), np.log(2) / 2 + quarter, rtol=1e-5
+    )  # a sum over bits
+
+
+def test_divergence_draws_each_code_to_zero():
+    """The derivative is u q (1 - q)."""
+    codes = jnp.array([[-2.0, 0.0, 0.5, 50.0]])
+    slope = jax.grad(bernoulli_kl_per_code)(codes)
+    q = 1 / (1 + np.exp(-np.asarray(codes, float)))
+    np.testing.assert_allclose(slope, codes * q * (1 - q), atol=1e-7)
+
+
+def test_variance_by_hand():
+    codes = jnp.array([[1.0, 0.5, 1.0], [-1.0, -0.5, 1.0]])
+    np.testing.assert_allclose(variance_shortfall(codes, reduce_fn=None), [0.0, 0.75, 1.0])
+    np.testing.assert_allclose(variance_shortfall(codes), 1.75 / 3, rtol=1e-6)
+
+
+# Scatter of pairs
+
+
+def pairs(n, m=7):
+    rng = np.random.default_rng(0)
+    similar, where = (jnp.asarray(rng.random((n, m)) < share) for share in (0.4, 0.7))
+    return normal(n, BITS), normal(m, BITS, seed=1), similar, where
+
+
+def scatter_formula(codes, others, similar, where):
+    within, between = [], []
+    for i, j in np.ndindex(similar.shape):
+        if where[i, j]:
+            square = sum((np.asarray(codes[i], float) - np.asarray(others[j], float)) ** 2)
+            (within if similar[i, j] else between).append(square)
+    total = (np.mean(within) if within else 0) - (np.mean(between) if between else 0)
+    return total / 2 / codes.shape[1]
+
+
+def test_scatter_by_hand():
+    """Squared distances 1 and 4 within, 8 between, over twice two bits."""
+    codes, others = jnp.array([[1.0, 1.0]]), jnp.array([[1.0, 0.0], [1.0, -1.0], [-1.0, -1.0]])
+    loss = pair_scatter(codes, others, jnp.array([[True, True, False]]))
+    assert loss == pytest.approx((2.5 - 8) / 4)
+
+
+@pytest.mark.parametrize("kind", ["both", "similar", "dissimilar"])
+def test_scatter_is_the_formula(kind):
+    codes, others, similar, where = pairs(5)
+    similar = similar if kind == "both" else jnp.full_like(similar, kind == "similar")
+    scatter = jax.jit(jax.value_and_grad(pair_scatter))
+    value, slope = scatter(codes, others, similar, where=where)
+    expected = scatter_formula(codes, others, similar, where)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    assert np.isfinite(slope).all() and slope.any()
+    everything, _ = scatter(codes, others, similar)
+    expected = scatter_formula(codes, others, similar, np.ones((5, 7), bool))
+    np.testing.assert_allclose(everything, expected, rtol=1e-5)
+
+
+def test_scatter_has_the_gradient_of_finite_differences():
+    codes, others, similar, where = pairs(3)
+    trained = jax.jit(lambda u, v: pair_scatter(u, v, similar, where=where))
+    check_grads(trained, (codes, others), order=1, modes=("rev",), eps=1e-2)
+
+
+def test_scatter_of_masked_rows_and_columns_is_that_of_the_others():
+    codes, others, similar, where = pairs(5)
+    where = where.at[2].set(False).at[:, 3].set(False)
+    rows, columns = np.arange(5) != 2, np.arange(7) != 3
+    broken = codes.at[2].set(np.nan), others.at[3].set(np.inf)
+    value, slopes = jax.jit(jax.value_and_grad(pair_scatter, (0, 1)))(*broken, similar, where=where)
+    part = np.ix_(rows, columns)
+    expected, expected_slopes = jax.jit(jax.value_and_grad(pair_scatter, (0, 1)))(
+        codes[rows], others[columns], similar[part], where=where[part]
+    )
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    for slope, valid, of_part in zip(slopes, (rows, columns), expected_slopes, strict=True):
+        np.testing.assert_allclose(slope[valid], of_part, atol=1e-6)
+        np.testing.assert_array_equal(slope[~valid], 0.0)
+
+
+def test_scatter_without_a_valid_pair_is_zero():
+    codes, others, similar, where = pairs(5)
+    value, slope = jax.value_and_grad(pair_scatter)(
+        jnp.full_like(codes, np.nan), others, similar, where=jnp.zeros_like(where)
+    )
+    assert value == 0
+    np.testing.assert_array_equal(slope, 0.0)
+
+
+def test_scatter_of_eight_devices_is_that_of_one():
+    codes, labels = normal(16, BITS), jnp.arange(16) % 3
+    where = (jnp.arange(16) < 11)[:, None] & (jnp.arange(16) < 11)[None, :]
+
+    def step(codes, labels, where, axis_name=None):
+        def loss(codes):
+            columns = codes, labels
+            if axis_name is not None:
+                columns = jax.lax.all_gather(columns, axis_name, tiled=True)
+            similar = share_a_label(labels, columns[1])
+            return pair_scatter(codes, columns[0], similar, where=where, axis_name=axis_name)
+
+        return jax.value_and_grad(loss)(codes)
+
+    value, slope = jax.jit(jax.vmap(partial(step, axis_name="device"), axis_name="device"))(
+        codes.reshape(8, 2, -1), labels.reshape(8, 2), where.reshape(8, 2, 16)
+    )
+    whole_value, whole_slope = jax.jit(step)(codes, labels, where)
+    np.testing.assert_allclose(value, whole_value, rtol=1e-5)
+    np.testing.assert_allclose(slope.reshape(16, -1), whole_slope, atol=1e-6)
+
+
+# Errors
+
+
+ROWS, LABELS = jnp.ones((4, 2)), jnp.ones((4, 3))
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "call"),
+    [
+        (TypeError, "logits", lambda: cross_entropy(LABELS.astype(int), LABELS)),
+        (ValueError, "labels", lambda: cross_entropy(LABELS, LABELS[:, :2])),
+        (ValueError, "where", lambda: binary_cross_entropy(LABELS, LABELS, where=LABELS > 0)),
+        (TypeError, "codes", lambda: hash_proxy(ROWS.astype(int), jnp.ones((3, 2)), LABELS)),
+        (ValueError, "proxies", lambda: hash_proxy(ROWS, jnp.ones((3, 5)), LABELS)),
+        (ValueError, "where", lambda: hash_proxy(ROWS, ROWS[:3], LABELS, where=jnp.ones(3, bool))),
+        (
+            ValueError,
+            "temperature",
+            lambda: hash_proxy(ROWS, jnp.ones((3, 2)), LABELS, temperature=0.0),
+        ),
+        (ValueError, "teacher", lambda: cosine_distillation(ROWS, LABELS)),
+        (TypeError, "teacher", lambda: cosine_distillation(ROWS, ROWS.astype(int))),
+        (ValueError, "codes", lambda: bernoulli_kl_per_code(jnp.ones(4))),
+        (ValueError, "where", lambda: variance_shortfall(ROWS, where=jnp.ones(3, bool))),
+        (ValueError, "others", lambda: pair_scatter(ROWS, LABELS, jnp.ones((4, 4), bool))),
+        (ValueError, "similar", lambda: pair_scatter(ROWS, ROWS, jnp.ones((4, 3), bool))),
+    ],
+)
+def test_errors_name_the_argument(unchecked, error, name, call):
+    with pytest.raises(error, match=rf"^{name} must"):
+        call()

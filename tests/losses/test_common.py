@@ -1,0 +1,69 @@
+"""What the losses share: rows of length 1, and means over what is valid."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxhash.losses._common import mean_of_rows, pair_count, unit_rows, valid_codes
+
+
+def normal(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e-3, 1.0, 1e25])
+def test_rows_of_any_size_become_one_long(size):
+    rows = jnp.array([[3.0, -4.0], [0.0, 2.0]])
+    np.testing.assert_allclose(unit_rows(size * rows), [[0.6, -0.8], [0.0, 1.0]], rtol=1e-6)
+    # The slope along (1, 0) is (0.64, 0.48) / 5 for a row along (0.6, -0.8).
+    _, slope = jax.jvp(unit_rows, (size * rows,), (size * jnp.array([[1.0, 0.0], [0.0, 1.0]]),))
+    np.testing.assert_allclose(slope, [[0.128, 0.096], [0.0, 0.0]], rtol=1e-5, atol=1e-7)
+    weights = jnp.array([[1.0, 0.0], [1.0, 0.0]])
+    slope = size * jax.grad(lambda rows: jnp.sum(weights * unit_rows(rows)))(size * rows)
+    np.testing.assert_allclose(slope, [[0.128, 0.096], [0.5, 0.0]], rtol=1e-5, atol=1e-7)
+
+
+def test_a_row_of_zeros_stays_one_without_a_gradient():
+    rows = jnp.array([[0.0, 0.0], [5.0, 0.0]])
+    value, slope = jax.value_and_grad(lambda rows: jnp.sum(unit_rows(rows)))(rows)
+    assert value == 1
+    np.testing.assert_allclose(slope, [[0.0, 0.0], [0.0, 0.2]], rtol=1e-6)
+
+
+def test_gradient_of_unit_rows_is_that_of_finite_differences():
+    check_grads(jax.jit(unit_rows), (normal(4, 3),), order=1, modes=("rev",))
+
+
+@pytest.mark.parametrize("masked", [0.0, 1.0])
+def test_masked_codes_hold_what_is_asked_for(masked):
+    codes = jnp.array([[2.0, 3.0], [jnp.nan, jnp.inf]], jnp.bfloat16)
+    codes = valid_codes(codes, jnp.array([True, False]), masked=masked)
+    assert codes.dtype == jnp.float32
+    np.testing.assert_array_equal(codes, [[2.0, 3.0], [masked, masked]])
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (3, 2)])
+def test_mean_of_rows_is_over_the_valid_ones(shape):
+    where = np.array([True, False, True, True])
+    values = normal(4, *shape).at[1].set(jnp.nan)
+    mean = mean_of_rows(values, jnp.asarray(where), None)
+    np.testing.assert_allclose(mean, np.asarray(values)[where].mean(axis=0), rtol=1e-6)
+    slope = jax.grad(lambda x: jnp.sum(mean_of_rows(x, jnp.asarray(where), None)))(values)
+    np.testing.assert_allclose(slope[where], np.full((3, *shape), 1 / 3), rtol=1e-6)
+    np.testing.assert_array_equal(slope[1], 0.0)
+    np.testing.assert_array_equal(mean_of_rows(values, jnp.zeros(4, bool), None), np.zeros(shape))
+
+
+def test_sums_over_devices():
+    values, where = normal(16, 3), jnp.arange(16) < 11
+    mean, pairs = jax.pmap(
+        lambda x, valid: (
+            mean_of_rows(x, valid, "device"),
+            pair_count(valid[:, None] & jnp.ones((1, 5), bool), "device"),
+        ),
+        "device",
+    )(values.reshape(8, 2, 3), where.reshape(8, 2))
+    np.testing.assert_allclose(mean, np.tile(values[:11].mean(axis=0), (8, 1)), rtol=1e-5)
+    np.testing.assert_array_equal(pairs, 55)

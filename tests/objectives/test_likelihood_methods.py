@@ -1,0 +1,338 @@
+"""DPSH, DHN, DBDH, LCDSH, IDHN and DFH: their terms, their relaxation, and DFH's centres."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxhash import losses
+from jaxhash.objectives import (
+    Batch,
+    Context,
+    Setup,
+    combine,
+    dbdh,
+    dfh,
+    dhn,
+    dpsh,
+    hswd,
+    idhn,
+    lcdsh,
+    weighted,
+)
+from jaxhash.similarity import label_cosine
+
+BITS, ITEMS, CLASSES = 4, 8, 3
+LABELS = np.array([0, 1, 0, 2, 1, 0, 2, 1], np.int32)
+ROWS = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [0, 0, 0]], np.uint8)
+METHODS = {"dpsh": dpsh, "dhn": dhn, "dbdh": dbdh, "lcdsh": lcdsh, "idhn": idhn, "dfh": dfh}
+each_method = pytest.mark.parametrize("name", METHODS)
+
+
+def normal(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def context(axis_name=None):
+    return Context(jax.random.key(0), jnp.float32(0), jnp.int32(0), None, None, axis_name)
+
+
+def setup(multi_label=False):
+    return Setup(BITS, ITEMS, CLASSES, multi_label, None, None)
+
+
+def batch(index, labels=LABELS, mask=None):
+    index = np.array(index, np.int32)
+    mask = np.ones(len(index), bool) if mask is None else np.array(mask)
+    return Batch(None, *map(jnp.asarray, (labels[index], index, mask)))
+
+
+def start(objective, multi_label=False):
+    return objective.init(jax.random.key(0), setup(multi_label))
+
+
+def step(objective, codes, data, variables=None, multi_label=False):
+    variables = start(objective, multi_label) if variables is None else variables
+    return objective.loss(variables, codes, data, context())
+
+
+def likelihoods(codes, labels, scale=0.5, margin=0.0):
+    """Of each pair of different rows: margin and sign as in DFH's paper, in float64."""
+    codes = np.asarray(codes, float)
+    costs = []
+    for i in range(len(codes)):
+        for j in range(len(codes)):
+            if i != j:
+                theta = scale * codes[i] @ codes[j]
+                theta = -theta if labels[i] == labels[j] else theta
+                costs.append(np.log(1 + np.exp(margin + theta)))
+    return np.mean(costs)
+
+
+# The two terms of each
+
+
+@pytest.mark.parametrize(
+    ("method", "weight", "penalty"),
+    [
+        (dpsh, 0.1, lambda u: (np.abs(u) - 1) ** 2),
+        (dhn, 0.1, lambda u: np.log(np.cosh(np.abs(u) - 1))),
+    ],
+)
+def test_raw_codes_and_an_elementwise_penalty(method, weight, penalty):
+    u, name = normal(6, BITS), method.__name__
+    result = step(method(pairs="batch"), u, batch(range(6)))
+    likelihood, quantization = likelihoods(u, LABELS), penalty(np.asarray(u, float)).mean()
+    assert result.terms[name] == pytest.approx(likelihood, rel=1e-5)
+    assert result.terms[f"{name}_penalty"] == pytest.approx(quantization, rel=1e-5)
+    assert result.value == pytest.approx(likelihood + weight * quantization, rel=1e-5)
+
+
+def test_dbdh_compares_signs_and_balances_each_bit_over_the_batch():
+    u = normal(6, BITS)
+    signs = np.sign(np.asarray(u, float))
+    result = step(dbdh(), u, batch(range(6)))
+    assert result.terms["dbdh"] == pytest.approx(likelihoods(signs, LABELS), rel=1e-5)
+    balance = (signs.mean(axis=0) ** 2).mean()
+    assert result.terms["dbdh_penalty"] == pytest.approx(balance, rel=1e-5)
+    assert result.value == pytest.approx(likelihoods(signs, LABELS) + 0.1 * balance, rel=1e-5)
+
+
+def test_dbdh_balance_is_not_that_of_the_bits_of_a_row():
+    """Each row has as many +1 as -1, and each bit is the same on all rows."""
+    u = jnp.tile(jnp.array([[1.0, 1.0, -1.0, -1.0]]), (6, 1))
+    assert step(dbdh(), u, batch(range(6))).terms["dbdh_penalty"] == 1
+
+
+def test_dbdh_gradient_is_that_of_the_signs():
+    u = normal(6, BITS)
+
+    def cost(codes):
+        return step(dbdh(penalty=0.0), codes, batch(range(6))).value
+
+    signs = jnp.sign(u)
+
+    def of_signs(codes):
+        similar = jnp.asarray(LABELS[:6, None] == LABELS[None, :6])
+        return losses.mean_likelihood(codes, codes, similar, where=~jnp.eye(6, dtype=bool))
+
+    np.testing.assert_allclose(jax.grad(cost)(u), jax.grad(of_signs)(signs), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("pairs", ["batch", "bank"])
+def test_lcdsh_adds_three_times_the_locality(pairs):
+    """Of a bank the pair of a row with itself counts."""
+    u = normal(6, BITS)
+    others = ~jnp.eye(6, dtype=bool) if pairs == "batch" else jnp.ones((6, 6), bool)
+    locality = losses.lcdsh_locality(u, u, where=others)
+    similar = jnp.asarray(LABELS[:6, None] == LABELS[None, :6])
+    likelihood = losses.mean_likelihood(u, u, similar, where=others)
+    result = step(lcdsh(pairs=pairs), u, batch(range(6)))
+    assert result.terms["lcdsh_penalty"] == pytest.approx(float(locality), rel=1e-5)
+    assert result.value == pytest.approx(float(likelihood + 3 * locality), rel=1e-5)
+
+
+def test_idhn_relaxes_by_softsign_and_grades_by_the_cosine_of_labels():
+    u = normal(6, BITS)
+    z = u / (1 + jnp.abs(u))
+    where = ~jnp.eye(6, dtype=bool)
+    graded = losses.idhn(z, z, label_cosine(jnp.asarray(ROWS), jnp.asarray(ROWS)), where=where)
+    result = step(idhn(pairs="batch"), u, batch(range(6), ROWS), multi_label=True)
+    assert result.terms["idhn"] == pytest.approx(float(graded), rel=1e-5)
+    penalty = np.mean(1 - np.abs(np.asarray(z, float)))
+    assert result.terms["idhn_penalty"] == pytest.approx(penalty, rel=1e-5)
+    assert result.value == pytest.approx(float(graded) + 0.1 * penalty, rel=1e-5)
+
+
+def test_idhn_of_class_ids_is_a_likelihood():
+    u = normal(6, BITS)
+    z = np.asarray(u / (1 + jnp.abs(u)))
+    result = step(idhn(scale=0.7), u, batch(range(6)))
+    assert result.terms["idhn"] == pytest.approx(likelihoods(z, LABELS, scale=0.7), rel=1e-5)
+
+
+# What all of them keep
+
+
+@each_method
+def test_penalty_of_zero_leaves_the_method_and_its_name(name):
+    u = normal(6, BITS)
+    whole = step(METHODS[name](), u, batch(range(6)))
+    alone = step(METHODS[name](penalty=0.0), u, batch(range(6)))
+    assert list(alone.terms) == [name] and list(whole.terms) == [name, f"{name}_penalty"]
+    assert alone.value == alone.terms[name] == whole.terms[name]
+
+
+@each_method
+def test_replaced_penalty(name):
+    u = normal(6, BITS)
+    objective = combine(METHODS[name](penalty=0.0), weighted(0.1, hswd(target="balanced")))
+    terms = step(objective, u, batch(range(6))).terms
+    assert set(terms) == {name, "hswd"}
+
+
+@each_method
+@pytest.mark.parametrize("pairs", ["batch", "bank"])
+def test_padding_reaches_neither_value_nor_gradient_nor_state(name, pairs):
+    objective = METHODS[name](pairs=pairs)
+    u = normal(4, BITS).at[3].set(jnp.nan)
+    padded = batch([0, 1, 2, 7], mask=[True, True, True, False])
+    with_padding, without = step(objective, u, padded), step(objective, u[:3], batch(range(3)))
+    np.testing.assert_allclose(with_padding.value, without.value, rtol=1e-6)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), with_padding.state, without.state)
+    slope = jax.grad(lambda u: step(objective, u, padded).value)(u)
+    np.testing.assert_array_equal(slope[3], 0.0)
+    assert np.isfinite(slope).all() and np.any(slope[:3] != 0)
+
+
+@each_method
+def test_bank_remembers_relaxed_codes_of_earlier_batches(name):
+    relax = {"dbdh": jnp.sign, "idhn": lambda u: u / (1 + jnp.abs(u))}.get(name, lambda u: u)
+    objective, first, second = METHODS[name](pairs="bank", penalty=0.0), normal(3, 4), normal(2, 4)
+    state = step(objective, first, batch([0, 1, 2])).state
+    result = step(objective, second, batch([2, 5]), start(objective)._replace(state=state))
+    bank = jnp.concatenate([relax(first[:2]), relax(second)])
+    np.testing.assert_allclose(result.state.codes[np.array([0, 1, 2, 5])], bank, rtol=1e-6)
+    assert result.state.seen.tolist() == [i in (0, 1, 2, 5) for i in range(ITEMS)]
+
+
+@each_method
+def test_multi_hot_rows_of_one_class_are_class_ids(name):
+    u, objective = normal(6, BITS), METHODS[name](pairs="batch")
+    ids = step(objective, u, batch(range(6)))
+    rows = np.eye(CLASSES, dtype=np.uint8)[LABELS]
+    multi_hot = step(objective, u, batch(range(6), rows), multi_label=True)
+    np.testing.assert_allclose(multi_hot.value, ids.value, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        (idhn, {"scale": 0.0}),
+        (idhn, {"gamma": -1.0}),
+        (dfh, {"margin": -1.0}),
+        (dfh, {"mu": -1.0}),
+        (dfh, {"inter": -1.0}),
+        (dfh, {"binary": -1.0}),
+        (dfh, {"steps": 0}),
+    ],
+)
+def test_bad_options(method, options):
+    with pytest.raises(ValueError, match=f"^{next(iter(options))} must"):
+        method(**options)
+
+
+# DFH's centres
+
+
+def released_centres(centres, labels, codes, steps, *, inter=1.0, binary=1.0, rate=0.03):
+    """Gradient descent as the released code has it, with the gradients written out, in float64.
+
+    Like it, the rate falls by 10 at 3/4 and at 9/10 of the steps.
+    """
+    classes, bits = centres.shape
+    for number in range(steps):
+        gap = (labels @ centres - codes) / (len(codes) * bits)
+        between = (centres @ centres.T - bits * (2 * np.eye(classes) - 1)) / classes**2
+        slope = 2 * labels.T @ gap + inter * 4 * between @ centres
+        slope += binary * 2 * (centres - np.sign(centres)) / (classes * bits)
+        slow = 1 if number < 0.75 * steps else 0.1 if number < 0.9 * steps else 0.01
+        centres = centres - rate * slow * slope
+    return centres
+
+
+@pytest.mark.parametrize("labels", ["ids", "rows"])
+def test_dfh_over_two_steps_is_the_released_code(labels):
+    """Binary codes by the centres before the batch, centres by the binary codes."""
+    multi_label = labels == "rows"
+    data = batch(range(6), ROWS if multi_label else LABELS)
+    rows = ROWS if multi_label else np.eye(CLASSES)[LABELS[:6]]
+    has_label = rows.any(axis=1)
+    objective = dfh(mu=0.4, inter=0.7, binary=0.3, steps=40, pairs="batch", margin=2.0)
+    variables, centres = start(objective, multi_label), np.zeros((CLASSES, BITS))
+    for seed in range(2):
+        u = normal(6, BITS, seed=seed)
+        result = step(objective, u, data, variables)
+        binary_codes = np.sign(np.asarray(u, float) + 0.4 * rows @ np.sign(centres))
+        penalty = ((np.asarray(u, float) - binary_codes) ** 2).mean()
+        assert result.terms["dfh_penalty"] == pytest.approx(penalty, rel=1e-5)
+        assert result.value == pytest.approx(float(result.terms["dfh"]) + 0.5 * penalty, rel=1e-5)
+        centres = released_centres(
+            centres, rows[has_label], binary_codes[has_label], 40, inter=0.7, binary=0.3
+        )
+        np.testing.assert_allclose(result.state[1], centres, rtol=1e-4, atol=1e-5)
+        variables = variables._replace(state=result.state)
+    if not multi_label:
+        assert result.terms["dfh"] == pytest.approx(likelihoods(u, LABELS, margin=2.0), rel=1e-5)
+
+
+def test_dfh_gradient_takes_binary_codes_and_centres_as_constants():
+    u, objective = normal(6, BITS), dfh(margin=0.0, pairs="batch", steps=5)
+    state = (), 3 * jnp.sign(normal(CLASSES, BITS, seed=1))
+
+    def penalty(u):
+        variables = start(objective)._replace(state=state)
+        return step(objective, u, batch(range(6)), variables).terms["dfh_penalty"]
+
+    centres = np.sign(state[1])[LABELS[:6]]
+    expected = 2 * (u - np.sign(u + centres)) / u.size
+    np.testing.assert_allclose(jax.grad(penalty)(u), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_dfh_draws_codes_to_the_centre_of_their_class_for_a_large_mu():
+    """Where the centre outweighs the code, the binary code is the centre."""
+    state = (), jnp.array([[1.0, -2.0, 0.5, -0.1]] * CLASSES)
+    objective = dfh(mu=100.0, pairs="batch", steps=1)
+    variables = start(objective)._replace(state=state)
+    u = normal(6, BITS)
+    result = step(objective, u, batch(range(6)), variables)
+    expected = ((np.asarray(u) - np.array([1.0, -1.0, 1.0, -1.0])) ** 2).mean()
+    assert result.terms["dfh_penalty"] == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3, 10])
+def test_dfh_centres_of_few_classes_stay_finite_and_apart(classes):
+    """At the released rate those of two classes with 64 bits grow without bound."""
+    objective = dfh()
+    _, centres = objective.init(jax.random.key(0), Setup(64, 40, classes, False, None, None)).state
+    labels, u = jnp.arange(40) % classes, normal(40, 64)
+    data = Batch(None, labels, jnp.arange(40), jnp.ones(40, bool))
+    variables = objective.init(jax.random.key(0), Setup(64, 40, classes, False, None, None))
+    for _ in range(3):
+        result = objective.loss(variables, u, data, context())
+        variables = variables._replace(state=result.state)
+    centres = np.asarray(variables.state[1])
+    assert np.isfinite(centres).all() and np.abs(centres).max() < 10
+    between = (centres @ centres.T)[~np.eye(classes, dtype=bool)]
+    assert (between < 0.3 * 64).all()
+
+
+def test_dfh_centres_of_eight_devices_are_those_of_one():
+    """Two rows a device; one device has nothing but padding, and one row has no label."""
+    objective = dfh(pairs="batch", steps=20)
+    u, mask = normal(16, BITS), jnp.arange(16) < 13
+    labels = jnp.asarray(np.random.default_rng(3).integers(-1, CLASSES, size=16), jnp.int32)
+    variables = start(objective)._replace(state=((), normal(CLASSES, BITS, seed=2)))
+
+    def run(u, labels, index, mask, axis_name=None):
+        def cost(u):
+            result = objective.loss(
+                variables, u, Batch(None, labels, index, mask), context(axis_name)
+            )
+            return result.value, result.state[1]
+
+        (value, centres), slope = jax.value_and_grad(cost, has_aux=True)(u)
+        return value, centres, slope
+
+    rows = u, labels, jnp.arange(16), mask
+    whole = jax.jit(run)(*rows)
+    shards = (each.reshape(8, 2, *each.shape[1:]) for each in rows)
+    mapped = jax.jit(jax.vmap(partial(run, axis_name="device"), axis_name="device"))
+    value, centres, slope = mapped(*shards)
+    for device in range(8):
+        np.testing.assert_allclose(value[device], whole[0], rtol=1e-5)
+        np.testing.assert_allclose(centres[device], whole[1], rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(centres[device], centres[0])
+    np.testing.assert_allclose(slope.reshape(16, BITS), whole[2], rtol=1e-4, atol=1e-6)
