@@ -24,6 +24,15 @@ COLUMNS = {
     "quantization_error": "quantization error",
 }
 
+#: Of a cell of `methods.py`.
+CELL_COLUMNS = {
+    "map": "mAP",
+    "precision_at_radius_2": "P@H≤2",
+    "distinct_codes": "distinct codes",
+    "bit_correlation": "bit correlation",
+    "quantization_error": "quantization error",
+}
+
 
 def table(content: dict) -> str:
     """The results of one comparison: mean and standard deviation over seeds."""
@@ -135,6 +144,27 @@ def retrieval_table(content: dict) -> str:
     )
 
 
+def cells_table(content: dict) -> str:
+    """Cells of `methods.py`, one a line: mean and standard deviation over the seeds."""
+    lines = [f"| bits | {' | '.join(['objective', *CELL_COLUMNS.values()])} |"]
+    lines += ["|---:|---|" + "---:|" * len(CELL_COLUMNS)]
+    for row in content["rows"]:
+        members = [member["scores"] for member in row.get("members", [])]
+        cells = (_cell(members, key) if members and all(members) else "-" for key in CELL_COLUMNS)
+        lines.append(f"| {row['bits']} | {row['objective']} | {' | '.join(cells)} |")
+    seeds, epochs = len(content["rows"][0]["members"]), content["rows"][0]["epochs"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"{content['dataset']}, {seeds} seeds, {epochs} epochs; "
+            f"{content['items']['query']:,} queries, {content['items']['database']:,} items in the "
+            f"database, split `{content['split']}` ({content['split_sha256'][:12]}). jax "
+            f"{content['versions']['jax']}, by `{content['command']}`.",
+        ]
+    )
+
+
 def objectives_table() -> str:
     """The methods of the library, as `jaxhash train --objective help` prints them."""
     lines = [f"| {' | '.join(METHOD_COLUMNS)} |", "|---" * len(METHOD_COLUMNS) + "|"]
@@ -176,7 +206,9 @@ def _value(cell: str | int | float | dict) -> str:
 def _cell(scores: list[dict], key: str) -> str:
     if key not in scores[0]:
         return "-"
-    mean, deviation, _ = over_seeds([score[key] for score in scores])
+    mean, deviation, _ = over_seeds([float(score[key]) for score in scores])
+    if key == "distinct_codes":
+        return f"{mean:,.0f} ± {deviation or 0:,.0f}"
     return f"{mean:.4f}" + (f" ± {deviation:.4f}" if (deviation or 0) > 5e-5 else "")
 
 
@@ -191,6 +223,8 @@ def render(text: str) -> str:
             drawn = named_table(content, match[2])
         elif "tables" in content:
             drawn = origin_line(content)
+        elif "rows" in content:
+            drawn = cells_table(content)
         elif "points" in content:
             drawn = bench_table(content)
         elif "sizes" in content:

@@ -177,6 +177,23 @@ def trained(step, state, batches, steps=6):
     return state, metrics
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["greedyhash", "dfh", "dsdh"])
+def test_member_whose_own_penalty_weighs_nothing(tmp_path, one_device, method):
+    """The penalty is left out of a single run, with its state; of a member it is 0 times itself."""
+    options = {"objective": method, "quantizer": "own", "quantizer_weight": 0.0}
+    small = {"model": "mlp", "epochs": 2, "bits": 8, "train_per_class": 20, "validation": 0.1}
+    both = config(tmp_path / "sweep", **options, **small)
+    found = sweep.train(both, {"quantizer_weight": (0.0, 1.0)}, Console(quiet=True))
+    for member in found["members"]:
+        weight = member["values"]["quantizer_weight"]
+        single = dataclasses.replace(
+            both, run_dir=tmp_path / f"run{weight:g}", quantizer_weight=weight, seed=member["seed"]
+        )
+        alone = run.train(single, Console(quiet=True))
+        assert member["scores"]["map"] == pytest.approx(alone["map"], abs=1e-3)
+
+
 def test_batches_of_seeds_are_their_batches_side_by_side_and_go_on(tmp_path):
     base = config(tmp_path, crop=1)
     parts = build(base)
