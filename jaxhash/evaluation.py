@@ -25,13 +25,6 @@ BATCH = 512
 #: Real-valued codes of the items of the split's ``query`` and ``database``.
 Codes = dict[str, Float[np.ndarray, "items bits"]]
 
-#: Of each rule that scores models during training: the part of the split searched with, and the
-#: part that is searched.
-SCORED_ON = {
-    "validation": ("validation", "train"),
-    "best-on-test": ("query", "database"),
-}
-
 _NONE = Augment()
 
 
@@ -76,8 +69,10 @@ def candidate_score(
     """How a rule scores a model during training: mAP over all items that are searched.
 
     Args:
-        rule: ``"validation"`` searches the training items with the validation items;
-            ``"best-on-test"`` the database with the queries; ``"last"`` scores nothing.
+        rule: ``"validation"`` searches the validation items with each other, as most of a database
+            is unseen too: among training items, whose codes have been fitted, overfitting looks
+            good; ``"best-on-test"`` searches the database with the queries; ``"last"`` scores
+            nothing.
         parts: the data and its split.
         encode: encoder of its parts.
 
@@ -86,16 +81,18 @@ def candidate_score(
     """
     if rule == "last":
         return None
-    query, database = SCORED_ON[rule]
-    query_labels, database_labels = (
-        parts.source.labels[getattr(parts.split, name)] for name in (query, database)
-    )
+
+    def side(variables: PyTree, name: str):
+        return binarize(encode(variables, name)), parts.source.labels[getattr(parts.split, name)]
 
     def score(variables: PyTree) -> float:
-        query_codes, database_codes = (
-            binarize(encode(variables, name)) for name in (query, database)
-        )
-        counts = metrics.distance_counts(query_codes, query_labels, database_codes, database_labels)
+        if rule == "validation":
+            held_out = side(variables, "validation")
+            counts = metrics.leave_one_out(metrics.distance_counts(*held_out, *held_out))
+        else:
+            counts = metrics.distance_counts(
+                *side(variables, "query"), *side(variables, "database")
+            )
         return metrics.mean_average_precision(counts)
 
     return score

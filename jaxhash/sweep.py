@@ -53,6 +53,9 @@ Axes = Mapping[str, Sequence[float]]
 #: Share of the training items that chooses among settings where nothing else is said.
 VALIDATION = 0.1
 
+#: How the setting is chosen; stored beside the numbers.
+VALIDATION_CONVENTION = "map, the validation items in search of one another, each without itself"
+
 #: What is averaged over the seeds of a setting.
 SCORES = (
     "validation_map",
@@ -280,7 +283,7 @@ def _evaluate(
         "settings": settings,
         "best": best(settings),
         "members": found,
-        "conventions": CONVENTIONS,
+        "conventions": CONVENTIONS | {"validation_map": VALIDATION_CONVENTION},
     }
 
 

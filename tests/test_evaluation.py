@@ -61,20 +61,33 @@ def brute_force_map(query, query_labels, database, database_labels):
     return np.mean(values)
 
 
+def codes_and_sets(parts, encode, variables, name):
+    sets = MULTI_HOT if parts.source.labels.ndim == 2 else np.eye(3)[IDS]
+    return encode(variables, name), sets[getattr(parts.split, name)]
+
+
 @each_kind
-@pytest.mark.parametrize(
-    ("rule", "query", "database"),
-    [("validation", "validation", "train"), ("best-on-test", "query", "database")],
-)
-def test_candidates_are_scored_by_map(labels, variables, rule, query, database):
+def test_best_on_test_is_the_map_of_the_queries(labels, variables):
     parts = parts_of(labels)
     encode = PartEncoder(parts)
-    value = candidate_score(rule, parts, encode)(variables)
-    sets = MULTI_HOT if labels.ndim == 2 else np.eye(3)[IDS]
-    sides = (
-        (encode(variables, name), sets[getattr(parts.split, name)]) for name in (query, database)
+    value = candidate_score("best-on-test", parts, encode)(variables)
+    query, database = (
+        codes_and_sets(parts, encode, variables, name) for name in ("query", "database")
     )
-    assert value == pytest.approx(brute_force_map(*(x for side in sides for x in side)), abs=0.01)
+    assert value == pytest.approx(brute_force_map(*query, *database), abs=0.01)
+
+
+@each_kind
+def test_validation_items_search_one_another(labels, variables):
+    parts = parts_of(labels)
+    encode = PartEncoder(parts)
+    codes, sets = codes_and_sets(parts, encode, variables, "validation")
+    values = [
+        brute_force_map(codes[[i]], sets[[i]], np.delete(codes, i, 0), np.delete(sets, i, 0))
+        for i in range(len(codes))
+    ]
+    value = candidate_score("validation", parts, encode)(variables)
+    assert value == pytest.approx(np.mean(values), abs=0.01)
 
 
 def test_the_last_model_is_not_scored():

@@ -20,6 +20,7 @@ from jaxhash.metrics._conventions import CONVENTIONS as CONVENTIONS
 from jaxhash.metrics._conventions import Convention as Convention
 from jaxhash.metrics._counts import DistanceCounts as DistanceCounts
 from jaxhash.metrics._counts import distance_counts as distance_counts
+from jaxhash.metrics._counts import leave_one_out as leave_one_out
 from jaxhash.metrics._counts import score_counts as score_counts
 from jaxhash.metrics._health import COLLAPSE_BUCKET_SHARE as COLLAPSE_BUCKET_SHARE
 from jaxhash.metrics._health import COLLAPSE_DEAD_SHARE as COLLAPSE_DEAD_SHARE
@@ -89,6 +90,7 @@ __all__ = [
     "empty_bucket",
     "flip_rate",
     "hit_rate",
+    "leave_one_out",
     "mean_average_precision",
     "mutual_information",
     "ndcg",

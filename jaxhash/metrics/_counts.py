@@ -95,6 +95,34 @@ def distance_counts(
     return DistanceCounts(counts[:, 0], counts[:, 1])
 
 
+def leave_one_out(counts: DistanceCounts) -> DistanceCounts:
+    """The counts of items that search one another, each without itself.
+
+    Args:
+        counts: of queries that are the database, in any order, counted without graded relevance.
+
+    Raises:
+        ValueError: if a query has nothing at distance 0, so that it is no item of the database, or
+            relevance is graded.
+
+    Example:
+        >>> codes, labels = np.array([[1, 1], [1, -1], [1, 1]], np.int8), np.array([0, 0, 1])
+        >>> counts = leave_one_out(distance_counts(codes, labels, codes, labels))
+        >>> counts.total.tolist()
+        [[1, 1, 0], [0, 2, 0], [1, 1, 0]]
+        >>> counts.relevant.tolist()
+        [[0, 1, 0], [0, 1, 0], [0, 0, 0]]
+    """
+    if counts.gains is not None:
+        raise ValueError("leave_one_out takes counts without graded relevance")
+    if (counts.total[:, 0] == 0).any():
+        raise ValueError("leave_one_out takes counts of items that search one another")
+    total, relevant = counts.total.copy(), counts.relevant.copy()
+    total[:, 0] -= 1
+    relevant[:, 0] -= relevant[:, 0] > 0  # an item without labels is not relevant to itself
+    return DistanceCounts(total, relevant)
+
+
 def _count(
     query_codes: np.ndarray,
     database_codes: np.ndarray,

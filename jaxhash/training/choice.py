@@ -11,7 +11,7 @@ Rule = Literal["last", "validation", "best-on-test"]
 #: One sentence a rule, stored and printed beside the numbers.
 SAYS: dict[Rule, str] = {
     "last": "the last epoch; the queries are touched once",
-    "validation": "chosen by best mAP on the validation items; the queries are touched once",
+    "validation": "chosen by best mAP of the validation items among themselves; the queries are touched once",
     "best-on-test": "chosen by best mAP on the test queries, as in the literature: optimistic",
 }
 

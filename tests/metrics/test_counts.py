@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from oracles import frozen
 
-from jaxhash.metrics import _counts, distance_counts
+from jaxhash.metrics import _counts, distance_counts, leave_one_out
 from jaxhash.metrics._counts import _make_counter
 
 KINDS = ("ids", "multi-hot", "graded")
@@ -204,3 +204,25 @@ def test_queries_side_by_side_count_as_each_alone(monkeypatch, relevance):
     monkeypatch.setattr(_counts, "_make_counter", lambda *options: made(*options[:-1], 16))
     for found, expected in zip(distance_counts(*sides, relevance=relevance), alone, strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("labels", ["ids", "multi-hot"])
+def test_leaving_one_out_is_counting_the_others(labels):
+    rng = np.random.default_rng(0)
+    codes = rng.choice([-1, 1], (40, 4)).astype(np.int8)  # many are equal
+    of = rng.integers(-1, 3, 40) if labels == "ids" else rng.random((40, 3)) < 0.3
+    found = leave_one_out(distance_counts(codes, of, codes, of))
+    for i in range(len(codes)):
+        others = np.delete(codes, i, 0), np.delete(of, i, 0)
+        alone = distance_counts(codes[[i]], of[[i]], *others)
+        np.testing.assert_array_equal(found.total[[i]], alone.total)
+        np.testing.assert_array_equal(found.relevant[[i]], alone.relevant)
+
+
+def test_leaving_one_out_takes_items_that_search_one_another():
+    codes = np.array([[1, 1], [1, -1]], np.int8)
+    labels = np.array([0, 1])
+    with pytest.raises(ValueError, match="that search one another"):
+        leave_one_out(distance_counts(codes, labels, codes[:1], labels[:1]))
+    with pytest.raises(ValueError, match="without graded relevance"):
+        leave_one_out(distance_counts(codes, labels, codes, labels, relevance="graded"))
