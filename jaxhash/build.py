@@ -172,8 +172,8 @@ def _check_objective(config: Config, parts: Parts) -> None:
         state = _creation(parts)(key, inputs)
         batch = Batch(inputs, labels, jnp.zeros(rows, jnp.int32), jnp.ones(rows, bool))
         codes = jax.tree.map(lambda _: jnp.zeros((rows, config.bits)), inputs)
-        start, encode = jnp.int32(0), parts.model.apply
-        context = Context(key, jnp.float32(0), start, state.variables, encode, None)
+        encode = parts.model.apply
+        context = Context(key, jnp.float32(0), jnp.bool_(False), state.variables, encode, None)
         variables = Variables(state.params["objective"], state.objective_state)
         return parts.objective.loss(variables, codes, batch, context)
 

@@ -85,7 +85,7 @@ def _dispatch(arguments: list[str], console: Console) -> None:
         print(USAGE + _preset_list(PRESETS))
     elif command == "--version":
         print(f"jaxhash {__version__}")
-    elif command == "train" and _asks(rest, "--objective", "help"):
+    elif command == "train" and _value_of(rest, "--objective") == "help":
         from jaxhash.report.methods import print_methods
 
         print_methods(console)
@@ -200,8 +200,8 @@ def _parse_bench(arguments: list[str]) -> "BenchConfig | CompareArguments":
 
     if any(argument.split("=")[0] == "--compare" for argument in arguments):
         return _parse(CompareArguments, arguments, prog="jaxhash bench")
-    named = re.search(r"(?<!\S)--preset[ =](\S+)", " ".join(arguments))
-    name = named[1] if named and named[1] in PRESETS else next(iter(PRESETS))
+    name = _value_of(arguments, "--preset")
+    name = name if name in PRESETS else next(iter(PRESETS))
     return _parse(
         BenchConfig,
         arguments,
@@ -239,10 +239,10 @@ def _one_line(box: str) -> str:
     return said.rstrip(".") + (f", did you mean {hint[1]}?" if hint else "")
 
 
-def _asks(arguments: list[str], flag: str, value: str) -> bool:
-    """Whether a flag has a value that is not for the parser."""
-    pairs = zip(arguments, arguments[1:], strict=False)
-    return f"{flag}={value}" in arguments or (flag, value) in pairs
+def _value_of(arguments: list[str], flag: str) -> str | None:
+    """The first value of a flag that is looked at before the parser."""
+    found = re.search(rf"(?<!\S){flag}[ =](\S+)", " ".join(arguments))
+    return found and found[1]
 
 
 def _preset_list(presets: Mapping[str, Callable]) -> str:

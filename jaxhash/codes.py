@@ -52,8 +52,17 @@ def straight_through(codes: Float[Array, "*n bits"]) -> Float[Array, "*n bits"]:
         >>> float(value), slope.tolist()
         (1.0, [[1.0, 1.0, 1.0]])
     """
-    signs = jnp.where(codes >= 0, 1.0, -1.0).astype(codes.dtype)
-    return signs + (codes - jax.lax.stop_gradient(codes))  # an exact zero: no sign is rounded
+    return with_gradient_of(codes, jnp.where(codes >= 0, 1.0, -1.0).astype(codes.dtype))
+
+
+def with_gradient_of(codes: Float[Array, "*n bits"], values: Float[Array, "*n bits"]):
+    """The values, to the last digit, with the gradient of the codes.
+
+    Example:
+        >>> jax.grad(lambda u: with_gradient_of(3.0 * u, jnp.ones_like(u)).sum())(jnp.ones(2))
+        Array([3., 3.], dtype=float32)
+    """
+    return values + (codes - jax.lax.stop_gradient(codes))  # an exact zero: nothing is rounded
 
 
 def pack(codes: Shaped[Array, "*n bits"] | Shaped[np.ndarray, "*n bits"]) -> UInt8[Array, "*n _"]:

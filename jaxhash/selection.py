@@ -103,7 +103,9 @@ def find_cut(
 
     def tied_rows_above(key, thresholds):
         fresh, thresholds = lax.optimization_barrier((values, thresholds))
-        tied = jnp.where(_keys(fresh, where) == key, _row(values, axis_name), -1)
+        tied = jnp.where(
+            _keys(fresh, where) == key, row_numbers(values.shape[0], axis_name)[:, None], -1
+        )
         return _count_above(thresholds, tied, axis_name)
 
     def through_ties(bracket):
@@ -149,7 +151,9 @@ def above(
         Array([False,  True, False], dtype=bool)
     """
     keys = _keys(values)
-    return (keys > cut.key) | ((keys == cut.key) & (_row(values, axis_name) > cut.row))
+    return (keys > cut.key) | (
+        (keys == cut.key) & (row_numbers(values.shape[0], axis_name)[:, None] > cut.row)
+    )
 
 
 def lower_by_one(
@@ -169,7 +173,7 @@ def lower_by_one(
     below = ~above(cut, values, axis_name=axis_name)
     keys = jnp.where(below, _keys(values, where), jnp.iinfo(cut.key.dtype).min)
     key = _over_devices(lax.pmax, _reduce_rows(jnp.max, keys), axis_name)
-    row = jnp.where(keys == key, _row(values, axis_name), -1)
+    row = jnp.where(keys == key, row_numbers(values.shape[0], axis_name)[:, None], -1)
     return Cut(key, _over_devices(lax.pmax, _reduce_rows(jnp.max, row), axis_name) - 1)
 
 
@@ -421,11 +425,10 @@ def _reduce_rows(
     return reduction(blocks, axis=0, keepdims=True)
 
 
-def _row(values: Float[Array, "n columns"], axis_name: str | None) -> Int[Array, "n 1"]:
-    """The number of each row in the global batch."""
-    rows = values.shape[0]
+def row_numbers(rows: int, axis_name: str | None) -> Int[Array, " rows"]:
+    """The number in the global batch of each of this device's rows."""
     first = 0 if axis_name is None else lax.axis_index(axis_name) * rows
-    return first + jnp.arange(rows, dtype=jnp.int32)[:, None]
+    return first + jnp.arange(rows, dtype=jnp.int32)
 
 
 def _devices(axis_name: str | None) -> int:

@@ -20,7 +20,7 @@ def value(objective):
     codes = jnp.asarray(rng.normal(size=(ROWS, BITS)), jnp.float32)
     labels = rng.integers(0, 3, ROWS).astype(np.int32)
     batch = Batch(None, *map(jnp.asarray, (labels, np.arange(ROWS), np.ones(ROWS, bool))))
-    context = Context(jax.random.key(0), jnp.float32(0), jnp.int32(0), None, None, None)
+    context = Context(jax.random.key(0), jnp.float32(0), jnp.bool_(False), None, None, None)
     variables = objective.init(jax.random.key(1), Setup(BITS, ROWS, 3, False, None, None))
     loss = objective.loss(variables, codes, batch, context)
     return loss.value, loss.terms

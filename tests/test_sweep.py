@@ -168,6 +168,21 @@ def test_members_over_eight_devices_are_their_own_runs_up_to_rounding(tmp_path, 
     assert len({leaf.tobytes() for leaf in first}) == 4
 
 
+@pytest.mark.parametrize("objective", ["dsdh", "asymmetric-dsh"])
+def test_mapped_members_take_the_discrete_step_once_an_epoch(tmp_path, objective):
+    """A branch stays one where its condition is not mapped; elsewhere both sides are computed."""
+    base = config(tmp_path, objective=objective, quantizer="own")
+    parts = build(base)
+    of_one = jax.make_jaxpr(make_step(parts))(
+        initial_state(base, parts), next(make_batches(base, parts))
+    )
+    of_members = jax.make_jaxpr(member_step(lambda _: make_step(parts), {}, mapping="vmap"))(
+        stack_states(initial_states(base, parts, [3, 4]), 1),
+        next(SeedBatches([make_batches(base, parts)] * 2)),
+    )
+    assert str(of_members).count("cond[") == str(of_one).count("cond[") > 0
+
+
 def trained(step, state, batches, steps=6):
     """The state after a few steps, and their metrics."""
     metrics = []

@@ -11,10 +11,9 @@ from jaxhash.losses._common import (
     check_floating,
     check_shape,
     mean_of_rows,
-    unit_rows,
     valid_codes,
 )
-from jaxhash.losses._pairwise import inner_products, mean_of_pairs, valid_pairs
+from jaxhash.losses._pairwise import cosines, mean_of_pairs, valid_pairs
 
 #: Where a margin is taken off: from the cosine, or from the angle.
 MarginType = Literal["cosine", "arc"]
@@ -191,7 +190,7 @@ def orthohash(
     labels = labels.astype(codes.dtype)
     count = jnp.sum(labels, axis=1)
     where = count > 0 if where is None else where & (count > 0)
-    cosine = _cosines(codes, centres.astype(codes.dtype))
+    cosine = cosines(codes, centres.astype(codes.dtype))
     if margin_type == "cosine":
         held = cosine - margin
     else:
@@ -248,7 +247,7 @@ def hyp2_proxies(
     check_floating("proxies", proxies, ndim=2)
     check_shape("proxies", proxies, (proxies.shape[0], codes.shape[1]))
     check_shape("labels", labels, (codes.shape[0], proxies.shape[0]))
-    cosine = _cosines(valid_codes(codes, where), accumulate(proxies))
+    cosine = cosines(valid_codes(codes, where), accumulate(proxies))
     belongs = labels != 0
     valid = belongs.any(axis=1) if where is None else where & belongs.any(axis=1)
     near = mean_of_pairs(1.0 - cosine, valid[:, None] & belongs, axis_name)
@@ -297,10 +296,5 @@ def hyp2_pairs(
     """
     codes, others = valid_pairs(codes, others, similar, where)
     irrelevant = ~similar if where is None else where & ~similar
-    excess = jnp.maximum(_cosines(codes, others) - threshold, 0.0)
+    excess = jnp.maximum(cosines(codes, others) - threshold, 0.0)
     return mean_of_pairs(excess, irrelevant, axis_name)
-
-
-def _cosines(codes: Float[Array, "n bits"], others: Float[Array, "m bits"]) -> Float[Array, "n m"]:
-    """The cosine of each row with each other row; of a row of zeros it is 0."""
-    return inner_products(unit_rows(codes), unit_rows(others))

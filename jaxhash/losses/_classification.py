@@ -15,12 +15,12 @@ from jaxhash.losses._common import (
     check_floating,
     check_shape,
     mean_of_rows,
-    pair_count,
+    pair_weight,
     sum_of_shares,
     unit_rows,
     valid_codes,
 )
-from jaxhash.losses._pairwise import inner_products, valid_pairs
+from jaxhash.losses._pairwise import cosines, valid_pairs
 
 
 def cross_entropy(
@@ -159,8 +159,8 @@ def hash_proxy(
     if isinstance(temperature, (int, float)) and temperature <= 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
     codes = valid_codes(codes, where)
-    cosines = inner_products(unit_rows(codes), unit_rows(accumulate(proxies)))
-    return cross_entropy(cosines / temperature, labels, where=where, axis_name=axis_name)
+    scores = cosines(codes, accumulate(proxies)) / temperature
+    return cross_entropy(scores, labels, where=where, axis_name=axis_name)
 
 
 def cosine_distillation(
@@ -350,8 +350,7 @@ def pair_scatter(
     codes, others = valid_pairs(codes, others, similar, where)
     valid = jnp.ones_like(similar) if where is None else where
     alike, unlike = (
-        pairs / jnp.maximum(pair_count(pairs, axis_name), 1).astype(codes.dtype)
-        for pairs in (valid & similar, valid & ~similar)
+        pairs * pair_weight(pairs, axis_name) for pairs in (valid & similar, valid & ~similar)
     )
     # sum_ij w_ij |h_i - h_j|^2 without the matrix of the distances.
     weights = (alike - unlike) / (2 * codes.shape[1])

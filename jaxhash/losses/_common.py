@@ -79,6 +79,11 @@ def pair_count(where: Bool[Array, "n m"], axis_name: str | None) -> Int[Array, "
     return count if axis_name is None else lax.psum(count, axis_name)
 
 
+def pair_weight(where: Bool[Array, "n m"], axis_name: str | None) -> Float[Array, ""]:
+    """One over the number of marked pairs of all devices, or 1 where there is none."""
+    return 1.0 / jnp.maximum(pair_count(where, axis_name), 1)
+
+
 def whole_batch(
     codes: Float[Array, "n bits"], where: Bool[Array, " n"] | None, axis_name: str | None
 ) -> tuple[Float[Array, "rows bits"], Bool[Array, " rows"]]:

@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxhash.losses._common import pair_count, unit_rows
+from jaxhash.losses._common import pair_count
 from jaxhash.losses._pairwise import (
+    cosines,
     inner_products,
     mean_of_each_kind,
     mean_of_pairs,
@@ -264,4 +265,4 @@ def _cosine(
 ) -> Float[Array, "n m"]:
     """The cosine of each pair, 0 with a code of zeros, which has no gradient."""
     codes, others = valid_pairs(codes, others, similar, where)
-    return inner_products(unit_rows(codes), unit_rows(others))
+    return cosines(codes, others)

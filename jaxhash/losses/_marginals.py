@@ -18,7 +18,7 @@ from jaxhash.losses._common import (
     unit_rows,
     valid_codes,
 )
-from jaxhash.selection import row_count
+from jaxhash.selection import row_count, row_numbers
 
 
 def bit_balance(
@@ -219,13 +219,12 @@ def koleo(
         raise ValueError(f"epsilon must be above 0, got {epsilon}")
     codes = unit_rows(valid_codes(codes, where))
     others, valid = codes, jnp.ones(codes.shape[0], bool) if where is None else where
-    columns, first = valid, 0
+    columns = valid
     if axis_name is not None:
         others, columns = lax.all_gather((codes, valid), axis_name, tiled=True)
-        first = lax.axis_index(axis_name) * codes.shape[0]
 
     products = jnp.matmul(*lax.stop_gradient((codes, others.T)), precision=lax.Precision.HIGHEST)
-    rows = first + jnp.arange(codes.shape[0])
+    rows = row_numbers(codes.shape[0], axis_name)
     another = rows[:, None] != jnp.arange(others.shape[0])[None, :]
     nearest = jnp.argmax(jnp.where(columns[None, :] & another, products, -jnp.inf), axis=1)
     squares = jnp.sum((codes - others[nearest]) ** 2, axis=1)

@@ -11,8 +11,9 @@ from jaxhash.losses._common import (
     accumulate,
     check_floating,
     check_shape,
-    pair_count,
+    pair_weight,
     sum_of_shares,
+    unit_rows,
 )
 
 
@@ -113,6 +114,11 @@ def inner_products(
 ) -> Float[Array, "n m"]:
     """Of every row with every row, without the shortened mantissas that devices have for speed."""
     return jnp.matmul(codes, others.T, precision=lax.Precision.HIGHEST)
+
+
+def cosines(codes: Float[Array, "n bits"], others: Float[Array, "m bits"]) -> Float[Array, "n m"]:
+    """Of every row with every row; with a row of zeros it is 0, without a gradient."""
+    return inner_products(unit_rows(codes), unit_rows(others))
 
 
 @jax.custom_jvp
@@ -349,7 +355,7 @@ def mean_of_pairs(
 ) -> Float[Array, ""]:
     """The mean over the valid pairs of all devices, 0 without one."""
     valid = jnp.ones(loss.shape, bool) if where is None else where
-    share = jnp.sum(jnp.where(valid, _weight(valid, axis_name) * loss, 0.0))
+    share = jnp.sum(jnp.where(valid, pair_weight(valid, axis_name) * loss, 0.0))
     return sum_of_shares(share, axis_name)
 
 
@@ -361,11 +367,6 @@ def mean_of_each_kind(
 ) -> Float[Array, ""]:
     """The mean over similar plus that over dissimilar pairs; a kind that does not occur adds 0."""
     valid = jnp.ones_like(similar) if where is None else where
-    alike, unlike = (_weight(valid & kind, axis_name) for kind in (similar, ~similar))
+    alike, unlike = (pair_weight(valid & kind, axis_name) for kind in (similar, ~similar))
     share = jnp.where(valid, jnp.where(similar, alike, unlike) * loss, 0.0)
     return sum_of_shares(jnp.sum(share), axis_name)
-
-
-def _weight(where: Bool[Array, "n m"], axis_name: str | None) -> Float[Array, ""]:
-    """One over the number of marked pairs of all devices."""
-    return 1.0 / jnp.maximum(pair_count(where, axis_name), 1)

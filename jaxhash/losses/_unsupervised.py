@@ -12,8 +12,8 @@ from jaxhash.losses._common import (
     sum_of_shares,
     unit_rows,
 )
-from jaxhash.losses._pairwise import inner_products, mean_of_pairs, valid_pairs
-from jaxhash.selection import row_count
+from jaxhash.losses._pairwise import cosines, inner_products, mean_of_pairs, valid_pairs
+from jaxhash.selection import row_count, row_numbers
 
 
 def cosine_regression(
@@ -56,8 +56,7 @@ def cosine_regression(
     """
     check_floating("similarity", similarity, ndim=2)
     codes, others, similarity, valid = _pairs(codes, others, similarity, where)
-    cosines = inner_products(unit_rows(codes), unit_rows(others))
-    return mean_of_pairs((cosines - similarity) ** 2, valid, axis_name)
+    return mean_of_pairs((cosines(codes, others) - similarity) ** 2, valid, axis_name)
 
 
 def semantic_structure(
@@ -148,10 +147,9 @@ def nt_xent(
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
     views = [unit_rows(jnp.where(where[:, None], accumulate(x), 0.0)) for x in (codes, others)]
-    image = jnp.arange(codes.shape[0])
+    image = row_numbers(codes.shape[0], axis_name)
     everyone, valid = views, where
     if axis_name is not None:
-        image = image + lax.axis_index(axis_name) * codes.shape[0]
         everyone, valid = lax.all_gather((views, where), axis_name, tiled=True)
     rows, columns = jnp.concatenate(views), jnp.concatenate(everyone)
     scores = inner_products(rows, columns) / temperature

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, DTypeLike, Float, Shaped
 from jaxhash.models._names import Names
 from jaxhash.models._norm import BatchNorm
 from jaxhash.models._preprocessing import CENTRED, Preprocessing
+from jaxhash.selection import row_numbers
 
 
 class Layers(nn.Module, kw_only=True):
@@ -98,9 +99,7 @@ class Block(Layers, kw_only=True):
         """
         if not train or rate == 0.0:
             return x
-        rows = jnp.arange(len(x))
-        if self.axis_name is not None and not self.is_initializing():
-            rows += lax.axis_index(self.axis_name) * len(x)
+        rows = row_numbers(len(x), None if self.is_initializing() else self.axis_name)
         key = self.make_rng("dropout")
         keep = jax.vmap(
             lambda row: jax.random.bernoulli(jax.random.fold_in(key, row), 1.0 - rate, x.shape[1:])

@@ -14,6 +14,7 @@ from jaxhash.objectives._base import (
     Objective,
     Variables,
     Weight,
+    of_relaxed,
     stateless,
     with_penalty,
     without_padding,
@@ -71,13 +72,10 @@ def dcw_autoencoder(*, narrow: int = 100, wide: int = 500, penalty: Weight = 0.1
         value = sum_of_shares(jnp.sum(squares) / entries, context.axis_name)
         return Loss(value, variables.state, {"dcw_autoencoder": value})
 
-    def matching(codes, **options):
-        return losses.hswd(relax(codes.astype(jnp.float32)), **options)
-
     return with_penalty(
         Objective(init, loss),
         penalty,
-        stateless("dcw_autoencoder_penalty", matching, random=True),
+        stateless("dcw_autoencoder_penalty", of_relaxed(losses.hswd), random=True),
     )
 
 

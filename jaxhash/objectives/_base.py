@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree, Shaped
 
+from jaxhash.codes import relax
+
 #: A weight in a sum of losses, which may be traced.
 Weight = int | float | Float[ArrayLike, ""]
 
@@ -57,8 +59,8 @@ class Context(NamedTuple):
     """Fresh each step, and the same on all devices."""
     progress: Float[Array, ""]
     """Share of the training that is done, in [0, 1)."""
-    epoch: Int[Array, ""]
-    """Number of the epoch, from 0; a change is when alternating methods take their other step."""
+    new_epoch: Bool[Array, ""]
+    """Whether an epoch has just ended: then alternating methods take their other step."""
     variables: PyTree
     """The model's present variables; their gradient flows."""
     encode: Callable[..., PyTree]
@@ -116,6 +118,11 @@ def stateless(
         return Loss(value, variables.state, {name: value})
 
     return Objective(lambda key, setup: Variables(), of_views)
+
+
+def of_relaxed(loss: Callable[..., Float[Array, ""]]) -> Callable[..., Float[Array, ""]]:
+    """The loss of tanh(u) in float32, as a loss of the raw codes u."""
+    return lambda codes, **options: loss(relax(codes.astype(jnp.float32)), **options)
 
 
 def without_padding(codes: Float[Array, "n bits"], batch: Batch) -> Float[Array, "n bits"]:
@@ -211,8 +218,15 @@ def _alone(objective: Objective) -> Objective:
     return objective._replace(init=init, loss=loss)
 
 
-def check_weights(**weights: Weight) -> None:
-    """Raise a `ValueError` that names a weight which is known to be below 0 or not a number."""
+def check_positive(**numbers: float | None) -> None:
+    """Raise a `ValueError` that names a number which is not above 0; None is no number."""
+    for name, number in numbers.items():
+        if number is not None and not number > 0:
+            raise ValueError(f"{name} must be above 0, got {number}")
+
+
+def check_weights(**weights: Weight | None) -> None:
+    """Raise a `ValueError` that names a weight which is known to be below 0 or no number."""
     for name, weight in weights.items():
         if isinstance(weight, int | float) and not weight >= 0:
             raise ValueError(f"{name} must be at least 0, got {weight}")

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Int8
+from jaxtyping import Array, Bool, Float, Int8
 
 from jaxhash import losses
 from jaxhash.codebooks import codebook, label_codes
-from jaxhash.codes import binarize, relax
+from jaxhash.codes import binarize
 from jaxhash.losses import MarginType
 from jaxhash.objectives._base import (
     Batch,
@@ -18,6 +18,9 @@ from jaxhash.objectives._base import (
     Objective,
     Variables,
     Weight,
+    check_positive,
+    check_weights,
+    of_relaxed,
     stateless,
     with_penalty,
 )
@@ -41,7 +44,6 @@ class Adaptive(NamedTuple):
     codes: Int8[Array, "classes bits"]
     votes: Float[Array, "classes bits"]
     """Sum of the signs of this epoch's codes of each class, without those short of the margin."""
-    epoch: Int[Array, ""]
 
 
 def csq(*, penalty: Weight = 1e-4, codebook_seed: int = 0) -> Objective:
@@ -81,10 +83,8 @@ def csq(*, penalty: Weight = 1e-4, codebook_seed: int = 0) -> Objective:
         )
         return Loss(value, centres, {"csq": value})
 
-    def log_cosh(codes, **options):
-        return losses.log_cosh_quantization(relax(codes.astype(jnp.float32)), **options)
-
-    return with_penalty(Objective(init, loss), penalty, stateless("csq_penalty", log_cosh))
+    own = stateless("csq_penalty", of_relaxed(losses.log_cosh_quantization))
+    return with_penalty(Objective(init, loss), penalty, own)
 
 
 def dpn(*, margin: float = 1.0, targets: Targets = "codebook", codebook_seed: int = 0) -> Objective:
@@ -114,8 +114,7 @@ def dpn(*, margin: float = 1.0, targets: Targets = "codebook", codebook_seed: in
         have a proven distance by default. An implementation keeps the codes of the whole training
         set for the adaptive targets, and lets a sum of 0 make a target of 0, which is no sign.
     """
-    if margin <= 0:
-        raise ValueError(f"margin must be above 0, got {margin}")
+    check_positive(margin=margin)
     if targets not in get_args(Targets):
         raise ValueError(f"targets must be one of {get_args(Targets)}, got {targets!r}")
 
@@ -127,12 +126,12 @@ def dpn(*, margin: float = 1.0, targets: Targets = "codebook", codebook_seed: in
         codes = jnp.asarray(codes)
         if targets != "adaptive":
             return Variables(state=codes)
-        return Variables(state=Adaptive(codes, jnp.zeros(codes.shape), jnp.int32(0)))
+        return Variables(state=Adaptive(codes, jnp.zeros(codes.shape)))
 
     def loss(variables, codes, batch, context):
         state = variables.state
         if targets == "adaptive":
-            state = _next_epoch(state, context.epoch)
+            state = _elect(state, context.new_epoch)
         present = state.codes if targets == "adaptive" else state
         value = losses.dpn(
             codes,
@@ -183,10 +182,8 @@ def orthohash(
         Objective", NeurIPS 2021, with the defaults of its released code. Departure: that code draws
         centres as fair signs by default, which are orthogonal on average only.
     """
-    if scale <= 0:
-        raise ValueError(f"scale must be above 0, got {scale}")
-    if margin < 0:
-        raise ValueError(f"margin must be at least 0, got {margin}")
+    check_positive(scale=scale)
+    check_weights(margin=margin)
     if margin_type not in get_args(MarginType):
         raise ValueError(f"margin_type must be one of {get_args(MarginType)}, got {margin_type!r}")
 
@@ -238,8 +235,7 @@ def hyp2(*, beta: float = 0.5, threshold: float | None = None) -> Objective:
         rounded up, which was not at hand; the default here is what such a table would hold if its
         distances were those of `jaxhash.codebooks`.
     """
-    if beta < 0:
-        raise ValueError(f"beta must be at least 0, got {beta}")
+    check_weights(beta=beta)
     if threshold is not None and not -1 <= threshold <= 1:
         raise ValueError(f"threshold must be in [-1, 1], got {threshold}")
 
@@ -298,14 +294,11 @@ def _mean_targets(labels: Array, codes: Int8[Array, "classes bits"]) -> Float[Ar
     return total / jnp.maximum(rows.sum(axis=1, keepdims=True), 1.0)
 
 
-def _next_epoch(state: Adaptive, epoch: Int[Array, ""]) -> Adaptive:
+def _elect(state: Adaptive, new_epoch: Bool[Array, ""]) -> Adaptive:
     """In a new epoch, the targets that the last one voted for, and votes of 0."""
-    new = epoch != state.epoch
     elected = jnp.where(state.votes == 0, state.codes, jnp.sign(state.votes).astype(jnp.int8))
     return Adaptive(
-        jnp.where(new, elected, state.codes),
-        jnp.where(new, 0.0, state.votes),
-        jnp.asarray(epoch, jnp.int32),
+        jnp.where(new_epoch, elected, state.codes), jnp.where(new_epoch, 0.0, state.votes)
     )
 
 

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxhash import losses
-from jaxhash.codes import relax, straight_through
+from jaxhash.codes import relax, straight_through, with_gradient_of
 from jaxhash.objectives._base import (
     Batch,
     Context,
@@ -20,6 +20,7 @@ from jaxhash.objectives._base import (
     check_weights,
     combine,
     noise_of_items,
+    of_relaxed,
     stateless,
     weighted,
     with_penalty,
@@ -122,7 +123,7 @@ def jmlh(*, stochastic: bool = True, penalty: Weight = 0.1) -> Objective:
             heads = noise_of_items(context.key, batch.index, codes.shape[1]) < chance
         else:
             heads = codes >= 0
-        return heads.astype(codes.dtype) + (chance - lax.stop_gradient(chance))
+        return with_gradient_of(chance, heads.astype(codes.dtype))
 
     method = classification("jmlh", coins, losses.cross_entropy)
     return with_penalty(method, penalty, stateless("jmlh_penalty", losses.bernoulli_kl_per_code))
@@ -175,11 +176,8 @@ def supervised_deep_hashing(
     """
     name = "supervised_deep_hashing"
 
-    def of_relaxed(part: str, loss: Callable[..., Float[Array, ""]]) -> Objective:
-        def loss_of_raw(codes, **options):
-            return loss(relax(codes.astype(jnp.float32)), **options)
-
-        return stateless(f"{name}_{part}", loss_of_raw)
+    def part_of(part: str, loss: Callable[..., Float[Array, ""]]) -> Objective:
+        return stateless(f"{name}_{part}", of_relaxed(loss))
 
     weights = {
         "spread": spread,
@@ -199,12 +197,12 @@ def supervised_deep_hashing(
     )
     parts = (
         (classification_weight, scores),
-        (0.5 * spread, of_relaxed("variance", losses.variance_shortfall)),
+        (0.5 * spread, part_of("variance", losses.variance_shortfall)),
         (spread * alpha, scatter),
-        (decorrelation, of_relaxed("decorrelation", losses.bit_decorrelation)),
+        (decorrelation, part_of("decorrelation", losses.bit_decorrelation)),
     )
     method = combine(*(weighted(weight, part) for weight, part in parts if weight))
-    own = of_relaxed("penalty", losses.l2_quantization)
+    own = part_of("penalty", losses.l2_quantization)
     return with_penalty(method, penalty, own)
 
 

@@ -1,23 +1,22 @@
 """Methods that alternate: the network learns by steps, binary codes of all images once an epoch."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
 from jaxhash import losses
 from jaxhash.codes import relax
 from jaxhash.losses._discrete import dissimilarity
 from jaxhash.objectives._base import (
-    Context,
     Loss,
     Objective,
     Setup,
     Variables,
     Weight,
+    check_positive,
     check_weights,
     left_out,
     without_padding,
@@ -45,8 +44,6 @@ class DiscreteState(NamedTuple):
     """Codes of -1 and +1; random until the first epoch has ended."""
     of_class: PyTree
     """The classifier W of DSDH; of ADSH the sum of each class's codes and its size, or ()."""
-    epoch: Int[Array, ""]
-    """The epoch that the codes belong to."""
 
 
 def dsdh(
@@ -94,9 +91,7 @@ def dsdh(
         hand.)
     """
     check_weights(penalty=penalty)
-    for name, value in (("mu", mu), ("nu", nu)):
-        if not value > 0:
-            raise ValueError(f"{name} must be above 0, got {value}")
+    check_positive(mu=mu, nu=nu)
     if sweeps < 1:
         raise ValueError(f"sweeps must be at least 1, got {sweeps}")
     likelihood = pairwise("dsdh", losses.mean_likelihood, pairs="bank", unseen=unseen)
@@ -123,7 +118,7 @@ def dsdh(
         return state._replace(codes=codes, of_class=classifier)
 
     def loss(variables, codes, batch, context):
-        state = _once_an_epoch(find_codes, variables.state, context)
+        state = lax.cond(context.new_epoch, find_codes, lambda same: same, variables.state)
         value, bank, terms = likelihood.loss(Variables(state=state.bank), codes, batch, context)
         distance = losses.distance_to_codes(
             codes, state.codes[batch.index], where=batch.mask, axis_name=context.axis_name
@@ -209,7 +204,7 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
         return state._replace(codes=codes, of_class=of_class)
 
     def loss(variables, codes, batch, context):
-        state = _once_an_epoch(find_codes, variables.state, context)
+        state = lax.cond(context.new_epoch, find_codes, lambda same: same, variables.state)
         relaxed = relax(without_padding(codes.astype(jnp.float32), batch))
         bank = remember(state.bank, relaxed, batch, context.axis_name)
         value = losses.asymmetric_dsh(
@@ -235,16 +230,7 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
 def _random_codes(key: Key[Array, ""], setup: Setup, of_class: PyTree) -> DiscreteState:
     bank = empty_bank(setup)
     codes = jax.random.rademacher(key, bank.codes.shape, jnp.float32)
-    return DiscreteState(bank, codes, of_class, jnp.int32(0))
-
-
-def _once_an_epoch(
-    find: Callable[[DiscreteState], DiscreteState], state: DiscreteState, context: Context
-) -> DiscreteState:
-    """The state, with codes found anew from the bank if this is the first step of an epoch."""
-    epoch = jnp.asarray(context.epoch, state.epoch.dtype)
-    state = lax.cond(epoch != state.epoch, find, lambda same: same, state)
-    return state._replace(epoch=epoch)
+    return DiscreteState(bank, codes, of_class)
 
 
 def _sums_over_similar(

@@ -5,7 +5,7 @@ from functools import partial
 import jax.numpy as jnp
 
 from jaxhash import losses
-from jaxhash.objectives._base import Objective, Weight, stateless, with_penalty
+from jaxhash.objectives._base import Objective, Weight, check_positive, stateless, with_penalty
 from jaxhash.objectives._pairs import Pairs, Unseen, pairwise
 
 
@@ -38,7 +38,7 @@ def dch(
         and the weight are those of a public reimplementation; the authors have quoted a gamma of 30
         for their tables. Departures: see `jaxhash.losses.dch`; and no row is paired with itself.
     """
-    _check_above_zero(gamma=gamma)
+    check_positive(gamma=gamma)
     method = pairwise("dch", partial(losses.dch, gamma=gamma), pairs=pairs, unseen=unseen)
     to_signs = partial(losses.cauchy_quantization, gamma=gamma)
     return with_penalty(method, penalty, stateless("dch_penalty", to_signs))
@@ -74,8 +74,7 @@ def dsh(
         Departure: means over pairs and rows, where the paper sums over pairs. One public
         reimplementation penalises 1 - sign u instead of 1 - |u|, which has no gradient.
     """
-    if margin is not None:
-        _check_above_zero(margin=margin)
+    check_positive(margin=margin)
 
     def to_signs(codes, **keywords):
         return 2.0 * losses.l1_quantization(codes, reduce_fn=jnp.sum, **keywords)
@@ -117,8 +116,7 @@ def qsmih(
         pairs, so it is 0.01 bits / n beside means: 0.004 for 48 bits and its batches of 128. And no
         row is paired with itself, so that the default of ``needs`` does not depend on the batch.
     """
-    if needs is not None:
-        _check_above_zero(needs=needs)
+    check_positive(needs=needs)
     method = pairwise("qsmih", partial(losses.qsmi, needs=needs), pairs=pairs, unseen=unseen)
     return with_penalty(method, penalty, stateless("qsmih_penalty", losses.l1_quantization))
 
@@ -155,14 +153,8 @@ def wglhh(
         Multimedia 2021. Form and weights are those of public implementations, see
         `jaxhash.losses.wglhh`; the paper's equations were not at hand.
     """
-    _check_above_zero(alpha=alpha, similar_weight=similar_weight)
+    check_positive(alpha=alpha, similar_weight=similar_weight)
     loss = partial(losses.wglhh, alpha=alpha, similar_weight=similar_weight)
     method = pairwise("wglhh", loss, pairs=pairs, unseen=unseen)
     to_signs = partial(losses.l2_quantization, reduce_fn=jnp.sum)
     return with_penalty(method, penalty, stateless("wglhh_penalty", to_signs))
-
-
-def _check_above_zero(**values: float) -> None:
-    for name, value in values.items():
-        if value <= 0:
-            raise ValueError(f"{name} must be above 0, got {value}")

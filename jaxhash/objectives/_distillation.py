@@ -1,5 +1,7 @@
 """Methods that teach the codes of one view of an image to follow those of another."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -11,7 +13,9 @@ from jaxhash.objectives._base import (
     Objective,
     Variables,
     Weight,
+    check_positive,
     check_weights,
+    of_relaxed,
     stateless,
     with_penalty,
     without_padding,
@@ -59,9 +63,7 @@ def dhd(
         without a bias, are the model's business.
     """
     check_weights(distillation=distillation)
-    for what, value in (("temperature", temperature), ("sigma", sigma)):
-        if value <= 0:
-            raise ValueError(f"{what} must be above 0, got {value}")
+    check_positive(temperature=temperature, sigma=sigma)
 
     def init(key, setup):
         # Glorot's uniform law with the gain of tanh; of proxies only the directions matter.
@@ -85,11 +87,7 @@ def dhd(
         }
         return Loss(proxy + distillation * follow, variables.state, terms)
 
-    def quantization(codes, **options):
-        return losses.gaussian_bce_quantization(
-            relax(codes.astype(jnp.float32)), sigma=sigma, **options
-        )
-
+    quantization = of_relaxed(partial(losses.gaussian_bce_quantization, sigma=sigma))
     own = _of_the_first_view(stateless("dhd_penalty", quantization))
     return with_penalty(Objective(init, of_views, views=2), penalty, own)
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from jaxhash import losses
 from jaxhash.codes import relax
-from jaxhash.objectives._base import Objective
+from jaxhash.objectives._base import Objective, check_positive
 from jaxhash.objectives._pairs import Pairs, Unseen, pairwise
 
 
@@ -42,8 +42,7 @@ def hashnet(
         Cao, Long, Wang, Yu, "HashNet: Deep Learning to Hash by Continuation", ICCV 2017. The paper
         pairs the images of a batch; the bank is that of the code released with HSWD (2022).
     """
-    if scale is not None and not scale > 0:
-        raise ValueError(f"scale must be above 0, got {scale}")
+    check_positive(scale=scale)
     if stages < 1:
         raise ValueError(f"stages must be at least 1, got {stages}")
 

@@ -9,18 +9,18 @@ from jaxtyping import Array, Bool, Float
 
 from jaxhash import losses
 from jaxhash.codes import binarize, straight_through
-from jaxhash.losses._common import sum_of_shares
 from jaxhash.objectives._base import (
     Loss,
     Objective,
     Variables,
     Weight,
+    check_positive,
+    check_weights,
     stateless,
     with_penalty,
     without_padding,
 )
 from jaxhash.objectives._pairs import Pairs, Unseen, pairwise
-from jaxhash.selection import row_count
 from jaxhash.similarity import label_cosine, multi_hot
 
 
@@ -181,10 +181,8 @@ def idhn(
         multi-label image retrieval", IEEE Transactions on Multimedia 2019, with the relaxation and
         the weights of the authors' released code. Departure: there a row is paired with itself too.
     """
-    if scale is not None and scale <= 0:
-        raise ValueError(f"scale must be above 0, got {scale}")
-    if gamma < 0:
-        raise ValueError(f"gamma must be 0 or above, got {gamma}")
+    check_positive(scale=scale)
+    check_weights(gamma=gamma)
 
     def softsign(codes, context=None):
         return codes / (1.0 + jnp.abs(codes))
@@ -260,9 +258,7 @@ def dfh(
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
-    for name, value in (("margin", margin), ("mu", mu), ("inter", inter), ("binary", binary)):
-        if value < 0:
-            raise ValueError(f"{name} must be 0 or above, got {value}")
+    check_weights(margin=margin, mu=mu, inter=inter, binary=binary)
 
     likelihood = partial(losses.mean_likelihood, margin=margin)
     method = pairwise("dfh", likelihood, pairs=pairs, unseen=unseen)
@@ -284,10 +280,9 @@ def _fisher_centres(*, mu: float, inter: float, binary: float, steps: int) -> Ob
         pull = jnp.matmul(labels, jnp.sign(centres), precision=lax.Precision.HIGHEST)
         binary_codes = binarize(lax.stop_gradient(codes) + mu * pull).astype(jnp.float32)
 
-        count = row_count(codes, mask, context.axis_name)
-        gap = jnp.where(mask[:, None], codes - binary_codes, 0.0)
-        share = jnp.sum(gap**2) / (jnp.maximum(count, 1) * codes.shape[1])
-        value = sum_of_shares(share, context.axis_name)
+        value = losses.distance_to_codes(
+            codes, binary_codes, where=mask, axis_name=context.axis_name
+        )
 
         rows = labels, binary_codes, mask & labels.any(axis=1)
         if context.axis_name is not None:

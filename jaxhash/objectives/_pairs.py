@@ -16,6 +16,7 @@ from jaxhash.objectives._base import (
     Variables,
     without_padding,
 )
+from jaxhash.selection import row_numbers
 from jaxhash.similarity import UNLABELLED, share_a_label
 
 #: What the rows of a batch are paired with.
@@ -101,11 +102,10 @@ def pairwise(
 
 def from_batch(codes: Float[Array, "n bits"], batch: Batch, axis_name: str | None) -> Columns:
     """The rows of the whole batch over devices, of which none is paired with itself."""
-    rows = jnp.arange(codes.shape[0])
+    rows = row_numbers(codes.shape[0], axis_name)
     columns = (codes, jnp.asarray(batch.labels), jnp.asarray(batch.mask))
     if axis_name is not None:
         columns = lax.all_gather(columns, axis_name, tiled=True)
-        rows = rows + lax.axis_index(axis_name) * codes.shape[0]
     codes, labels, mask = columns
     another = rows[:, None] != jnp.arange(codes.shape[0])[None, :]
     return Columns(codes, labels, batch.mask[:, None] & mask[None, :] & another)

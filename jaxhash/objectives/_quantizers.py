@@ -14,9 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxhash import losses
-from jaxhash.codes import relax
 from jaxhash.losses import Directions, Order, Target
-from jaxhash.objectives._base import Objective, check_weights, stateless
+from jaxhash.objectives._base import Objective, check_weights, of_relaxed, stateless
 
 
 def hswd(
@@ -178,7 +177,7 @@ def balance() -> Objective:
     Example:
         >>> quantizer = balance()
     """
-    return _quantizer("balance", _of_relaxed(losses.bit_balance))
+    return _quantizer("balance", of_relaxed(losses.bit_balance))
 
 
 def decorrelation(*, centred: bool = False) -> Objective:
@@ -193,7 +192,7 @@ def decorrelation(*, centred: bool = False) -> Objective:
         >>> quantizer = decorrelation(centred=True)
     """
     return _quantizer(
-        "decorrelation", _of_relaxed(partial(losses.bit_decorrelation, centred=centred))
+        "decorrelation", of_relaxed(partial(losses.bit_decorrelation, centred=centred))
     )
 
 
@@ -282,7 +281,3 @@ def _quantizer(
     key = {"key": jax.eval_shape(jax.random.key, 0)} if random else {}
     jax.eval_shape(loss, codes, **key)
     return stateless(name, loss, random=random)
-
-
-def _of_relaxed(loss: Callable[..., Float[Array, ""]]) -> Callable[..., Float[Array, ""]]:
-    return lambda codes, **options: loss(relax(codes.astype(jnp.float32)), **options)

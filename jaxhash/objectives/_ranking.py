@@ -4,7 +4,14 @@ from functools import partial
 
 from jaxhash import losses
 from jaxhash.codes import relax
-from jaxhash.objectives._base import Objective, Weight, stateless, with_penalty
+from jaxhash.objectives._base import (
+    Objective,
+    Weight,
+    check_positive,
+    check_weights,
+    stateless,
+    with_penalty,
+)
 from jaxhash.objectives._pairs import pairwise
 
 
@@ -29,8 +36,7 @@ def dtsh(*, margin: float | None = None, penalty: Weight = 1.0) -> Objective:
         a mean is that of PyTorch ports; the authors' code has 100 against a sum over the 22,500
         triplets that it samples for an image, which is a weight of 0.0044 bits here.
     """
-    if margin is not None and margin < 0:
-        raise ValueError(f"margin must be at least 0, got {margin}")
+    check_weights(margin=margin)
     objective = pairwise("dtsh", partial(losses.dtsh, margin=margin), pairs="batch")
     return with_penalty(objective, penalty, stateless("dtsh_penalty", losses.l2_quantization))
 
@@ -80,6 +86,5 @@ def tie_aware_ap(*, beta: float = 0.5) -> Objective:
 
 
 def _of_histograms(name, loss, beta: float) -> Objective:
-    if not beta > 0:
-        raise ValueError(f"beta must be above 0, got {beta}")
+    check_positive(beta=beta)
     return pairwise(name, loss, pairs="batch", relax=lambda codes, context: relax(codes, beta))

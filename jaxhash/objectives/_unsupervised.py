@@ -9,7 +9,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxhash import losses
-from jaxhash.codes import relax, straight_through
+from jaxhash.codes import relax, straight_through, with_gradient_of
+from jaxhash.losses._pairwise import cosines
 from jaxhash.objectives._base import (
     Batch,
     Context,
@@ -18,6 +19,8 @@ from jaxhash.objectives._base import (
     Setup,
     Variables,
     Weight,
+    check_positive,
+    check_weights,
     noise_of_items,
     stateless,
     with_penalty,
@@ -122,10 +125,8 @@ def cibhash(*, temperature: float = 0.3, beta: float = 0.001, stochastic: bool =
         batches of 64 on a frozen VGG16. Departure: the gradient of a sign there is that of
         :math:`\sigma(u)`, half of the mean's.
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}")
-    if beta < 0:
-        raise ValueError(f"beta must be at least 0, got {beta}")
+    check_positive(temperature=temperature)
+    check_weights(beta=beta)
 
     def loss(variables, codes, batch, context):
         views = [without_padding(view.astype(jnp.float32), batch) for view in codes]
@@ -172,9 +173,7 @@ def semantic_structure_hashing(*, alpha: float = 2.0, beta: float = 2.0) -> Obje
         with itself are left out; and the mean is over decided pairs. One public code mirrors the
         distances at alpha or beta times half the mode, which is right only where they are 2.
     """
-    for name, value in (("alpha", alpha), ("beta", beta)):
-        if value < 0:
-            raise ValueError(f"{name} must be at least 0, got {value}")
+    check_weights(alpha=alpha, beta=beta)
 
     def init(key, setup):
         return Variables(state=(initial_encoder(setup), jnp.zeros(BINS, jnp.float32)))
@@ -217,7 +216,7 @@ def fixed_features(encoder: PyTree, batch: Batch, context: Context) -> Float[Arr
     if features.ndim > 2:
         features = context.encode(encoder, features, headless=True)
     features = lax.stop_gradient(features.astype(jnp.float32))
-    return jnp.where(batch.mask[:, None], features, 0.0)
+    return without_padding(features, batch)
 
 
 def bihalf_codes(
@@ -232,8 +231,7 @@ def bihalf_codes(
     upper = above(
         find_cut(codes, half, where=mask, axis_name=axis_name), codes, axis_name=axis_name
     )
-    signs = jnp.where(upper & mask[:, None], 1.0, -1.0)
-    return signs + (codes - lax.stop_gradient(codes))
+    return with_gradient_of(codes, jnp.where(upper & mask[:, None], 1.0, -1.0))
 
 
 def histogram(
@@ -293,12 +291,10 @@ def _columns(codes: Float[Array, "n bits"], batch: Batch, context: Context) -> C
 
 def _cosines(features: Float[Array, "n features"], context: Context) -> Float[Array, "n m"]:
     """Cosines of this device's rows with those of the whole batch; 0 with a row of zeros."""
-    length = jnp.sqrt(jnp.sum(features**2, axis=1, keepdims=True))
-    rows = features / jnp.where(length > 0, length, 1.0)
-    columns = rows
+    columns = features
     if context.axis_name is not None:
-        columns = lax.all_gather(rows, context.axis_name, tiled=True)
-    return jnp.matmul(rows, columns.T, precision=lax.Precision.HIGHEST)
+        columns = lax.all_gather(features, context.axis_name, tiled=True)
+    return cosines(features, columns)
 
 
 def _drawn(
@@ -315,4 +311,4 @@ def _drawn(
         signs = jnp.where(noise < jax.nn.sigmoid(codes), 1.0, -1.0)
     else:
         signs = jnp.where(codes >= 0, 1.0, -1.0)
-    return signs + (mean - lax.stop_gradient(mean))
+    return with_gradient_of(mean, signs)

@@ -27,7 +27,7 @@ def code_metrics(
     `jaxhash.metrics.bit_balance` has it, and the number of bits with the same sign in every row.
 
     Args:
-        codes: real-valued codes [n, bits]. Anything else, such as the codes of two views, has no
+        codes: real-valued codes [n, bits]. Anything else, such as the codes of two modalities, has no
             bits that could be told from other outputs of a model: the result is then empty.
         mask: False where a row is padding.
         axis_name: mapped axis that the batch is spread over.

@@ -93,7 +93,11 @@ def member_step(
             return jax.tree.map(partial(_put, member), states, new), metrics
 
         if mapping == "vmap":
-            return jax.vmap(of_member)(state, members)
+            # The members have done as many steps, and what hangs on that number is done for all.
+            axes = state.replace(**dict.fromkeys(vars(state), 0) | {"step": None})
+            of_members = jax.vmap(of_member, in_axes=(axes, 0), out_axes=(axes, 0))
+            new, metrics = of_members(state.replace(step=state.step[0]), members)
+            return new.replace(step=jnp.broadcast_to(new.step, state.step.shape)), metrics
         return jax.lax.scan(in_turn, state, members, unroll=mapping == "unroll")
 
     return step

@@ -42,7 +42,8 @@ def train_step(
 
     Returns:
         The next state; and of the whole batch the loss, its terms, the norm of the gradient and, of
-        codes that are one array, or of the first of several views, the `jaxhash.training.collapse.code_metrics`.
+        codes that are one array, or of the first of several views, the
+        `jaxhash.training.collapse.code_metrics`.
 
     Raises:
         ValueError: if the objective logs a term of a name that is used here.
@@ -63,7 +64,7 @@ def train_step(
         context = Context(
             key=key,
             progress=state.step / total_steps,
-            epoch=state.step // steps_per_epoch,
+            new_epoch=(state.step > 0) & (state.step % steps_per_epoch == 0),
             variables=variables,
             encode=model.apply,
             axis_name=axis_name,

@@ -48,7 +48,7 @@ def batch(labels=IDS, mask=None, index=None):
 
 
 def context(step=0, axis_name=None):
-    return Context(jax.random.key(step), jnp.float32(0), jnp.int32(0), None, None, axis_name)
+    return Context(jax.random.key(step), jnp.float32(0), jnp.bool_(False), None, None, axis_name)
 
 
 def begin(objective):

@@ -37,7 +37,7 @@ def normal(*shape, seed=0):
 
 
 def context():
-    return Context(jax.random.key(0), jnp.float32(0), jnp.int32(0), None, None, None)
+    return Context(jax.random.key(0), jnp.float32(0), jnp.bool_(False), None, None, None)
 
 
 def batch(index, labels=LABELS, mask=None):

@@ -28,7 +28,7 @@ def batch(labels=IDS, mask=None):
 
 
 def context(axis_name=None):
-    return Context(jax.random.key(0), jnp.float32(0), jnp.int32(0), None, None, axis_name)
+    return Context(jax.random.key(0), jnp.float32(0), jnp.bool_(False), None, None, axis_name)
 
 
 def begin(objective):

@@ -178,7 +178,7 @@ def gradient_program(name, dtype):
     inputs = views if objective.views > 1 else views[0]
     index = np.arange(ROWS, dtype=np.int32)
     setup = Setup(BITS, ROWS, CLASSES, False, inputs, {})
-    context = Context(jax.random.key(3), jnp.float32(0.0), jnp.int32(1), None, None, None)
+    context = Context(jax.random.key(3), jnp.float32(0.0), jnp.bool_(True), None, None, None)
 
     def run(codes, labels, mask):
         variables = objective.init(jax.random.key(0), setup)

@@ -14,7 +14,7 @@ LABELS = np.array([0, 1, 0, 1, 0, 1], np.int32)
 
 
 def context(progress=0.0):
-    return Context(jax.random.key(0), jnp.float32(progress), jnp.int32(0), None, None, None)
+    return Context(jax.random.key(0), jnp.float32(progress), jnp.bool_(False), None, None, None)
 
 
 def setup(multi_label=False):

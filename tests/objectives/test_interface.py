@@ -73,15 +73,14 @@ def test_trained_parameters_of_the_loss():
 
 def test_alternating_optimisation_once_an_epoch():
     def init(key, setup):
-        return Variables(state=(jnp.int32(-1), jnp.int32(0)))  # last epoch seen, alternations
+        return Variables(state=jnp.int32(0))
 
     def loss(variables, codes, batch, context):
-        last, count = variables.state
-        count = jax.lax.cond(context.epoch > last, lambda n: n + 1, lambda n: n, count)
-        return Loss(codes.mean(), (context.epoch, count), {})
+        count = jax.lax.cond(context.new_epoch, lambda n: n + 1, lambda n: n, variables.state)
+        return Loss(codes.mean(), count, {})
 
     states, _ = run(Objective(init, loss), steps=5, steps_per_epoch=2)
-    assert [int(state.objective_state[1]) for state in states] == [0, 1, 1, 2, 2, 3]
+    assert [int(state.objective_state) for state in states] == [0, 0, 0, 1, 1, 2]
 
 
 def test_averaged_teacher():

@@ -36,7 +36,7 @@ def normal(*shape, seed=0):
 
 
 def context(axis_name=None):
-    return Context(jax.random.key(0), jnp.float32(0), jnp.int32(0), None, None, axis_name)
+    return Context(jax.random.key(0), jnp.float32(0), jnp.bool_(False), None, None, axis_name)
 
 
 def setup(multi_label=False):

@@ -53,7 +53,7 @@ OTHERS = [
 
 
 def context():
-    return Context(KEY, jnp.float32(0), jnp.int32(0), None, None, None)
+    return Context(KEY, jnp.float32(0), jnp.bool_(False), None, None, None)
 
 
 def batch(mask):

@@ -12,7 +12,7 @@ from jaxhash.similarity import share_a_label
 BITS, CLASSES = 4, 3
 LABELS = np.array([0, 1, 0, 1, 2, 0, -1], np.int32)
 MASK = np.array([True, True, True, True, True, False, True])
-CONTEXT = Context(jax.random.key(0), jnp.float32(0), jnp.int32(0), None, None, None)
+CONTEXT = Context(jax.random.key(0), jnp.float32(0), jnp.bool_(False), None, None, None)
 
 
 def codes():

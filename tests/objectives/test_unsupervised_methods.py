@@ -53,7 +53,7 @@ def normal(*shape, seed=0):
 
 def context(axis_name=None, seed=0, encode=None):
     key = jax.random.key(seed)
-    return Context(key, jnp.float32(0.0), jnp.int32(0), None, encode, axis_name)
+    return Context(key, jnp.float32(0.0), jnp.bool_(False), None, encode, axis_name)
 
 
 def batch(inputs=None, labels=None, mask=KEPT):
