@@ -24,7 +24,7 @@ def dtsh(
               - \alpha)}\big), \qquad \theta_{ij} = \tfrac12\, u_i \cdot v_j,
 
     over all triplets of an anchor a, a column p similar to it and a column n dissimilar to it. An
-    anchor that lacks either kind has no triplet. The triplets of one anchor are held at a time.
+    anchor that lacks either kind has no triplet. Of each anchor one p at a time is held against all n.
 
     Args:
         codes: codes of the anchors, raw outputs of the network.
@@ -57,17 +57,49 @@ def dtsh(
     alike, unlike = _kinds(similar, where)
     margin = codes.shape[1] / 2 if margin is None else margin
 
-    def of_anchor(row):
-        theta, alike, unlike = row
-        gap = theta[:, None] - theta[None, :] - margin
-        valid = alike[:, None] & unlike[None, :]
-        return jnp.sum(jnp.where(valid, jax.nn.softplus(-gap), 0.0))
-
-    total = jnp.sum(lax.map(jax.checkpoint(of_anchor), (theta, alike, unlike)))
+    total = _sum_over_triplets(theta, alike, unlike, jnp.float32(margin))
     triplets = jnp.sum(_columns(alike) * _columns(unlike))
     if axis_name is not None:
         triplets = lax.psum(triplets, axis_name)
     return sum_of_shares(total / jnp.maximum(triplets, 1.0), axis_name)
+
+
+@jax.custom_jvp
+def _sum_over_triplets(
+    theta: Float[Array, "n m"],
+    alike: Bool[Array, "n m"],
+    unlike: Bool[Array, "n m"],
+    margin: Float[Array, ""],
+) -> Float[Array, ""]:
+    """The sum of log(1 + exp(theta_an - theta_ap + margin)) over all triplets."""
+    return _sum_and_slope(theta, alike, unlike, margin)[0]
+
+
+@_sum_over_triplets.defjvp
+def _sum_over_triplets_jvp(primals, tangents):
+    total, slope = _sum_and_slope(*primals)
+    of_margin = jnp.sum(jnp.where(primals[2], slope, 0.0))
+    return total, jnp.sum(slope * tangents[0]) + of_margin * tangents[3]
+
+
+def _sum_and_slope(theta, alike, unlike, margin):
+    """The sum and its gradient in theta, in as many turns as an anchor has similar columns at most."""
+    rows, similar_first = jnp.arange(len(theta)), jnp.argsort(~alike, axis=1, stable=True)
+    count = jnp.sum(alike, axis=1)
+
+    def turn(k, found):
+        total, slope = found
+        column = similar_first[:, k]
+        excess = theta - theta[rows, column][:, None] + margin
+        valid = unlike & (k < count)[:, None]
+        tail = jnp.exp(-jnp.abs(excess))  # shared by value and derivative
+        loss = jnp.maximum(excess, 0.0) + jnp.log1p(tail)
+        pull = jnp.where(valid, jnp.where(excess >= 0, 1.0, tail) / (1.0 + tail), 0.0)
+        slope = (slope + pull).at[rows, column].add(-jnp.sum(pull, axis=1))
+        return total + jnp.sum(jnp.where(valid, loss, 0.0)), slope
+
+    turns = jnp.max(count, initial=0)
+    return lax.fori_loop(0, turns, turn, (jnp.float32(0.0), jnp.zeros_like(theta)))
 
 
 def mihash(
