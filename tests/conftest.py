@@ -10,6 +10,13 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forgotten_programs():
+    """Let go of what a module compiled: a program holds maps, and Linux grants a process 65,530."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def refusal(tmp_path, capsys):
     """A function that runs a command that is refused, and returns what it says.
