@@ -1,11 +1,17 @@
 """Eight CPU devices, no silent broadcasting of ranks, and the command line, for every test."""
 
+import os
 from pathlib import Path
 
 import jax
 import jaxtyping
 import pytest
 
+#: Most programs of the tests run once or twice: they are compiled in a hurry.
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0 "
+    "--xla_llvm_disable_expensive_passes=true"
+)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

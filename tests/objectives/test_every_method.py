@@ -17,9 +17,6 @@ from jaxhash.training.step import train_step
 
 ITEMS, CLASSES, BITS, WIDTH = 16, 3, 8, 5
 
-#: Programs that run once are compiled in a hurry.
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-
 #: Options that make a quantizer small.
 SMALL = {"swd": {"projections": 20, "block": 10}}
 
@@ -192,7 +189,7 @@ def gradient_program(name, dtype):
         return jax.value_and_grad(value, argnums=(0, 1))(codes, variables.params)
 
     examples = jnp.zeros((ROWS, BITS), dtype), jnp.zeros(ROWS, jnp.int32), jnp.ones(ROWS, bool)
-    return jax.jit(run).lower(*examples).compile(compiler_options=QUICKLY)
+    return jax.jit(run).lower(*examples).compile()
 
 
 def gradient(name, codes, labels, valid=ROWS, dtype=jnp.float32):
