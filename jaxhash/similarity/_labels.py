@@ -1,4 +1,4 @@
-"""From labels to pairwise similarity: the one place that knows what labels mean."""
+"""Class ids and multi-hot rows: who has a label, and how alike two sets of labels are."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +9,8 @@ UNLABELLED = -1
 
 
 def has_label(
-    labels: Shaped[np.ndarray, " n *classes"],
-) -> Bool[np.ndarray, " n"]:
+    labels: Shaped[Array, " n *classes"] | Shaped[np.ndarray, " n *classes"],
+) -> Bool[Array, " n"] | Bool[np.ndarray, " n"]:
     """Which items have a label: an id other than -1, or a row that is not all zeros.
 
     Example:
@@ -42,11 +42,7 @@ def share_a_label(
         >>> share_a_label(np.array([0, 1]), np.array([1, 2, -1])).tolist()
         [[False, False, False], [True, False, False]]
     """
-    if labels.ndim != others.ndim or labels.ndim not in (1, 2):
-        raise ValueError(
-            "labels must be class ids [n] or multi-hot rows [n, classes], the same on both sides; "
-            f"got shapes {labels.shape} and {others.shape}"
-        )
+    _check_one_kind(labels, others)
     if labels.ndim == 1:
         return (labels[:, None] == others[None, :]) & (labels[:, None] != UNLABELLED)
     return (labels.astype(np.float32) @ others.astype(np.float32).T) > 0
@@ -77,8 +73,14 @@ def label_cosine(
 ) -> Float[Array, "n m"]:
     r"""Graded similarity of pairs: the cosine of their multi-hot rows, in [0, 1].
 
-    It is the number of shared labels over the geometric mean of the numbers of labels, and exactly
-    1 for equal sets of labels. Of class ids it is 1 or 0, as `share_a_label` has it.
+    .. math:: s_{ij} = |A_i \cap B_j| / \sqrt{|A_i| \, |B_j|}
+
+    is exactly 1 for equal sets of labels, and 0 where a set is empty. Of class ids it is 1 or 0, as
+    `share_a_label` has it.
+
+    Args:
+        labels: class ids with shape [n], or 0/1 rows (multi-hot) with shape [n, classes].
+        others: the same kind, with shape [m] or [m, classes].
 
     Raises:
         ValueError: if one is ids and the other multi-hot, or neither.
@@ -87,9 +89,94 @@ def label_cosine(
         >>> label_cosine(np.array([[1, 1, 1, 1]]), np.array([[1, 1, 1, 1], [1, 0, 0, 0]])).tolist()
         [[1.0, 0.5]]
     """
-    shared = share_a_label(labels, others)
+    shared, own, theirs = _counts(labels, others)
+    return jnp.sqrt(_share(shared, own) * _share(shared, theirs))
+
+
+def label_iou(
+    labels: Shaped[Array, " n *classes"] | Shaped[np.ndarray, " n *classes"],
+    others: Shaped[Array, " m *classes"] | Shaped[np.ndarray, " m *classes"],
+) -> Float[Array, "n m"]:
+    r"""Graded similarity of pairs: intersection over union of their labels, in [0, 1].
+
+    .. math:: s_{ij} = |A_i \cap B_j| / |A_i \cup B_j|
+
+    is exactly 1 for equal sets of labels and for no others, and 0 where a set is empty. Of class
+    ids it is 1 or 0, as `share_a_label` has it.
+
+    Args:
+        labels: class ids with shape [n], or 0/1 rows (multi-hot) with shape [n, classes].
+        others: the same kind, with shape [m] or [m, classes].
+
+    Raises:
+        ValueError: if one is ids and the other multi-hot, or neither.
+
+    Example:
+        >>> label_iou(np.array([[1, 1, 1, 1]]), np.array([[1, 1, 1, 1], [1, 0, 0, 0]])).tolist()
+        [[1.0, 0.25]]
+
+    Reference:
+        The Jaccard index.
+    """
+    shared, own, theirs = _counts(labels, others)
+    return _share(shared, own + theirs - shared)
+
+
+def label_overlap(
+    labels: Shaped[Array, " n *classes"] | Shaped[np.ndarray, " n *classes"],
+    others: Shaped[Array, " m *classes"] | Shaped[np.ndarray, " m *classes"],
+) -> Float[Array, "n m"]:
+    r"""Graded similarity of pairs: shared labels over the smaller number of labels, in [0, 1].
+
+    .. math:: s_{ij} = |A_i \cap B_j| / \min(|A_i|, |B_j|)
+
+    is exactly 1 where one set of labels holds the other, and 0 where a set is empty. Of class ids
+    it is 1 or 0, as `share_a_label` has it.
+
+    Args:
+        labels: class ids with shape [n], or 0/1 rows (multi-hot) with shape [n, classes].
+        others: the same kind, with shape [m] or [m, classes].
+
+    Raises:
+        ValueError: if one is ids and the other multi-hot, or neither.
+
+    Example:
+        >>> label_overlap(np.array([[1, 1, 0]]), np.array([[1, 0, 0], [1, 0, 1]])).tolist()
+        [[1.0, 0.5]]
+
+    Reference:
+        The overlap coefficient of Szymkiewicz and Simpson.
+    """
+    shared, own, theirs = _counts(labels, others)
+    return _share(shared, jnp.minimum(own, theirs))
+
+
+def _counts(
+    labels: Shaped[Array, " n *classes"] | Shaped[np.ndarray, " n *classes"],
+    others: Shaped[Array, " m *classes"] | Shaped[np.ndarray, " m *classes"],
+) -> tuple[Float[Array, "n m"], Float[Array, "n 1"], Float[Array, "1 m"]]:
+    """How many labels each pair shares, and how many each row of either side has, or 1 of an id."""
     if labels.ndim == 1:
-        return jnp.asarray(shared, jnp.float32)
-    labels, others = ((jnp.asarray(rows) != 0).astype(jnp.float32) for rows in (labels, others))
-    count, product = labels.sum(axis=1)[:, None] * others.sum(axis=1)[None, :], labels @ others.T
-    return product / jnp.sqrt(jnp.maximum(count, 1.0))
+        shared = jnp.asarray(share_a_label(labels, others), jnp.float32)
+        return shared, jnp.ones((len(labels), 1)), jnp.ones((1, len(others)))
+    _check_one_kind(labels, others)
+    rows, columns = ((jnp.asarray(side) != 0).astype(jnp.float32) for side in (labels, others))
+    return rows @ columns.T, rows.sum(axis=1)[:, None], columns.sum(axis=1)[None, :]
+
+
+def _share(part: Float[Array, "n m"], whole: Float[Array, "..."]) -> Float[Array, "n m"]:
+    """A part of a number of labels, 0 of none, and exactly 1 of all however a device divides."""
+    whole = jnp.maximum(whole, 1.0)
+    return jnp.where(part == whole, 1.0, part / whole)
+
+
+def _check_one_kind(
+    labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."],
+    others: Shaped[Array, "..."] | Shaped[np.ndarray, "..."],
+) -> None:
+    """Raise unless both are class ids or both are multi-hot."""
+    if labels.ndim != others.ndim or labels.ndim not in (1, 2):
+        raise ValueError(
+            "labels must be class ids [n] or multi-hot rows [n, classes], the same on both sides; "
+            f"got shapes {labels.shape} and {others.shape}"
+        )

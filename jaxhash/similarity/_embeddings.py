@@ -1,0 +1,63 @@
+"""How far apart two embeddings point, as a distance of what they stand for."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+
+def embedding_distance(
+    embeddings: Float[Array, "n dims"] | Float[np.ndarray, "n dims"],
+    others: Float[Array, "m dims"] | Float[np.ndarray, "m dims"] | None = None,
+) -> Float[Array, "n m"]:
+    r"""Semantic distance of pairs by the angle between their embeddings, in [0, 1].
+
+    .. math:: d_{ij} = (1 - \cos(e_i, f_j)) / 2
+
+    is 0 for the same direction, 1/2 for a right angle and 1 for the opposite direction. A row of
+    zeros has no direction; it is at 1/2 from every row, itself included, and has no gradient.
+
+    Args:
+        embeddings: of sentences, labels or images, by any encoder; accumulated in float32.
+        others: embeddings of the columns, by the same encoder; the rows themselves by default.
+
+    Raises:
+        TypeError: if either is not floating.
+        ValueError: if they are not rows of one length.
+
+    Example:
+        >>> embedding_distance(jnp.array([[2.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
+        Array([[0. , 0.5, 1. ],
+               [0.5, 0. , 0.5],
+               [1. , 0.5, 0. ]], dtype=float32)
+
+    Reference:
+        Arponen, Bishop, "Learning to hash with semantic similarity metrics and empirical KL
+        divergence", 2020 (arXiv 2005.04917), takes the semantic distance of captions from sentence
+        embeddings: so much is known from its public text. The encoder and the distance are not;
+        the cosine, mapped to [0, 1], is a choice of this library.
+    """
+    rows = _unit_rows("embeddings", embeddings)
+    columns = rows if others is None else _unit_rows("others", others)
+    if rows.shape[1] != columns.shape[1]:
+        raise ValueError(
+            f"embeddings and others must have rows of one length, got shapes {rows.shape} and "
+            f"{columns.shape}"
+        )
+    cosine = jnp.matmul(rows, columns.T, precision=lax.Precision.HIGHEST)
+    return (1.0 - jnp.clip(cosine, -1.0, 1.0)) / 2.0  # the cosine of a row with itself may round up
+
+
+def _unit_rows(
+    name: str, rows: Float[Array, "n dims"] | Float[np.ndarray, "n dims"]
+) -> Float[Array, "n dims"]:
+    """Checked rows at length 1 in the accumulation dtype; a row of zeros stays one."""
+    rows = jnp.asarray(rows)
+    if not jnp.issubdtype(rows.dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating, got {rows.dtype}")
+    if rows.ndim != 2:
+        raise ValueError(f"{name} must have 2 dimensions, got shape {rows.shape}")
+    rows = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
+    squares = jnp.sum(rows**2, axis=1, keepdims=True)
+    empty = squares == 0
+    return jnp.where(empty, 0.0, rows / jnp.sqrt(jnp.where(empty, 1.0, squares)))
