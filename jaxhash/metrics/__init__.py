@@ -16,12 +16,16 @@ from jaxhash.metrics._bits import dead_bits as dead_bits
 from jaxhash.metrics._bits import duplicate_bits as duplicate_bits
 from jaxhash.metrics._bits import flip_rate as flip_rate
 from jaxhash.metrics._bits import mutual_information as mutual_information
+from jaxhash.metrics._class_counts import similarity_counts as similarity_counts
+from jaxhash.metrics._class_counts import similarity_score_counts as similarity_score_counts
 from jaxhash.metrics._conventions import CONVENTIONS as CONVENTIONS
 from jaxhash.metrics._conventions import Convention as Convention
 from jaxhash.metrics._counts import DistanceCounts as DistanceCounts
+from jaxhash.metrics._counts import SimilarityCounts as SimilarityCounts
 from jaxhash.metrics._counts import distance_counts as distance_counts
 from jaxhash.metrics._counts import leave_one_out as leave_one_out
 from jaxhash.metrics._counts import score_counts as score_counts
+from jaxhash.metrics._graded import weighted_average_precision as weighted_average_precision
 from jaxhash.metrics._health import COLLAPSE_BUCKET_SHARE as COLLAPSE_BUCKET_SHARE
 from jaxhash.metrics._health import COLLAPSE_DEAD_SHARE as COLLAPSE_DEAD_SHARE
 from jaxhash.metrics._health import Buckets as Buckets
@@ -31,6 +35,13 @@ from jaxhash.metrics._health import code_health as code_health
 from jaxhash.metrics._health import collapse as collapse
 from jaxhash.metrics._health import quantization_error as quantization_error
 from jaxhash.metrics._health import wasserstein_to_signs as wasserstein_to_signs
+from jaxhash.metrics._hierarchical import (
+    average_hierarchical_precision as average_hierarchical_precision,
+)
+from jaxhash.metrics._hierarchical import hierarchical_precision as hierarchical_precision
+from jaxhash.metrics._hierarchical import (
+    mean_average_hierarchical_precision as mean_average_hierarchical_precision,
+)
 from jaxhash.metrics._inputs import CodeFormat as CodeFormat
 from jaxhash.metrics._inputs import Relevance as Relevance
 from jaxhash.metrics._inputs import Zero as Zero
@@ -40,6 +51,7 @@ from jaxhash.metrics._radius import empty_bucket as empty_bucket
 from jaxhash.metrics._radius import precision_at_radius as precision_at_radius
 from jaxhash.metrics._radius import precision_recall as precision_recall
 from jaxhash.metrics._radius import recall_at_radius as recall_at_radius
+from jaxhash.metrics._ranking import average_cumulative_gain as average_cumulative_gain
 from jaxhash.metrics._ranking import hit_rate as hit_rate
 from jaxhash.metrics._ranking import ndcg as ndcg
 from jaxhash.metrics._ranking import precision_at_k as precision_at_k
@@ -73,7 +85,10 @@ __all__ = [
     "Relevance",
     "Retrieval",
     "Score",
+    "SimilarityCounts",
     "Zero",
+    "average_cumulative_gain",
+    "average_hierarchical_precision",
     "average_precision",
     "bit_balance",
     "bit_correlation",
@@ -89,8 +104,10 @@ __all__ = [
     "duplicate_bits",
     "empty_bucket",
     "flip_rate",
+    "hierarchical_precision",
     "hit_rate",
     "leave_one_out",
+    "mean_average_hierarchical_precision",
     "mean_average_precision",
     "mutual_information",
     "ndcg",
@@ -105,6 +122,9 @@ __all__ = [
     "recall_at_radius",
     "retrieval",
     "score_counts",
+    "similarity_counts",
+    "similarity_score_counts",
     "summarize",
     "wasserstein_to_signs",
+    "weighted_average_precision",
 ]

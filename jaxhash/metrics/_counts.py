@@ -2,9 +2,9 @@
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,30 @@ class DistanceCounts(NamedTuple):
     relevant: Int[np.ndarray, "queries distances"]
     gains: Int[np.ndarray, "queries distances levels"] | None = None
     """Where relevance is graded: items of gain 1, 2, ...; they sum to ``relevant``."""
+
+    @property
+    def levels(self) -> Int[np.ndarray, "queries distances levels"]:
+        """Items of gain 1, 2, ...; the relevant ones have gain 1 where relevance is not graded."""
+        return self.relevant[..., None] if self.gains is None else self.gains
+
+
+class SimilarityCounts(NamedTuple):
+    """How many database items of each similarity lie at each distance, nearest distance first.
+
+    A level is a positive value of similarity to the query. A query with fewer levels than another
+    has levels without items at the end, of similarity 0.
+    """
+
+    total: Int[np.ndarray, "queries distances"]
+    items: Int[np.ndarray, "queries distances levels"]
+    """Items of each level; the rest of ``total`` has similarity 0."""
+    similarity: Float[np.ndarray, "queries levels"]
+    """The similarity of each level, greatest first."""
+    own: Int[np.ndarray, " queries"] | None = None
+    """The level of items of the query's own class, -1 where there is none; None if not known."""
+
+
+_Counts = TypeVar("_Counts", DistanceCounts, SimilarityCounts)
 
 
 def distance_counts(
@@ -95,15 +119,19 @@ def distance_counts(
     return DistanceCounts(counts[:, 0], counts[:, 1])
 
 
-def leave_one_out(counts: DistanceCounts) -> DistanceCounts:
+def leave_one_out(counts: _Counts) -> _Counts:
     """The counts of items that search one another, each without itself.
 
+    The counts tell which level an item is at with itself: that of its class in `SimilarityCounts`;
+    with graded relevance the highest at distance 0, since an item shares as many labels with itself
+    as it has, and more with none.
+
     Args:
-        counts: of queries that are the database, in any order, counted without graded relevance.
+        counts: of queries that are the database, in any order.
 
     Raises:
-        ValueError: if a query has nothing at distance 0, so that it is no item of the database, or
-            relevance is graded.
+        ValueError: if a query has nothing at distance 0, or in `SimilarityCounts` nothing of its
+            class there, so that it is no item of the database; or the counts do not know its class.
 
     Example:
         >>> codes, labels = np.array([[1, 1], [1, -1], [1, 1]], np.int8), np.array([0, 0, 1])
@@ -113,14 +141,27 @@ def leave_one_out(counts: DistanceCounts) -> DistanceCounts:
         >>> counts.relevant.tolist()
         [[0, 1, 0], [0, 1, 0], [0, 0, 0]]
     """
-    if counts.gains is not None:
-        raise ValueError("leave_one_out takes counts without graded relevance")
-    if (counts.total[:, 0] == 0).any():
+    total = _without_one(counts.total[..., None], np.zeros(len(counts.total), int))[..., 0]
+    if isinstance(counts, SimilarityCounts):
+        if counts.own is None:
+            raise ValueError("leave_one_out takes counts that know the class of each query")
+        return counts._replace(total=total, items=_without_one(counts.items, counts.own))
+    occupied = (counts.levels[:, 0] > 0) * np.arange(1, counts.levels.shape[2] + 1)
+    own = occupied.max(axis=1) - 1  # -1 for an item without labels
+    levels = _without_one(counts.levels, own)
+    return DistanceCounts(total, levels.sum(axis=2), None if counts.gains is None else levels)
+
+
+def _without_one(
+    items: Int[np.ndarray, "queries distances levels"], level: Int[np.ndarray, " queries"]
+) -> Int[np.ndarray, "queries distances levels"]:
+    """One item less at distance 0 of this level; -1 for no level."""
+    rows = np.flatnonzero(level >= 0)
+    if (items[rows, 0, level[rows]] == 0).any():
         raise ValueError("leave_one_out takes counts of items that search one another")
-    total, relevant = counts.total.copy(), counts.relevant.copy()
-    total[:, 0] -= 1
-    relevant[:, 0] -= relevant[:, 0] > 0  # an item without labels is not relevant to itself
-    return DistanceCounts(total, relevant)
+    items = items.copy()
+    items[rows, 0, level[rows]] -= 1
+    return items
 
 
 def _count(
@@ -132,55 +173,90 @@ def _count(
     devices: tuple[jax.Device, ...],
 ) -> Int[np.ndarray, "queries kinds distances"]:
     """Counts of all items, and of the relevant ones by level, at each distance."""
-    queries, items = len(query_codes), len(database_codes)
+    items = len(database_codes)
     blocks = -(-items // block)
     words = -(-items // (blocks * WORD * len(devices))) * len(devices)
-    on_cpu = devices[0].platform == "cpu"
-    at_once = None if on_cpu else _QUERIES  # the planes of one query fill the cache of a CPU
-    counter = _make_counter(codes.bits, labels.multi_hot, labels.levels, devices, at_once)
-    calls = -(-queries // _QUERIES)
-    rows = -(-queries // calls)
-    padding = ((0, calls * rows - queries), (0, 0))
-    query_words = _as_words(np.pad(codes.read(query_codes), padding))
-    label_words = _as_words(np.pad(labels.query, padding))
-    counts = np.zeros((calls * rows, 1 + labels.levels, codes.bits + 1), np.int64)
-    # One device computes one call at a time on one core; several devices share the cores already.
-    threads = _cores() if on_cpu and len(devices) == 1 else 1
-    with ThreadPoolExecutor(threads) as pool:
+
+    def planes() -> Iterator[tuple[np.ndarray, ...]]:
         for start in range(0, items, words * WORD):
             part = slice(start, start + words * WORD)
             bits = codes.read(database_codes[part])
-            planes = tuple(
-                jax.device_put(plane, _sharding(devices))
-                for plane in (
-                    slice_bits(bits, words),
-                    slice_bits(labels.database[part], words),
-                    slice_bits(np.ones((len(bits), 1), bool), words),
-                )
+            yield (
+                slice_bits(bits, words),
+                slice_bits(labels.database[part], words),
+                slice_bits(np.ones((len(bits), 1), bool), words),
             )
 
-            def count(first, planes=planes):
+    return count_blocks(
+        _make_counter(
+            codes.bits, labels.multi_hot, labels.levels, devices, queries_at_once(devices)
+        ),
+        (as_words(codes.read(query_codes)), as_words(labels.query)),
+        planes(),
+        (1 + labels.levels, codes.bits + 1),
+        devices,
+    )
+
+
+def count_blocks(
+    counter: Callable[..., Int32[Array, "queries ..."]],
+    queries: tuple[Shaped[np.ndarray, "queries _"], ...],
+    blocks: Iterable[tuple[np.ndarray, ...]],
+    shape: tuple[int, ...],
+    devices: tuple[jax.Device, ...],
+) -> Int[np.ndarray, "queries ..."]:
+    """The counts, of this shape, of each query in all blocks; a few queries a call.
+
+    Args:
+        counter: takes some queries and a block, both as below.
+        queries: what there is to know of the queries, a row each.
+        blocks: what there is to know of the items, arrays [rows, words], words over the devices.
+        shape: of the counts of a query.
+        devices: where to count.
+    """
+    number = len(queries[0])
+    calls = -(-number // _QUERIES)
+    rows = -(-number // calls)
+    padding = ((0, calls * rows - number), (0, 0))
+    sides = [np.pad(side, padding) for side in queries]
+    counts = np.zeros((calls * rows, *shape), np.int64)
+    # One device computes one call at a time on one core; several devices share the cores already.
+    threads = _cores() if _on_cpu(devices) and len(devices) == 1 else 1
+    with ThreadPoolExecutor(threads) as pool:
+        for block in blocks:
+            block = tuple(jax.device_put(planes, _sharding(devices)) for planes in block)
+
+            def count(first, block=block):
                 mine = slice(first, first + rows)
-                counts[mine] += np.asarray(counter(query_words[mine], label_words[mine], *planes))
+                counts[mine] += np.asarray(counter(*(side[mine] for side in sides), *block))
 
             list(pool.map(count, range(0, len(counts), rows)))
-    return counts[:queries]
+    return counts[:number]
+
+
+def queries_at_once(devices: tuple[jax.Device, ...]) -> int | None:
+    """How many queries a device counts side by side: on a CPU the planes of one fill the cache."""
+    return None if _on_cpu(devices) else _QUERIES
+
+
+def _on_cpu(devices: tuple[jax.Device, ...]) -> bool:
+    return devices[0].platform == "cpu"
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _as_words(bits: np.ndarray) -> UInt32[np.ndarray, "queries bits"]:
+def as_words(bits: np.ndarray) -> UInt32[np.ndarray, "queries bits"]:
     """Each bit spread over a whole word."""
     return np.where(bits, ONES, np.uint32(0))
 
 
 def _sharding(devices: tuple[jax.Device, ...]) -> jax.sharding.NamedSharding:
-    return jax.sharding.NamedSharding(_mesh(devices), PartitionSpec(None, "items"))
+    return jax.sharding.NamedSharding(mesh(devices), PartitionSpec(None, "items"))
 
 
-def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
+def mesh(devices: tuple[jax.Device, ...]) -> Mesh:
     return Mesh(np.array(devices), ("items",))
 
 
@@ -208,7 +284,7 @@ def _make_counter(
     over_items = PartitionSpec(None, "items")
     sharded = jax.shard_map(
         count,
-        mesh=_mesh(devices),
+        mesh=mesh(devices),
         in_specs=(PartitionSpec(), PartitionSpec(), over_items, over_items, over_items),
         out_specs=PartitionSpec(),
         check_vma=False,
@@ -238,6 +314,14 @@ def _count_levels(
     digits: list[Plane], kinds: UInt32[Array, "kinds words"], bits: int
 ) -> Int32[Array, "kinds distances"]:
     """How many items of each kind have each number from 0 to ``bits``."""
+    counts = jnp.sum(count_in_words(digits, kinds, bits), axis=-1)
+    return counts.reshape(len(kinds), -1)[:, : bits + 1]
+
+
+def count_in_words(
+    digits: list[Plane], kinds: UInt32[Array, "kinds words"], bits: int
+) -> Int32[Array, "kinds high low words"]:
+    """How many items of each word have each number, of which the low digits are an axis."""
     digits = digits[: bits.bit_length()]
     low, high = digits[:3], digits[3:]
     low_planes = minterms(low)
@@ -245,8 +329,7 @@ def _count_levels(
     high_planes = high_planes[: bits // len(low_planes) + 1]
     of_kind = kinds[:, None] & low_planes[None]
     at_level = high_planes[None, :, None] & of_kind[:, None]
-    counts = jnp.sum(lax.population_count(at_level).astype(jnp.int32), axis=-1)
-    return counts.reshape(len(kinds), -1)[:, : bits + 1]
+    return lax.population_count(at_level).astype(jnp.int32)
 
 
 def score_counts(

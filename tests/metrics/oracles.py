@@ -156,6 +156,39 @@ def ndcg(ranking, k=None, gain="exponential"):
     return dcg(ranking) / ideal if ideal else 0.0
 
 
+def average_cumulative_gain(ranking, k):
+    return sum(ranking[:k]) / k
+
+
+def weighted_average_precision(ranking, k=None, divide_by="all"):
+    gained = [average_cumulative_gain(ranking, i + 1) for i, g in enumerate(ranking[:k]) if g]
+    relevant = np.count_nonzero(ranking)
+    denominator = {
+        "retrieved": len(gained),
+        "all": relevant,
+        "min": min(len(ranking[:k]), relevant),
+    }[divide_by]
+    return sum(gained) / denominator if denominator else 0.0
+
+
+def hierarchical_precision(ranking, k):
+    ideal = sum(sorted(ranking, reverse=True)[:k])
+    return sum(ranking[:k]) / ideal if ideal else 0.0
+
+
+def average_hierarchical_precision(ranking, k=None, form="trapezoid"):
+    k = len(ranking) if k is None else k
+    curve = [hierarchical_precision(ranking, i) for i in range(1, k + 1)]
+    return (sum(curve) - (curve[0] + curve[-1]) / 2 * (form == "trapezoid")) / k
+
+
+def similarity_rankings(some):
+    """For each query of counts by similarity, its rankings in all orders of the ties."""
+    for total, items, similarity in zip(some.total, some.items, some.similarity, strict=True):
+        values = [0.0, *similarity.tolist()]  # of the gains 0, 1, 2, ..., which are the levels
+        yield [[values[level] for level in order] for order in orders(total, items)]
+
+
 # Means over queries
 
 

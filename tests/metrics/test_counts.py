@@ -207,16 +207,33 @@ def test_queries_side_by_side_count_as_each_alone(monkeypatch, relevance):
 
 
 @pytest.mark.parametrize("labels", ["ids", "multi-hot"])
-def test_leaving_one_out_is_counting_the_others(labels):
+@pytest.mark.parametrize("relevance", ["shared", "equal", "graded"])
+def test_leaving_one_out_is_counting_the_others(labels, relevance):
     rng = np.random.default_rng(0)
     codes = rng.choice([-1, 1], (40, 4)).astype(np.int8)  # many are equal
-    of = rng.integers(-1, 3, 40) if labels == "ids" else rng.random((40, 3)) < 0.3
-    found = leave_one_out(distance_counts(codes, of, codes, of))
+    of = rng.integers(-1, 3, 40) if labels == "ids" else rng.random((40, 5)) < 0.3
+    together = distance_counts(codes, of, codes, of, relevance=relevance)
+    found = leave_one_out(together)
+    assert found.total.sum() == together.total.sum() - 40
     for i in range(len(codes)):
         others = np.delete(codes, i, 0), np.delete(of, i, 0)
-        alone = distance_counts(codes[[i]], of[[i]], *others)
+        alone = distance_counts(codes[[i]], of[[i]], *others, relevance=relevance)
         np.testing.assert_array_equal(found.total[[i]], alone.total)
         np.testing.assert_array_equal(found.relevant[[i]], alone.relevant)
+        if relevance == "graded":
+            levels = alone.gains.shape[2]  # the query has no more labels than that
+            np.testing.assert_array_equal(found.gains[[i], :, :levels], alone.gains)
+            assert not found.gains[i, :, levels:].any()
+        else:
+            assert found.gains is None
+
+
+def test_leaving_one_out_changes_no_counts_that_it_is_given():
+    codes, labels = np.array([[1, 1], [1, -1]], np.int8), np.array([[1, 1], [0, 1]])
+    counts = distance_counts(codes, labels, codes, labels, relevance="graded")
+    before = [part.copy() for part in counts]
+    leave_one_out(counts)
+    np.testing.assert_equal(list(counts), before)
 
 
 def test_leaving_one_out_takes_items_that_search_one_another():
@@ -224,5 +241,3 @@ def test_leaving_one_out_takes_items_that_search_one_another():
     labels = np.array([0, 1])
     with pytest.raises(ValueError, match="that search one another"):
         leave_one_out(distance_counts(codes, labels, codes[:1], labels[:1]))
-    with pytest.raises(ValueError, match="without graded relevance"):
-        leave_one_out(distance_counts(codes, labels, codes, labels, relevance="graded"))

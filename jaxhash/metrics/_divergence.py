@@ -1,0 +1,168 @@
+"""Entropy and divergence of continuous laws from samples, by distances to nearest neighbours."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+#: Distances held at a time; two arrays of this size (2 MiB each) are what memory is needed for.
+_BLOCK = 2**18
+
+
+def knn_divergence(
+    x: Shaped[np.ndarray, "n d"],
+    y: Shaped[np.ndarray, "m d"],
+    *,
+    k: int = 1,
+    norm: int | float = 2,
+) -> float:
+    r"""Kullback-Leibler divergence of the law of x from that of y, estimated from samples.
+
+    With :math:`\rho_i` the distance of :math:`x_i` to its k-th nearest other :math:`x_j`, and
+    :math:`\nu_i` that to its k-th nearest :math:`y_j`,
+
+    .. math:: \hat D(p \,\Vert\, q) = \frac dn \sum_{i=1}^n \log \frac{\nu_i}{\rho_i}
+              + \log \frac m{n - 1},
+
+    in nats. It may be negative. For fixed k it tends to the divergence as samples grow, but it
+    takes many in more than a few dimensions; `jaxhash.losses.nearest_neighbour_kl`, whose
+    measurable form this is, is after its gradient.
+
+    Args:
+        x: sample of the first law, with densities; real numbers.
+        y: sample of the second.
+        k: which neighbour counts, the same in both samples.
+        norm: 1, 2 or ``math.inf``, of the distances. Any of them estimates the same.
+
+    Returns:
+        The estimate in float64. Where some :math:`\rho_i` is 0, as more than k copies of a point
+        make it, it is infinity: the law of x has an atom there. Else, where some :math:`\nu_i` is
+        0, it is minus infinity.
+
+    Raises:
+        ValueError: if samples are no matrices of the same number of columns, at least one, or not
+            finite; if x has no more than k rows or y fewer than k; or k or norm is out of range.
+
+    Example:
+        >>> x, y = np.array([[0.0], [1.0]]), np.array([[0.0], [2.0], [3.0]])
+        >>> round(knn_divergence(x, y + 0.5), 4)  # log(.5 / 1) twice, and log(3 / 1)
+        0.4055
+
+    Reference:
+        Of the textbook: Wang, Kulkarni, Verdu, "Divergence estimation for multidimensional
+        densities via k-nearest-neighbor distances", IEEE Transactions on Information Theory 55
+        (2009); so too Perez-Cruz, ISIT 2008. A choice of this library: the value of duplicates.
+    """
+    x, y = _read("x", x, k + 1, k, norm), _read("y", y, k, k, norm)
+    (n, d), m = x.shape, len(y)
+    if y.shape[1] != d:
+        raise ValueError(f"x has {d} columns, y {y.shape[1]}")
+    rho = _kth_distances(x, x, k, norm, itself=True)
+    if (rho == 0).any():
+        return math.inf
+    return d * (_mean_log(_kth_distances(x, y, k, norm)) - _mean_log(rho)) + math.log(m / (n - 1))
+
+
+def kl_entropy(x: Shaped[np.ndarray, "n d"], *, k: int = 1, norm: int | float = 2) -> float:
+    r"""Differential entropy of the law of x after Kozachenko and Leonenko, estimated from a sample.
+
+    With :math:`\rho_i` the distance of :math:`x_i` to its k-th nearest other :math:`x_j`, and the
+    volume :math:`c_d` of the unit ball,
+
+    .. math:: \hat H = \frac dn \sum_{i=1}^n \log \rho_i + \log c_d + \log(n - 1) - \psi(k)
+
+    in nats, where :math:`\psi` is the digamma function, and :math:`c_d` is
+    :math:`\pi^{d/2} / \Gamma(d/2 + 1)` in the norm 2, :math:`2^d / d!` in the norm 1 and
+    :math:`2^d` in the greatest.
+
+    Args:
+        x: sample of a law with densities; real numbers.
+        k: which neighbour counts.
+        norm: 1, 2 or ``math.inf``, of the distances. Any of them estimates the same.
+
+    Returns:
+        The estimate in float64; minus infinity where some :math:`\rho_i` is 0, as more than k
+        copies of a point make it.
+
+    Raises:
+        ValueError: if x is no matrix of at least one column, not finite, or has no more than k
+            rows; or k or norm is out of range.
+
+    Example:
+        >>> round(kl_entropy(np.array([[0.0], [1.0], [3.0]])), 4)  # log(2) / 3 + 2 log(2) + 0.5772
+        2.1946
+
+    Reference:
+        Of the textbook: Kozachenko, Leonenko, "Sample estimate of the entropy of a random vector",
+        Problems of Information Transmission 23 (1987), for k = 1; with k neighbours Goria,
+        Leonenko, Mergel, Novi Inverardi, Journal of Nonparametric Statistics 17 (2005). Kraskov's
+        form has :math:`\psi(n)` for :math:`\log(n - 1)`.
+    """
+    x = _read("x", x, k + 1, k, norm)
+    n, d = x.shape
+    log_volume = {
+        1: d * math.log(2) - math.lgamma(d + 1),
+        2: d / 2 * math.log(math.pi) - math.lgamma(d / 2 + 1),
+        math.inf: d * math.log(2),
+    }[norm]
+    digamma = math.fsum(1 / j for j in range(1, k)) - np.euler_gamma
+    spread = d * _mean_log(_kth_distances(x, x, k, norm, itself=True))
+    return float(spread + log_volume + math.log(n - 1) - digamma)
+
+
+def _read(
+    name: str, sample: np.ndarray, least: int, k: int, norm: int | float
+) -> Float[np.ndarray, "n d"]:
+    """The sample in float64, checked."""
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    if norm not in (1, 2, math.inf):
+        raise ValueError(f"norm must be 1, 2 or infinity, got {norm}")
+    sample = np.asarray(sample, np.float64)
+    if sample.ndim != 2 or sample.shape[1] < 1:
+        raise ValueError(f"{name} must have shape [rows, columns], got {sample.shape}")
+    if len(sample) < least:
+        raise ValueError(f"{name} must have at least {least} rows for k = {k}, got {len(sample)}")
+    if not np.isfinite(sample).all():
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    return sample
+
+
+def _kth_distances(
+    x: Float[np.ndarray, "n d"],
+    y: Float[np.ndarray, "m d"],
+    k: int,
+    norm: int | float,
+    *,
+    itself: bool = False,
+) -> Float[np.ndarray, " n"]:
+    """The distance of each x to its k-th nearest y; with ``itself``, other than the same row."""
+    found = np.empty(len(x))
+    for rows, distances in _blocks(x, y, norm):
+        if itself:
+            distances[np.arange(len(distances)), np.arange(rows.start, rows.stop)] = np.inf
+        found[rows] = np.partition(distances, k - 1, axis=1)[:, k - 1]
+    return found
+
+
+def _blocks(
+    x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"], norm: int | float
+) -> Iterator[tuple[slice, Float[np.ndarray, "block m"]]]:
+    """Distances of a block of x to all y, added up one dimension at a time."""
+    block = max(_BLOCK // len(y), 1)
+    for start in range(0, len(x), block):
+        rows = slice(start, min(start + block, len(x)))
+        kept = np.zeros((rows.stop - rows.start, len(y)))
+        for of_x, of_y in zip(x[rows].T, y.T, strict=True):
+            gap = np.abs(of_x[:, None] - of_y[None, :])
+            if norm == math.inf:
+                np.maximum(kept, gap, out=kept)
+            else:
+                kept += gap if norm == 1 else np.square(gap, out=gap)
+        yield rows, np.sqrt(kept, out=kept) if norm == 2 else kept
+
+
+def _mean_log(distances: Float[np.ndarray, " n"]) -> float:
+    with np.errstate(divide="ignore"):  # the logarithm of 0 is minus infinity
+        return float(np.mean(np.log(distances)))
