@@ -33,6 +33,7 @@ from jaxhash.losses._distance import dch as dch
 from jaxhash.losses._distance import dsh as dsh
 from jaxhash.losses._distance import qsmi as qsmi
 from jaxhash.losses._distance import wglhh as wglhh
+from jaxhash.losses._divergence import nearest_neighbour_kl as nearest_neighbour_kl
 from jaxhash.losses._elementwise import cauchy_quantization as cauchy_quantization
 from jaxhash.losses._elementwise import cosine_quantization as cosine_quantization
 from jaxhash.losses._elementwise import cubic_quantization as cubic_quantization
@@ -58,6 +59,8 @@ from jaxhash.losses._quantization import hswd as hswd
 from jaxhash.losses._ranking import dtsh as dtsh
 from jaxhash.losses._ranking import mihash as mihash
 from jaxhash.losses._ranking import tie_aware_ap as tie_aware_ap
+from jaxhash.losses._semantic import Normaliser as Normaliser
+from jaxhash.losses._semantic import semantic_similarity as semantic_similarity
 from jaxhash.losses._sinkhorn import sinkhorn as sinkhorn
 from jaxhash.losses._transport import Directions as Directions
 from jaxhash.losses._transport import optimal_transport as optimal_transport
@@ -71,6 +74,7 @@ __all__ = [
     "Directions",
     "MarginType",
     "Method",
+    "Normaliser",
     "Order",
     "Target",
     "asymmetric_dsh",
@@ -109,6 +113,7 @@ __all__ = [
     "log_cosh_quantization",
     "mean_likelihood",
     "mihash",
+    "nearest_neighbour_kl",
     "nt_xent",
     "optimal_transport",
     "orthohash",
@@ -116,6 +121,7 @@ __all__ = [
     "pairwise_likelihood",
     "parity_hswd",
     "qsmi",
+    "semantic_similarity",
     "semantic_structure",
     "sinkhorn",
     "sliced_wasserstein",

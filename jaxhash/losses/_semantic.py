@@ -1,0 +1,162 @@
+"""Codes whose distances are to each other as the semantic distances of their images."""
+
+from typing import Literal, get_args
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxhash.losses._common import (
+    accumulate,
+    check_floating,
+    check_shape,
+    pair_count,
+    sum_of_shares,
+    valid_codes,
+    whole_batch,
+)
+from jaxhash.losses._divergence import ADD_GAP, over_bits, rows_at_once
+from jaxhash.selection import row_count, row_numbers
+from jaxhash.similarity import UNLABELLED
+
+Normaliser = Literal["pairs", "weights"]
+
+
+def semantic_similarity(
+    codes: Float[Array, "n bits"],
+    distances: Float[Array, "rows columns"],
+    labels: Int[Array, " n"] | None = None,
+    *,
+    gamma: float = 0.1,
+    rho: float = 2.0,
+    normaliser: Normaliser = "pairs",
+    scale_gradient: bool = True,
+    where: Bool[Array, " n"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Distances of codes in the ratios of given semantic distances, near pairs above all (SHREWD).
+
+    .. math:: L = \frac1{N^2} \sum_{i \ne j} w_{ij}
+              \Big|\frac{\lVert z_i - z_j \rVert_1}{\tau_z} - \frac{d_{ij}}{\tau_d}\Big|,
+              \qquad w_{ij} = \Big(\frac{\gamma}{\gamma + d_{ij}}\Big)^\rho,
+
+    where :math:`\tau_z` and :math:`\tau_d` are the means of the two kinds of distances over the
+    pairs :math:`i \ne j` of the batch. So neither scale matters: codes that are all twice as far
+    apart cost the same. Of distances that are all 0 the ratio is taken as 0.
+
+    The distances of codes are added up bit by bit: a few matrices of the size of the pairs are
+    held, as ``distances`` is one, and none that is longer by the bits.
+
+    Args:
+        codes: codes of this device's rows, on any scale. Rows are the batch.
+        distances: semantic distances, 0 or more: of each of this device's rows (n) to each row of
+            the batch of all devices, or, with ``labels``, of each class to each class. What stands
+            for a pair of a row with itself is not read.
+        labels: class ids of this device's rows, which index ``distances``. A row with -1 has no
+            label and is left out; an id that the table does not hold makes the loss NaN.
+        gamma: semantic distance at which a pair weighs :math:`2^{-\rho}`.
+        rho: how fast the weight falls with the distance; 0 for equal weights.
+        normaliser: what the sum is divided by, the squared number of rows (``"pairs"``) or the sum
+            of the weights (``"weights"``), which makes it a mean. The first makes a small loss:
+            weights have a mean of about 0.03 with the class hierarchy of CIFAR-100.
+        scale_gradient: whether the gradient flows through :math:`\tau_z` as well. Then no step
+            changes the scale of the codes alone; otherwise :math:`\tau_z` is a constant.
+        where: True for the valid rows; all of them by default. N and the means count these.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar; 0 without a pair.
+
+    Raises:
+        TypeError: if codes or distances are not floating, or labels no integers.
+        ValueError: if shapes do not fit, gamma is not above 0, rho is below 0, or normaliser is
+            unknown.
+
+    Example:
+        >>> z = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # 1, 1 and 2 apart
+        >>> table = jnp.array([[0.0, 0.5, 1.0], [0.5, 0.0, 1.0], [1.0, 1.0, 0.0]])
+        >>> semantic_similarity(z, table, jnp.arange(3)).round(6)
+        Array(0.002303, dtype=float32)
+
+    Reference:
+        Known from public text: SHREWD (arXiv 1908.05602) and its successor (arXiv 2005.04917) make
+        relative distances of codes match those of a class hierarchy or of sentence embeddings.
+        Recollection, not confirmed: this formula, the L1 norm, gamma, rho, the divisor, and that
+        the scales are estimated from the batch. A choice of this library: scales that are means
+        over pairs of different rows and let the gradient through, and the other divisor.
+    """
+    if gamma <= 0:
+        raise ValueError(f"gamma must be above 0, got {gamma}")
+    if rho < 0:
+        raise ValueError(f"rho must be 0 or more, got {rho}")
+    if normaliser not in get_args(Normaliser):
+        raise ValueError(f"normaliser must be one of {get_args(Normaliser)}, got {normaliser!r}")
+
+    check_floating("distances", distances, ndim=2)
+    check_floating("codes", codes, ndim=2)
+    check_shape("where", where, codes.shape[:1])
+    if labels is not None:
+        _check_labels(codes, distances, labels)
+        labelled = labels != UNLABELLED
+        where = labelled if where is None else where & labelled
+        distances = _of_labels(distances, labels, axis_name)
+    codes = valid_codes(codes, where)
+    others, columns = whole_batch(codes, where, axis_name)
+    check_shape("distances", distances, (len(codes), len(others)))
+
+    itself = row_numbers(len(codes), axis_name)[:, None] == jnp.arange(len(others))[None, :]
+    pairs = columns[None, :] & ~itself
+    pairs = pairs if where is None else pairs & where[:, None]
+    semantic = jnp.where(pairs, accumulate(distances), 0.0)
+    apart = lax.map(
+        lambda code: over_bits(ADD_GAP[1], code, others.T), codes, batch_size=rows_at_once(others)
+    )
+    apart = jnp.where(pairs, apart, 0.0)
+
+    number = jnp.maximum(pair_count(pairs, axis_name), 1)
+    of_codes, of_semantic = (_total(each, axis_name) / number for each in (apart, semantic))
+    if not scale_gradient:
+        of_codes = lax.stop_gradient(of_codes)
+    excess = jnp.abs(_ratio(apart, of_codes) - _ratio(semantic, of_semantic))
+    weight = jnp.where(pairs, (gamma / (gamma + semantic)) ** rho, 0.0)
+
+    if normaliser == "pairs":
+        divisor = jnp.maximum(row_count(codes, where, axis_name), 1).astype(excess.dtype) ** 2
+    else:
+        weights = _total(weight, axis_name)
+        divisor = jnp.where(weights == 0, 1.0, weights)
+    return sum_of_shares(jnp.sum(weight * excess) / divisor, axis_name)
+
+
+def _check_labels(
+    codes: Float[Array, "n bits"], distances: Float[Array, "rows columns"], labels: Array
+) -> None:
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"labels must be integers, got {labels.dtype}")
+    check_shape("labels", labels, codes.shape[:1])
+    if distances.shape[0] != distances.shape[1]:
+        raise ValueError(f"distances of classes must be square, got shape {distances.shape}")
+
+
+def _of_labels(
+    table: Float[Array, "classes classes"], labels: Int[Array, " n"], axis_name: str | None
+) -> Float[Array, "n m"]:
+    """The semantic distance of each row to each row of the whole batch."""
+    everyone = labels if axis_name is None else lax.all_gather(labels, axis_name, tiled=True)
+    at = table.at[labels[:, None], everyone[None, :]]
+    return at.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+
+
+def _total(matrix: Float[Array, "n m"], axis_name: str | None) -> Float[Array, ""]:
+    """The sum over all devices.
+
+    Not `sum_of_shares`: each device scales its own pairs by what all contributed to, so what every
+    device asks of the sum must come back to each of them, as it does through ``psum``.
+    """
+    total = jnp.sum(matrix)
+    return total if axis_name is None else lax.psum(total, axis_name)
+
+
+def _ratio(matrix: Float[Array, "n m"], scale: Float[Array, ""]) -> Float[Array, "n m"]:
+    """The matrix over its scale; a matrix of zeros, whose scale is 0, stays one."""
+    return matrix / jnp.where(scale == 0, 1.0, scale)
