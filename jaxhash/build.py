@@ -18,10 +18,11 @@ from jaxhash.config import Config
 from jaxhash.data.augment import Augment
 from jaxhash.data.pipeline import training_batches
 from jaxhash.data.protocols import make_split
+from jaxhash.data.semantics import read_semantics
 from jaxhash.data.sources import Source, load_source
 from jaxhash.data.splits import Split, refuse_leaks, with_validation
 from jaxhash.errors import UserError
-from jaxhash.objectives import Batch, Context, Objective, Variables
+from jaxhash.objectives import Batch, Context, Objective, Semantics, Variables
 from jaxhash.training.optimizer import make_optimizer
 from jaxhash.training.state import TrainState, create_state
 from jaxhash.training.step import train_step
@@ -43,6 +44,7 @@ class Parts(NamedTuple):
     optimizer: optax.GradientTransformation
     steps_per_epoch: int
     total_steps: int
+    semantics: Semantics = Semantics()
 
 
 def build(config: Config) -> Parts:
@@ -71,6 +73,7 @@ def build(config: Config) -> Parts:
         _optimizer(config, numbers, steps_per_epoch, total_steps),
         steps_per_epoch,
         total_steps,
+        _semantics(config, source, split),
     )
     _check_objective(config, parts)
     return parts
@@ -150,6 +153,7 @@ def _creation(parts: Parts) -> Callable[..., TrainState]:
         items=len(parts.split.train),
         classes=len(parts.source.class_names),
         multi_label=parts.source.labels.ndim == 2,
+        semantics=parts.semantics,
     )
 
 
@@ -215,6 +219,14 @@ def _split(config: Config, source: Source) -> Split:
         )
     refuse_leaks(split, allow=config.allow_leak)
     return split
+
+
+def _semantics(config: Config, source: Source, split: Split) -> Semantics:
+    """What is known of the classes, or of the training items."""
+    known = read_semantics(config.similarity, source, config.data_dir)
+    if known.embeddings is None:
+        return known
+    return Semantics(embeddings=known.embeddings[split.train])
 
 
 def _model(config: Config, source: Source) -> nn.Module:

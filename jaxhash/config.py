@@ -66,6 +66,9 @@ class Config:
     """Method; "--objective help" prints a table of them."""
     objective_options: tuple[str, ...] = ()
     """Arguments of the method as NAME=VALUE, such as pairs=batch."""
+    similarity: str = "classes"
+    """What the classes mean to each other: nothing (classes), their coarse labels (coarse), a tree
+    FILE.txt or FILE.json of parents and children, or FILE.npz with embeddings of classes or items."""
     quantizer: QuantizerName = "hswd"
     """Penalty that makes codes binary: instead of the method's own, that one (own), or none."""
     quantizer_options: tuple[str, ...] = ()

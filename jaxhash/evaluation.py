@@ -1,6 +1,7 @@
 """What a trained model is worth: its numbers beside the baselines, and the plots that show why."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ from jaxhash.data.augment import Augment
 from jaxhash.data.pipeline import evaluation_batches
 from jaxhash.retrieval import baselines
 from jaxhash.retrieval.encode import make_encoder
-from jaxhash.retrieval.score import CONVENTIONS, score_codes, score_floats
+from jaxhash.retrieval.score import (
+    CONVENTIONS,
+    HIERARCHY_CONVENTIONS,
+    score_codes,
+    score_floats,
+    score_hierarchy,
+)
 from jaxhash.retrieval.search import nearest
 from jaxhash.similarity import share_a_label
 from jaxhash.training.choice import Rule
@@ -126,6 +133,30 @@ def flip_rate(
     return metrics.flip_rate(binarize(codes["query"]), binarize(moved)).mean
 
 
+def score_all(
+    parts: Parts,
+    query: Float[np.ndarray, "queries bits"],
+    query_labels: Int[np.ndarray, " queries *classes"],
+    database: Float[np.ndarray, "items bits"],
+    database_labels: Int[np.ndarray, " items *classes"],
+) -> dict[str, Any]:
+    """The metrics of codes, the hierarchical ones too where the run knows distances of classes."""
+    sides = query, query_labels, database, database_labels
+    scores = score_codes(*sides)
+    if _is_hierarchical(parts):
+        scores |= score_hierarchy(*sides, 1.0 - parts.semantics.distances)
+    return scores
+
+
+def conventions(parts: Parts) -> dict[str, str]:
+    """How the metrics of `score_all` are defined."""
+    return CONVENTIONS | (HIERARCHY_CONVENTIONS if _is_hierarchical(parts) else {})
+
+
+def _is_hierarchical(parts: Parts) -> bool:
+    return parts.semantics.distances is not None and parts.source.labels.ndim == 1
+
+
 def measure(parts: Parts, codes: Codes, *, seed: int) -> dict[str, Any]:
     """The metrics of the codes, of two baselines of the same length, and of the float rankings.
 
@@ -154,10 +185,10 @@ def measure(parts: Parts, codes: Codes, *, seed: int) -> dict[str, Any]:
 
     def score_baseline(make):
         hash_function = make(flat["train"], codes["query"].shape[1], seed=seed)
-        return score(score_codes, {name: hash_function(flat[name]) for name in codes})
+        return score(partial(score_all, parts), {name: hash_function(flat[name]) for name in codes})
 
     return {
-        **score(score_codes, codes),
+        **score(partial(score_all, parts), codes),
         "baselines": {
             "random hyperplanes": score_baseline(baselines.random_hyperplanes),
             "PCA + random rotation": score_baseline(baselines.pca_random_rotation),
@@ -166,7 +197,7 @@ def measure(parts: Parts, codes: Codes, *, seed: int) -> dict[str, Any]:
             "learned floats": score(score_floats, codes),
             "input features": score(score_floats, flat),
         },
-        "conventions": CONVENTIONS,
+        "conventions": conventions(parts),
         "health": metrics.code_health(codes["database"], source.labels[split.database]).to_json(),
     }
 

@@ -32,9 +32,15 @@ from jaxhash.build import (
 from jaxhash.composition import objective_words
 from jaxhash.config import Config, differences, word
 from jaxhash.errors import UserError
-from jaxhash.evaluation import PartEncoder, candidate_score, encode_split
+from jaxhash.evaluation import (
+    PartEncoder,
+    candidate_score,
+    conventions,
+    encode_split,
+    score_all,
+)
 from jaxhash.metrics import over_seeds
-from jaxhash.retrieval.score import CONVENTIONS, score_codes
+from jaxhash.retrieval.score import HIERARCHY_CONVENTIONS
 from jaxhash.training.members import (
     ALL_DIVERGED,
     Member,
@@ -67,6 +73,7 @@ SCORES = (
     "quantization_error",
     "distinct_codes",
     "bit_correlation",
+    *HIERARCHY_CONVENTIONS,
 )
 
 
@@ -283,7 +290,7 @@ def _evaluate(
         "settings": settings,
         "best": best(settings),
         "members": found,
-        "conventions": CONVENTIONS | {"validation_map": VALIDATION_CONVENTION},
+        "conventions": conventions(parts) | {"validation_map": VALIDATION_CONVENTION},
     }
 
 
@@ -293,7 +300,9 @@ def _scores(parts: Parts, encode: PartEncoder, variables: Any) -> dict[str, floa
     if not all(np.isfinite(part).all() for part in codes.values()):
         return None
     labels = {name: parts.source.labels[getattr(parts.split, name)] for name in codes}
-    scores = score_codes(codes["query"], labels["query"], codes["database"], labels["database"])
+    scores = score_all(
+        parts, codes["query"], labels["query"], codes["database"], labels["database"]
+    )
     if len(parts.split.validation):
         scores["validation_map"] = candidate_score("validation", parts, encode)(variables)
     return {name: scores[name] for name in SCORES if name in scores}

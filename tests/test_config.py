@@ -87,10 +87,23 @@ def test_json_and_back(config):
 
 
 NEW = ("protocol", "validation", "allow_leak", "choose", "evaluate_every")
-NEW += ("weights", "preprocessing", "image_size", "dtype", "freeze_stages", "freeze_norm", "remat")
+NEW += (
+    "similarity",
+    "weights",
+    "preprocessing",
+    "image_size",
+    "dtype",
+    "freeze_stages",
+    "freeze_norm",
+    "remat",
+)
 
 
-@pytest.mark.parametrize("make", PRESETS.values(), ids=PRESETS)
+#: Presets that an older version may have had: those with a tree of classes are younger.
+OLD = {name: make for name, make in PRESETS.items() if not name.startswith("cifar100")}
+
+
+@pytest.mark.parametrize("make", OLD.values(), ids=OLD)
 def test_json_of_an_older_version_means_what_it_meant(make):
     """The fields that it does not know: no validation items, no leak, the last model."""
     old = {name: value for name, value in make().to_json().items() if name not in NEW}

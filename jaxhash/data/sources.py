@@ -19,6 +19,9 @@ from jaxhash.errors import UserError
 #: Sets of at most this many decoded bytes are decoded once and held in memory.
 MEMORY_LIMIT = 2**30
 
+#: Arrays that a feature file may hold.
+_OPTIONAL = ("scale", "class_names", "split", "coarse_labels")
+
 #: A class id of this size is taken for a mistake, such as an id of the image.
 MOST_CLASSES = 10**6
 
@@ -45,6 +48,7 @@ class Source:
         class_names: a name for each class.
         part: of each item 0 for the training part of its set, 1 for the test part; None where that
             is not known.
+        coarse_labels: of each item the id of a group that its class belongs to, if there are any.
     """
 
     name: str
@@ -52,6 +56,7 @@ class Source:
     labels: Int[np.ndarray, " items *classes"]
     class_names: tuple[str, ...]
     part: Int[np.ndarray, " items"] | None = None
+    coarse_labels: Int[np.ndarray, " items"] | None = None
 
 
 def load_source(name: str, data_dir: Path | None = None) -> Source:
@@ -89,12 +94,13 @@ def _features(name: str, path: Path) -> Source:
     """A .npz with ``features`` [items, dimensions] and ``labels`` [items] or [items, classes].
 
     Integer features are multiplied by the file's ``scale``, one factor a dimension. The vectors are
-    scaled by one common factor to a root mean square of 1. ``class_names`` is optional, and so is
-    ``split``, 0 for the items of the training part and 1 for those of the test part.
+    scaled by one common factor to a root mean square of 1. ``class_names`` is optional, and so are
+    ``split``, 0 for the items of the training part and 1 for those of the test part, and
+    ``coarse_labels``, ids of groups of classes.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such feature file; --data-dir names its folder")
-    arrays = read_npz(path, "features", "labels", optional=("scale", "class_names", "split"))
+    arrays = read_npz(path, "features", "labels", optional=_OPTIONAL)
     features, labels = arrays["features"], arrays["labels"]
     fits = labels.ndim in (1, 2) and labels.shape[:1] == features.shape[:1]
     if features.ndim != 2 or not fits or labels.dtype.kind not in "iub":
@@ -112,7 +118,9 @@ def _features(name: str, path: Path) -> Source:
     norm = np.sqrt(np.mean(np.square(features, dtype=np.float64)))
     features = (features / (norm or 1.0)).astype(np.float32)
     names = _class_names(arrays.get("class_names"), labels)
-    return Source(name, features, labels, names, _part(arrays.get("split"), labels, path))
+    part = _part(arrays.get("split"), labels, path)
+    coarse = _coarse_labels(arrays.get("coarse_labels"), labels, path)
+    return Source(name, features, labels, names, part, coarse)
 
 
 def _class_ids(labels: np.ndarray, where: Any) -> Int[np.ndarray, " items"]:
@@ -145,6 +153,19 @@ def _part(
             f"{len(labels):,} items"
         )
     return part.astype(np.int8)
+
+
+def _coarse_labels(
+    coarse: np.ndarray | None, labels: np.ndarray, where: Any
+) -> Int[np.ndarray, " items"] | None:
+    if coarse is None:
+        return None
+    if labels.ndim != 1 or coarse.shape != labels.shape or coarse.dtype.kind not in "iu":
+        raise UserError(
+            f"{where}: coarse_labels must be ids, one for each of the {len(labels):,} items of one "
+            f"class, got shape {coarse.shape} of {coarse.dtype}"
+        )
+    return _class_ids(coarse, f"{where}: coarse_labels")
 
 
 def _class_names(names: np.ndarray | None, labels: np.ndarray) -> tuple[str, ...]:

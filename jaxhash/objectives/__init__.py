@@ -10,6 +10,7 @@ from jaxhash.objectives._base import Batch as Batch
 from jaxhash.objectives._base import Context as Context
 from jaxhash.objectives._base import Loss as Loss
 from jaxhash.objectives._base import Objective as Objective
+from jaxhash.objectives._base import Semantics as Semantics
 from jaxhash.objectives._base import Setup as Setup
 from jaxhash.objectives._base import Variables as Variables
 from jaxhash.objectives._base import Weight as Weight
@@ -37,6 +38,7 @@ from jaxhash.objectives._distance import qsmih as qsmih
 from jaxhash.objectives._distance import wglhh as wglhh
 from jaxhash.objectives._distillation import dhd as dhd
 from jaxhash.objectives._hashnet import hashnet as hashnet
+from jaxhash.objectives._hierarchical import hpdh as hpdh
 from jaxhash.objectives._likelihood import dbdh as dbdh
 from jaxhash.objectives._likelihood import dfh as dfh
 from jaxhash.objectives._likelihood import dhn as dhn
@@ -52,6 +54,7 @@ from jaxhash.objectives._quantizers import cosine as cosine
 from jaxhash.objectives._quantizers import cubic as cubic
 from jaxhash.objectives._quantizers import decorrelated_hswd as decorrelated_hswd
 from jaxhash.objectives._quantizers import decorrelation as decorrelation
+from jaxhash.objectives._quantizers import empirical_kl as empirical_kl
 from jaxhash.objectives._quantizers import gaussian_bce as gaussian_bce
 from jaxhash.objectives._quantizers import hswd as hswd
 from jaxhash.objectives._quantizers import koleo as koleo
@@ -65,6 +68,8 @@ from jaxhash.objectives._quantizers import swd as swd
 from jaxhash.objectives._ranking import dtsh as dtsh
 from jaxhash.objectives._ranking import mihash as mihash
 from jaxhash.objectives._ranking import tie_aware_ap as tie_aware_ap
+from jaxhash.objectives._semantic import shred as shred
+from jaxhash.objectives._semantic import shrewd as shrewd
 from jaxhash.objectives._unsupervised import bihalf as bihalf
 from jaxhash.objectives._unsupervised import cibhash as cibhash
 from jaxhash.objectives._unsupervised import greedyhash_u as greedyhash_u
@@ -83,14 +88,15 @@ __all__ = [
     "Objective",
     "Pairs",
     "QUANTIZERS",
+    "Semantics",
     "Setup",
     "Unseen",
     "Variables",
     "Weight",
     "asymmetric_dsh",
+    "balance",
     "bernoulli_kl",
     "bihalf",
-    "balance",
     "cauchy",
     "cibhash",
     "combine",
@@ -112,10 +118,12 @@ __all__ = [
     "dsdh_released",
     "dsh",
     "dtsh",
+    "empirical_kl",
     "gaussian_bce",
     "greedyhash",
     "greedyhash_u",
     "hashnet",
+    "hpdh",
     "hswd",
     "hyp2",
     "idhn",
@@ -131,6 +139,8 @@ __all__ = [
     "parity_hswd",
     "qsmih",
     "semantic_structure_hashing",
+    "shred",
+    "shrewd",
     "sinkhorn",
     "supervised_deep_hashing",
     "swd",

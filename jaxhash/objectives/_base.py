@@ -26,6 +26,17 @@ class Batch(NamedTuple):
     """False where the row is padding."""
 
 
+class Semantics(NamedTuple):
+    """What is known of the meaning of the labels or of the images; nothing by default."""
+
+    distances: Float[Any, "classes classes"] | None = None
+    """The semantic distance of each two classes, such as 1 - `jaxhash.similarity.tree_similarity`."""
+    levels: Int[Any, "levels classes"] | None = None
+    """The group of each class at each level of a hierarchy, above the classes themselves."""
+    embeddings: Float[Any, "items dimensions"] | None = None
+    """Of each training image what a distance of meanings is taken from, such as its caption's."""
+
+
 class Setup(NamedTuple):
     """What an objective may know of the run when it makes its parameters and its state."""
 
@@ -41,6 +52,8 @@ class Setup(NamedTuple):
     """Inputs of the model, for their shape: decoders and memories of features need it."""
     variables: PyTree
     """The model's initial variables, for objectives that keep a copy of the model."""
+    semantics: Semantics = Semantics()
+    """What is known beyond the labels."""
 
 
 class Variables(NamedTuple):
@@ -118,6 +131,11 @@ def stateless(
         return Loss(value, variables.state, {name: value})
 
     return Objective(lambda key, setup: Variables(), of_views)
+
+
+def of_probabilities(loss: Callable[..., Float[Array, ""]]) -> Callable[..., Float[Array, ""]]:
+    """The loss of (1 + tanh(u)) / 2 in float32, in [0, 1], as a loss of the raw codes u."""
+    return of_relaxed(lambda codes, **options: loss(0.5 + 0.5 * codes, **options))
 
 
 def of_relaxed(loss: Callable[..., Float[Array, ""]]) -> Callable[..., Float[Array, ""]]:

@@ -17,8 +17,10 @@ from jaxhash.objectives._discrete import asymmetric_dsh, dsdh, dsdh_released
 from jaxhash.objectives._distance import dch, dsh, qsmih, wglhh
 from jaxhash.objectives._distillation import dhd
 from jaxhash.objectives._hashnet import hashnet
+from jaxhash.objectives._hierarchical import hpdh
 from jaxhash.objectives._likelihood import dbdh, dfh, dhn, dpsh, idhn, lcdsh
 from jaxhash.objectives._ranking import dtsh, mihash, tie_aware_ap
+from jaxhash.objectives._semantic import shred, shrewd
 from jaxhash.objectives._unsupervised import (
     bihalf,
     cibhash,
@@ -27,7 +29,14 @@ from jaxhash.objectives._unsupervised import (
 )
 
 Kind = Literal[
-    "pairwise", "ranking", "discrete", "centres", "classification", "distillation", "unsupervised"
+    "pairwise",
+    "ranking",
+    "discrete",
+    "centres",
+    "classification",
+    "hierarchy",
+    "distillation",
+    "unsupervised",
 ]
 
 
@@ -89,6 +98,15 @@ METHODS: dict[str, Method] = {
             _SOFT,
             "Liong et al., CVPR 2015",
         ),
+        Method(hpdh, "hierarchy", "centres", _SOFT, "Zhang et al., 2019"),
+        Method(shrewd, "hierarchy", "distances", "cosine of labels", "Arponen and Bishop, 2019"),
+        Method(
+            shred,
+            "hierarchy",
+            "classifier, distances",
+            "cosine of labels",
+            "Arponen and Bishop, 2020",
+        ),
         Method(dhd, "distillation", "proxies", _SOFT, "Jang et al., ECCV 2022"),
         Method(greedyhash_u, "unsupervised", _FIXED, _BLIND, "Su et al., NeurIPS 2018"),
         Method(bihalf, "unsupervised", _FIXED, _BLIND, "Li and van Gemert, AAAI 2021"),
@@ -123,6 +141,7 @@ QUANTIZERS: dict[str, Callable[..., Objective]] = {
         quantizers.decorrelation,
         quantizers.bernoulli_kl,
         quantizers.koleo,
+        quantizers.empirical_kl,
         quantizers.parity_hswd,
         quantizers.decorrelated_hswd,
     )

@@ -15,7 +15,13 @@ from jaxtyping import Array, Float
 
 from jaxhash import losses
 from jaxhash.losses import Directions, Order, Target
-from jaxhash.objectives._base import Objective, check_weights, of_relaxed, stateless
+from jaxhash.objectives._base import (
+    Objective,
+    check_weights,
+    of_probabilities,
+    of_relaxed,
+    stateless,
+)
 
 
 def hswd(
@@ -224,6 +230,24 @@ def koleo(*, epsilon: float = 1e-2) -> Objective:
         >>> quantizer = koleo()
     """
     return _quantizer("koleo", partial(losses.koleo, epsilon=epsilon))
+
+
+def empirical_kl(*, target: float = 0.1, k: int = 1, norm: float = 1.0) -> Objective:
+    """`jaxhash.losses.nearest_neighbour_kl` of (1 + tanh u) / 2 against nearly fair bits.
+
+    Args:
+        target: concentration a of the law Beta(a, a) of each bit.
+        k: which neighbour counts.
+        norm: 1, 2 or infinity, of the distances.
+
+    Raises:
+        ValueError: if an option is out of its range.
+
+    Example:
+        >>> quantizer = empirical_kl(k=3)
+    """
+    loss = partial(losses.nearest_neighbour_kl, target=target, k=k, norm=norm)
+    return _quantizer("empirical_kl", of_probabilities(loss), random=True)
 
 
 def parity_hswd(

@@ -30,8 +30,8 @@ def print_sweep(results: dict[str, Any], console: Console) -> None:
         f"{seeds} seed{'s' * (seeds > 1)}",
         box=None,
     )
-    held_out = results["items"]["validation"] > 0
-    columns = {key: title for key, title in SHOWN.items() if held_out or key != "validation_map"}
+    known = next(setting["scores"] for setting in settings if setting["scores"])
+    columns = {key: title for key, title in SHOWN.items() if key in known}
     for name in results["axes"] or ["objective"]:
         table.add_column(name.replace("_", "-"))
     for title in columns.values():

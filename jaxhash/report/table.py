@@ -8,6 +8,7 @@ from rich.table import Table
 
 from jaxhash.training.writers import say
 
+#: A key of the scores, and the title; the last three where the run knows distances of classes.
 COLUMNS = {
     "map": "mAP",
     "map_worst_ties": "worst ties",
@@ -15,6 +16,9 @@ COLUMNS = {
     "precision_at_radius_2": "P@H<=2",
     "bit_balance": "bit balance",
     "quantization_error": "quant. error",
+    "mahp_at_250": "mAHP@250",
+    "mahp_at_250_among_queries": "among queries",
+    "mahp_at_2500": "mAHP@2500",
 }
 
 
@@ -33,10 +37,11 @@ def print_table(results: dict[str, Any], console: Console) -> None:
     """Print the results of a run beside its baselines and ceilings, and which model they are of."""
     table = Table(title=f"{results['dataset']}, {results['items']['database']:,} items", box=None)
     table.add_column("ranking by")
-    for title in COLUMNS.values():
+    shown = {key: title for key, title in COLUMNS.items() if key in results}
+    for title in shown.values():
         table.add_column(title, justify="right")
     for name, scores in table_rows(results):
-        cells = (f"{scores[key]:.4f}" if key in scores else "-" for key in COLUMNS)
+        cells = (f"{scores[key]:.4f}" if key in scores else "-" for key in shown)
         table.add_row(name, *cells)
     console.print(table)
     for remark in _remarks(results):

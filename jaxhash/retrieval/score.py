@@ -22,6 +22,18 @@ CONVENTIONS = {
     "relevance": "a class in common",
 }
 
+#: The same of the numbers of `score_hierarchy`.
+HIERARCHY_CONVENTIONS = {
+    "mahp_at_250": "area under HP@1 to HP@250 by trapezoids (a perfect ranking has 0.996), "
+    "expectation over Hamming ties; mean over queries",
+    "mahp_at_250_among_queries": "mahp_at_250, the queries in search of one another, each without "
+    "itself",
+    "mahp_at_2500": "mean of HP@1 to HP@2500, expectation over Hamming ties; mean over queries",
+}
+
+#: Queries whose counts are held at a time.
+_QUERIES = 1000
+
 
 def score_codes(
     query: Float[np.ndarray, "queries bits"],
@@ -45,6 +57,31 @@ def score_codes(
     }
 
 
+def score_hierarchy(
+    query: Float[np.ndarray, "queries bits"],
+    query_labels: Int[np.ndarray, " queries"],
+    database: Float[np.ndarray, "items bits"],
+    database_labels: Int[np.ndarray, " items"],
+    similarity: Float[np.ndarray, "classes classes"],
+) -> dict[str, float]:
+    """The hierarchical metrics of real-valued codes, cut at zero; `HIERARCHY_CONVENTIONS` says how.
+
+    A rank beyond the last item is that of the last item.
+    """
+    query, database = binarize(query), binarize(database)
+    found = {name: [] for name in HIERARCHY_CONVENTIONS}
+    for rows in np.array_split(np.arange(len(query)), -(-len(query) // _QUERIES)):
+        mine = query[rows], query_labels[rows]
+        counts = metrics.similarity_counts(*mine, database, database_labels, similarity)
+        found["mahp_at_250"].append(_hierarchical(counts, 250))
+        found["mahp_at_2500"].append(_hierarchical(counts, 2500, form="mean"))
+        if len(query) > 1:
+            among = metrics.similarity_counts(*mine, query, query_labels, similarity)
+            others = _hierarchical(metrics.leave_one_out(among), 250)
+            found["mahp_at_250_among_queries"].append(others)
+    return {name: float(np.concatenate(each).mean()) for name, each in found.items() if each}
+
+
 def score_floats(
     query: Float[np.ndarray, "queries dimensions"],
     query_labels: Int[np.ndarray, " queries *classes"],
@@ -63,6 +100,11 @@ def score_floats(
             relevant = share_a_label(query_labels[block], database_labels)
             precisions += threads.map(average_precision, query[block] @ database.T, relevant)
     return {"map": float(np.mean(precisions))}
+
+
+def _hierarchical(counts: metrics.SimilarityCounts, k: int, **form) -> np.ndarray:
+    k = min(k, int(counts.total.sum(axis=1).min()))
+    return metrics.average_hierarchical_precision(counts, k, **form)
 
 
 def _mean_correlation(codes: Int8[np.ndarray, "items bits"]) -> float:

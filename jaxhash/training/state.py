@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Key, PyTree
 
-from jaxhash.objectives import Objective, Setup
+from jaxhash.objectives import Objective, Semantics, Setup
 
 
 @flax.struct.dataclass
@@ -50,6 +50,7 @@ def create_state(
     items: int,
     classes: int,
     multi_label: bool = False,
+    semantics: Semantics = Semantics(),  # noqa: B008
     pretrained: dict[str, PyTree] | None = None,
 ) -> TrainState:
     """The state before the first step.
@@ -63,6 +64,7 @@ def create_state(
         items: size of the training set.
         classes: number of classes.
         multi_label: whether labels are multi-hot rows.
+        semantics: what is known of the meaning of classes or images.
         pretrained: variables of the backbone of an `Encoder`, by `jaxhash.models.load_weights`;
             drawn at random if not given.
     """
@@ -72,7 +74,7 @@ def create_state(
         variables[collection] |= {"backbone": weights}
     bits = jax.tree.leaves(codes)[0].shape[-1]
     made = objective.init(
-        objective_key, Setup(bits, items, classes, multi_label, inputs, variables)
+        objective_key, Setup(bits, items, classes, multi_label, inputs, variables, semantics)
     )
     params = {"model": variables["params"], "objective": made.params}
     return TrainState(

@@ -1,0 +1,106 @@
+"""What a run knows of the meaning of its labels: groups of classes, a tree of them, or embeddings."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxhash.data.arrays import read_npz
+from jaxhash.data.sources import Source
+from jaxhash.errors import UserError
+from jaxhash.objectives import Semantics
+from jaxhash.similarity import (
+    class_levels,
+    class_levels_of_items,
+    embedding_distance,
+    level_similarity,
+    read_hierarchy,
+    tree_similarity,
+)
+
+_EXPECTED = "'classes', 'coarse', a tree FILE.txt or FILE.json, or embeddings FILE.npz"
+
+
+def read_semantics(name: str, source: Source, data_dir: Path | None = None) -> Semantics:
+    """What that name says of the classes, or of the images, of a source.
+
+    Args:
+        name: ``classes``: they are equal or not, and nothing is known; ``coarse``: the coarse labels
+            of the source; FILE.txt or FILE.json: a tree, see `jaxhash.similarity.read_hierarchy`,
+            whose nodes are called as the classes or, if all are there, by their ids; FILE.npz: an
+            array ``embeddings`` with a row for each item of the source, or for each class.
+        source: the data.
+        data_dir: folder of the file, where its path is not absolute.
+
+    Returns:
+        Of a tree and of groups the distances and the levels of the classes; of embeddings of
+        classes their distances; those of items as they are, for all items of the source.
+
+    Raises:
+        UserError: in one line, if the name, the file or the source does not allow it.
+    """
+    if name == "classes":
+        return Semantics()
+    if name == "coarse":
+        return _of_groups(source)
+    path = (data_dir or Path()) / name
+    if path.suffix not in (".txt", ".json", ".npz"):
+        raise UserError(f"--similarity {name}: expected {_EXPECTED}")
+    if not path.is_file():
+        raise UserError(f"--similarity {name}: there is no file {path}")
+    return _of_embeddings(path, source) if path.suffix == ".npz" else _of_tree(path, source)
+
+
+def _of_groups(source: Source) -> Semantics:
+    if source.coarse_labels is None:
+        raise UserError(f"--similarity coarse: {source.name} has no coarse labels")
+    try:
+        levels = class_levels_of_items(np.stack([source.labels, source.coarse_labels]))
+    except ValueError as error:
+        raise UserError(f"--similarity coarse: {source.name}: {error}") from error
+    return Semantics(1.0 - level_similarity(levels, levels), levels[1:])
+
+
+def _of_tree(path: Path, source: Source) -> Semantics:
+    ids = tuple(map(str, range(len(source.class_names))))
+    try:
+        try:
+            tree = read_hierarchy(path, ids)
+        except ValueError:
+            tree = read_hierarchy(path, source.class_names)
+    except (ValueError, OSError) as error:
+        raise UserError(f"--similarity {error}") from error
+    levels = class_levels(tree, range(1, int(tree.heights[0])))
+    return Semantics(1.0 - tree_similarity(tree), _without_repeats(levels))
+
+
+def _without_repeats(levels: Int[np.ndarray, "levels classes"]) -> Int[np.ndarray, "_ classes"]:
+    """The levels that join some classes, and more of them than the level below."""
+    groups = [levels.shape[1], *(len(np.unique(level)) for level in levels)]
+    return levels[np.diff(groups) < 0]
+
+
+def _of_embeddings(path: Path, source: Source) -> Semantics:
+    embeddings = read_npz(path, "embeddings")["embeddings"]
+    if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or not np.isfinite(embeddings).all():
+        raise UserError(
+            f"{path}: embeddings must be finite floats [items or classes, dimensions], got shape "
+            f"{embeddings.shape} of {embeddings.dtype}"
+        )
+    embeddings = embeddings.astype(np.float32)
+    items, classes = len(source.labels), len(source.class_names)
+    if len(embeddings) == items:
+        return Semantics(embeddings=embeddings)
+    if len(embeddings) == classes:
+        return Semantics(distances=_between_classes(embeddings))
+    raise UserError(
+        f"{path}: there are {len(embeddings):,} embeddings, for {items:,} items of {classes:,} classes"
+    )
+
+
+def _between_classes(
+    embeddings: Float[np.ndarray, "classes dimensions"],
+) -> Float[np.ndarray, "classes classes"]:
+    distances = np.array(embedding_distance(embeddings))
+    np.fill_diagonal(distances, 0.0)  # a class is its own, whatever the rounding
+    return distances

@@ -1,0 +1,178 @@
+"""Methods that know how far meanings lie apart: SHREWD, and SHRED, which classifies as well."""
+
+from functools import partial
+from typing import Any, NamedTuple, get_args
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Key, PyTree
+
+from jaxhash import losses
+from jaxhash.codes import relax
+from jaxhash.losses import Normaliser
+from jaxhash.objectives._base import (
+    Batch,
+    Context,
+    Loss,
+    Objective,
+    Setup,
+    Variables,
+    Weight,
+    check_positive,
+    check_weights,
+    combine,
+    left_out,
+    of_probabilities,
+    stateless,
+    weighted,
+    with_penalty,
+    without_padding,
+)
+from jaxhash.objectives._classification import classification
+from jaxhash.similarity import embedding_distance, has_label, label_cosine
+
+
+class OfClasses(NamedTuple):
+    """Semantic distances by class."""
+
+    distances: Float[Array, "classes classes"]
+
+
+class OfItems(NamedTuple):
+    """An embedding of the meaning of each training image."""
+
+    embeddings: Float[Array, "items dimensions"]
+
+
+def shrewd(
+    *,
+    gamma: float = 0.1,
+    rho: float = 2.0,
+    normaliser: Normaliser = "weights",
+    penalty: Weight = 0.1,
+) -> Objective:
+    r"""SHREWD: codes as far apart as their meanings, and an empirical divergence from fair bits.
+
+    .. math:: L = \operatorname{semantic\_similarity}(z, d)
+              + \lambda \operatorname{nearest\_neighbour\_kl}(z), \qquad z = (1 + \tanh u) / 2
+
+    of `jaxhash.losses`. The distances d are those of `Semantics`: of the embeddings of the images,
+    `jaxhash.similarity.embedding_distance`, where there are any; else of the classes, where images
+    have one; else 1 - `jaxhash.similarity.label_cosine`, which for class ids is 0 or 1.
+
+    Args:
+        gamma: semantic distance at which a pair weighs :math:`2^{-\rho}`.
+        rho: how fast the weight falls with the distance.
+        normaliser: what the similarity loss is divided by.
+        penalty: lambda, the weight of the divergence, which is the quantizer ``empirical-kl`` with
+            its defaults; 0 leaves it out.
+
+    Raises:
+        ValueError: if gamma is not above 0, rho or penalty below 0, or normaliser is unknown.
+
+    Example:
+        >>> method = shrewd(rho=1.0)
+
+    Reference:
+        Arponen, Bishop, "SHREWD: semantic hierarchy-based relational embeddings for
+        weakly-supervised deep hashing", arXiv 1908.05602. Known from public text are the two terms;
+        the forms are recollection, see `jaxhash.losses`; the weight is a choice of this library,
+        as the paper's was not found.
+    """
+    check_positive(gamma=gamma)
+    check_weights(rho=rho)
+    if normaliser not in get_args(Normaliser):
+        raise ValueError(f"normaliser must be one of {get_args(Normaliser)}, got {normaliser!r}")
+    options = {"gamma": gamma, "rho": rho, "normaliser": normaliser}
+    similarity = of_probabilities(partial(losses.semantic_similarity, **options))
+
+    def loss(variables, codes, batch, context):
+        value = similarity(
+            without_padding(codes, batch),
+            **_meaning(variables.state, batch, context.axis_name),
+            axis_name=context.axis_name,
+        )
+        return Loss(value, variables.state, {"shrewd": value})
+
+    divergence = of_probabilities(losses.nearest_neighbour_kl)
+    own = stateless("shrewd_penalty", divergence, random=True)
+    return with_penalty(Objective(_semantics, loss), penalty, own)
+
+
+def shred(
+    *,
+    similarity: Weight = 1.0,
+    gamma: float = 0.1,
+    rho: float = 2.0,
+    normaliser: Normaliser = "weights",
+    penalty: Weight = 0.1,
+) -> Objective:
+    r"""SHRED: `shrewd` and the cross-entropy of a linear classifier of z.
+
+    .. math:: L = \operatorname{cross\_entropy}(W^T z + b, y)
+              + \mu \operatorname{semantic\_similarity}(z, d)
+              + \lambda \operatorname{nearest\_neighbour\_kl}(z)
+
+    Args:
+        similarity: mu, the weight of the semantic similarity; 0 leaves it out.
+        gamma: as of `shrewd`.
+        rho: as of `shrewd`.
+        normaliser: as of `shrewd`.
+        penalty: lambda, as of `shrewd`.
+
+    Raises:
+        ValueError: as `shrewd`; and if similarity is below 0.
+
+    Example:
+        >>> method = shred(similarity=2.0)
+
+    Reference:
+        Arponen, Bishop, "Learning to hash with semantic similarity metrics and empirical KL
+        divergence", arXiv 2005.04917. Known from public text are the three terms; that the
+        classifier is linear and sees the relaxed codes is recollection. The weights are a choice of
+        this library.
+    """
+    check_weights(similarity=similarity)
+    semantic = shrewd(gamma=gamma, rho=rho, normaliser=normaliser, penalty=0.0)
+    classify = classification("shred_classification", _probabilities, losses.cross_entropy)
+    method = classify if left_out(similarity) else combine(classify, weighted(similarity, semantic))
+    divergence = of_probabilities(losses.nearest_neighbour_kl)
+    return with_penalty(method, penalty, stateless("shred_penalty", divergence, random=True))
+
+
+def _probabilities(codes: Float[Array, "n bits"], batch: Batch, context: Context):
+    return 0.5 + 0.5 * relax(codes)
+
+
+def _semantics(key: Key[Array, ""], setup: Setup) -> Variables:
+    """What distances are taken from, for the checkpoint."""
+    known = setup.semantics
+    if known.embeddings is not None:
+        if len(known.embeddings) != setup.items:
+            raise ValueError(
+                f"there are {len(known.embeddings)} embeddings and {setup.items} training items"
+            )
+        return Variables(state=OfItems(jnp.asarray(known.embeddings, jnp.float32)))
+    if known.distances is None or setup.multi_label:
+        return Variables()
+    if known.distances.shape != (setup.classes, setup.classes):
+        raise ValueError(
+            f"distances must be those of {setup.classes} classes, got {known.distances.shape}"
+        )
+    return Variables(state=OfClasses(jnp.asarray(known.distances, jnp.float32)))
+
+
+def _meaning(state: PyTree, batch: Batch, axis_name: str | None) -> dict[str, Any]:
+    """The semantic distances of the rows of a batch, as the loss takes them."""
+    labels, mask = jnp.asarray(batch.labels), jnp.asarray(batch.mask)
+
+    def everyone(rows):
+        return rows if axis_name is None else lax.all_gather(rows, axis_name, tiled=True)
+
+    if isinstance(state, OfItems):
+        rows = state.embeddings[batch.index]
+        return {"distances": embedding_distance(rows, everyone(rows)), "where": mask}
+    if isinstance(state, OfClasses):
+        return {"distances": state.distances, "labels": labels, "where": mask}
+    distances = 1.0 - label_cosine(labels, everyone(labels))
+    return {"distances": distances, "where": mask & has_label(labels)}
