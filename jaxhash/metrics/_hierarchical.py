@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxhash.metrics._counts import DistanceCounts, SimilarityCounts
+from jaxhash.metrics._counts import SimilarityCounts
 from jaxhash.metrics._ties import Ties, check_ties, divide, rank_limit
 
 #: The mean of HP@1 to HP@K, or the area under them by trapezoids of width 1/K.
@@ -49,7 +49,7 @@ def hierarchical_precision(
         CVPR 2011. Choices of this library: the mean over the orders of ties, as McSherry and Najork,
         ECIR 2008, have it; 0 for a query that nothing is similar to.
     """
-    limit = _limit(counts, k)
+    limit = rank_limit(counts, k)
     return np.array([at_k.item() for at_k in _precisions(counts, limit, limit, ties)])
 
 
@@ -94,7 +94,7 @@ def average_hierarchical_precision(
     """
     if form not in get_args(Form):
         raise ValueError(f"form must be one of {get_args(Form)}, got {form!r}")
-    limit = _limit(counts, k)
+    limit = rank_limit(counts, k)
     ends = 0.5 if form == "trapezoid" else 0.0
     return np.array(
         [
@@ -129,10 +129,6 @@ def mean_average_hierarchical_precision(
         [0.5, 0.75, 1.0]
     """
     return float(average_hierarchical_precision(counts, k, form=form, ties=ties).mean())
-
-
-def _limit(counts: SimilarityCounts, k: int | None) -> Int[np.ndarray, "queries 1"]:
-    return rank_limit(DistanceCounts(counts.total, counts.total), k)  # no relevance in a rank
 
 
 def _precisions(

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from jaxhash.metrics._counts import DistanceCounts
+from jaxhash.metrics._counts import DistanceCounts, SimilarityCounts
 
 #: The order of tied items: the mean over all orders, or the order that is worst or best.
 Ties = Literal["expected", "worst", "best"]
@@ -53,7 +53,9 @@ def whole_number(name: str, value: int) -> int:
     return int(value)
 
 
-def rank_limit(counts: DistanceCounts, k: int | None) -> Int[np.ndarray, "queries 1"]:
+def rank_limit(
+    counts: DistanceCounts | SimilarityCounts, k: int | None
+) -> Int[np.ndarray, "queries 1"]:
     """The rank k for each query; the whole database where it is None.
 
     Raises:
