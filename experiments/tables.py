@@ -6,8 +6,10 @@ Each table stands between a pair of comments that name its file under experiment
 after a dot, its table where the file holds several. The table of the methods is drawn from the code.
 """
 
+import itertools
 import json
 import re
+import statistics
 from pathlib import Path
 
 from jaxhash.metrics import over_seeds
@@ -15,7 +17,7 @@ from jaxhash.report import METHOD_COLUMNS, method_rows
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
-PAGES = (README, HERE / "why_your_map_differs.md")
+PAGES = (README, HERE / "methods.md", HERE / "why_your_map_differs.md")
 
 COLUMNS = {
     "map": "mAP",
@@ -152,16 +154,79 @@ def cells_table(content: dict) -> str:
         members = [member["scores"] for member in row.get("members", [])]
         cells = (_cell(members, key) if members and all(members) else "-" for key in CELL_COLUMNS)
         lines.append(f"| {row['bits']} | {row['objective']} | {' | '.join(cells)} |")
-    seeds, epochs = len(content["rows"][0]["members"]), content["rows"][0]["epochs"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{content['dataset']}, {seeds} seeds, {epochs} epochs; "
-            f"{content['items']['query']:,} queries, {content['items']['database']:,} items in the "
-            f"database, split `{content['split']}` ({content['split_sha256'][:12]}). jax "
-            f"{content['versions']['jax']}, by `{content['command']}`.",
+    return "\n".join([*lines, "", made_line(content)])
+
+
+#: Of `methods.py`, in words.
+VARIANTS = {"none": "no quantizer", "own": "its own", "l2": "L2", "hswd": "HSWD"}
+
+
+def methods_table(content: dict, bits: int) -> str:
+    """Every method with every quantizer at one length: mAP, mean and deviation over the seeds."""
+    cells = _of_cells(content)
+    lines = [
+        f"| {bits} bits | {' | '.join(VARIANTS.values())} |",
+        "|---|" + "---:|" * len(VARIANTS),
+    ]
+    for method in dict.fromkeys(row["method"] for row in content["rows"]):
+        found = (cells.get((method, variant, bits)) for variant in VARIANTS)
+        words = ("-" if members is None else _cell(members, "map") for members in found)
+        lines.append(f"| `{method}` | {' | '.join(words)} |")
+    return "\n".join(lines)
+
+
+def quantizers_table(content: dict) -> str:
+    """What each quantizer changes: over all methods, beside the same methods without one.
+
+    The quantization error is left out: a few methods whose codes grow without bound would be its mean.
+    """
+    cells = _of_cells(content)
+    columns = {key: title for key, title in CELL_COLUMNS.items() if key != "quantization_error"}
+    lines = [
+        f"| bits | quantizer | methods | {' | '.join(columns.values())} | mAP higher | lower |",
+        "|---:|---|" + "---:|" * (len(columns) + 3),
+    ]
+    lengths = dict.fromkeys(row["bits"] for row in content["rows"])
+    for bits, (variant, words) in itertools.product(lengths, VARIANTS.items()):
+        pairs = [
+            (of_seeds, cells[method, "none", bits])
+            for (method, name, length), of_seeds in cells.items()
+            if (name, length) == (variant, bits) and (method, "none", bits) in cells
         ]
+        if variant == "none" or not pairs:
+            continue
+        moved = (
+            _signed(statistics.fmean(_mean(a, key) - _mean(b, key) for a, b in pairs), key)
+            for key in columns
+        )
+        apart = [_clearly(*pair) for pair in pairs]
+        counts = f"{apart.count(1)} | {apart.count(-1)}"
+        lines.append(f"| {bits} | {words} | {len(pairs)} | {' | '.join(moved)} | {counts} |")
+    return "\n".join(lines)
+
+
+def rates_table(content: dict) -> str:
+    """Validation mAP of each method at each rate, the chosen one in bold."""
+    rates = list(next(iter(content["methods"].values()))["validation_map"])
+    lines = [f"| method | {' | '.join(rates)} |", "|---|" + "---:|" * len(rates)]
+    for method, found in content["methods"].items():
+        words = []
+        for rate in rates:
+            mean = found["validation_map"].get(rate)
+            cell = "diverged" if mean is None else f"{mean['mean']:.4f}"
+            words.append(f"**{cell}**" if float(rate) == found["best"] else cell)
+        lines.append(f"| `{method}` | {' | '.join(words)} |")
+    return "\n".join(lines)
+
+
+def made_line(content: dict) -> str:
+    """Seeds, data, split and command of the cells, in a sentence."""
+    seeds, epochs = len(content["rows"][0]["members"]), content["rows"][0]["epochs"]
+    return (
+        f"{content['dataset']}, {seeds} seeds, {epochs} epochs; "
+        f"{content['items']['query']:,} queries, {content['items']['database']:,} items in the "
+        f"database, split `{content['split']}` ({content['split_sha256'][:12]}). jax "
+        f"{content['versions']['jax']}, by `{content['command']}`."
     )
 
 
@@ -212,32 +277,69 @@ def _cell(scores: list[dict], key: str) -> str:
     return f"{mean:.4f}" + (f" ± {deviation:.4f}" if (deviation or 0) > 5e-5 else "")
 
 
+def _of_cells(content: dict) -> dict[tuple[str, str, int], list[dict]]:
+    """The scores of the members of each cell that has trained, by method, quantizer and bits."""
+    scores = {
+        (row["method"], row["quantizer"], row["bits"]): [
+            member["scores"] for member in row.get("members", [])
+        ]
+        for row in content["rows"]
+    }
+    return {cell: members for cell, members in scores.items() if members and all(members)}
+
+
+def _mean(members: list[dict], key: str) -> float:
+    return statistics.fmean(member[key] for member in members)
+
+
+def _signed(value: float, key: str) -> str:
+    return f"{value:+,.0f}" if key == "distinct_codes" else f"{value:+.4f}"
+
+
+def _clearly(members: list[dict], others: list[dict]) -> int:
+    """1 or -1 if mAP is higher or lower by more than the sum of both deviations, else 0."""
+    first, second = (over_seeds([member["map"] for member in each]) for each in (members, others))
+    apart = first.mean - second.mean
+    return 0 if abs(apart) <= first.deviation + second.deviation else 1 if apart > 0 else -1
+
+
+#: Of a key of a file's content, how its one table is drawn.
+DRAWN = {
+    "tables": origin_line,
+    "methods": rates_table,
+    "rows": cells_table,
+    "points": bench_table,
+    "sizes": retrieval_table,
+    "ratios": sweep_line,
+    "ratio": ratio_line,
+    "runs": table,
+}
+
+
+def draw(file: str, name: str | None) -> str:
+    """The table of a file of results, or the one of that name."""
+    if file == "objectives":
+        return objectives_table()
+    content = json.loads((HERE / "results" / f"{file}.json").read_text())
+    if name is None:
+        return next(draw for key, draw in DRAWN.items() if key in content)(content)
+    if "tables" in content:
+        return named_table(content, name)
+    if name == "made":
+        return made_line(content)
+    if name == "quantizers":
+        return quantizers_table(content)
+    return methods_table(content, int(name.removeprefix("bits")))
+
+
 def render(text: str) -> str:
     """A page with its tables drawn afresh."""
-
-    def draw(match: re.Match) -> str:
-        if match[1] == "objectives":
-            return f"{match[0].splitlines()[0]}\n{objectives_table()}\n<!-- end -->"
-        content = json.loads((HERE / "results" / f"{match[1]}.json").read_text())
-        if match[2]:
-            drawn = named_table(content, match[2])
-        elif "tables" in content:
-            drawn = origin_line(content)
-        elif "rows" in content:
-            drawn = cells_table(content)
-        elif "points" in content:
-            drawn = bench_table(content)
-        elif "sizes" in content:
-            drawn = retrieval_table(content)
-        elif "ratios" in content:
-            drawn = sweep_line(content)
-        elif "ratio" in content:
-            drawn = ratio_line(content)
-        else:
-            drawn = table(content)
-        return f"{match[0].splitlines()[0]}\n{drawn}\n<!-- end -->"
-
-    return re.sub(r"<!-- table (\w+)(?:\.(\w+))? -->\n.*?<!-- end -->", draw, text, flags=re.S)
+    return re.sub(
+        r"(<!-- table (\w+)(?:\.(\w+))? -->\n).*?(<!-- end -->)",
+        lambda match: f"{match[1]}{draw(match[2], match[3])}\n{match[4]}",
+        text,
+        flags=re.S,
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jaxhash.presets import PRESETS
+from jaxhash.objectives import METHODS
+from jaxhash.presets import PRESETS, preset_of_method
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,7 +21,9 @@ def tables():
     return module
 
 
-@pytest.mark.parametrize("page", ["README.md", "experiments/why_your_map_differs.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "experiments/methods.md", "experiments/why_your_map_differs.md"]
+)
 def test_tables_are_those_of_the_results(tables, page):
     text = (ROOT / page).read_text()
     bare = re.sub(r"(<!-- table .*? -->\n).*?(<!-- end -->)", r"\1\2", text, flags=re.S)
@@ -35,6 +38,14 @@ def test_the_page_shows_every_table_of_its_results():
     results = json.loads((ROOT / "experiments" / "results" / f"{name}.json").read_text())
     parts = [name, *(f"{name}.{part}" for part in results["tables"])]
     assert all(f"<!-- table {part} -->" in page for part in parts)
+
+
+def test_presets_have_the_rates_that_were_found():
+    results = json.loads((ROOT / "experiments" / "results" / "method_rates.json").read_text())
+    found = {preset_of_method(name): of["best"] for name, of in results["methods"].items()}
+    assert {name: PRESETS[name]().learning_rate for name in found} == found
+    others = ("hierarchy", "unsupervised")
+    assert results["methods"].keys() == {n for n, m in METHODS.items() if m.kind not in others}
 
 
 def test_every_preset_and_picture_is_there():

@@ -169,10 +169,10 @@ def test_moments_of_the_default_law():
 @each_norm
 @pytest.mark.parametrize("k", [1, 3])
 def test_gradient_is_that_of_finite_differences(norm, k):
-    """Where no neighbour changes: a step of 1e-3 is less than the gaps between distances."""
-    codes, sample = uniform(7, 3, seed=1), uniform(8, 3, seed=2)
+    """With codes whose kinks are 5e-3 away at least: ties of neighbours, gaps of 0 or the greatest."""
+    codes, sample = uniform(7, 3, seed=20), uniform(8, 3, seed=128)
     f = jax.jit(partial(nearest_neighbour_kl, target=sample, k=k, norm=norm))
-    check_grads(f, (codes,), order=1, modes=("fwd", "rev"), eps=1e-3, rtol=0.02, atol=0.02)
+    check_grads(f, (codes,), order=1, modes=("fwd", "rev"), eps=3e-4, rtol=0.02, atol=0.02)
 
 
 def test_gradient_by_hand():

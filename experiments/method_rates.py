@@ -1,0 +1,92 @@
+"""The learning rate of each supervised method's preset: the best of four by validation, at 32 bits.
+
+    python experiments/method_rates.py --data-dir FEATURE_FOLDER
+
+Each method trains by its preset, with its own penalty, at four rates and two seeds, on nine tenths of
+the training items of the CIFAR-10 features; the others choose, and the queries have no say. A cell
+is a sweep under runs/method_rates, so an interrupted search goes on where it stopped.
+"""
+
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+
+import jax
+import tyro
+from rich.console import Console
+
+from jaxhash import sweep
+from jaxhash.config import Config
+from jaxhash.objectives import METHODS
+from jaxhash.presets import PRESETS, preset_of_method
+from jaxhash.training.writers import write_json
+
+PATH = Path(__file__).parent / "results" / "method_rates.json"
+
+#: To choose by labels would be supervision, and of a hierarchy of classes CIFAR-10 has none.
+SUPERVISED = tuple(
+    name for name, method in METHODS.items() if method.kind not in ("hierarchy", "unsupervised")
+)
+
+#: What is the same for all methods.
+SHARED = (
+    "bits",
+    "dataset",
+    "split",
+    "split_sha256",
+    "items",
+    "epochs",
+    "seeds",
+    "hardware",
+    "versions",
+)
+
+
+def main(
+    data_dir: Path,
+    methods: tuple[str, ...] = SUPERVISED,
+    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2),
+    seeds: int = 2,
+    output: Path = PATH,
+) -> None:
+    """Try every rate on every method and collect the validation mAP.
+
+    Args:
+        data_dir: folder of the feature file.
+        methods: names of methods.
+        rates: learning rates.
+        seeds: number of seeds, from 0.
+        output: the file to write.
+    """
+    words = ["DIR" if word == str(data_dir) else word for word in sys.argv[1:]]
+    content = {
+        "command": shlex.join(["python", "experiments/method_rates.py", *words]),
+        "methods": {},
+    }
+    console = Console(width=120)
+    for number, method in enumerate(methods, 1):
+        console.rule(f"{number} of {len(methods)}: {method}")
+        config = dataclasses.replace(
+            PRESETS[preset_of_method(method)](),
+            data_dir=data_dir,
+            bits=32,
+            learning_rate=Config.learning_rate,  # swept: a search says nothing of the preset's
+            run_dir=Path("runs") / "method_rates" / method,
+        )
+        results = sweep.train(config, {"learning_rate": rates}, console, seeds=seeds)
+        content |= {key: results[key] for key in SHARED}
+        content["methods"][method] = {
+            "best": results["settings"][results["best"]]["values"]["learning_rate"],
+            "validation_map": {
+                str(setting["values"]["learning_rate"]): setting["scores"]["validation_map"]
+                for setting in results["settings"]
+                if setting["scores"]
+            },
+        }
+        write_json(output, content)
+        jax.clear_caches()  # the programs of a cell are of no use to the next
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main))
