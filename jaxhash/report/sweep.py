@@ -31,7 +31,12 @@ def print_sweep(results: dict[str, Any], console: Console) -> None:
         box=None,
     )
     known = next(setting["scores"] for setting in settings if setting["scores"])
-    columns = {key: title for key, title in SHOWN.items() if key in known}
+    held_out = results["items"]["validation"] > 0
+    columns = {
+        key: title
+        for key, title in SHOWN.items()
+        if key in known and (held_out or key != "validation_map")
+    }
     for name in results["axes"] or ["objective"]:
         table.add_column(name.replace("_", "-"))
     for title in columns.values():

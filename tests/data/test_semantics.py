@@ -111,7 +111,7 @@ def test_coarse_labels_of_a_file_that_are_none(tmp_path, coarse):
 def test_a_run_with_coarse_labels_says_its_hierarchical_precision(tmp_path, output):
     features(tmp_path / "f.npz", coarse_labels=np.repeat([0, 0, 0, 1, 1, 1], 40))
     said = output(
-        "train", "cifar10-features-shred", "--dataset", "features:f.npz", "--data-dir", str(tmp_path),
+        "train", "cifar100-features-shred", "--protocol", "per-class", "--dataset", "features:f.npz", "--data-dir", str(tmp_path),
         "--similarity", "coarse", "--run-dir", str(tmp_path / "run"), "--bits", "8", "--epochs", "2",
         "--queries-per-class", "5", "--train-per-class", "20", "--batch-size", "40",
     )  # fmt: skip
