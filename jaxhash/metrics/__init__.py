@@ -25,6 +25,8 @@ from jaxhash.metrics._counts import SimilarityCounts as SimilarityCounts
 from jaxhash.metrics._counts import distance_counts as distance_counts
 from jaxhash.metrics._counts import leave_one_out as leave_one_out
 from jaxhash.metrics._counts import score_counts as score_counts
+from jaxhash.metrics._divergence import kl_entropy as kl_entropy
+from jaxhash.metrics._divergence import knn_divergence as knn_divergence
 from jaxhash.metrics._graded import weighted_average_precision as weighted_average_precision
 from jaxhash.metrics._health import COLLAPSE_BUCKET_SHARE as COLLAPSE_BUCKET_SHARE
 from jaxhash.metrics._health import COLLAPSE_DEAD_SHARE as COLLAPSE_DEAD_SHARE
@@ -106,6 +108,8 @@ __all__ = [
     "flip_rate",
     "hierarchical_precision",
     "hit_rate",
+    "kl_entropy",
+    "knn_divergence",
     "leave_one_out",
     "mean_average_hierarchical_precision",
     "mean_average_precision",

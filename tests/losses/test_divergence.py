@@ -167,11 +167,10 @@ def test_moments_of_the_default_law():
 
 
 @each_norm
-@pytest.mark.parametrize("k", [1, 3])
-def test_gradient_is_that_of_finite_differences(norm, k):
+def test_gradient_is_that_of_finite_differences(norm):
     """With codes whose kinks are 5e-3 away at least: ties of neighbours, gaps of 0 or the greatest."""
     codes, sample = uniform(7, 3, seed=20), uniform(8, 3, seed=128)
-    f = jax.jit(partial(nearest_neighbour_kl, target=sample, k=k, norm=norm))
+    f = jax.jit(partial(nearest_neighbour_kl, target=sample, k=3, norm=norm))
     check_grads(f, (codes,), order=1, modes=("fwd", "rev"), eps=3e-4, rtol=0.02, atol=0.02)
 
 
@@ -200,7 +199,7 @@ def test_gradient_is_finite(norm, valid, filling):
             assert value == 0 and not slope.any()
 
 
-@pytest.mark.parametrize(("n", "k"), [(1, 1), (1, 3), (3, 3)])
+@pytest.mark.parametrize(("n", "k"), [(1, 3), (3, 3)])
 def test_batch_of_at_most_k_rows_costs_nothing(n, k):
     for target in (0.1, uniform(3, 4)):
         value, slope = loss_and_gradient(uniform(n, 4), key=KEY, target=target, k=k)
@@ -295,8 +294,8 @@ def test_batch_with_too_few_valid_rows_costs_nothing(filling, valid):
     np.testing.assert_array_equal(slope, 0.0)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_low_precision_is_accumulated_in_float32(dtype):
+def test_low_precision_is_accumulated_in_float32():
+    dtype = jnp.bfloat16
     codes = uniform(9, 4).astype(dtype)
     value, slope = loss_and_gradient(codes, key=KEY)
     exact, exact_slope = loss_and_gradient(codes.astype(jnp.float32), key=KEY)

@@ -8,8 +8,7 @@ import pytest
 import scipy.special
 
 from jaxhash.losses import nearest_neighbour_kl
-from jaxhash.metrics import _divergence
-from jaxhash.metrics._divergence import kl_entropy, knn_divergence
+from jaxhash.metrics import _divergence, kl_entropy, knn_divergence
 
 NORMS = (1, 2, math.inf)
 
