@@ -14,20 +14,15 @@ from pathlib import Path
 
 import jax
 import tyro
+from methods import SUPERVISED  # to choose for the others by labels would be supervision
 from rich.console import Console
 
 from jaxhash import sweep
 from jaxhash.config import Config
-from jaxhash.objectives import METHODS
 from jaxhash.presets import PRESETS, preset_of_method
 from jaxhash.training.writers import write_json
 
 PATH = Path(__file__).parent / "results" / "method_rates.json"
-
-#: To choose by labels would be supervision, and of a hierarchy of classes CIFAR-10 has none.
-SUPERVISED = tuple(
-    name for name, method in METHODS.items() if method.kind not in ("hierarchy", "unsupervised")
-)
 
 #: What is the same for all methods.
 SHARED = (

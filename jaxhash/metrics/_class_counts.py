@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int, Int32, Shaped, UInt32
 
 from jaxhash.metrics._bitslice import WORD, count_ones, slice_bits
@@ -17,7 +16,7 @@ from jaxhash.metrics._counts import (
     as_words,
     count_blocks,
     count_in_words,
-    mesh,
+    over_blocks,
     queries_at_once,
 )
 from jaxhash.metrics._inputs import CodeFormat, Zero, check_labels, code_format
@@ -232,12 +231,4 @@ def _make_counter(
         counts = lax.map(one, (query_words, level), batch_size=at_once)
         return lax.psum(counts, "items")
 
-    over_items = PartitionSpec(None, "items")
-    sharded = jax.shard_map(
-        count,
-        mesh=mesh(devices),
-        in_specs=(PartitionSpec(), PartitionSpec(), over_items, over_items, over_items),
-        out_specs=PartitionSpec(),
-        check_vma=False,
-    )
-    return jax.jit(sharded)
+    return over_blocks(count, devices)

@@ -253,10 +253,23 @@ def as_words(bits: np.ndarray) -> UInt32[np.ndarray, "queries bits"]:
 
 
 def _sharding(devices: tuple[jax.Device, ...]) -> jax.sharding.NamedSharding:
-    return jax.sharding.NamedSharding(mesh(devices), PartitionSpec(None, "items"))
+    return jax.sharding.NamedSharding(_mesh(devices), PartitionSpec(None, "items"))
 
 
-def mesh(devices: tuple[jax.Device, ...]) -> Mesh:
+def over_blocks(count: Callable, devices: tuple[jax.Device, ...]) -> Callable:
+    """``count(queries, of queries, planes, of items, valid)``, compiled, the words over devices."""
+    over_items = PartitionSpec(None, "items")
+    sharded = jax.shard_map(
+        count,
+        mesh=_mesh(devices),
+        in_specs=(PartitionSpec(), PartitionSpec(), over_items, over_items, over_items),
+        out_specs=PartitionSpec(),
+        check_vma=False,
+    )
+    return jax.jit(sharded)
+
+
+def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
     return Mesh(np.array(devices), ("items",))
 
 
@@ -281,15 +294,7 @@ def _make_counter(
         counts = lax.map(one, (query_words, label_words), batch_size=at_once)
         return lax.psum(counts, "items")
 
-    over_items = PartitionSpec(None, "items")
-    sharded = jax.shard_map(
-        count,
-        mesh=mesh(devices),
-        in_specs=(PartitionSpec(), PartitionSpec(), over_items, over_items, over_items),
-        out_specs=PartitionSpec(),
-        check_vma=False,
-    )
-    return jax.jit(sharded)
+    return over_blocks(count, devices)
 
 
 def _relevant(

@@ -133,9 +133,14 @@ def stateless(
     return Objective(lambda key, setup: Variables(), of_views)
 
 
+def probabilities(codes: Float[Array, "n bits"]) -> Float[Array, "n bits"]:
+    """Raw codes u as (1 + tanh(u)) / 2 in float32, in [0, 1]."""
+    return 0.5 + 0.5 * relax(codes.astype(jnp.float32))
+
+
 def of_probabilities(loss: Callable[..., Float[Array, ""]]) -> Callable[..., Float[Array, ""]]:
-    """The loss of (1 + tanh(u)) / 2 in float32, in [0, 1], as a loss of the raw codes u."""
-    return of_relaxed(lambda codes, **options: loss(0.5 + 0.5 * codes, **options))
+    """The loss of the `probabilities`, as a loss of the raw codes."""
+    return lambda codes, **options: loss(probabilities(codes), **options)
 
 
 def of_relaxed(loss: Callable[..., Float[Array, ""]]) -> Callable[..., Float[Array, ""]]:

@@ -8,7 +8,6 @@ from jax import lax
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxhash import losses
-from jaxhash.codes import relax
 from jaxhash.losses import Normaliser
 from jaxhash.objectives._base import (
     Batch,
@@ -23,6 +22,7 @@ from jaxhash.objectives._base import (
     combine,
     left_out,
     of_probabilities,
+    probabilities,
     stateless,
     weighted,
     with_penalty,
@@ -94,9 +94,7 @@ def shrewd(
         )
         return Loss(value, variables.state, {"shrewd": value})
 
-    divergence = of_probabilities(losses.nearest_neighbour_kl)
-    own = stateless("shrewd_penalty", divergence, random=True)
-    return with_penalty(Objective(_semantics, loss), penalty, own)
+    return with_penalty(Objective(_semantics, loss), penalty, _divergence("shrewd_penalty"))
 
 
 def shred(
@@ -136,12 +134,16 @@ def shred(
     semantic = shrewd(gamma=gamma, rho=rho, normaliser=normaliser, penalty=0.0)
     classify = classification("shred_classification", _probabilities, losses.cross_entropy)
     method = classify if left_out(similarity) else combine(classify, weighted(similarity, semantic))
-    divergence = of_probabilities(losses.nearest_neighbour_kl)
-    return with_penalty(method, penalty, stateless("shred_penalty", divergence, random=True))
+    return with_penalty(method, penalty, _divergence("shred_penalty"))
+
+
+def _divergence(name: str) -> Objective:
+    """The own penalty of both: the empirical divergence from fair bits."""
+    return stateless(name, of_probabilities(losses.nearest_neighbour_kl), random=True)
 
 
 def _probabilities(codes: Float[Array, "n bits"], batch: Batch, context: Context):
-    return 0.5 + 0.5 * relax(codes)
+    return probabilities(codes)
 
 
 def _semantics(key: Key[Array, ""], setup: Setup) -> Variables:
