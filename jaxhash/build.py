@@ -45,6 +45,7 @@ class Parts(NamedTuple):
     steps_per_epoch: int
     total_steps: int
     semantics: Semantics = Semantics()
+    """Of the classes or, where it has embeddings, of all items of the source."""
 
 
 def build(config: Config) -> Parts:
@@ -73,7 +74,7 @@ def build(config: Config) -> Parts:
         _optimizer(config, numbers, steps_per_epoch, total_steps),
         steps_per_epoch,
         total_steps,
-        _semantics(config, source, split),
+        read_semantics(config.similarity, source, config.data_dir),
     )
     _check_objective(config, parts)
     return parts
@@ -145,6 +146,9 @@ def check_model(name: str, model: nn.Module, inputs: Shaped[np.ndarray, "n ..."]
 
 def _creation(parts: Parts) -> Callable[..., TrainState]:
     """`create_state` with what the parts determine."""
+    known = parts.semantics
+    if known.embeddings is not None:
+        known = known._replace(embeddings=known.embeddings[parts.split.train])
     return partial(
         create_state,
         model=parts.model,
@@ -153,7 +157,7 @@ def _creation(parts: Parts) -> Callable[..., TrainState]:
         items=len(parts.split.train),
         classes=len(parts.source.class_names),
         multi_label=parts.source.labels.ndim == 2,
-        semantics=parts.semantics,
+        semantics=known,
     )
 
 
@@ -219,14 +223,6 @@ def _split(config: Config, source: Source) -> Split:
         )
     refuse_leaks(split, allow=config.allow_leak)
     return split
-
-
-def _semantics(config: Config, source: Source, split: Split) -> Semantics:
-    """What is known of the classes, or of the training items."""
-    known = read_semantics(config.similarity, source, config.data_dir)
-    if known.embeddings is None:
-        return known
-    return Semantics(embeddings=known.embeddings[split.train])
 
 
 def _model(config: Config, source: Source) -> nn.Module:

@@ -1,5 +1,6 @@
 """What a trained model is worth: its numbers beside the baselines, and the plots that show why."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,13 +16,13 @@ from jaxhash.data.augment import Augment
 from jaxhash.data.pipeline import evaluation_batches
 from jaxhash.retrieval import baselines
 from jaxhash.retrieval.encode import make_encoder
-from jaxhash.retrieval.score import (
-    CONVENTIONS,
+from jaxhash.retrieval.hierarchy import (
     HIERARCHY_CONVENTIONS,
-    score_codes,
-    score_floats,
+    embedding_similarity,
     score_hierarchy,
+    score_vectors_hierarchy,
 )
+from jaxhash.retrieval.score import CONVENTIONS, score_codes, score_floats, unit_rows
 from jaxhash.retrieval.search import nearest
 from jaxhash.similarity import share_a_label
 from jaxhash.training.choice import Rule
@@ -29,7 +30,10 @@ from jaxhash.training.choice import Rule
 #: Rows encoded at a time: a multiple of any usual number of devices.
 BATCH = 512
 
-#: Real-valued codes of the items of the split's ``query`` and ``database``.
+#: Parts of a split that a ranking has.
+SIDES = ("query", "database")
+
+#: Real-valued codes of the items of each of the `SIDES`.
 Codes = dict[str, Float[np.ndarray, "items bits"]]
 
 _NONE = Augment()
@@ -67,7 +71,7 @@ class PartEncoder:
 
 def encode_split(encode: PartEncoder, variables: PyTree) -> Codes:
     """Encode the queries and the database by the model with these variables."""
-    return {name: encode(variables, name) for name in ("query", "database")}
+    return {name: encode(variables, name) for name in SIDES}
 
 
 def candidate_score(
@@ -105,6 +109,26 @@ def candidate_score(
     return score
 
 
+def validation_scores(parts: Parts, encode: PartEncoder, variables: PyTree) -> dict[str, float]:
+    """What the validation items tell when they search one another; nothing without any.
+
+    Args:
+        parts: the data and its split.
+        encode: encoder of its parts.
+        variables: the model's variables.
+    """
+    items = parts.split.validation
+    if not len(items):
+        return {}
+    scores = {"validation_map": candidate_score("validation", parts, encode)(variables)}
+    if is_hierarchical(parts):
+        among = parts._replace(split=dataclasses.replace(parts.split, query=items, database=items))
+        codes = dict.fromkeys(SIDES, encode(variables, "validation"))
+        found = _score_hierarchy(among, codes, binarize)
+        scores["validation_mahp_at_250"] = found["mahp_at_250_among_queries"]
+    return scores
+
+
 def flip_rate(
     parts: Parts,
     encode: PartEncoder,
@@ -133,32 +157,74 @@ def flip_rate(
     return metrics.flip_rate(binarize(codes["query"]), binarize(moved)).mean
 
 
-def score_all(
-    parts: Parts,
-    query: Float[np.ndarray, "queries bits"],
-    query_labels: Int[np.ndarray, " queries *classes"],
-    database: Float[np.ndarray, "items bits"],
-    database_labels: Int[np.ndarray, " items *classes"],
-) -> dict[str, Any]:
-    """The metrics of codes, the hierarchical ones too where the run knows distances of classes."""
-    sides = query, query_labels, database, database_labels
-    scores = score_codes(*sides)
-    if _is_hierarchical(parts):
-        scores |= score_hierarchy(*sides, 1.0 - parts.semantics.distances)
-    return scores
+def score_all(parts: Parts, codes: Codes) -> dict[str, Any]:
+    """The metrics of codes, the hierarchical ones too where the run knows what is similar."""
+    return _score(parts, codes, score_codes) | _score_hierarchy(parts, codes, binarize)
+
+
+def score_all_floats(parts: Parts, vectors: Codes) -> dict[str, float]:
+    """Those that a ranking by cosine has."""
+    return _score(parts, vectors, score_floats) | _score_hierarchy(parts, vectors, unit_rows)
+
+
+def _score(parts: Parts, vectors: Codes, score: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    labels = _of_sides(parts, parts.source.labels)
+    return score(vectors["query"], labels["query"], vectors["database"], labels["database"])
+
+
+def _score_hierarchy(
+    parts: Parts, vectors: Codes, prepare: Callable[[np.ndarray], np.ndarray]
+) -> dict[str, float]:
+    """The hierarchical metrics of codes cut at zero, or of vectors of length 1.
+
+    Codes are counted where classes have distances: that is many times as fast as to rank them.
+    """
+    known, labels = parts.semantics, parts.source.labels
+    if not is_hierarchical(parts):
+        return {}
+    if known.embeddings is not None:
+        meanings, similarity = _of_sides(parts, known.embeddings), embedding_similarity
+    else:
+        table = 1.0 - known.distances
+        if prepare is binarize:
+            return _score(parts, vectors, partial(score_hierarchy, similarity=table))
+        meanings = _of_sides(parts, labels)
+
+        def similarity(rows, columns):
+            return table[rows][:, columns]
+
+    query, database = (prepare(vectors[name]) for name in SIDES)
+    return score_vectors_hierarchy(
+        query, meanings["query"], database, meanings["database"], similarity
+    )
+
+
+def _of_sides(parts: Parts, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Of all rows of the source those of the queries and of the database."""
+    return {name: rows[getattr(parts.split, name)] for name in SIDES}
 
 
 def conventions(parts: Parts) -> dict[str, str]:
     """How the metrics of `score_all` are defined."""
-    return CONVENTIONS | (HIERARCHY_CONVENTIONS if _is_hierarchical(parts) else {})
+    if not is_hierarchical(parts):
+        return CONVENTIONS
+    similarity = (
+        "1 - semantic distance of the classes"
+        if parts.semantics.embeddings is None
+        else "cosine of the embeddings of two items, a negative one counts 0"
+    )
+    return CONVENTIONS | HIERARCHY_CONVENTIONS | {"similarity": similarity}
 
 
-def _is_hierarchical(parts: Parts) -> bool:
-    return parts.semantics.distances is not None and parts.source.labels.ndim == 1
+def is_hierarchical(parts: Parts) -> bool:
+    """Whether the run knows how similar each two items are."""
+    known = parts.semantics
+    of_classes = known.distances is not None and parts.source.labels.ndim == 1
+    return of_classes or known.embeddings is not None
 
 
 def measure(parts: Parts, codes: Codes, *, seed: int) -> dict[str, Any]:
-    """The metrics of the codes, of two baselines of the same length, and of the float rankings.
+    """The metrics of the codes, of baselines of the same length, and of the float rankings.
 
     Args:
         parts: the data and its split.
@@ -166,8 +232,9 @@ def measure(parts: Parts, codes: Codes, *, seed: int) -> dict[str, Any]:
         seed: seed of the baselines.
 
     Returns:
-        The metrics of `jaxhash.retrieval.score.score_codes`, with ``baselines``,
-        ``float_rankings``, ``conventions`` and ``health``, that of the database, beside them.
+        The metrics of `score_all`, with ``baselines``, ``float_rankings``, ``conventions`` and
+        ``health``, that of the database, beside them. Where classes have distances, the class index
+        is among the baselines.
     """
     source, split = parts.source, parts.split
     flat = {
@@ -178,24 +245,25 @@ def measure(parts: Parts, codes: Codes, *, seed: int) -> dict[str, Any]:
             ("database", split.database),
         )
     }
-
-    def score(function, vectors):
-        query_labels, database_labels = source.labels[split.query], source.labels[split.database]
-        return function(vectors["query"], query_labels, vectors["database"], database_labels)
-
-    def score_baseline(make):
-        hash_function = make(flat["train"], codes["query"].shape[1], seed=seed)
-        return score(partial(score_all, parts), {name: hash_function(flat[name]) for name in codes})
-
+    bits = codes["query"].shape[1]
+    hashes = {
+        "random hyperplanes": baselines.random_hyperplanes(flat["train"], bits, seed=seed),
+        "PCA + random rotation": baselines.pca_random_rotation(flat["train"], bits, seed=seed),
+    }
+    if is_hierarchical(parts) and parts.semantics.embeddings is None:
+        labels = source.labels[split.train]
+        hashes["class index as code"] = baselines.class_index(
+            flat["train"], labels, bits, seed=seed
+        )
     return {
-        **score(partial(score_all, parts), codes),
+        **score_all(parts, codes),
         "baselines": {
-            "random hyperplanes": score_baseline(baselines.random_hyperplanes),
-            "PCA + random rotation": score_baseline(baselines.pca_random_rotation),
+            name: score_all(parts, {side: make(flat[side]) for side in SIDES})
+            for name, make in hashes.items()
         },
         "float_rankings": {
-            "learned floats": score(score_floats, codes),
-            "input features": score(score_floats, flat),
+            "learned floats": score_all_floats(parts, codes),
+            "input features": score_all_floats(parts, flat),
         },
         "conventions": conventions(parts),
         "health": metrics.code_health(codes["database"], source.labels[split.database]).to_json(),

@@ -34,13 +34,13 @@ from jaxhash.config import Config, differences, word
 from jaxhash.errors import UserError
 from jaxhash.evaluation import (
     PartEncoder,
-    candidate_score,
     conventions,
     encode_split,
     score_all,
+    validation_scores,
 )
 from jaxhash.metrics import over_seeds
-from jaxhash.retrieval.score import HIERARCHY_CONVENTIONS
+from jaxhash.retrieval.hierarchy import HIERARCHY_CONVENTIONS
 from jaxhash.training.members import (
     ALL_DIVERGED,
     Member,
@@ -59,12 +59,15 @@ Axes = Mapping[str, Sequence[float]]
 #: Share of the training items that chooses among settings where nothing else is said.
 VALIDATION = 0.1
 
-#: How the setting is chosen; stored beside the numbers.
-VALIDATION_CONVENTION = "map, the validation items in search of one another, each without itself"
+#: By what the setting is chosen, the first of these that the run has, and how it is defined.
+VALIDATION_CONVENTIONS = {
+    "validation_mahp_at_250": "mahp_at_250_among_queries, of the validation items",
+    "validation_map": "map, the validation items in search of one another, each without itself",
+}
 
 #: What is averaged over the seeds of a setting.
 SCORES = (
-    "validation_map",
+    *VALIDATION_CONVENTIONS,
     "map",
     "map_worst_ties",
     "map_best_ties",
@@ -81,8 +84,8 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
     """Train every setting with every seed together, evaluate each, and name the best setting.
 
     The settings are all combinations of the values of the axes. The best is that of the highest
-    mean mAP on the validation items; where none are asked for and there are several settings, a
-    tenth of the training items is held out. A member whose loss is no longer finite has diverged:
+    mean mAP on the validation items, or mAHP@250 where the run knows what is similar; where none are
+    asked for and there are several settings, a tenth of the training items is held out. A member whose loss is no longer finite has diverged:
     the others go on, and its setting is not chosen.
 
     The same call goes on after an interruption, with the same bits at the end, and does nothing
@@ -290,7 +293,7 @@ def _evaluate(
         "settings": settings,
         "best": best(settings),
         "members": found,
-        "conventions": conventions(parts) | {"validation_map": VALIDATION_CONVENTION},
+        "conventions": conventions(parts) | VALIDATION_CONVENTIONS,
     }
 
 
@@ -299,12 +302,7 @@ def _scores(parts: Parts, encode: PartEncoder, variables: Any) -> dict[str, floa
     codes = encode_split(encode, variables)
     if not all(np.isfinite(part).all() for part in codes.values()):
         return None
-    labels = {name: parts.source.labels[getattr(parts.split, name)] for name in codes}
-    scores = score_all(
-        parts, codes["query"], labels["query"], codes["database"], labels["database"]
-    )
-    if len(parts.split.validation):
-        scores["validation_map"] = candidate_score("validation", parts, encode)(variables)
+    scores = score_all(parts, codes) | validation_scores(parts, encode, variables)
     return {name: scores[name] for name in SCORES if name in scores}
 
 
@@ -343,7 +341,9 @@ def summarize(members: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def best(settings: Sequence[dict[str, Any]]) -> int | None:
-    """The number of the setting with the highest mean validation mAP, the first of equals.
+    """The number of the setting with the highest mean by validation, the first of equals.
+
+    That is mAHP@250 where there is one, else mAP.
 
     Args:
         settings: as `summarize` returns them.
@@ -357,10 +357,15 @@ def best(settings: Sequence[dict[str, Any]]) -> int | None:
         2
     """
     means = [
-        -math.inf if setting["scores"] is None else setting["scores"]["validation_map"]["mean"]
-        for setting in (settings if len(settings) > 1 else [])
+        -math.inf if scores is None else scores[_chosen_by(scores)]["mean"]
+        for scores in (setting["scores"] for setting in settings)
     ]
-    return means.index(max(means)) if means and max(means) > -math.inf else None
+    return means.index(max(means)) if len(means) > 1 and max(means) > -math.inf else None
+
+
+def _chosen_by(scores: Mapping[str, Any]) -> str:
+    """Which of the scores of a setting chooses among settings."""
+    return next(name for name in VALIDATION_CONVENTIONS if name in scores)
 
 
 def _objective_name(config: Config, axes: Axes) -> str:

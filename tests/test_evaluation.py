@@ -1,5 +1,6 @@
 """What is measured of a variables model, on labels of every kind."""
 
+import dataclasses
 import json
 
 import jax
@@ -11,8 +12,21 @@ from jaxhash.build import Parts
 from jaxhash.data.augment import Augment
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
-from jaxhash.evaluation import PartEncoder, candidate_score, flip_rate, measure
+from jaxhash.evaluation import (
+    PartEncoder,
+    candidate_score,
+    flip_rate,
+    measure,
+    validation_scores,
+)
 from jaxhash.models import MLP, Encoder
+from jaxhash.objectives import Semantics
+from jaxhash.retrieval.hierarchy import (
+    HIERARCHY_CONVENTIONS,
+    embedding_similarity,
+    score_hierarchy,
+    score_vectors_hierarchy,
+)
 
 ITEMS, BITS = 60, 6
 RNG = np.random.default_rng(0)
@@ -138,6 +152,61 @@ def test_measures_are_ready_for_json(labels, variables):
     assert np.shape(health["mutual_information"]) == (BITS, *labels.shape[1:])
     assert (health["items"], health["bits"]) == (len(parts.split.database), BITS)
     assert health["quantization_error"] == pytest.approx(found["quantization_error"])
+
+
+#: Ants are near to bees; and what each image means, by an encoder.
+DISTANCES = np.array([[0.0, 0.25, 1.0], [0.25, 0.0, 1.0], [1.0, 1.0, 0.0]])
+EMBEDDINGS = np.random.default_rng(3).normal(size=(ITEMS, 4)).astype(np.float32)
+
+
+def test_classes_with_distances_are_scored_by_them(variables):
+    parts = parts_of(IDS)._replace(semantics=Semantics(DISTANCES))
+    codes = evaluation.encode_split(PartEncoder(parts), variables)
+    found = measure(parts, codes, seed=0)
+    query, database = (IDS[getattr(parts.split, name)] for name in ("query", "database"))
+    expected = score_hierarchy(codes["query"], query, codes["database"], database, 1 - DISTANCES)
+    assert {name: found[name] for name in expected} == expected
+    assert found["conventions"].keys() > HIERARCHY_CONVENTIONS.keys()
+    # Three codes, one a class that is predicted, and hierarchical scores for every ranking.
+    assert found["baselines"]["class index as code"]["distinct_codes"] <= 3
+    for scores in (*found["baselines"].values(), *found["float_rankings"].values()):
+        assert scores.keys() > HIERARCHY_CONVENTIONS.keys()
+    flat = parts.source.inputs.reshape(ITEMS, -1).astype(np.float32)
+    unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    sides = (unit[parts.split.query], query, unit[parts.split.database], database)
+    by_cosine = score_vectors_hierarchy(*sides, lambda a, b: 1 - DISTANCES[a][:, b])
+    floats = found["float_rankings"]["input features"]
+    assert {name: floats[name] for name in by_cosine} == pytest.approx(by_cosine)
+
+
+@each_kind
+def test_items_with_embeddings_are_scored_by_them(labels, variables):
+    """Whatever the labels are; and of all items, though the objective knows the training items."""
+    parts = parts_of(labels)._replace(semantics=Semantics(embeddings=EMBEDDINGS))
+    codes = evaluation.encode_split(PartEncoder(parts), variables)
+    found = measure(parts, codes, seed=0)
+    query, database = parts.split.query, parts.split.database
+    expected = score_vectors_hierarchy(
+        np.where(codes["query"] >= 0, 1, -1),
+        EMBEDDINGS[query],
+        np.where(codes["database"] >= 0, 1, -1),
+        EMBEDDINGS[database],
+        embedding_similarity,
+    )
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert "class index as code" not in found["baselines"]
+
+
+def test_validation_items_are_scored_by_the_distances_among_them(variables):
+    parts = parts_of(IDS)
+    encode = PartEncoder(parts)
+    assert validation_scores(parts, encode, variables).keys() == {"validation_map"}
+    found = validation_scores(parts._replace(semantics=Semantics(DISTANCES)), encode, variables)
+    codes, labels = encode(variables, "validation"), IDS[parts.split.validation]
+    expected = score_hierarchy(codes, labels, codes, labels, 1 - DISTANCES)
+    assert found["validation_mahp_at_250"] == expected["mahp_at_250_among_queries"]
+    nobody = parts._replace(split=dataclasses.replace(parts.split, validation=np.empty(0, int)))
+    assert validation_scores(nobody, encode, variables) == {}
 
 
 @each_kind

@@ -440,6 +440,14 @@ def test_best_is_by_the_validation_items():
     assert sweep.best([settings[0], settings[1], settings[1]]) == 1
 
 
+def test_best_of_a_hierarchy_is_by_hierarchical_precision():
+    members = [
+        member(0, {"clip_norm": 1.0}, validation_map=0.7, validation_mahp_at_250=0.2),
+        member(0, {"clip_norm": 2.0}, validation_map=0.6, validation_mahp_at_250=0.3),
+    ]
+    assert sweep.best(sweep.summarize(members)) == 1
+
+
 def printed(members, **facts):
     file = io.StringIO()
     settings = sweep.summarize(members)

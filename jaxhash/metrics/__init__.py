@@ -40,6 +40,9 @@ from jaxhash.metrics._health import wasserstein_to_signs as wasserstein_to_signs
 from jaxhash.metrics._hierarchical import (
     average_hierarchical_precision as average_hierarchical_precision,
 )
+from jaxhash.metrics._hierarchical import (
+    average_hierarchical_precision_of_scores as average_hierarchical_precision_of_scores,
+)
 from jaxhash.metrics._hierarchical import hierarchical_precision as hierarchical_precision
 from jaxhash.metrics._hierarchical import (
     mean_average_hierarchical_precision as mean_average_hierarchical_precision,
@@ -91,6 +94,7 @@ __all__ = [
     "Zero",
     "average_cumulative_gain",
     "average_hierarchical_precision",
+    "average_hierarchical_precision_of_scores",
     "average_precision",
     "bit_balance",
     "bit_correlation",

@@ -122,15 +122,25 @@ def similarity_score_counts(
         >>> counts.total, counts.similarity, counts.items[0].tolist()
         (array([[1, 2]]), array([[1. , 0.5]]), [[0, 1], [1, 0]])
     """
-    _check_similarity(similarity)
-    if not len(scores) or not np.isfinite(scores).all():
-        raise ValueError("scores must be finite, at least one")
+    check_scores(scores, similarity)
     values, level = np.unique(similarity, return_inverse=True)
     _, column, total = np.unique(-scores, return_inverse=True, return_counts=True)
     items = np.bincount(column * len(values) + level, minlength=len(total) * len(values))
     levels = np.flatnonzero(values > 0)[::-1]
     items = items.reshape(len(total), len(values))[:, levels]
     return SimilarityCounts(total[None], items[None], values[None, levels].astype(np.float64))
+
+
+def check_scores(scores: np.ndarray, similarity: np.ndarray) -> None:
+    """Raise unless there are scores, finite, and as many similarities, finite and not negative."""
+    _check_similarity(similarity)
+    if not len(scores) or not np.isfinite(scores).all():
+        raise ValueError("scores must be finite, at least one")
+    if similarity.shape != scores.shape:
+        raise ValueError(
+            f"scores and similarity must be of the same items, got {scores.shape} and "
+            f"{similarity.shape}"
+        )
 
 
 def _check_similarity(similarity: np.ndarray) -> None:

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
+from jaxhash.metrics._class_counts import check_scores
 from jaxhash.metrics._counts import SimilarityCounts
-from jaxhash.metrics._ties import Ties, check_ties, divide, rank_limit
+from jaxhash.metrics._ties import Ties, check_rank, check_ties, divide, rank_limit
 
 #: The mean of HP@1 to HP@K, or the area under them by trapezoids of width 1/K.
 Form = Literal["trapezoid", "mean"]
@@ -92,16 +93,10 @@ def average_hierarchical_precision(
         2019; ``"mean"``, with K = 2500, that of the deep hierarchical hashing HPDH. Both take the
         order of ties as a sort leaves it. The mean over all orders is a choice of this library.
     """
-    if form not in get_args(Form):
-        raise ValueError(f"form must be one of {get_args(Form)}, got {form!r}")
+    _check_form(form)
     limit = rank_limit(counts, k)
-    ends = 0.5 if form == "trapezoid" else 0.0
-    return np.array(
-        [
-            (curve.sum() - ends * (curve[0] + curve[-1])) / len(curve)
-            for curve in _precisions(counts, np.ones_like(limit), limit, ties)
-        ]
-    )
+    curves = _precisions(counts, np.ones_like(limit), limit, ties)
+    return np.array([_average(curve, form) for curve in curves])
 
 
 def mean_average_hierarchical_precision(
@@ -129,6 +124,69 @@ def mean_average_hierarchical_precision(
         [0.5, 0.75, 1.0]
     """
     return float(average_hierarchical_precision(counts, k, form=form, ties=ties).mean())
+
+
+def average_hierarchical_precision_of_scores(
+    scores: Float[np.ndarray, " items"],
+    similarity: Shaped[np.ndarray, " items"],
+    k: int | None = 250,
+    *,
+    form: Form = "trapezoid",
+    ties: Ties = "expected",
+) -> float:
+    """`average_hierarchical_precision` of one query for a ranking by real-valued scores.
+
+    The same as that of `similarity_score_counts`, without their table of each score and similarity:
+    where similarities are those of embeddings, every item may have one of its own.
+
+    Args:
+        scores: score of each database item, such as a cosine, the highest first; equal scores are
+            ties.
+        similarity: similarity of each item to the query, 0 or above.
+        k: the last rank; None for the whole database.
+        form: ``"trapezoid"`` or ``"mean"``.
+        ties: order of the ties.
+
+    Returns:
+        A value in [0, 1]; 0 where nothing is similar.
+
+    Raises:
+        ValueError: if k is no rank of the database, there are no items, a score or a similarity is
+            not finite, or negative, or a name is unknown.
+
+    Example:
+        >>> scores, similarity = np.array([4.0, 3.0, 2.0, 1.0]), np.array([0.5, 1.0, 0.0, 0.5])
+        >>> average_hierarchical_precision_of_scores(scores, similarity, 4)
+        0.625
+
+    Reference:
+        As `average_hierarchical_precision`.
+    """
+    _check_form(form)
+    check_ties(ties)
+    check_scores(scores, similarity)
+    k = check_rank(k, len(scores))
+    ahead = scores >= np.partition(scores, -k)[-k]  # the first k, and what is tied with the last
+    scores, found = scores[ahead], similarity[ahead].astype(np.float64)
+    order = np.lexsort((found if ties == "worst" else -found, -scores))
+    scores, found = scores[order], found[order]
+    starts = np.arange(len(scores))
+    if ties == "expected":
+        starts = np.flatnonzero(np.diff(scores, prepend=np.inf))
+    runs = np.diff(starts, append=len(scores)), np.add.reduceat(found, starts)
+    ideal = np.sort(np.partition(similarity, -k)[-k:].astype(np.float64))[::-1]
+    return _average(divide(_gained(np.arange(1, k + 1), *runs), np.cumsum(ideal)), form)
+
+
+def _check_form(form: Form) -> None:
+    if form not in get_args(Form):
+        raise ValueError(f"form must be one of {get_args(Form)}, got {form!r}")
+
+
+def _average(curve: Float[np.ndarray, " ranks"], form: Form) -> float:
+    """The average of HP@1 to the last."""
+    ends = 0.5 if form == "trapezoid" else 0.0
+    return float((curve.sum() - ends * (curve[0] + curve[-1])) / len(curve))
 
 
 def _precisions(

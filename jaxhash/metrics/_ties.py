@@ -63,14 +63,19 @@ def rank_limit(
         TypeError: if k is no integer.
     """
     items = counts.total.sum(axis=1, keepdims=True)
+    return items if k is None else np.full_like(items, check_rank(k, items.min()))
+
+
+def check_rank(k: int | None, items: int | np.integer) -> int:
+    """The rank k among so many items, the last where it is None; raise as `rank_limit`."""
     if k is None:
-        return items
+        return int(items)
     k = whole_number("k", k)
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    if k > items.min():
-        raise ValueError(f"k={k} is larger than the database of {items.min()} items")
-    return np.full_like(items, k)
+    if k > items:
+        raise ValueError(f"k={k} is larger than the database of {items} items")
+    return k
 
 
 def tie_groups(counts: DistanceCounts, limit: Int[np.ndarray, "queries 1"]) -> Groups:

@@ -13,6 +13,7 @@ from jaxhash.training.writers import say
 #: The columns of a setting: a key of its scores, and the title.
 SHOWN = {
     "validation_map": "validation mAP",
+    "validation_mahp_at_250": "validation mAHP@250",
     **{
         key: title
         for key, title in COLUMNS.items()
@@ -35,7 +36,7 @@ def print_sweep(results: dict[str, Any], console: Console) -> None:
     columns = {
         key: title
         for key, title in SHOWN.items()
-        if key in known and (held_out or key != "validation_map")
+        if key in known and (held_out or not key.startswith("validation"))
     }
     for name in results["axes"] or ["objective"]:
         table.add_column(name.replace("_", "-"))

@@ -22,18 +22,6 @@ CONVENTIONS = {
     "relevance": "a class in common",
 }
 
-#: The same of the numbers of `score_hierarchy`.
-HIERARCHY_CONVENTIONS = {
-    "mahp_at_250": "area under HP@1 to HP@250 by trapezoids (a perfect ranking has 0.996), "
-    "expectation over Hamming ties; mean over queries",
-    "mahp_at_250_among_queries": "mahp_at_250, the queries in search of one another, each without "
-    "itself",
-    "mahp_at_2500": "mean of HP@1 to HP@2500, expectation over Hamming ties; mean over queries",
-}
-
-#: Queries whose counts are held at a time.
-_QUERIES = 1000
-
 
 def score_codes(
     query: Float[np.ndarray, "queries bits"],
@@ -57,31 +45,6 @@ def score_codes(
     }
 
 
-def score_hierarchy(
-    query: Float[np.ndarray, "queries bits"],
-    query_labels: Int[np.ndarray, " queries"],
-    database: Float[np.ndarray, "items bits"],
-    database_labels: Int[np.ndarray, " items"],
-    similarity: Float[np.ndarray, "classes classes"],
-) -> dict[str, float]:
-    """The hierarchical metrics of real-valued codes, cut at zero; `HIERARCHY_CONVENTIONS` says how.
-
-    A rank beyond the last item is that of the last item.
-    """
-    query, database = binarize(query), binarize(database)
-    found = {name: [] for name in HIERARCHY_CONVENTIONS}
-    for rows in np.array_split(np.arange(len(query)), -(-len(query) // _QUERIES)):
-        mine = query[rows], query_labels[rows]
-        counts = metrics.similarity_counts(*mine, database, database_labels, similarity)
-        found["mahp_at_250"].append(_hierarchical(counts, 250))
-        found["mahp_at_2500"].append(_hierarchical(counts, 2500, form="mean"))
-        if len(query) > 1:
-            among = metrics.similarity_counts(*mine, query, query_labels, similarity)
-            others = _hierarchical(metrics.leave_one_out(among), 250)
-            found["mahp_at_250_among_queries"].append(others)
-    return {name: float(np.concatenate(each).mean()) for name, each in found.items() if each}
-
-
 def score_floats(
     query: Float[np.ndarray, "queries dimensions"],
     query_labels: Int[np.ndarray, " queries *classes"],
@@ -89,7 +52,7 @@ def score_floats(
     database_labels: Int[np.ndarray, " items *classes"],
 ) -> dict[str, float]:
     """Score the ranking by cosine of real-valued vectors, by mAP."""
-    query, database = _unit(query), _unit(database)
+    query, database = unit_rows(query), unit_rows(database)
 
     def average_precision(scores, relevant):
         return metrics.average_precision(metrics.score_counts(scores, relevant)).item()
@@ -102,16 +65,12 @@ def score_floats(
     return {"map": float(np.mean(precisions))}
 
 
-def _hierarchical(counts: metrics.SimilarityCounts, k: int, **form) -> np.ndarray:
-    k = min(k, int(counts.total.sum(axis=1).min()))
-    return metrics.average_hierarchical_precision(counts, k, **form)
-
-
 def _mean_correlation(codes: Int8[np.ndarray, "items bits"]) -> float:
     """The mean size of the correlations of different bits; 0 of a single bit."""
     pairs = np.triu_indices(codes.shape[1], k=1)
     return float(np.abs(metrics.bit_correlation(codes)[pairs]).mean()) if len(pairs[0]) else 0.0
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def unit_rows(vectors: Float[np.ndarray, "n dimensions"]) -> Float[np.ndarray, "n dimensions"]:
+    """The rows at length 1; a row of zeros stays one."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -13,6 +13,7 @@ from jaxhash.metrics import (
     SimilarityCounts,
     _class_counts,
     average_hierarchical_precision,
+    average_hierarchical_precision_of_scores,
     distance_counts,
     hierarchical_precision,
     leave_one_out,
@@ -397,6 +398,21 @@ def test_scores_by_a_loop():
             assert found.item() == pytest.approx(ahp_of(ranking, 20, form)), draws
 
 
+@pytest.mark.parametrize("ties", TIES)
+@pytest.mark.parametrize("form", FORMS)
+def test_average_of_scores_is_that_of_their_counts(ties, form):
+    rng = np.random.default_rng(1)
+    for scores in (rng.normal(size=60), rng.integers(-3, 3, 60) / 2, np.zeros(60, np.float32)):
+        for similarity in (rng.random(60), rng.choice([0, 0.5, 2.0], 60), np.zeros(60)):
+            some = similarity_score_counts(scores, similarity)
+            for k in (1, 7, 59, None):
+                found = average_hierarchical_precision_of_scores(
+                    frozen(scores), frozen(similarity), k, form=form, ties=ties
+                )
+                expected = average_hierarchical_precision(some, k, form=form, ties=ties)
+                assert found == pytest.approx(expected.item(), abs=1e-12)
+
+
 def test_equal_scores_are_ties():
     some = similarity_score_counts(np.array([1.0, 2.0, 2.0, 1.0]), np.array([1, 0, 2, 0]))
     assert some.total.tolist() == [[2, 2]]
@@ -466,6 +482,16 @@ def test_mistakes_in_labels_blocks_and_scores(unchecked):
         ([1.0, np.nan], [1.0, 0.0], "scores must be finite"),
         ([], [], "scores must be finite, at least one"),
         ([1.0, 2.0], [1.0, -1.0], "0 or above, got -1"),
+        ([1.0, 2.0], [1.0], r"of the same items, got \(2,\) and \(1,\)"),
+    ):
+        for read in (similarity_score_counts, average_hierarchical_precision_of_scores):
+            with pytest.raises(ValueError, match=message):
+                read(np.array(scores), np.array(similarity))
+    one = np.ones(3), np.ones(3)
+    for options, message in (
+        ({"k": 4}, "k=4"),
+        ({"form": "sum"}, "form"),
+        ({"ties": "any"}, "ties"),
     ):
         with pytest.raises(ValueError, match=message):
-            similarity_score_counts(np.array(scores), np.array(similarity))
+            average_hierarchical_precision_of_scores(*one, **{"k": 2} | options)

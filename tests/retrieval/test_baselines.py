@@ -1,9 +1,14 @@
-"""Training-free hash functions: isometries of principal components, and random half-spaces."""
+"""Baselines: isometries of principal components, random half-spaces, and codes of a class index."""
 
 import numpy as np
 import pytest
 
-from jaxhash.retrieval.baselines import pca_random_rotation, random_hyperplanes
+from jaxhash.retrieval.baselines import (
+    class_codes,
+    class_index,
+    pca_random_rotation,
+    random_hyperplanes,
+)
 
 MIXING = np.random.default_rng(1).normal(size=(6, 6))
 TRAIN = (np.random.default_rng(0).normal(size=(80, 6)) @ MIXING + 3.0).astype(np.float32)
@@ -75,3 +80,22 @@ def test_hyperplanes_go_through_the_mean(bits):
     normals = np.random.default_rng(7).normal(size=(6, bits))
     codes = random_hyperplanes(TRAIN, bits, seed=7)(OTHERS)
     np.testing.assert_array_equal(codes > 0, (OTHERS - TRAIN.mean(axis=0)) @ normals > 0)
+
+
+def test_class_index_has_a_code_for_each_class():
+    """Three clusters, of which ridge regression makes no mistake; the ids have gaps."""
+    rng = np.random.default_rng(0)
+    labels = np.array([1, 4, 6])[np.arange(90) % 3]
+    features = np.eye(7)[labels] + rng.normal(scale=0.05, size=(90, 7))
+    codes = class_index(features, labels, 16)(features)
+    assert set(np.unique(codes)) == {-1, 1} and codes.dtype == np.float32
+    same = (codes[:, None] == codes).all(axis=2)
+    np.testing.assert_array_equal(same, labels[:, None] == labels)
+    np.testing.assert_array_equal(class_index(features, labels, 16)(features), codes)
+    assert (class_index(features, labels, 16, seed=1)(features) != codes).any()
+
+
+def test_codes_of_classes_are_fair_bits():
+    codes = class_codes(lambda rows: rows, np.array([999]), 64)(np.arange(1000))
+    assert len(np.unique(codes, axis=0)) == 1000
+    assert abs(codes.mean()) < 4 / np.sqrt(codes.size)

@@ -9,7 +9,6 @@ from sklearn.metrics import average_precision_score
 
 from jaxhash import metrics
 from jaxhash.codes import binarize
-from jaxhash.retrieval import score as scoring
 from jaxhash.retrieval.score import CONVENTIONS, score_codes, score_floats
 
 RNG = np.random.default_rng(0)
@@ -84,51 +83,3 @@ def test_scores_do_not_depend_on_the_order_of_the_database(score):
 
 def test_conventions_are_those_of_scores():
     assert CONVENTIONS.keys() - {"relevance"} <= score_codes(*SIDES).keys()
-
-
-def naive_ahp(query, query_class, codes, classes, similarity, k, form):
-    """In expectation over ties: an item has the mean similarity of the items as far away."""
-    distance = (binarize(query) != binarize(codes)).sum(axis=1)
-    of_item = similarity[query_class, classes]
-    ranked = np.concatenate(
-        [np.full((distance == d).sum(), of_item[distance == d].mean()) for d in np.unique(distance)]
-    )
-    k = min(k, len(ranked))
-    hp = np.cumsum(ranked)[:k] / np.cumsum(np.sort(of_item)[::-1])[:k]
-    return (hp.sum() - (hp[0] + hp[-1]) / 2 * (form == "trapezoid")) / k
-
-
-def test_hierarchical_scores_are_naive_ones(monkeypatch):
-    monkeypatch.setattr(scoring, "_QUERIES", 3)  # in several blocks
-    similarity = np.array([[1.0, 0.5, 0.0], [0.5, 1.0, 0.2], [0.0, 0.2, 1.0]])
-    rng = np.random.default_rng(5)
-    query, database = rng.normal(size=(7, 4)), rng.normal(size=(300, 4))
-    labels, others = np.arange(7) % 3, rng.integers(3, size=300)
-    found = scoring.score_hierarchy(query, labels, database, others, similarity)
-
-    def mean(k, form):
-        return np.mean(
-            [
-                naive_ahp(*one, database, others, similarity, k, form)
-                for one in zip(query, labels, strict=True)
-            ]
-        )
-
-    among = [
-        naive_ahp(
-            query[i],
-            labels[i],
-            np.delete(query, i, axis=0),
-            np.delete(labels, i),
-            similarity,
-            250,
-            "trapezoid",
-        )
-        for i in range(7)
-    ]
-    assert found == {
-        "mahp_at_250": pytest.approx(mean(250, "trapezoid")),
-        "mahp_at_250_among_queries": pytest.approx(np.mean(among)),
-        "mahp_at_2500": pytest.approx(mean(2500, "mean")),
-    }
-    assert found.keys() == scoring.HIERARCHY_CONVENTIONS.keys()
