@@ -28,6 +28,7 @@ T = TypeVar("T")
 _DATA_COMMANDS = """\
   jaxhash data check --OPTION VALUE ...         sizes, overlaps and labels of a split; 1 if it leaks
   jaxhash data features --OPTION VALUE ...      a data set's features by a published backbone, as a file
+  jaxhash data captions --OPTION VALUE ...      embeddings of captions, as such a file
 """
 
 USAGE = f"""usage: jaxhash COMMAND ...
@@ -188,10 +189,18 @@ def _data(arguments: list[str], console: Console, command: str) -> None:
         parsed = _parse(FeatureArguments, rest, prog="jaxhash data features")
         _quiet()
         write_features(parsed, console, command)
+    elif name == "captions":
+        from jaxhash.caption_files import CaptionArguments, write_captions
+
+        parsed = _parse(CaptionArguments, rest, prog="jaxhash data captions")
+        _quiet()
+        write_captions(parsed, console, command)
     elif name in ("-h", "--help"):
         print(USAGE_OF_DATA)
     else:
-        raise UserError(f"unknown command 'data {name}'; there are data check and data features")
+        raise UserError(
+            f"unknown command 'data {name}'; there are data check, data features and data captions"
+        )
 
 
 def _parse_bench(arguments: list[str]) -> "BenchConfig | CompareArguments":

@@ -21,6 +21,7 @@ from rich.progress import track
 from jaxhash import machine, models
 from jaxhash.build import check_model
 from jaxhash.config import check_image_size
+from jaxhash.data.arrays import check_output
 from jaxhash.data.pipeline import evaluation_batches
 from jaxhash.data.sources import Source, load_source
 from jaxhash.errors import UserError
@@ -56,12 +57,7 @@ class FeatureArguments:
         if self.batch_size < 1:
             raise UserError(f"--batch-size must be at least 1, got {self.batch_size}")
         check_image_size(self.image_size)
-        if self.output.suffix != ".npz":
-            raise UserError(f"--output {self.output}: it must end in .npz")
-        if self.output.exists():
-            raise UserError(f"--output {self.output} exists; remove it, or choose another")
-        if not self.output.absolute().parent.is_dir():
-            raise UserError(f"--output {self.output}: there is no such folder")
+        check_output(self.output)
 
 
 def write_features(arguments: FeatureArguments, console: Console, command: str) -> None:

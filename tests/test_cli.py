@@ -223,7 +223,8 @@ def test_help_of_evaluate(output):
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
 def test_help_of_data(output, arguments):
     text = output("data", *arguments)
-    assert "jaxhash data check" in text and "jaxhash data features" in text
+    for name in ("check", "features", "captions"):
+        assert f"jaxhash data {name}" in text
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,16 @@ def read_npy(path: Path) -> np.ndarray:
     return array
 
 
+def check_output(path: Path) -> None:
+    """Raise a `UserError` unless the file is a new .npz in a folder that is there."""
+    if path.suffix != ".npz":
+        raise UserError(f"--output {path}: it must end in .npz")
+    if path.exists():
+        raise UserError(f"--output {path} exists; remove it, or choose another")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"--output {path}: there is no such folder")
+
+
 def _load(path: Path, kind: str, **options: Any) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")

@@ -28,7 +28,8 @@ def read_semantics(name: str, source: Source, data_dir: Path | None = None) -> S
         name: ``classes``: they are equal or not, and nothing is known; ``coarse``: the coarse labels
             of the source; FILE.txt or FILE.json: a tree, see `jaxhash.similarity.read_hierarchy`,
             whose nodes are called as the classes or, if all are there, by their ids; FILE.npz: an
-            array ``embeddings`` with a row for each item of the source, or for each class.
+            array ``embeddings``, or ``features`` where there is none, with a row for each item of
+            the source, or for each class.
         source: the data.
         data_dir: folder of the file, where its path is not absolute.
 
@@ -81,7 +82,10 @@ def _without_repeats(levels: Int[np.ndarray, "levels classes"]) -> Int[np.ndarra
 
 
 def _of_embeddings(path: Path, source: Source) -> Semantics:
-    embeddings = read_npz(path, "embeddings")["embeddings"]
+    arrays = read_npz(path, optional=("embeddings", "features"))
+    if not arrays:
+        raise UserError(f"{path}: no array 'embeddings', nor 'features'")
+    embeddings = next(iter(arrays.values()))
     if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or not np.isfinite(embeddings).all():
         raise UserError(
             f"{path}: embeddings must be finite floats [items or classes, dimensions], got shape "

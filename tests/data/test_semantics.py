@@ -58,6 +58,14 @@ def test_embeddings_of_items_stay(tmp_path):
     assert known.distances is None
 
 
+def test_features_are_embeddings_where_a_file_has_no_others(tmp_path):
+    rows = np.arange(8.0).reshape(4, 2)
+    np.savez(tmp_path / "f.npz", features=rows, labels=np.arange(4))
+    np.testing.assert_array_equal(read_semantics("f.npz", SOURCE, tmp_path).embeddings, rows)
+    np.savez(tmp_path / "both.npz", features=rows, embeddings=rows + 1)
+    np.testing.assert_array_equal(read_semantics("both.npz", SOURCE, tmp_path).embeddings, rows + 1)
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
