@@ -356,11 +356,13 @@ def best(settings: Sequence[dict[str, Any]]) -> int | None:
         >>> best([{"scores": scores[0]}, {"scores": None}, {"scores": scores[1]}])
         2
     """
+    if len(settings) == 1:
+        return None
     means = [
         -math.inf if scores is None else scores[_chosen_by(scores)]["mean"]
         for scores in (setting["scores"] for setting in settings)
     ]
-    return means.index(max(means)) if len(means) > 1 and max(means) > -math.inf else None
+    return None if max(means) == -math.inf else means.index(max(means))
 
 
 def _chosen_by(scores: Mapping[str, Any]) -> str:

@@ -121,6 +121,27 @@ def test_captions_of_one_image_are_near(output, shared_data, tmp_path, monkeypat
     assert "to the last digit" in output("evaluate", "run")
 
 
+def test_captions_teach_codes_of_images_without_classes(output, tmp_path, monkeypatch):
+    """Vectors of the images are noise about their captions' means: what is like in one is in both."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    (tmp_path / "c.txt").write_text("\n".join(f"{i // 2}.jpg#{i % 2}\ta word" for i in range(400)))
+    meanings = rng.normal(size=(200, 3))
+    np.save(
+        tmp_path / "e.npy", np.repeat(meanings, 2, axis=0) + rng.normal(scale=0.1, size=(400, 3))
+    )
+    output(*CAPTIONS.split(), "--embeddings", "e.npy", "--pool")
+    images = meanings @ rng.normal(size=(3, 20)) + rng.normal(scale=0.1, size=(200, 20))
+    np.savez(tmp_path / "images.npz", features=images, labels=np.arange(200))
+    run = RUN.replace("--epochs 2", "--epochs 30 --batch-size 50")
+    options = "--dataset features:images.npz --similarity c.npz --protocol random-items --bits 16"
+    said = output(*run.split(), *options.split())
+    assert "100 training items, 20 queries, 80 in the database" in said
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    random = results["baselines"]["random hyperplanes"]
+    assert results["mahp_at_250"] > random["mahp_at_250"] and results["map"] == 0
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -252,6 +252,22 @@ def zero_shot(labels: Labels, part: Part = None, seed: int = 0) -> Split:
     return _named("zero-shot", split, seed)
 
 
+def random_items(labels: Labels, part: Part = None, seed: int = 0) -> Split:
+    """Whatever the classes: a tenth of the items are queries, half train, the rest is the database.
+
+    For items that have no classes, such as images with captions, whose meanings are compared by
+    embeddings. No paper reports numbers with it.
+
+    Example:
+        >>> split = random_items(np.arange(100))
+        >>> split.name, len(split.train), len(split.query), len(split.database)
+        ('random-items@40-seed0', 50, 10, 40)
+    """
+    count = len(labels)
+    split = _sample("random-items", np.arange(count), max(count // 10, 1), count // 2, seed)
+    return _named("random-items", split, seed)
+
+
 #: All protocols with sizes of their own by name.
 PROTOCOLS: dict[str, Callable[[Labels, Part, int], Split]] = {
     function.__name__.replace("_", "-"): function
@@ -266,6 +282,7 @@ PROTOCOLS: dict[str, Callable[[Labels, Part, int], Split]] = {
         coco,
         mirflickr,
         zero_shot,
+        random_items,
     )
 }
 

@@ -93,6 +93,7 @@ def _digits() -> Source:
 def _features(name: str, path: Path) -> Source:
     """A .npz with ``features`` [items, dimensions] and ``labels`` [items] or [items, classes].
 
+    Items without classes are each of a class of their own: ``labels`` are ``np.arange(items)``.
     Integer features are multiplied by the file's ``scale``, one factor a dimension. The vectors are
     scaled by one common factor to a root mean square of 1. ``class_names`` is optional, and so are
     ``split``, 0 for the items of the training part and 1 for those of the test part, and

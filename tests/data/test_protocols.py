@@ -73,6 +73,10 @@ LITERATURE = {
         *(CIFAR100, CIFAR_PARTS, "zero-shot@12500-seed0"),
         *((37_500, 2_500, 12_500), 0),
     ),
+    "random-items": (
+        *(np.arange(8_093), None, "random-items@3238-seed0"),
+        *((4_046, 809, 3_238), 0),
+    ),
 }
 
 
@@ -218,6 +222,7 @@ REFUSALS = {
     "multi-hot": ("zero-shot", COCO, None, "zero-shot needs class ids"),
     "one class": ("zero-shot", np.zeros(9, int), None, "needs 2 classes or more"),
     "no test items": ("zero-shot", CIFAR100, np.zeros(60_000, int), "there is no query item"),
+    "two items": ("random-items", np.arange(2), None, "these data have 2 items"),
     "one item a class": ("zero-shot", np.arange(8), None, "there is no database item"),
 }
 
