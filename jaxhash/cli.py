@@ -17,13 +17,16 @@ import tyro
 from rich.console import Console
 
 from jaxhash import __version__
-from jaxhash.errors import UserError
+from jaxhash.errors import Stopped, UserError
 
 if TYPE_CHECKING:  # a command imports what it needs: codes are evaluated without Flax
     from jaxhash.bench.config import BenchConfig
     from jaxhash.config import Config, TrainArguments
 
 T = TypeVar("T")
+
+#: Status of a training that was stopped by SIGTERM: the same command goes on.
+RESUME_ME = 75
 
 _DATA_COMMANDS = """\
   jaxhash data check --OPTION VALUE ...         sizes, overlaps and labels of a split; 1 if it leaks
@@ -71,6 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (UserError, OSError) as error:  # OSError: a full disk, a folder that cannot be written
         print(f"jaxhash: {error}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stop:
+        print(f"jaxhash: {stop}", file=sys.stderr)
+        sys.exit(RESUME_ME)
     except KeyboardInterrupt:
         goes_on = "; the same command goes on from the last checkpoint"
         hint = goes_on if arguments[:1] == ["train"] else ""

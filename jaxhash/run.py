@@ -38,7 +38,15 @@ from jaxhash.training.collapse import CollapseAlarm
 from jaxhash.training.loop import Watcher, fit, refuse_broken
 from jaxhash.training.parallel import data_parallel, replicate
 from jaxhash.training.state import TrainState
-from jaxhash.training.writers import MetricsFile, ProgressLine, read_metrics, whole_file, write_json
+from jaxhash.training.stop import StopRequest
+from jaxhash.training.writers import (
+    MetricsFile,
+    ProgressLine,
+    read_metrics,
+    say,
+    whole_file,
+    write_json,
+)
 
 W = TypeVar("W", bound=Watcher)
 
@@ -266,17 +274,22 @@ def fit_from_checkpoint(
 
     Returns:
         The last state, and what watched over it.
+
+    Raises:
+        Stopped: if SIGTERM asked for it; the same call goes on.
+        UserError: if there are checkpoints, and none can be read.
     """
     devices = jax.local_devices()
     state = replicate(state, devices)
     path = config.run_dir / "metrics.jsonl"
     with Checkpoints(config.run_dir / "checkpoints") as checkpoints:
-        start = checkpoints.latest_step or 0
-        if start:
+        start = 0
+        if found := checkpoints.newest(state, partial(say, console)):
+            start, state, position = found
             console.print(f"going on from step {start} of {parts.total_steps}")
-            state, position = checkpoints.restore(state)
             batches.set_state(position)
         with (
+            StopRequest() as stop,
             MetricsFile(path, step=start) as metrics_file,
             ProgressLine(
                 console,
@@ -302,6 +315,7 @@ def fit_from_checkpoint(
                     found=checkpoints.candidates,
                 ),
                 watch=watch,
+                stop=stop,
                 metrics_file=metrics_file,
                 progress=progress,
             )

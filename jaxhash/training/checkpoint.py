@@ -1,12 +1,15 @@
 """Checkpoints of a run: the state and the position in the data, by orbax."""
 
-from collections.abc import Sequence
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
+from jaxhash.errors import UserError
 from jaxhash.training.choice import Candidate, best
 from jaxhash.training.state import TrainState
 
@@ -47,12 +50,61 @@ class Checkpoints:
     def candidates(self) -> list[Candidate]:
         """The candidates that the newest checkpoint knows of; none where there is no checkpoint."""
         step = self.latest_step
+        return [] if step is None else self._candidates(step)
+
+    def _candidates(self, step: int) -> list[Candidate]:
         if not (self._manager.directory / str(step) / "candidates").exists():
             return []  # the run of an older version
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(candidates=ocp.args.JsonRestore())
-        )
-        return [Candidate(**fields) for fields in restored.candidates]
+        with self._readable(step):
+            restored = self._manager.restore(
+                step, args=ocp.args.Composite(candidates=ocp.args.JsonRestore())
+            )
+            return [Candidate(**fields) for fields in restored.candidates]
+
+    def newest(
+        self, like: TrainState, say: Callable[[str], None]
+    ) -> tuple[int, TrainState, dict[str, Any]] | None:
+        """The newest checkpoint that can be read: its step, state and data iterator's state.
+
+        Newer ones, which were damaged since they were written, are put aside into a folder beside
+        the checkpoints, for their steps are about to be done again.
+
+        Args:
+            like: a state of the same shapes.
+            say: is told of each that cannot be read.
+
+        Returns:
+            None where there is no checkpoint.
+
+        Raises:
+            UserError: if there are checkpoints, and none can be read; they stay as they are.
+        """
+        broken = {}
+        for step in reversed(self.steps):
+            try:
+                found = (step, *self.restore(like, step))
+                self._candidates(step)
+                break
+            except UserError as error:
+                broken[step] = str(error)
+        else:
+            if broken:
+                raise UserError("; ".join(broken.values()))
+            return None
+        for step, reason in broken.items():
+            aside = self._put_aside(step)
+            say(f"warning: {reason}; it is put aside as {aside}, and the one before is used")
+        return found
+
+    def _put_aside(self, step: int) -> Path:
+        """Move a checkpoint to where none is looked for; return where it is."""
+        folder = Path(self._manager.directory)
+        aside = folder.with_name(f"broken_{folder.name}")
+        aside.mkdir(exist_ok=True)
+        target = aside / f"{step}-{time.time_ns()}"
+        (folder / str(step)).rename(target)
+        self._manager.reload()
+        return target
 
     def save(
         self,
@@ -83,15 +135,30 @@ class Checkpoints:
         Args:
             like: a state of the same shapes.
             step: which one; the newest if not given.
+
+        Raises:
+            UserError: if it cannot be read, or is that of another model.
         """
+        step = self.latest_step if step is None else step
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        restored = self._manager.restore(
-            self.latest_step if step is None else step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
-            ),
-        )
-        return restored.state, restored.data
+        with self._readable(step):
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
+                ),
+            )
+            return restored.state, restored.data
+
+    @contextlib.contextmanager
+    def _readable(self, step: int) -> Iterator[None]:
+        """A damaged file can raise anything, from the layers of a format that are in one another."""
+        try:
+            yield
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            folder = Path(self._manager.directory) / str(step)
+            raise UserError(f"the checkpoint {folder} cannot be read ({reason})") from error
 
 
 class _NewestAndBest:

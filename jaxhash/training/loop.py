@@ -8,11 +8,12 @@ import jax
 import numpy as np
 from jaxtyping import Shaped
 
-from jaxhash.errors import UserError
+from jaxhash.errors import Stopped, UserError
 from jaxhash.objectives import Batch
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.choice import Candidates, best
 from jaxhash.training.state import TrainState
+from jaxhash.training.stop import StopRequest
 from jaxhash.training.writers import MetricsFile, ProgressLine
 
 #: Sees the step and the metrics of each record; may return a line for the log.
@@ -30,6 +31,7 @@ def fit(
     checkpoints: Checkpoints,
     candidates: Candidates,
     watch: Watcher,
+    stop: StopRequest,
     metrics_file: MetricsFile,
     progress: ProgressLine,
 ) -> TrainState:
@@ -49,8 +51,12 @@ def fit(
         candidates: says after which steps a model is scored, and does it.
         watch: sees step and metrics before they are written; what it returns is printed, and what
             it raises ends the training. Checkpoints from before stay.
+        stop: asks to stop after the step that is under way.
         metrics_file: one record a step goes here.
         progress: shows each record.
+
+    Raises:
+        Stopped: if that was asked for, before the last step; the step has left a checkpoint.
     """
     pending = None
     for step in range(start + 1, total_steps + 1):
@@ -58,7 +64,8 @@ def fit(
         if pending is not None:
             _report(*pending, watch, metrics_file, progress)
         pending = (step, metrics)
-        saved = step % checkpoint_every == 0 or step == total_steps
+        stopped = stop.made and step < total_steps
+        saved = step % checkpoint_every == 0 or step == total_steps or stopped
         scored = candidates.is_due(step)
         if saved or scored:
             _report(*pending, watch, metrics_file, progress)
@@ -72,6 +79,8 @@ def fit(
             saved |= is_best
         if saved:
             checkpoints.save(step, state, batches.get_state(), candidates.found)
+        if stopped:
+            raise Stopped(step)
     return state
 
 

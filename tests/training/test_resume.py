@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jaxhash import run
+from jaxhash import cli, run
 from jaxhash.build import build, initial_state
-from jaxhash.errors import UserError
+from jaxhash.errors import Stopped, UserError
 from jaxhash.presets import digits_hashnet_hswd
 from jaxhash.training import collapse, loop
 from jaxhash.training.checkpoint import Checkpoints
@@ -113,21 +113,27 @@ def train_with_an_interruption(config, console, monkeypatch, *, at):
     run.train(config, console)
 
 
-def train_with_a_kill(config, flags, console, *, after):
-    """SIGKILL, from outside, as soon as the checkpoint of a step is there."""
+def signal_a_training(config, flags, which, *, after):
+    """A signal, from outside, as soon as the checkpoint of a step is there; what comes of it."""
     process = subprocess.Popen(
         [sys.executable, "-m", "jaxhash", "train", "--run-dir", str(config.run_dir), *flags],
         env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 120
     checkpoints = config.run_dir / "checkpoints"
     while not (checkpoints / str(after)).exists() and time.monotonic() < deadline:
         assert process.poll() is None or checkpoints.exists()
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(which)
+    _, said = process.communicate()
+    return process.returncode, said
+
+
+def train_with_a_kill(config, flags, console, *, after):
+    signal_a_training(config, flags, signal.SIGKILL, after=after)
     run.train(config, console)
 
 
@@ -146,6 +152,130 @@ def test_killed_and_started_again(undisturbed, tmp_path, console):
     again = config(tmp_path / "run")
     train_with_a_kill(again, FLAGS, console, after=5)
     assert_same_run(undisturbed, again)
+
+
+def test_terminated_and_started_again(undisturbed, tmp_path, console):
+    """SIGTERM leaves a checkpoint of the step under way, and a status that asks for another start."""
+    again = config(tmp_path / "run", checkpoint_every=1000)
+    with pytest.MonkeyPatch.context() as patched:  # the first checkpoint comes by the signal alone
+        patched.setattr("jaxhash.training.loop._report", terminate_at(13))
+        with pytest.raises(Stopped, match="step 14 is saved, and the same command goes on"):
+            run.train(again, console)
+    with Checkpoints(again.run_dir / "checkpoints") as checkpoints:
+        assert checkpoints.steps == [14]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    run.train(again, console)
+    assert_same_training(undisturbed, again)
+    assert results_of(undisturbed)["map"] == results_of(again)["map"]
+
+    endless = config(tmp_path / "endless")
+    flags = ["--epochs", "5000", "--checkpoint-every", "5"]
+    status, said = signal_a_training(endless, flags, signal.SIGTERM, after=5)
+    assert status == cli.RESUME_ME == 75
+    assert said.splitlines()[-1].startswith("jaxhash: stopped by SIGTERM; step ")
+
+
+def terminate_at(at):
+    report = loop._report
+
+    def terminate(step, *rest):
+        report(step, *rest)
+        if step == at:
+            signal.raise_signal(signal.SIGTERM)
+
+    return terminate
+
+
+def test_a_signal_at_the_last_step_changes_nothing(undisturbed, tmp_path, console, monkeypatch):
+    again = config(tmp_path / "run")
+    monkeypatch.setattr(loop, "_report", terminate_at(24))
+    run.train(again, console)
+    assert_same_run(undisturbed, again)
+
+
+# Damaged checkpoints
+
+
+def truncate(folder):
+    """Cut each file of the state in half, as a disk that was full leaves them."""
+    files = [path for path in (folder / "state").rglob("*") if path.is_file()]
+    for path in files:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert files
+
+
+def other_model(folder, run_dir):
+    """The checkpoint of a run with longer codes."""
+    other = config(run_dir, bits=48)
+    run.train(other, Console(quiet=True))
+    shutil.rmtree(folder)
+    shutil.copytree(run_dir / "checkpoints" / "20", folder)
+
+
+DAMAGES = {
+    "truncated": lambda folder, _: truncate(folder),
+    "no data": lambda folder, _: shutil.rmtree(folder / "data"),
+    "no state": lambda folder, _: shutil.rmtree(folder / "state"),
+    "broken candidates": lambda folder, _: [
+        path.write_text("{") for path in (folder / "candidates").iterdir()
+    ],
+    "foreign": other_model,
+}
+
+
+@pytest.fixture
+def stopped(undisturbed, tmp_path):
+    """A run as a kill after step 20 leaves it, with checkpoints of steps 15 and 20."""
+    again = config(tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "_report", terminate_at(19))
+        with pytest.raises(Stopped):
+            run.train(again, Console(quiet=True))
+    return again
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(damage, id=name, marks=() if name == "truncated" else pytest.mark.slow)
+        for name, damage in DAMAGES.items()
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
+    undisturbed, stopped, tmp_path, capsys, damage
+):
+    folder = stopped.run_dir / "checkpoints" / "20"
+    damage(folder, tmp_path / "other")
+    before = {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    capsys.readouterr()
+    run.train(stopped, Console(width=200))
+    said = capsys.readouterr().out
+    assert f"warning: the checkpoint {folder} cannot be read (" in said
+    assert "going on from step 15 of 24" in said
+    assert_same_run(undisturbed, stopped)
+    (aside,) = (stopped.run_dir / "broken_checkpoints").iterdir()
+    assert aside.name.startswith("20-")
+    after = {p.relative_to(aside): p.read_bytes() for p in aside.rglob("*") if p.is_file()}
+    assert after == before
+
+
+def test_where_no_checkpoint_can_be_read_nothing_is_touched(stopped, console):
+    folders = [stopped.run_dir / "checkpoints" / step for step in ("15", "20")]
+    for folder in folders:
+        truncate(folder)
+    records = read_metrics(stopped.run_dir / "metrics.jsonl")
+    with pytest.raises(UserError) as caught:
+        run.train(stopped, console)
+    assert all(f"the checkpoint {folder} cannot be read" in str(caught.value) for folder in folders)
+    assert all(folder.is_dir() for folder in folders)
+    assert read_metrics(stopped.run_dir / "metrics.jsonl") == records
+
+
+def test_evaluating_a_damaged_checkpoint(undisturbed, tmp_path, console):
+    shutil.copytree(undisturbed.run_dir, tmp_path / "run")
+    truncate(tmp_path / "run" / "checkpoints" / "24")
+    with pytest.raises(UserError, match="checkpoints/24 cannot be read"):
+        run.evaluate(tmp_path / "run", console)
 
 
 # Choosing a model
