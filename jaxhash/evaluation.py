@@ -125,7 +125,8 @@ def validation_scores(parts: Parts, encode: PartEncoder, variables: PyTree) -> d
         among = parts._replace(split=dataclasses.replace(parts.split, query=items, database=items))
         codes = dict.fromkeys(SIDES, encode(variables, "validation"))
         found = _score_hierarchy(among, codes, binarize)
-        scores["validation_mahp_at_250"] = found["mahp_at_250_among_queries"]
+        if (name := "mahp_at_250_among_queries") in found:  # one item has nobody to search among
+            scores["validation_mahp_at_250"] = found[name]
     return scores
 
 
@@ -183,7 +184,7 @@ def _score_hierarchy(
     if not is_hierarchical(parts):
         return {}
     if known.embeddings is not None:
-        meanings, similarity = _of_sides(parts, known.embeddings), embedding_similarity
+        meanings, similarity = _of_sides(parts, unit_rows(known.embeddings)), embedding_similarity
     else:
         table = 1.0 - known.distances
         if prepare is binarize:

@@ -85,8 +85,8 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
 
     The settings are all combinations of the values of the axes. The best is that of the highest
     mean mAP on the validation items, or mAHP@250 where the run knows what is similar; where none are
-    asked for and there are several settings, a tenth of the training items is held out. A member whose loss is no longer finite has diverged:
-    the others go on, and its setting is not chosen.
+    asked for and there are several settings, a tenth of the training items is held out. A member
+    whose loss is no longer finite has diverged: the others go on, and its setting is not chosen.
 
     The same call goes on after an interruption, with the same bits at the end, and does nothing
     for a finished sweep.

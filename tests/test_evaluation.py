@@ -186,11 +186,12 @@ def test_items_with_embeddings_are_scored_by_them(labels, variables):
     codes = evaluation.encode_split(PartEncoder(parts), variables)
     found = measure(parts, codes, seed=0)
     query, database = parts.split.query, parts.split.database
+    unit = EMBEDDINGS / np.linalg.norm(EMBEDDINGS, axis=1, keepdims=True)
     expected = score_vectors_hierarchy(
         np.where(codes["query"] >= 0, 1, -1),
-        EMBEDDINGS[query],
+        unit[query],
         np.where(codes["database"] >= 0, 1, -1),
-        EMBEDDINGS[database],
+        unit[database],
         embedding_similarity,
     )
     assert {name: found[name] for name in expected} == pytest.approx(expected)
@@ -205,8 +206,10 @@ def test_validation_items_are_scored_by_the_distances_among_them(variables):
     codes, labels = encode(variables, "validation"), IDS[parts.split.validation]
     expected = score_hierarchy(codes, labels, codes, labels, 1 - DISTANCES)
     assert found["validation_mahp_at_250"] == expected["mahp_at_250_among_queries"]
-    nobody = parts._replace(split=dataclasses.replace(parts.split, validation=np.empty(0, int)))
-    assert validation_scores(nobody, encode, variables) == {}
+    for items, names in (([], set()), ([3], {"validation_map"})):
+        split = dataclasses.replace(parts.split, validation=np.array(items, int))
+        few = parts._replace(split=split, semantics=Semantics(DISTANCES))
+        assert validation_scores(few, encode, variables).keys() == names
 
 
 @each_kind

@@ -82,6 +82,9 @@ def class_index(
     """
     from sklearn.linear_model import RidgeClassifier
 
+    only, *others = np.unique(labels)
+    if not others:
+        return class_codes(lambda rows: np.full(len(rows), only), labels, bits, seed=seed)
     return class_codes(RidgeClassifier().fit(train, labels).predict, labels, bits, seed=seed)
 
 

@@ -8,7 +8,6 @@ from jaxtyping import Float, Int, Shaped
 
 from jaxhash import metrics
 from jaxhash.codes import binarize
-from jaxhash.similarity import embedding_distance
 
 #: How the numbers below are defined; stored beside them.
 HIERARCHY_CONVENTIONS = {
@@ -98,14 +97,14 @@ def score_vectors_hierarchy(
 def embedding_similarity(
     rows: Float[np.ndarray, "n dimensions"], columns: Float[np.ndarray, "m dimensions"]
 ) -> Float[np.ndarray, "n m"]:
-    """The cosine of two embeddings, at least 0: what points apart has nothing in common.
+    """The cosine of embeddings of length 1, at least 0: what points apart has nothing in common.
 
     Example:
-        >>> rows = np.array([[1.0, 0.0], [0.0, 2.0], [-1.0, 0.0]])
+        >>> rows = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
         >>> embedding_similarity(rows[:1], rows).tolist()
         [[1.0, 0.0, 0.0]]
     """
-    return np.maximum(1.0 - 2.0 * np.asarray(embedding_distance(rows, columns)), 0.0)
+    return np.maximum(rows @ columns.T, 0.0)
 
 
 def _of_counts(counts: metrics.SimilarityCounts, k: int, **form) -> Float[np.ndarray, " queries"]:

@@ -95,6 +95,11 @@ def test_class_index_has_a_code_for_each_class():
     assert (class_index(features, labels, 16, seed=1)(features) != codes).any()
 
 
+def test_class_index_of_one_class_is_its_code():
+    codes = class_index(np.eye(5), np.full(5, 3), 8)(np.eye(5)[:2])
+    assert codes.shape == (2, 8) and (codes[0] == codes[1]).all()
+
+
 def test_codes_of_classes_are_fair_bits():
     codes = class_codes(lambda rows: rows, np.array([999]), 64)(np.arange(1000))
     assert len(np.unique(codes, axis=0)) == 1000

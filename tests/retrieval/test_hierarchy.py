@@ -89,7 +89,8 @@ def test_signs_rank_as_their_codes():
 
 
 def test_scores_of_vectors_by_embeddings_are_naive_ones():
-    queries, items = MEANINGS[:7], MEANINGS[7:]
+    unit = MEANINGS / np.maximum(np.linalg.norm(MEANINGS, axis=1, keepdims=True), 1e-9)
+    queries, items = unit[:7], unit[7:]
     found = score_vectors_hierarchy(QUERY, queries, DATABASE, items, embedding_similarity)
 
     def cosine(rows, columns):
