@@ -124,7 +124,7 @@ def augmentation(config: Config) -> Augment:
     return Augment(config.crop, config.flip, config.drop)
 
 
-def make_step(parts: Parts) -> Callable:
+def make_step(parts: Parts, *, skip_broken: bool = False) -> Callable:
     """`train_step` with all that stays the same, to be lifted over the devices."""
     return partial(
         train_step,
@@ -133,6 +133,7 @@ def make_step(parts: Parts) -> Callable:
         optimizer=parts.optimizer,
         steps_per_epoch=parts.steps_per_epoch,
         total_steps=parts.total_steps,
+        skip_broken=skip_broken,
     )
 
 

@@ -102,6 +102,8 @@ class Config:
     """Share of a feature vector's entries that are set to 0 at random."""
     checkpoint_every: int = 200
     """Steps between two checkpoints."""
+    on_nan: Literal["stop", "skip"] = "stop"
+    """At a loss or a gradient that is not finite: stop the run, or skip the update and count it."""
     choose: Rule = "last"
     """Model to evaluate: the last, or the best mAP on validation items or on the queries."""
     evaluate_every: int = 5

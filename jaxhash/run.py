@@ -35,7 +35,7 @@ from jaxhash.objectives import Batch
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.choice import SAYS, Candidates, model_choice
 from jaxhash.training.collapse import CollapseAlarm
-from jaxhash.training.loop import Watcher, fit, refuse_broken
+from jaxhash.training.loop import Skips, Watcher, fit, refuse_broken
 from jaxhash.training.parallel import data_parallel, replicate
 from jaxhash.training.state import TrainState
 from jaxhash.training.stop import StopRequest
@@ -240,7 +240,7 @@ def _fit(config: Config, parts: Parts, encode: PartEncoder, console: Console) ->
         parts,
         initial_state(config, parts),
         make_batches(config, parts),
-        make_step(parts),
+        make_step(parts, skip_broken=config.on_nan == "skip"),
         make_watch=partial(_watch, config, parts),
         console=console,
         score=candidate_score(config.choose, parts, encode),
@@ -323,19 +323,23 @@ def fit_from_checkpoint(
 
 
 def _watch(config: Config, parts: Parts, records: list[dict[str, Any]]) -> Watcher:
-    """Stops a training whose loss is not finite, and warns of collapsed codes."""
-    alarm = _alarm(config, parts, records)
+    """Stops a training whose loss is not finite, or counts it; warns of collapsed codes."""
+    alarm, skips = _alarm(config, parts, records), Skips(records)
 
     def watch(step: int, metrics: dict[str, Any]) -> str | None:
+        if metrics.get("skipped"):
+            return skips.update(step, metrics)
         refuse_broken(step, metrics)
+        skips.update(step, metrics)
         return alarm.update(step, metrics)
 
     return watch
 
 
 def _alarm(config: Config, parts: Parts, records: list[dict[str, Any]]) -> CollapseAlarm:
-    """The collapse alarm as the run's records leave it."""
-    return CollapseAlarm(bits=config.bits, rows=batch_rows(config, parts), records=records)
+    """The collapse alarm as the run's records leave it; a step that was skipped tells nothing."""
+    taken = [record for record in records if not record.get("skipped")]
+    return CollapseAlarm(bits=config.bits, rows=batch_rows(config, parts), records=taken)
 
 
 def batch_rows(config: Config, parts: Parts) -> int:
@@ -394,6 +398,7 @@ def _evaluate(
         "objective": config.objective_name,
         "epochs": config.epochs,
         "model_choice": choice,
+        "skipped_steps": sum(record.get("skipped", 0) for record in records),
         "collapsed_at_step": next(iter(_alarm(config, parts, records).steps), None),
         "flip_rate": flip_rate(
             parts,

@@ -147,6 +147,8 @@ def _checked(config: Config, axes: Axes, seeds: int) -> tuple[Config, list[dict[
         raise UserError(f"--seeds must be at least 1, got {seeds}")
     if "quantizer_weight" in axes and config.quantizer == "none":
         raise UserError("--sweep quantizer-weight needs a quantizer, and --quantizer is none")
+    if config.on_nan != "stop":
+        raise UserError("--on-nan skip is not for a sweep, whose members go on without one another")
     if config.choose != "last":
         raise UserError(f"--choose {config.choose} is not for a sweep, which takes the last epoch")
     settings = [

@@ -543,6 +543,7 @@ def test_axes_and_folder_of_a_command():
             "--seeds 2 --choose validation --validation 0.1",
             "--choose validation is not for a sweep",
         ),
+        ("--seeds 2 --on-nan skip", "--on-nan skip is not for a sweep"),
         ("--seeds 2 --batch-size 7", "--batch-size 7 is smaller than the 8 devices"),
         ("--seeds 2 --bits 0", "--bits must be at least 1, got 0"),
         ("--seeds 2 --run-dir run", "run holds a single run, not a sweep"),

@@ -28,7 +28,7 @@ def plot_losses(records: Sequence[dict[str, int | float]]) -> Figure:
     figure = Figure(figsize=(3.2 * len(names), 2.8), layout="constrained")
     window = max(1, len(steps) // 50)
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        values = np.array([record[name] for record in records])
+        values = np.array([record[name] for record in records], float)  # None: it was not finite
         axes.plot(steps, values, color="0.8", linewidth=0.8)
         smooth = np.convolve(values, np.ones(window) / window, mode="valid")
         axes.plot(steps[window - 1 :], smooth, color="C0")

@@ -1,7 +1,7 @@
 """The loop: steps, logs and checkpoints, from wherever the run stopped."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -15,6 +15,9 @@ from jaxhash.training.choice import Candidates, best
 from jaxhash.training.state import TrainState
 from jaxhash.training.stop import StopRequest
 from jaxhash.training.writers import MetricsFile, ProgressLine
+
+#: Updates in a row that may be skipped, less one.
+MOST_SKIPS = 20
 
 #: Sees the step and the metrics of each record; may return a line for the log.
 Watcher = Callable[[int, dict[str, Any]], str | None]
@@ -86,13 +89,47 @@ def fit(
 
 def refuse_broken(step: int, metrics: dict[str, int | float]) -> None:
     """Raise a `UserError` if the loss or another metric of a step is not finite."""
-    broken = [name for name, value in metrics.items() if not math.isfinite(value)]
-    if broken:
-        found = ", ".join(f"{name} is {metrics[name]}" for name in broken)
+    if broken := _broken(metrics):
         raise UserError(
-            f"training stopped at step {step}: {found}; a lower --learning-rate or --clip-norm may "
+            f"training stopped at step {step}: {broken}; a lower --learning-rate or --clip-norm may "
             "help, and the checkpoints from before stay"
         )
+
+
+class Skips:
+    """Tells of the updates that are dropped, and ends a training that has come to nothing else.
+
+    Args:
+        records: what is in the run's metrics.jsonl already.
+    """
+
+    def __init__(self, records: Iterable[dict[str, Any]] = ()):
+        self._in_a_row = 0
+        for record in records:
+            self._in_a_row = self._in_a_row + 1 if record.get("skipped") else 0
+
+    def update(self, step: int, metrics: dict[str, int | float]) -> str | None:
+        """A line for the log if the update of this step is dropped, else None.
+
+        Raises:
+            UserError: if it is the last of `MOST_SKIPS` in a row.
+        """
+        if not metrics.get("skipped"):
+            self._in_a_row = 0
+            return None
+        self._in_a_row += 1
+        if self._in_a_row >= MOST_SKIPS:
+            raise UserError(
+                f"training stopped at step {step}: {MOST_SKIPS} updates in a row were skipped, at "
+                f"last as {_broken(metrics)}; a lower --learning-rate or --clip-norm may help"
+            )
+        return f"warning: step {step}: the update is skipped: {_broken(metrics)}"
+
+
+def _broken(metrics: dict[str, int | float]) -> str:
+    """Which metrics are not finite, in words."""
+    found = (f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value))
+    return ", ".join(found)
 
 
 def _report(

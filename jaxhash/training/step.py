@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import optax
 from jax import lax
 from jaxtyping import Array
@@ -20,6 +21,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     steps_per_epoch: int,
     total_steps: int,
+    skip_broken: bool = False,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Encode the batch, differentiate the objective, update parameters and memory.
@@ -38,12 +40,15 @@ def train_step(
         optimizer: the transformation that ``state.opt_state`` belongs to.
         steps_per_epoch: length of an epoch.
         total_steps: length of the training, which progress is measured against.
+        skip_broken: drop an update whose loss or gradient is not finite: all but the number of the
+            step stays as it is.
         axis_name: mapped axis that the batch is spread over.
 
     Returns:
         The next state; and of the whole batch the loss, its terms, the norm of the gradient and, of
         codes that are one array, or of the first of several views, the
-        `jaxhash.training.collapse.code_metrics`.
+        `jaxhash.training.collapse.code_metrics`. With ``skip_broken`` also ``skipped``, 1 where the
+        update is dropped.
 
     Raises:
         ValueError: if the objective logs a term of a name that is used here.
@@ -84,15 +89,20 @@ def train_step(
             codes if objective.views == 1 else codes[0], batch.mask, axis_name=axis_name
         ),
     }
+    sound = jnp.isfinite(loss.value) & jnp.isfinite(metrics["grad_norm"])
+    if skip_broken:
+        metrics["skipped"] = 1 - sound.astype(jnp.int32)
     taken = sorted(metrics.keys() & loss.terms.keys())
     if taken:
         raise ValueError(f"the objective logs {taken}, names of metrics of the step")
     metrics |= loss.terms
-    state = state.replace(
-        step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
-        batch_stats=batch_stats,
-        objective_state=loss.state,
-        opt_state=opt_state,
-    )
-    return state, metrics
+    changed = {
+        "params": optax.apply_updates(state.params, updates),
+        "batch_stats": batch_stats,
+        "objective_state": loss.state,
+        "opt_state": opt_state,
+    }
+    if skip_broken:
+        before = {name: getattr(state, name) for name in changed}
+        changed = jax.tree.map(lambda new, old: jnp.where(sound, new, old), changed, before)
+    return state.replace(step=state.step + 1, **changed), metrics

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -37,6 +38,11 @@ def _shown(value: int | float | list[int | float | None]) -> str:
         ends = dict.fromkeys(_shown(number) for number in finite[:1] + finite[-1:])
         return "..".join(ends) or "nan"
     return f"{value}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def _json_number(value: Any) -> Any:
+    """None for a number that is not finite, for which JSON has no word."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def say(console: Console, line: str) -> None:
@@ -79,7 +85,8 @@ class MetricsFile:
     def write(self, step: int, metrics: dict[str, Any]) -> None:
         """Append the record of a step."""
         seconds = round(time.monotonic() - self._zero, 3)
-        self._file.write(json.dumps({"step": step, "seconds": seconds, **metrics}) + "\n")
+        numbers = {name: _json_number(value) for name, value in metrics.items()}
+        self._file.write(json.dumps({"step": step, "seconds": seconds, **numbers}) + "\n")
         self._file.flush()
 
 

@@ -168,6 +168,62 @@ def test_the_step_is_traced_once_and_the_state_is_donated():
     assert first.params["model"]["head"]["kernel"].is_deleted()
 
 
+def poisoned(objective, item):
+    """An objective that is no number where a device has this item."""
+
+    def loss(variables, codes, batch, context):
+        part = objective.loss(variables, codes, batch, context)
+        broken = jnp.any((jnp.asarray(batch.index) == item) & batch.mask)
+        return part._replace(value=part.value * jnp.where(broken, jnp.nan, 1.0))
+
+    return objective._replace(loss=loss)
+
+
+@pytest.mark.parametrize("devices", [None, jax.devices], ids=["one", "eight"])
+def test_a_broken_update_is_skipped_on_all_devices(devices):
+    """One device of eight holds the item that breaks a step; the others drop their shares too."""
+    devices = devices and devices()
+    made, given = parts(), list(batches())
+    item = given[0].index[0]
+    holds = [bool((batch.index == item).any()) for batch in given]
+    assert 0 < sum(holds) < STEPS
+    broken = made | {"objective": poisoned(made["objective"], item)}
+    step = partial(train_step, steps_per_epoch=2, total_steps=STEPS, skip_broken=True, **broken)
+    state = create_state(
+        jax.random.key(0), jnp.zeros((1, 8, 8, 1), jnp.uint8), items=ITEMS, classes=CLASSES, **made
+    )
+    step = jax.jit(step) if devices is None else data_parallel(step, devices)
+    if devices is not None:
+        state = replicate(state, devices)
+    for batch, breaks in zip(given, holds, strict=True):
+        before = jax.device_get(state.replace(key=None))
+        state, metrics = step(state, batch)
+        after = jax.device_get(state.replace(key=None))
+        assert metrics["skipped"] == breaks and after.step == before.step + 1
+        same = jax.tree.map(np.array_equal, before.replace(step=0), after.replace(step=0))
+        assert all(jax.tree.leaves(same)) == breaks
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.params))
+        for leaf in jax.tree.leaves(state.params):
+            for shard in leaf.addressable_shards:
+                np.testing.assert_array_equal(shard.data, leaf.addressable_shards[0].data)
+
+
+def test_skipping_changes_nothing_where_nothing_breaks():
+    made = parts()
+    kept, losses = train(made, None, batches())
+    step = jax.jit(
+        partial(train_step, steps_per_epoch=2, total_steps=STEPS, skip_broken=True, **made)
+    )
+    state = create_state(
+        jax.random.key(0), jnp.zeros((1, 8, 8, 1), jnp.uint8), items=ITEMS, classes=CLASSES, **made
+    )
+    for batch, loss in zip(batches(), losses, strict=True):
+        state, metrics = step(state, batch)
+        assert metrics.pop("skipped") == 0
+        assert metrics.keys() == loss.keys()
+    assert_close(kept, state)
+
+
 def test_split_pads_with_masked_rows():
     batch = next(batches())
     spread = split(batch, 8)

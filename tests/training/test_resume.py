@@ -11,10 +11,12 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
 
+from jaxhash import build as build_module
 from jaxhash import cli, run
 from jaxhash.build import build, initial_state
 from jaxhash.errors import Stopped, UserError
@@ -461,6 +463,53 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, console, option):
     steps = [record["step"] for record in read_metrics(broken.run_dir / "metrics.jsonl")]
     with Checkpoints(broken.run_dir / "checkpoints") as checkpoints:
         assert (checkpoints.latest_step or 0) <= max(steps, default=0)
+
+
+def poisoned(monkeypatch, begin, end):
+    """From step ``begin`` on, and before ``end``, the loss is no number."""
+    make = build_module.objective_of
+
+    def objective_of(*args):
+        objective = make(*args)
+
+        def loss(variables, codes, batch, context):
+            part = objective.loss(variables, codes, batch, context)
+            step = jnp.round(context.progress * 24)
+            broken = (step >= begin) & (step < end)
+            return part._replace(value=part.value * jnp.where(broken, jnp.nan, 1.0))
+
+        return objective._replace(loss=loss)
+
+    monkeypatch.setattr(build_module, "objective_of", objective_of)
+
+
+def test_a_broken_update_is_skipped_and_counted(tmp_path, monkeypatch):
+    """Steps 12 and 13, told in the log, null in the records, and by the same bits after a kill."""
+    poisoned(monkeypatch, 11, 13)
+    console = Console(file=io.StringIO(), width=200)
+    whole = config(tmp_path / "whole", on_nan="skip")
+    run.train(whole, console)
+    said = console.file.getvalue()
+    for step in (12, 13):
+        assert f"warning: step {step}: the update is skipped: loss is nan" in said
+    records = read_metrics(whole.run_dir / "metrics.jsonl")
+    assert [record["step"] for record in records if record["skipped"]] == [12, 13]
+    assert records[11]["loss"] is None and "NaN" not in json.dumps(records)
+    assert results_of(whole)["skipped_steps"] == 2
+    again = config(tmp_path / "again", on_nan="skip")
+    train_with_an_interruption(again, console, monkeypatch, at=13)
+    assert_same_run(whole, again)
+    run.evaluate(whole.run_dir, Console(quiet=True))
+
+
+def test_a_run_that_skips_everything_ends(tmp_path, console, monkeypatch):
+    monkeypatch.setattr(loop, "MOST_SKIPS", 4)
+    poisoned(monkeypatch, 11, 24)
+    broken = config(tmp_path / "run", on_nan="skip")
+    with pytest.raises(UserError, match="stopped at step 15: 4 updates in a row were skipped, at"):
+        run.train(broken, console)
+    with Checkpoints(broken.run_dir / "checkpoints") as checkpoints:
+        assert checkpoints.latest_step == 10
 
 
 def test_a_batch_smaller_than_the_devices_is_refused(tmp_path, console):
