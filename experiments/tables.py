@@ -12,12 +12,17 @@ import re
 import statistics
 from pathlib import Path
 
+import hierarchy_tables
+
 from jaxhash.metrics import over_seeds
 from jaxhash.report import METHOD_COLUMNS, method_rows
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
-PAGES = (README, HERE / "methods.md", HERE / "why_your_map_differs.md")
+PAGES = (
+    README,
+    *(HERE / f"{name}.md" for name in ("methods", "hierarchy", "why_your_map_differs")),
+)
 
 COLUMNS = {
     "map": "mAP",
@@ -321,6 +326,10 @@ def draw(file: str, name: str | None) -> str:
     if file == "objectives":
         return objectives_table()
     content = json.loads((HERE / "results" / f"{file}.json").read_text())
+    if file == "hierarchy":
+        return hierarchy_tables.draw(content, name)
+    if file == "hierarchy_search":
+        return hierarchy_tables.draw_search(content)
     if name is None:
         return next(draw for key, draw in DRAWN.items() if key in content)(content)
     if "tables" in content:

@@ -13,8 +13,9 @@ from jaxhash.presets import PRESETS, preset_of_method
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def tables():
+@pytest.fixture
+def tables(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "experiments")
     spec = importlib.util.spec_from_file_location("tables", ROOT / "experiments" / "tables.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -22,7 +23,13 @@ def tables():
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "experiments/methods.md", "experiments/why_your_map_differs.md"]
+    "page",
+    [
+        "README.md",
+        "experiments/hierarchy.md",
+        "experiments/methods.md",
+        "experiments/why_your_map_differs.md",
+    ],
 )
 def test_tables_are_those_of_the_results(tables, page):
     text = (ROOT / page).read_text()
@@ -48,9 +55,19 @@ def test_presets_have_the_rates_that_were_found():
     assert results["methods"].keys() == {n for n, m in METHODS.items() if m.kind not in others}
 
 
+def test_presets_of_a_hierarchy_have_what_was_found():
+    results = ROOT / "experiments" / "results" / "hierarchy_search.json"
+    methods = json.loads(results.read_text())["methods"]
+    for name in (name for name, method in METHODS.items() if method.kind == "hierarchy"):
+        preset = PRESETS[preset_of_method(name)]()
+        assert preset.learning_rate == methods[name]["none"]["best"]
+        if name != "hpdh":  # whose own penalty is another
+            assert preset.quantizer_weight == methods[name]["empirical-kl"]["best"]
+
+
 def test_every_preset_and_picture_is_there():
     readme = (ROOT / "README.md").read_text()
-    assert all(f"`{name}`" in readme for name in list(PRESETS)[:3])
-    assert all(f" {name} |" in readme for name in list(PRESETS)[3:])  # in the table of the methods
+    assert all(f"`{name}`" in readme for name in list(PRESETS)[:4])
+    assert all(f" {name} |" in readme for name in list(PRESETS)[4:])  # in the table of the methods
     pictures = [part.split(")")[0] for part in readme.split("](")[1:]]
     assert all((ROOT / picture).is_file() for picture in pictures if picture.endswith(".png"))
