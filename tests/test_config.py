@@ -96,11 +96,12 @@ NEW += (
     "freeze_stages",
     "freeze_norm",
     "remat",
+    "on_nan",
 )
 
 
-#: Presets that an older version may have had: those with a tree of classes are younger.
-OLD = {name: make for name, make in PRESETS.items() if not name.startswith("cifar100")}
+#: Presets that an older version may have had: those that know what is similar are younger.
+OLD = {name: make for name, make in PRESETS.items() if make().similarity == "classes"}
 
 
 @pytest.mark.parametrize("make", OLD.values(), ids=OLD)

@@ -209,7 +209,7 @@ def test_validation_items_are_scored_by_the_distances_among_them(variables):
     for items, names in (([], set()), ([3], {"validation_map"})):
         split = dataclasses.replace(parts.split, validation=np.array(items, int))
         few = parts._replace(split=split, semantics=Semantics(DISTANCES))
-        assert validation_scores(few, encode, variables).keys() == names
+        assert validation_scores(few, PartEncoder(few), variables).keys() == names
 
 
 @each_kind
