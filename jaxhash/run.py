@@ -327,10 +327,9 @@ def _watch(config: Config, parts: Parts, records: list[dict[str, Any]]) -> Watch
     alarm, skips = _alarm(config, parts, records), Skips(records)
 
     def watch(step: int, metrics: dict[str, Any]) -> str | None:
-        if metrics.get("skipped"):
-            return skips.update(step, metrics)
+        if skipped := skips.update(step, metrics):
+            return skipped
         refuse_broken(step, metrics)
-        skips.update(step, metrics)
         return alarm.update(step, metrics)
 
     return watch
