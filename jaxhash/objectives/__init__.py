@@ -12,6 +12,7 @@ from jaxhash.objectives._base import Loss as Loss
 from jaxhash.objectives._base import Objective as Objective
 from jaxhash.objectives._base import Semantics as Semantics
 from jaxhash.objectives._base import Setup as Setup
+from jaxhash.objectives._base import Spread as Spread
 from jaxhash.objectives._base import Variables as Variables
 from jaxhash.objectives._base import Weight as Weight
 from jaxhash.objectives._base import combine as combine
@@ -45,6 +46,7 @@ from jaxhash.objectives._likelihood import dhn as dhn
 from jaxhash.objectives._likelihood import dpsh as dpsh
 from jaxhash.objectives._likelihood import idhn as idhn
 from jaxhash.objectives._likelihood import lcdsh as lcdsh
+from jaxhash.objectives._pairs import Bank as Bank
 from jaxhash.objectives._pairs import Pairs as Pairs
 from jaxhash.objectives._pairs import Unseen as Unseen
 from jaxhash.objectives._quantizers import balance as balance
@@ -70,6 +72,7 @@ from jaxhash.objectives._ranking import mihash as mihash
 from jaxhash.objectives._ranking import tie_aware_ap as tie_aware_ap
 from jaxhash.objectives._semantic import shred as shred
 from jaxhash.objectives._semantic import shrewd as shrewd
+from jaxhash.objectives._spread import spread_leaves as spread_leaves
 from jaxhash.objectives._unsupervised import bihalf as bihalf
 from jaxhash.objectives._unsupervised import cibhash as cibhash
 from jaxhash.objectives._unsupervised import greedyhash_u as greedyhash_u
@@ -78,6 +81,7 @@ from jaxhash.objectives._unsupervised import (
 )
 
 __all__ = [
+    "Bank",
     "Batch",
     "Context",
     "CrossEntropy",
@@ -90,6 +94,7 @@ __all__ = [
     "QUANTIZERS",
     "Semantics",
     "Setup",
+    "Spread",
     "Unseen",
     "Variables",
     "Weight",
@@ -142,6 +147,7 @@ __all__ = [
     "shred",
     "shrewd",
     "sinkhorn",
+    "spread_leaves",
     "supervised_deep_hashing",
     "swd",
     "tie_aware_ap",

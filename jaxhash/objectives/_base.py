@@ -54,6 +54,8 @@ class Setup(NamedTuple):
     """The model's initial variables, for objectives that keep a copy of the model."""
     semantics: Semantics = Semantics()
     """What is known beyond the labels."""
+    padding: int = 0
+    """Rows that a bank has beyond its items, so that they can be spread evenly over devices."""
 
 
 class Variables(NamedTuple):
@@ -63,6 +65,15 @@ class Variables(NamedTuple):
     """Trained with the network by the optimizer: classifiers, anchors, decoders."""
     state: PyTree = ()
     """Carried from step to step as the loss returns it: banks, codebooks, an averaged model."""
+
+
+class Spread(NamedTuple):
+    """How the rows of banks lie on the devices: in order, as many on each."""
+
+    axis_name: str
+    """The mapped axis."""
+    items: int
+    """Rows that are items; those after them are padding."""
 
 
 class Context(NamedTuple):
@@ -81,6 +92,8 @@ class Context(NamedTuple):
     that it makes them from with ``headless=True``."""
     axis_name: str | None
     """The mapped axis that the batch is spread over, or None."""
+    spread: Spread | None = None
+    """Given where a device has its own rows of a `jaxhash.objectives.Bank` only."""
 
 
 class Loss(NamedTuple):

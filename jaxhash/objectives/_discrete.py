@@ -118,6 +118,7 @@ def dsdh(
         return state._replace(codes=codes, of_class=classifier)
 
     def loss(variables, codes, batch, context):
+        context = context._replace(spread=None)  # the bank is whole on each device
         state = lax.cond(context.new_epoch, find_codes, lambda same: same, variables.state)
         value, bank, terms = likelihood.loss(Variables(state=state.bank), codes, batch, context)
         distance = losses.distance_to_codes(
@@ -204,9 +205,10 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
         return state._replace(codes=codes, of_class=of_class)
 
     def loss(variables, codes, batch, context):
+        context = context._replace(spread=None)  # the bank is whole on each device
         state = lax.cond(context.new_epoch, find_codes, lambda same: same, variables.state)
         relaxed = relax(without_padding(codes.astype(jnp.float32), batch))
-        bank = remember(state.bank, relaxed, batch, context.axis_name)
+        bank = remember(state.bank, relaxed, batch, context)
         value = losses.asymmetric_dsh(
             relaxed,
             state.codes,
@@ -228,7 +230,7 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
 
 
 def _random_codes(key: Key[Array, ""], setup: Setup, of_class: PyTree) -> DiscreteState:
-    bank = empty_bank(setup)
+    bank = empty_bank(setup._replace(padding=0))
     codes = jax.random.rademacher(key, bank.codes.shape, jnp.float32)
     return DiscreteState(bank, codes, of_class)
 

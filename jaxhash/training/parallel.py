@@ -1,48 +1,181 @@
-"""The lift of the step over devices. No other file knows `jax.pmap`."""
+"""The lift of the step over the devices of all processes. No other file knows pmap and shard_map.
+
+A state is known in two forms. In the *global* form, that of checkpoints, each leaf is one array over
+the devices of all processes: whole on each of them, or, of a spread bank, its rows in order. The
+*mapped* form is what a lift's step takes and leaves. Under ``shard_map`` it is the global one. Under
+``pmap`` it is this process's part alone: whole leaves as they are, and of a bank the rows of each
+local device along a leading axis.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxhash.objectives import Batch
+from jaxhash.errors import UserError
+from jaxhash.objectives import Batch, Spread, spread_leaves
+from jaxhash.training.state import TrainState
 
 #: Name of the mapped axis.
 AXIS = "devices"
 
+#: How the step is mapped over devices.
+Mapping = Literal["pmap", "shard_map"]
 
-def data_parallel(step: Callable, devices: Sequence[jax.Device]) -> Callable:
-    """The step over all devices: each holds the whole state and its share of the batch.
+_WHOLE, _ROWS = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec(AXIS)
 
-    The state is donated. It has no device axis, before or after, so checkpoints need no unpacking.
+
+class Lift:
+    """The step over all devices, each with its share of the batch, and states brought there.
+
+    The state is donated. No leaf has a device axis in the global form, so a checkpoint can be
+    restored onto any number of devices.
 
     Args:
-        step: ``step(state, batch, axis_name=...)``, such as a partial of `train_step`.
-        devices: devices that share the batch.
-
-    Returns:
-        ``lifted(state, batch)`` for a state from `replicate` and a whole batch on the host.
+        step: ``step(state, batch, axis_name=...)``, such as a partial of `train_step`; where banks are
+            spread, it takes ``spread`` too.
+        devices: devices that share the batch, of all processes; all there are if not given.
+        mapping: ``"pmap"`` or ``"shard_map"``.
+        items: given if the rows of banks are to be spread over the devices: those that are no
+            padding.
     """
-    mapped = jax.pmap(
-        partial(step, axis_name=AXIS),
-        axis_name=AXIS,
-        in_axes=(None, 0),
-        out_axes=(None, None),
-        donate_argnums=(0,),
-        devices=devices,
-    )
-    return lambda state, batch: mapped(state, split(batch, len(devices)))
+
+    def __init__(
+        self,
+        step: Callable,
+        devices: Sequence[jax.Device] | None = None,
+        *,
+        mapping: Mapping = "pmap",
+        items: int | None = None,
+    ):
+        self.devices = jax.devices() if devices is None else list(devices)
+        self._local = [d for d in self.devices if d.process_index == jax.process_index()]
+        # The axis of the mesh has pmap's name: under another, the second step would compile again.
+        self._mesh = jax.sharding.Mesh(np.array(self.devices), (AXIS,))
+        self._local_mesh = jax.sharding.Mesh(np.array(self._local), (AXIS,))
+        self._spreads = items is not None
+        self._step = partial(step, axis_name=AXIS)
+        if self._spreads:
+            self._step = partial(self._step, spread=Spread(AXIS, items))
+        self._mapping = mapping
+        self._mapped = None
+
+    def place(self, state: TrainState) -> TrainState:
+        """A state that each process holds whole, in the global form.
+
+        Raises:
+            UserError: if the rows of a bank cannot be spread over so many devices.
+        """
+
+        def put(leaf, spread):
+            if spread and len(leaf) % len(self.devices):
+                raise UserError(
+                    f"a memory bank of {len(leaf):,} rows cannot be spread evenly over "
+                    f"{len(self.devices)} devices; --spread-banks never leaves it whole on each"
+                )
+            sharding = jax.sharding.NamedSharding(self._mesh, _ROWS if spread else _WHOLE)
+            if jax.process_count() == 1:
+                return jax.device_put(leaf, sharding)
+            return _from_each_process(leaf, sharding)
+
+        return jax.tree.map(put, state, self._spread_leaves(state))
+
+    def enter(self, state: TrainState) -> TrainState:
+        """From the global to the mapped form; no data are copied."""
+        if self._mapping == "shard_map":
+            return state
+
+        def to_local(leaf, spread):
+            parts = [shard.data[None] if spread else shard.data for shard in self._shards(leaf)]
+            shape = (len(parts), *parts[0].shape[1:]) if spread else leaf.shape
+            sharding = jax.sharding.NamedSharding(self._local_mesh, _ROWS if spread else _WHOLE)
+            return jax.make_array_from_single_device_arrays(shape, sharding, parts)
+
+        return jax.tree.map(to_local, state, self._spread_leaves(state))
+
+    def leave(self, state: TrainState) -> TrainState:
+        """From the mapped to the global form."""
+        if self._mapping == "shard_map":
+            return state
+
+        def to_global(leaf, spread):
+            parts = [shard.data[0] if spread else shard.data for shard in self._shards(leaf)]
+            shape = parts[0].shape
+            if spread:
+                shape = (len(self.devices) * shape[0], *shape[1:])
+            sharding = jax.sharding.NamedSharding(self._mesh, _ROWS if spread else _WHOLE)
+            return jax.make_array_from_single_device_arrays(shape, sharding, parts)
+
+        return jax.tree.map(to_global, state, self._spread_leaves(state))
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
+        """One step from a state in the mapped form and this process's rows of a batch, on the host.
+
+        The metrics are those of the whole batch, and each process has them.
+        """
+        if self._mapped is None:
+            self._mapped = self._map(state)
+        return self._mapped(state, self.spread(batch))
+
+    def spread(self, batch: Batch) -> Batch:
+        """This process's rows of a batch on its devices, as the mapped step takes them."""
+        rows = split(batch, len(self._local))
+        if self._mapping == "pmap":
+            sharding = jax.sharding.NamedSharding(self._local_mesh, _ROWS)
+            return jax.device_put(rows, sharding)
+        sharding = jax.sharding.NamedSharding(self._mesh, _ROWS)
+        return jax.tree.map(
+            lambda array: jax.make_array_from_process_local_data(
+                sharding, array.reshape(-1, *array.shape[2:])
+            ),
+            rows,
+        )
+
+    def _map(self, state: TrainState) -> Callable:
+        """The step, mapped for states like this one."""
+        if self._mapping == "pmap":
+            axes = jax.tree.map(lambda spread: 0 if spread else None, self._spread_leaves(state))
+            return jax.pmap(
+                self._step,
+                axis_name=AXIS,
+                in_axes=(axes, 0),
+                out_axes=(axes, None),
+                donate_argnums=(0,),
+                devices=self.devices,
+            )
+        specs = jax.tree.map(lambda spread: _ROWS if spread else _WHOLE, self._spread_leaves(state))
+        mapped = jax.shard_map(
+            self._step,
+            mesh=self._mesh,
+            in_specs=(specs, _ROWS),
+            out_specs=(specs, _WHOLE),
+            check_vma=False,  # else the gradients would be summed twice: see `train_step`
+        )
+        return jax.jit(mapped, donate_argnums=(0,))
+
+    def _spread_leaves(self, state: TrainState) -> TrainState:
+        """Of each leaf whether its rows are spread."""
+        none = jax.tree.map(lambda _: False, state)
+        if not self._spreads:
+            return none
+        return none.replace(objective_state=spread_leaves(state.objective_state))
+
+    def _shards(self, leaf: jax.Array) -> list[Any]:
+        """The parts of an array on this process's devices, in the order of the devices."""
+        on = {shard.device: shard for shard in leaf.addressable_shards}
+        return [on[device] for device in self._local]
 
 
-def replicate(tree: PyTree, devices: Sequence[jax.Device]) -> PyTree:
-    """The tree whole on each device, placed as the lifted step leaves it.
-
-    The axis of the mesh has pmap's name: under another, the second step would compile again.
-    """
-    mesh = jax.sharding.Mesh(np.array(devices), (AXIS,))
-    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+def _from_each_process(leaf: jax.Array | np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+    """An array over the devices of all processes, of which each holds the whole."""
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _from_each_process(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    value = np.asarray(leaf)
+    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
 
 def split(batch: Batch, parts: int) -> Batch:

@@ -52,6 +52,7 @@ def create_state(
     multi_label: bool = False,
     semantics: Semantics = Semantics(),  # noqa: B008
     pretrained: dict[str, PyTree] | None = None,
+    bank_padding: int = 0,
 ) -> TrainState:
     """The state before the first step.
 
@@ -67,6 +68,7 @@ def create_state(
         semantics: what is known of the meaning of classes or images.
         pretrained: variables of the backbone of an `Encoder`, by `jaxhash.models.load_weights`;
             drawn at random if not given.
+        bank_padding: rows that memory banks have beyond the items, to be spread over devices evenly.
     """
     model_key, objective_key, run_key = jax.random.split(key, 3)
     codes, variables = model.init_with_output(model_key, inputs)
@@ -74,7 +76,8 @@ def create_state(
         variables[collection] |= {"backbone": weights}
     bits = jax.tree.leaves(codes)[0].shape[-1]
     made = objective.init(
-        objective_key, Setup(bits, items, classes, multi_label, inputs, variables, semantics)
+        objective_key,
+        Setup(bits, items, classes, multi_label, inputs, variables, semantics, bank_padding),
     )
     params = {"model": variables["params"], "objective": made.params}
     return TrainState(

@@ -1,13 +1,17 @@
 """One step of training, as a pure function of state and batch."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array
+from flax.errors import ModifyScopeVariableError
+from jaxtyping import Array, Key, PyTree
 
-from jaxhash.objectives import Batch, Context, Objective, Variables
+from jaxhash.objectives import Batch, Context, Objective, Spread, Variables
+from jaxhash.training.chunks import in_chunks
 from jaxhash.training.collapse import code_metrics
 from jaxhash.training.state import TrainState
 
@@ -22,7 +26,10 @@ def train_step(
     steps_per_epoch: int,
     total_steps: int,
     skip_broken: bool = False,
+    prepare: Callable[[PyTree], PyTree] = lambda inputs: inputs,
+    chunk_size: int | None = None,
     axis_name: str | None = None,
+    spread: Spread | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Encode the batch, differentiate the objective, update parameters and memory.
 
@@ -42,7 +49,10 @@ def train_step(
         total_steps: length of the training, which progress is measured against.
         skip_broken: drop an update whose loss or gradient is not finite: all but the number of the
             step stays as it is.
+        prepare: from the inputs of the batch to those of the model, such as an augmentation.
+        chunk_size: rows that are encoded at a time; see `jaxhash.training.chunks.in_chunks`.
         axis_name: mapped axis that the batch is spread over.
+        spread: how the rows of the objective's banks lie on the devices, where each has its own.
 
     Returns:
         The next state; and of the whole batch the loss, its terms, the norm of the gradient and, of
@@ -51,21 +61,16 @@ def train_step(
         update is dropped.
 
     Raises:
-        ValueError: if the objective logs a term of a name that is used here.
+        ValueError: if the objective logs a term of a name that is used here; or if the model takes
+            statistics of the batch, which chunks do not have.
     """
     model = model.clone(axis_name=axis_name)
+    batch = batch._replace(inputs=prepare(batch.inputs))
 
     def loss_fn(params):
         variables = {"params": params["model"], "batch_stats": state.batch_stats}
         key = jax.random.fold_in(state.key, state.step)
-        codes, updates = model.apply(
-            variables,
-            batch.inputs,
-            train=True,
-            mask=batch.mask,
-            mutable=["batch_stats"],
-            rngs={"dropout": key},  # Linen hashes a module's path into it: no draw is shared
-        )
+        codes, batch_stats = _encode(model, variables, batch, key, chunk_size)
         context = Context(
             key=key,
             progress=state.step / total_steps,
@@ -73,10 +78,11 @@ def train_step(
             variables=variables,
             encode=model.apply,
             axis_name=axis_name,
+            spread=spread,
         )
         mine = Variables(params["objective"], state.objective_state)
         loss = objective.loss(mine, codes, batch, context)
-        return loss.value, (loss, codes, updates.get("batch_stats", {}))
+        return loss.value, (loss, codes, batch_stats)
 
     grads, (loss, codes, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
     if axis_name is not None:
@@ -106,3 +112,40 @@ def train_step(
         before = {name: getattr(state, name) for name in changed}
         changed = jax.tree.map(lambda new, old: jnp.where(sound, new, old), changed, before)
     return state.replace(step=state.step + 1, **changed), metrics
+
+
+def _encode(
+    model: nn.Module,
+    variables: dict[str, PyTree],
+    batch: Batch,
+    key: Key[Array, ""],
+    chunk_size: int | None,
+) -> tuple[PyTree, PyTree]:
+    """The codes of a batch in training, and the statistics of batch normalisation after it.
+
+    Linen hashes a module's path into the key of dropout: no draw is shared.
+    """
+    if chunk_size is None or chunk_size >= len(batch.mask):
+        codes, updates = model.apply(
+            variables,
+            batch.inputs,
+            train=True,
+            mask=batch.mask,
+            mutable=["batch_stats"],
+            rngs={"dropout": key},
+        )
+        return codes, updates.get("batch_stats", {})
+
+    def of_chunk(number, rows):
+        inputs, mask = rows
+        rngs = {"dropout": jax.random.fold_in(key, number)}
+        return model.apply(variables, inputs, train=True, mask=mask, rngs=rngs)
+
+    try:
+        codes = in_chunks(of_chunk, (batch.inputs, batch.mask), chunk_size)
+    except ModifyScopeVariableError as error:
+        raise ValueError(
+            "batch normalisation takes statistics of the whole batch, which chunks do not have; it "
+            "can be frozen"
+        ) from error
+    return codes, variables["batch_stats"]

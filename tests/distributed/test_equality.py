@@ -8,10 +8,25 @@ import numpy as np
 import optax
 import pytest
 
+from jaxhash.errors import UserError
 from jaxhash.models import CNN, Encoder
-from jaxhash.objectives import Batch, combine, hashnet, hswd, weighted
+from jaxhash.objectives import (
+    Batch,
+    combine,
+    dch,
+    dfh,
+    dhn,
+    dpsh,
+    dsdh,
+    hashnet,
+    hswd,
+    qsmih,
+    spread_leaves,
+    weighted,
+    wglhh,
+)
 from jaxhash.training.optimizer import make_optimizer
-from jaxhash.training.parallel import AXIS, data_parallel, replicate, split
+from jaxhash.training.parallel import Lift, split
 from jaxhash.training.state import create_state
 from jaxhash.training.step import train_step
 
@@ -41,19 +56,26 @@ def parts(target="sampled", unseen="ignored"):
     )
 
 
-def train(parts, devices, batches):
-    made = create_state(
+def created(parts, **options):
+    parts = {name: parts[name] for name in ("model", "objective", "optimizer")}
+    return create_state(
         jax.random.key(0),
         jnp.zeros((1, 8, 8, 1), jnp.uint8),
         items=ITEMS,
         classes=CLASSES,
         **parts,
+        **options,
     )
+
+
+def train(parts, devices, batches, mapping="pmap"):
+    made = created(parts)
     step = partial(train_step, steps_per_epoch=2, total_steps=STEPS, **parts)
     if devices is None:
         step, state = jax.jit(step), made
     else:
-        step, state = data_parallel(step, devices), replicate(made, devices)
+        step = Lift(step, devices, mapping=mapping)
+        state = step.enter(step.place(made))
     losses = []
     for batch in batches:
         state, metrics = step(state, batch)
@@ -72,12 +94,19 @@ def assert_close(one, eight):
     jax.tree.map_with_path(compare, one, eight)
 
 
-@pytest.mark.parametrize("padding", [0, 7])
-@pytest.mark.parametrize("target, unseen", [("sampled", "ignored"), ("balanced", "dissimilar")])
-def test_eight_devices_equal_one(padding, target, unseen):
+@pytest.mark.parametrize(
+    "mapping, padding, target, unseen",
+    [
+        ("pmap", 0, "sampled", "ignored"),
+        ("pmap", 7, "balanced", "dissimilar"),
+        ("shard_map", 7, "sampled", "ignored"),
+        ("shard_map", 0, "balanced", "dissimilar"),
+    ],
+)
+def test_eight_devices_equal_one(mapping, padding, target, unseen):
     """Loss and terms, parameters, optimizer state, BatchNorm statistics, and the bank."""
     one, losses_of_one = train(parts(target, unseen), None, batches(padding))
-    eight, losses_of_eight = train(parts(target, unseen), jax.devices(), batches(padding))
+    eight, losses_of_eight = train(parts(target, unseen), jax.devices(), batches(padding), mapping)
     assert_close(losses_of_one, losses_of_eight)
     assert all({"bit_balance", "dead_bits"} <= metrics.keys() for metrics in losses_of_eight)
     assert_close(one, eight)
@@ -114,56 +143,31 @@ def test_the_optimizer_of_the_command_line():
     assert_close(one.params, eight.params)
 
 
-def test_all_devices_hold_the_same_bits():
-    state, _ = train(parts(), jax.devices(), batches(padding=7))
+both = pytest.mark.parametrize("mapping", ["pmap", "shard_map"])
+
+
+@both
+def test_all_devices_hold_the_same_bits(mapping):
+    """Nobody checks that an output which is said to be replicated is: its shards are compared."""
+    state, metrics = train(parts(), jax.devices(), batches(padding=7), mapping)
     for leaf in jax.tree.leaves(state.replace(key=jax.random.key_data(state.key))):
         shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
         assert len(shards) == 8 and all(np.array_equal(shards[0], other) for other in shards[1:])
 
 
-def test_shard_map_without_vma_is_the_same_lift():
-    made = parts()
-    step = partial(train_step, steps_per_epoch=2, total_steps=STEPS, axis_name=AXIS, **made)
-    mesh = jax.sharding.Mesh(np.array(jax.devices()), (AXIS,))
-    whole, rows = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec(AXIS)
-    mapped = jax.jit(
-        jax.shard_map(
-            step, mesh=mesh, in_specs=(whole, rows), out_specs=(whole, whole), check_vma=False
-        )
-    )
-    state = create_state(
-        jax.random.key(0), jnp.zeros((1, 8, 8, 1), jnp.uint8), items=ITEMS, classes=CLASSES, **made
-    )
-    for batch in batches(padding=7):
-        padded = split(batch, 8)
-        flat = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), padded)
-        state, _ = mapped(state, flat)
-    expected, _ = train(made, jax.devices(), batches(padding=7))
-    assert_close(expected, state)
-
-
-def test_the_step_is_traced_once_and_the_state_is_donated():
+@both
+def test_the_step_is_traced_once_and_the_state_is_donated(mapping):
     made, traces = parts(), []
 
     def counted(*args, **kwargs):
         traces.append(1)
         return train_step(*args, **kwargs)
 
-    step = data_parallel(
-        partial(counted, steps_per_epoch=2, total_steps=STEPS, **made), jax.devices()
-    )
-    first = state = replicate(
-        create_state(
-            jax.random.key(0),
-            jnp.zeros((1, 8, 8, 1), jnp.uint8),
-            items=ITEMS,
-            classes=CLASSES,
-            **made,
-        ),
-        jax.devices(),
-    )
+    step = Lift(partial(counted, steps_per_epoch=2, total_steps=STEPS, **made), mapping=mapping)
+    first = state = step.enter(step.place(created(made)))
     for batch in batches():
-        state, _ = step(state, batch)
+        state, metrics = step(state, batch)
+        assert metrics["loss"].sharding.is_fully_replicated
     assert len(traces) == 1
     assert first.params["model"]["head"]["kernel"].is_deleted()
 
@@ -189,12 +193,10 @@ def test_a_broken_update_is_skipped_on_all_devices(devices):
     assert 0 < sum(holds) < STEPS
     broken = made | {"objective": poisoned(made["objective"], item)}
     step = partial(train_step, steps_per_epoch=2, total_steps=STEPS, skip_broken=True, **broken)
-    state = create_state(
-        jax.random.key(0), jnp.zeros((1, 8, 8, 1), jnp.uint8), items=ITEMS, classes=CLASSES, **made
-    )
-    step = jax.jit(step) if devices is None else data_parallel(step, devices)
+    state = created(made)
+    step = jax.jit(step) if devices is None else Lift(step, devices)
     if devices is not None:
-        state = replicate(state, devices)
+        state = step.enter(step.place(state))
     for batch, breaks in zip(given, holds, strict=True):
         before = jax.device_get(state.replace(key=None))
         state, metrics = step(state, batch)
@@ -214,9 +216,7 @@ def test_skipping_changes_nothing_where_nothing_breaks():
     step = jax.jit(
         partial(train_step, steps_per_epoch=2, total_steps=STEPS, skip_broken=True, **made)
     )
-    state = create_state(
-        jax.random.key(0), jnp.zeros((1, 8, 8, 1), jnp.uint8), items=ITEMS, classes=CLASSES, **made
-    )
+    state = created(made)
     for batch, loss in zip(batches(), losses, strict=True):
         state, metrics = step(state, batch)
         assert metrics.pop("skipped") == 0
@@ -231,3 +231,93 @@ def test_split_pads_with_masked_rows():
     np.testing.assert_array_equal(spread.inputs.reshape(-1, 8, 8, 1)[:ROWS], batch.inputs)
     with pytest.raises(ValueError, match="22 cannot be spread over 23"):
         split(batch, 23)
+
+
+# Banks that are spread over devices
+
+PAIRWISE = {
+    "hashnet": lambda unseen: hashnet(unseen=unseen),
+    "dpsh": lambda unseen: dpsh(unseen=unseen),
+    "dfh": lambda unseen: dfh(unseen=unseen),
+    "dch": lambda unseen: dch(pairs="bank", unseen=unseen),
+    "qsmih": lambda unseen: qsmih(pairs="bank", unseen=unseen),
+    "wglhh": lambda unseen: wglhh(pairs="bank", unseen=unseen),
+    "dsdh": lambda unseen: dsdh(unseen=unseen),  # finds codes of all images: stays whole
+}
+
+
+@pytest.mark.parametrize(
+    "mapping, method, unseen",
+    [
+        ("pmap", "hashnet", "ignored"),
+        ("shard_map", "hashnet", "dissimilar"),
+        ("pmap", "dfh", "dissimilar"),
+        ("shard_map", "dsdh", "ignored"),
+        *[
+            pytest.param("shard_map", method, "ignored", marks=pytest.mark.slow)
+            for method in ("dpsh", "dch", "qsmih", "wglhh")
+        ],
+    ],
+)
+def test_a_spread_bank_changes_nothing(mapping, method, unseen):
+    """Each device has 6 of 48 rows, of which the last 8 are no items; values and gradients stay."""
+    made = parts() | {"objective": PAIRWISE[method](unseen)}
+    rows = list(batches(padding=7))
+    one, losses_of_one = train(made, None, rows)
+    state = created(made, bank_padding=8)
+    lift = Lift(
+        partial(train_step, steps_per_epoch=2, total_steps=STEPS, **made),
+        mapping=mapping,
+        items=ITEMS,
+    )
+    state, losses = lift.enter(lift.place(state)), []
+    for batch in rows:
+        state, metrics = lift(state, batch)
+        losses.append(jax.device_get(metrics))
+    assert len(spread_of(state)) == (0 if method == "dsdh" else 3)
+    assert_close(losses_of_one, losses)
+    found = lift.leave(state)
+    assert all(len(leaf.addressable_shards[0].data) == 6 for leaf in spread_of(found))
+    found = found.replace(
+        objective_state=jax.tree.map(
+            lambda leaf, is_spread: leaf[:ITEMS] if is_spread else leaf,
+            found.objective_state,
+            spread_leaves(found.objective_state),
+        )
+    )
+    assert_close(one, found)
+
+
+def spread_of(state):
+    return [leaf for leaf in jax.tree.leaves(state) if not leaf.sharding.is_fully_replicated]
+
+
+def test_a_bank_that_cannot_be_spread_evenly():
+    made = parts()
+    lift = Lift(partial(train_step, **made), items=ITEMS, devices=jax.devices()[:3])
+    with pytest.raises(UserError, match="a memory bank of 40 rows cannot be spread evenly over 3"):
+        lift.place(created(made))
+
+
+# A large batch in chunks
+
+
+@pytest.mark.parametrize("devices", [None, jax.devices], ids=["one", "eight"])
+@pytest.mark.parametrize("size", [1, 2, 5, 22])
+def test_chunks_have_the_loss_and_the_gradient_of_the_whole_batch(devices, size):
+    """HashNet's bank, HSWD and pairs of the batch are those of all 22 rows; a mean is not."""
+    devices = devices and devices()
+    made = parts() | {
+        "model": Encoder(partial(CNN, widths=(4, 8), freeze_norm=True), BITS),
+        "objective": combine(hashnet(), dhn(), weighted(0.1, hswd())),
+    }
+    rows = list(batches(padding=7))
+    whole, losses = train(made, devices, rows)
+    chunked, losses_of_chunks = train(made | {"chunk_size": size}, devices, rows)
+    assert_close(losses, losses_of_chunks)
+    assert_close(whole, chunked)
+
+
+def test_chunks_of_a_model_that_takes_statistics_of_the_batch():
+    with pytest.raises(ValueError, match="batch normalisation takes statistics of the whole batch"):
+        train(parts() | {"chunk_size": 2}, None, batches())
