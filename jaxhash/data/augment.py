@@ -1,9 +1,27 @@
-"""Random crop and flip of a whole batch of images at once, and random zeros in vectors."""
+"""Random crop and flip of a whole batch of images at once, and random zeros in vectors.
+
+Images are moved by NumPy, or by JAX on the device that trains: the same numbers drawn, the same bits.
+"""
 
 import dataclasses
+from types import ModuleType
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt64
+from jaxtyping import Array, Bool, Int, Shaped, UInt64
+
+
+class Drawn(NamedTuple):
+    """Images that are still to be moved, with the numbers that say how.
+
+    All views of an image share its pixels, so they are brought to a device once.
+    """
+
+    images: Shaped[Any, "n height width channels"]
+    """The images as they are in the source."""
+    draws: tuple[Int[Any, "n 3"], ...]
+    """Of each view what `Augment.draw` drew."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,18 +71,66 @@ class Augment:
                 "drop is for floating vectors [n, entries], got inputs of shape "
                 f"{images.shape} and dtype {images.dtype}"
             )
-        if self.crop:
-            padding = [(0, 0), (self.crop, self.crop), (self.crop, self.crop), (0, 0)]
-            height, width = images.shape[1:3]
-            windows = zip(np.pad(images, padding), draws, strict=True)
-            images = np.stack([x[i : i + height, j : j + width] for x, (i, j, _) in windows])
-        if self.flip:
-            flipped = draws[:, 2].astype(bool)[:, None, None, None]
-            images = np.where(flipped, images[:, :, ::-1], images)
+        if self.crop or self.flip:
+            images = _moved(images, draws, self.crop, np)
         if self.drop:
             kept = _kept(draws[:, 3].astype(np.uint64), images.shape[1], self.drop)
             images = np.where(kept, images / images.dtype.type(1 - self.drop), images.dtype.type(0))
         return images
+
+    def on_device(
+        self, drawn: Drawn
+    ) -> Shaped[Array, "n height width channels"] | tuple[Shaped[Array, "..."], ...]:
+        """What `apply` makes of the images, to the last bit, computed by JAX.
+
+        A pure function of its argument, whose rows are apart: it may stand under ``jax.jit``,
+        ``jax.vmap``, ``jax.pmap`` and ``jax.shard_map``.
+
+        Args:
+            drawn: images and numbers, as `jaxhash.data.pipeline.training_batches` hands them over.
+
+        Returns:
+            The images; of several views a tuple.
+
+        Raises:
+            ValueError: if entries are to be dropped, which is done on the host only.
+
+        Example:
+            >>> augment = Augment(crop=1, flip=True)
+            >>> images = np.arange(32, dtype=np.uint8).reshape(2, 4, 4, 1)
+            >>> draws = augment.draw(2, np.random.default_rng(0))
+            >>> moved = augment.on_device(Drawn(images, (draws,)))
+            >>> bool((moved == augment.apply(images, draws)).all())
+            True
+        """
+        self.check_device()
+        images = jnp.asarray(drawn.images)
+        views = tuple(images for _ in drawn.draws)
+        if self.crop or self.flip:
+            views = tuple(_moved(images, jnp.asarray(d), self.crop, jnp) for d in drawn.draws)
+        return views if len(views) > 1 else views[0]
+
+    def check_device(self) -> None:
+        """Raise a ValueError if this is nothing that a device does."""
+        if self.drop:
+            raise ValueError("entries of vectors are dropped on the host, not on a device")
+
+
+def _moved(
+    images: Shaped[Any, "n height width channels"],
+    draws: Int[Any, "n 3"],
+    crop: int,
+    xp: ModuleType,
+) -> Shaped[Any, "n height width channels"]:
+    """Crop and flip as one gather of pixels from the padded images, by NumPy or `jax.numpy`."""
+    n, height, width, channels = images.shape
+    padded = xp.pad(images, [(0, 0), (crop, crop), (crop, crop), (0, 0)])
+    down, right, flip = draws[:, 0, None], draws[:, 1, None], draws[:, 2, None]
+    rows, columns = xp.arange(height)[None], xp.arange(width)[None]
+    rows = xp.arange(n)[:, None] * (height + 2 * crop) + down + rows
+    columns = right + xp.where(flip != 0, width - 1 - columns, columns)
+    places = rows[:, :, None] * (width + 2 * crop) + columns[:, None, :]
+    return xp.take(padded.reshape(-1, channels), places, axis=0, mode="clip")
 
 
 def _kept(seeds: UInt64[np.ndarray, " n"], entries: int, drop: float) -> Bool[np.ndarray, "n _"]:

@@ -8,17 +8,21 @@ pipeline is a batch, never an item: what grain does for an element would cost mo
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import grain
 import numpy as np
 from jaxtyping import Int
 
-from jaxhash.data.augment import Augment
+from jaxhash.data.augment import Augment, Drawn
 from jaxhash.data.sources import Source
+from jaxhash.data.workers import WorkerIterator
 from jaxhash.objectives import Batch
 
 #: Marks a row of a batch that is padding.
 _PADDING = -1
+
+Where = Literal["host", "device"]
 
 
 def training_batches(
@@ -29,13 +33,21 @@ def training_batches(
     seed: int,
     augment: Augment,
     views: int = 1,
+    start: int = 0,
+    workers: int = 0,
+    augment_on: Where = "host",
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator:
     """Batches of shuffled, augmented training items without end, each epoch in a new order.
 
-    The last batch of an epoch is filled up with masked rows. The iterator's ``get_state`` and
-    ``set_state`` move it exactly.
+    The last batch of an epoch is filled up with masked rows. A batch is a function of the seed and
+    of its number alone: ``start``, ``workers`` and the number of processes change no bit of it.
+
+    Worker processes are for inputs that take long to decode. Each has a copy of the source, all of
+    its inputs where they are held in memory, and a batch is copied on its way from there: of inputs
+    in memory they bring fewer images a second than this process's threads.
+    They end with the iterator, or by its ``close``.
 
     Args:
         source: where the items are read.
@@ -45,14 +57,23 @@ def training_batches(
         augment: what is done to the images.
         views: how many times each item is augmented, independently. Of several, `Batch.inputs` is a
             tuple, whose first view is that of a single one.
+        start: number of global batches that are done already; ``get_state`` and ``set_state`` count
+            from there.
+        workers: processes that load batches; 0 for threads of this process.
+        augment_on: ``host``, or ``device``: then `Batch.inputs` is a `Drawn`, of which
+            `Augment.on_device` makes what ``host`` would have made, to the last bit.
         process_index: this process, from 0.
         process_count: number of processes, a divisor of ``batch_size``.
 
     Raises:
-        ValueError: if the batch cannot be divided over the processes, or ``views`` is below 1.
+        ValueError: if the batch cannot be divided over the processes, a number is too small, or
+            entries of vectors are to be dropped on the device.
     """
-    if views < 1:
-        raise ValueError(f"views must be at least 1, got {views}")
+    for name, number, least in (("views", views, 1), ("start", start, 0), ("workers", workers, 0)):
+        if number < least:
+            raise ValueError(f"{name} must be at least {least}, got {number}")
+    if augment_on == "device":
+        augment.check_device()
     if batch_size % process_count:
         raise ValueError(f"batch_size {batch_size} is no multiple of {process_count} processes")
     rows = batch_size // process_count
@@ -64,9 +85,12 @@ def training_batches(
         batch_size=batch_size,
         mine=slice(process_index * rows, (process_index + 1) * rows),
         views=views,
+        hand_over=augment_on == "device",
     )
-    batches = grain.MapDataset.range(sys.maxsize).seed(seed).random_map(load)
-    return iter(batches.to_iter_dataset(_in_background()))
+    batches = grain.MapDataset.range(sys.maxsize).seed(seed).random_map(load)[start:]
+    if not workers:
+        return iter(batches.to_iter_dataset(_in_background()))
+    return WorkerIterator(batches, workers)
 
 
 def evaluation_batches(
@@ -117,6 +141,7 @@ class _Load(grain.transforms.RandomMap):
         batch_size: rows of a global batch.
         mine: this process's rows of it.
         views: how many times each item is augmented.
+        hand_over: leave the augmentation to the device.
     """
 
     source: Source
@@ -126,6 +151,7 @@ class _Load(grain.transforms.RandomMap):
     batch_size: int
     mine: slice
     views: int = 1
+    hand_over: bool = False
 
     @property
     def batches(self) -> int:
@@ -142,6 +168,11 @@ class _Load(grain.transforms.RandomMap):
         rows = rows[self.mine]
         mask = rows != _PADDING
         items = self.items[np.where(mask, rows, 0)]
-        inputs = self.source.inputs[items]
+        inputs = self._augmented(self.source.inputs[items], draws)
+        return Batch(inputs, self.source.labels[items], rows, mask)
+
+    def _augmented(self, inputs: np.ndarray, draws: list[np.ndarray]) -> Any:
+        if self.hand_over:
+            return Drawn(inputs, tuple(each.astype(np.int32) for each in draws))
         views = tuple(self.augment.apply(inputs, each) for each in draws)
-        return Batch(views if self.views > 1 else views[0], self.source.labels[items], rows, mask)
+        return views if self.views > 1 else views[0]

@@ -1,9 +1,10 @@
-"""Crop and flip against a loop over images, dropped entries against their law."""
+"""Crop and flip against a loop over images, on host and device; dropped entries against their law."""
 
+import jax
 import numpy as np
 import pytest
 
-from jaxhash.data.augment import Augment
+from jaxhash.data.augment import Augment, Drawn
 
 
 def images(n=5, height=4, width=6, channels=3, dtype=np.uint8):
@@ -72,6 +73,39 @@ def test_draws_follow_the_generator():
     augment = Augment(2, True)
     np.testing.assert_array_equal(draw(augment, 50), draw(augment, 50))
     assert (draw(augment, 50) != draw(augment, 50, seed=1)).any()
+
+
+# On the device
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize(("crop", "flip"), [(0, False), (3, False), (0, True), (2, True)])
+def test_a_device_moves_images_to_the_same_bits(crop, flip, dtype, compiled):
+    augment = Augment(crop, flip)
+    before, draws = images(20, dtype=dtype), [draw(augment, 20, seed) for seed in (0, 1)]
+    on_device = jax.jit(augment.on_device) if compiled else augment.on_device
+    one = on_device(Drawn(before, (draws[0],)))
+    views = on_device(Drawn(before, tuple(draws)))
+    assert isinstance(views, tuple)
+    for after, drawn in zip((one, *views), (draws[0], *draws), strict=True):
+        assert after.dtype == dtype
+        np.testing.assert_array_equal(after, augment.apply(before, drawn))
+
+
+@pytest.mark.parametrize("lifted", [jax.pmap, jax.vmap])
+def test_rows_are_moved_apart_from_each_other(lifted):
+    """Four rows on each of five devices, or mapped."""
+    augment = Augment(2, True)
+    before, draws = images(20), draw(augment, 20)
+    split = [array.reshape(5, 4, *array.shape[1:]) for array in (before, draws)]
+    after = lifted(augment.on_device)(Drawn(split[0], (split[1],)))
+    np.testing.assert_array_equal(np.concatenate(after), augment.apply(before, draws))
+
+
+def test_a_device_drops_no_entries():
+    with pytest.raises(ValueError, match="dropped on the host, not on a device"):
+        Augment(drop=0.5).on_device(Drawn(images(), (draw(Augment(drop=0.5), 5),)))
 
 
 # Dropped entries

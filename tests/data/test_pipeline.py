@@ -1,7 +1,16 @@
 """The pipeline: complete, seeded, resumable, and independent of the number of processes."""
 
+import dataclasses
+import hashlib
 import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
 from itertools import islice
+from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
@@ -12,6 +21,7 @@ import pytest
 from jaxhash.data.augment import Augment
 from jaxhash.data.pipeline import evaluation_batches, training_batches
 from jaxhash.data.sources import Source
+from jaxhash.errors import UserError
 from jaxhash.training.members import SeedBatches
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (40, 5, 5, 1)).astype(np.uint8)
@@ -41,14 +51,10 @@ def assert_same(batches, others):
     """Bit for bit, with equal dtypes, and as many views."""
     for batch, other in zip(batches, others, strict=True):
         assert isinstance(batch.inputs, tuple) == isinstance(other.inputs, tuple)
-        arrays, of_other = ([*views(each), *each[1:]] for each in (batch, other))
+        arrays, of_other = map(jax.tree.leaves, (batch, other))
         for array, expected in zip(arrays, of_other, strict=True):
             assert array.dtype == expected.dtype
             np.testing.assert_array_equal(array, expected)
-
-
-def views(batch):
-    return batch.inputs if isinstance(batch.inputs, tuple) else (batch.inputs,)
 
 
 def rows(batches):
@@ -104,6 +110,131 @@ def test_augmentation_is_fixed_by_the_seed():
     )
     np.testing.assert_array_equal(inputs, same)
     assert (inputs != others).any()
+
+
+def test_the_bits_stay_what_they_are():
+    """Stored results depend on them."""
+    digest = hashlib.sha256()
+    for batch in first(7, training(seed=3, augment=Augment(2, True), views=2)):
+        for leaf in jax.tree.leaves(batch):
+            digest.update(str(leaf.dtype).encode() + leaf.tobytes())
+    assert digest.hexdigest()[:16] == "56c232566f4ffc4d"
+
+
+@pytest.mark.parametrize("start", [1, 3, 7])
+@pytest.mark.parametrize("processes, augment_on", [(1, "host"), (2, "host"), (1, "device")])
+def test_training_begins_at_any_batch(start, processes, augment_on):
+    options = dict(
+        augment=Augment(2, True),
+        augment_on=augment_on,
+        process_index=processes - 1,
+        process_count=processes,
+    )
+    expected = first(start + 4, training(**options))[start:]
+    assert_same(first(4, training(start=start, **options)), expected)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_device_makes_of_the_numbers_drawn_what_the_host_makes(number):
+    augment = Augment(2, True)
+    handed = first(4, training(augment=augment, views=number, augment_on="device"))
+    for batch in handed:
+        assert len(batch.inputs.draws) == number and batch.inputs.draws[0].dtype == np.int32
+        items = ITEMS[np.where(batch.mask, batch.index, 0)]
+        np.testing.assert_array_equal(batch.inputs.images, IMAGES[items])
+    moved = [batch._replace(inputs=augment.on_device(batch.inputs)) for batch in handed]
+    assert_same(
+        [jax.tree.map(np.asarray, batch) for batch in moved],
+        first(4, training(augment=augment, views=number)),
+    )
+
+
+class Asleep:
+    """Inputs that know whether JAX has devices where they are read."""
+
+    def __len__(self):
+        return len(IMAGES)
+
+    def __getitem__(self, rows):
+        if multiprocessing.parent_process() is not None:
+            from jax._src import xla_bridge
+
+            assert not xla_bridge.backends_are_initialized()
+        return IMAGES[rows]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_bring_the_same_batches(workers, monkeypatch):
+    """From any start, of any process, from any position; JAX has no devices there."""
+    monkeypatch.setattr(f"{__name__}.SOURCE", dataclasses.replace(SOURCE, inputs=Asleep()))
+    options = dict(augment=Augment(2, True), start=2, process_index=1, process_count=2)
+    expected = first(9, training(**options))
+    batches = training(workers=workers, **options)
+    assert_same(first(5, batches), expected[:5])
+    state = json.loads(json.dumps(batches.get_state()))
+    assert_same(first(4, batches), expected[5:])
+    batches.set_state(state)
+    assert_same(first(2, batches), expected[5:7])
+    threads = training(**options)
+    threads.set_state(state)
+    assert_same(first(2, threads), expected[5:7])
+
+
+class Broken(Asleep):
+    def __getitem__(self, rows):
+        raise UserError("a.png: cannot be read")
+
+
+def test_a_worker_says_what_went_wrong(monkeypatch):
+    monkeypatch.setattr(f"{__name__}.SOURCE", dataclasses.replace(SOURCE, inputs=Broken()))
+    with pytest.raises(UserError, match="^a.png: cannot be read$"):
+        next(training(workers=1))
+
+
+def test_workers_end_with_the_iterator():
+    before = multiprocessing.active_children()
+    batches = training(workers=2)
+    next(batches)
+    workers = set(multiprocessing.active_children()) - set(before)
+    assert workers
+    del batches
+    assert not workers & set(multiprocessing.active_children())
+
+
+def test_workers_end_with_a_process_that_is_killed(tmp_path):
+    """The one that it starts tells its number, and is gone soon after its parent."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import multiprocessing, os, signal\n"
+        "from jaxhash.data.augment import Augment\n"
+        "from jaxhash.data.pipeline import training_batches\n"
+        "from jaxhash.data.sources import load_source\n"
+        "import numpy as np\n"
+        "if __name__ == '__main__':\n"
+        "    options = dict(batch_size=4, seed=0, augment=Augment(), workers=1)\n"
+        "    batches = training_batches(load_source('digits'), np.arange(9), **options)\n"
+        "    next(batches)\n"
+        "    print(multiprocessing.active_children()[0].pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, program], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    worker, end = int(done.stdout), time.monotonic() + 60
+    while running(worker) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not running(worker)
+
+
+def running(process):
+    """Whether there is such a process, and it is not one that has ended."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize("done, number", [(0, 1), (2, 1), (3, 1), (4, 1), (7, 1), (4, 2)])
@@ -180,9 +311,15 @@ def test_seeds_side_by_side_have_all_views():
         np.testing.assert_array_equal(view[:, 2], expected)
 
 
-def test_no_view_at_all():
-    with pytest.raises(ValueError, match="views must be at least 1, got 0"):
-        training(views=0)
+@pytest.mark.parametrize("name, least", [("views", 1), ("start", 0), ("workers", 0)])
+def test_numbers_that_are_too_small(name, least):
+    with pytest.raises(ValueError, match=f"{name} must be at least {least}, got {least - 1}"):
+        training(**{name: least - 1})
+
+
+def test_entries_dropped_on_the_device():
+    with pytest.raises(ValueError, match="dropped on the host, not on a device"):
+        training(augment=Augment(drop=0.5), augment_on="device")
 
 
 def test_batch_that_processes_cannot_share():
