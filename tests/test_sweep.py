@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax._src import compiler  # XLA's options of one program are nowhere else
 from rich.console import Console
 
 from jaxhash import cli, report, run, sweep
@@ -49,10 +50,24 @@ def config(folder, **options):
     return dataclasses.replace(digits_hashnet_hswd(), **(OPTIONS | {"run_dir": folder} | options))
 
 
+def on_one_device(patch):
+    """On one device a member has the bits of its run, if XLA fuses as it does for users.
+
+    Without its emitters of fusions, which conftest turns off, it contracts elsewhere in the loop.
+    """
+    options = compiler.get_compile_options
+
+    def fused(*args, env_options_overrides=None, **named):
+        overrides = (env_options_overrides or {}) | {"xla_cpu_use_fusion_emitters": True}
+        return options(*args, env_options_overrides=overrides, **named)
+
+    patch.setattr(compiler, "get_compile_options", fused)
+    patch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+
+
 @pytest.fixture
 def one_device(monkeypatch):
-    """On one device a member has the bits of its run."""
-    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+    on_one_device(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +76,7 @@ def swept(tmp_path_factory):
     whole = config(tmp_path_factory.mktemp("sweep") / "sweep")
     console = Console(file=io.StringIO(), width=120)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+        on_one_device(patch)
         results = sweep.train(whole, AXES, console, seeds=SEEDS)
     return whole, results, console.file.getvalue()
 
