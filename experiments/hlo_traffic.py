@@ -1,0 +1,134 @@
+"""The collectives of a compiled program, from XLA's text of it: kind, bytes, and how often they run.
+
+Bytes are those of the whole array that a collective is about: what all devices hold after an
+all-reduce or an all-gather, and what each holds before a reduce-scatter. What a device then sends is
+reckoned for the ring algorithm (`sent`), whichever algorithm a machine takes.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+#: Bytes that a device sends for each byte of the array, by the ring algorithm over n devices.
+RING = {
+    "all-reduce": lambda n: 2 * (n - 1) / n,
+    "all-gather": lambda n: (n - 1) / n,
+    "reduce-scatter": lambda n: (n - 1) / n,
+}
+
+#: What else moves bytes between devices. A program that holds one is refused, not miscounted.
+OTHERS = ("collective-permute", "collective-broadcast", "all-to-all", "ragged-all-to-all", "send")
+
+#: A loop whose number of rounds XLA does not know, and a branch that may not be taken.
+ROUND, BRANCH = "round", "branch"
+
+_ITEM = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4}
+_ITEM |= {"s64": 8, "u64": 8, "f64": 8}
+
+Scope = tuple[str, ...]
+
+
+class Collective(NamedTuple):
+    """A collective of a program.
+
+    Attributes:
+        kind: ``"all-reduce"``, ``"all-gather"`` or ``"reduce-scatter"``.
+        bytes: of the whole array.
+        scope: the unknown loops and the branches around it, the outermost first.
+        times: how often it runs in one pass through them.
+    """
+
+    kind: str
+    bytes: int
+    scope: Scope
+    times: int
+
+
+def sent(kind: str, size: float, devices: int) -> float:
+    """Bytes that each device sends for an array of that size, by the ring algorithm."""
+    return RING[kind](devices) * size
+
+
+def collectives(text: str) -> list[Collective]:
+    """All collectives that the program may run.
+
+    Args:
+        text: of a compiled program over all devices, as ``compiled.as_text()`` has it.
+
+    Raises:
+        ValueError: if the program holds a collective of another kind, or an asynchronous one, whose
+            shapes are written otherwise.
+    """
+    parts, entry = _computations(text)
+    return list(_walk(parts, entry, (), 1))
+
+
+def total(found: list[Collective], kind: str, scope: Scope = ()) -> int:
+    """Bytes of one kind in one scope: of arrays, not of what is sent."""
+    return sum(
+        each.bytes * each.times for each in found if (each.kind, each.scope) == (kind, scope)
+    )
+
+
+def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+    """The instructions of each computation, and the name of the first one."""
+    parts: dict[str, list[str]] = {}
+    entry, name = "", ""
+    for line in text.splitlines():
+        opening = re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line)
+        if opening:
+            name = opening[2]
+            parts[name] = []
+            entry = name if opening[1] else entry
+        elif name:
+            parts[name].append(line.strip())
+    return parts, entry
+
+
+def _walk(parts: dict[str, list[str]], name: str, scope: Scope, times: int) -> Iterator[Collective]:
+    for line in parts[name]:
+        made = re.match(r"(?:ROOT )?%?[\w.\-]+ = (\(.*?\)|\S+) ([\w\-]+)\(", line)
+        if made is None:
+            continue
+        shape, kind = made[1], made[2]
+        if kind in RING:
+            size = _bytes(shape) * (_group(line) if kind == "reduce-scatter" else 1)
+            yield Collective(kind, size, scope, times)
+        elif kind.removesuffix("-start") in (*OTHERS, *RING):
+            raise ValueError(f"the program holds a {kind}, which is not counted")
+        elif kind == "while":
+            known = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
+            inside = scope if known else (*scope, ROUND)
+            for part in re.findall(r"(?:condition|body)=%?([\w.\-]+)", line):
+                yield from _walk(parts, part, inside, times * int(known[1] if known else 1))
+        elif kind == "conditional":
+            for part in _branches(line):
+                yield from _walk(parts, part, (*scope, BRANCH), times)
+        elif kind in ("call", "fusion"):
+            for part in re.findall(r"(?:calls|to_apply)=%?([\w.\-]+)", line):
+                yield from _walk(parts, part, scope, times)
+
+
+def _branches(line: str) -> list[str]:
+    several = re.search(r"branch_computations=\{(.*?)\}", line)
+    if several:
+        return re.findall(r"%?([\w.\-]+)", several[1])
+    return re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", line)
+
+
+def _group(line: str) -> int:
+    """The number of devices that share in a collective."""
+    listed = re.search(r"replica_groups=\{\{([\d,]+)\}", line)
+    if listed:
+        return len(listed[1].split(","))
+    return int(re.search(r"replica_groups=\[\d+,(\d+)\]", line)[1])
+
+
+def _bytes(shape: str) -> int:
+    """The size of an array, or of all arrays of a tuple."""
+    arrays = re.findall(r"([a-z]+\d*)\[([\d,]*)\]", shape)
+    return sum(
+        _ITEM[dtype] * math.prod(int(side) for side in sides.split(",") if side)
+        for dtype, sides in arrays
+    )
