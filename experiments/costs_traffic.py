@@ -110,6 +110,15 @@ def code_metrics(bits: int) -> Traffic:
     return Traffic(all_reduce=WORD * bits, rounds=1)
 
 
+def sent_once(twin_channels: int, layers: int, resolutions: int) -> Traffic:
+    """What XLA finds twice in a residual network and sends once, to be subtracted.
+
+    A projection's normalisation and the one it is added to have the same gradient of their biases,
+    and normalisations of one resolution have the same count.
+    """
+    return Traffic(all_reduce=-WORD * (twin_channels + layers - resolutions))
+
+
 def step(
     pairs: Traffic, quantizer: Traffic, parameters: int, channels: int, layers: int, *, bits: int
 ) -> Traffic:
