@@ -124,9 +124,13 @@ def loss_counts() -> list[dict[str, Any]]:
         drawn_in = formula(0, ties=0).all_reduce - formula(0).all_reduce
         for name, expected, scope in (
             ("HSWD by selection, once", formula(0), ()),
-            ("... a round", traffic.Traffic(a_round), (ROUND,)),
-            ("... ties, once", traffic.Traffic(drawn_in), (BRANCH,)),
-            ("... ties, a round of each search", traffic.Traffic(2 * a_round), (BRANCH, ROUND)),
+            ("... a round", traffic.Traffic(a_round, rounds=1), (ROUND,)),
+            ("... ties, once", traffic.Traffic(drawn_in, rounds=2), (BRANCH,)),
+            (
+                "... ties, a round of each search",
+                traffic.Traffic(2 * a_round, rounds=2),
+                (BRANCH, ROUND),
+            ),
         ):
             rows.append({"name": name, **of_size, **_both(expected, found, scope)})
         formula = traffic.by_gather(batch, bits)
@@ -197,6 +201,8 @@ def _both(formula: traffic.Traffic, found: list, scope: tuple[str, ...] = ()) ->
         "counted": {kind: total(found, kind, scope) for kind in RING},
         "sent": formula.sent(DEVICES),
         "devices": DEVICES,
+        "rounds": formula.rounds,
+        "collectives": sum(each.scope == scope for each in found),
     }
 
 

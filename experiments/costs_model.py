@@ -6,6 +6,8 @@ from typing import Any
 
 import costs_traffic as traffic
 
+from jaxhash.selection import INTERPOLATIONS
+
 #: Bytes of an entry that is sorted: its code, its mask and its place, for the gradient.
 SORTED = 9
 #: Bytes of a row of a bank besides its code: class id and whether it was seen.
@@ -78,6 +80,14 @@ class Training:
         return self.epochs * math.ceil(self.images / self.batch)
 
 
+def selected(bits: int, rounds: int) -> traffic.Traffic:
+    """HSWD by selection in so many rounds, of which those past interpolation follow a drawing in."""
+    later = rounds - INTERPOLATIONS
+    return traffic.by_selection(
+        bits, min(rounds, INTERPOLATIONS), ties=later if later > 0 else None
+    )
+
+
 def communication(moved: traffic.Traffic, machine: Machine) -> float:
     """Seconds that the collectives take, one after the other."""
     rate = machine.link_rate * machine.achieved
@@ -117,7 +127,7 @@ def parts(
             traffic.batch_norms(model["channels"], model["layers"]), machine
         ),
         "gradients": communication(traffic.gradients(model["parameters"]), machine),
-        "HSWD, selection": communication(traffic.by_selection(bits, rounds), machine),
+        "HSWD, selection": communication(selected(bits, rounds), machine),
         "HSWD, gather": communication(traffic.by_gather(batch, bits), machine)
         + sort_seconds(batch, bits, machine),
         "pairs": communication(pairs, machine)
@@ -186,7 +196,7 @@ def reckon(
             "batch norm": traffic.batch_norms(model["channels"], model["layers"]).sent(
                 machine.chips
             ),
-            "HSWD, selection": traffic.by_selection(training.bits, rounds).sent(machine.chips),
+            "HSWD, selection": selected(training.bits, rounds).sent(machine.chips),
             "HSWD, gather": traffic.by_gather(training.batch, training.bits).sent(machine.chips),
             "pairs": traffic.pairs_in_batch(training.batch, training.bits).sent(machine.chips),
         },
@@ -195,7 +205,7 @@ def reckon(
 
 def crossings(bits: int, machine: Machine, rounds: int) -> dict[str, int]:
     """The smallest batch, in powers of 2, from which selection is cheaper than the gather."""
-    selection = traffic.by_selection(bits, rounds)
+    selection = selected(bits, rounds)
     seconds = communication(selection, machine)
 
     def first(cheaper):

@@ -12,6 +12,7 @@ import re
 import statistics
 from pathlib import Path
 
+import costs_tables
 import hierarchy_tables
 
 from jaxhash.metrics import over_seeds
@@ -21,7 +22,7 @@ HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 PAGES = (
     README,
-    *(HERE / f"{name}.md" for name in ("methods", "hierarchy", "why_your_map_differs")),
+    *(HERE / f"{name}.md" for name in ("methods", "hierarchy", "why_your_map_differs", "costs")),
 )
 
 COLUMNS = {
@@ -326,6 +327,8 @@ def draw(file: str, name: str | None) -> str:
     if file == "objectives":
         return objectives_table()
     content = json.loads((HERE / "results" / f"{file}.json").read_text())
+    if file == "costs":
+        return costs_tables.draw(content, name)
     if file == "hierarchy":
         return hierarchy_tables.draw(content, name)
     if file == "hierarchy_search":

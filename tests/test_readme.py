@@ -26,6 +26,7 @@ def tables(monkeypatch):
     "page",
     [
         "README.md",
+        "experiments/costs.md",
         "experiments/hierarchy.md",
         "experiments/methods.md",
         "experiments/why_your_map_differs.md",
@@ -45,6 +46,14 @@ def test_the_page_shows_every_table_of_its_results():
     results = json.loads((ROOT / "experiments" / "results" / f"{name}.json").read_text())
     parts = [name, *(f"{name}.{part}" for part in results["tables"])]
     assert all(f"<!-- table {part} -->" in page for part in parts)
+
+
+def test_the_costs_are_shown_and_those_of_the_formulas(tables):
+    page = (ROOT / "experiments" / "costs.md").read_text()
+    drawn = tables.costs_tables.TABLES
+    assert all(f"<!-- table costs.{part} -->" in page for part in drawn)
+    results = json.loads((ROOT / "experiments" / "results" / "costs.json").read_text())
+    assert results["counts"] and all(row["formula"] == row["counted"] for row in results["counts"])
 
 
 def test_presets_have_the_rates_that_were_found():
