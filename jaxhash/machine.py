@@ -19,7 +19,7 @@ def hardware() -> dict[str, Any]:
         "devices": len(devices),
         "cpu": _cpu_model(),
         "cpu_cores": os.cpu_count(),
-        "cpu_cores_used": _cores_used(),
+        "cpucores_used": cores_used(),
         "memory_bytes": physical_memory(),
         "machine": platform.machine(),
     }
@@ -53,6 +53,6 @@ def _cpu_model() -> str:
     return next(models, platform.processor())
 
 
-def _cores_used() -> int | None:
+def cores_used() -> int | None:
     """The cores that the process is allowed, which taskset or a container may narrow."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,7 +1,7 @@
 """Sources: labelled images or feature vectors that can be read by index.
 
-A source is named by a string: ``digits``, ``tfds:NAME`` for any TFDS set of images of one size, or
-``features:FILE.npz`` for feature vectors.
+A source is named by a string: ``digits``, ``folder:DIR`` for image files, ``tfds:NAME`` for any TFDS
+set of images of one size, or ``features:FILE.npz`` for feature vectors.
 """
 
 import dataclasses
@@ -18,6 +18,9 @@ from jaxhash.errors import UserError
 
 #: Sets of at most this many decoded bytes are decoded once and held in memory.
 MEMORY_LIMIT = 2**30
+
+#: Share of a folder's images that may be left out as unreadable.
+MOST_BAD = 0.01
 
 #: Arrays that a feature file may hold.
 _OPTIONAL = ("scale", "class_names", "split", "coarse_labels")
@@ -49,6 +52,7 @@ class Source:
         part: of each item 0 for the training part of its set, 1 for the test part; None where that
             is not known.
         coarse_labels: of each item the id of a group that its class belongs to, if there are any.
+        left_out: of each file that cannot be read and is no item, its path and the reason.
     """
 
     name: str
@@ -57,17 +61,31 @@ class Source:
     class_names: tuple[str, ...]
     part: Int[np.ndarray, " items"] | None = None
     coarse_labels: Int[np.ndarray, " items"] | None = None
+    left_out: tuple[str, ...] = ()
 
 
-def load_source(name: str, data_dir: Path | None = None) -> Source:
+def load_source(
+    name: str,
+    data_dir: Path | None = None,
+    image_size: int | None = None,
+    most_bad: float = MOST_BAD,
+) -> Source:
     """Open the source of that name.
 
+    Where classes have names, each has an item, and each label a name.
+
     Args:
-        name: ``digits``, ``tfds:NAME`` or ``features:FILE``.
-        data_dir: folder of the TFDS sets or of the feature files; TFDS has a default of its own.
+        name: ``digits``, ``folder:DIR``, ``tfds:NAME`` or ``features:FILE``.
+        data_dir: folder of the TFDS sets, the feature files, or what DIR is in; TFDS has a default of
+            its own.
+        image_size: height and width that a folder's images are decoded to; other sources have one
+            size already.
+        most_bad: share of a folder's images that may be unreadable. They are left out; above 0, one
+            may be of however few images.
 
     Raises:
-        UserError: if the name, the folder or the file is unknown, or the set has no labels.
+        UserError: if the name, the folder or the file is unknown, the set has no labels, a label is
+            outside their range, a class is empty, or too many images are unreadable.
     """
     if data_dir is not None and not data_dir.is_dir():
         raise UserError(f"--data-dir {data_dir}: there is no such folder")
@@ -78,7 +96,13 @@ def load_source(name: str, data_dir: Path | None = None) -> Source:
         return _tfds(name, rest, data_dir)
     if kind == "features" and rest:
         return _features(name, (data_dir or Path()) / rest)
-    raise UserError(f"--dataset {name!r}: expected 'digits', 'tfds:NAME' or 'features:FILE.npz'")
+    if kind == "folder" and rest:
+        from jaxhash.data.folders import read_folder  # it makes a source
+
+        return read_folder(name, (data_dir or Path()) / rest, image_size, most_bad)
+    raise UserError(
+        f"--dataset {name!r}: expected 'digits', 'folder:DIR', 'tfds:NAME' or 'features:FILE.npz'"
+    )
 
 
 def _digits() -> Source:
@@ -95,8 +119,8 @@ def _features(name: str, path: Path) -> Source:
 
     Items without classes are each of a class of their own: ``labels`` are ``np.arange(items)``.
     Integer features are multiplied by the file's ``scale``, one factor a dimension. The vectors are
-    scaled by one common factor to a root mean square of 1. ``class_names`` is optional, and so are
-    ``split``, 0 for the items of the training part and 1 for those of the test part, and
+    scaled by one common factor to a root mean square of 1. ``class_names`` is optional: with it, each
+    class must have an item; without, ids may have gaps. So are ``split``, 0 for the items of the training part and 1 for those of the test part, and
     ``coarse_labels``, ids of groups of classes.
     """
     if not path.is_file():
@@ -118,7 +142,7 @@ def _features(name: str, path: Path) -> Source:
         raise UserError(f"{path}: features hold values that are not finite")
     norm = np.sqrt(np.mean(np.square(features, dtype=np.float64)))
     features = (features / (norm or 1.0)).astype(np.float32)
-    names = _class_names(arrays.get("class_names"), labels)
+    names = _class_names(arrays.get("class_names"), labels, path)
     part = _part(arrays.get("split"), labels, path)
     coarse = _coarse_labels(arrays.get("coarse_labels"), labels, path)
     return Source(name, features, labels, names, part, coarse)
@@ -169,11 +193,36 @@ def _coarse_labels(
     return _class_ids(coarse, f"{where}: coarse_labels")
 
 
-def _class_names(names: np.ndarray | None, labels: np.ndarray) -> tuple[str, ...]:
-    classes = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
-    if names is None or len(names) != classes:
+def _class_names(names: np.ndarray | None, labels: np.ndarray, where: Any) -> tuple[str, ...]:
+    """The names given, one for each class that has an item; numbers where none are given."""
+    if names is None:
+        classes = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
         return tuple(map(str, range(classes)))
+    if labels.ndim == 1:
+        _check_range(labels, len(names), where)
+        sizes = np.bincount(labels, minlength=len(names))
+    else:
+        if labels.shape[1] != len(names):
+            raise UserError(
+                f"{where}: labels have {labels.shape[1]} columns, and class_names {len(names)} names"
+            )
+        sizes = labels.sum(axis=0, dtype=np.int64)
+    empty = np.flatnonzero(sizes == 0)
+    if len(empty):
+        more = f", and {len(empty) - 1:,} more classes" if len(empty) > 1 else ""
+        raise UserError(f"{where}: class {names[empty[0]]!s} ({empty[0]}) has no item{more}")
     return tuple(map(str, names))
+
+
+def _check_range(labels: Int[np.ndarray, " items"], classes: int, where: Any) -> None:
+    """Raise a `UserError` if a label is that of no class."""
+    outside = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(outside):
+        item = outside[0]
+        raise UserError(
+            f"{where}: item {item:,} has label {labels[item]}, and there are names for 0 to "
+            f"{classes - 1}"
+        )
 
 
 def _tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
@@ -222,12 +271,18 @@ def _tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
             labels = np.array([record["label"] for record in undecoded.records()])
     except Exception as error:  # a download fails in as many ways as there are sets
         raise UserError(f"--dataset {name} could not be read: {_first_line(error)}") from error
-    labels = _class_ids(labels, name)
-    return Source(name, images, labels, tuple(features["label"].names), _part_of_each(parts))
+    labels, class_names = _class_ids(labels, name), tuple(features["label"].names)
+    _check_range(labels, len(class_names), name)
+    return Source(name, images, labels, class_names, part_of_each(parts))
 
 
-def _part_of_each(parts: Mapping[str, Any]) -> Int[np.ndarray, " items"] | None:
-    test = "test" if "test" in parts else "validation"
+def part_of_each(parts: Mapping[str, Any]) -> Int[np.ndarray, " items"] | None:
+    """Of each item of the parts, one after the other, 1 if it is in the test part, and 0 if not.
+
+    The test part is the part ``test``, or the validation part of a set that has none. None where
+    that or ``train`` is missing.
+    """
+    test = next((name for name in ("test", "validation", "val") if name in parts), "test")
     if not {"train", test} <= set(parts):
         return None
     is_test = np.array([name == test for name in parts], np.int8)

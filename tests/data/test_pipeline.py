@@ -220,7 +220,7 @@ def test_workers_end_with_a_process_that_is_killed(tmp_path):
     root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": str(root), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [sys.executable, program], env=environment, capture_output=True, text=True
+        [sys.executable, program], env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
     worker, end = int(done.stdout), time.monotonic() + 60

@@ -35,9 +35,9 @@ def test_digits_are_those_of_scikit_learn():
     assert source.class_names == tuple("0123456789")
 
 
-@pytest.mark.parametrize("name", ["digit", "digits:8", "tfds:", "features:", "tfds", ""])
+@pytest.mark.parametrize("name", ["digit", "digits:8", "tfds:", "features:", "folder:", "tfds", ""])
 def test_unknown_name(name):
-    assert error_line(name).startswith(f"--dataset {name!r}: expected 'digits', 'tfds:NAME'")
+    assert error_line(name).startswith(f"--dataset {name!r}: expected 'digits', 'folder:DIR'")
 
 
 @pytest.mark.parametrize("name", ["digits", "tfds:mnist", "features:a.npz"])
@@ -106,18 +106,19 @@ def test_feature_labels_of_several_classes(feature_file, dtype):
     assert load_source(*feature_file(labels=rows)).class_names == ("0", "1", "2")
 
 
-def test_part_of_each_vector(feature_file):
+def testpart_of_each_vector(feature_file):
     assert load_source(*feature_file()).part is None
     part = np.array([1, 0, 0, 1, 0, 0], np.uint8)
     np.testing.assert_array_equal(load_source(*feature_file(split=part)).part, part)
 
 
-def test_class_names_are_the_files_where_they_fit_the_labels(feature_file):
-    def class_names(names):
-        return load_source(*feature_file(class_names=names)).class_names
+def test_class_names_are_the_files_or_numbers(feature_file):
+    def class_names(names, labels=LABELS):
+        return load_source(*feature_file(class_names=names, labels=labels)).class_names
 
     assert class_names(np.array(["cat", "dog", "elk"])) == ("cat", "dog", "elk")
-    assert class_names(None) == class_names(np.array(["cat", "dog"])) == ("0", "1", "2")
+    assert class_names(None) == ("0", "1", "2")
+    assert class_names(None, labels=LABELS * 2) == ("0", "1", "2", "3", "4")  # ids with gaps
 
 
 WRONG_FILES = {
@@ -141,6 +142,23 @@ WRONG_FILES = {
     ),
     "no items": (dict(features=VECTORS[:0], labels=LABELS[:0]), "the set is empty"),
     "pickled": (dict(features=VECTORS.astype(object)), "array 'features' is not readable"),
+    "label without name": (
+        dict(class_names=np.array(["cat", "dog"])),
+        "item 1 has label 2, and there are names for 0 to 1",
+    ),
+    "column without name": (
+        dict(labels=np.ones((6, 3), int), class_names=np.array(["cat", "dog"])),
+        "labels have 3 columns, and class_names 2 names",
+    ),
+    "empty class": (dict(class_names=np.array(list("abcd"))), "class d (3) has no item"),
+    "empty classes": (
+        dict(labels=LABELS * 2, class_names=np.array(list("abcdef"))),
+        "class b (1) has no item, and 2 more classes",
+    ),
+    "empty column": (
+        dict(labels=np.eye(6, 2, dtype=int) * [1, 0], class_names=np.array(["cat", "dog"])),
+        "class dog (1) has no item",
+    ),
     "long scale": (dict(scale=np.ones(5, np.float32)), "scale"),
 }
 
@@ -238,10 +256,10 @@ def test_tfds_pools_the_parts(tiny, memory):
 
 def test_tfds_set_whose_validation_part_is_the_test_part():
     """As in ImageNet; of one part alone nothing is said."""
-    part = sources._part_of_each({"train": range(3), "validation": range(2)})
+    part = sources.part_of_each({"train": range(3), "validation": range(2)})
     np.testing.assert_array_equal(part, [0, 0, 0, 1, 1])
-    assert sources._part_of_each({"train": range(3)}) is None
-    assert sources._part_of_each({"test": range(3)}) is None
+    assert sources.part_of_each({"train": range(3)}) is None
+    assert sources.part_of_each({"test": range(3)}) is None
 
 
 def test_tfds_reads_any_rows(tiny, memory):
