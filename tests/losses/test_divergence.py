@@ -335,6 +335,11 @@ def over_devices(mapping, sampled):
     return mapped(step, axis_name="device", in_axes=(None, 0, 0))
 
 
+@cache
+def on_one(sampled):
+    return jax.jit(partial(cost_and_gradients, sampled=sampled))
+
+
 @pytest.mark.parametrize(("mapping", "sampled"), [("pmap", False), ("vmap", False), ("vmap", True)])
 @pytest.mark.parametrize("valid", [16, 11, 2])
 def test_eight_devices_are_one(mapping, sampled, valid):
@@ -345,7 +350,7 @@ def test_eight_devices_are_one(mapping, sampled, valid):
     value, of_weights, of_images = over_devices(mapping, sampled)(
         weights, images.reshape(8, 2, 3), where.reshape(8, 2)
     )
-    whole = jax.jit(partial(cost_and_gradients, sampled=sampled))(weights, images, where)
+    whole = on_one(sampled)(weights, images, where)
     assert len(set(np.asarray(value).tolist())) == 1
     np.testing.assert_allclose(value[0], whole[0], rtol=1e-5, atol=1e-6)
     for each in of_weights:

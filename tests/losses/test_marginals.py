@@ -248,6 +248,9 @@ def over_devices(mapping, name):
     return mapped(step, axis_name="device", in_axes=(None, 0, 0))
 
 
+on_one = {name: jax.jit(partial(cost_and_gradients, name=name)) for name in LOSSES}
+
+
 @pytest.mark.parametrize(
     ("mapping", "name"), [("pmap", "covariance"), *(("vmap", name) for name in LOSSES)]
 )
@@ -258,7 +261,7 @@ def test_eight_devices_are_one(mapping, name, valid):
     value, of_weights, of_images = over_devices(mapping, name)(
         weights, images.reshape(8, 2, 3), where.reshape(8, 2)
     )
-    whole = jax.jit(partial(cost_and_gradients, name=name))(weights, images, where)
+    whole = on_one[name](weights, images, where)
     assert len(set(np.asarray(value).tolist())) == 1
     np.testing.assert_allclose(value[0], whole[0], rtol=1e-5, atol=1e-6)
     for each in of_weights:

@@ -282,6 +282,11 @@ def over_devices(mapping, options, by_label):
     return mapped(step, axis_name="device", in_axes=(None, 0, 0, 0, 0))
 
 
+@cache
+def on_one(options, by_label):
+    return jax.jit(partial(cost_and_gradients, options=options, by_label=by_label))
+
+
 @pytest.mark.parametrize(
     ("mapping", "options", "by_label"),
     [
@@ -300,8 +305,7 @@ def test_eight_devices_are_one(mapping, options, by_label, valid):
     value, of_weights, of_images = over_devices(mapping, options, by_label)(
         weights, *(each.reshape(8, 2, *each.shape[1:]) for each in arrays)
     )
-    step = partial(cost_and_gradients, options=options, by_label=by_label)
-    whole = jax.jit(step)(weights, *arrays)
+    whole = on_one(options, by_label)(weights, *arrays)
     assert len(set(np.asarray(value).tolist())) == 1
     np.testing.assert_allclose(value[0], whole[0], rtol=1e-5, atol=1e-6)
     for each in of_weights:

@@ -118,14 +118,15 @@ def test_sliced_is_the_formula(n):
     np.testing.assert_allclose(loss["sliced"](codes, key=KEY), expected, rtol=1e-5)
 
 
+@cache
+def by_blocks_of(block):
+    cost = partial(sliced_wasserstein, key=KEY, projections=PROJECTIONS, block=block)
+    return jax.jit(jax.value_and_grad(cost))(normal(9, 4))
+
+
 @pytest.mark.parametrize("block", [1, 3, 10, 16, 512])
 def test_block_changes_nothing(block):
-    def value_and_slope(block):
-        cost = partial(sliced, key=KEY, projections=PROJECTIONS, block=block)
-        return jax.value_and_grad(cost)(codes)
-
-    codes = normal(9, 4)
-    (value, slope), (expected_value, expected_slope) = value_and_slope(block), value_and_slope(5)
+    (value, slope), (expected_value, expected_slope) = by_blocks_of(block), by_blocks_of(5)
     np.testing.assert_allclose(value, expected_value, rtol=1e-6)
     np.testing.assert_allclose(slope, expected_slope, atol=1e-7)
 
@@ -153,6 +154,9 @@ def by_axes(codes, **options):
     return sliced_wasserstein(codes, key=KEY, directions="axes", **options)
 
 
+by_axes_and_gradient = jax.jit(jax.value_and_grad(by_axes))
+
+
 @pytest.mark.parametrize("n", [1, 2, 9])
 def test_along_the_axes_a_count_stands_for_the_sort(n):
     """Value and gradient of the formula with the axes as directions, and with ties among codes."""
@@ -160,7 +164,7 @@ def test_along_the_axes_a_count_stands_for_the_sort(n):
         signs, _ = sliced_draw(4, n, 1)
         rank = np.argsort(np.argsort(codes, axis=0, kind="stable"), axis=0)
         matched = np.take_along_axis(np.sort(signs, axis=0), rank, axis=0)
-        value, slope = jax.jit(jax.value_and_grad(by_axes))(codes)
+        value, slope = by_axes_and_gradient(codes)
         np.testing.assert_allclose(value, sliced_formula(codes, signs, np.eye(4)), rtol=1e-5)
         np.testing.assert_allclose(slope, 2 / codes.size * (codes - matched), atol=1e-6)
 
@@ -389,6 +393,9 @@ def over_devices(mapping, name):
     return mapped(step, axis_name="device", in_axes=(None, 0, 0))
 
 
+on_one = {name: jax.jit(partial(cost_and_gradients, name=name)) for name in LOSSES}
+
+
 @each_loss
 @pytest.mark.parametrize("mapping", ["pmap", "vmap"])
 @pytest.mark.parametrize("valid", [16, 11])
@@ -398,7 +405,7 @@ def test_eight_devices_are_one(name, mapping, valid):
     value, of_weights, of_images = over_devices(mapping, name)(
         weights, images.reshape(8, 2, 3), where.reshape(8, 2)
     )
-    whole = jax.jit(partial(cost_and_gradients, name=name))(weights, images, where)
+    whole = on_one[name](weights, images, where)
     assert len(set(np.asarray(value).tolist())) == 1
     np.testing.assert_allclose(value[0], whole[0], rtol=1e-6)
     for each in of_weights:

@@ -1,6 +1,7 @@
 """What holds for every method and every quantizer, alone and together."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -127,10 +128,12 @@ def weighted_grid(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [1, 8])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "devices"), zip(METHODS, itertools.cycle([8, 1])))
 def test_every_quantizer_trains_with_every_method(name, devices):
-    """One compiled step with all quantizers, of which each run turns on one."""
+    """One compiled step with all quantizers, of which each run turns on one.
+
+    Every other method on one device: alone each method, and each quantizer, is on one and on eight.
+    """
     grid = weighted_grid(name)
     none = jnp.zeros(len(QUANTIZERS))
     batch = batch_of(grid(none).views)
