@@ -17,10 +17,9 @@ import numpy as np
 import tyro
 
 from jaxhash.bench.timing import alternate
-from jaxhash.build import build, initial_state, make_batches, make_step
+from jaxhash.build import build, initial_state, make_batches, make_lift, make_step
 from jaxhash.machine import hardware, versions
 from jaxhash.presets import fashion_mnist_hashnet_hswd
-from jaxhash.training.parallel import data_parallel, replicate
 from jaxhash.training.writers import write_json
 
 PATH = Path(__file__).parent / "results" / "training_step.json"
@@ -67,10 +66,9 @@ def quartiles(values):
 def _call(config):
     """A function that makes one step from the last one's state."""
     parts = build(config)
-    devices = jax.local_devices()
-    lifted = data_parallel(make_step(parts), devices)
+    lifted = make_lift(config, parts, make_step(config, parts))
     batch = next(make_batches(config, parts))
-    held = [replicate(initial_state(config, parts), devices)]
+    held = [lifted.enter(lifted.place(initial_state(config, parts)))]
 
     def call():
         held[0], metrics = lifted(held[0], batch)

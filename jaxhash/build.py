@@ -1,15 +1,15 @@
 """What a configuration means: the data, the model, the objective and the optimizer it names."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import flax.linen as nn
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax.errors import ModifyScopeVariableError
 from jaxtyping import ArrayLike, Float, PyTree, Shaped
 
 from jaxhash import models
@@ -24,8 +24,16 @@ from jaxhash.data.splits import Split, refuse_leaks, with_validation
 from jaxhash.errors import UserError
 from jaxhash.objectives import Batch, Context, Objective, Semantics, Variables
 from jaxhash.training.optimizer import make_optimizer
+from jaxhash.training.parallel import Lift
 from jaxhash.training.state import TrainState, create_state
 from jaxhash.training.step import train_step
+
+#: A bank whose codes take as many bytes is spread over devices.
+SPREAD_BYTES = 2**28
+
+#: Rows of a spread bank are a multiple of this, and so of any usual number of devices: checkpoints
+#: do not depend on it.
+BANK_ROWS = 1024
 
 #: The numbers of a configuration that may be traced; see `with_numbers`.
 NUMBERS = ("learning_rate", "backbone_rate", "quantizer_weight", "weight_decay", "clip_norm")
@@ -46,6 +54,8 @@ class Parts(NamedTuple):
     total_steps: int
     semantics: Semantics = Semantics()
     """Of the classes or, where it has embeddings, of all items of the source."""
+    bank_padding: int | None = None
+    """Rows that banks have beyond the items, to be spread over devices; None where they are not."""
 
 
 def build(config: Config) -> Parts:
@@ -54,7 +64,7 @@ def build(config: Config) -> Parts:
     Raises:
         UserError: if the data or the weights do not allow what the configuration asks for.
     """
-    source = load_source(config.dataset, config.data_dir)
+    source = load_source(config.dataset, config.data_dir, config.image_size)
     split = _split(config, source)
     if config.choose == "validation" and not len(split.validation):
         raise UserError(
@@ -75,6 +85,7 @@ def build(config: Config) -> Parts:
         steps_per_epoch,
         total_steps,
         read_semantics(config.similarity, source, config.data_dir),
+        _bank_padding(config, len(split.train)),
     )
     _check_objective(config, parts)
     return parts
@@ -107,8 +118,8 @@ def initial_states(config: Config, parts: Parts, seeds: Sequence[int]) -> list[T
     return [create(jax.random.key(seed), inputs, pretrained=parts.pretrained) for seed in seeds]
 
 
-def make_batches(config: Config, parts: Parts) -> grain.DatasetIterator:
-    """The training batches without end; see `training_batches`."""
+def make_batches(config: Config, parts: Parts, *, start: int = 0) -> Iterator[Batch]:
+    """This process's rows of the training batches after ``start``; see `training_batches`."""
     return training_batches(
         parts.source,
         parts.split.train,
@@ -116,6 +127,11 @@ def make_batches(config: Config, parts: Parts) -> grain.DatasetIterator:
         seed=config.seed,
         augment=augmentation(config),
         views=parts.objective.views,
+        start=start,
+        workers=config.workers,
+        augment_on=config.augment_on,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
     )
 
 
@@ -124,8 +140,9 @@ def augmentation(config: Config) -> Augment:
     return Augment(config.crop, config.flip, config.drop)
 
 
-def make_step(parts: Parts, *, skip_broken: bool = False) -> Callable:
+def make_step(config: Config, parts: Parts) -> Callable:
     """`train_step` with all that stays the same, to be lifted over the devices."""
+    prepare = {"prepare": augmentation(config).on_device} if config.augment_on == "device" else {}
     return partial(
         train_step,
         model=parts.model,
@@ -133,8 +150,16 @@ def make_step(parts: Parts, *, skip_broken: bool = False) -> Callable:
         optimizer=parts.optimizer,
         steps_per_epoch=parts.steps_per_epoch,
         total_steps=parts.total_steps,
-        skip_broken=skip_broken,
+        skip_broken=config.on_nan == "skip",
+        chunk_size=config.chunk_size,
+        **prepare,
     )
+
+
+def make_lift(config: Config, parts: Parts, step: Callable) -> Lift:
+    """A step over the devices of all processes, as the configuration has it."""
+    items = None if parts.bank_padding is None else len(parts.split.train)
+    return Lift(step, mapping=config.parallel, items=items)
 
 
 def check_model(name: str, model: nn.Module, inputs: Shaped[np.ndarray, "n ..."]) -> None:
@@ -159,7 +184,15 @@ def _creation(parts: Parts) -> Callable[..., TrainState]:
         classes=len(parts.source.class_names),
         multi_label=parts.source.labels.ndim == 2,
         semantics=known,
+        bank_padding=parts.bank_padding or 0,
     )
+
+
+def _bank_padding(config: Config, items: int) -> int | None:
+    large = 4 * items * config.bits >= SPREAD_BYTES
+    if config.spread_banks == "never" or (config.spread_banks == "auto" and not large):
+        return None
+    return -items % BANK_ROWS
 
 
 def _example(parts: Parts) -> PyTree[Shaped[np.ndarray, "1 ..."]]:
@@ -234,6 +267,10 @@ def _model(config: Config, source: Source) -> nn.Module:
             f"--dataset {config.dataset} holds feature vectors: they need --model mlp or linear, "
             "--crop 0 and --no-flip"
         )
+    if not images and config.augment_on == "device":
+        raise UserError(
+            f"--dataset {config.dataset} holds feature vectors: --augment-on device is for images"
+        )
     if images and config.drop:
         raise UserError(f"--dataset {config.dataset} holds images: --drop is for feature vectors")
     if not images and (config.image_size is not None or config.preprocessing != "published"):
@@ -258,7 +295,26 @@ def _model(config: Config, source: Source) -> nn.Module:
         )
     model = models.Encoder(backbone, config.bits, config.head_norm)
     check_model(config.model, model, source.inputs[:1])
+    if config.chunk_size is not None and _takes_statistics(model, source.inputs[:1]):
+        raise UserError(
+            f"--chunk-size {config.chunk_size}: {config.model} normalises by statistics of the whole "
+            "batch, which chunks do not have; it needs --freeze-norm and --no-head-norm"
+        )
     return model
+
+
+def _takes_statistics(model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]) -> bool:
+    """Whether the model changes statistics in training."""
+
+    def train(key):
+        variables = model.init(key, inputs)
+        return model.apply(variables, inputs, train=True, rngs={"dropout": key})
+
+    try:
+        jax.eval_shape(train, jax.random.key(0))
+    except ModifyScopeVariableError:
+        return True
+    return False
 
 
 def _numbers(config: Config) -> dict[str, Float[ArrayLike, ""]]:

@@ -99,6 +99,8 @@ def _dispatch(arguments: list[str], console: Console) -> None:
     elif command == "train":
         parsed = _parse_train(rest)
         _quiet()
+        if parsed.distributed:
+            console = _join(parsed)
         from jaxhash import run  # after parsing: --help and mistakes stay quick
 
         if parsed.dry_run and parsed.is_sweep:
@@ -110,7 +112,7 @@ def _dispatch(arguments: list[str], console: Console) -> None:
 
             sweep.train(parsed.config, parsed.axes, console, seeds=parsed.seeds)
         else:
-            run.train(parsed.config, console)
+            run.train(parsed.config, console, profile=parsed.profile)
     elif command == "evaluate":
         _quiet()
         from jaxhash import code_files
@@ -168,6 +170,16 @@ def _parse_train(arguments: list[str]) -> "TrainArguments":
         folder = Path("runs") / f"{_folder(name, config)}-{config.bits}bit-{parsed.folder}"
         config = dataclasses.replace(config, run_dir=folder)
     return dataclasses.replace(parsed, config=config)
+
+
+def _join(parsed: "TrainArguments") -> Console:
+    """Become one of several processes, of which the first has a screen."""
+    from jaxhash.training import processes
+
+    if parsed.is_sweep or parsed.dry_run:
+        raise UserError("--distributed trains one run; leave out --seeds, --sweep and --dry-run")
+    processes.join(parsed.coordinator, parsed.processes, parsed.process)
+    return Console(width=None if sys.stdout.isatty() else 120, quiet=not processes.is_first())
 
 
 def _folder(preset: str, config: "Config") -> str:
@@ -268,5 +280,6 @@ def _preset_list(presets: Mapping[str, Callable]) -> str:
 def _quiet() -> None:
     """Keep the libraries' chatter (missing GPU, missing OpenCV) from between our lines."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # errors are told by us, in a line
     logging.getLogger("jax").setLevel(logging.ERROR)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)

@@ -8,14 +8,29 @@ from typing import Annotated, Literal
 import tyro
 
 from jaxhash.composition import WEIGHT, QuantizerName, objective_of, objective_words
+from jaxhash.data.pipeline import Where
 from jaxhash.data.protocols import check_protocol
 from jaxhash.errors import UserError
 from jaxhash.models import BackboneName, PreprocessingName
 from jaxhash.objectives import MethodName
 from jaxhash.training.choice import Rule
+from jaxhash.training.parallel import Mapping
 
-#: Fields that say where a run lives, not what it is: they may change when it goes on.
-PLACES = ("run_dir", "data_dir")
+#: Fields that may change when a run goes on: where it is, how it is computed, what is kept of it.
+MAY_CHANGE = (
+    "run_dir",
+    "data_dir",
+    "parallel",
+    "chunk_size",
+    "workers",
+    "augment_on",
+    "checkpoint_every",
+    "keep_newest",
+    "keep_best",
+    "on_nan",
+    "on_collapse",
+    "compilation_cache",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,10 +115,28 @@ class Config:
     """Random flip, left to right."""
     drop: float = 0.0
     """Share of a feature vector's entries that are set to 0 at random."""
+    augment_on: Where = "host"
+    """Where images are cropped and flipped; the result is the same, and the device is often faster."""
+    workers: int = 0
+    """Processes that load the data; with 0 it is threads of this one."""
+    parallel: Mapping = "pmap"
+    """What maps the step over devices: jax.pmap, or jax.shard_map under jax.jit."""
+    chunk_size: int | None = None
+    """Images that a device encodes at a time, for less memory; loss and gradient are the batch's."""
+    spread_banks: Literal["auto", "always", "never"] = "auto"
+    """Spread the rows of memory banks over the devices; auto does so from 256 MiB of codes."""
     checkpoint_every: int = 200
     """Steps between two checkpoints."""
+    keep_newest: int = 2
+    """Newest checkpoints that are kept."""
+    keep_best: int = 1
+    """Checkpoints that are kept of the best models, where models are compared."""
+    compilation_cache: bool = True
+    """Keep compiled programs in the run's folder, for when it goes on."""
     on_nan: Literal["stop", "skip"] = "stop"
     """At a loss or a gradient that is not finite: stop the run, or skip the update and count it."""
+    on_collapse: Literal["stop", "warn"] = "stop"
+    """When more than half of the bits are dead for 20 steps: stop the run, or warn and go on."""
     choose: Rule = "last"
     """Model to evaluate: the last, or the best mAP on validation items or on the queries."""
     evaluate_every: int = 5
@@ -125,6 +158,10 @@ class Config:
             "batch_size": (1, many),
             "checkpoint_every": (1, many),
             "evaluate_every": (1, many),
+            "chunk_size": (1, many),
+            "keep_newest": (1, many),
+            "keep_best": (1, many),
+            "workers": (0, 256),
             "seed": (0, seeds),
             "split_seed": (0, seeds),
             "warmup_epochs": (0, many),
@@ -217,6 +254,16 @@ class TrainArguments:
     """Print the model's parameters and multiply-adds by stage, and train nothing."""
     seeds: int = 1
     """Train so many seeds together, the given one first; print means and standard deviations."""
+    profile: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Write a JAX trace of a few steps into the run's folder, and time the loss by itself."""
+    distributed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Train on several hosts, each of which runs this command."""
+    coordinator: str | None = None
+    """HOST:PORT of the first process; JAX_COORDINATOR_ADDRESS or the cluster if not given."""
+    processes: int | None = None
+    """How many processes there are; JAX_NUM_PROCESSES or the cluster if not given."""
+    process: int | None = None
+    """Number of this process, from 0; JAX_PROCESS_ID or the cluster if not given."""
     sweep: tuple[str, ...] = ()
     """Train all settings of a grid together, such as quantizer-weight=0.01,0.1 weight-decay=0,1e-4."""
 
@@ -267,10 +314,10 @@ def word(name: str) -> str:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """Flags whose values differ, leaving out the places; a path is where it leads to."""
+    """Flags whose values differ, but for those that may; a path is where it leads to."""
     there, here = old.to_json(), new.to_json()
     return [
         f"{flag(name)} is {there[name]} there and {here[name]} here"
         for name in here
-        if name not in PLACES and there[name] != here[name]
+        if name not in MAY_CHANGE and there[name] != here[name]
     ]

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree, Shaped
 
@@ -60,13 +61,22 @@ class PartEncoder:
             augment: what is done to the images before they are encoded.
             seed: seed of it.
         """
-        items = getattr(self._parts.split, name)
         rng = np.random.default_rng(seed)
-        batches = (
-            batch._replace(inputs=augment.apply(batch.inputs, augment.draw(len(batch.mask), rng)))
-            for batch in evaluation_batches(self._parts.source, items, batch_size=BATCH)
+        processes = jax.process_count()
+        size = BATCH + -BATCH % processes
+        mine = np.array_split(np.arange(size), processes)[jax.process_index()]
+        batches = evaluation_batches(
+            self._parts.source,
+            getattr(self._parts.split, name),
+            batch_size=size,
+            process_index=jax.process_index(),
+            process_count=processes,
         )
-        return self._encode(variables, batches)
+        moved = (
+            batch._replace(inputs=augment.apply(batch.inputs, augment.draw(size, rng)[mine]))
+            for batch in batches
+        )
+        return self._encode(variables, moved)
 
 
 def encode_split(encode: PartEncoder, variables: PyTree) -> Codes:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -42,6 +43,15 @@ def peak_device_bytes() -> int | None:
     """The most memory that the first device has held in this process; None where it keeps no count."""
     statistics = jax.local_devices()[0].memory_stats() or {}
     return statistics.get("peak_bytes_in_use")
+
+
+def peak_bytes() -> int:
+    """The most memory that the first device has held in this process, or else the process itself."""
+    on_device = peak_device_bytes()
+    if on_device is not None:
+        return on_device
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _cpu_model() -> str:

@@ -1,9 +1,11 @@
 """A run as a folder: train into it, go on where it stopped, evaluate what it holds.
 
-The folder holds ``config.json``, ``metrics.jsonl``, ``checkpoints/``, ``report/``, ``codes.npz`` and,
-written last, ``results.json``: a run that has it is finished.
+The folder holds ``config.json``, ``metrics.jsonl``, ``checkpoints/``, ``cache/`` with compiled programs,
+``report/``, ``codes.npz`` and, written last, ``results.json``: a run that has it is finished. Of several
+processes all train and evaluate, and the first writes.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -18,7 +20,15 @@ from jaxtyping import PyTree
 from rich.console import Console
 
 from jaxhash import machine, models, report
-from jaxhash.build import Parts, augmentation, build, initial_state, make_batches, make_step
+from jaxhash.build import (
+    Parts,
+    augmentation,
+    build,
+    initial_state,
+    make_batches,
+    make_lift,
+    make_step,
+)
 from jaxhash.codes import binarize
 from jaxhash.config import Config, differences
 from jaxhash.errors import UserError
@@ -35,9 +45,13 @@ from jaxhash.objectives import Batch
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.choice import SAYS, Candidates, model_choice
 from jaxhash.training.collapse import CollapseAlarm
+from jaxhash.training.compiled import kept_programs
 from jaxhash.training.loop import Skips, Watcher, fit, refuse_broken
-from jaxhash.training.parallel import data_parallel, replicate
+from jaxhash.training.parallel import Lift
+from jaxhash.training.processes import agreed, is_first
+from jaxhash.training.speed import Profile, Speed, median_seconds
 from jaxhash.training.state import TrainState
+from jaxhash.training.step import loss_step
 from jaxhash.training.stop import StopRequest
 from jaxhash.training.writers import (
     MetricsFile,
@@ -50,12 +64,20 @@ from jaxhash.training.writers import (
 
 W = TypeVar("W", bound=Watcher)
 
+#: Of files that cannot be read so many are named in the log.
+MOST_NAMED = 10
 
-def train(config: Config, console: Console) -> dict[str, Any]:
+
+def train(config: Config, console: Console, *, profile: bool = False) -> dict[str, Any]:
     """Train, evaluate and report into ``config.run_dir``; return the results.
 
     The same call goes on after an interruption, with the same bits at the end, and does nothing
     for a finished run.
+
+    Args:
+        config: what is trained.
+        console: where progress and table are printed.
+        profile: whether to trace a few steps into ``profile/``, and to time the loss by itself.
 
     Raises:
         UserError: if the configuration, the data or the folder do not allow it.
@@ -63,25 +85,26 @@ def train(config: Config, console: Console) -> dict[str, Any]:
     config.check()
     check_devices(config)
     folder = config.run_dir
-    _check_folder(folder, config)
-    if (folder / "results.json").is_file():
+    if results := agreed(lambda: _finished(folder, config)):
         console.print(f"{folder} is finished, nothing is left to do")
-        results = json.loads((folder / "results.json").read_text())
         report.print_table(results, console)
         return results
     parts, made_on = build(config), circumstances(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", config.to_json())
-    _describe(config, parts, console)
-    encode = PartEncoder(parts)
-    _fit(config, parts, encode, console)
-    codes, results = _evaluate(config, parts, encode, console)
-    records = read_metrics(folder / "metrics.jsonl")
+    agreed(lambda: _begin(folder, config))
+    with kept_programs(folder / "cache" if config.compilation_cache else None):
+        _describe(config, parts, console)
+        encode = PartEncoder(parts)
+        _fit(config, parts, encode, console, profile=profile)
+        codes, results = _evaluate(config, parts, encode, console)
+        before = encode(initial_state(config, parts).variables, "database")
+    records = agreed(lambda: read_metrics(folder / "metrics.jsonl"))
     results |= {"seconds": records[-1]["seconds"], **made_on}
-    before = encode(initial_state(config, parts).variables, "database")
-    draw(folder / "report", parts, before, codes, results, records)
-    _write_codes(folder / "codes.npz", parts, codes)
-    write_json(folder / "results.json", results)
+    if speed := Speed.of(records, rows=config.batch_size):
+        results["speed"] = speed._asdict()
+    if is_first():
+        draw(folder / "report", parts, before, codes, results, records)
+        _write_codes(folder / "codes.npz", parts, codes)
+        write_json(folder / "results.json", results)
     report.print_table(results, console)
     console.print(f"results and plots are in {folder}")
     return results
@@ -138,18 +161,22 @@ def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> di
 
 
 def check_devices(config: Config) -> None:
-    """Raise a `UserError` if the batch cannot be spread over the devices."""
-    devices = len(jax.local_devices())
+    """Raise a `UserError` if the batch cannot be spread over the devices of all processes."""
+    devices, processes = len(jax.devices()), jax.process_count()
     if config.batch_size < devices:
         raise UserError(
             f"--batch-size {config.batch_size} is smaller than the {devices} devices; each needs a "
             "row"
         )
+    if config.batch_size % processes:
+        raise UserError(
+            f"--batch-size {config.batch_size} is no multiple of the {processes} processes"
+        )
 
 
 def describe(config: Config, parts: Parts, objective: str) -> list[str]:
     """The data with the sizes of its parts, the weights if any, and the training, a line each."""
-    split, devices = parts.split, jax.local_devices()
+    split, devices = parts.split, jax.devices()
     held_out = f"{len(split.validation):,} validation items, " if len(split.validation) else ""
     lines = [
         f"{config.dataset}: {len(split.train):,} training items, {held_out}{len(split.query):,} "
@@ -157,11 +184,22 @@ def describe(config: Config, parts: Parts, objective: str) -> list[str]:
     ]
     if config.weights is not None:
         lines.append(f"{config.model} with the weights of {config.weights}")
+    processes = jax.process_count()
+    over = f" in {processes} processes" if processes > 1 else ""
     lines.append(
         f"{objective}, {config.bits} bits, {config.epochs} epochs of {parts.steps_per_epoch} steps "
-        f"on {len(devices)} x {devices[0].device_kind}"
+        f"on {len(devices)} x {devices[0].device_kind}{over}"
     )
     return lines
+
+
+def left_out(parts: Parts) -> list[str]:
+    """The files that are no items as they cannot be read, the first few by name."""
+    bad = parts.source.left_out
+    if not bad:
+        return []
+    more = f"; and {len(bad) - MOST_NAMED:,} more, in results.json" * (len(bad) > MOST_NAMED)
+    return [f"warning: {len(bad):,} left out: {'; '.join(bad[:MOST_NAMED])}{more}"]
 
 
 def _write_codes(path: Path, parts: Parts, codes: Codes) -> None:
@@ -199,6 +237,18 @@ def _short(value: Any) -> str:
     return "..." if isinstance(value, list | dict) else str(value)
 
 
+def _finished(folder: Path, config: Config) -> dict[str, Any] | None:
+    """The results of a run that is finished; raise unless the folder is free, or this run's."""
+    _check_folder(folder, config)
+    path = folder / "results.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _begin(folder: Path, config: Config) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", config.to_json())
+
+
 def _check_folder(folder: Path, config: Config) -> None:
     """Raise unless the folder is new, empty, or holds a run of this configuration."""
     if (folder / "config.json").is_file():
@@ -226,24 +276,66 @@ def _describe(config: Config, parts: Parts, console: Console) -> None:
     split = parts.split
     lines = describe(config, parts, config.objective_name)
     lines += [f"leak: {sentence}" for sentence in split.leaks]  # allowed, or we were not here
+    lines += left_out(parts)
     if config.choose != "last":
         lines.append(f"the model is {SAYS[config.choose]}")
     if len(split.validation) and config.choose != "validation":
         lines.append(f"the validation items are not looked at: --choose is {config.choose}")
-    console.print("\n".join(lines), highlight=False)
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
-def _fit(config: Config, parts: Parts, encode: PartEncoder, console: Console) -> None:
+def _fit(
+    config: Config, parts: Parts, encode: PartEncoder, console: Console, *, profile: bool
+) -> None:
     """Bring the run to its last step, from the newest checkpoint if there is one."""
-    fit_from_checkpoint(
+    lift = make_lift(config, parts, make_step(config, parts))
+    batches = partial(make_batches, config, parts)
+    state, _ = fit_from_checkpoint(
         config,
         parts,
         initial_state(config, parts),
-        make_batches(config, parts),
-        make_step(parts, skip_broken=config.on_nan == "skip"),
+        batches,
+        lift,
         make_watch=partial(_watch, config, parts),
         console=console,
         score=candidate_score(config.choose, parts, encode),
+        profile=config.run_dir / "profile" if profile else None,
+    )
+    if profile:
+        _time_loss(config, parts, lift, state, next(batches()), console)
+
+
+def _time_loss(
+    config: Config, parts: Parts, lift: Lift, state: TrainState, batch: Batch, console: Console
+) -> None:
+    """Time the step as it is, and the loss with its gradient in the codes alone."""
+    alone = partial(
+        loss_step,
+        objective=parts.objective,
+        bits=config.bits,
+        encode=parts.model.apply,
+        steps_per_epoch=parts.steps_per_epoch,
+        total_steps=parts.total_steps,
+    )
+
+    def timed(lifted):
+        held = [state]
+
+        def call():
+            held[0], metrics = lifted(held[0], batch)
+            return metrics
+
+        return median_seconds(call), held[0]
+
+    loss, state = timed(make_lift(config, parts, alone))
+    step, _ = timed(lift)
+    found = {"step_seconds": step, "loss_seconds": loss, "loss_share": loss / step}
+    if is_first():
+        write_json(config.run_dir / "profile" / "loss.json", found)
+    say(
+        console,
+        f"the loss and its gradient in the codes take {1e3 * loss:.2f} of {1e3 * step:.2f} ms, "
+        f"{loss / step:.0%} of a step; the trace is in {config.run_dir / 'profile'}",
     )
 
 
@@ -251,13 +343,14 @@ def fit_from_checkpoint(
     config: Config,
     parts: Parts,
     state: TrainState,
-    batches: Iterator[Batch],
-    step: Callable,
+    batches: Callable[..., Iterator[Batch]],
+    lift: Lift,
     *,
     make_watch: Callable[..., W],
     console: Console,
     score: Callable[[PyTree], float] | None = None,
     members: int = 1,
+    profile: Path | None = None,
 ) -> tuple[TrainState, W]:
     """Train in ``config.run_dir``, from its newest checkpoint if there is one.
 
@@ -265,32 +358,42 @@ def fit_from_checkpoint(
         config: where, and how often a checkpoint is left.
         parts: the lengths of an epoch and of the training.
         state: the state before the first step.
-        batches: the batches from the first one, with ``get_state`` and ``set_state``.
-        step: one step, to be lifted over the devices.
+        batches: from ``start``, a number of steps, to the batches after them.
+        lift: one step over the devices.
         make_watch: from ``records``, those that are there, to the ``watch`` of `fit`.
         console: where progress is printed.
         score: from a model's variables to what it is chosen by; None if none is.
         members: trainings that a step is a step of.
+        profile: where a trace of a few steps goes, if anywhere.
 
     Returns:
-        The last state, and what watched over it.
+        The last state, as the lift leaves it, and what watched over it.
 
     Raises:
         Stopped: if SIGTERM asked for it; the same call goes on.
-        UserError: if there are checkpoints, and none can be read.
+        UserError: if there are checkpoints, and none can be read or the data have changed since; or
+            if one cannot be written.
     """
-    devices = jax.local_devices()
-    state = replicate(state, devices)
+    state = lift.place(state)
     path = config.run_dir / "metrics.jsonl"
-    with Checkpoints(config.run_dir / "checkpoints") as checkpoints:
+    kept = Checkpoints(
+        config.run_dir / "checkpoints",
+        newest=config.keep_newest,
+        best=config.keep_best,
+        data=data_facts(parts),
+    )
+    with kept as checkpoints:
         start = 0
         if found := checkpoints.newest(state, partial(say, console)):
-            start, state, position = found
+            start, state = found
             console.print(f"going on from step {start} of {parts.total_steps}")
-            batches.set_state(position)
+        trace = Profile(profile, start=start, total_steps=parts.total_steps)
         with (
+            contextlib.closing(trace),
             StopRequest() as stop,
-            MetricsFile(path, step=start) as metrics_file,
+            MetricsFile(path, step=start)
+            if is_first()
+            else contextlib.nullcontext() as metrics_file,
             ProgressLine(
                 console,
                 total=parts.total_steps,
@@ -298,11 +401,11 @@ def fit_from_checkpoint(
                 batch_size=config.batch_size * members,
             ) as progress,
         ):
-            watch = make_watch(records=read_metrics(path))
+            watch = make_watch(records=agreed(lambda: read_metrics(path)))
             state = fit(
-                state,
-                batches,
-                data_parallel(step, devices),
+                lift.enter(state),
+                batches(start=start),
+                lift,
                 start=start,
                 total_steps=parts.total_steps,
                 checkpoint_every=config.checkpoint_every,
@@ -316,21 +419,37 @@ def fit_from_checkpoint(
                 ),
                 watch=watch,
                 stop=stop,
+                profile=trace,
                 metrics_file=metrics_file,
                 progress=progress,
             )
+    records = agreed(lambda: read_metrics(path))
+    if speed := Speed.of(records, rows=config.batch_size * members):
+        say(console, f"{speed}")
     return state, watch
 
 
+def data_facts(parts: Parts) -> dict[str, Any]:
+    """What a checkpoint knows of the data it was made with."""
+    facts = {"items": len(parts.source.labels), "training items": len(parts.split.train)}
+    return facts | {"split": parts.split.sha256[:12]}
+
+
 def _watch(config: Config, parts: Parts, records: list[dict[str, Any]]) -> Watcher:
-    """Stops a training whose loss is not finite, or counts it; warns of collapsed codes."""
+    """Stops a training whose loss is not finite, or whose codes collapse; or warns, and counts."""
     alarm, skips = _alarm(config, parts, records), Skips(records)
 
     def watch(step: int, metrics: dict[str, Any]) -> str | None:
         if skipped := skips.update(step, metrics):
             return skipped
         refuse_broken(step, metrics)
-        return alarm.update(step, metrics)
+        collapsed = alarm.update(step, metrics)
+        if collapsed and config.on_collapse == "stop":
+            raise UserError(
+                f"training stopped at step {step}: {collapsed}; --on-collapse warn goes on, and the "
+                "checkpoints from before stay"
+            )
+        return collapsed and f"warning: step {step}: {collapsed}"
 
     return watch
 
@@ -352,7 +471,7 @@ def _chosen(config: Config, parts: Parts) -> tuple[TrainState, dict[str, Any]]:
     Raises:
         UserError: if its checkpoint is not there.
     """
-    like = replicate(initial_state(config, parts), jax.local_devices())
+    like = make_lift(config, parts, make_step(config, parts)).place(initial_state(config, parts))
     with Checkpoints(config.run_dir / "checkpoints") as checkpoints:
         choice = model_choice(
             config.choose,
@@ -364,7 +483,7 @@ def _chosen(config: Config, parts: Parts) -> tuple[TrainState, dict[str, Any]]:
             raise UserError(
                 f"{config.run_dir} has no checkpoint of the model chosen, of step {choice['step']}"
             )
-        state, _ = checkpoints.restore(like, choice["step"])
+        state = checkpoints.restore(like, choice["step"])
     return state, choice
 
 
@@ -383,7 +502,7 @@ def _evaluate(
             f"the model of step {choice['step']} makes codes that are not finite; a lower "
             "--learning-rate or --clip-norm may help"
         )
-    records = read_metrics(config.run_dir / "metrics.jsonl")
+    records = agreed(lambda: read_metrics(config.run_dir / "metrics.jsonl"))
     facts = {
         "bits": config.bits,
         "seed": config.seed,
@@ -394,6 +513,7 @@ def _evaluate(
             name: len(getattr(split, name)) for name in ("train", "validation", "query", "database")
         },
         "leaks": split.leaks,
+        "left_out": list(parts.source.left_out),
         "objective": config.objective_name,
         "epochs": config.epochs,
         "model_choice": choice,

@@ -26,6 +26,7 @@ from jaxhash.build import (
     build,
     initial_states,
     make_batches,
+    make_lift,
     make_step,
     with_numbers,
 )
@@ -41,6 +42,7 @@ from jaxhash.evaluation import (
 )
 from jaxhash.metrics import over_seeds
 from jaxhash.retrieval.hierarchy import HIERARCHY_CONVENTIONS
+from jaxhash.training.compiled import kept_programs
 from jaxhash.training.members import (
     ALL_DIVERGED,
     Member,
@@ -114,7 +116,9 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
         results = json.loads((folder / "results.json").read_text())
         report.print_sweep(results, console)
         return results
-    parts, made_on = build(config), run.circumstances(config)
+    # The states of members are side by side: their banks stay whole on each device.
+    parts = build(dataclasses.replace(config, spread_banks="never"))
+    made_on = run.circumstances(config)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", content)
     members = [
@@ -123,7 +127,8 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
         for seed in range(config.seed, config.seed + seeds)
     ]
     _describe(config, axes, parts, members, console)
-    state, watch = _fit(config, axes, parts, members, console)
+    with kept_programs(folder / "cache" if config.compilation_cache else None):
+        state, watch = _fit(config, axes, parts, members, console)
     results = _evaluate(config, axes, parts, members, state, watch, console)
     records = read_metrics(folder / "metrics.jsonl")
     results |= {"seconds": records[-1]["seconds"], **made_on}
@@ -149,6 +154,8 @@ def _checked(config: Config, axes: Axes, seeds: int) -> tuple[Config, list[dict[
         raise UserError("--sweep quantizer-weight needs a quantizer, and --quantizer is none")
     if config.on_nan != "stop":
         raise UserError("--on-nan skip is not for a sweep, whose members go on without one another")
+    if config.spread_banks == "always":
+        raise UserError("--spread-banks always is not for a sweep, whose members share the devices")
     if config.choose != "last":
         raise UserError(f"--choose {config.choose} is not for a sweep, which takes the last epoch")
     settings = [
@@ -200,6 +207,7 @@ def _describe(
         *run.describe(config, parts, _objective_name(config, axes)),
         over,
         *(f"leak: {sentence}" for sentence in parts.split.leaks),
+        *run.left_out(parts),
     ]
     if len(members) > seeds:
         lines.append(
@@ -214,17 +222,19 @@ def _fit(
 ) -> tuple[TrainState, Watch]:
     """Bring the sweep to its last step, from the newest checkpoint if there is one."""
     seeds = list(dict.fromkeys(member.seed for member in members))
+
+    def batches(start: int) -> SeedBatches:
+        of_seed = (dataclasses.replace(config, seed=seed) for seed in seeds)
+        return SeedBatches([make_batches(each, parts, start=start) for each in of_seed])
+
     numbers = {
         name: np.array([member.setting[name] for member in members], np.float32) for name in axes
     }
-    batches = SeedBatches(
-        [make_batches(dataclasses.replace(config, seed=seed), parts) for seed in seeds]
-    )
     # A weight of 0 leaves a penalty out, with its state; a weight that is varied is never left out.
     varied = with_numbers(config, parts, {name: jnp.float32(numbers[name][0]) for name in axes})
     state = stack_states(initial_states(config, varied, seeds), len(members) // len(seeds))
     step = member_step(
-        lambda numbers: make_step(with_numbers(config, parts, numbers)),
+        lambda numbers: make_step(config, with_numbers(config, parts, numbers)),
         numbers,
         mapping=best_mapping(jax.local_devices()[0].platform, state.params),
     )
@@ -233,7 +243,7 @@ def _fit(
         parts,
         state,
         batches,
-        step,
+        make_lift(config, parts, step),
         make_watch=partial(Watch, members, bits=config.bits, rows=run.batch_rows(config, parts)),
         console=console,
         members=len(members),
@@ -288,6 +298,7 @@ def _evaluate(
             name: len(getattr(split, name)) for name in ("train", "validation", "query", "database")
         },
         "leaks": split.leaks,
+        "left_out": list(parts.source.left_out),
         "objective": _objective_name(config, axes),
         "epochs": config.epochs,
         "axes": _lists(axes),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxhash.config import Config, differences, flag
+from jaxhash.config import MAY_CHANGE, Config, differences, flag
 from jaxhash.errors import UserError
 from jaxhash.presets import PRESETS
 
@@ -125,7 +125,22 @@ def test_json_holds_paths_that_do_not_depend_on_the_working_folder(tmp_path, mon
     assert Config.from_json(stored) == Config(data_dir=tmp_path / "one")  # a run may be moved
 
 
-NUMBERS = [f.name for f in dataclasses.fields(Config) if isinstance(f.default, (int, float))]
+NUMBERS = [
+    f.name
+    for f in dataclasses.fields(Config)
+    if isinstance(f.default, (int, float)) and f.name not in MAY_CHANGE
+]
+
+
+def test_what_may_change_when_a_run_goes_on():
+    """Where it is, how it is computed and what is kept: nothing that the model depends on."""
+    other = dict(
+        parallel="shard_map", chunk_size=4, workers=2, augment_on="device", checkpoint_every=7,
+        keep_newest=3, keep_best=2, on_nan="skip", on_collapse="warn", compilation_cache=False,
+        run_dir=Path("a"), data_dir=Path("b"),
+    )  # fmt: skip
+    assert set(other) == set(MAY_CHANGE)
+    assert differences(Config(), Config(**other)) == []
 
 
 @pytest.mark.parametrize("name", NUMBERS)

@@ -33,7 +33,7 @@ def config(folder, **options):
 def trained(config):
     parts = build(dataclasses.replace(config, weights=None))
     with Checkpoints(config.run_dir / "checkpoints") as checkpoints:
-        return checkpoints.restore(initial_state(config, parts))[0]
+        return checkpoints.restore(initial_state(config, parts))
 
 
 @pytest.mark.slow

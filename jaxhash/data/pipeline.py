@@ -94,16 +94,25 @@ def training_batches(
 
 
 def evaluation_batches(
-    source: Source, items: Int[np.ndarray, " items"], *, batch_size: int
+    source: Source,
+    items: Int[np.ndarray, " items"],
+    *,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> Iterator[Batch]:
-    """The items once, in order, none left out; the last batch is filled up with masked rows."""
+    """The items once, in order, none left out; the last batch is filled up with masked rows.
+
+    The processes share the rows of each batch as in `training_batches`.
+    """
+    rows = batch_size // process_count
     load = _Load(
         source,
         items,
         Augment(),
         order=lambda _: np.arange(len(items)),
         batch_size=batch_size,
-        mine=slice(None),
+        mine=slice(process_index * rows, (process_index + 1) * rows),
     )
     batches = grain.MapDataset.range(load.batches).map(
         lambda number: load.random_map(number, np.random.default_rng(0))

@@ -130,9 +130,7 @@ def opposite(
     return codes, batch._replace(labels=labels, mask=mask)
 
 
-def from_bank(
-    bank: Bank, batch: Batch, unseen: Unseen, spread: Spread | None = None
-) -> Columns:
+def from_bank(bank: Bank, batch: Batch, unseen: Unseen, spread: Spread | None = None) -> Columns:
     """All images of a bank, or those that it has seen."""
     seen = bank.seen
     if unseen == "dissimilar":

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from matplotlib.figure import Figure
 
+from jaxhash.training.speed import TIMES
+
 RIGHT, WRONG = "#2a7f3f", "#c0392b"
 
 
@@ -24,7 +26,7 @@ class Neighbours(NamedTuple):
 def plot_losses(records: Sequence[dict[str, int | float]]) -> Figure:
     """The loss and its terms over the steps, one panel each, with a running mean over 1/50."""
     steps = np.array([record["step"] for record in records])
-    names = [name for name in records[0] if name not in ("step", "seconds")]
+    names = [name for name in records[0] if name not in ("step", *TIMES)]
     figure = Figure(figsize=(3.2 * len(names), 2.8), layout="constrained")
     window = max(1, len(steps) // 50)
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):

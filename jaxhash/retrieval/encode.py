@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable
 import flax.linen as nn
 import jax
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Float, PyTree, Shaped
 
 from jaxhash.objectives import Batch
+from jaxhash.training.processes import of_all_processes
 
 
 def make_encoder(model: nn.Module) -> Callable[[PyTree, Iterable[Batch]], np.ndarray]:
@@ -16,21 +17,30 @@ def make_encoder(model: nn.Module) -> Callable[[PyTree, Iterable[Batch]], np.nda
     It is compiled once for batches of one shape, whatever the variables, and places the variables on
     the devices once a call. Rows that are padding are left out, so the codes are those of the items,
     in their order. The batches are spread over the local devices where their size is a multiple of
-    the number.
+    the number. Each of several processes encodes its own rows of each batch, and has the codes of all.
     """
     apply = jax.jit(lambda variables, inputs: model.apply(variables, inputs, train=False))
 
     def encode(variables: PyTree, batches: Iterable[Batch]) -> Float[np.ndarray, "n bits"]:
-        codes, placed = [], {}
+        if jax.process_count() > 1:  # they may lie on the devices of all
+            variables = jax.device_get(variables)
+        codes, masks, placed = [], [], {}
         for batch in batches:
             whole, rows = _shardings(len(batch.mask))
             if whole not in placed:
                 placed[whole] = jax.device_put(variables, whole)
             batch_codes = apply(placed[whole], jax.device_put(batch.inputs, rows))
-            codes.append(np.asarray(batch_codes)[batch.mask])
-        return np.concatenate(codes)
+            codes.append(np.asarray(batch_codes))
+            masks.append(batch.mask)
+        codes, mask = (_in_order(of_all_processes(np.stack(rows))) for rows in (codes, masks))
+        return codes[mask]
 
     return encode
+
+
+def _in_order(rows: Shaped[np.ndarray, "processes batches n ..."]) -> Shaped[np.ndarray, "m ..."]:
+    """The rows of all batches, of which each process had a part in the order of the processes."""
+    return np.moveaxis(rows, 0, 1).reshape(-1, *rows.shape[3:])
 
 
 def _shardings(rows: int) -> tuple[jax.sharding.Sharding, jax.sharding.Sharding]:

@@ -1,8 +1,10 @@
 """Checkpoints of a run: the state and the position in the data, by orbax."""
 
 import contextlib
+import errno
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +12,58 @@ import jax
 import orbax.checkpoint as ocp
 
 from jaxhash.errors import UserError
-from jaxhash.training.choice import Candidate, best
+from jaxhash.training.choice import Candidate, ranked
+from jaxhash.training.processes import all_agree, is_first
 from jaxhash.training.state import TrainState
-
-#: Newest checkpoints that are kept, to go on from.
-NEWEST = 2
 
 
 class Checkpoints:
-    """The checkpoints under one folder; the newest two and the best candidate are kept.
+    """The checkpoints under one folder, of which the newest and the best candidates are kept.
 
     Saving is asynchronous and atomic: a step that was being written when the process died is
     not there afterwards. A checkpoint holds the candidates so far too, so that they are those of
-    its step, and what it replaces is removed only after it is there.
+    its step, and what it replaces is removed only after it is there. States are in the global form
+    of `jaxhash.training.parallel`; each process writes its part of them.
+
+    Args:
+        folder: made if it is not there; all processes see the same one.
+        newest: how many are kept to go on from.
+        best: of how many best candidates one is kept.
+        data: what is known of the data, in JSON: kept in each checkpoint.
     """
 
-    def __init__(self, folder: Path):
-        self._preserved = _NewestAndBest()
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        newest: int = 2,
+        best: int = 1,
+        data: Mapping[str, Any] | None = None,
+    ):
+        self._best, self._data = best, dict(data or {})
+        self._preserved = _NewestAndBest(newest)
         options = ocp.CheckpointManagerOptions(preservation_policy=self._preserved, create=True)
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_) -> None:
-        self._manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        try:
+            with self._written():
+                self._manager.close()
+        except UserError:
+            if kind is None:  # else what ended the training comes first
+                raise
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is there.
+
+        Raises:
+            UserError: if it could not be written.
+        """
+        with self._written():
+            self._manager.wait_until_finished()
 
     @property
     def steps(self) -> list[int]:
@@ -55,16 +84,17 @@ class Checkpoints:
     def _candidates(self, step: int) -> list[Candidate]:
         if not (self._manager.directory / str(step) / "candidates").exists():
             return []  # the run of an older version
+        found = self._read(step, "candidates", ocp.args.JsonRestore())
         with self._readable(step):
-            restored = self._manager.restore(
-                step, args=ocp.args.Composite(candidates=ocp.args.JsonRestore())
-            )
-            return [Candidate(**fields) for fields in restored.candidates]
+            return [Candidate(**fields) for fields in found]
 
-    def newest(
-        self, like: TrainState, say: Callable[[str], None]
-    ) -> tuple[int, TrainState, dict[str, Any]] | None:
-        """The newest checkpoint that can be read: its step, state and data iterator's state.
+    def _read(self, step: int, name: str, how: Any) -> Any:
+        """One item of a checkpoint."""
+        with self._readable(step):
+            return self._manager.restore(step, args=ocp.args.Composite(**{name: how}))[name]
+
+    def newest(self, like: TrainState, say: Callable[[str], None]) -> tuple[int, TrainState] | None:
+        """The newest checkpoint that can be read: its step and state.
 
         Newer ones, which were damaged since they were written, are put aside into a folder beside
         the checkpoints, for their steps are about to be done again.
@@ -77,16 +107,22 @@ class Checkpoints:
             None where there is no checkpoint.
 
         Raises:
-            UserError: if there are checkpoints, and none can be read; they stay as they are.
+            UserError: if there are checkpoints, and none can be read; or if the data have changed.
+                They stay as they are.
         """
         broken = {}
         for step in reversed(self.steps):
+            reason = None
             try:
-                found = (step, *self.restore(like, step))
+                found = step, self.restore(like, step)
+                data = self._read(step, "data", ocp.args.JsonRestore())
                 self._candidates(step)
-                break
             except UserError as error:
-                broken[step] = str(error)
+                reason = str(error)
+            if all_agree(reason is None):
+                self._check_data(step, data)
+                break
+            broken[step] = reason or f"another process cannot read the checkpoint of step {step}"
         else:
             if broken:
                 raise UserError("; ".join(broken.values()))
@@ -100,37 +136,52 @@ class Checkpoints:
         """Move a checkpoint to where none is looked for; return where it is."""
         folder = Path(self._manager.directory)
         aside = folder.with_name(f"broken_{folder.name}")
-        aside.mkdir(exist_ok=True)
         target = aside / f"{step}-{time.time_ns()}"
-        (folder / str(step)).rename(target)
+        if is_first():
+            aside.mkdir(exist_ok=True)
+            (folder / str(step)).rename(target)
+        all_agree(True)  # the others wait
         self._manager.reload()
         return target
 
-    def save(
-        self,
-        step: int,
-        state: TrainState,
-        data: dict[str, Any],
-        candidates: Sequence[Candidate] = (),
-    ) -> None:
-        """Save the state, the state of the data iterator and the candidates after ``step`` steps.
+    def _check_data(self, step: int, data: Mapping[str, Any]) -> None:
+        """Raise if a checkpoint knows other data than there are; an old one knows nothing of them."""
+        other = [
+            f"{name} {data[name]} then, {value} now"
+            for name, value in self._data.items()
+            if data.get(name, value) != value
+        ]
+        if other:
+            raise UserError(
+                f"the data have changed since the checkpoint of step {step}: {'; '.join(other)}"
+            )
 
-        The best candidate must have been saved with its own step, this one or an earlier one.
+    def keeps(self, candidate: Candidate, candidates: Sequence[Candidate]) -> bool:
+        """Whether a checkpoint of this one of the candidates is among those that are kept."""
+        return candidate in ranked(candidates)[: self._best]
+
+    def save(self, step: int, state: TrainState, candidates: Sequence[Candidate] = ()) -> None:
+        """Save the state and the candidates after ``step`` steps.
+
+        The candidates that `keeps` says must have been saved with their own step, this one or an
+        earlier one.
+
+        Raises:
+            UserError: if the last checkpoint could not be written, or this one cannot.
         """
-        self._preserved.best = best(candidates).step if candidates else None
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                data=ocp.args.JsonSave(data),
-                candidates=ocp.args.JsonSave([candidate._asdict() for candidate in candidates]),
-            ),
-        )
+        self._preserved.best = [candidate.step for candidate in ranked(candidates)[: self._best]]
+        with self._written():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state),
+                    data=ocp.args.JsonSave(self._data),
+                    candidates=ocp.args.JsonSave([each._asdict() for each in candidates]),
+                ),
+            )
 
-    def restore(
-        self, like: TrainState, step: int | None = None
-    ) -> tuple[TrainState, dict[str, Any]]:
-        """A checkpoint, on the devices of ``like``, and its data iterator's state.
+    def restore(self, like: TrainState, step: int | None = None) -> TrainState:
+        """A checkpoint, on the devices of ``like``.
 
         Args:
             like: a state of the same shapes.
@@ -141,14 +192,22 @@ class Checkpoints:
         """
         step = self.latest_step if step is None else step
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        with self._readable(step):
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
-                ),
-            )
-            return restored.state, restored.data
+        return self._read(step, "state", ocp.args.StandardRestore(abstract))
+
+    @contextlib.contextmanager
+    def _written(self) -> Iterator[None]:
+        """A write that fails, perhaps that of the checkpoint before, is told in one line."""
+        try:
+            yield
+        except Exception as error:
+            there = self.steps
+            good = "there is none"
+            if there:
+                good = f"that of step {there[-1]} is there, and the same command goes on from it"
+            raise UserError(
+                f"a checkpoint could not be written into {self._manager.directory} "
+                f"({_reason(error)}); {good}"
+            ) from error
 
     @contextlib.contextmanager
     def _readable(self, step: int) -> Iterator[None]:
@@ -156,16 +215,25 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             folder = Path(self._manager.directory) / str(step)
-            raise UserError(f"the checkpoint {folder} cannot be read ({reason})") from error
+            raise UserError(f"the checkpoint {folder} cannot be read ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an error says; of a full disk, which many layers report, that alone."""
+    full = os.strerror(errno.ENOSPC)
+    if full in str(error):
+        return full
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 class _NewestAndBest:
     """Orbax's question which checkpoints stay, given all of them from old to new."""
 
-    best: int | None = None
+    def __init__(self, newest: int):
+        self._newest = newest
+        self.best: list[int] = []
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        newest = [checkpoint.step for checkpoint in checkpoints[-NEWEST:]]
-        return [c.step in newest or c.step == self.best for c in checkpoints]
+        newest = [checkpoint.step for checkpoint in checkpoints[-self._newest :]]
+        return [c.step in newest or c.step in self.best for c in checkpoints]

@@ -37,6 +37,16 @@ def best(candidates: Sequence[Candidate]) -> Candidate:
     return max(candidates, key=lambda candidate: candidate.map)
 
 
+def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates, best first, and the first of equals first.
+
+    Example:
+        >>> [c.epoch for c in ranked([Candidate(1, 8, 0.5), Candidate(2, 16, 0.7)])]
+        [2, 1]
+    """
+    return sorted(candidates, key=lambda candidate: -candidate.map)
+
+
 class Candidates:
     """The candidates of a training so far: every few epochs one, and the last epoch.
 

@@ -93,7 +93,6 @@ class CollapseAlarm:
             return None
         self.steps.append(step)
         return (
-            f"warning: step {step}: {dead} of {self._bits} bits are the same for every image of the "
-            "batch: the codes have collapsed; a lower --learning-rate, a --quantizer or a larger "
-            "--quantizer-weight may help"
+            f"{dead} of {self._bits} bits are the same for every image of the batch: the codes have "
+            "collapsed; a lower --learning-rate, a --quantizer or a larger --quantizer-weight may help"
         )

@@ -12,6 +12,8 @@ from jaxhash.errors import Stopped, UserError
 from jaxhash.objectives import Batch
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.choice import Candidates, best
+from jaxhash.training.parallel import Lift
+from jaxhash.training.speed import Profile, StepTimer
 from jaxhash.training.state import TrainState
 from jaxhash.training.stop import StopRequest
 from jaxhash.training.writers import MetricsFile, ProgressLine
@@ -26,7 +28,7 @@ Watcher = Callable[[int, dict[str, Any]], str | None]
 def fit(
     state: TrainState,
     batches: Iterator[Batch],
-    step_fn: Callable,
+    lift: Lift,
     *,
     start: int,
     total_steps: int,
@@ -35,7 +37,8 @@ def fit(
     candidates: Candidates,
     watch: Watcher,
     stop: StopRequest,
-    metrics_file: MetricsFile,
+    profile: Profile,
+    metrics_file: MetricsFile | None,
     progress: ProgressLine,
 ) -> TrainState:
     """Run the steps from ``start`` to ``total_steps``.
@@ -44,9 +47,9 @@ def fit(
     are fetched one step late, so the host never waits for the step it has just launched.
 
     Args:
-        state: state after ``start`` steps.
-        batches: iterator at the same position, with ``get_state``.
-        step_fn: from state and batch to state and metrics.
+        state: state after ``start`` steps, in the form that the lift maps.
+        batches: this process's rows of the batches after those.
+        lift: from state and batch to state and metrics.
         start: steps already done.
         total_steps: steps of the whole training.
         checkpoint_every: steps between two checkpoints.
@@ -55,19 +58,25 @@ def fit(
         watch: sees step and metrics before they are written; what it returns is printed, and what
             it raises ends the training. Checkpoints from before stay.
         stop: asks to stop after the step that is under way.
-        metrics_file: one record a step goes here.
+        profile: traces some of the steps.
+        metrics_file: one record a step goes here, in the first process.
         progress: shows each record.
 
     Raises:
         Stopped: if that was asked for, before the last step; the step has left a checkpoint.
     """
-    pending = None
+    pending, timer = None, StepTimer()
     for step in range(start + 1, total_steps + 1):
-        state, metrics = step_fn(state, next(batches))
+        timer.start()
+        profile.before(step)
+        batch = next(batches)
+        timer.ready()
+        state, metrics = lift(state, batch)
+        profile.after(step, metrics)
         if pending is not None:
             _report(*pending, watch, metrics_file, progress)
-        pending = (step, metrics)
-        stopped = stop.made and step < total_steps
+        pending = (step, metrics, timer.launched())
+        stopped = stop.made(step) and step < total_steps
         saved = step % checkpoint_every == 0 or step == total_steps or stopped
         scored = candidates.is_due(step)
         if saved or scored:
@@ -79,10 +88,11 @@ def fit(
             progress.print(
                 f"epoch {candidate.epoch}: mAP {candidate.map:.4f}{', the best so far' * is_best}"
             )
-            saved |= is_best
+            saved |= checkpoints.keeps(candidate, candidates.found)
         if saved:
-            checkpoints.save(step, state, batches.get_state(), candidates.found)
+            checkpoints.save(step, lift.leave(state), candidates.found)
         if stopped:
+            checkpoints.wait()
             raise Stopped(step)
     return state
 
@@ -135,14 +145,16 @@ def _broken(metrics: dict[str, int | float]) -> str:
 def _report(
     step: int,
     metrics: dict,
+    times: dict[str, float],
     watch: Watcher,
-    metrics_file: MetricsFile,
+    metrics_file: MetricsFile | None,
     progress: ProgressLine,
 ) -> None:
     values = {name: _plain(value) for name, value in jax.device_get(metrics).items()}
     values = {"loss": values["loss"]} | values  # first in the line
     warning = watch(step, values)
-    metrics_file.write(step, values)
+    if metrics_file is not None:
+        metrics_file.write(step, values | times)
     progress.update(step, values)
     if warning:
         progress.print(warning)

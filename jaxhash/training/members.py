@@ -135,7 +135,7 @@ class SeedBatches(Iterator[Batch]):
     """The batches of several seeds side by side, [rows, seeds, ...].
 
     Args:
-        batches: the batches of each seed, with ``get_state`` and ``set_state``.
+        batches: the batches of each seed.
     """
 
     def __init__(self, batches: Sequence[Iterator[Batch]]):
@@ -144,15 +144,6 @@ class SeedBatches(Iterator[Batch]):
     def __next__(self) -> Batch:
         batches = [next(batches) for batches in self._batches]
         return jax.tree.map(lambda *rows: np.stack(rows, axis=1), *batches)
-
-    def get_state(self) -> dict[str, Any]:
-        """The position of each seed."""
-        return {"seeds": [batches.get_state() for batches in self._batches]}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Go to a position that `get_state` returned."""
-        for batches, position in zip(self._batches, state["seeds"], strict=True):
-            batches.set_state(position)
 
 
 class Watch:
@@ -203,7 +194,7 @@ class Watch:
                     f"warning: step {step}: {member.name} diverged: {', '.join(broken)} not finite"
                 )
             elif warning := self.alarms[number].update(step, mine):
-                lines.append(f"{member.name}: {warning}")
+                lines.append(f"{member.name}: warning: step {step}: {warning}")
         if None not in self.diverged:
             raise UserError(ALL_DIVERGED.format(step))
         return "\n".join(lines) or None

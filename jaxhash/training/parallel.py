@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
 
 from jaxhash.errors import UserError
 from jaxhash.objectives import Batch, Spread, spread_leaves
@@ -137,15 +136,7 @@ class Lift:
     def _map(self, state: TrainState) -> Callable:
         """The step, mapped for states like this one."""
         if self._mapping == "pmap":
-            axes = jax.tree.map(lambda spread: 0 if spread else None, self._spread_leaves(state))
-            return jax.pmap(
-                self._step,
-                axis_name=AXIS,
-                in_axes=(axes, 0),
-                out_axes=(axes, None),
-                donate_argnums=(0,),
-                devices=self.devices,
-            )
+            return self._by_pmap(state)
         specs = jax.tree.map(lambda spread: _ROWS if spread else _WHOLE, self._spread_leaves(state))
         mapped = jax.shard_map(
             self._step,
@@ -155,6 +146,31 @@ class Lift:
             check_vma=False,  # else the gradients would be summed twice: see `train_step`
         )
         return jax.jit(mapped, donate_argnums=(0,))
+
+    def _by_pmap(self, state: TrainState) -> Callable:
+        """The leaves go in and out as a tuple: pmap wants axes that can be hashed."""
+        tree = jax.tree.structure(state)
+        spread = jax.tree.leaves(self._spread_leaves(state))
+        axes = tuple(0 if is_spread else None for is_spread in spread)
+
+        def of_leaves(leaves, batch):
+            state, metrics = self._step(tree.unflatten(leaves), batch)
+            return tuple(jax.tree.leaves(state)), metrics
+
+        mapped = jax.pmap(
+            of_leaves,
+            axis_name=AXIS,
+            in_axes=(axes, 0),
+            out_axes=(axes, None),
+            donate_argnums=(0,),
+            devices=self.devices,
+        )
+
+        def step(state, batch):
+            leaves, metrics = mapped(tuple(jax.tree.leaves(state)), batch)
+            return tree.unflatten(leaves), metrics
+
+        return step
 
     def _spread_leaves(self, state: TrainState) -> TrainState:
         """Of each leaf whether its rows are spread."""

@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
 from flax.errors import ModifyScopeVariableError
+from jax import lax
 from jaxtyping import Array, Key, PyTree
 
 from jaxhash.objectives import Batch, Context, Objective, Spread, Variables
@@ -74,7 +74,7 @@ def train_step(
         context = Context(
             key=key,
             progress=state.step / total_steps,
-            new_epoch=(state.step > 0) & (state.step % steps_per_epoch == 0),
+            new_epoch=_begins_epoch(state, steps_per_epoch),
             variables=variables,
             encode=model.apply,
             axis_name=axis_name,
@@ -112,6 +112,54 @@ def train_step(
         before = {name: getattr(state, name) for name in changed}
         changed = jax.tree.map(lambda new, old: jnp.where(sound, new, old), changed, before)
     return state.replace(step=state.step + 1, **changed), metrics
+
+
+def loss_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    objective: Objective,
+    bits: int,
+    encode: Callable[..., PyTree],
+    steps_per_epoch: int,
+    total_steps: int,
+    axis_name: str | None = None,
+    spread: Spread | None = None,
+) -> tuple[TrainState, dict[str, Array]]:
+    """The objective and its gradient in codes and in its own parameters, to be timed by itself.
+
+    Codes are random, and the state is returned as it is. The arguments are those of `train_step`.
+    """
+    key = jax.random.fold_in(state.key, state.step)
+    shape = (len(batch.mask), bits)
+    codes = tuple(
+        jax.random.normal(jax.random.fold_in(key, view), shape) for view in range(objective.views)
+    )
+    context = Context(
+        key=key,
+        progress=state.step / total_steps,
+        new_epoch=_begins_epoch(state, steps_per_epoch),
+        variables=state.variables,
+        encode=encode,
+        axis_name=axis_name,
+        spread=spread,
+    )
+
+    def loss_fn(codes, params):
+        codes = codes if objective.views > 1 else codes[0]
+        mine = Variables(params, state.objective_state)
+        loss = objective.loss(mine, codes, batch, context)
+        return loss.value, loss
+
+    grads, loss = jax.grad(loss_fn, argnums=(0, 1), has_aux=True)(codes, state.params["objective"])
+    total = jax.tree.reduce(lambda total, grad: total + jnp.sum(grad), grads, jnp.float32(0))
+    if axis_name is not None:
+        total = lax.psum(total, axis_name)
+    return state.replace(objective_state=loss.state), {"loss": loss.value, "grad_sum": total}
+
+
+def _begins_epoch(state: TrainState, steps_per_epoch: int) -> Array:
+    return (state.step > 0) & (state.step % steps_per_epoch == 0)
 
 
 def _encode(

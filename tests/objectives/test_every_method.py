@@ -12,7 +12,7 @@ import pytest
 from jaxhash.composition import published_weight
 from jaxhash.models import Encoder, linear
 from jaxhash.objectives import METHODS, QUANTIZERS, Batch, Context, Setup, combine, weighted
-from jaxhash.training.parallel import data_parallel, replicate
+from jaxhash.training.parallel import Lift
 from jaxhash.training.state import create_state
 from jaxhash.training.step import train_step
 
@@ -87,8 +87,8 @@ def lift(step, devices):
     """The compiled step, and what places a state for it."""
     if devices == 1:
         return jax.jit(step), lambda state: state
-    devices = jax.devices()[:devices]
-    return data_parallel(step, devices), functools.partial(replicate, devices=devices)
+    lifted = Lift(step, jax.devices()[:devices])
+    return lifted, lambda state: lifted.enter(lifted.place(state))
 
 
 def two_steps(objective, multi_label, devices):

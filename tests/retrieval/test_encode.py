@@ -11,7 +11,6 @@ from jaxhash.models import MLP, Encoder
 from jaxhash.objectives import Batch
 from jaxhash.retrieval import encode
 from jaxhash.retrieval.encode import make_encoder
-from jaxhash.training.parallel import replicate
 
 MODEL = Encoder(MLP, bits=4)
 INPUTS = np.random.default_rng(0).normal(size=(37, 5)).astype(np.float32)
@@ -33,13 +32,18 @@ def padded(batch_size):
         yield Batch(INPUTS[np.where(mask, rows, 0)], np.zeros_like(rows), rows, mask)
 
 
+def replicated_on_all(tree):
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("devices",))
+    return jax.device_put(tree, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 16, 37, 40, 48])
 @pytest.mark.parametrize("replicated", [False, True])
 def test_codes_are_those_of_the_model(variables, batch_size, replicated):
     """In batches that are a multiple of the eight devices, and in others."""
     expected = MODEL.apply(variables, INPUTS)
     if replicated:  # as training leaves them
-        variables = replicate(variables, jax.local_devices())
+        variables = replicated_on_all(variables)
     codes = make_encoder(MODEL)(variables, padded(batch_size))
     np.testing.assert_allclose(codes, expected, rtol=1e-5, atol=1e-6)
 
@@ -67,7 +71,7 @@ def test_the_encoder_is_compiled_once_for_all_variables():
     created = jax.jit(partial(Spy().init, train=False))(jax.random.key(0), INPUTS)
     compiled.clear()
     encoder = make_encoder(Spy())
-    for variables in (created, replicate(created, jax.local_devices())):
+    for variables in (created, replicated_on_all(created)):
         encoder(variables, padded(8))
     assert len(compiled) == 1
 

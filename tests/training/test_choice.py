@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxhash.errors import UserError
 from jaxhash.models import MLP, Encoder
 from jaxhash.objectives import hswd
 from jaxhash.training.checkpoint import Checkpoints
@@ -70,15 +71,15 @@ def state():
     )
 
 
-def save_all(folder, state, maps, *, stop=None):
+def save_all(folder, state, maps, *, stop=None, **kept):
     """A checkpoint at steps 10, 20, ..., those with a mAP a candidate; like a run, up to ``stop``."""
-    with Checkpoints(folder) as checkpoints:
+    with Checkpoints(folder, **kept) as checkpoints:
         start, found = checkpoints.latest_step or 0, checkpoints.candidates
         for step, value in zip(range(10, 10 * len(maps) + 1, 10), maps, strict=True):
             if start < step <= (stop or step):
                 found += [] if value is None else [Candidate(step // 10, step, value)]
                 at_step = state.replace(step=jnp.int32(step))
-                checkpoints.save(step, at_step, {"position": step}, found)
+                checkpoints.save(step, at_step, found)
 
 
 @pytest.mark.parametrize(
@@ -99,15 +100,51 @@ def test_the_newest_two_and_the_best_candidate_are_kept(tmp_path, state, maps, k
         assert checkpoints.steps == kept
         assert sorted(int(p.name) for p in tmp_path.iterdir() if p.name.isdigit()) == kept
         for step in kept:
-            restored, data = checkpoints.restore(state, step)
-            assert (restored.step, data) == (step, {"position": step})
-        assert checkpoints.restore(state)[0].step == 60
+            assert checkpoints.restore(state, step).step == step
+        assert checkpoints.restore(state).step == 60
+
+
+@pytest.mark.parametrize(
+    ("newest", "best", "kept"),
+    [
+        (1, 1, [20, 60]),
+        (3, 1, [20, 40, 50, 60]),
+        (1, 2, [20, 40, 60]),
+        (1, 4, [10, 20, 30, 40, 60]),
+    ],
+)
+@pytest.mark.parametrize("stop", [None, 30])
+def test_the_last_n_and_the_best_k_are_kept(tmp_path, state, newest, best, kept, stop):
+    maps = [0.3, 0.9, 0.4, 0.5, 0.1, 0.2]
+    for until in (stop, None) if stop else (None,):
+        save_all(tmp_path, state, maps, stop=until, newest=newest, best=best)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps == kept
+
+
+def test_data_that_changed_since_the_checkpoint_are_refused(tmp_path, state):
+    """A checkpoint of an older version, which knows nothing of its data, is not."""
+    facts = {"items": 100, "split": "abc"}
+    with Checkpoints(tmp_path, data=facts) as checkpoints:
+        checkpoints.save(20, state)
+    for data in (facts, {}, facts | {"new": 1}):
+        with Checkpoints(tmp_path, data=data) as checkpoints:
+            assert checkpoints.newest(state, print)[0] == 20
+    with (
+        Checkpoints(tmp_path, data={"items": 99, "split": "abd"}) as checkpoints,
+        pytest.raises(UserError) as caught,
+    ):
+        checkpoints.newest(state, print)
+    said = (
+        "the data have changed since the checkpoint of step 20: items 100 then, 99 now; split abc "
+    )
+    assert str(caught.value) == said + "then, abd now"
 
 
 def test_candidates_come_back_to_the_last_digit(tmp_path, state):
     found = [Candidate(1, 10, 0.1 + 0.2), Candidate(2, 20, 1 / 3)]
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(20, state, {}, found)
+        checkpoints.save(20, state, found)
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.candidates == found
 
@@ -115,8 +152,8 @@ def test_candidates_come_back_to_the_last_digit(tmp_path, state):
 def test_a_checkpoint_of_an_older_version_knows_no_candidates(tmp_path, state):
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.candidates == []
-        checkpoints.save(20, state, {"position": 1}, FOUND[:1])
+        checkpoints.save(20, state, FOUND[:1])
     shutil.rmtree(tmp_path / "20" / "candidates")
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.candidates == []
-        assert checkpoints.restore(state)[1] == {"position": 1}
+        assert checkpoints.newest(state, print)[0] == 20

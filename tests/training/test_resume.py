@@ -23,6 +23,7 @@ from jaxhash.errors import Stopped, UserError
 from jaxhash.presets import digits_hashnet_hswd
 from jaxhash.training import collapse, loop
 from jaxhash.training.checkpoint import Checkpoints
+from jaxhash.training.speed import TIMES
 from jaxhash.training.writers import read_metrics
 
 #: 24 steps of 8 an epoch, with a checkpoint amid an epoch.
@@ -51,12 +52,11 @@ def final_state(config):
 
 
 def without_seconds(records):
-    return [{k: v for k, v in record.items() if k != "seconds"} for record in records]
+    return [{k: v for k, v in record.items() if k not in TIMES} for record in records]
 
 
 def assert_same_training(one, other):
-    (state, data), (same_state, same_data) = final_state(one), final_state(other)
-    assert data == same_data
+    state, same_state = final_state(one), final_state(other)
     jax.tree.map(
         np.testing.assert_array_equal,
         state.replace(key=jax.random.key_data(state.key)),
@@ -71,7 +71,7 @@ def assert_same_run(one, other):
     assert_same_training(one, other)
     results = [results_of(c) for c in (one, other)]
     for result in results:
-        del result["seconds"]
+        del result["seconds"], result["speed"]
     assert results[0] == results[1]
     kept = []
     for c in (one, other):
@@ -280,6 +280,38 @@ def test_evaluating_a_damaged_checkpoint(undisturbed, tmp_path, console):
         run.evaluate(tmp_path / "run", console)
 
 
+# A full disk
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 32 MB; a checkpoint takes half of one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a disk cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_the_run_and_leaves_what_was_there(undisturbed, small_disk, console):
+    """With room again the same command ends with the bits of a run that had it from the start."""
+    again = config(small_disk / "run", checkpoint_every=1, keep_newest=10**6)
+    (small_disk / "something").write_bytes(bytes(28 * 2**20))
+    with pytest.raises(UserError) as caught:
+        run.train(again, console)
+    said = str(caught.value)
+    assert "checkpoints (No space left on device); that of step " in said
+    step = int(said.split("step ")[1].split()[0])
+    with Checkpoints(again.run_dir / "checkpoints") as checkpoints:
+        assert checkpoints.latest_step == step
+    (small_disk / "something").unlink()
+    run.train(again, console)
+    assert_same_training(undisturbed, again)
+
+
 # Choosing a model
 
 
@@ -359,7 +391,7 @@ def test_validation_items_that_are_not_looked_at_are_named(tmp_path, capsys, mon
         shutil.rmtree(unused.run_dir)
 
 
-def interrupted(*_):
+def interrupted(*_, **__):
     raise KeyboardInterrupt
 
 
@@ -370,7 +402,7 @@ def interrupted(*_):
 def test_a_collapse_is_said_once_also_over_an_interruption(tmp_path, monkeypatch):
     """At a rate like this the bits die within a few steps."""
     monkeypatch.setattr(collapse, "STEPS", 3)
-    again = config(tmp_path / "run", learning_rate=3.0)
+    again = config(tmp_path / "run", learning_rate=3.0, on_collapse="warn")
     console = Console(file=io.StringIO(), width=200)
     train_with_an_interruption(again, console, monkeypatch, at=15)
     dead = [record["dead_bits"] for record in read_metrics(again.run_dir / "metrics.jsonl")]
@@ -382,6 +414,22 @@ def test_a_collapse_is_said_once_also_over_an_interruption(tmp_path, monkeypatch
     begun = [i + 3 for i in range(len(streak)) if streak[i] and not (i and streak[i - 1])]
     assert [int(line.split()[2].strip(":")) for line in said] == begun
     run.evaluate(again.run_dir, Console(quiet=True))
+
+
+def test_a_collapse_stops_the_run_and_the_same_run_may_go_on(tmp_path, monkeypatch):
+    """The error says since when and what; --on-collapse warn goes on from the checkpoint before."""
+    monkeypatch.setattr(collapse, "STEPS", 3)
+    again = config(tmp_path / "run", learning_rate=3.0)
+    with pytest.raises(UserError, match=r"stopped at step \d+: \d+ of 32 bits are the same.*warn"):
+        run.train(again, Console(quiet=True))
+    records = read_metrics(again.run_dir / "metrics.jsonl")
+    stopped = len(records) + 1
+    with Checkpoints(again.run_dir / "checkpoints") as checkpoints:
+        assert (checkpoints.latest_step or 0) < stopped < 24
+    console = Console(file=io.StringIO(), width=200)
+    run.train(dataclasses.replace(again, on_collapse="warn"), console)
+    assert f"warning: step {stopped}: " in console.file.getvalue()
+    assert results_of(again)["collapsed_at_step"] == stopped
 
 
 def test_a_finished_run_says_so_and_does_nothing(undisturbed, capsys):

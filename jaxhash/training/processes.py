@@ -1,0 +1,101 @@
+"""What the processes of one training, one a host, do together."""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxhash.errors import UserError
+
+T = TypeVar("T")
+
+
+def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """Become a process of a training on several hosts; before JAX is used for anything else.
+
+    What is None is read from the variables ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and
+    ``JAX_PROCESS_ID``, or found out from the cluster (Slurm, MPI, Cloud TPU, Kubernetes) by JAX.
+
+    Args:
+        coordinator: address and port of the first process, HOST:PORT.
+        processes: how many there are.
+        process: number of this one, from 0.
+
+    Raises:
+        UserError: if that is not enough, or the others are not there.
+    """
+    numbers = {"JAX_NUM_PROCESSES": processes, "JAX_PROCESS_ID": process}
+    for name, given in numbers.items():
+        found = os.environ.get(name, "")
+        if given is None and found:
+            if not found.isdecimal():
+                raise UserError(f"{name} must be a whole number, got {found!r}")
+            numbers[name] = int(found)
+    coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
+    if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
+        raise UserError(f"--coordinator must be HOST:PORT, got {coordinator}")
+    try:
+        jax.distributed.initialize(coordinator, *numbers.values())
+    except (ValueError, RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"--distributed: {reason}; --coordinator HOST:PORT, --processes N and --process I say "
+            "who takes part"
+        ) from error
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes files, other than checkpoints, and says things."""
+    return jax.process_index() == 0
+
+
+def agreed(make: Callable[[], T]) -> T:
+    """What the first process makes, in all of them; the others do not call ``make``.
+
+    Args:
+        make: returns what JSON can hold.
+
+    Raises:
+        UserError: in all of them, if it is raised there; also for an `OSError`.
+
+    Example:
+        >>> agreed(lambda: [1, 2])
+        [1, 2]
+    """
+    if jax.process_count() == 1:
+        return make()
+    outcome = {}
+    if is_first():
+        try:
+            outcome = {"made": make()}
+        except (UserError, OSError) as error:
+            outcome = {"error": str(error)}
+    outcome = json.loads(_from_first(json.dumps(outcome).encode()))
+    if "error" in outcome:
+        raise UserError(outcome["error"])
+    return outcome["made"]
+
+
+def all_agree(mine: bool) -> bool:
+    """Whether it is so in every process."""
+    if jax.process_count() == 1:
+        return mine
+    return bool(multihost_utils.process_allgather(np.array(mine)).all())
+
+
+def of_all_processes(rows: np.ndarray) -> np.ndarray:
+    """The arrays of all processes, which have one shape, along a new leading axis."""
+    if jax.process_count() == 1:
+        return rows[None]
+    return np.asarray(multihost_utils.process_allgather(rows))
+
+
+def _from_first(content: bytes) -> bytes:
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
+    mine = np.frombuffer(content, np.uint8) if is_first() else np.zeros(size, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(mine)).tobytes()

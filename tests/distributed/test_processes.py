@@ -1,0 +1,195 @@
+"""Several processes train what one does: the same parameters, bank and metrics."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from jaxhash.build import build, initial_state
+from jaxhash.config import Config
+from jaxhash.training.checkpoint import Checkpoints
+from jaxhash.training.writers import read_metrics
+
+#: 14 steps; the last batch of an epoch is short; HashNet's bank is spread over the devices.
+FLAGS = [
+    "cifar10-features-hashnet-hswd",
+    "--dataset",
+    "features:made.npz",
+    "--queries-per-class",
+    "20",
+    "--train-per-class",
+    "200",
+    "--epochs",
+    "2",
+    "--warmup-epochs",
+    "0",
+    "--batch-size",
+    "128",
+    "--bits",
+    "16",
+    "--checkpoint-every",
+    "4",
+    "--spread-banks",
+    "always",
+]
+
+#: Processes and devices of each.
+TOPOLOGIES = {"2x4": (2, 4), "1x8": (1, 8), "1x1": (1, 1)}
+
+#: Sums over devices round in another order.
+TOLERANCE = dict(rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A function that starts the processes of a training, all on this machine.
+
+    The data are vectors in four clouds, none of whose entries is 0: no gradient is mere rounding.
+    """
+    data = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    labels = np.arange(1200) % 4
+    features = rng.normal(size=(4, 24))[labels] + rng.normal(size=(1200, 24))
+    np.savez(data / "made.npz", features=features.astype(np.float32), labels=labels)
+
+    def start(folder, topology, *flags):
+        count, devices = TOPOLOGIES[topology]
+        command = [
+            sys.executable,
+            "-m",
+            "jaxhash",
+            "train",
+            *FLAGS,
+            "--data-dir",
+            str(data),
+            *flags,
+        ]
+        command += ["--run-dir", str(folder)]
+        environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
+        if count > 1:
+            command.append("--distributed")
+            environment["JAX_COORDINATOR_ADDRESS"] = f"localhost:{free_port()}"
+            environment["JAX_NUM_PROCESSES"] = str(count)
+        return [
+            subprocess.Popen(
+                command,
+                env=environment | {"JAX_PROCESS_ID": str(index)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for index in range(count)
+        ]
+
+    return start
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
+
+
+def end(processes):
+    """Their statuses, and what the first one printed."""
+    said = [process.communicate(timeout=400) for process in processes]
+    return [process.returncode for process in processes], said
+
+
+@pytest.fixture(scope="module")
+def train(start):
+    """A function that runs a training to its end, and returns what it prints."""
+
+    def train(folder, topology, *flags):
+        status, said = end(start(folder, topology, *flags))
+        assert status == [0] * len(status), said
+        for out, _ in said[1:]:  # one process speaks, but for a library
+            assert all(line.startswith("[Gloo]") for line in out.splitlines())
+        return said[0][0]
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, start, train):
+    """A finished run of each topology, by either mapping; those of one process run side by side."""
+    folder = tmp_path_factory.mktemp("runs")
+    train(folder / "2x4", "2x4")
+    flags = {"1x8": ["--parallel", "shard_map"], "1x1": []}
+    running = {name: start(folder / name, name, *flags[name]) for name in flags}
+    for processes in running.values():
+        status, said = end(processes)
+        assert status == [0], said
+    return folder
+
+
+def final_state(folder):
+    fields = json.loads((folder / "config.json").read_text())
+    config = Config.from_json(fields)
+    parts = build(config)
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        assert checkpoints.steps[-1] == parts.total_steps
+        state = checkpoints.restore(initial_state(config, parts))
+    return jax.device_get(state.replace(key=jax.random.key_data(state.key)))
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.mark.parametrize("topology", ["2x4", "1x8"])
+def test_equal_to_one_process_with_one_device(folders, topology):
+    one, many = final_state(folders / "1x1"), final_state(folders / topology)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), one, many)
+    logs = [read_metrics(folders / name / "metrics.jsonl") for name in ("1x1", topology)]
+    assert [record["step"] for record in logs[1]] == list(range(1, 15))
+    for first, second in zip(*logs, strict=True):
+        for name in ("loss", "hashnet", "hswd", "grad_norm", "bit_balance"):
+            np.testing.assert_allclose(first[name], second[name], rtol=1e-3, err_msg=name)
+    found = [results(folders / name) for name in ("1x1", topology)]
+    assert found[0]["items"] == found[1]["items"] and found[0]["baselines"] == found[1]["baselines"]
+    assert abs(found[0]["map"] - found[1]["map"]) < 5e-3
+    with (
+        np.load(folders / "1x1" / "codes.npz") as a,
+        np.load(folders / topology / "codes.npz") as b,
+    ):
+        for name in a.files:
+            assert a[name].shape == b[name].shape and (a[name] != b[name]).mean() < 2e-3
+
+
+def test_terminated_and_started_again(folders, tmp_path, start, train):
+    """A signal to one process stops both after one step; they end with the bits of the others."""
+    again = tmp_path / "run"
+    processes = start(again, "2x4")
+    deadline = time.monotonic() + 200
+    while not (again / "checkpoints" / "4").exists() and time.monotonic() < deadline:
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.01)
+    processes[1].send_signal(signal.SIGTERM)
+    status, said = end(processes)
+    assert status == [75, 75], said
+    (step,) = {err.split("step ")[-1].split(" ")[0] for _, err in said}
+    assert (again / "checkpoints" / step).is_dir()
+    assert f"going on from step {step} of 14" in train(again, "2x4")
+    jax.tree.map(np.testing.assert_array_equal, final_state(folders / "2x4"), final_state(again))
+    assert results(again)["map"] == results(folders / "2x4")["map"]
+
+
+def test_a_checkpoint_of_two_processes_goes_on_in_one(folders, tmp_path, train):
+    """And by the other mapping."""
+    again = tmp_path / "run"
+    again.mkdir()
+    for name in ("config.json", "metrics.jsonl"):
+        (again / name).write_bytes((folders / "2x4" / name).read_bytes())
+    (again / "checkpoints").mkdir()
+    os.symlink(folders / "2x4" / "checkpoints" / "12", again / "checkpoints" / "12")
+    assert "going on from step 12 of 14" in train(again, "1x8", "--parallel", "shard_map")
+    one, other = final_state(folders / "2x4"), final_state(again)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), one, other)
