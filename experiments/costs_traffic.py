@@ -17,7 +17,7 @@ from hlo_traffic import RING, Collective, collectives, sent
 
 from jaxhash import losses, selection
 from jaxhash.models import Encoder
-from jaxhash.objectives import Batch, Context, Objective, Setup, Variables, hashnet
+from jaxhash.objectives import Batch, Context, Objective, Setup, Spread, Variables, hashnet
 from jaxhash.training.parallel import AXIS
 from jaxhash.training.state import create_state
 from jaxhash.training.step import train_step
@@ -87,9 +87,9 @@ def bank(batch: int, bits: int) -> Traffic:
 
 
 def spread_bank(batch: int, bits: int) -> Traffic:
-    """The same with the rows of the bank spread over devices: all codes to all rows, gradient back."""
+    """The same with its rows spread over devices: all codes and the mask to all rows, gradient back."""
     codes = WORD * batch * bits
-    return Traffic(3 * WORD, codes + 2 * WORD * batch, codes, rounds=4)
+    return Traffic(3 * WORD, codes + (2 * WORD + 1) * batch, codes, rounds=4)
 
 
 def gradients(parameters: int) -> Traffic:
@@ -158,17 +158,23 @@ def compiled_hswd(
     return compiled(jax.value_and_grad(loss), codes, mask)
 
 
-def compiled_pairs(batch: int, bits: int, pairs: str, *, devices: int) -> list[Collective]:
-    """Of the value, gradient and new state of HashNet."""
+def compiled_pairs(
+    batch: int, bits: int, pairs: str, *, devices: int, is_spread: bool = False
+) -> list[Collective]:
+    """Of the value, gradient and new state of HashNet; with a spread bank a device has its rows."""
     codes, numbers, mask = _rows(batch, bits, devices)
-    objective = hashnet(pairs=pairs)
+    objective, items = hashnet(pairs=pairs), 8 * batch
+    rows = items // devices if is_spread else items
+    spread = Spread(AXIS, items) if is_spread else None
     state = jax.eval_shape(
-        lambda: objective.init(jax.random.key(0), Setup(bits, 8 * batch, 10, False, None, {})).state
+        lambda: objective.init(jax.random.key(0), Setup(bits, rows, 10, False, None, {})).state
     )
 
     def loss(state, codes, labels, index, mask):
         def of_codes(codes):
-            context = Context(jax.random.key(0), jnp.float32(0), jnp.bool_(False), {}, None, AXIS)
+            context = Context(
+                jax.random.key(0), jnp.float32(0), jnp.bool_(False), {}, None, AXIS, spread
+            )
             made = objective.loss(
                 Variables((), state), codes, Batch((), labels, index, mask), context
             )

@@ -31,14 +31,14 @@ from jaxhash.training.writers import read_metrics, write_json
 
 PATH = Path(__file__).parent / "results" / "kills.json"
 
-#: A convolutional network with batch normalisation, cropped images, a bank, and a model to choose.
+#: Batch normalisation, cropped images, a bank, and a model to choose.
 FLAGS = (
-    "--model cnn --crop 1 --validation 0.1 --choose validation --evaluate-every 4 --epochs {epochs} "
+    "--crop 1 --validation 0.1 --choose validation --evaluate-every 4 --epochs {epochs} "
     "--checkpoint-every 5"
 )
 
 
-def main(kills: int = 20, epochs: int = 24, seed: int = 0, output: Path = PATH) -> None:
+def main(kills: int = 20, epochs: int = 40, seed: int = 0, output: Path = PATH) -> None:
     """Train twice, once with kills, and write what happened.
 
     Args:
@@ -84,26 +84,26 @@ def run(folder: Path, epochs: int) -> subprocess.Popen:
 
 def killed(folder: Path, epochs: int, rng: random.Random, *, during_save: bool) -> dict:
     """Start a process and kill it; what was there when it died."""
-    before = checkpoints(folder)
+    before, stale = checkpoints(folder)[-1:], unfinished(folder)
     process = run(folder, epochs)
-    # A few checkpoints are let through, so that the training comes on a little between two kills.
-    wanted = len(before) and rng.choice([0, 1, 1])
-    delay = rng.uniform(0.0, 0.3)
+    # A checkpoint or two are let through, so that the training comes on a little between two kills.
+    wanted, delay = rng.choice([0, 1, 1]), rng.uniform(0.0, 0.2)
     began = time.monotonic()
-    while time.monotonic() - began < 300 and process.poll() is None:
-        now = checkpoints(folder)
-        if during_save and now[-1:] > before[-1:] and unfinished(folder):
+    while time.monotonic() - began < 300:
+        if process.poll() is not None:
+            raise RuntimeError("the training ended before all kills; give it more --epochs")
+        new = [step for step in checkpoints(folder) if [step] > before]
+        if during_save and new and unfinished(folder) - stale:
             break
-        if not during_save and len(set(now) - set(before)) >= wanted and metrics(folder):
+        if not during_save and len(new) >= wanted and [metrics(folder)] > before:
             time.sleep(delay)
             break
         time.sleep(0.0005)
-    saving = unfinished(folder)
     process.kill()
     process.wait()
     return {
         "seconds": round(time.monotonic() - began, 2),
-        "during_save": bool(saving) or bool(unfinished(folder)),
+        "during_save": bool(unfinished(folder) - stale),
         "newest_checkpoint": (checkpoints(folder) or [None])[-1],
         "last_record": metrics(folder),
     }
@@ -115,9 +115,9 @@ def checkpoints(folder: Path) -> list[int]:
     return sorted(int(path.name) for path in there if path.name.isdigit())
 
 
-def unfinished(folder: Path) -> list[str]:
-    """Checkpoints that are being written."""
-    return [path.name for path in (folder / "checkpoints").glob("*tmp*")]
+def unfinished(folder: Path) -> set[str]:
+    """Checkpoints that are being written, or were when their process died."""
+    return {path.name for path in (folder / "checkpoints").glob("*tmp*")}
 
 
 def metrics(folder: Path) -> int:

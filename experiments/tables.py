@@ -309,6 +309,40 @@ def _clearly(members: list[dict], others: list[dict]) -> int:
     return 0 if abs(apart) <= first.deviation + second.deviation else 1 if apart > 0 else -1
 
 
+def chunks_table(content: dict) -> str:
+    """Memory and time of a step, whole and in chunks."""
+    whole = content["steps"][0]
+    lines = ["| chunk | memory | update apart | time |", "|---:|---:|---:|---:|"]
+    for step in content["steps"]:
+        size = step["chunk_size"] or f"whole batch of {content['batch_size']}"
+        lines.append(
+            f"| {size} | {step['temporary_bytes'] / 2**20:.1f} MiB | {step['update_apart']:.0e} | "
+            f"{step['seconds'] / whole['seconds']:.1f} |"
+        )
+    made = (
+        "A ResNet-20 with frozen normalisation: bytes beside the arguments, as compiled for a CPU; "
+        "distance of the update from that of the whole batch, relative to it; time as a multiple "
+        "of the whole batch's, on a CPU, whose convolutions are slow in a loop"
+    )
+    return "\n".join([*lines, "", f"{made}. {_made_by(content)}"])
+
+
+def kills_line(content: dict) -> str:
+    """What became of a training that was killed again and again."""
+    kills, ends = content["kills"], content["ends"]
+    saves = sum(kill["during_save"] for kill in kills)
+    same = "the same bits" if content["identical"] else "OTHER BITS"
+    return (
+        f"A training of {ends['war']['steps']} steps, killed {len(kills)} times by SIGKILL, {saves} of "
+        f"them during a save, ended with {same} as one that was left in peace: states, metrics of "
+        f"all steps, results. {_made_by(content)}"
+    )
+
+
+def _made_by(content: dict) -> str:
+    return f"jax {content['versions']['jax']}, by `{content['command']}`."
+
+
 #: Of a key of a file's content, how its one table is drawn.
 DRAWN = {
     "tables": origin_line,
@@ -319,6 +353,8 @@ DRAWN = {
     "ratios": sweep_line,
     "ratio": ratio_line,
     "runs": table,
+    "steps": chunks_table,
+    "kills": kills_line,
 }
 
 

@@ -114,6 +114,8 @@ def test_pairs(traffic, hlo, batch, bits):
     for pairs, formula in (("batch", traffic.pairs_in_batch), ("bank", traffic.bank)):
         found = traffic.compiled_pairs(batch, bits, pairs, devices=DEVICES)
         assert counted(hlo, found) == formula(batch, bits)[:3], pairs
+    found = traffic.compiled_pairs(batch, bits, "bank", devices=DEVICES, is_spread=True)
+    assert counted(hlo, found) == traffic.spread_bank(batch, bits)[:3]
 
 
 # A whole step

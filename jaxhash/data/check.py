@@ -53,6 +53,8 @@ class CheckArguments:
     """How the data set is split, as for jaxhash train."""
     data_dir: Path | None = None
     """Folder of the data set."""
+    image_size: int | None = None
+    """Height and width that the images of a folder are decoded to, where they have several sizes."""
     queries_per_class: int = 100
     """Queries taken from each class, by the protocol per-class."""
     train_per_class: int = 500
@@ -72,6 +74,7 @@ class Checked(NamedTuple):
         class_names: a name for each class.
         inputs: the items themselves.
         conflicts: what is wrong with the labels, a sentence each.
+        left_out: files that cannot be read and are no items, with the reason.
     """
 
     split: Split
@@ -79,6 +82,7 @@ class Checked(NamedTuple):
     class_names: Sequence[str] = ()
     inputs: Rows | None = None
     conflicts: Sequence[str] = ()
+    left_out: Sequence[str] = ()
 
 
 def check(arguments: CheckArguments, console: Console) -> dict[str, Any]:
@@ -106,7 +110,8 @@ def examine(checked: Checked) -> dict[str, Any]:
         ``split`` and ``sha256``; by part, ``items`` and ``repeated``; ``overlaps`` and ``leaks`` as
         `Split` has them; ``conflicts``. With labels, ``unlabelled`` by part, ``classes`` with the
         items of each class by part, and ``order`` of the database. With inputs, ``same_content``:
-        by two parts, the items of the first whose input is that of another item of the second.
+        by two parts, the items of the first whose input is that of another item of the second, and
+        ``left_out``.
 
     Example:
         >>> split = Split("small", np.array([0]), np.array([1]), np.array([1, 2]))
@@ -127,6 +132,7 @@ def examine(checked: Checked) -> dict[str, Any]:
         found |= _examine_labels(split, checked.labels, checked.class_names)
     if checked.inputs is not None:
         found["same_content"] = _same_content(split, checked.inputs)
+        found["left_out"] = list(checked.left_out)
     return found
 
 
@@ -152,7 +158,14 @@ def _read(arguments: CheckArguments) -> Checked:
         )
     if arguments.dataset is not None:
         return _read_dataset(arguments)
-    for name in ("protocol", "data_dir", "queries_per_class", "train_per_class", "split_seed"):
+    for name in (
+        "protocol",
+        "data_dir",
+        "image_size",
+        "queries_per_class",
+        "train_per_class",
+        "split_seed",
+    ):
         if getattr(arguments, name) != getattr(CheckArguments, name):
             raise UserError(f"--{name.replace('_', '-')} needs --dataset")
     if arguments.split is not None:
@@ -168,7 +181,7 @@ def _read(arguments: CheckArguments) -> Checked:
 
 
 def _read_dataset(arguments: CheckArguments) -> Checked:
-    source = load_source(arguments.dataset, arguments.data_dir)
+    source = load_source(arguments.dataset, arguments.data_dir, arguments.image_size)
     split = make_split(
         arguments.protocol,
         source.labels,
@@ -178,7 +191,9 @@ def _read_dataset(arguments: CheckArguments) -> Checked:
         seed=arguments.split_seed,
         folder=arguments.data_dir,
     )
-    return Checked(split, source.labels, source.class_names, source.inputs)
+    return Checked(
+        split, source.labels, source.class_names, source.inputs, left_out=source.left_out
+    )
 
 
 def _examine_labels(
@@ -278,6 +293,9 @@ def _classes_table(found: Mapping[str, Any]) -> Table:
 
 def _remarks(found: Mapping[str, Any]) -> Iterator[str]:
     """Findings in words, the least first; the last one is about leaks."""
+    if found.get("left_out"):
+        named = _some(found["left_out"], "; ")
+        yield f"warning: unreadable images, left out: {len(found['left_out']):,} ({named})"
     for part in found["items"]:
         empty = [row["class"] for row in found.get("classes", ()) if not row[part]]
         if empty:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from jaxhash.data.sources import MEMORY_LIMIT, Rows, Source, part_of_each
+from jaxhash.data.sources import MEMORY_LIMIT, Index, Rows, Source, part_of_each
 from jaxhash.errors import UserError
 from jaxhash.machine import cores_used
 
@@ -140,10 +140,12 @@ class Files:
     def __len__(self) -> int:
         return len(self._paths)
 
-    def __getitem__(self, rows: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n height width 3"]:
-        images = np.empty((len(rows), *self._shape), np.uint8)
-        for image, read in zip(images, self._pool.map(self._read, rows.tolist()), strict=True):
-            image[:] = read
+    def __getitem__(self, rows: Index) -> UInt8[np.ndarray, "*n height width 3"]:
+        numbers = np.arange(len(self))[rows]
+        images = np.empty((*numbers.shape, *self._shape), np.uint8)
+        read = self._pool.map(self._read, numbers.reshape(-1).tolist())
+        for image, pixels in zip(images.reshape(-1, *self._shape), read, strict=True):
+            image[:] = pixels
         return images
 
     def _read(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
@@ -246,7 +248,7 @@ def _images(folder: Path) -> Iterator[Path]:
 
 def _refuse_many(name: str, left_out: Sequence[str], count: int, most_bad: float) -> None:
     """Raise if more files are left out than may be."""
-    allowed = max(1, int(most_bad * count)) if most_bad else 0
+    allowed = max(1, int(round(most_bad * count, 6))) if most_bad else 0
     if len(left_out) > allowed:
         more = len(left_out) - _MOST_NAMED
         named = "; ".join(left_out[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")

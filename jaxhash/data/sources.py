@@ -29,15 +29,19 @@ _OPTIONAL = ("scale", "class_names", "split", "coarse_labels")
 MOST_CLASSES = 10**6
 
 
+#: Indices of inputs, a range of them, or one.
+Index = Int[np.ndarray, " n"] | slice | int | np.integer
+
+
 @runtime_checkable
 class Rows(Protocol):
-    """Inputs that can be read by an array of indices: a NumPy array, or a reader of files."""
+    """Inputs that can be read by index: a NumPy array, or a reader of files."""
 
     def __len__(self) -> int:
         """Number of inputs."""
 
-    def __getitem__(self, rows: Int[np.ndarray, " n"]) -> Shaped[np.ndarray, "n ..."]:
-        """The inputs at these indices."""
+    def __getitem__(self, rows: Index) -> Shaped[np.ndarray, "..."]:
+        """What a NumPy array of all inputs has there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -303,8 +307,10 @@ class _Images:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def __getitem__(self, rows: Int[np.ndarray, " n"]) -> Shaped[np.ndarray, "n ..."]:
-        return np.stack([self._record(int(row))["image"] for row in rows])
+    def __getitem__(self, rows: Index) -> Shaped[np.ndarray, "..."]:
+        numbers = np.arange(len(self))[rows]
+        images = [self._record(int(row))["image"] for row in np.atleast_1d(numbers)]
+        return np.stack(images) if numbers.ndim else images[0]
 
     def _record(self, row: int) -> dict[str, Any]:
         part = int(np.searchsorted(self._starts, row, side="right")) - 1

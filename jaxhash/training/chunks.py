@@ -18,7 +18,7 @@ def in_chunks(
     The loss is that of all codes together, and so is their gradient. In the backward pass each chunk
     is encoded once more and hands its part of that gradient on to the parameters, whose gradients
     add up: this is GradCache, and not the mean of the losses of small batches. It costs one more
-    forward pass.
+    forward pass. (On a CPU, XLA's convolutions are many times slower in a loop, and this is one.)
 
     Args:
         encode: from the number of a chunk, from 0, and its rows to its codes.

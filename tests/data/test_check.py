@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from jaxhash.cli import main
@@ -166,6 +167,23 @@ def test_equal_inputs_by_brute_force():
         assert found[first][second] == equal.any(axis=1).sum()
 
 
+def test_images_that_cannot_be_read_are_told(check, folder):
+    """Images of several sizes, of which one is none."""
+    for number in range(12):
+        path = folder / "pets" / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = np.full((4 + number, 5, 3), number, np.uint8)
+        PIL.Image.fromarray(image).save(path)
+    path.write_bytes(b"")
+    options = ("--queries-per-class", 1, "--train-per-class", 2, "--json", "found.json")
+    status, text = check("--dataset", "folder:pets", "--image-size", 4, *options)
+    assert status == 0
+    assert "warning: unreadable images, left out: 1 (dog/11.png: an empty file)" in text
+    found = json.loads((folder / "found.json").read_text())
+    assert found["left_out"] == ["dog/11.png: an empty file"]
+    assert found["items"] == {"train": 4, "query": 2, "database": 5}
+
+
 # What is printed
 
 
@@ -258,6 +276,7 @@ def test_data_set_with_its_default_protocol(check):
         ("--lists nowhere", "nowhere: there is no such folder of lists"),
         ("--lists clean --protocol coco", "--protocol needs --dataset"),
         ("--split a.npz --split-seed 1", "--split-seed needs --dataset"),
+        ("--split a.npz --image-size 8", "--image-size needs --dataset"),
         ("--split a.npz", "a.npz: there is no such split file"),
         ("--dataset digits --protocol cocoo", "did you mean coco?"),
         ("--dataset digits --protocol a.npz", "a.npz: there is no such split file"),

@@ -59,8 +59,8 @@ def test_folders_are_classes(tmp_path, memory):
     assert source.class_names == ("cat", "dog") and source.part is None and source.left_out == ()
     np.testing.assert_array_equal(source.labels, np.repeat([0, 1], 5))
     np.testing.assert_array_equal(read(source), np.concatenate([images[5:], images[:5]]))
-    rows = np.array([7, 0, 7])
-    np.testing.assert_array_equal(source.inputs[rows], read(source)[rows])
+    for rows in (np.array([7, 0, 7]), slice(2), 3, np.int64(9)):
+        np.testing.assert_array_equal(source.inputs[rows], read(source)[rows])
 
 
 def test_a_folder_may_be_named_as_a_whole(tmp_path):
@@ -140,13 +140,13 @@ def test_the_middle_at_the_size_asked_for(tmp_path, height, width):
 
 def test_a_large_jpeg_at_a_small_size(tmp_path):
     """Decoded at a fraction of its resolution it hardly differs."""
-    y, x = np.mgrid[:512, :640] / 40
+    y, x = np.mgrid[:512, :640] / 4
     image = np.stack([np.sin(x), np.cos(y), np.sin(x + y)], -1)
     write(tmp_path / "a.jpg", ((image + 1) * 127).astype(np.uint8), quality=95)
     with PIL.Image.open(tmp_path / "a.jpg") as whole:
         whole.convert("RGB").save(tmp_path / "a.png")
-    small, exact = (decode(tmp_path / f"a.{kind}", 32).astype(int) for kind in ("jpg", "png"))
-    assert abs(small - exact).max() <= 3
+    small, exact = (decode(tmp_path / f"a.{kind}", 128).astype(int) for kind in ("jpg", "png"))
+    assert abs(small - exact).max() <= 12
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "CMYK"])
@@ -231,6 +231,7 @@ def test_one_of_200_images_is_left_out(tmp_path, memory, how, reason, suffix):
         (5, 2, {}, False),
         (5, 1, {"most_bad": 0.0}, False),
         (5, 3, {"most_bad": 0.3}, True),
+        (50, 29, {"most_bad": 0.29}, True),
     ],
 )
 def test_how_many_may_be_left_out(tmp_path, images, bad, options, allowed):

@@ -280,6 +280,39 @@ def test_evaluating_a_damaged_checkpoint(undisturbed, tmp_path, console):
         run.evaluate(tmp_path / "run", console)
 
 
+# How it is computed
+
+
+@pytest.mark.parametrize("options", [{"augment_on": "device"}, {"workers": 2}], ids=str)
+def test_where_batches_are_made_changes_no_bit(undisturbed, tmp_path, console, options):
+    """A run may go on with other workers, and with images that are cropped elsewhere."""
+    again = config(tmp_path / "run")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "_report", terminate_at(9))
+        with pytest.raises(Stopped):
+            run.train(again, console)
+    run.train(dataclasses.replace(again, **options), console)
+    assert_same_training(undisturbed, again)
+
+
+def test_times_are_logged_programs_kept_and_steps_traced(undisturbed, tmp_path, capsys):
+    records = read_metrics(undisturbed.run_dir / "metrics.jsonl")
+    assert records[0]["compile_seconds"] > 0
+    assert all(0 <= r["wait_share"] <= 1 and r["step_seconds"] > 0 for r in records)
+    assert list((undisturbed.run_dir / "cache").iterdir())
+    found = results_of(undisturbed)["speed"]
+    assert found["examples_per_second"] > 0 and found["peak_bytes"] > 2**20
+    again = config(tmp_path / "run", compilation_cache=False)
+    run.train(again, Console(width=200), profile=True)
+    said = capsys.readouterr().out
+    assert "examples/s" in said and "of a step; the trace is in" in said
+    assert not (again.run_dir / "cache").exists()
+    assert list((again.run_dir / "profile").rglob("*.xplane.pb"))
+    timed = json.loads((again.run_dir / "profile" / "loss.json").read_text())
+    assert timed["loss_share"] == timed["loss_seconds"] / timed["step_seconds"]
+    assert_same_training(undisturbed, again)
+
+
 # A full disk
 
 
