@@ -20,7 +20,7 @@ from jaxhash import __version__
 from jaxhash.errors import Stopped, UserError
 
 if TYPE_CHECKING:  # a command imports what it needs: codes are evaluated without Flax
-    from jaxhash.bench.config import BenchConfig
+    from jaxhash.bench.config import BenchConfig, DataConfig
     from jaxhash.config import Config, TrainArguments
 
 T = TypeVar("T")
@@ -45,6 +45,7 @@ Learn binary hash codes for image retrieval.
 {_DATA_COMMANDS}\
   jaxhash bench [--OPTION VALUE ...]            time the losses on this machine; --help lists all options
   jaxhash bench --compare FILE ...              what several machines measured, in one table and plot
+  jaxhash bench --data [NAME ...]               images a second: decoding, augmentation, the whole input
   jaxhash --version
 
 presets of train (the first is the default):
@@ -131,11 +132,16 @@ def _dispatch(arguments: list[str], console: Console) -> None:
         parsed = _parse_bench(rest)
         _quiet()
         from jaxhash.bench import run
+        from jaxhash.bench.config import BenchConfig
 
         if isinstance(parsed, CompareArguments):
             run.compare(parsed.compare, parsed.output, console)
-        else:
+        elif isinstance(parsed, BenchConfig):
             run.bench(parsed, console, shlex.join(["jaxhash", *arguments]))
+        else:
+            from jaxhash.bench import data
+
+            data.bench_data(parsed, console, shlex.join(["jaxhash", *arguments]))
     else:
         raise UserError(f"unknown command {command!r}; there are train, evaluate, data and bench")
 
@@ -221,12 +227,13 @@ def _data(arguments: list[str], console: Console, command: str) -> None:
         )
 
 
-def _parse_bench(arguments: list[str]) -> "BenchConfig | CompareArguments":
-    """The preset named, or the default one, with the flags' values in it; or files to compare."""
-    from jaxhash.bench.config import PRESETS, BenchConfig
+def _parse_bench(arguments: list[str]) -> "BenchConfig | CompareArguments | DataConfig":
+    """The preset named, or the default one, with the flags' values in it; files, or data sets."""
+    from jaxhash.bench.config import PRESETS, BenchConfig, DataConfig
 
-    if any(argument.split("=")[0] == "--compare" for argument in arguments):
-        return _parse(CompareArguments, arguments, prog="jaxhash bench")
+    for flag, kind in (("--compare", CompareArguments), ("--data", DataConfig)):
+        if any(argument.split("=")[0] == flag for argument in arguments):
+            return _parse(kind, arguments, prog="jaxhash bench")
     name = _value_of(arguments, "--preset")
     name = name if name in PRESETS else next(iter(PRESETS))
     return _parse(
@@ -236,7 +243,8 @@ def _parse_bench(arguments: list[str]) -> "BenchConfig | CompareArguments":
         default=PRESETS[name](),
         description="Time losses on this machine, and write a JSON file, a table and a plot; or\n"
         "jaxhash bench --compare FILE ... [--output PLOT.png]: merge such files, of one machine\n"
-        f"or several.\n\npresets:\n{_preset_list(PRESETS)}",
+        "or several; or\njaxhash bench --data [NAME ...]: measure the input; --data --help lists its "
+        f"options.\n\npresets:\n{_preset_list(PRESETS)}",
     )
 
 

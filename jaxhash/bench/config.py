@@ -5,7 +5,7 @@ import difflib
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from jaxhash.bench.losses import LOSSES, TORCH
 from jaxhash.config import flag
@@ -14,6 +14,9 @@ from jaxhash.errors import UserError
 Pass = Literal["forward", "forward+backward"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Preset = Literal["hswd", "growth"]
+
+#: Images that ``--data`` makes up, in memory and in files.
+MADE = ("arrays", "png", "jpeg")
 
 
 class Setting(NamedTuple):
@@ -109,6 +112,57 @@ class BenchConfig:
         """The preset's name, or "custom" where a flag changes what is measured."""
         as_preset = dataclasses.replace(self, output=None) == PRESETS[self.preset]()
         return self.preset if as_preset else "custom"
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Measure the input: images a second that are decoded, augmented, and brought in batches."""
+
+    data: tuple[str, ...]
+    """Data sets, named as for jaxhash train, or arrays, png and jpeg for 32x32 images made up, in
+    memory and in files; those and digits if none is named. A folder's images are read from their
+    files, though training holds few of them in memory."""
+    data_dir: Path | None = None
+    """Folder of the data sets."""
+    image_size: int | None = None
+    """Height and width that the images of a folder are decoded to."""
+    batch_size: int = 256
+    """Images of a batch."""
+    crop: int = 4
+    """Padding of the random crop, in pixels."""
+    flip: bool = True
+    """Whether half of the images are flipped."""
+    workers: tuple[int, ...] = (0, 1, 2)
+    """Numbers of processes that load batches; 0 for threads."""
+    augment_on: tuple[Literal["host", "device"], ...] = ("host", "device")
+    """Where images are augmented."""
+    repeats: int = 20
+    """Rounds of each measurement at the most; of a pipeline there are five at the most."""
+    budget_seconds: float = 4.0
+    """Seconds of rounds of each measurement, longer where a pipeline is slow."""
+    output: Path | None = None
+    """JSON file; runs/bench/data-PLATFORM.json if not given. An older file is written over."""
+
+    def check(self) -> None:
+        """Raise a `UserError` that names the first flag whose value is not allowed."""
+        least = {"image_size": 1, "batch_size": 1, "crop": 0, "workers": 0, "repeats": 1}
+        for name, allowed in least.items():
+            value = getattr(self, name)
+            for number in value if isinstance(value, tuple) else (value,):
+                if number is not None and number < allowed:
+                    raise UserError(f"{flag(name)} must be at least {allowed}, got {number}")
+        for name in ("workers", "augment_on"):
+            if not getattr(self, name):
+                raise UserError(f"{flag(name)} needs a value")
+        if not self.budget_seconds > 0:
+            raise UserError(f"--budget-seconds must be above 0, got {self.budget_seconds}")
+        if self.output is not None and self.output.suffix != ".json":
+            raise UserError(f"--output {self.output} must end in .json")
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values, without those that say where files are."""
+        fields = dataclasses.asdict(self)
+        return {name: fields[name] for name in fields if name not in ("data_dir", "output")}
 
 
 def hswd() -> BenchConfig:

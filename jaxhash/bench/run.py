@@ -58,14 +58,8 @@ def bench(config: BenchConfig, console: Console, command: str) -> dict[str, Any]
     output.parent.mkdir(parents=True, exist_ok=True)
 
     copy = copy_bandwidth(devices[0])
-    content = {
-        "format": FORMAT,
-        "command": command,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "hardware": machine.hardware(),
-        "versions": machine.versions(
-            ("jaxhash", "jax", "jaxlib", "numpy", *((TORCH,) if TORCH in losses else ()))
-        ),
+    packages = ("jaxhash", "jax", "jaxlib", "numpy", *((TORCH,) if TORCH in losses else ()))
+    content = measured_here(FORMAT, command, packages) | {
         "settings": _settings(config, losses),
         "copy_bandwidth": copy,
     }
@@ -88,6 +82,17 @@ def bench(config: BenchConfig, console: Console, command: str) -> dict[str, Any]
     _report([here], here.machine, output.with_suffix(".png"), console)
     console.print(f"results are in {output}, the plot is beside it", highlight=False)
     return content
+
+
+def measured_here(format: str, command: str, packages: Sequence[str]) -> dict[str, Any]:
+    """What a result file begins with: its kind, the command, the time, hardware and versions."""
+    return {
+        "format": format,
+        "command": command,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "hardware": machine.hardware(),
+        "versions": machine.versions(packages),
+    }
 
 
 def compare(files: Sequence[Path], output: Path, console: Console) -> None:

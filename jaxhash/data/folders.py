@@ -40,28 +40,37 @@ class _Scan(NamedTuple):
     inputs: Rows
 
 
-def read_folder(name: str, folder: Path, image_size: int | None, most_bad: float) -> Source:
+def read_folder(
+    name: str,
+    folder: Path,
+    image_size: int | None,
+    most_bad: float,
+    held: int | None = None,
+) -> Source:
     """A source of the images below a folder, in DIR/CLASS/ or in DIR/PART/CLASS/.
 
     Classes are numbered in the order of their names. Images may lie deeper within a class; hidden
     files, those of other suffixes than `SUFFIXES`, and those of no class are not looked at. The
     parts are train, val and test; val counts as the test part of a set that has no test.
 
-    Every image is decoded once. Those that cannot be are left out before anything is counted. A set
-    of at most `MEMORY_LIMIT` decoded bytes is held in memory, another is read when it is asked for.
+    Every image is decoded once. Those that cannot be are left out before anything is counted.
 
     Args:
         name: name of the source.
         folder: DIR.
         image_size: see `decode`; None where all images have one size.
         most_bad: share of the files that may be left out; above 0, one file may be in any case.
+        held: a set of at most so many decoded bytes is held in memory, another is read when it is
+            asked for; `MEMORY_LIMIT` by default.
 
     Raises:
         UserError: if there is no such folder, or no class in it; if a class has no image that can
             be read, too many files cannot, or the images have several sizes.
     """
     files = _find(name, folder)
-    good, left_out, inputs = _scan(name, folder, files, image_size)
+    good, left_out, inputs = _scan(
+        name, folder, files, image_size, MEMORY_LIMIT if held is None else held
+    )
     _refuse_many(name, left_out, len(files), most_bad)
     readable = {file.class_folder for file in good}
     for file in files:
@@ -82,7 +91,9 @@ def read_folder(name: str, folder: Path, image_size: int | None, most_bad: float
     )
 
 
-def _scan(name: str, folder: Path, files: Sequence[_File], image_size: int | None) -> _Scan:
+def _scan(
+    name: str, folder: Path, files: Sequence[_File], image_size: int | None, limit: int
+) -> _Scan:
     """Decode each file once; hold the images where they are few."""
     good, left_out, held, shape = [], [], None, ()
     with _decoders() as pool:
@@ -93,7 +104,7 @@ def _scan(name: str, folder: Path, files: Sequence[_File], image_size: int | Non
                 continue
             if not good:
                 shape = image.shape
-                if len(files) * image.size <= MEMORY_LIMIT:
+                if len(files) * image.size <= limit:
                     held = np.empty((len(files), *shape), np.uint8)
             if image.shape != shape:
                 raise UserError(
