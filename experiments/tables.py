@@ -122,6 +122,30 @@ def sweep_line(content: dict) -> str:
     )
 
 
+def input_table(content: dict) -> str:
+    """Images a second of each stage of the input, of each data set."""
+    names = list(dict.fromkeys(rate["data"] for rate in content["rates"]))
+    stages = {}
+    for rate in content["rates"]:
+        stage = rate["what"], rate["augment_on"], rate["workers"]
+        stages.setdefault(stage, {})[rate["data"]] = rate["images_per_second"]
+    lines = [f"| images a second | {' | '.join(names)} |", f"|---|{'---:|' * len(names)}"]
+    for what, where, workers in sorted(stages, key=lambda stage: (stage[0], stage[2] or 0)):
+        title = what + (f", augmented on the {where}" if what == "pipeline" else "")
+        title += f" on the {where}" if what == "augment" else ""
+        if workers is not None:
+            title += ", threads" if not workers else f", {workers} worker{'s' * (workers > 1)}"
+        rates = (stages[what, where, workers].get(name) for name in names)
+        cells = ("-" if rate is None else f"{rate:,.0f}" for rate in rates)
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    hardware, settings = content["hardware"], content["settings"]
+    return "\n".join(lines) + (
+        f"\n\nCrop {settings['crop']} and flip in batches of {settings['batch_size']}, the pipeline "
+        f"to the device. Medians, on {hardware['cpu_cores_used']} cores of {hardware['cpu']}, "
+        f"shared at a load of {content['load_average'][0]:.1f}, by `{content['command']}`."
+    )
+
+
 def retrieval_table(content: dict) -> str:
     """Seconds of whole evaluations, and how many times as long an argsort per query takes."""
     lines = [
@@ -349,6 +373,7 @@ DRAWN = {
     "methods": rates_table,
     "rows": cells_table,
     "points": bench_table,
+    "rates": input_table,
     "sizes": retrieval_table,
     "ratios": sweep_line,
     "ratio": ratio_line,

@@ -20,7 +20,7 @@ def hardware() -> dict[str, Any]:
         "devices": len(devices),
         "cpu": _cpu_model(),
         "cpu_cores": os.cpu_count(),
-        "cpucores_used": cores_used(),
+        "cpu_cores_used": cores_used(),
         "memory_bytes": physical_memory(),
         "machine": platform.machine(),
     }
