@@ -55,7 +55,7 @@ def start(objective, multi_label=False):
 
 def step(objective, codes, data, variables=None, multi_label=False):
     variables = start(objective, multi_label) if variables is None else variables
-    return objective.loss(variables, codes, data, context())
+    return jax.jit(lambda *given: objective.loss(*given, context()))(variables, codes, data)
 
 
 def likelihoods(codes, labels, scale=0.5, margin=0.0):
