@@ -25,9 +25,7 @@ from jaxhash.training.writers import write_json
 PATH = Path(__file__).parent / "results" / "chunks.json"
 
 
-def main(
-    batch_size: int = 128, sizes: tuple[int, ...] = (64, 32, 16, 8), calls: int = 1
-) -> None:
+def main(batch_size: int = 128, sizes: tuple[int, ...] = (64, 32, 16, 8), calls: int = 1) -> None:
     """Compile and run each step, and write what it needs.
 
     Args:
