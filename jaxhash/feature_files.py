@@ -82,7 +82,7 @@ def write_features(arguments: FeatureArguments, console: Console, command: str) 
         image_size=arguments.image_size,
         dtype=arguments.dtype,
     )()
-    source = load_source(arguments.dataset, arguments.data_dir)
+    source = load_source(arguments.dataset, arguments.data_dir, arguments.image_size)
     example = source.inputs[:1]
     if example.ndim != 4:
         raise UserError(

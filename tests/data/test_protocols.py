@@ -410,7 +410,7 @@ def test_step_on_items_of_several_classes(config):
     config = dataclasses.replace(config, quantizer="none")
     parts = build(config)
     batch = next(make_batches(config, parts))
-    state, metrics = jax.jit(make_step(parts))(initial_state(config, parts), batch)
+    state, metrics = jax.jit(make_step(config, parts))(initial_state(config, parts), batch)
     assert np.isfinite(metrics["loss"]) and metrics["loss"] > 0
     banks = [leaf for leaf in jax.tree.leaves(state.objective_state) if leaf.shape == (40, 4)]
     np.testing.assert_array_equal(banks[0][batch.index], batch.labels)
