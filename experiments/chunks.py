@@ -9,17 +9,20 @@ far the update is from that of the whole batch.
 
 import dataclasses
 import shlex
+import statistics
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
 import optax
 import tyro
 
+from jaxhash.bench.timing import alternate
 from jaxhash.build import build, initial_state, make_batches, make_step
 from jaxhash.machine import hardware, versions
 from jaxhash.presets import digits_hashnet_hswd
-from jaxhash.training.speed import median_seconds
 from jaxhash.training.writers import write_json
 
 PATH = Path(__file__).parent / "results" / "chunks.json"
@@ -55,7 +58,7 @@ def main(batch_size: int = 128, sizes: tuple[int, ...] = (64, 32, 16, 8), calls:
             {
                 "chunk_size": size,
                 "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
-                "seconds": median_seconds(lambda: compiled(state, batch), calls=calls),  # noqa: B023
+                "seconds": _seconds(partial(compiled, state, batch), calls),
                 "update_apart": float(apart / optax.global_norm(whole)),
             }
         )
@@ -70,6 +73,13 @@ def main(batch_size: int = 128, sizes: tuple[int, ...] = (64, 32, 16, 8), calls:
             "steps": rows,
         },
     )
+
+
+def _seconds(call: Callable, calls: int) -> float:
+    def whole():
+        jax.block_until_ready(call())
+
+    return statistics.median(alternate({"step": whole}, repeats=calls, budget_seconds=60.0)["step"])
 
 
 if __name__ == "__main__":

@@ -100,12 +100,11 @@ def _dispatch(arguments: list[str], console: Console) -> None:
     elif command == "train":
         parsed = _parse_train(rest)
         _quiet()
+        parsed.check()
         if parsed.distributed:
             console = _join(parsed)
         from jaxhash import run  # after parsing: --help and mistakes stay quick
 
-        if parsed.dry_run and parsed.is_sweep:
-            raise UserError("--dry-run prints one model; leave out --seeds and --sweep")
         if parsed.dry_run:
             run.dry_run(parsed.config, console)
         elif parsed.is_sweep:
@@ -182,8 +181,6 @@ def _join(parsed: "TrainArguments") -> Console:
     """Become one of several processes, of which the first has a screen."""
     from jaxhash.training import processes
 
-    if parsed.is_sweep or parsed.dry_run:
-        raise UserError("--distributed trains one run; leave out --seeds, --sweep and --dry-run")
     processes.join(parsed.coordinator, parsed.processes, parsed.process)
     return Console(width=None if sys.stdout.isatty() else 120, quiet=not processes.is_first())
 

@@ -272,6 +272,21 @@ class TrainArguments:
         """Whether there is more than one training."""
         return self.seeds != 1 or bool(self.sweep)
 
+    def check(self) -> None:
+        """Raise a `UserError` if two of the flags do not go together."""
+        if self.dry_run and self.is_sweep:
+            raise UserError("--dry-run prints one model; leave out --seeds and --sweep")
+        for name in ("distributed", "profile"):
+            if getattr(self, name) and (self.is_sweep or self.dry_run):
+                raise UserError(
+                    f"--{name} is for the training of one run; leave out --seeds, --sweep and --dry-run"
+                )
+        for name in ("coordinator", "processes", "process"):
+            if getattr(self, name) is not None and not self.distributed:
+                raise UserError(
+                    f"--{name} is for a training on several hosts; it needs --distributed"
+                )
+
     @property
     def axes(self) -> dict[str, tuple[float, ...]]:
         """What the sweep varies, by the names of the fields.

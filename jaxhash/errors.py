@@ -1,6 +1,16 @@
 """What is meant for the person at the keyboard, or for the scheduler that stands in for one."""
 
 
+def first_line(error: Exception) -> str:
+    r"""The first line of what an error of somebody else's says, cut short; its name if it is silent.
+
+    Example:
+        >>> first_line(ValueError("no such tree\nat line 3"))
+        'no such tree'
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
 class UserError(Exception):
     """Something the user can mend; its message is one line that says what and how.
 

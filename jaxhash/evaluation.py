@@ -14,7 +14,7 @@ from jaxhash import metrics, report
 from jaxhash.build import Parts
 from jaxhash.codes import binarize
 from jaxhash.data.augment import Augment
-from jaxhash.data.pipeline import evaluation_batches
+from jaxhash.data.pipeline import evaluation_batches, rows_of_process
 from jaxhash.retrieval import baselines
 from jaxhash.retrieval.encode import make_encoder
 from jaxhash.retrieval.hierarchy import (
@@ -62,14 +62,14 @@ class PartEncoder:
             seed: seed of it.
         """
         rng = np.random.default_rng(seed)
-        processes = jax.process_count()
+        index, processes = jax.process_index(), jax.process_count()
         size = BATCH + -BATCH % processes
-        mine = np.array_split(np.arange(size), processes)[jax.process_index()]
+        mine = rows_of_process(size, index, processes)
         batches = evaluation_batches(
             self._parts.source,
             getattr(self._parts.split, name),
             batch_size=size,
-            process_index=jax.process_index(),
+            process_index=index,
             process_count=processes,
         )
         moved = (

@@ -5,18 +5,15 @@ The folder holds ``config.json``, ``metrics.jsonl``, ``checkpoints/``, ``cache/`
 processes all train and evaluate, and the first writes.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import PyTree
 from rich.console import Console
 
 from jaxhash import machine, models, report
@@ -41,28 +38,19 @@ from jaxhash.evaluation import (
     flip_rate,
     measure,
 )
-from jaxhash.objectives import Batch
+from jaxhash.fitting import fit_from_checkpoint, tell_speed, time_loss
 from jaxhash.training.checkpoint import Checkpoints
-from jaxhash.training.choice import SAYS, Candidates, model_choice
+from jaxhash.training.choice import SAYS, model_choice
 from jaxhash.training.collapse import CollapseAlarm
 from jaxhash.training.compiled import kept_programs
-from jaxhash.training.loop import Skips, Watcher, fit, refuse_broken
-from jaxhash.training.parallel import Lift
+from jaxhash.training.loop import Skips, Watcher, refuse_broken
 from jaxhash.training.processes import agreed, is_first
-from jaxhash.training.speed import Profile, Speed, median_seconds
 from jaxhash.training.state import TrainState
-from jaxhash.training.step import loss_step
-from jaxhash.training.stop import StopRequest
 from jaxhash.training.writers import (
-    MetricsFile,
-    ProgressLine,
     read_metrics,
-    say,
     whole_file,
     write_json,
 )
-
-W = TypeVar("W", bound=Watcher)
 
 #: Of files that cannot be read so many are named in the log.
 MOST_NAMED = 10
@@ -95,12 +83,11 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
         _describe(config, parts, console)
         encode = PartEncoder(parts)
         _fit(config, parts, encode, console, profile=profile)
-        codes, results = _evaluate(config, parts, encode, console)
+        records = agreed(lambda: read_metrics(folder / "metrics.jsonl"))
+        speed = tell_speed(records, console, rows=config.batch_size)
+        codes, results = _evaluate(config, parts, encode, records, console)
         before = encode(initial_state(config, parts).variables, "database")
-    records = agreed(lambda: read_metrics(folder / "metrics.jsonl"))
-    results |= {"seconds": records[-1]["seconds"], **made_on}
-    if speed := Speed.of(records, rows=config.batch_size):
-        results["speed"] = speed._asdict()
+    results |= {"seconds": records[-1]["seconds"], **speed, **made_on}
     if is_first():
         draw(folder / "report", parts, before, codes, results, records)
         _write_codes(folder / "codes.npz", parts, codes)
@@ -145,7 +132,8 @@ def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> di
     parts = build(config)
     if not (folder / "checkpoints" / str(parts.total_steps)).is_dir():
         raise UserError(f"{folder} has no checkpoint of its last step, {parts.total_steps}")
-    _, results = _evaluate(config, parts, PartEncoder(parts), console)
+    records = read_metrics(folder / "metrics.jsonl")
+    _, results = _evaluate(config, parts, PartEncoder(parts), records, console)
     report.print_table(results, console)
     stored = json.loads((folder / "results.json").read_text())
     stored["objective"] = results["objective"]  # by config.json; its words may change
@@ -302,137 +290,7 @@ def _fit(
         profile=config.run_dir / "profile" if profile else None,
     )
     if profile:
-        _time_loss(config, parts, lift, state, next(batches()), console)
-
-
-def _time_loss(
-    config: Config, parts: Parts, lift: Lift, state: TrainState, batch: Batch, console: Console
-) -> None:
-    """Time the step as it is, and the loss with its gradient in the codes alone."""
-    alone = partial(
-        loss_step,
-        objective=parts.objective,
-        bits=config.bits,
-        encode=parts.model.apply,
-        steps_per_epoch=parts.steps_per_epoch,
-        total_steps=parts.total_steps,
-    )
-
-    def timed(lifted):
-        held = [state]
-
-        def call():
-            held[0], metrics = lifted(held[0], batch)
-            return metrics
-
-        return median_seconds(call), held[0]
-
-    loss, state = timed(make_lift(config, parts, alone))
-    step, _ = timed(lift)
-    found = {"step_seconds": step, "loss_seconds": loss, "loss_share": loss / step}
-    if is_first():
-        write_json(config.run_dir / "profile" / "loss.json", found)
-    say(
-        console,
-        f"the loss and its gradient in the codes take {1e3 * loss:.2f} of {1e3 * step:.2f} ms, "
-        f"{loss / step:.0%} of a step; the trace is in {config.run_dir / 'profile'}",
-    )
-
-
-def fit_from_checkpoint(
-    config: Config,
-    parts: Parts,
-    state: TrainState,
-    batches: Callable[..., Iterator[Batch]],
-    lift: Lift,
-    *,
-    make_watch: Callable[..., W],
-    console: Console,
-    score: Callable[[PyTree], float] | None = None,
-    members: int = 1,
-    profile: Path | None = None,
-) -> tuple[TrainState, W]:
-    """Train in ``config.run_dir``, from its newest checkpoint if there is one.
-
-    Args:
-        config: where, and how often a checkpoint is left.
-        parts: the lengths of an epoch and of the training.
-        state: the state before the first step.
-        batches: from ``start``, a number of steps, to the batches after them.
-        lift: one step over the devices.
-        make_watch: from ``records``, those that are there, to the ``watch`` of `fit`.
-        console: where progress is printed.
-        score: from a model's variables to what it is chosen by; None if none is.
-        members: trainings that a step is a step of.
-        profile: where a trace of a few steps goes, if anywhere.
-
-    Returns:
-        The last state, as the lift leaves it, and what watched over it.
-
-    Raises:
-        Stopped: if SIGTERM asked for it; the same call goes on.
-        UserError: if there are checkpoints, and none can be read or the data have changed since; or
-            if one cannot be written.
-    """
-    state = lift.place(state)
-    path = config.run_dir / "metrics.jsonl"
-    kept = Checkpoints(
-        config.run_dir / "checkpoints",
-        newest=config.keep_newest,
-        best=config.keep_best,
-        data=data_facts(parts),
-    )
-    with kept as checkpoints:
-        start = 0
-        if found := checkpoints.newest(state, partial(say, console)):
-            start, state = found
-            console.print(f"going on from step {start} of {parts.total_steps}")
-        trace = Profile(profile, start=start, total_steps=parts.total_steps)
-        with (
-            contextlib.closing(trace),
-            StopRequest() as stop,
-            MetricsFile(path, step=start)
-            if is_first()
-            else contextlib.nullcontext() as metrics_file,
-            ProgressLine(
-                console,
-                total=parts.total_steps,
-                start=start,
-                batch_size=config.batch_size * members,
-            ) as progress,
-        ):
-            watch = make_watch(records=agreed(lambda: read_metrics(path)))
-            state = fit(
-                lift.enter(state),
-                batches(start=start),
-                lift,
-                start=start,
-                total_steps=parts.total_steps,
-                checkpoint_every=config.checkpoint_every,
-                checkpoints=checkpoints,
-                candidates=Candidates(
-                    score,
-                    every=config.evaluate_every,
-                    steps_per_epoch=parts.steps_per_epoch,
-                    total_steps=parts.total_steps,
-                    found=checkpoints.candidates,
-                ),
-                watch=watch,
-                stop=stop,
-                profile=trace,
-                metrics_file=metrics_file,
-                progress=progress,
-            )
-    records = agreed(lambda: read_metrics(path))
-    if speed := Speed.of(records, rows=config.batch_size * members):
-        say(console, f"{speed}")
-    return state, watch
-
-
-def data_facts(parts: Parts) -> dict[str, Any]:
-    """What a checkpoint knows of the data it was made with."""
-    facts = {"items": len(parts.source.labels), "training items": len(parts.split.train)}
-    return facts | {"split": parts.split.sha256[:12]}
+        time_loss(config, parts, lift, state, next(batches()), console)
 
 
 def _watch(config: Config, parts: Parts, records: list[dict[str, Any]]) -> Watcher:
@@ -488,7 +346,11 @@ def _chosen(config: Config, parts: Parts) -> tuple[TrainState, dict[str, Any]]:
 
 
 def _evaluate(
-    config: Config, parts: Parts, encode: PartEncoder, console: Console
+    config: Config,
+    parts: Parts,
+    encode: PartEncoder,
+    records: list[dict[str, Any]],
+    console: Console,
 ) -> tuple[Codes, dict[str, Any]]:
     """The codes of queries and database, and all numbers that follow from them."""
     split = parts.split
@@ -502,7 +364,6 @@ def _evaluate(
             f"the model of step {choice['step']} makes codes that are not finite; a lower "
             "--learning-rate or --clip-norm may help"
         )
-    records = agreed(lambda: read_metrics(config.run_dir / "metrics.jsonl"))
     facts = {
         "bits": config.bits,
         "seed": config.seed,

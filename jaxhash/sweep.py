@@ -40,6 +40,7 @@ from jaxhash.evaluation import (
     score_all,
     validation_scores,
 )
+from jaxhash.fitting import fit_from_checkpoint, tell_speed
 from jaxhash.metrics import over_seeds
 from jaxhash.retrieval.hierarchy import HIERARCHY_CONVENTIONS
 from jaxhash.training.compiled import kept_programs
@@ -129,8 +130,9 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
     _describe(config, axes, parts, members, console)
     with kept_programs(folder / "cache" if config.compilation_cache else None):
         state, watch = _fit(config, axes, parts, members, console)
-    results = _evaluate(config, axes, parts, members, state, watch, console)
     records = read_metrics(folder / "metrics.jsonl")
+    tell_speed(records, console, rows=config.batch_size * len(members))
+    results = _evaluate(config, axes, parts, members, state, watch, console)
     results |= {"seconds": records[-1]["seconds"], **made_on}
     write_json(folder / "results.json", results)
     report.print_sweep(results, console)
@@ -238,7 +240,7 @@ def _fit(
         numbers,
         mapping=best_mapping(jax.local_devices()[0].platform, state.params),
     )
-    return run.fit_from_checkpoint(
+    return fit_from_checkpoint(
         config,
         parts,
         state,

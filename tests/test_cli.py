@@ -127,6 +127,23 @@ def test_value_that_is_not_allowed(refusal, command, said):
         (f"{VECTORS} --model linear --image-size 32", "--image-size and --preprocessing are for"),
         (f"{VECTORS} --model mlp --preprocessing caffe", "--preprocessing are for images"),
         ("train --dry-run --seeds 2", "--dry-run prints one model; leave out --seeds and --sweep"),
+        (
+            "train --profile --seeds 2",
+            "--profile is for the training of one run; leave out --seeds",
+        ),
+        (
+            "train --distributed --dry-run",
+            "--distributed is for the training of one run; leave out",
+        ),
+        (
+            "train --processes 2",
+            "--processes is for a training on several hosts; it needs --distrib",
+        ),
+        (
+            "train --process 0",
+            "--process is for a training on several hosts; it needs --distributed",
+        ),
+        ("train --distributed --coordinator here", "--coordinator must be HOST:PORT, got here"),
     ],
 )
 def test_data_that_do_not_fit(refusal, command, said):

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from jaxhash.data.sources import MEMORY_LIMIT, Index, Rows, Source, part_of_each
-from jaxhash.errors import UserError
+from jaxhash.errors import UserError, first_line
 from jaxhash.machine import cores_used
 
 #: Files that are taken for images.
@@ -218,7 +218,7 @@ def _try_decode(path: Path, image_size: int | None) -> UInt8[np.ndarray, "height
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
     except Exception as error:  # a broken file can raise anything, by format
-        return (str(error).splitlines() or [type(error).__name__])[0][:200]
+        return first_line(error)
 
 
 def _find(name: str, folder: Path) -> list[_File]:

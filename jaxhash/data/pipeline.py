@@ -74,16 +74,13 @@ def training_batches(
             raise ValueError(f"{name} must be at least {least}, got {number}")
     if augment_on == "device":
         augment.check_device()
-    if batch_size % process_count:
-        raise ValueError(f"batch_size {batch_size} is no multiple of {process_count} processes")
-    rows = batch_size // process_count
     load = _Load(
         source,
         items,
         augment,
         order=_Shuffled(len(items), seed),
         batch_size=batch_size,
-        mine=slice(process_index * rows, (process_index + 1) * rows),
+        mine=rows_of_process(batch_size, process_index, process_count),
         views=views,
         hand_over=augment_on == "device",
     )
@@ -105,19 +102,34 @@ def evaluation_batches(
 
     The processes share the rows of each batch as in `training_batches`.
     """
-    rows = batch_size // process_count
     load = _Load(
         source,
         items,
         Augment(),
         order=lambda _: np.arange(len(items)),
         batch_size=batch_size,
-        mine=slice(process_index * rows, (process_index + 1) * rows),
+        mine=rows_of_process(batch_size, process_index, process_count),
     )
     batches = grain.MapDataset.range(load.batches).map(
         lambda number: load.random_map(number, np.random.default_rng(0))
     )
     return iter(batches.to_iter_dataset(_in_background()))
+
+
+def rows_of_process(batch_size: int, process_index: int, process_count: int) -> slice:
+    """The rows of a global batch that are a process's.
+
+    Raises:
+        ValueError: if the batch cannot be divided over the processes.
+
+    Example:
+        >>> rows_of_process(12, 1, 3)
+        slice(4, 8, None)
+    """
+    if batch_size % process_count:
+        raise ValueError(f"batch_size {batch_size} is no multiple of {process_count} processes")
+    rows = batch_size // process_count
+    return slice(process_index * rows, (process_index + 1) * rows)
 
 
 def _in_background() -> grain.ReadOptions:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from jaxhash.data.arrays import read_npz
-from jaxhash.errors import UserError
+from jaxhash.errors import UserError, first_line
 
 #: Sets of at most this many decoded bytes are decoded once and held in memory.
 MEMORY_LIMIT = 2**30
@@ -239,7 +239,7 @@ def _tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
     try:
         builder = tfds.builder(builder_name, data_dir=data_dir)
     except Exception as error:  # an unknown name, version or configuration, each in its own way
-        raise UserError(f"--dataset {name}: {_first_line(error)}") from error
+        raise UserError(f"--dataset {name}: {first_line(error)}") from error
     features = builder.info.features
     for key in ("image", "label"):
         if key not in features:
@@ -274,7 +274,7 @@ def _tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
             undecoded = _Images(list(open_parts(decoders=skip).values()))
             labels = np.array([record["label"] for record in undecoded.records()])
     except Exception as error:  # a download fails in as many ways as there are sets
-        raise UserError(f"--dataset {name} could not be read: {_first_line(error)}") from error
+        raise UserError(f"--dataset {name} could not be read: {first_line(error)}") from error
     labels, class_names = _class_ids(labels, name), tuple(features["label"].names)
     _check_range(labels, len(class_names), name)
     return Source(name, images, labels, class_names, part_of_each(parts))
@@ -291,10 +291,6 @@ def part_of_each(parts: Mapping[str, Any]) -> Int[np.ndarray, " items"] | None:
         return None
     is_test = np.array([name == test for name in parts], np.int8)
     return np.repeat(is_test, [len(part) for part in parts.values()])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 class _Images:

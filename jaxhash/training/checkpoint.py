@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from jaxhash.errors import UserError
+from jaxhash.errors import UserError, first_line
 from jaxhash.training.choice import Candidate, ranked
 from jaxhash.training.processes import all_agree, is_first
 from jaxhash.training.state import TrainState
@@ -224,7 +224,7 @@ def _reason(error: Exception) -> str:
     full = os.strerror(errno.ENOSPC)
     if full in str(error):
         return full
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return first_line(error)
 
 
 class _NewestAndBest:

@@ -24,8 +24,6 @@ AXIS = "devices"
 #: How the step is mapped over devices.
 Mapping = Literal["pmap", "shard_map"]
 
-_WHOLE, _ROWS = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec(AXIS)
-
 
 class Lift:
     """The step over all devices, each with its share of the batch, and states brought there.
@@ -75,7 +73,7 @@ class Lift:
                     f"a memory bank of {len(leaf):,} rows cannot be spread evenly over "
                     f"{len(self.devices)} devices; --spread-banks never leaves it whole on each"
                 )
-            sharding = jax.sharding.NamedSharding(self._mesh, _ROWS if spread else _WHOLE)
+            sharding = _sharding(self._mesh, spread)
             if jax.process_count() == 1:
                 return jax.device_put(leaf, sharding)
             return _from_each_process(leaf, sharding)
@@ -90,7 +88,7 @@ class Lift:
         def to_local(leaf, spread):
             parts = [shard.data[None] if spread else shard.data for shard in self._shards(leaf)]
             shape = (len(parts), *parts[0].shape[1:]) if spread else leaf.shape
-            sharding = jax.sharding.NamedSharding(self._local_mesh, _ROWS if spread else _WHOLE)
+            sharding = _sharding(self._local_mesh, spread)
             return jax.make_array_from_single_device_arrays(shape, sharding, parts)
 
         return jax.tree.map(to_local, state, self._spread_leaves(state))
@@ -105,7 +103,7 @@ class Lift:
             shape = parts[0].shape
             if spread:
                 shape = (len(self.devices) * shape[0], *shape[1:])
-            sharding = jax.sharding.NamedSharding(self._mesh, _ROWS if spread else _WHOLE)
+            sharding = _sharding(self._mesh, spread)
             return jax.make_array_from_single_device_arrays(shape, sharding, parts)
 
         return jax.tree.map(to_global, state, self._spread_leaves(state))
@@ -117,15 +115,14 @@ class Lift:
         """
         if self._mapped is None:
             self._mapped = self._map(state)
-        return self._mapped(state, self.spread(batch))
+        return self._mapped(state, self._share(batch))
 
-    def spread(self, batch: Batch) -> Batch:
+    def _share(self, batch: Batch) -> Batch:
         """This process's rows of a batch on its devices, as the mapped step takes them."""
         rows = split(batch, len(self._local))
         if self._mapping == "pmap":
-            sharding = jax.sharding.NamedSharding(self._local_mesh, _ROWS)
-            return jax.device_put(rows, sharding)
-        sharding = jax.sharding.NamedSharding(self._mesh, _ROWS)
+            return jax.device_put(rows, _sharding(self._local_mesh, True))
+        sharding = _sharding(self._mesh, True)
         return jax.tree.map(
             lambda array: jax.make_array_from_process_local_data(
                 sharding, array.reshape(-1, *array.shape[2:])
@@ -137,12 +134,12 @@ class Lift:
         """The step, mapped for states like this one."""
         if self._mapping == "pmap":
             return self._by_pmap(state)
-        specs = jax.tree.map(lambda spread: _ROWS if spread else _WHOLE, self._spread_leaves(state))
+        specs = jax.tree.map(_spec, self._spread_leaves(state))
         mapped = jax.shard_map(
             self._step,
             mesh=self._mesh,
-            in_specs=(specs, _ROWS),
-            out_specs=(specs, _WHOLE),
+            in_specs=(specs, _spec(True)),
+            out_specs=(specs, _spec(False)),
             check_vma=False,  # else the gradients would be summed twice: see `train_step`
         )
         return jax.jit(mapped, donate_argnums=(0,))
@@ -183,6 +180,15 @@ class Lift:
         """The parts of an array on this process's devices, in the order of the devices."""
         on = {shard.device: shard for shard in leaf.addressable_shards}
         return [on[device] for device in self._local]
+
+
+def _spec(spread: bool) -> jax.sharding.PartitionSpec:
+    """Rows on all devices, or the whole on each."""
+    return jax.sharding.PartitionSpec(AXIS) if spread else jax.sharding.PartitionSpec()
+
+
+def _sharding(mesh: jax.sharding.Mesh, spread: bool) -> jax.sharding.NamedSharding:
+    return jax.sharding.NamedSharding(mesh, _spec(spread))
 
 
 def _from_each_process(leaf: jax.Array | np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxhash.errors import UserError
+from jaxhash.errors import UserError, first_line
 
 T = TypeVar("T")
 
@@ -42,9 +42,8 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
     try:
         jax.distributed.initialize(coordinator, *numbers.values())
     except (ValueError, RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[0]
         raise UserError(
-            f"--distributed: {reason}; --coordinator HOST:PORT, --processes N and --process I say "
+            f"--distributed: {first_line(error).rstrip('.')}; --coordinator HOST:PORT, --processes N and --process I say "
             "who takes part"
         ) from error
 

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,14 +124,3 @@ class Profile:
         if self._tracing:
             jax.profiler.stop_trace()
             self._tracing = False
-
-
-def median_seconds(call: Callable[[], PyTree], *, calls: int = 20) -> float:
-    """Median time of a call until its result is there; the first one, which compiles, is left out."""
-    jax.block_until_ready(call())
-    seconds: Sequence[float] = []
-    for _ in range(calls):
-        started = time.monotonic()
-        jax.block_until_ready(call())
-        seconds.append(time.monotonic() - started)
-    return statistics.median(seconds)

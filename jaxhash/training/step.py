@@ -66,19 +66,13 @@ def train_step(
     """
     model = model.clone(axis_name=axis_name)
     batch = batch._replace(inputs=prepare(batch.inputs))
+    moment = _moment(state, steps_per_epoch, total_steps)
 
     def loss_fn(params):
         variables = {"params": params["model"], "batch_stats": state.batch_stats}
-        key = jax.random.fold_in(state.key, state.step)
-        codes, batch_stats = _encode(model, variables, batch, key, chunk_size)
+        codes, batch_stats = _encode(model, variables, batch, moment["key"], chunk_size)
         context = Context(
-            key=key,
-            progress=state.step / total_steps,
-            new_epoch=_begins_epoch(state, steps_per_epoch),
-            variables=variables,
-            encode=model.apply,
-            axis_name=axis_name,
-            spread=spread,
+            variables=variables, encode=model.apply, axis_name=axis_name, spread=spread, **moment
         )
         mine = Variables(params["objective"], state.objective_state)
         loss = objective.loss(mine, codes, batch, context)
@@ -130,20 +124,12 @@ def loss_step(
 
     Codes are random, and the state is returned as it is. The arguments are those of `train_step`.
     """
-    key = jax.random.fold_in(state.key, state.step)
-    shape = (len(batch.mask), bits)
-    codes = tuple(
-        jax.random.normal(jax.random.fold_in(key, view), shape) for view in range(objective.views)
-    )
+    moment = _moment(state, steps_per_epoch, total_steps)
     context = Context(
-        key=key,
-        progress=state.step / total_steps,
-        new_epoch=_begins_epoch(state, steps_per_epoch),
-        variables=state.variables,
-        encode=encode,
-        axis_name=axis_name,
-        spread=spread,
+        variables=state.variables, encode=encode, axis_name=axis_name, spread=spread, **moment
     )
+    keys = jax.random.split(context.key, objective.views)
+    codes = tuple(jax.random.normal(key, (len(batch.mask), bits)) for key in keys)
 
     def loss_fn(codes, params):
         codes = codes if objective.views > 1 else codes[0]
@@ -158,8 +144,13 @@ def loss_step(
     return state.replace(objective_state=loss.state), {"loss": loss.value, "grad_sum": total}
 
 
-def _begins_epoch(state: TrainState, steps_per_epoch: int) -> Array:
-    return (state.step > 0) & (state.step % steps_per_epoch == 0)
+def _moment(state: TrainState, steps_per_epoch: int, total_steps: int) -> dict[str, Array]:
+    """What a `Context` says of the time of the step."""
+    return {
+        "key": jax.random.fold_in(state.key, state.step),
+        "progress": state.step / total_steps,
+        "new_epoch": (state.step > 0) & (state.step % steps_per_epoch == 0),
+    }
 
 
 def _encode(

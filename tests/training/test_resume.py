@@ -83,7 +83,12 @@ def assert_same_run(one, other):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     whole = config(tmp_path_factory.mktemp("whole") / "run")
+    least = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update(
+        "jax_persistent_cache_min_compile_time_secs", 0.0
+    )  # however fast this machine
     run.train(whole, Console(quiet=True))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", least)
     return whole
 
 
