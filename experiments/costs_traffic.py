@@ -165,7 +165,7 @@ def compiled_pairs(
     codes, numbers, mask = _rows(batch, bits, devices)
     objective, items = hashnet(pairs=pairs), 8 * batch
     rows = items // devices if is_spread else items
-    spread = Spread(AXIS, items) if is_spread else None
+    spread = Spread(items) if is_spread else Spread()
     state = jax.eval_shape(
         lambda: objective.init(jax.random.key(0), Setup(bits, rows, 10, False, None, {})).state
     )

@@ -67,7 +67,7 @@ def _call(config):
     """A function that makes one step from the last one's state."""
     parts = build(config)
     lifted = make_lift(config, parts, make_step(config, parts))
-    batch = next(make_batches(config, parts))
+    batch = lifted.put(next(make_batches(config, parts)))
     held = [lifted.enter(lifted.place(initial_state(config, parts)))]
 
     def call():

@@ -22,18 +22,22 @@ from jaxhash.data.semantics import read_semantics
 from jaxhash.data.sources import Source, load_source
 from jaxhash.data.splits import Split, refuse_leaks, with_validation
 from jaxhash.errors import UserError
-from jaxhash.objectives import Batch, Context, Objective, Semantics, Variables
+from jaxhash.objectives import (
+    Batch,
+    Context,
+    Objective,
+    Semantics,
+    Spread,
+    Variables,
+    spread_leaves,
+)
 from jaxhash.training.optimizer import make_optimizer
 from jaxhash.training.parallel import Lift
 from jaxhash.training.state import TrainState, create_state
 from jaxhash.training.step import train_step
 
-#: A bank whose codes take as many bytes is spread over devices.
+#: Tables of images, or of classes, that take as many bytes together are spread over devices.
 SPREAD_BYTES = 2**28
-
-#: Rows of a spread bank are a multiple of this, and so of any usual number of devices: checkpoints
-#: do not depend on it.
-BANK_ROWS = 1024
 
 #: The numbers of a configuration that may be traced; see `with_numbers`.
 NUMBERS = ("learning_rate", "backbone_rate", "quantizer_weight", "weight_decay", "clip_norm")
@@ -54,8 +58,8 @@ class Parts(NamedTuple):
     total_steps: int
     semantics: Semantics = Semantics()
     """Of the classes or, where it has embeddings, of all items of the source."""
-    bank_padding: int | None = None
-    """Rows that banks have beyond the items, to be spread over devices; None where they are not."""
+    spread: Spread = Spread()
+    """Which tables of the objective are spread over devices."""
 
 
 def build(config: Config) -> Parts:
@@ -85,10 +89,10 @@ def build(config: Config) -> Parts:
         steps_per_epoch,
         total_steps,
         read_semantics(config.similarity, source, config.data_dir),
-        _bank_padding(config, len(split.train)),
     )
-    _check_objective(config, parts)
-    return parts
+    state = _objective_state(config, parts)
+    sizes = Spread(len(split.train), len(source.class_names))
+    return parts._replace(spread=_spread(config, state, sizes))
 
 
 def with_numbers(config: Config, parts: Parts, numbers: Numbers) -> Parts:
@@ -158,8 +162,7 @@ def make_step(config: Config, parts: Parts) -> Callable:
 
 def make_lift(config: Config, parts: Parts, step: Callable) -> Lift:
     """A step over the devices of all processes, as the configuration has it."""
-    items = None if parts.bank_padding is None else len(parts.split.train)
-    return Lift(step, mapping=config.parallel, items=items)
+    return Lift(step, mapping=config.parallel, spread=parts.spread)
 
 
 def check_model(name: str, model: nn.Module, inputs: Shaped[np.ndarray, "n ..."]) -> None:
@@ -184,15 +187,25 @@ def _creation(parts: Parts) -> Callable[..., TrainState]:
         classes=len(parts.source.class_names),
         multi_label=parts.source.labels.ndim == 2,
         semantics=known,
-        bank_padding=parts.bank_padding or 0,
+        spread=parts.spread,
     )
 
 
-def _bank_padding(config: Config, items: int) -> int | None:
-    large = 4 * items * config.bits >= SPREAD_BYTES
-    if config.spread_banks == "never" or (config.spread_banks == "auto" and not large):
-        return None
-    return -items % BANK_ROWS
+def _spread(config: Config, state: PyTree[jax.ShapeDtypeStruct], sizes: Spread) -> Spread:
+    """Which tables of an objective's state are spread, given how many images and classes there are."""
+
+    def chosen(**kind: int) -> bool:
+        of_kind = spread_leaves(state, Spread(**kind))
+        size = jax.tree.map(
+            lambda leaf, counts: counts * leaf.size * leaf.dtype.itemsize, state, of_kind
+        )
+        return config.spread_banks == "always" or sum(jax.tree.leaves(size)) >= SPREAD_BYTES
+
+    if config.spread_banks == "never":
+        return Spread()
+    return Spread(
+        **{name: size for name, size in sizes._asdict().items() if chosen(**{name: size})}
+    )
 
 
 def _example(parts: Parts) -> PyTree[Shaped[np.ndarray, "1 ..."]]:
@@ -201,8 +214,12 @@ def _example(parts: Parts) -> PyTree[Shaped[np.ndarray, "1 ..."]]:
     return inputs if parts.objective.views == 1 else (inputs,) * parts.objective.views
 
 
-def _check_objective(config: Config, parts: Parts) -> None:
-    """Raise a `UserError` if the objective does not take such data; computes no step."""
+def _objective_state(config: Config, parts: Parts) -> PyTree[jax.ShapeDtypeStruct]:
+    """The shapes of the objective's state; computes no step.
+
+    Raises:
+        UserError: if the objective does not take such data.
+    """
     if parts.objective.views > 1 and augmentation(config) == Augment():
         raise UserError(
             f"--objective {config.objective} compares two views of each input, which would be the "
@@ -217,14 +234,14 @@ def _check_objective(config: Config, parts: Parts) -> None:
         encode = parts.model.apply
         context = Context(key, jnp.float32(0), jnp.bool_(False), state.variables, encode, None)
         variables = Variables(state.params["objective"], state.objective_state)
-        return parts.objective.loss(variables, codes, batch, context)
+        return parts.objective.loss(variables, codes, batch, context).state
 
     def of_rows(array):
         return jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype)
 
     labels = of_rows(parts.source.labels)
     try:
-        jax.eval_shape(
+        return jax.eval_shape(
             first_loss, jax.random.key(0), jax.tree.map(of_rows, _example(parts)), labels
         )
     except (ValueError, TypeError, OverflowError) as error:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Int8, Shaped, UInt64
+from jaxtyping import Array, Float, Int8, Shaped, UInt64
 
 from jaxhash.similarity import UNLABELLED, multi_hot
 
@@ -143,13 +143,35 @@ def label_codes(
         Yuan et al. (CSQ), CVPR 2020. Its released code draws the ties anew in each process and
         leaves them out of the checkpoint; here they are the caller's to keep.
     """
+    return majority(label_sums(labels, codes), ties)
+
+
+def label_sums(
+    labels: Shaped[Array, " n *classes"], rows: Shaped[Array, "classes columns"]
+) -> Float[Array, "n columns"]:
+    """For each set of labels the sum of its classes' rows, in float32; zeros without a label.
+
+    Raises:
+        ValueError: if multi-hot rows have another number of classes.
+
+    Example:
+        >>> label_sums(jnp.array([[1, 1], [0, 0]]), jnp.array([[1, -1], [1, 1]])).tolist()
+        [[2.0, 0.0], [0.0, 0.0]]
+    """
+    rows = jnp.asarray(rows)
     if labels.ndim == 1:
-        return jnp.where((labels == UNLABELLED)[:, None], ties[None, :], codes[labels])
-    votes = jnp.matmul(
-        multi_hot(labels, codes.shape[0]),
-        codes.astype(jnp.float32),
-        precision=lax.Precision.HIGHEST,
-    )
+        return jnp.where((labels == UNLABELLED)[:, None], 0.0, rows[labels].astype(jnp.float32))
+    rows = rows.astype(jnp.float32)
+    return jnp.matmul(multi_hot(labels, len(rows)), rows, precision=lax.Precision.HIGHEST)
+
+
+def majority(votes: Float[Array, "n bits"], ties: Int8[Array, " bits"]) -> Int8[Array, "n bits"]:
+    """The sign of each sum of bits, and of a sum of 0 what ``ties`` has.
+
+    Example:
+        >>> majority(jnp.array([[3.0, 0.0, -1.0]]), jnp.array([1, -1, 1], jnp.int8)).tolist()
+        [[1, -1, -1]]
+    """
     return jnp.where(votes == 0, ties[None, :], jnp.sign(votes).astype(jnp.int8))
 
 

@@ -124,7 +124,8 @@ class Config:
     chunk_size: int | None = None
     """Images that a device encodes at a time, for less memory; loss and gradient are the batch's."""
     spread_banks: Literal["auto", "always", "never"] = "auto"
-    """Spread the rows of memory banks over the devices; auto does so from 256 MiB of codes."""
+    """Spread the rows of memory banks, of the codes that alternating methods find, and of codebooks
+    over the devices; auto does so from 256 MiB."""
     checkpoint_every: int = 200
     """Steps between two checkpoints."""
     keep_newest: int = 2

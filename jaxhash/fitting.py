@@ -22,6 +22,7 @@ from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.choice import Candidates
 from jaxhash.training.loop import Watcher, fit
 from jaxhash.training.parallel import Lift
+from jaxhash.training.prefetch import Prefetch
 from jaxhash.training.processes import agreed, is_first
 from jaxhash.training.speed import Profile, Speed
 from jaxhash.training.state import TrainState
@@ -83,6 +84,7 @@ def fit_from_checkpoint(
         trace = Profile(profile, start=start, total_steps=parts.total_steps)
         with (
             contextlib.closing(trace),
+            contextlib.closing(Prefetch(batches(start=start), lift.put)) as prefetched,
             StopRequest() as stop,
             MetricsFile(path, step=start)
             if is_first()
@@ -97,7 +99,7 @@ def fit_from_checkpoint(
             watch = make_watch(records=agreed(lambda: read_metrics(path)))
             state = fit(
                 lift.enter(state),
-                batches(start=start),
+                prefetched,
                 lift,
                 start=start,
                 total_steps=parts.total_steps,
@@ -138,10 +140,10 @@ def time_loss(
         total_steps=parts.total_steps,
     )
 
-    held = [state]
+    held, rows = [state], lift.put(batch)
 
     def call(lifted):
-        held[0], metrics = lifted(held[0], batch)
+        held[0], metrics = lifted(held[0], rows)
         jax.block_until_ready(metrics)
 
     calls = {"loss": partial(call, make_lift(config, parts, alone)), "step": partial(call, lift)}

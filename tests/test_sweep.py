@@ -201,7 +201,7 @@ def trained(lift, state, batches, steps=6):
     """The state after a few steps, and their metrics."""
     state, metrics = lift.enter(lift.place(state)), []
     for _ in range(steps):
-        state, found = lift(state, next(batches))
+        state, found = lift(state, lift.put(next(batches)))
         metrics.append(jax.device_get(found))
     return state, metrics
 

@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Num
 
 from jaxhash.losses._common import (
@@ -11,6 +12,8 @@ from jaxhash.losses._common import (
     check_floating,
     check_shape,
     mean_of_rows,
+    sum_of_shares,
+    sum_over_devices,
     valid_codes,
 )
 from jaxhash.losses._pairwise import cosines, mean_of_pairs, valid_pairs
@@ -128,7 +131,9 @@ def orthohash(
     margin: float = 0.2,
     margin_type: MarginType = "cosine",
     where: Bool[Array, " n"] | None = None,
+    where_classes: Bool[Array, " classes"] | None = None,
     axis_name: str | None = None,
+    classes_axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Cross-entropy of the cosines between a code and the centres of all classes (OrthoHash).
 
@@ -152,15 +157,18 @@ def orthohash(
             class is held back by.
         margin_type: see margin. Beyond :math:`\theta = \pi - m` the arc rises again, as published.
         where: True for the valid rows; all of them by default.
+        where_classes: True for the centres that are of a class; all of them by default.
         axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+        classes_axis_name: mapped axis over which the centres are spread, with the columns of the
+            labels. Each device then has all rows, and the gradient is what its centres ask of them.
 
     Returns:
         The loss, a float32 scalar.
 
     Raises:
         TypeError: if codes are not floating.
-        ValueError: if shapes do not fit, scale is not above 0, margin is below 0 or margin_type is
-            unknown.
+        ValueError: if shapes do not fit, scale is not above 0, margin is below 0, margin_type is
+            unknown, or both rows and centres are spread.
 
     Example:
         >>> centres = jnp.array([[1.0, 1.0], [1.0, -1.0]])
@@ -186,9 +194,12 @@ def orthohash(
         raise ValueError(f"margin must be at least 0, got {margin}")
     if margin_type not in get_args(MarginType):
         raise ValueError(f"margin_type must be one of {get_args(MarginType)}, got {margin_type!r}")
+    check_shape("where_classes", where_classes, centres.shape[:1])
+    if axis_name is not None and classes_axis_name is not None:
+        raise ValueError("axis_name and classes_axis_name cannot both be given")
     codes = valid_codes(codes, where)
     labels = labels.astype(codes.dtype)
-    count = jnp.sum(labels, axis=1)
+    count = sum_over_devices(jnp.sum(labels, axis=1), classes_axis_name)
     where = count > 0 if where is None else where & (count > 0)
     cosine = cosines(codes, centres.astype(codes.dtype))
     if margin_type == "cosine":
@@ -197,8 +208,32 @@ def orthohash(
         sine = jnp.sqrt(jnp.maximum(1.0 - cosine**2, 1e-6))
         held = cosine * jnp.cos(margin) - sine * jnp.sin(margin)
     logits = scale * jnp.where(labels > 0, held, cosine)
-    surprise = -jnp.sum(labels * jax.nn.log_softmax(logits, axis=1), axis=1)
-    return mean_of_rows(surprise / jnp.maximum(count, 1.0), where, axis_name)
+    if where_classes is not None:
+        logits = jnp.where(where_classes[None, :], logits, -jnp.inf)
+    logits, log_sum = _normalised(logits, classes_axis_name)
+    surprise = count * log_sum - jnp.sum(jnp.where(labels > 0, labels * logits, 0.0), axis=1)
+    mean = mean_of_rows(surprise / jnp.maximum(count, 1.0), where, axis_name)
+    return sum_of_shares(mean, classes_axis_name)
+
+
+def _normalised(
+    logits: Float[Array, "n classes"], axis_name: str | None
+) -> tuple[Float[Array, "n classes"], Float[Array, " n"]]:
+    """The logits less the largest of their row, and the logarithm of the sum of their exponentials.
+
+    Of spread classes both are of all devices, and the logarithm is this device's share: the value
+    divided by the number of devices, with the gradient of its own logits.
+    """
+    largest = jnp.max(lax.stop_gradient(logits), axis=1)
+    if axis_name is not None:
+        largest = lax.pmax(largest, axis_name)
+    logits = logits - largest[:, None]
+    own = jnp.sum(jnp.exp(logits), axis=1)
+    if axis_name is None:
+        return logits, jnp.log(own)
+    total = sum_over_devices(own, axis_name)
+    share = jnp.log(total) / lax.axis_size(axis_name)
+    return logits, share + (own - lax.stop_gradient(own)) / total
 
 
 def hyp2_proxies(

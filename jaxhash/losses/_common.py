@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Num
 
 from jaxhash.selection import row_count
 
@@ -76,7 +76,7 @@ def pair_count(where: Bool[Array, "n m"], axis_name: str | None) -> Int[Array, "
     """The number of marked pairs of all devices."""
     columns = jnp.sum(where, axis=0, dtype=jnp.int32)
     count = jnp.sum(lax.optimization_barrier(columns))  # merged, XLA would hold the pairs as int32
-    return count if axis_name is None else lax.psum(count, axis_name)
+    return sum_over_devices(count, axis_name)
 
 
 def pair_weight(where: Bool[Array, "n m"], axis_name: str | None) -> Float[Array, ""]:
@@ -94,6 +94,11 @@ def whole_batch(
     if axis_name is None:
         return codes, where
     return lax.all_gather((codes, where), axis_name, tiled=True)
+
+
+def sum_over_devices(value: Num[Array, "..."], axis_name: str | None) -> Num[Array, "..."]:
+    """The sum of the devices' values; a constant where it is differentiated."""
+    return value if axis_name is None else lax.psum(lax.stop_gradient(value), axis_name)
 
 
 def sum_of_shares(share: Float[Array, "..."], axis_name: str | None) -> Float[Array, "..."]:

@@ -1,7 +1,7 @@
 """Losses against binary codes that are not the network's own, and the steps that find these codes.
 
 The steps are exact minimisers, one bit of all codes at a time, with the rest held (discrete cyclic
-coordinate descent). They have no gradient and no devices: what they see is the same on all of them.
+coordinate descent). They have no gradient. The rows that they see may be spread over devices.
 """
 
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from jaxhash.losses._common import (
     check_shape,
     pair_count,
     sum_of_shares,
+    sum_over_devices,
 )
 from jaxhash.losses._pairwise import inner_products, mean_of_pairs, valid_pairs
 from jaxhash.selection import row_count
@@ -134,6 +135,7 @@ def asymmetric_dsh_codes(
     *,
     gamma: float | Float[ArrayLike, ""] = 200.0,
     where: Bool[Array, " items"] | None = None,
+    axis_name: str | None = None,
 ) -> Float[Array, "items bits"]:
     r"""The database's binary codes after one pass over the bits, each in turn set to the best.
 
@@ -149,6 +151,7 @@ def asymmetric_dsh_codes(
             what `asymmetric_dsh` asks of the pair.
         gamma: weight of the distance to the own relaxed code, in sums as above.
         where: the valid rows; the others are neither read nor changed.
+        axis_name: mapped axis over which the rows are spread.
 
     Returns:
         Codes of -1 and +1.
@@ -172,7 +175,7 @@ def asymmetric_dsh_codes(
     check_shape("wanted", wanted, codes.shape)
     where = jnp.ones(len(codes), bool) if where is None else where
     relaxed = jnp.where(where[:, None], relaxed, 0.0)
-    gram = jnp.matmul(relaxed.T, relaxed, precision=_EXACT)
+    gram = sum_over_devices(jnp.matmul(relaxed.T, relaxed, precision=_EXACT), axis_name)
     drive = codes.shape[1] * wanted + gamma * relaxed
 
     def set_bit(k, codes):
@@ -188,6 +191,7 @@ def dsdh_classifier(
     *,
     ridge: float = 100.0,
     where: Bool[Array, " items"] | None = None,
+    axis_name: str | None = None,
 ) -> Float[Array, "bits classes"]:
     r"""The linear classifier of binary codes, by ridge regression of their labels.
 
@@ -199,6 +203,7 @@ def dsdh_classifier(
         labels: rows of 0 and 1; a row without any label is left out.
         ridge: lambda, which is nu / mu of the paper.
         where: the valid rows.
+        axis_name: mapped axis over which the rows are spread.
 
     Returns:
         W.
@@ -218,8 +223,9 @@ def dsdh_classifier(
     check_shape("labels", labels, (len(codes), labels.shape[1]))
     where = jnp.ones(len(codes), bool) if where is None else where
     rows = jnp.where((where & _labelled(labels))[:, None], codes, 0.0)
-    gram = jnp.matmul(rows.T, rows, precision=_EXACT) + ridge * jnp.eye(codes.shape[1])
-    return jnp.linalg.solve(gram, jnp.matmul(rows.T, labels, precision=_EXACT))
+    gram = sum_over_devices(jnp.matmul(rows.T, rows, precision=_EXACT), axis_name)
+    sums = sum_over_devices(jnp.matmul(rows.T, labels, precision=_EXACT), axis_name)
+    return jnp.linalg.solve(gram + ridge * jnp.eye(codes.shape[1]), sums)
 
 
 def dsdh_codes(

@@ -46,7 +46,6 @@ from jaxhash.objectives._likelihood import dhn as dhn
 from jaxhash.objectives._likelihood import dpsh as dpsh
 from jaxhash.objectives._likelihood import idhn as idhn
 from jaxhash.objectives._likelihood import lcdsh as lcdsh
-from jaxhash.objectives._pairs import Bank as Bank
 from jaxhash.objectives._pairs import Pairs as Pairs
 from jaxhash.objectives._pairs import Unseen as Unseen
 from jaxhash.objectives._quantizers import balance as balance
@@ -72,7 +71,10 @@ from jaxhash.objectives._ranking import mihash as mihash
 from jaxhash.objectives._ranking import tie_aware_ap as tie_aware_ap
 from jaxhash.objectives._semantic import shred as shred
 from jaxhash.objectives._semantic import shrewd as shrewd
-from jaxhash.objectives._spread import spread_leaves as spread_leaves
+from jaxhash.objectives._tables import Bank as Bank
+from jaxhash.objectives._tables import OfClasses as OfClasses
+from jaxhash.objectives._tables import OfItems as OfItems
+from jaxhash.objectives._tables import spread_leaves as spread_leaves
 from jaxhash.objectives._unsupervised import bihalf as bihalf
 from jaxhash.objectives._unsupervised import cibhash as cibhash
 from jaxhash.objectives._unsupervised import greedyhash_u as greedyhash_u
@@ -90,6 +92,8 @@ __all__ = [
     "Method",
     "MethodName",
     "Objective",
+    "OfClasses",
+    "OfItems",
     "Pairs",
     "QUANTIZERS",
     "Semantics",

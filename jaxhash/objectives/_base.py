@@ -37,6 +37,19 @@ class Semantics(NamedTuple):
     """Of each training image what a distance of meanings is taken from, such as its caption's."""
 
 
+class Spread(NamedTuple):
+    """Which tables have their rows on all devices, in order and as many on each.
+
+    A table is a `jaxhash.objectives.Bank`, or the rows of an `OfItems` or an `OfClasses`.
+    """
+
+    items: int | None = None
+    """How many training images there are, if tables of them are spread; rows after these are
+    padding. None where each device has such a table whole."""
+    classes: int | None = None
+    """The same of the classes."""
+
+
 class Setup(NamedTuple):
     """What an objective may know of the run when it makes its parameters and its state."""
 
@@ -54,8 +67,8 @@ class Setup(NamedTuple):
     """The model's initial variables, for objectives that keep a copy of the model."""
     semantics: Semantics = Semantics()
     """What is known beyond the labels."""
-    padding: int = 0
-    """Rows that a bank has beyond its items, so that they can be spread evenly over devices."""
+    spread: Spread = Spread()
+    """Which tables are made for their rows to be spread over devices."""
 
 
 class Variables(NamedTuple):
@@ -65,15 +78,6 @@ class Variables(NamedTuple):
     """Trained with the network by the optimizer: classifiers, anchors, decoders."""
     state: PyTree = ()
     """Carried from step to step as the loss returns it: banks, codebooks, an averaged model."""
-
-
-class Spread(NamedTuple):
-    """How the rows of banks lie on the devices: in order, as many on each."""
-
-    axis_name: str
-    """The mapped axis."""
-    items: int
-    """Rows that are items; those after them are padding."""
 
 
 class Context(NamedTuple):
@@ -92,8 +96,8 @@ class Context(NamedTuple):
     that it makes them from with ``headless=True``."""
     axis_name: str | None
     """The mapped axis that the batch is spread over, or None."""
-    spread: Spread | None = None
-    """Given where a device has its own rows of a `jaxhash.objectives.Bank` only."""
+    spread: Spread = Spread()
+    """Of which tables a device has its own rows only, of those on the mapped axis."""
 
 
 class Loss(NamedTuple):

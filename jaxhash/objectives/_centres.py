@@ -9,13 +9,16 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int8
 
 from jaxhash import losses
-from jaxhash.codebooks import codebook, label_codes
+from jaxhash.codebooks import codebook, majority
 from jaxhash.codes import binarize
 from jaxhash.losses import MarginType
+from jaxhash.losses._common import sum_over_devices
 from jaxhash.objectives._base import (
     Batch,
+    Context,
     Loss,
     Objective,
+    Setup,
     Variables,
     Weight,
     check_positive,
@@ -25,7 +28,15 @@ from jaxhash.objectives._base import (
     with_penalty,
 )
 from jaxhash.objectives._pairs import from_batch
-from jaxhash.similarity import multi_hot, share_a_label
+from jaxhash.objectives._tables import (
+    OfClasses,
+    axis_of,
+    facing,
+    look_up,
+    no_padding,
+    padded,
+)
+from jaxhash.similarity import has_label, multi_hot, share_a_label
 
 #: Where the targets of DPN come from.
 Targets = Literal["codebook", "random", "adaptive"]
@@ -34,15 +45,15 @@ Targets = Literal["codebook", "random", "adaptive"]
 class Centres(NamedTuple):
     """The centre of each class, and the bit of a mixed centre that its classes do not decide."""
 
-    codes: Int8[Array, "classes bits"]
+    codes: OfClasses
     ties: Int8[Array, " bits"]
 
 
 class Adaptive(NamedTuple):
     """Targets that follow the codes from epoch to epoch."""
 
-    codes: Int8[Array, "classes bits"]
-    votes: Float[Array, "classes bits"]
+    codes: OfClasses
+    votes: OfClasses
     """Sum of the signs of this epoch's codes of each class, without those short of the margin."""
 
 
@@ -69,16 +80,15 @@ def csq(*, penalty: Weight = 1e-4, codebook_seed: int = 0) -> Objective:
     """
 
     def init(key, setup):
-        codes = codebook(setup.classes, setup.bits, seed=codebook_seed).codes
         ties = _random_signs(codebook_seed, setup.bits)
-        return Variables(state=Centres(jnp.asarray(codes), jnp.asarray(ties)))
+        return Variables(state=Centres(_codebook(setup, codebook_seed), jnp.asarray(ties)))
 
     def loss(variables, codes, batch, context):
         centres = variables.state
         value = losses.csq(
             codes,
-            label_codes(batch.labels, centres.codes, centres.ties),
-            where=batch.mask & _labelled(batch, len(centres.codes)),
+            majority(look_up(centres.codes, batch.labels, context), centres.ties),
+            where=_labelled(batch),
             axis_name=context.axis_name,
         )
         return Loss(value, centres, {"csq": value})
@@ -120,13 +130,11 @@ def dpn(*, margin: float = 1.0, targets: Targets = "codebook", codebook_seed: in
 
     def init(key, setup):
         if targets == "codebook":
-            codes = codebook(setup.classes, setup.bits, seed=codebook_seed).codes
-        else:
-            codes = _random_signs(codebook_seed, setup.classes, setup.bits)
-        codes = jnp.asarray(codes)
-        if targets != "adaptive":
+            return Variables(state=_codebook(setup, codebook_seed))
+        codes = _table(_random_signs(codebook_seed, setup.classes, setup.bits), setup)
+        if targets == "random":
             return Variables(state=codes)
-        return Variables(state=Adaptive(codes, jnp.zeros(codes.shape)))
+        return Variables(state=Adaptive(codes, OfClasses(jnp.zeros(codes.rows.shape))))
 
     def loss(variables, codes, batch, context):
         state = variables.state
@@ -135,14 +143,14 @@ def dpn(*, margin: float = 1.0, targets: Targets = "codebook", codebook_seed: in
         present = state.codes if targets == "adaptive" else state
         value = losses.dpn(
             codes,
-            _mean_targets(batch.labels, present),
+            _mean_targets(present, batch, context),
             margin=margin,
-            where=batch.mask & _labelled(batch, len(present)),
+            where=_labelled(batch),
             axis_name=context.axis_name,
         )
         if targets == "adaptive":
-            votes = state.votes + _votes(codes, batch, margin, len(present), context.axis_name)
-            state = state._replace(votes=votes)
+            votes = state.votes.rows + _votes(codes, batch, margin, present, context)
+            state = state._replace(votes=OfClasses(votes))
         return Loss(value, state, {"dpn": value})
 
     return Objective(init, loss)
@@ -188,20 +196,23 @@ def orthohash(
         raise ValueError(f"margin_type must be one of {get_args(MarginType)}, got {margin_type!r}")
 
     def init(key, setup):
-        codes = codebook(setup.classes, setup.bits, seed=codebook_seed).codes
-        return Variables(state=jnp.asarray(codes))
+        return Variables(state=_codebook(setup, codebook_seed))
 
     def loss(variables, codes, batch, context):
         centres = variables.state
+        codes, batch = facing(centres, codes, batch, context)
+        classes_axis = axis_of(centres, context)
         value = losses.orthohash(
             codes,
-            centres,
-            multi_hot(batch.labels, len(centres)),
+            centres.rows,
+            multi_hot(batch.labels, len(centres.rows)),
             scale=scale,
             margin=margin,
             margin_type=margin_type,
             where=batch.mask,
-            axis_name=context.axis_name,
+            where_classes=no_padding(centres, context),
+            axis_name=None if classes_axis else context.axis_name,
+            classes_axis_name=classes_axis,
         )
         return Loss(value, centres, {"orthohash": value})
 
@@ -275,9 +286,17 @@ def _random_signs(seed: int, *shape: int) -> Int8[np.ndarray, "..."]:
     return np.random.default_rng(seed).choice(np.array([-1, 1], np.int8), shape)
 
 
-def _labelled(batch: Batch, classes: int) -> Array:
-    """Which rows have a label."""
-    return multi_hot(batch.labels, classes).any(axis=1)
+def _codebook(setup: Setup, seed: int) -> OfClasses:
+    return _table(codebook(setup.classes, setup.bits, seed=seed).codes, setup)
+
+
+def _table(codes: Int8[np.ndarray, "classes bits"], setup: Setup) -> OfClasses:
+    return OfClasses(padded(jnp.asarray(codes), setup.spread.classes))
+
+
+def _labelled(batch: Batch) -> Bool[Array, " n"]:
+    """Which rows are no padding and have a label."""
+    return jnp.asarray(batch.mask) & has_label(jnp.asarray(batch.labels))
 
 
 def _several(labels: Array) -> Array:
@@ -285,29 +304,31 @@ def _several(labels: Array) -> Array:
     return (labels != 0).sum(axis=1) > 1
 
 
-def _mean_targets(labels: Array, codes: Int8[Array, "classes bits"]) -> Float[Array, "n bits"]:
+def _mean_targets(targets: OfClasses, batch: Batch, context: Context) -> Float[Array, "n bits"]:
     """The mean over the classes of each row of their targets."""
-    if labels.ndim == 1:
-        return codes[labels].astype(jnp.float32)
-    rows = multi_hot(labels, len(codes))
-    total = jnp.matmul(rows, codes.astype(jnp.float32), precision=lax.Precision.HIGHEST)
-    return total / jnp.maximum(rows.sum(axis=1, keepdims=True), 1.0)
+    total = look_up(targets, batch.labels, context)
+    if batch.labels.ndim == 1:
+        return total
+    classes = jnp.sum(jnp.asarray(batch.labels) != 0, axis=1, keepdims=True)
+    return total / jnp.maximum(classes, 1)
 
 
 def _elect(state: Adaptive, new_epoch: Bool[Array, ""]) -> Adaptive:
     """In a new epoch, the targets that the last one voted for, and votes of 0."""
-    elected = jnp.where(state.votes == 0, state.codes, jnp.sign(state.votes).astype(jnp.int8))
+    codes, votes = state.codes.rows, state.votes.rows
+    elected = jnp.where(votes == 0, codes, jnp.sign(votes).astype(jnp.int8))
     return Adaptive(
-        jnp.where(new_epoch, elected, state.codes), jnp.where(new_epoch, 0.0, state.votes)
+        OfClasses(jnp.where(new_epoch, elected, codes)),
+        OfClasses(jnp.where(new_epoch, 0.0, votes)),
     )
 
 
 def _votes(
-    codes: Float[Array, "n bits"], batch: Batch, margin: float, classes: int, axis_name: str | None
+    codes: Float[Array, "n bits"], batch: Batch, margin: float, targets: OfClasses, context: Context
 ) -> Float[Array, "classes bits"]:
-    """Sum over the whole batch of each class's signs beyond the margin."""
-    codes = lax.stop_gradient(codes.astype(jnp.float32))
+    """Sum over the whole batch of the signs beyond the margin, of each class in the table."""
+    codes, batch = facing(targets, lax.stop_gradient(codes.astype(jnp.float32)), batch, context)
     signs = jnp.where(jnp.abs(codes) > margin, binarize(codes).astype(jnp.float32), 0.0)
-    rows = multi_hot(batch.labels, classes) * batch.mask[:, None]
+    rows = multi_hot(batch.labels, len(targets.rows)) * batch.mask[:, None]
     votes = jnp.matmul(rows.T, signs, precision=lax.Precision.HIGHEST)
-    return votes if axis_name is None else lax.psum(votes, axis_name)
+    return votes if axis_of(targets, context) else sum_over_devices(votes, context.axis_name)

@@ -1,5 +1,7 @@
 """Methods that alternate: the network learns by steps, binary codes of all images once an epoch."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -9,8 +11,10 @@ from jaxtyping import Array, Float, Key, PyTree
 
 from jaxhash import losses
 from jaxhash.codes import relax
+from jaxhash.losses._common import sum_over_devices
 from jaxhash.losses._discrete import dissimilarity
 from jaxhash.objectives._base import (
+    Context,
     Loss,
     Objective,
     Setup,
@@ -21,14 +25,8 @@ from jaxhash.objectives._base import (
     left_out,
     without_padding,
 )
-from jaxhash.objectives._pairs import (
-    Bank,
-    Unseen,
-    empty_bank,
-    from_bank,
-    pairwise,
-    remember,
-)
+from jaxhash.objectives._pairs import Unseen, empty_bank, from_bank, pairwise, remember
+from jaxhash.objectives._tables import Bank, OfItems, axis_of, facing, look_up, padded
 from jaxhash.similarity import multi_hot, share_a_label
 
 #: Images whose similarity to all others is held at a time.
@@ -40,7 +38,7 @@ class DiscreteState(NamedTuple):
 
     bank: Bank
     """The last real-valued code and the labels of each training image."""
-    codes: Float[Array, "items bits"]
+    codes: OfItems
     """Codes of -1 and +1; random until the first epoch has ended."""
     of_class: PyTree
     """The classifier W of DSDH; of ADSH the sum of each class's codes and its size, or ()."""
@@ -102,27 +100,29 @@ def dsdh(
         classifier = jnp.zeros((setup.bits, setup.classes), jnp.float32)
         return Variables(state=_random_codes(key, setup, classifier))
 
-    def find_codes(state):
+    def find_codes(state, axis_name):
         bank = state.bank
         labels = multi_hot(bank.labels, state.of_class.shape[1])
 
         def sweep(_, found):
             codes = found[0]
-            classifier = losses.dsdh_classifier(codes, labels, ridge=nu / mu, where=bank.seen)
+            classifier = losses.dsdh_classifier(
+                codes, labels, ridge=nu / mu, where=bank.seen, axis_name=axis_name
+            )
             codes = losses.dsdh_codes(
                 codes, bank.codes, labels, classifier, weight=penalty / mu, where=bank.seen
             )
             return codes, classifier
 
-        codes, classifier = lax.fori_loop(0, sweeps, sweep, (state.codes, state.of_class))
-        return state._replace(codes=codes, of_class=classifier)
+        codes, classifier = lax.fori_loop(0, sweeps, sweep, (state.codes.rows, state.of_class))
+        return state._replace(codes=OfItems(codes), of_class=classifier)
 
     def loss(variables, codes, batch, context):
-        context = context._replace(spread=None)  # the bank is whole on each device
-        state = lax.cond(context.new_epoch, find_codes, lambda same: same, variables.state)
+        state = _once_an_epoch(find_codes, variables.state, context)
         value, bank, terms = likelihood.loss(Variables(state=state.bank), codes, batch, context)
+        found = look_up(state.codes, batch.index, context)
         distance = losses.distance_to_codes(
-            codes, state.codes[batch.index], where=batch.mask, axis_name=context.axis_name
+            codes, found, where=batch.mask, axis_name=context.axis_name
         )
         terms |= {"dsdh_penalty": distance}
         return Loss(value + penalty * distance, state._replace(bank=bank), terms)
@@ -191,65 +191,101 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
         of_class = () if setup.multi_label else jnp.zeros(shape, jnp.float32)
         return Variables(state=_random_codes(key, setup, of_class))
 
-    def find_codes(state):
+    def find_codes(state, axis_name):
         bank = state.bank
         seen = bank.seen[:, None].astype(jnp.float32)
         rows = jnp.concatenate([bank.codes * seen, seen], axis=1)
-        sums, of_class = _sums_over_similar(rows, bank, state.of_class)
-        similar, images = jnp.sum(sums[:, -1]), jnp.sum(seen)  # the unseen have no label yet
+        sums, of_class = _sums_over_similar(rows, bank, state.of_class, axis_name)
+        # The last column counts: of all images, and of those similar to each; the unseen have no
+        # label yet.
+        total = sum_over_devices(jnp.sum(rows, axis=0), axis_name)
+        similar, images = sum_over_devices(jnp.sum(sums[:, -1]), axis_name), total[-1]
         apart = dissimilarity(similar, images**2 - similar) if balanced else -1.0
-        wanted = (1 - apart) * sums[:, :-1] + apart * jnp.sum(rows[:, :-1], axis=0)[None, :]
+        wanted = (1 - apart) * sums[:, :-1] + apart * total[None, :-1]
         codes = losses.asymmetric_dsh_codes(
-            state.codes, bank.codes, wanted, gamma=penalty, where=bank.seen
+            state.codes.rows,
+            bank.codes,
+            wanted,
+            gamma=penalty,
+            where=bank.seen,
+            axis_name=axis_name,
         )
-        return state._replace(codes=codes, of_class=of_class)
+        return state._replace(codes=OfItems(codes), of_class=of_class)
 
     def loss(variables, codes, batch, context):
-        context = context._replace(spread=None)  # the bank is whole on each device
-        state = lax.cond(context.new_epoch, find_codes, lambda same: same, variables.state)
+        state = _once_an_epoch(find_codes, variables.state, context)
         relaxed = relax(without_padding(codes.astype(jnp.float32), batch))
         bank = remember(state.bank, relaxed, batch, context)
+        rows, facing_batch = facing(bank, relaxed, batch, context)
         value = losses.asymmetric_dsh(
-            relaxed,
-            state.codes,
-            share_a_label(batch.labels, bank.labels),
+            rows,
+            state.codes.rows,
+            share_a_label(facing_batch.labels, bank.labels),
             balanced=balanced,
-            where=from_bank(bank, batch, "ignored").where,
+            where=from_bank(bank, facing_batch, "ignored", context).where,
             axis_name=context.axis_name,
         )
         terms = {"asymmetric_dsh": value}
         if not left_out(penalty):
+            found = look_up(state.codes, batch.index, context)
             distance = losses.distance_to_codes(
-                relaxed, state.codes[batch.index], where=batch.mask, axis_name=context.axis_name
+                relaxed, found, where=batch.mask, axis_name=context.axis_name
             )
             terms |= {"asymmetric_dsh_penalty": distance}
-            value = value + penalty / state.codes.size * distance
+            items, bits = state.codes.rows.shape
+            if context.spread.items is not None:
+                items = context.spread.items
+            value = value + penalty / (items * bits) * distance
         return Loss(value, state._replace(bank=bank), terms)
 
     return Objective(init, loss)
 
 
 def _random_codes(key: Key[Array, ""], setup: Setup, of_class: PyTree) -> DiscreteState:
-    bank = empty_bank(setup._replace(padding=0))
-    codes = jax.random.rademacher(key, bank.codes.shape, jnp.float32)
-    return DiscreteState(bank, codes, of_class)
+    codes = jax.random.rademacher(key, (setup.items, setup.bits), jnp.float32)
+    return DiscreteState(empty_bank(setup), OfItems(padded(codes, setup.spread.items)), of_class)
+
+
+def _once_an_epoch(
+    find_codes: Callable[[DiscreteState, str | None], DiscreteState],
+    state: DiscreteState,
+    context: Context,
+) -> DiscreteState:
+    """The state with new codes if an epoch has just ended."""
+    find = partial(find_codes, axis_name=axis_of(state.codes, context))
+    return lax.cond(context.new_epoch, find, lambda same: same, state)
 
 
 def _sums_over_similar(
-    rows: Float[Array, "items columns"], bank: Bank, of_class: PyTree
+    rows: Float[Array, "items columns"], bank: Bank, of_class: PyTree, axis_name: str | None
 ) -> tuple[Float[Array, "items columns"], PyTree]:
     """For each image the sum of the rows of all that are similar to it.
 
-    Of class ids these are sums over classes, which are returned too; of multi-hot labels the
-    similarities are worked out for some images at a time.
+    Of class ids these are sums over classes, which are returned too. Of multi-hot labels the
+    similarities are worked out for some images at a time, and the rows of a spread table go round
+    the devices, so that none has more than two parts of it.
     """
     if bank.labels.ndim == 1:
         labels = multi_hot(bank.labels, len(of_class))
         of_class = jnp.matmul(labels.T, rows, precision=lax.Precision.HIGHEST)
+        of_class = sum_over_devices(of_class, axis_name)
         return jnp.matmul(labels, of_class, precision=lax.Precision.HIGHEST), of_class
 
-    def of_one(labels):
-        similar = share_a_label(labels[None, :], bank.labels)[0].astype(rows.dtype)
-        return jnp.matmul(similar, rows, precision=lax.Precision.HIGHEST)
+    def sums_of(labels, rows):
+        def of_one(own):
+            similar = share_a_label(own[None, :], labels)[0].astype(rows.dtype)
+            return jnp.matmul(similar, rows, precision=lax.Precision.HIGHEST)
 
-    return lax.map(of_one, bank.labels, batch_size=_ROWS), of_class
+        return lax.map(of_one, bank.labels, batch_size=_ROWS)
+
+    if axis_name is None:
+        return sums_of(bank.labels, rows), of_class
+    devices = lax.axis_size(axis_name)
+    to_next = [(device, (device + 1) % devices) for device in range(devices)]
+
+    def add_part(_, carry):
+        sums, part = carry
+        return sums + sums_of(*part), lax.ppermute(part, axis_name, to_next)
+
+    start = jnp.zeros_like(rows), (bank.labels, rows)
+    return lax.fori_loop(0, devices, add_part, start)[0], of_class

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Shaped
 
 from jaxhash.objectives._base import (
     Batch,
@@ -13,10 +13,10 @@ from jaxhash.objectives._base import (
     Loss,
     Objective,
     Setup,
-    Spread,
     Variables,
     without_padding,
 )
+from jaxhash.objectives._tables import Bank, axis_of, facing, no_padding, table_rows
 from jaxhash.selection import row_numbers
 from jaxhash.similarity import UNLABELLED, share_a_label
 
@@ -27,17 +27,6 @@ Pairs = Literal["batch", "bank"]
 Unseen = Literal["ignored", "dissimilar"]
 
 Relax = Callable[[Float[Array, "n bits"], Context], Float[Array, "n bits"]]
-
-
-class Bank(NamedTuple):
-    """The last code and the labels of each training image.
-
-    A large one may be spread over devices: then a device has the rows that `Context.spread` says.
-    """
-
-    codes: Float[Array, "items bits"]
-    labels: Shaped[Array, " items *classes"]
-    seen: Bool[Array, " items"]
 
 
 class Columns(NamedTuple):
@@ -89,8 +78,8 @@ def pairwise(
         codes, state = relax(codes, context), variables.state
         if pairs == "bank":
             state = remember(state, codes, batch, context)
-            codes, batch = opposite(codes, batch, context)
-            columns = from_bank(state, batch, unseen, context.spread)
+            codes, batch = facing(state, codes, batch, context)
+            columns = from_bank(state, batch, unseen, context)
         else:
             columns = from_batch(codes, batch, context.axis_name)
         value = loss(
@@ -116,31 +105,15 @@ def from_batch(codes: Float[Array, "n bits"], batch: Batch, axis_name: str | Non
     return Columns(codes, labels, batch.mask[:, None] & mask[None, :] & another)
 
 
-def opposite(
-    codes: Float[Array, "n bits"], batch: Batch, context: Context
-) -> tuple[Float[Array, "m bits"], Batch]:
-    """The rows that this device pairs with its bank: its own, or all where the bank is spread.
-
-    So each pair is on one device, and the gradient of a row comes back to where the row is.
-    """
-    if context.spread is None:
-        return codes, batch
-    rows = codes, jnp.asarray(batch.labels), jnp.asarray(batch.mask)
-    codes, labels, mask = lax.all_gather(rows, context.spread.axis_name, tiled=True)
-    return codes, batch._replace(labels=labels, mask=mask)
-
-
-def from_bank(bank: Bank, batch: Batch, unseen: Unseen, spread: Spread | None = None) -> Columns:
+def from_bank(bank: Bank, batch: Batch, unseen: Unseen, context: Context) -> Columns:
     """All images of a bank, or those that it has seen."""
-    seen = bank.seen
-    if unseen == "dissimilar":
-        seen = jnp.ones_like(seen) if spread is None else _numbers(bank, spread) < spread.items
+    seen = no_padding(bank, context) if unseen == "dissimilar" else bank.seen
     return Columns(bank.codes, bank.labels, batch.mask[:, None] & seen[None, :])
 
 
 def empty_bank(setup: Setup) -> Bank:
     """A bank that has seen nothing: codes of zeros, and no labels."""
-    rows = setup.items + setup.padding
+    rows = table_rows(setup.items, setup.spread.items)
     labels = (
         jnp.zeros((rows, setup.classes), jnp.uint8)
         if setup.multi_label
@@ -148,11 +121,6 @@ def empty_bank(setup: Setup) -> Bank:
     )
     codes = jnp.zeros((rows, setup.bits), jnp.float32)
     return Bank(codes, labels, jnp.zeros(rows, bool))
-
-
-def _numbers(bank: Bank, spread: Spread) -> Int[Array, " rows"]:
-    """The numbers of the items in this device's rows."""
-    return row_numbers(len(bank.seen), spread.axis_name)
 
 
 def remember(bank: Bank, codes: Float[Array, "n bits"], batch: Batch, context: Context) -> Bank:
@@ -165,8 +133,7 @@ def remember(bank: Bank, codes: Float[Array, "n bits"], batch: Batch, context: C
     if context.axis_name is not None:
         rows = lax.all_gather(rows, context.axis_name, tiled=True)
     codes, labels, index = rows
-    if context.spread is not None:
-        index = index - _numbers(bank, context.spread)[0]
+    index = index - row_numbers(len(bank.seen), axis_of(bank, context))[0]
     index = jnp.where(index >= 0, index, len(bank.seen))  # out of range: dropped
     return Bank(
         bank.codes.at[index].set(codes, mode="drop"),

@@ -29,19 +29,14 @@ from jaxhash.objectives._base import (
     without_padding,
 )
 from jaxhash.objectives._classification import classification
+from jaxhash.objectives._tables import OfItems, look_up, padded
 from jaxhash.similarity import embedding_distance, has_label, label_cosine
 
 
-class OfClasses(NamedTuple):
-    """Semantic distances by class."""
+class ClassDistances(NamedTuple):
+    """The semantic distance of each two classes."""
 
     distances: Float[Array, "classes classes"]
-
-
-class OfItems(NamedTuple):
-    """An embedding of the meaning of each training image."""
-
-    embeddings: Float[Array, "items dimensions"]
 
 
 def shrewd(
@@ -89,7 +84,7 @@ def shrewd(
     def loss(variables, codes, batch, context):
         value = similarity(
             without_padding(codes, batch),
-            **_meaning(variables.state, batch, context.axis_name),
+            **_meaning(variables.state, batch, context),
             axis_name=context.axis_name,
         )
         return Loss(value, variables.state, {"shrewd": value})
@@ -154,27 +149,28 @@ def _semantics(key: Key[Array, ""], setup: Setup) -> Variables:
             raise ValueError(
                 f"there are {len(known.embeddings)} embeddings and {setup.items} training items"
             )
-        return Variables(state=OfItems(jnp.asarray(known.embeddings, jnp.float32)))
+        embeddings = jnp.asarray(known.embeddings, jnp.float32)
+        return Variables(state=OfItems(padded(embeddings, setup.spread.items)))
     if known.distances is None or setup.multi_label:
         return Variables()
     if known.distances.shape != (setup.classes, setup.classes):
         raise ValueError(
             f"distances must be those of {setup.classes} classes, got {known.distances.shape}"
         )
-    return Variables(state=OfClasses(jnp.asarray(known.distances, jnp.float32)))
+    return Variables(state=ClassDistances(jnp.asarray(known.distances, jnp.float32)))
 
 
-def _meaning(state: PyTree, batch: Batch, axis_name: str | None) -> dict[str, Any]:
+def _meaning(state: PyTree, batch: Batch, context: Context) -> dict[str, Any]:
     """The semantic distances of the rows of a batch, as the loss takes them."""
-    labels, mask = jnp.asarray(batch.labels), jnp.asarray(batch.mask)
+    labels, mask, axis_name = jnp.asarray(batch.labels), jnp.asarray(batch.mask), context.axis_name
 
     def everyone(rows):
         return rows if axis_name is None else lax.all_gather(rows, axis_name, tiled=True)
 
     if isinstance(state, OfItems):
-        rows = state.embeddings[batch.index]
+        rows = look_up(state, batch.index, context)
         return {"distances": embedding_distance(rows, everyone(rows)), "where": mask}
-    if isinstance(state, OfClasses):
+    if isinstance(state, ClassDistances):
         return {"distances": state.distances, "labels": labels, "where": mask}
     distances = 1.0 - label_cosine(labels, everyone(labels))
     return {"distances": distances, "where": mask & has_label(labels)}

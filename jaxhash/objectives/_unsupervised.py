@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxhash import losses
 from jaxhash.codes import relax, straight_through, with_gradient_of
+from jaxhash.losses._common import sum_over_devices
 from jaxhash.losses._pairwise import cosines
 from jaxhash.objectives._base import (
     Batch,
@@ -240,7 +241,7 @@ def histogram(
     """How many of the valid pairs of all devices lie in each bin of cosine distances."""
     bins = jnp.clip(jnp.where(where, distances, 0.0) / BIN, 0, BINS - 1).astype(jnp.int32)
     counts = jnp.zeros(BINS, jnp.float32).at[jnp.where(where, bins, BINS)].add(1.0, mode="drop")
-    return counts if axis_name is None else lax.psum(counts, axis_name)
+    return sum_over_devices(counts, axis_name)
 
 
 def thresholds(

@@ -48,7 +48,7 @@ def fit(
 
     Args:
         state: state after ``start`` steps, in the form that the lift maps.
-        batches: this process's rows of the batches after those.
+        batches: the batches after those, as `Lift.put` leaves them.
         lift: from state and batch to state and metrics.
         start: steps already done.
         total_steps: steps of the whole training.

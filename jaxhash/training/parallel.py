@@ -1,9 +1,9 @@
 """The lift of the step over the devices of all processes. No other file knows pmap and shard_map.
 
 A state is known in two forms. In the *global* form, that of checkpoints, each leaf is one array over
-the devices of all processes: whole on each of them, or, of a spread bank, its rows in order. The
+the devices of all processes: whole on each of them, or, of a spread table, its rows in order. The
 *mapped* form is what a lift's step takes and leaves. Under ``shard_map`` it is the global one. Under
-``pmap`` it is this process's part alone: whole leaves as they are, and of a bank the rows of each
+``pmap`` it is this process's part alone: whole leaves as they are, and of a table the rows of each
 local device along a leading axis.
 """
 
@@ -32,12 +32,11 @@ class Lift:
     restored onto any number of devices.
 
     Args:
-        step: ``step(state, batch, axis_name=...)``, such as a partial of `train_step`; where banks are
-            spread, it takes ``spread`` too.
+        step: ``step(state, batch, axis_name=...)``, such as a partial of `train_step`; where tables
+            are spread, it takes ``spread`` too.
         devices: devices that share the batch, of all processes; all there are if not given.
         mapping: ``"pmap"`` or ``"shard_map"``.
-        items: given if the rows of banks are to be spread over the devices: those that are no
-            padding.
+        spread: which tables of the objective's state have their rows spread over the devices.
     """
 
     def __init__(
@@ -46,17 +45,17 @@ class Lift:
         devices: Sequence[jax.Device] | None = None,
         *,
         mapping: Mapping = "pmap",
-        items: int | None = None,
+        spread: Spread = Spread(),  # noqa: B008
     ):
         self.devices = jax.devices() if devices is None else list(devices)
         self._local = [d for d in self.devices if d.process_index == jax.process_index()]
         # The axis of the mesh has pmap's name: under another, the second step would compile again.
         self._mesh = jax.sharding.Mesh(np.array(self.devices), (AXIS,))
         self._local_mesh = jax.sharding.Mesh(np.array(self._local), (AXIS,))
-        self._spreads = items is not None
+        self._spread = spread
         self._step = partial(step, axis_name=AXIS)
-        if self._spreads:
-            self._step = partial(self._step, spread=Spread(AXIS, items))
+        if spread != Spread():
+            self._step = partial(self._step, spread=spread)
         self._mapping = mapping
         self._mapped = None
 
@@ -64,13 +63,13 @@ class Lift:
         """A state that each process holds whole, in the global form.
 
         Raises:
-            UserError: if the rows of a bank cannot be spread over so many devices.
+            UserError: if the rows of a table cannot be spread over so many devices.
         """
 
         def put(leaf, spread):
             if spread and len(leaf) % len(self.devices):
                 raise UserError(
-                    f"a memory bank of {len(leaf):,} rows cannot be spread evenly over "
+                    f"a memory bank or codebook of {len(leaf):,} rows cannot be spread evenly over "
                     f"{len(self.devices)} devices; --spread-banks never leaves it whole on each"
                 )
             sharding = _sharding(self._mesh, spread)
@@ -109,16 +108,16 @@ class Lift:
         return jax.tree.map(to_global, state, self._spread_leaves(state))
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
-        """One step from a state in the mapped form and this process's rows of a batch, on the host.
+        """One step from a state in the mapped form and a batch that was `put` onto the devices.
 
         The metrics are those of the whole batch, and each process has them.
         """
         if self._mapped is None:
             self._mapped = self._map(state)
-        return self._mapped(state, self._share(batch))
+        return self._mapped(state, batch)
 
-    def _share(self, batch: Batch) -> Batch:
-        """This process's rows of a batch on its devices, as the mapped step takes them."""
+    def put(self, batch: Batch) -> Batch:
+        """This process's rows of a batch, from the host onto its devices."""
         rows = split(batch, len(self._local))
         if self._mapping == "pmap":
             return jax.device_put(rows, _sharding(self._local_mesh, True))
@@ -172,9 +171,7 @@ class Lift:
     def _spread_leaves(self, state: TrainState) -> TrainState:
         """Of each leaf whether its rows are spread."""
         none = jax.tree.map(lambda _: False, state)
-        if not self._spreads:
-            return none
-        return none.replace(objective_state=spread_leaves(state.objective_state))
+        return none.replace(objective_state=spread_leaves(state.objective_state, self._spread))
 
     def _shards(self, leaf: jax.Array) -> list[Any]:
         """The parts of an array on this process's devices, in the order of the devices."""

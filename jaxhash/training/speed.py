@@ -20,7 +20,7 @@ PROFILED, BEFORE = 5, 5
 
 
 class StepTimer:
-    """Times the host's way through a step: until the batch is there, and until the step is launched.
+    """Times the host's way through a step: until it has the batch, and until the step is launched.
 
     The host runs ahead of the device by one step, so that in the mean a step takes as long as the
     device needs, and a wait that the device does not notice is counted too: the share is the most

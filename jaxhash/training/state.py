@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Key, PyTree
 
-from jaxhash.objectives import Objective, Semantics, Setup
+from jaxhash.objectives import Objective, Semantics, Setup, Spread
 
 
 @flax.struct.dataclass
@@ -52,7 +52,7 @@ def create_state(
     multi_label: bool = False,
     semantics: Semantics = Semantics(),  # noqa: B008
     pretrained: dict[str, PyTree] | None = None,
-    bank_padding: int = 0,
+    spread: Spread = Spread(),  # noqa: B008
 ) -> TrainState:
     """The state before the first step.
 
@@ -68,7 +68,7 @@ def create_state(
         semantics: what is known of the meaning of classes or images.
         pretrained: variables of the backbone of an `Encoder`, by `jaxhash.models.load_weights`;
             drawn at random if not given.
-        bank_padding: rows that memory banks have beyond the items, to be spread over devices evenly.
+        spread: which of the objective's tables have rows of padding, to be spread over devices.
     """
     model_key, objective_key, run_key = jax.random.split(key, 3)
     codes, variables = model.init_with_output(model_key, inputs)
@@ -77,7 +77,7 @@ def create_state(
     bits = jax.tree.leaves(codes)[0].shape[-1]
     made = objective.init(
         objective_key,
-        Setup(bits, items, classes, multi_label, inputs, variables, semantics, bank_padding),
+        Setup(bits, items, classes, multi_label, inputs, variables, semantics, spread),
     )
     params = {"model": variables["params"], "objective": made.params}
     return TrainState(

@@ -29,7 +29,7 @@ def train_step(
     prepare: Callable[[PyTree], PyTree] = lambda inputs: inputs,
     chunk_size: int | None = None,
     axis_name: str | None = None,
-    spread: Spread | None = None,
+    spread: Spread = Spread(),  # noqa: B008
 ) -> tuple[TrainState, dict[str, Array]]:
     """Encode the batch, differentiate the objective, update parameters and memory.
 
@@ -52,7 +52,7 @@ def train_step(
         prepare: from the inputs of the batch to those of the model, such as an augmentation.
         chunk_size: rows that are encoded at a time; see `jaxhash.training.chunks.in_chunks`.
         axis_name: mapped axis that the batch is spread over.
-        spread: how the rows of the objective's banks lie on the devices, where each has its own.
+        spread: of which of the objective's tables a device has its own rows only.
 
     Returns:
         The next state; and of the whole batch the loss, its terms, the norm of the gradient and, of
@@ -118,7 +118,7 @@ def loss_step(
     steps_per_epoch: int,
     total_steps: int,
     axis_name: str | None = None,
-    spread: Spread | None = None,
+    spread: Spread = Spread(),  # noqa: B008
 ) -> tuple[TrainState, dict[str, Array]]:
     """The objective and its gradient in codes and in its own parameters, to be timed by itself.
 

@@ -12,15 +12,23 @@ from jaxhash.errors import UserError
 from jaxhash.models import CNN, Encoder
 from jaxhash.objectives import (
     Batch,
+    Semantics,
+    Spread,
+    _tables,
+    asymmetric_dsh,
     combine,
+    csq,
     dch,
     dfh,
     dhn,
+    dpn,
     dpsh,
     dsdh,
     hashnet,
     hswd,
+    orthohash,
     qsmih,
+    shrewd,
     spread_leaves,
     weighted,
     wglhh,
@@ -30,7 +38,7 @@ from jaxhash.training.parallel import Lift, split
 from jaxhash.training.state import create_state
 from jaxhash.training.step import train_step
 
-ITEMS, ROWS, CLASSES, BITS, STEPS = 40, 22, 3, 6, 5
+ITEMS, ROWS, CLASSES, BITS, STEPS = 40, 22, 13, 6, 5
 
 
 def batches(padding=0):
@@ -68,17 +76,17 @@ def created(parts, **options):
     )
 
 
-def train(parts, devices, batches, mapping="pmap"):
-    made = created(parts)
+def train(parts, devices, batches, mapping="pmap", **options):
+    made = created(parts, **options)
     step = partial(train_step, steps_per_epoch=2, total_steps=STEPS, **parts)
     if devices is None:
-        step, state = jax.jit(step), made
+        step, state, put = jax.jit(step), made, lambda batch: batch
     else:
         step = Lift(step, devices, mapping=mapping)
-        state = step.enter(step.place(made))
+        state, put = step.enter(step.place(made)), step.put
     losses = []
     for batch in batches:
-        state, metrics = step(state, batch)
+        state, metrics = step(state, put(batch))
         losses.append(jax.device_get(metrics))
     return state, losses
 
@@ -166,7 +174,7 @@ def test_the_step_is_traced_once_and_the_state_is_donated(mapping):
     step = Lift(partial(counted, steps_per_epoch=2, total_steps=STEPS, **made), mapping=mapping)
     first = state = step.enter(step.place(created(made)))
     for batch in batches():
-        state, metrics = step(state, batch)
+        state, metrics = step(state, step.put(batch))
         assert metrics["loss"].sharding.is_fully_replicated
     assert len(traces) == 1
     assert first.params["model"]["head"]["kernel"].is_deleted()
@@ -195,11 +203,12 @@ def test_a_broken_update_is_skipped_on_all_devices(devices):
     step = partial(train_step, steps_per_epoch=2, total_steps=STEPS, skip_broken=True, **broken)
     state = created(made)
     step = jax.jit(step) if devices is None else Lift(step, devices)
+    put = (lambda batch: batch) if devices is None else step.put
     if devices is not None:
         state = step.enter(step.place(state))
     for batch, breaks in zip(given, holds, strict=True):
         before = jax.device_get(state.replace(key=None))
-        state, metrics = step(state, batch)
+        state, metrics = step(state, put(batch))
         after = jax.device_get(state.replace(key=None))
         assert metrics["skipped"] == breaks and after.step == before.step + 1
         same = jax.tree.map(np.array_equal, before.replace(step=0), after.replace(step=0))
@@ -233,69 +242,100 @@ def test_split_pads_with_masked_rows():
         split(batch, 23)
 
 
-# Banks that are spread over devices
+# Tables that are spread over devices
 
-PAIRWISE = {
+SPREAD = Spread(items=ITEMS, classes=CLASSES)
+SPREADABLE = {
     "hashnet": lambda unseen: hashnet(unseen=unseen),
     "dpsh": lambda unseen: dpsh(unseen=unseen),
     "dfh": lambda unseen: dfh(unseen=unseen),
     "dch": lambda unseen: dch(pairs="bank", unseen=unseen),
     "qsmih": lambda unseen: qsmih(pairs="bank", unseen=unseen),
     "wglhh": lambda unseen: wglhh(pairs="bank", unseen=unseen),
-    "dsdh": lambda unseen: dsdh(unseen=unseen),  # finds codes of all images: stays whole
+    "dsdh": lambda unseen: dsdh(sweeps=2, unseen=unseen, penalty=0.5),
+    "asymmetric_dsh": lambda unseen: asymmetric_dsh(),
+    "shrewd": lambda unseen: shrewd(penalty=0.0),
+    "csq": lambda unseen: csq(),
+    "dpn": lambda unseen: dpn(),
+    "dpn_adaptive": lambda unseen: dpn(targets="adaptive", margin=0.01),
+    "orthohash": lambda unseen: orthohash(),
+    "orthohash_arc": lambda unseen: orthohash(margin_type="arc"),
 }
 
 
+def several_labels(batch):
+    """The batch with multi-hot rows, of which some have no label and some have two."""
+    others = np.random.default_rng(1).integers(-1, CLASSES, ITEMS)[batch.index]
+    labels = (batch.labels[:, None] == np.arange(CLASSES)) & (batch.index[:, None] % 5 > 0)
+    return batch._replace(
+        labels=(labels | (others[:, None] == np.arange(CLASSES))).astype(np.uint8)
+    )
+
+
 @pytest.mark.parametrize(
-    "mapping, method, unseen",
+    "mapping, method, unseen, multi_label",
     [
-        ("pmap", "hashnet", "ignored"),
-        ("shard_map", "hashnet", "dissimilar"),
-        ("pmap", "dfh", "dissimilar"),
-        ("shard_map", "dsdh", "ignored"),
+        ("pmap", "hashnet", "ignored", False),
+        ("shard_map", "hashnet", "dissimilar", True),
+        ("pmap", "dfh", "dissimilar", False),
+        ("shard_map", "dsdh", "ignored", False),
+        ("pmap", "dsdh", "dissimilar", True),
+        ("shard_map", "asymmetric_dsh", "ignored", True),
+        ("pmap", "asymmetric_dsh", "ignored", False),
+        ("pmap", "shrewd", "ignored", False),
+        ("pmap", "csq", "ignored", True),
+        ("shard_map", "dpn_adaptive", "ignored", False),
+        ("pmap", "orthohash", "ignored", True),
         *[
-            pytest.param("shard_map", method, "ignored", marks=pytest.mark.slow)
-            for method in ("dpsh", "dch", "qsmih", "wglhh")
+            pytest.param("shard_map", method, "ignored", multi_label, marks=pytest.mark.slow)
+            for method in SPREADABLE
+            for multi_label in (False, True)
         ],
     ],
 )
-def test_a_spread_bank_changes_nothing(mapping, method, unseen):
-    """Each device has 6 of 48 rows, of which the last 8 are no items; values and gradients stay."""
-    made = parts() | {"objective": PAIRWISE[method](unseen)}
-    rows = list(batches(padding=7))
-    one, losses_of_one = train(made, None, rows)
-    state = created(made, bank_padding=8)
+def test_spread_tables_change_nothing(monkeypatch, mapping, method, unseen, multi_label):
+    """Each device has 6 of 48 rows for 40 images, and 2 of 16 for 13 classes."""
+    monkeypatch.setattr(_tables, "ROWS", 16)
+    made = parts() | {"objective": SPREADABLE[method](unseen)}
+    options = {"multi_label": multi_label}
+    if method == "shrewd":
+        embeddings = np.random.default_rng(2).normal(size=(ITEMS, 4)).astype(np.float32)
+        options["semantics"] = Semantics(embeddings=embeddings)
+    rows = [several_labels(b) if multi_label else b for b in batches(padding=7)]
+    one, losses_of_one = train(made, None, rows, **options)
     lift = Lift(
         partial(train_step, steps_per_epoch=2, total_steps=STEPS, **made),
         mapping=mapping,
-        items=ITEMS,
+        spread=SPREAD,
     )
-    state, losses = lift.enter(lift.place(state)), []
+    state, losses = lift.enter(lift.place(created(made, spread=SPREAD, **options))), []
     for batch in rows:
-        state, metrics = lift(state, batch)
+        state, metrics = lift(state, lift.put(batch))
         losses.append(jax.device_get(metrics))
-    assert len(spread_of(state)) == (0 if method == "dsdh" else 3)
     assert_close(losses_of_one, losses)
     found = lift.leave(state)
-    assert all(len(leaf.addressable_shards[0].data) == 6 for leaf in spread_of(found))
-    found = found.replace(
-        objective_state=jax.tree.map(
-            lambda leaf, is_spread: leaf[:ITEMS] if is_spread else leaf,
-            found.objective_state,
-            spread_leaves(found.objective_state),
-        )
-    )
-    assert_close(one, found)
+    is_spread = spread_leaves(found.objective_state, SPREAD)
+    of_items = spread_leaves(found.objective_state, Spread(items=ITEMS))
+    assert any(jax.tree.leaves(is_spread))
+
+    def without_padding(leaf, is_spread, is_of_items):
+        assert leaf.sharding.is_fully_replicated != is_spread
+        if is_spread:
+            assert len(leaf.addressable_shards[0].data) == (6 if is_of_items else 2)
+            leaf = leaf[: ITEMS if is_of_items else CLASSES]
+        return leaf
+
+    tables = jax.tree.map(without_padding, found.objective_state, is_spread, of_items)
+    assert_close(one, found.replace(objective_state=tables))
 
 
-def spread_of(state):
-    return [leaf for leaf in jax.tree.leaves(state) if not leaf.sharding.is_fully_replicated]
-
-
-def test_a_bank_that_cannot_be_spread_evenly():
+def test_a_table_that_cannot_be_spread_evenly():
     made = parts()
-    lift = Lift(partial(train_step, **made), items=ITEMS, devices=jax.devices()[:3])
-    with pytest.raises(UserError, match="a memory bank of 40 rows cannot be spread evenly over 3"):
+    step = partial(train_step, **made)
+    lift = Lift(step, spread=Spread(items=ITEMS), devices=jax.devices()[:3])
+    with pytest.raises(
+        UserError, match="bank or codebook of 40 rows cannot be spread evenly over 3"
+    ):
         lift.place(created(made))
 
 

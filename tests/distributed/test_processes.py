@@ -110,8 +110,8 @@ def train(start):
     def train(folder, topology, *flags):
         status, said = end(start(folder, topology, *flags))
         assert status == [0] * len(status), said
-        for out, _ in said[1:]:  # one process speaks, but for a library
-            assert all(line.startswith("[Gloo]") for line in out.splitlines())
+        # One process speaks; a library of all of them does too, its lines not always whole.
+        assert ["training items" in out for out, _ in said] == [True] + [False] * (len(said) - 1)
         return said[0][0]
 
     return train
@@ -164,12 +164,14 @@ def test_equal_to_one_process_with_one_device(folders, topology):
             assert a[name].shape == b[name].shape and (a[name] != b[name]).mean() < 2e-3
 
 
-def test_terminated_and_started_again(folders, tmp_path, start, train):
+def test_terminated_and_started_again(tmp_path, start, train):
     """A signal to one process stops both after one step; they end with the bits of the others."""
-    again = tmp_path / "run"
-    processes = start(again, "2x4")
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    longer = "--epochs", "6", "--checkpoint-every", "8"  # it must not end before the signal comes
+    train(whole, "2x4", *longer)
+    processes = start(again, "2x4", *longer)
     deadline = time.monotonic() + 200
-    while not (again / "checkpoints" / "4").exists() and time.monotonic() < deadline:
+    while not (again / "checkpoints" / "8").exists() and time.monotonic() < deadline:
         assert all(process.poll() is None for process in processes)
         time.sleep(0.01)
     processes[1].send_signal(signal.SIGTERM)
@@ -177,9 +179,9 @@ def test_terminated_and_started_again(folders, tmp_path, start, train):
     assert status == [75, 75], said
     (step,) = {err.split("step ")[-1].split(" ")[0] for _, err in said}
     assert (again / "checkpoints" / step).is_dir()
-    assert f"going on from step {step} of 14" in train(again, "2x4")
-    jax.tree.map(np.testing.assert_array_equal, final_state(folders / "2x4"), final_state(again))
-    assert results(again)["map"] == results(folders / "2x4")["map"]
+    assert f"going on from step {step} of 42" in train(again, "2x4", *longer)
+    jax.tree.map(np.testing.assert_array_equal, final_state(whole), final_state(again))
+    assert results(again)["map"] == results(whole)["map"]
 
 
 def test_a_checkpoint_of_two_processes_goes_on_in_one(folders, tmp_path, train):

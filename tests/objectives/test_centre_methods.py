@@ -72,14 +72,14 @@ def test_centres_are_the_codebook_of_the_seed(make):
         expected = codebook(CLASSES, BITS, seed=seed).codes
         if make is not None:
             state = start(make(seed)).state
-            assert state.codes.dtype == state.ties.dtype == jnp.int8
+            assert state.codes.rows.dtype == state.ties.dtype == jnp.int8
             assert set(np.unique(state.ties)) == {-1, 1}
-            np.testing.assert_array_equal(state.codes, expected)
+            np.testing.assert_array_equal(state.codes.rows, expected)
         else:
             for method in (dpn, orthohash):
                 state = start(method(codebook_seed=seed)).state
-                assert state.dtype == jnp.int8
-                np.testing.assert_array_equal(state, expected)
+                assert state.rows.dtype == jnp.int8
+                np.testing.assert_array_equal(state.rows, expected)
 
 
 def test_too_many_classes_are_refused_by_name():
@@ -122,7 +122,7 @@ def test_csq_centres_of_several_labels():
     """The majority of three classes, and of two the fixed tie where they differ."""
     objective = csq(penalty=0.0)
     variables = start(objective, multi_label=True)
-    codes, ties = (np.asarray(a, int) for a in variables.state)
+    codes, ties = (np.asarray(a, int) for a in jax.tree.leaves(variables.state))
     of_two = np.where(codes[3] == codes[4], codes[3], ties)
     expected = np.stack([np.sign(codes[0] + codes[1] + codes[2]), of_two])
     value = run(objective, variables, ROWS, rows=np.array([4, 5])).value
@@ -132,7 +132,7 @@ def test_csq_centres_of_several_labels():
 def test_dpn_of_several_labels_is_the_mean_over_them():
     objective = dpn(margin=1.5)
     variables = start(objective, multi_label=True)
-    targets = np.asarray(variables.state, float)
+    targets = np.asarray(variables.state.rows, float)
     hinge = [np.maximum(0, 1.5 - np.asarray(U[4]) * targets[c]).mean() for c in (0, 1, 2)]
     value = run(objective, variables, ROWS, rows=np.array([4])).value
     np.testing.assert_allclose(value, np.mean(hinge), rtol=1e-6)
@@ -170,7 +170,8 @@ def test_csq_penalty_leaves_padding_out():
 
 def test_random_targets_are_fair_signs_of_the_seed():
     first, again, other = (
-        start(dpn(targets="random", codebook_seed=s), classes=400, bits=32).state for s in (1, 1, 2)
+        start(dpn(targets="random", codebook_seed=s), classes=400, bits=32).state.rows
+        for s in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
     assert set(np.unique(first)) == {-1, 1} and abs(np.mean(first)) < 0.05
@@ -181,29 +182,29 @@ def test_random_targets_are_fair_signs_of_the_seed():
 def test_adaptive_targets_follow_the_votes_of_the_last_epoch(labels):
     objective = dpn(targets="adaptive", margin=0.8)
     variables = start(objective, multi_label=labels.ndim == 2)
-    old = np.asarray(variables.state.codes, int)
+    old = np.asarray(variables.state.codes.rows, int)
     state, votes = variables.state, np.zeros((CLASSES, BITS))
     for rows in (np.array([0, 1, 2]), np.array([3, 4, 5])):  # an epoch of two steps
         result = run(objective, variables._replace(state=state), labels, rows=rows)
-        np.testing.assert_array_equal(result.state.codes, old)
+        np.testing.assert_array_equal(result.state.codes.rows, old)
         for i in rows:
             of = [labels[i]] if labels.ndim == 1 else np.flatnonzero(labels[i])
             for c in of:
                 if c >= 0:
                     votes[c] += np.sign(U[i]) * (np.abs(U[i]) > 0.8)
         state = result.state
-        np.testing.assert_array_equal(state.votes, votes)
+        np.testing.assert_array_equal(state.votes.rows, votes)
     result = run(
         objective, variables._replace(state=state), labels, new_epoch=True, rows=np.array([0])
     )
     elected = np.where(votes == 0, old, np.sign(votes))
     assert np.any(votes == 0) and np.any(elected != old)
-    np.testing.assert_array_equal(result.state.codes, elected)
+    np.testing.assert_array_equal(result.state.codes.rows, elected)
     expected = np.maximum(0, 0.8 - np.asarray(U[0]) * elected[0]).mean()
     np.testing.assert_allclose(result.value, expected, rtol=1e-5)
     first = np.zeros((CLASSES, BITS))
     first[0] = np.sign(U[0]) * (np.abs(U[0]) > 0.8)
-    np.testing.assert_array_equal(result.state.votes, first)
+    np.testing.assert_array_equal(result.state.votes.rows, first)
 
 
 # HyP^2

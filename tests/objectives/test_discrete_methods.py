@@ -103,7 +103,7 @@ def test_dsdh_over_three_epochs(kind, sweeps):
     changed = 0
     for epoch, index, u, before, result in walk(objective, labels):
         if codes is None:
-            codes = np.asarray(before.codes, float)
+            codes = np.asarray(before.codes.rows, float)
             assert set(codes.ravel()) == {-1.0, 1.0}
         if epoch != last:
             for _ in range(sweeps):
@@ -121,7 +121,7 @@ def test_dsdh_over_three_epochs(kind, sweeps):
             np.testing.assert_allclose(result.state.of_class, w, rtol=1e-4, atol=1e-5)
             last = epoch
         bank[index], seen[index] = u, True
-        np.testing.assert_array_equal(result.state.codes, codes)
+        np.testing.assert_array_equal(result.state.codes.rows, codes)
         np.testing.assert_array_equal(result.state.bank.codes, bank.astype(np.float32))
         similar = np.asarray(share_a_label(labels[index], labels))[:, seen]
         theta = u @ bank[seen].T / 2
@@ -130,7 +130,7 @@ def test_dsdh_over_three_epochs(kind, sweeps):
         np.testing.assert_allclose(result.terms["dsdh"], likelihood, rtol=1e-5)
         np.testing.assert_allclose(result.terms["dsdh_penalty"], distance, rtol=1e-5)
         np.testing.assert_allclose(result.value, likelihood + eta * distance, rtol=1e-5)
-    assert changed > 10 and np.array_equal(codes[16:], before.codes[16:])
+    assert changed > 10 and np.array_equal(codes[16:], before.codes.rows[16:])
 
 
 def test_codes_of_dsdh_follow_the_labels_and_not_the_bank_alone():
@@ -142,9 +142,9 @@ def test_codes_of_dsdh_follow_the_labels_and_not_the_bank_alone():
     step = value_and_slope(objective)
     for epoch in range(3):
         state = step(state, u, everything, epoch > 0)[0].state
-    predicted = jnp.argmax(state.codes @ state.of_class, axis=1)
+    predicted = jnp.argmax(state.codes.rows @ state.of_class, axis=1)
     np.testing.assert_array_equal(predicted, labels)
-    assert np.mean(state.codes == np.sign(u)) < 0.9
+    assert np.mean(state.codes.rows == np.sign(u)) < 0.9
 
 
 def test_released_dsdh_is_the_likelihood_alone():
@@ -170,7 +170,7 @@ def test_gradient_of_dsdh_draws_to_the_codes():
     start = dsdh().init(jax.random.key(0), setup(IDS)).state
     slope = value_and_slope(dsdh(penalty=0.7))(start, u, rows)[1]
     alone = value_and_slope(dsdh_released(unseen="ignored"))(start.bank, u, rows)[1]
-    pull = 0.7 * 2 / u.size * (u - start.codes[jnp.array([4, 7])])
+    pull = 0.7 * 2 / u.size * (u - start.codes.rows[jnp.array([4, 7])])
     np.testing.assert_allclose(slope - alone, pull, atol=1e-6)
 
 
@@ -191,7 +191,7 @@ def test_asymmetric_dsh_over_three_epochs(kind, balanced):
 
     for epoch, index, u, before, result in walk(objective, labels):
         if codes is None:
-            codes = np.asarray(before.codes, float)
+            codes = np.asarray(before.codes.rows, float)
             assert set(codes.ravel()) == {-1.0, 1.0}
         if epoch != last:
             rows = np.flatnonzero(seen)
@@ -207,7 +207,7 @@ def test_asymmetric_dsh_over_three_epochs(kind, balanced):
             codes, last = found, epoch
         h = np.tanh(u)
         bank[index], seen[index] = h, True
-        np.testing.assert_array_equal(result.state.codes, codes)
+        np.testing.assert_array_equal(result.state.codes.rows, codes)
         s = wanted(all_similar[index][:, seen])
         of_pairs = np.mean((h @ codes[seen].T / BITS - s) ** 2)
         distance = np.mean((codes[index] - h) ** 2)
@@ -215,7 +215,7 @@ def test_asymmetric_dsh_over_three_epochs(kind, balanced):
         np.testing.assert_allclose(result.terms["asymmetric_dsh_penalty"], distance, rtol=1e-5)
         expected = of_pairs + gamma / (BITS * ITEMS) * distance
         np.testing.assert_allclose(result.value, expected, rtol=1e-5)
-    assert changed > 10 and np.array_equal(codes[16:], before.codes[16:])
+    assert changed > 10 and np.array_equal(codes[16:], before.codes.rows[16:])
 
 
 def test_weight_of_the_penalty_is_the_papers_sum_divided():
@@ -223,7 +223,7 @@ def test_weight_of_the_penalty_is_the_papers_sum_divided():
     u, gamma = normal(ITEMS, BITS), 200.0
     objective = asymmetric_dsh(balanced=False, penalty=gamma)
     start = objective.init(jax.random.key(0), setup(IDS))
-    h, v = np.tanh(np.asarray(u)), np.asarray(start.state.codes)
+    h, v = np.tanh(np.asarray(u)), np.asarray(start.state.codes.rows)
     s = np.where(share_a_label(IDS, IDS), 1.0, -1.0)
     total = np.sum((h @ v.T - BITS * s) ** 2) + gamma * np.sum((v - h) ** 2)
     value = objective.loss(start, u, batch(range(ITEMS), IDS), context()).value
@@ -239,7 +239,7 @@ def test_codes_of_asymmetric_dsh_by_hand():
     for epoch in range(2):
         state = step(state, u, batch(range(6), labels), epoch > 0)[0].state
     drive = np.array([0.4 - 1 / 2, 1 - 0.4 / 2, 0 - 1.4 / 2])
-    np.testing.assert_array_equal(state.codes[:, 0], np.sign(drive)[labels])
+    np.testing.assert_array_equal(state.codes.rows[:, 0], np.sign(drive)[labels])
 
 
 def test_asymmetric_dsh_without_its_penalty():
@@ -259,7 +259,7 @@ def test_codes_of_asymmetric_dsh_are_alike_within_a_class():
     everything, step = batch(range(ITEMS), labels), value_and_slope(objective)
     for epoch in range(4):
         state = step(state, u, everything, epoch > 0)[0].state
-    np.testing.assert_array_equal(state.codes, np.sign(u))
+    np.testing.assert_array_equal(state.codes.rows, np.sign(u))
 
 
 # Both
@@ -269,7 +269,7 @@ def test_codes_of_asymmetric_dsh_are_alike_within_a_class():
 def test_multi_hot_rows_of_one_label_are_the_ids(make):
     for one, other in zip(walk(make(), IDS), walk(make(), ONE_HOT), strict=True):
         np.testing.assert_allclose(one[-1].value, other[-1].value, rtol=1e-6)
-        np.testing.assert_array_equal(one[-1].state.codes, other[-1].state.codes)
+        np.testing.assert_array_equal(one[-1].state.codes.rows, other[-1].state.codes.rows)
 
 
 @pytest.mark.parametrize("make", [dsdh, asymmetric_dsh])

@@ -88,7 +88,10 @@ def lift(step, devices):
     if devices == 1:
         return jax.jit(step), lambda state: state
     lifted = Lift(step, jax.devices()[:devices])
-    return lifted, lambda state: lifted.enter(lifted.place(state))
+    return (
+        lambda state, batch: lifted(state, lifted.put(batch)),
+        lambda state: lifted.enter(lifted.place(state)),
+    )
 
 
 def two_steps(objective, multi_label, devices):
