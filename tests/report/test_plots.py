@@ -90,7 +90,15 @@ def test_neighbours(inputs):
     relevant = np.arange(rows * (columns - 1)).reshape(rows, -1) % 2 == 0
     figure = plot_neighbours(Neighbours(list(inputs), titles, relevant))
     assert_can_be_saved(figure)
-    assert [axes.get_title() for axes in figure.axes] == sum(titles, [])
-    for axes, right in zip(figure.axes[1:columns], relevant[0], strict=True):
-        frame = matplotlib.colors.to_hex(axes.spines["top"].get_edgecolor())
-        assert frame == (RIGHT if right else WRONG)
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == [*sum(titles, []), "query"]
+    frames = np.array([matplotlib.colors.to_hex(patch.get_edgecolor()) for patch in axes.patches])
+    np.testing.assert_array_equal(
+        frames.reshape(rows, columns)[:, 1:], np.where(relevant, RIGHT, WRONG)
+    )
+    for image, values in zip(axes.images, inputs.reshape(-1, *inputs.shape[2:]), strict=True):
+        shown = image.get_array()
+        np.testing.assert_array_equal(shown.ravel()[: values.size], values.ravel())
+        left, right, bottom, top = image.get_extent()
+        np.testing.assert_allclose((right - left) * shown.shape[0], (bottom - top) * shown.shape[1])
+        assert 0 < left < right < columns and 0 < top < bottom < figure.get_figheight() / 0.8
