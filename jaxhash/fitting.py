@@ -22,7 +22,6 @@ from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.choice import Candidates
 from jaxhash.training.loop import Watcher, fit
 from jaxhash.training.parallel import Lift
-from jaxhash.training.prefetch import Prefetch
 from jaxhash.training.processes import agreed, is_first
 from jaxhash.training.speed import Profile, Speed
 from jaxhash.training.state import TrainState
@@ -84,7 +83,6 @@ def fit_from_checkpoint(
         trace = Profile(profile, start=start, total_steps=parts.total_steps)
         with (
             contextlib.closing(trace),
-            contextlib.closing(Prefetch(batches(start=start), lift.put)) as prefetched,
             StopRequest() as stop,
             MetricsFile(path, step=start)
             if is_first()
@@ -99,7 +97,7 @@ def fit_from_checkpoint(
             watch = make_watch(records=agreed(lambda: read_metrics(path)))
             state = fit(
                 lift.enter(state),
-                prefetched,
+                batches(start=start),
                 lift,
                 start=start,
                 total_steps=parts.total_steps,

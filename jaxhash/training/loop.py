@@ -43,12 +43,13 @@ def fit(
 ) -> TrainState:
     """Run the steps from ``start`` to ``total_steps``.
 
-    The last step and each candidate that is better than all before it leave a checkpoint too. Metrics
-    are fetched one step late, so the host never waits for the step it has just launched.
+    The last step and each candidate that is better than all before it leave a checkpoint too. While
+    a step runs its successor's batch is put onto the devices, and the metrics of the step before are
+    fetched, so the host never waits for the step it has just launched.
 
     Args:
         state: state after ``start`` steps, in the form that the lift maps.
-        batches: the batches after those, as `Lift.put` leaves them.
+        batches: this process's rows of the batches after those.
         lift: from state and batch to state and metrics.
         start: steps already done.
         total_steps: steps of the whole training.
@@ -66,16 +67,19 @@ def fit(
         Stopped: if that was asked for, before the last step; the step has left a checkpoint.
     """
     pending, timer = None, StepTimer()
+    batch = lift.put(next(batches)) if start < total_steps else None
     for step in range(start + 1, total_steps + 1):
         timer.start()
         profile.before(step)
-        batch = next(batches)
-        timer.ready()
         state, metrics = lift(state, batch)
+        timer.launched()
+        if step < total_steps:
+            batch = lift.put(next(batches))
+            timer.ready(in_time=not _is_done(metrics))
         profile.after(step, metrics)
         if pending is not None:
             _report(*pending, watch, metrics_file, progress)
-        pending = (step, metrics, timer.launched())
+        pending = (step, metrics, timer.times())
         stopped = stop.made(step) and step < total_steps
         saved = step % checkpoint_every == 0 or step == total_steps or stopped
         scored = candidates.is_due(step)
@@ -140,6 +144,11 @@ def _broken(metrics: dict[str, int | float]) -> str:
     """Which metrics are not finite, in words."""
     found = (f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value))
     return ", ".join(found)
+
+
+def _is_done(metrics: dict[str, jax.Array]) -> bool:
+    """Whether the devices have done the step that was launched."""
+    return all(value.is_ready() for value in metrics.values())
 
 
 def _report(

@@ -12,7 +12,8 @@ from jaxtyping import PyTree
 from jaxhash import machine
 
 #: What a record of metrics.jsonl says of time: seconds of training up to its step, of this step,
-#: the share of it that the host waited for data, and of a process's first step its compilation.
+#: the share of it that the devices may have waited for the next batch, and of a process's first
+#: step its compilation.
 TIMES = ("seconds", "step_seconds", "wait_share", "compile_seconds")
 
 #: Steps that a profile holds, after so many others in the same process.
@@ -20,35 +21,39 @@ PROFILED, BEFORE = 5, 5
 
 
 class StepTimer:
-    """Times the host's way through a step: until it has the batch, and until the step is launched.
+    """Times the host's way through a step: its launch, the next batch, the metrics of the last one.
 
-    The host runs ahead of the device by one step, so that in the mean a step takes as long as the
-    device needs, and a wait that the device does not notice is counted too: the share is the most
-    that data can have cost.
+    The host runs ahead of the devices by one step, so that in the mean a step takes as long as the
+    devices need. They notice that the host waits for a batch only if they have done the step before
+    it comes: then the whole wait is counted, which is the most that data can have cost.
     """
 
     def __init__(self):
         self._first = True
-        self._started = self._ready = time.monotonic()
+        self._started = self._launched = self._ready = time.monotonic()
 
     def start(self) -> None:
         """A step begins."""
         self._started = time.monotonic()
 
-    def ready(self) -> None:
-        """The batch is there."""
-        self._ready = time.monotonic()
+    def launched(self) -> None:
+        """The step is launched; the host asks for the next batch."""
+        self._launched = self._ready = time.monotonic()
 
-    def launched(self) -> dict[str, float]:
-        """What belongs into the record of the step that was just launched."""
-        now = time.monotonic()
-        seconds = now - self._started
+    def ready(self, *, in_time: bool) -> None:
+        """The next batch is there; in time, if the devices are still at the step."""
+        if not in_time:
+            self._ready = time.monotonic()
+
+    def times(self) -> dict[str, float]:
+        """What belongs into the record of the step, which ends here."""
+        seconds = time.monotonic() - self._started
         times = {
             "step_seconds": round(seconds, 6),
-            "wait_share": round((self._ready - self._started) / seconds, 4) if seconds else 0.0,
+            "wait_share": round((self._ready - self._launched) / seconds, 4) if seconds else 0.0,
         }
         if self._first:
-            times["compile_seconds"] = round(now - self._ready, 3)
+            times["compile_seconds"] = round(self._launched - self._started, 3)
         self._first = False
         return times
 
@@ -62,7 +67,7 @@ class Speed(NamedTuple):
     """Median over the steps that did not compile."""
     examples_per_second: float
     wait_share: float
-    """Share of the time of those steps that the host waited for data."""
+    """Share of the time of those steps that the devices may have waited for data."""
     peak_bytes: int
     """The most memory that the first device, or where it keeps no count the process, has held."""
 

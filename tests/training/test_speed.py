@@ -10,16 +10,24 @@ from jaxhash.training.speed import Profile, Speed, StepTimer
 
 
 def test_times_of_a_step(monkeypatch):
-    clock = iter([0.0, 0.0, 1.0, 10.0, 10.0, 10.5, 12.0])
+    clock = map(float, [0, 1, 9, 10, 11, 20, 20, 21, 24, 30, 31, 34, 40, 42, 44])
     monkeypatch.setattr(speed.time, "monotonic", lambda: next(clock))
     timer = StepTimer()
+    timer.start()  # at 1
+    timer.launched()  # 8 s to compile and launch
+    timer.ready(in_time=False)  # 1 s for the next batch
+    assert timer.times() == {"step_seconds": 10.0, "wait_share": 0.1, "compile_seconds": 8.0}
+    timer.start()  # what came between is no part of a step
+    timer.launched()
+    timer.ready(in_time=False)
+    assert timer.times() == {"step_seconds": 4.0, "wait_share": 0.25}
     timer.start()
-    timer.ready()  # 1 s for the batch, 9 s to compile and launch
-    first = timer.launched()
-    assert first == {"step_seconds": 10.0, "wait_share": 0.1, "compile_seconds": 9.0}
+    timer.launched()
+    timer.ready(in_time=True)  # the devices have not noticed
+    assert timer.times() == {"step_seconds": 4.0, "wait_share": 0.0}
     timer.start()
-    timer.ready()
-    assert timer.launched() == {"step_seconds": 2.0, "wait_share": 0.25}
+    timer.launched()  # the last step has no next batch
+    assert timer.times() == {"step_seconds": 4.0, "wait_share": 0.0}
 
 
 def test_speed_of_records():
