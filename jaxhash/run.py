@@ -1,8 +1,9 @@
 """A run as a folder: train into it, go on where it stopped, evaluate what it holds.
 
 The folder holds ``config.json``, ``metrics.jsonl``, ``checkpoints/``, ``cache/`` with compiled programs,
-``report/``, ``codes.npz`` and, written last, ``results.json``: a run that has it is finished. Of several
-processes all train and evaluate, and the first writes.
+``report/``, ``codes.npz`` and, written last, ``results.json``: a run that has it is finished. While one
+training has the folder, no other gets it (``lock``). Of several processes all train and evaluate, and the
+first writes.
 """
 
 import dataclasses
@@ -43,6 +44,7 @@ from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.choice import SAYS, model_choice
 from jaxhash.training.collapse import CollapseAlarm
 from jaxhash.training.compiled import kept_programs
+from jaxhash.training.folder import open_folder
 from jaxhash.training.loop import Skips, Watcher, refuse_broken
 from jaxhash.training.processes import agreed, is_first
 from jaxhash.training.state import TrainState
@@ -78,8 +80,10 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
         report.print_table(results, console)
         return results
     parts, made_on = build(config), circumstances(config)
-    agreed(lambda: _begin(folder, config))
-    with kept_programs(folder / "cache" if config.compilation_cache else None):
+    with (
+        open_folder(folder, config.to_json()),
+        kept_programs(folder / "cache" if config.compilation_cache else None),
+    ):
         _describe(config, parts, console)
         encode = PartEncoder(parts)
         _fit(config, parts, encode, console, profile=profile)
@@ -87,11 +91,11 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
         speed = tell_speed(records, console, rows=config.batch_size)
         codes, results = _evaluate(config, parts, encode, records, console)
         before = encode(initial_state(config, parts).variables, "database")
-    results |= {"seconds": records[-1]["seconds"], **speed, **made_on}
-    if is_first():
-        draw(folder / "report", parts, before, codes, results, records)
-        _write_codes(folder / "codes.npz", parts, codes)
-        write_json(folder / "results.json", results)
+        results |= {"seconds": records[-1]["seconds"], **speed, **made_on}
+        if is_first():
+            draw(folder / "report", parts, before, codes, results, records)
+            _write_codes(folder / "codes.npz", parts, codes)
+            write_json(folder / "results.json", results)
     report.print_table(results, console)
     console.print(f"results and plots are in {folder}")
     return results
@@ -230,11 +234,6 @@ def _finished(folder: Path, config: Config) -> dict[str, Any] | None:
     _check_folder(folder, config)
     path = folder / "results.json"
     return json.loads(path.read_text()) if path.is_file() else None
-
-
-def _begin(folder: Path, config: Config) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", config.to_json())
 
 
 def _check_folder(folder: Path, config: Config) -> None:

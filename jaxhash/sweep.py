@@ -44,6 +44,7 @@ from jaxhash.fitting import fit_from_checkpoint, tell_speed
 from jaxhash.metrics import over_seeds
 from jaxhash.retrieval.hierarchy import HIERARCHY_CONVENTIONS
 from jaxhash.training.compiled import kept_programs
+from jaxhash.training.folder import open_folder
 from jaxhash.training.members import (
     ALL_DIVERGED,
     Member,
@@ -120,21 +121,22 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
     # The states of members are side by side: their banks stay whole on each device.
     parts = build(dataclasses.replace(config, spread_banks="never"))
     made_on = run.circumstances(config)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", content)
     members = [
         Member(seed, setting)
         for setting in settings
         for seed in range(config.seed, config.seed + seeds)
     ]
-    _describe(config, axes, parts, members, console)
-    with kept_programs(folder / "cache" if config.compilation_cache else None):
+    with (
+        open_folder(folder, content),
+        kept_programs(folder / "cache" if config.compilation_cache else None),
+    ):
+        _describe(config, axes, parts, members, console)
         state, watch = _fit(config, axes, parts, members, console)
-    records = read_metrics(folder / "metrics.jsonl")
-    tell_speed(records, console, rows=config.batch_size * len(members))
-    results = _evaluate(config, axes, parts, members, state, watch, console)
-    results |= {"seconds": records[-1]["seconds"], **made_on}
-    write_json(folder / "results.json", results)
+        records = read_metrics(folder / "metrics.jsonl")
+        tell_speed(records, console, rows=config.batch_size * len(members))
+        results = _evaluate(config, axes, parts, members, state, watch, console)
+        results |= {"seconds": records[-1]["seconds"], **made_on}
+        write_json(folder / "results.json", results)
     report.print_sweep(results, console)
     console.print(f"results are in {folder}")
     return results

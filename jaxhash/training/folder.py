@@ -1,0 +1,44 @@
+"""The folder of a run or a sweep, in which one training writes at a time."""
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jaxhash.errors import UserError
+from jaxhash.training.processes import agreed
+from jaxhash.training.writers import write_json
+
+
+@contextlib.contextmanager
+def open_folder(folder: Path, content: dict[str, Any]) -> Iterator[None]:
+    """Make the folder, with its config.json, and keep other trainings out of it until the end.
+
+    The system lets go of a folder whose training is killed. Where it knows no locks, as on some file
+    systems that hosts share, nobody is kept out.
+
+    Args:
+        folder: the folder; it may be there, with the same content.
+        content: of config.json.
+
+    Raises:
+        UserError: in all processes, if another training is writing there.
+    """
+
+    def enter() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "config.json", content)
+        file = held.enter_context((folder / "lock").open("a"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another training is writing into {folder}; choose another --run-dir, or wait"
+            ) from None
+        except OSError:
+            return
+
+    with contextlib.ExitStack() as held:
+        agreed(enter)
+        yield
