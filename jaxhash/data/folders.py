@@ -3,14 +3,16 @@
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
+from rich.console import Console
+from rich.progress import track
 
 from jaxhash.data.sources import MEMORY_LIMIT, Index, Rows, Source, part_of_each
 from jaxhash.errors import UserError, first_line
@@ -24,6 +26,9 @@ PARTS = ("train", "val", "test")
 
 #: Of many files the first are named.
 _MOST_NAMED = 3
+
+
+T = TypeVar("T")
 
 
 class _File(NamedTuple):
@@ -98,6 +103,7 @@ def _scan(
     good, left_out, held, shape = [], [], None, ()
     with _decoders() as pool:
         decoded = pool.map(lambda file: _try_decode(file.path, image_size), files)
+        decoded = _shown(decoded, name, len(files))
         for file, image in zip(files, decoded, strict=True):
             if isinstance(image, str):
                 left_out.append(f"{file.path.relative_to(folder)}: {image}")
@@ -118,6 +124,19 @@ def _scan(
     if held is not None:
         return _Scan(good, left_out, held[: len(good)])
     return _Scan(good, left_out, Files([file.path for file in good], image_size, shape))
+
+
+def _shown(decoded: Iterator[T], name: str, total: int) -> Iterable[T]:
+    """The same, with a bar where a person watches."""
+    console = Console(stderr=True)
+    return track(
+        decoded,
+        f"{name}: opening",
+        total=total,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 @contextlib.contextmanager
