@@ -351,6 +351,27 @@ def chunks_table(content: dict) -> str:
     return "\n".join([*lines, "", f"{made}. {_made_by(content)}"])
 
 
+def spread_table(content: dict) -> str:
+    """Memory and time with tables whole on each device and spread over them."""
+    lines = [
+        "| method | tables | on a device | process | step | first step of an epoch |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for row in content["spread"]:
+        lines.append(
+            f"| {row['method']} | {'spread' if row['spread'] else 'whole'} | "
+            f"{row['table_bytes'] / 2**20:.0f} MiB | {row['peak_bytes'] / 2**30:.1f} GiB | "
+            f"{row['step_seconds']:.2f} s | {row['epoch_step_seconds']:.2f} s |"
+        )
+    made = (
+        f"{content['items']:,} images, codes of {content['bits']} bits, batches of "
+        f"{content['batch_size']}, {content['devices']} devices of one CPU, which share its cores: "
+        "bytes of an objective's tables on each, the most memory of the process, seconds of a step; "
+        "when an epoch begins, DSDH and ADSH find the codes of all images"
+    )
+    return "\n".join([*lines, "", f"{made}. {_made_by(content)}"])
+
+
 def kills_line(content: dict) -> str:
     """What became of a training that was killed again and again."""
     kills, ends = content["kills"], content["ends"]
@@ -379,6 +400,7 @@ DRAWN = {
     "ratio": ratio_line,
     "runs": table,
     "steps": chunks_table,
+    "spread": spread_table,
     "kills": kills_line,
 }
 

@@ -1,0 +1,118 @@
+"""What spreading the tables of a large training set over devices saves.
+
+    python experiments/spread.py
+
+Steps on 320,000 vectors in codes of 128 bits, each setting in a process of its own: bytes of the
+objective's tables on one device, the most memory that the process has held for all of its devices, and
+seconds of a step and of the first step of an epoch, in which alternating methods find the codes of all
+images.
+"""
+
+import dataclasses
+import multiprocessing
+import shlex
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+
+from jaxhash.build import build, initial_state, make_batches, make_lift, make_step
+from jaxhash.machine import hardware, peak_bytes, versions
+from jaxhash.presets import cifar10_features_hashnet_hswd
+from jaxhash.training.writers import write_json
+
+PATH = Path(__file__).parent / "results" / "spread.json"
+
+CLASSES, QUERIES = 100, 10
+
+
+def main(
+    items: int = 320_000,
+    bits: int = 128,
+    batch_size: int = 256,
+    devices: int = 8,
+    steps: int = 5,
+    methods: tuple[str, ...] = ("hashnet", "dsdh", "asymmetric-dsh"),
+    output: Path = PATH,
+) -> None:
+    """Measure each method with its tables whole on each device and spread, and write what was seen.
+
+    Args:
+        items: training images, a multiple of 100.
+        bits: length of a code.
+        batch_size: rows of a step.
+        devices: CPU devices of a process.
+        steps: steps that are timed.
+        methods: objectives, each with its own penalty and HSWD.
+        output: the result file.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        rng = np.random.default_rng(0)
+        labels = np.arange(items + 2 * CLASSES * QUERIES) % CLASSES
+        features = rng.normal(size=(CLASSES, 16))[labels] + rng.normal(size=(len(labels), 16))
+        np.savez(Path(folder, "made.npz"), features=features.astype(np.float32), labels=labels)
+        settings = dict(
+            dataset="features:made.npz",
+            data_dir=Path(folder),
+            bits=bits,
+            batch_size=batch_size,
+            train_per_class=items // CLASSES,
+            queries_per_class=QUERIES,
+        )
+        rows = []
+        for method in methods:
+            for spread in ("never", "always"):
+                options = settings | {"objective": method, "spread_banks": spread}
+                options["keep_own"] = method != "hashnet"  # without it nothing asks for the codes
+                with multiprocessing.get_context("spawn").Pool(1) as process:
+                    found = process.apply(measure, (options, devices, steps))
+                rows.append({"method": method, "spread": spread == "always"} | found)
+                print(rows[-1], flush=True)
+    write_json(
+        output,
+        {
+            "command": shlex.join(["python", *sys.argv]),
+            "items": items,
+            "bits": bits,
+            "batch_size": batch_size,
+            "devices": devices,
+            "hardware": hardware(),
+            "versions": versions(["jax", "jaxlib", "flax", "jaxhash"]),
+            "spread": rows,
+        },
+    )
+
+
+def measure(options: dict[str, Any], devices: int, steps: int) -> dict[str, float]:
+    """Steps of one setting, in this process."""
+    jax.config.update("jax_num_cpu_devices", devices)
+    config = dataclasses.replace(cifar10_features_hashnet_hswd(), **options)
+    parts = build(config)
+    lift = make_lift(config, parts, make_step(config, parts))
+    # The last step of an epoch, as far as the number tells: the second one here begins another.
+    state = initial_state(config, parts)
+    state = lift.enter(lift.place(state.replace(step=state.step + parts.steps_per_epoch - 1)))
+    batches, seconds = make_batches(config, parts), []
+    for _ in range(2 + steps):
+        batch = lift.put(next(batches))
+        start = time.monotonic()
+        state, metrics = lift(state, batch)
+        jax.block_until_ready((state, metrics))
+        seconds.append(time.monotonic() - start)
+    tables = jax.tree.leaves(lift.leave(state).objective_state)
+    return {
+        "table_bytes": sum(leaf.addressable_shards[0].data.nbytes for leaf in tables),
+        "peak_bytes": peak_bytes(),
+        "step_seconds": statistics.median(seconds[2:]),
+        "epoch_step_seconds": seconds[1],
+    }
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
