@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -195,3 +196,17 @@ def test_a_checkpoint_of_two_processes_goes_on_in_one(folders, tmp_path, train):
     assert "going on from step 12 of 14" in train(again, "1x8", "--parallel", "shard_map")
     one, other = final_state(folders / "2x4"), final_state(again)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), one, other)
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_put_aside_by_all_processes(folders, tmp_path, train):
+    """The newest one cannot be read: both go on from the one before, to the same bits."""
+    again = tmp_path / "run"
+    shutil.copytree(folders / "2x4", again)
+    (again / "results.json").unlink()
+    damaged = max((again / "checkpoints" / "14").rglob("*"), key=lambda path: path.stat().st_size)
+    os.truncate(damaged, damaged.stat().st_size // 2)
+    said = train(again, "2x4")
+    assert "it is put aside as" in said and "going on from step 12 of 14" in said
+    assert len(list((again / "broken_checkpoints").iterdir())) == 1
+    jax.tree.map(np.testing.assert_array_equal, final_state(folders / "2x4"), final_state(again))
