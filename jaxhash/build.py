@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -34,7 +34,7 @@ from jaxhash.objectives import (
 from jaxhash.training.optimizer import make_optimizer
 from jaxhash.training.parallel import Lift
 from jaxhash.training.state import TrainState, create_state
-from jaxhash.training.step import train_step
+from jaxhash.training.step import loss_step, train_step
 
 #: Tables of images, or of classes, that take as many bytes together are spread over devices.
 SPREAD_BYTES = 2**28
@@ -146,18 +146,32 @@ def augmentation(config: Config) -> Augment:
 
 def make_step(config: Config, parts: Parts) -> Callable:
     """`train_step` with all that stays the same, to be lifted over the devices."""
-    prepare = {"prepare": augmentation(config).on_device} if config.augment_on == "device" else {}
     return partial(
         train_step,
         model=parts.model,
-        objective=parts.objective,
         optimizer=parts.optimizer,
-        steps_per_epoch=parts.steps_per_epoch,
-        total_steps=parts.total_steps,
         skip_broken=config.on_nan == "skip",
         chunk_size=config.chunk_size,
-        **prepare,
+        **_of_any_step(config, parts),
     )
+
+
+def make_loss_step(config: Config, parts: Parts) -> Callable:
+    """`loss_step`, the same of it."""
+    return partial(
+        loss_step, bits=config.bits, encode=parts.model.apply, **_of_any_step(config, parts)
+    )
+
+
+def _of_any_step(config: Config, parts: Parts) -> dict[str, Any]:
+    options = {
+        "objective": parts.objective,
+        "steps_per_epoch": parts.steps_per_epoch,
+        "total_steps": parts.total_steps,
+    }
+    if config.augment_on == "device":
+        options["prepare"] = augmentation(config).on_device
+    return options
 
 
 def make_lift(config: Config, parts: Parts, step: Callable) -> Lift:

@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 from rich.console import Console
 
 from jaxhash.bench.timing import alternate
-from jaxhash.build import Parts, make_lift
+from jaxhash.build import Parts, make_lift, make_loss_step
 from jaxhash.config import Config
 from jaxhash.objectives import Batch
 from jaxhash.training.checkpoint import Checkpoints
@@ -25,7 +25,6 @@ from jaxhash.training.parallel import Lift
 from jaxhash.training.processes import agreed, is_first
 from jaxhash.training.speed import Profile, Speed
 from jaxhash.training.state import TrainState
-from jaxhash.training.step import loss_step
 from jaxhash.training.stop import StopRequest
 from jaxhash.training.writers import MetricsFile, ProgressLine, read_metrics, say, write_json
 
@@ -129,22 +128,14 @@ def time_loss(
     config: Config, parts: Parts, lift: Lift, state: TrainState, batch: Batch, console: Console
 ) -> None:
     """Time the step as it is, and the loss with its gradient in the codes alone."""
-    alone = partial(
-        loss_step,
-        objective=parts.objective,
-        bits=config.bits,
-        encode=parts.model.apply,
-        steps_per_epoch=parts.steps_per_epoch,
-        total_steps=parts.total_steps,
-    )
-
+    alone = make_lift(config, parts, make_loss_step(config, parts))
     held, rows = [state], lift.put(batch)
 
     def call(lifted):
         held[0], metrics = lifted(held[0], rows)
         jax.block_until_ready(metrics)
 
-    calls = {"loss": partial(call, make_lift(config, parts, alone)), "step": partial(call, lift)}
+    calls = {"loss": partial(call, alone), "step": partial(call, lift)}
     seconds = alternate(calls, repeats=20, budget_seconds=20.0)
     loss, step = (statistics.median(seconds[name]) for name in ("loss", "step"))
     found = {"step_seconds": step, "loss_seconds": loss, "loss_share": loss / step}

@@ -124,6 +124,9 @@ class Objective(NamedTuple):
     loss: Callable[[Variables, PyTree, Batch, Context], Loss]
     views: int = 1
     """How many augmented views of each input it asks for; of several, inputs and codes are tuples."""
+    any_views: bool = False
+    """Whether it takes codes of however many views there are; else, where another objective asks
+    for more than it does, it sees the first view."""
 
 
 def stateless(
@@ -147,7 +150,7 @@ def stateless(
         value = sum(values[1:], start=values[0]) / len(values)
         return Loss(value, variables.state, {name: value})
 
-    return Objective(lambda key, setup: Variables(), of_views)
+    return Objective(lambda key, setup: Variables(), of_views, any_views=True)
 
 
 def probabilities(codes: Float[Array, "n bits"]) -> Float[Array, "n bits"]:
@@ -187,6 +190,8 @@ def noise_of_items(
 def combine(*objectives: Objective) -> Objective:
     """The sum of objectives, each with its own parameters, state and random key.
 
+    Next to one of two views, an objective of one sees the first; a quantizer sees both.
+
     Raises:
         ValueError: at the first call, if two objectives log a term of the same name.
 
@@ -194,16 +199,29 @@ def combine(*objectives: Objective) -> Objective:
         >>> from jaxhash.objectives import hashnet, hswd
         >>> both = combine(hashnet(), weighted(0.1, hswd()))
     """
+    views = max((each.views for each in objectives), default=1)
+
+    def seen_by(objective, of_views):
+        sees_all = objective.views == views or objective.any_views
+        return of_views if sees_all else of_views[0]
 
     def init(key, setup):
         keys = jax.random.split(key, len(objectives))
-        made = [objective.init(k, setup) for objective, k in zip(objectives, keys, strict=True)]
+        made = [
+            objective.init(k, setup._replace(inputs=seen_by(objective, setup.inputs)))
+            for objective, k in zip(objectives, keys, strict=True)
+        ]
         return Variables(tuple(v.params for v in made), tuple(v.state for v in made))
 
     def loss(variables, codes, batch, context):
         keys = jax.random.split(context.key, len(objectives))
         parts = [
-            objective.loss(Variables(params, state), codes, batch, context._replace(key=key))
+            objective.loss(
+                Variables(params, state),
+                seen_by(objective, codes),
+                batch._replace(inputs=seen_by(objective, batch.inputs)),
+                context._replace(key=key),
+            )
             for objective, params, state, key in zip(
                 objectives, variables.params, variables.state, keys, strict=True
             )
@@ -214,7 +232,7 @@ def combine(*objectives: Objective) -> Objective:
         value = sum((part.value for part in parts), start=jnp.float32(0))
         return Loss(value, tuple(part.state for part in parts), terms)
 
-    return Objective(init, loss, views=max((each.views for each in objectives), default=1))
+    return Objective(init, loss, views, any_views=all(each.any_views for each in objectives))
 
 
 def weighted(weight: Weight, objective: Objective) -> Objective:

@@ -11,12 +11,23 @@ import optax
 import pytest
 
 from jaxhash.models import MLP, Encoder
-from jaxhash.objectives import Batch, Context, Loss, Objective, Variables, combine, hswd, weighted
+from jaxhash.objectives import (
+    Batch,
+    Context,
+    Loss,
+    Objective,
+    Setup,
+    Variables,
+    combine,
+    hswd,
+    weighted,
+)
 from jaxhash.objectives._base import stateless, with_penalty
 from jaxhash.training.state import create_state
 from jaxhash.training.step import train_step
 
 BITS, CLASSES, ITEMS, ROWS = 4, 3, 12, 6
+CONTEXT = Context(jax.random.key(0), None, None, None, None, None)
 
 
 def batch_of(inputs):
@@ -184,12 +195,45 @@ def test_each_view_has_a_key_of_its_own():
     quantizer = stateless("draw", draw, random=True)
     codes = jnp.ones((2, 3))
     batch = Batch(None, None, None, jnp.ones(2, bool))
-    context = Context(jax.random.key(0), None, None, None, None, None)
-    one = quantizer.loss(Variables(), codes, batch, context).value
+    one = quantizer.loss(Variables(), codes, batch, CONTEXT).value
     assert one == jax.random.uniform(jax.random.key(0))
-    two = quantizer.loss(Variables(), (codes, codes), batch, context).value
+    two = quantizer.loss(Variables(), (codes, codes), batch, CONTEXT).value
     other = 2 * two - one
     assert 0 <= other <= 1 and abs(other - one) > 1e-3
+
+
+def test_next_to_one_of_two_views_an_objective_of_one_sees_the_first():
+    """So does a sum of such objectives; a quantizer beside them sees both views."""
+
+    def seen(name, views):
+        """Logs the sum of all codes and inputs that it sees, and keeps how many views there were."""
+
+        def total(*trees):
+            return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(trees))
+
+        def loss(variables, codes, batch, context):
+            value = total(codes, batch.inputs)
+            return Loss(value, (), {name: value})
+
+        return Objective(
+            lambda key, setup: Variables(params=len(jax.tree.leaves(setup.inputs))), loss, views
+        )
+
+    codes, inputs = (
+        (jnp.full((2, 3), a), jnp.full((2, 3), b)) for a, b in ((1.0, 2.0), (10.0, 20.0))
+    )
+    quantizer = stateless("mean", lambda codes, where, axis_name: jnp.mean(codes))
+    within = combine(seen("one", 1), weighted(0.5, quantizer))
+    objective = combine(seen("two", 2), within)
+    assert objective.views == 2 and within.views == 1
+    made = objective.init(jax.random.key(0), Setup(3, 2, 1, False, inputs, None))
+    assert made.params == (2, (1, ()))
+    batch = Batch(inputs, None, None, jnp.ones(2, bool))
+    terms = objective.loss(made, codes, batch, CONTEXT).terms
+    assert terms == {"two": 6 * (1 + 2 + 10 + 20), "one": 6 * (1 + 10), "mean": 1.0}
+    beside = combine(seen("two", 2), combine(quantizer))
+    made = beside.init(jax.random.key(0), Setup(3, 2, 1, False, inputs, None))
+    assert beside.loss(made, codes, batch, CONTEXT).terms["mean"] == 1.5
 
 
 def test_a_penalty_of_zero_is_not_there_and_changes_no_other_draw():
@@ -202,12 +246,12 @@ def test_a_penalty_of_zero_is_not_there_and_changes_no_other_draw():
     method = Objective(init, loss)
     penalty = stateless("b", lambda codes, where, axis_name: jnp.float32(5))
     without, beside = (with_penalty(method, weight, penalty) for weight in (0.0, 2.0))
-    key = jax.random.key(3)
-    assert without.init(key, None).params == beside.init(key, None).params[0]
+    key, setup = jax.random.key(3), Setup(3, 2, 1, False, None, None)
+    assert without.init(key, setup).params == beside.init(key, setup).params[0]
     batch = Batch(None, None, None, jnp.ones(2, bool))
     context = Context(key, None, None, None, None, None)
     results = [
-        each.loss(each.init(key, None), jnp.ones((2, 3)), batch, context)
+        each.loss(each.init(key, setup), jnp.ones((2, 3)), batch, context)
         for each in (without, beside)
     ]
     assert [float(result.value) for result in results] == [1, 11]

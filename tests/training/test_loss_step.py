@@ -1,0 +1,31 @@
+"""The loss by itself, as `--profile` times it."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from jaxhash.build import build, initial_state, make_batches, make_lift, make_loss_step
+from jaxhash.presets import digits_hashnet_hswd
+
+
+@pytest.mark.parametrize("objective", ["greedyhash-u", "cibhash"])
+def test_it_is_that_of_inputs_augmented_on_host_or_device(objective):
+    """By an objective that looks at its inputs, and by one of two views."""
+    found = []
+    for where in ("host", "device"):
+        config = dataclasses.replace(
+            digits_hashnet_hswd(), objective=objective, augment_on=where, crop=1, flip=True
+        )
+        parts = build(config)
+        lift = make_lift(config, parts, make_loss_step(config, parts))
+        state = initial_state(config, parts)
+        kernel = np.asarray(state.params["model"]["head"]["kernel"])
+        batch = lift.put(next(make_batches(config, parts)))
+        after, metrics = lift(lift.enter(lift.place(state)), batch)
+        np.testing.assert_array_equal(after.params["model"]["head"]["kernel"], kernel)
+        found.append(jax.device_get(metrics))
+    assert np.isfinite(found[0]["loss"]) and found[0]["grad_sum"] != 0
+    for name in found[0]:
+        np.testing.assert_allclose(found[0][name], found[1][name], rtol=1e-5)
