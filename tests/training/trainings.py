@@ -1,0 +1,130 @@
+"""Small trainings on digits, what becomes of them when they are disturbed, and what is compared."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from jaxhash import run
+from jaxhash.build import build, initial_state
+from jaxhash.presets import digits_hashnet_hswd
+from jaxhash.training import loop
+from jaxhash.training.checkpoint import Checkpoints
+from jaxhash.training.speed import TIMES
+from jaxhash.training.writers import read_metrics
+
+#: 24 steps of 8 an epoch, with a checkpoint amid an epoch.
+OPTIONS = dict(epochs=3, checkpoint_every=5, crop=1)
+
+
+#: At this rate the first epoch is the best: the model chosen is neither the last nor among the
+#: newest checkpoints. The training is the same for both rules.
+CHOOSING = dict(learning_rate=0.3, evaluate_every=1, validation=0.1)
+
+
+RULES = {rule: CHOOSING | {"choose": rule} for rule in ("validation", "best-on-test")}
+
+
+FLAGS = ["--epochs", "3", "--checkpoint-every", "5", "--crop", "1"]
+
+
+def config(folder, **options):
+    return dataclasses.replace(digits_hashnet_hswd(), **(OPTIONS | {"run_dir": folder} | options))
+
+
+def final_state(config):
+    parts = build(config)
+    with Checkpoints(config.run_dir / "checkpoints") as checkpoints:
+        assert checkpoints.latest_step == parts.total_steps
+        return checkpoints.restore(initial_state(config, parts))
+
+
+def without_seconds(records):
+    return [{k: v for k, v in record.items() if k not in TIMES} for record in records]
+
+
+def assert_same_training(one, other):
+    state, same_state = final_state(one), final_state(other)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        state.replace(key=jax.random.key_data(state.key)),
+        same_state.replace(key=jax.random.key_data(same_state.key)),
+    )
+    first, second = (read_metrics(c.run_dir / "metrics.jsonl") for c in (one, other))
+    assert without_seconds(first) == without_seconds(second)
+    assert [record["step"] for record in first] == list(range(1, 25))
+
+
+def assert_same_run(one, other):
+    assert_same_training(one, other)
+    results = [results_of(c) for c in (one, other)]
+    for result in results:
+        del result["seconds"], result["speed"]
+    assert results[0] == results[1]
+    kept = []
+    for c in (one, other):
+        with Checkpoints(c.run_dir / "checkpoints") as checkpoints:
+            kept.append((checkpoints.steps, checkpoints.candidates))
+    assert kept[0] == kept[1]
+
+
+def results_of(config):
+    return json.loads((config.run_dir / "results.json").read_text())
+
+
+def train_with_an_interruption(config, console, monkeypatch, *, at):
+    report = loop._report
+
+    def interrupt(step, *rest):
+        report(step, *rest)
+        if step == at:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "_report", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run.train(config, console)
+    assert not (config.run_dir / "results.json").exists()
+    run.train(config, console)
+
+
+def signal_a_training(config, flags, which, *, after):
+    """A signal, from outside, as soon as the checkpoint of a step is there; what comes of it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jaxhash", "train", "--run-dir", str(config.run_dir), *flags],
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    checkpoints = config.run_dir / "checkpoints"
+    while not (checkpoints / str(after)).exists() and time.monotonic() < deadline:
+        assert process.poll() is None or checkpoints.exists()
+        time.sleep(0.005)
+    process.send_signal(which)
+    _, said = process.communicate()
+    return process.returncode, said
+
+
+def train_with_a_kill(config, flags, console, *, after):
+    signal_a_training(config, flags, signal.SIGKILL, after=after)
+    run.train(config, console)
+
+
+def terminate_at(at):
+    report = loop._report
+
+    def terminate(step, *rest):
+        report(step, *rest)
+        if step == at:
+            signal.raise_signal(signal.SIGTERM)
+
+    return terminate
