@@ -38,9 +38,9 @@ class Semantics(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Which tables have their rows on all devices, in order and as many on each.
+    """Which tables have their rows spread over the devices, in order and as many on each.
 
-    A table is a `jaxhash.objectives.Bank`, or the rows of an `OfItems` or an `OfClasses`.
+    A table is a `jaxhash.objectives.Bank`, `OfItems` or `OfClasses` in an objective's state.
     """
 
     items: int | None = None
@@ -97,7 +97,7 @@ class Context(NamedTuple):
     axis_name: str | None
     """The mapped axis that the batch is spread over, or None."""
     spread: Spread = Spread()
-    """Of which tables a device has its own rows only, of those on the mapped axis."""
+    """Which tables are spread over the mapped axis: of these a device has its own rows only."""
 
 
 class Loss(NamedTuple):
@@ -106,7 +106,7 @@ class Loss(NamedTuple):
     value: Float[Array, ""]
     """Value of the whole batch over devices; its gradient is this device's share."""
     state: PyTree
-    """The state for the next step, equal on all devices."""
+    """The state for the next step, equal on all devices but for the rows of spread tables."""
     terms: dict[str, Float[Array, ""]]
     """Named parts of the value, unweighted, for the log."""
 
