@@ -12,9 +12,9 @@ from jaxhash.objectives._base import Batch, Context, Spread
 from jaxhash.selection import row_numbers
 from jaxhash.similarity import UNLABELLED
 
-#: Rows of a spread table are a multiple of this, and so of any usual number of devices: checkpoints
+#: Rows of a spread table are a multiple of this, and so of 2, 4, 6, 8, 12 ... devices: checkpoints
 #: do not depend on it.
-ROWS = 1024
+ROWS = 3 * 1024
 
 
 class OfItems(NamedTuple):
