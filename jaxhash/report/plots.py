@@ -90,15 +90,15 @@ def _draw_input(
     axes: Any, values: Shaped[np.ndarray, "..."], *, centre: tuple[float, float], colour: str
 ) -> None:
     """An image as itself, a feature vector as a small heat map of its values, in a frame."""
-    options = {}
+    options = {"interpolation": "nearest"}
     if values.ndim == 3:
-        options = {"cmap": "gray"} if values.shape[-1] == 1 else {}
-        cells = values[..., 0] if values.shape[-1] == 1 else values
+        cells = values.squeeze(axis=2) if values.shape[-1] == 1 else values
+        options |= {"cmap": "gray"} if values.shape[-1] == 1 else {}
     else:
         side = int(np.ceil(np.sqrt(values.size)))
         cells = np.pad(values.ravel(), (0, side * side - values.size)).reshape(side, side)
         reach = np.abs(values).max()
-        options = {"cmap": "coolwarm", "vmin": -reach, "vmax": reach}
+        options |= {"cmap": "coolwarm", "vmin": -reach, "vmax": reach}
     height, width = np.array(cells.shape[:2]) * 0.76 / max(cells.shape[:2])
     left, top = centre[0] - width / 2, centre[1] - height / 2
     axes.imshow(cells, extent=(left, left + width, top + height, top), **options)
