@@ -1,192 +1,32 @@
-"""Files of torch.save, written here without torch, by torch where it is there, and by attackers.
-
-`pickle` itself is the control: what is refused here is run by it.
-"""
+"""Files of torch.save, written here without torch, and by torch where it is there."""
 
 import argparse
-import copyreg
 import io
 import pickle
-import struct
 import zipfile
 from collections import OrderedDict
-from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pytorch_files import (
+    STORAGES,
+    Call,
+    Global,
+    Storage,
+    archive,
+    kinds,
+    legacy,
+    pickled,
+    same,
+    saved,
+    tensor,
+)
 
 from jaxhash.errors import UserError
 from jaxhash.models._tensors import read_tensors
-
-DEEP = 200_000  # a tuple so deep ends the process when it is hashed
-
-STORAGES = {
-    "float64": "Double",
-    "float32": "Float",
-    "float16": "Half",
-    "bfloat16": "BFloat16",
-    "int64": "Long",
-    "int32": "Int",
-    "int16": "Short",
-    "int8": "Char",
-    "uint8": "Byte",
-    "bool": "Bool",
-}
-
-
-class Global(NamedTuple):
-    """Pickled as a class or function of this name, which need not exist."""
-
-    name: str
-
-    def __call__(self):
-        raise AssertionError("only its name is written")
-
-
-class Call(NamedTuple):
-    """Pickled as what the call would return, with a state where one is given."""
-
-    function: Any
-    arguments: tuple
-    state: Any = None
-
-
-class Storage(NamedTuple):
-    """Pickled as a persistent id, with a view of the older format where one is given."""
-
-    key: str
-    numbers: np.ndarray
-    view: tuple | None = None
-
-
-class Pickler(pickle._Pickler):
-    """Writes the above, and takes down the storages."""
-
-    def __init__(self, file, protocol, legacy):
-        super().__init__(file, protocol)
-        self.legacy, self.storages = legacy, {}
-
-    def reducer_override(self, found):
-        match found:
-            case Global(name):
-                return name
-            case Call(function, arguments, None):
-                return function, arguments
-            case Call(function, arguments, state):
-                return function, arguments, state
-        return NotImplemented
-
-    def save_global(self, found, name=None):
-        if isinstance(found, Global):
-            module, _, attribute = found.name.rpartition(".")
-        else:
-            attribute = found.__qualname__
-            module = pickle.whichmodule(found, attribute)
-        if self.proto >= 4:
-            self.save(module)
-            self.save(attribute)
-            self.write(pickle.STACK_GLOBAL)
-        else:
-            self.write(f"c{module}\n{attribute}\n".encode())
-        self.memoize(found)
-
-    def persistent_id(self, found):
-        if not isinstance(found, Storage):
-            return None
-        self.storages[found.key] = found.numbers
-        kind = Global(f"torch.{STORAGES[found.numbers.dtype.name]}Storage")
-        view = (found.view,) if self.legacy else ()
-        return ("storage", kind, found.key, "cpu", found.numbers.size, *view)
-
-
-def tensor(numbers, shape=None, strides=None, *, offset=0, key="0", view=None):
-    """A tensor on a storage of these numbers."""
-    numbers = np.asarray(numbers)
-    if shape is None:
-        shape = numbers.shape
-        strides = tuple(stride // numbers.itemsize for stride in numbers.strides)
-    storage = Storage(key, numbers.reshape(-1), view)
-    return Call(
-        Global("torch._utils._rebuild_tensor_v2"),
-        (storage, offset, shape, strides, False, OrderedDict()),
-    )
-
-
-def pickled(found, protocol=2, legacy=False):
-    file = io.BytesIO()
-    pickler = Pickler(file, protocol, legacy)
-    pickler.dump(found)
-    return file.getvalue(), pickler.storages
-
-
-def archive(stream, storages, *, entries=(), compression=zipfile.ZIP_STORED):
-    """The format since PyTorch 1.6 around a pickle."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", compression) as opened:
-        opened.writestr("resnet/data.pkl", stream)
-        for key, numbers in storages.items():
-            opened.writestr(f"resnet/data/{key}", numbers.tobytes())
-        for name, content in dict(entries).items():
-            opened.writestr(f"resnet/{name}", content)
-    return file.getvalue()
-
-
-def legacy(stream, storages, protocol=2):
-    """The format before that."""
-    first = [0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True}]
-    parts = [pickle.dumps(found, protocol) for found in first]
-    parts += [stream, pickle.dumps(list(storages), protocol)]
-    for numbers in storages.values():
-        parts += [struct.pack("<q", numbers.size), numbers.tobytes()]
-    return b"".join(parts)
-
-
-def saved(found, kind="archive", protocol=2):
-    if kind == "archive":
-        return archive(*pickled(found, protocol))
-    return legacy(*pickled(found, protocol, legacy=True), protocol)
-
-
-@pytest.fixture
-def read(tmp_path):
-    """Reads the tensors of a file of these bytes."""
-
-    def run(content):
-        path = tmp_path / "weights.bin"
-        path.write_bytes(content)
-        return read_tensors(path)
-
-    return run
-
-
-@pytest.fixture
-def refused(read, tmp_path):
-    """Why a file of these bytes is refused: one line that names it."""
-
-    def run(content):
-        with pytest.raises(UserError) as error:
-            read(content)
-        said, start = str(error.value), f"{tmp_path / 'weights.bin'}: "
-        assert said.startswith(start) and said.isprintable() and len(said) < len(start) + 400
-        return said.removeprefix(start)
-
-    return run
-
-
-kinds = pytest.mark.parametrize("kind", ["archive", "legacy"])
-
-
-def same(found, expected):
-    assert list(found) == list(expected)
-    for name, array in expected.items():
-        assert found[name].dtype == array.dtype and found[name].shape == array.shape, name
-        assert found[name].tobytes() == array.tobytes(), name
-
-
-# What is read.
 
 
 @kinds
@@ -296,9 +136,6 @@ def test_a_prefix_of_all_names_is_taken_off(read):
     assert list(read(saved({"module.a": a, "b": b}))) == ["module.a", "b"]
 
 
-# What is no state dict.
-
-
 def test_what_is_no_state_dict(refused):
     one = tensor(np.ones(1, np.float32))
     assert refused(saved(one)) == "holds no state dict: save model.state_dict()"
@@ -346,251 +183,6 @@ def test_other_formats(refused):
     with zipfile.ZipFile(file, "w") as opened:
         opened.writestr("model.weights.h5", b"")
     assert refused(file.getvalue()).startswith("a zip that is neither")
-
-
-# What attacks.
-
-
-def hostile(marker):
-    """Pickles that make a file when `pickle` loads them."""
-    command = f"Vtouch {marker}\n".encode()
-    python = f"Vopen('{marker}', 'w')\n".encode()
-    system = b"cos\nsystem\n"
-    mapped = b"cbuiltins\nmap\n" + system + b"(" + command + b"l\x86\x81"  # map(system, [command])
-    in_dict = b"\x80\x02ccollections\nOrderedDict\n)R"
-    return {
-        "os.system": b"cos\nsystem\n(" + command + b"tR.",
-        "posix.system": b"\x80\x02cposix\nsystem\n" + command + b"\x85R.",
-        "builtins.eval": b"\x80\x03cbuiltins\neval\n" + python + b"\x85R.",
-        "builtins.exec": b"\x80\x04\x8c\x08builtins\x8c\x04exec\x93" + python + b"\x85R.",
-        "builtins.getattr": b"cbuiltins\ngetattr\n(cbuiltins\n__import__\n(Vos\ntRVsystem\ntR("
-        + command
-        + b"tR.",
-        "shutil.os.system": b"\x80\x04\x8c\x06shutil\x8c\x09os.system\x93" + command + b"\x85R.",
-        "builtins.tuple": b"\x80\x02cbuiltins\ntuple\n" + mapped + b"\x85\x81.",
-        "newobj_ex": b"\x80\x04cbuiltins\ntuple\n" + mapped + b"\x85}\x92.",
-        "inst": b"(" + command + b"ios\nsystem\n.",
-        "obj": b"(" + system + command + b"o.",
-        "extension": b"\x80\x02\x82\xee" + command + b"\x85R.",
-        "in a state dict": in_dict + b"Va\n" + system + command + b"\x85Rs.",
-        "in the state of an object": in_dict + b"}Va\n" + system + command + b"\x85Rsb.",
-    }
-
-
-@kinds
-@pytest.mark.parametrize("attack", hostile(None))
-def test_nothing_of_a_pickle_is_run(refused, tmp_path, kind, attack):
-    marker = tmp_path / "run"
-    stream = hostile(marker)[attack]
-    copyreg.add_extension("posix", "system", 0xEE)
-    try:
-        said = refused(archive(stream, {}) if kind == "archive" else legacy(stream, {}))
-        assert not marker.exists()
-        pickle.loads(stream)
-        assert marker.exists()  # the attack is one
-    finally:
-        copyreg.remove_extension("posix", "system", 0xEE)
-        copyreg.clear_extension_cache()
-    if attack not in ("inst", "obj", "extension"):
-        assert said.startswith("holds ") and said.endswith("nothing of it was run")
-    if "." in attack:
-        assert f"holds {attack}, which" in said
-
-
-@kinds
-@pytest.mark.parametrize("part", range(5))
-def test_no_pickle_of_the_older_format_is_run(refused, tmp_path, kind, part):
-    """Magic number, version, machine, object and keys are pickles each."""
-    attack = hostile(tmp_path / "run")["os.system"]
-    parts = [pickle.dumps(found, 2) for found in (0x1950A86A20F9469CFC6C, 1001, {}, {}, [])]
-    parts[part] = attack
-    refused(b"".join(parts))
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "torch._utils.os.system",
-        "torch._utils._rebuild_tensor_v2.__globals__",
-        "collections.OrderedDict.__init__",
-        "torch.FloatStorage.__class__",
-        "torch.storage._load_from_bytes",
-        "jaxhash.models._pytorch._tensor",
-    ],
-)
-def test_only_listed_names_are_known(refused, name):
-    assert f"holds {name}, which" in refused(saved({"a": Global(name)}))
-    assert f"holds {name}, which" in refused(saved({"a": Global(name)}, protocol=4))
-
-
-def test_names_cannot_write_to_the_terminal(refused):
-    assert "\\x1b[2J" in refused(saved({"a": Global("os.\x1b[2J")}, protocol=4))
-    assert refused(saved({"a": Global("os." + "x" * 9999)}, protocol=4)).endswith("...")
-
-
-def test_a_pickle_leaves_nothing_behind(read, refused):
-    """It may give state to what is listed; none of it stays for the next file."""
-    good = {"a": tensor(np.arange(4, dtype=np.float32), (2, 2), (2, 1))}
-    defaults = pickled((None, {"__defaults__": (1, 2), "__dict__": {}}))[0][2:-1]
-    for name in (b"torch._utils\n_rebuild_tensor_v2", b"collections\nOrderedDict"):
-        stream = b"\x80\x02c" + name + b"\n" + defaults + b"b0}."
-        assert "holds no tensors" in refused(archive(stream, {}))
-        same(read(saved(good)), {"a": np.array([[0, 1], [2, 3]], np.float32)})
-
-
-def bombs():
-    """Small pickles that end a process, fill the memory, or break rules, by what they do."""
-    return {
-        "deep tuple as a key": b"})" + b"\x85" * DEEP + b"K\x01s.",
-        "memo": b"}r\xff\xff\xff\xff.",
-        "text": b"\x8d" + struct.pack("<Q", 2**60) + b"a.",
-        "integer": b"\x8b" + struct.pack("<i", 2**31 - 1) + b"a.",
-        "digits": b"L" + b"9" * 100_000 + b"L\n.",
-        "frame": b"\x95" + struct.pack("<Q", 2**60) + b"}.",
-        "no stack": b"R.",
-        "no mark": b"}u.",
-        "no end": b"}",
-        "no memo": b"h\x07.",
-        "call of a number": b"K\x01)R.",
-        "call of a dtype": b"ctorch\nFloatStorage\n)R.",
-        "items of a tuple": b")K\x01a.",
-        "a list as a key": b"}]K\x01s.",
-        "odd number of items": b"}(K\x01u.",
-        "persistent id of a number": b"K\x01Q.",
-        "storage of another kind": b"(Vstorage\nVfloat32\nV0\nVcpu\nK\x01tQ.",
-        "persistent id in protocol 0": b"Pstorage\n.",
-        "buffer of elsewhere": b"\x97.",
-        "set": b"\x8f.",
-    }
-
-
-@pytest.mark.parametrize("bomb", bombs())
-def test_bombs(refused, bomb):
-    refused(archive(b"\x80\x02" + bombs()[bomb], {}))
-
-
-def test_keys_are_plain(refused):
-    """A tuple is none, however deep: in each way to make a dict, and in the list of storages."""
-    call = b"ccollections\nOrderedDict\n]()K\x01\x86e\x85R."
-    for stream in (b"})K\x01s.", b"}()K\x01u.", b"()K\x01d.", call):
-        assert "a dict with a key of type tuple" in refused(archive(b"\x80\x02" + stream, {}))
-    parts = [pickle.dumps(found, 2) for found in (0x1950A86A20F9469CFC6C, 1001, {}, {}, [()])]
-    assert "a key of a storage that is no string" in refused(b"".join(parts))
-
-
-@pytest.mark.parametrize("part", range(5))
-def test_bombs_in_each_pickle_of_the_older_format(refused, part):
-    """An object with a text longer than the memory."""
-    parts = [pickle.dumps(found, 2) for found in (0x1950A86A20F9469CFC6C, 1001, {}, {}, [])]
-    parts[part] = b"\x80\x02)" + b"2\x86" * 60 + b"."
-    refused(b"".join(parts))
-
-
-NUMBERS = np.arange(6, dtype=np.float32)
-
-
-@kinds
-@pytest.mark.parametrize(
-    "shape, strides, offset",
-    [
-        ((7,), (1,), 0),
-        ((6,), (1,), 1),
-        ((2, 2), (4, 2), 0),
-        ((2**40,), (0,), 0),
-        ((7,), (0,), 0),
-        ((2,), (-1,), 3),
-        ((2,), (1,), -1),
-        ((-1,), (1,), 0),
-        ((2**70, 0), (1, 1), 0),
-        ((2**32, 2**32), (0, 0), 0),
-        ((2**3_000_000,) * 32, (0,) * 32, 0),  # whose product would take hours
-        ((2,), (2**62,), 0),
-        ((2,), (1, 1), 0),
-        ((1,) * 65, (1,) * 65, 0),
-        ((2.0,), (1,), 0),
-        ("ab", (1, 1), 0),
-        (2, 1, 0),
-        ((2,), (1,), None),
-    ],
-)
-def test_tensors_stay_within_their_storage(refused, kind, shape, strides, offset):
-    content = {"a": tensor(NUMBERS, shape, strides, offset=offset)}
-    assert refused(saved(content, kind)).startswith("broken")
-
-
-@pytest.mark.parametrize("view", [("8", 6, 2), ("8", -1, 2), ("8", 2**62, 1), ("8",), 3])
-def test_views_stay_within_their_storage(refused, view):
-    content = {"a": tensor(NUMBERS, (2,), (1,), view=view)}
-    assert refused(saved(content, "legacy")).startswith("broken")
-
-
-def test_storages_that_are_not_there(refused):
-    content, storages = pickled({"a": tensor(NUMBERS)})
-    older, _ = pickled({"a": tensor(NUMBERS)}, legacy=True)
-    for wrong in ({}, {"0": NUMBERS[:-1]}, {"0": np.append(NUMBERS, 0)}, {"1": NUMBERS}):
-        assert refused(archive(content, wrong)).startswith("broken")
-        assert refused(legacy(older, wrong)).startswith("broken")
-    twice = {"a": tensor(NUMBERS), "b": tensor(NUMBERS.astype(np.int32))}
-    assert "two sizes" in refused(saved(twice))
-    whole = legacy(older, storages)
-    assert refused(whole.replace(struct.pack("<q", 6), struct.pack("<q", 5))).startswith("broken")
-    negative, _ = pickled({"a": tensor(NUMBERS)}, legacy=True)
-    negative = negative.replace(b"K\x06N", b"J\xff\xff\xff\xffN")
-    assert refused(legacy(negative, storages)).startswith("broken")
-
-
-def test_archives_that_lie(refused, tmp_path):
-    content, storages = pickled({"a": tensor(np.zeros(1000, np.float32))})
-    noise = {"0": np.random.default_rng(0).normal(size=500)}  # as many bytes
-    assert "compressed" in refused(archive(content, noise, compression=zipfile.ZIP_DEFLATED))
-    whole = archive(content, storages)
-    start = whole.index(bytes(4000))
-    assert "CRC" in refused(whole[:start] + b"\x01" + whole[start + 1 :])
-    # Many names for the same bytes.
-    file = io.BytesIO(whole)
-    with zipfile.ZipFile(file, "a") as opened:
-        entry = opened.getinfo("resnet/data/0")
-        opened.filelist += [entry] * 5
-        opened._didModify = True
-    assert "larger than the file" in refused(file.getvalue())
-    assert refused(archive(content, storages, entries={"byteorder": "middle"})).startswith("broken")
-    assert refused(archive(content, storages, entries={"more/data.pkl": b"N."})).startswith(
-        "broken"
-    )
-
-
-def test_a_storage_outside_the_archive(refused, read, tmp_path):
-    """A key is a name in the archive, never a path on the disk, and nothing is written."""
-    (tmp_path / "secret").write_bytes(NUMBERS.tobytes())
-    outside = "../../secret"
-    content, _ = pickled({"a": tensor(NUMBERS, key=outside)})
-    refused(archive(content, {"0": NUMBERS}))
-    before = sorted(tmp_path.rglob("*"))
-    same(read(archive(content, {outside: NUMBERS + 1})), {"a": NUMBERS + 1})
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-@kinds
-def test_cut_off_or_changed_anywhere(read, refused, kind):
-    whole = saved({"a": tensor(np.arange(4, dtype=np.int16), (2, 2), (1, 2))}, kind)
-    for length in range(0, len(whole), 5):
-        refused(whole[:length])
-    if kind == "legacy":
-        older = whole.replace(pickle.dumps(1001, 2), pickle.dumps(1000, 2))
-        assert "another version of the format" in refused(older)
-    for position in range(0, len(whole), 2):
-        value = 0xFF if position % 4 else whole[position] ^ 1
-        changed = whole[:position] + bytes([value]) + whole[position + 1 :]
-        try:
-            read(changed)
-        except UserError as error:
-            assert str(error).isprintable()
-    if kind == "legacy":
-        assert "after the last storage" in refused(whole + b"\x00")
-
-
-# What PyTorch itself writes.
 
 
 @pytest.fixture(scope="module")
