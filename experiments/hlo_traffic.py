@@ -119,10 +119,14 @@ def _branches(line: str) -> list[str]:
 
 def _group(line: str) -> int:
     """The number of devices that share in a collective."""
-    listed = re.search(r"replica_groups=\{\{([\d,]+)\}", line)
-    if listed:
+    if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", line):
         return len(listed[1].split(","))
-    return int(re.search(r"replica_groups=\[\d+,(\d+)\]", line)[1])
+    if counted := re.search(r"replica_groups=\[\d+,(\d+)\]", line):
+        return int(counted[1])
+    if named := re.search(r"replica_groups=mesh\[(.*?)\] \{(.*?)\}", line):  # from JAX 0.12 on
+        sizes = dict(re.findall(r"'([^']*)'=(\d+)", named[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'([^']*)'", named[2]))
+    raise ValueError(f"the devices of a collective are written in an unknown way: {line}")
 
 
 def _bytes(shape: str) -> int:

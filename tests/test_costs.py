@@ -55,6 +55,27 @@ def test_bytes_by_hand(traffic, collective, expected):
     assert found == (*expected, (), 1)
 
 
+GROUPS = {
+    "{{0,1,2,3},{4,5,6,7}}": 4,
+    "[2,4]<=[8]": 4,
+    "mesh['rows'=2,'columns'=4] {'columns'}": 4,
+    "mesh['rows'=2,'columns'=4] {'rows','columns'}": 8,
+}
+
+
+@pytest.mark.parametrize(("groups", "devices"), GROUPS.items())
+def test_every_way_to_write_who_takes_part(hlo, groups, devices):
+    line = f"%out = f32[2,5]{{1,0}} reduce-scatter(%in), replica_groups={groups}, dimensions={{0}}"
+    (found,) = hlo.collectives(f"ENTRY %main (in: f32[]) -> f32[] {{\n  {line}\n}}")
+    assert found == ("reduce-scatter", devices * 4 * 2 * 5, (), 1)
+
+
+def test_an_unknown_way_is_refused(hlo):
+    text = "ENTRY %main (in: f32[]) -> f32[] {\n  %out = f32[2] reduce-scatter(%in), of=all\n}"
+    with pytest.raises(ValueError, match="unknown way"):
+        hlo.collectives(text)
+
+
 def test_loops_and_branches(traffic, hlo):
     """Known rounds are multiplied, unknown ones and branches named."""
 
