@@ -90,9 +90,7 @@ def build(config: Config) -> Parts:
         total_steps,
         read_semantics(config.similarity, source, config.data_dir),
     )
-    state = _objective_state(config, parts)
-    sizes = Spread(len(split.train), len(source.class_names))
-    return parts._replace(spread=_spread(config, state, sizes))
+    return parts._replace(spread=_spread(config, parts, _objective_state(config, parts)))
 
 
 def with_numbers(config: Config, parts: Parts, numbers: Numbers) -> Parts:
@@ -157,7 +155,7 @@ def make_step(config: Config, parts: Parts) -> Callable:
 
 
 def make_loss_step(config: Config, parts: Parts) -> Callable:
-    """`loss_step`, the same of it."""
+    """`loss_step` with all that stays the same, to be lifted likewise."""
     return partial(
         loss_step, bits=config.bits, encode=parts.model.apply, **_of_any_step(config, parts)
     )
@@ -205,20 +203,22 @@ def _creation(parts: Parts) -> Callable[..., TrainState]:
     )
 
 
-def _spread(config: Config, state: PyTree[jax.ShapeDtypeStruct], sizes: Spread) -> Spread:
-    """Which tables of an objective's state are spread, given how many images and classes there are."""
-
-    def chosen(**kind: int) -> bool:
-        of_kind = spread_leaves(state, Spread(**kind))
-        size = jax.tree.map(
-            lambda leaf, counts: counts * leaf.size * leaf.dtype.itemsize, state, of_kind
-        )
-        return config.spread_banks == "always" or sum(jax.tree.leaves(size)) >= SPREAD_BYTES
-
+def _spread(config: Config, parts: Parts, state: PyTree[jax.ShapeDtypeStruct]) -> Spread:
+    """Which tables of the objective's state are spread over devices."""
     if config.spread_banks == "never":
         return Spread()
+
+    def is_chosen(kind: Spread) -> bool:
+        leaves = zip(
+            jax.tree.leaves(state), jax.tree.leaves(spread_leaves(state, kind)), strict=True
+        )
+        size = sum(leaf.size * leaf.dtype.itemsize for leaf, is_of_kind in leaves if is_of_kind)
+        return config.spread_banks == "always" or size >= SPREAD_BYTES
+
+    items, classes = len(parts.split.train), len(parts.source.class_names)
     return Spread(
-        **{name: size for name, size in sizes._asdict().items() if chosen(**{name: size})}
+        items if is_chosen(Spread(items=items)) else None,
+        classes if is_chosen(Spread(classes=classes)) else None,
     )
 
 

@@ -15,6 +15,7 @@ import optax
 import pytest
 from jax._src import compiler  # XLA's options of one program are nowhere else
 from rich.console import Console
+from trainings import start_with_an_interruption, without_seconds
 
 from jaxhash import cli, run, sweep
 from jaxhash.build import (
@@ -30,11 +31,9 @@ from jaxhash.config import TrainArguments
 from jaxhash.errors import UserError
 from jaxhash.evaluation import PartEncoder, candidate_score
 from jaxhash.presets import digits_hashnet_hswd
-from jaxhash.training import loop
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.members import SeedBatches, member_step, stack_states
 from jaxhash.training.parallel import Lift
-from jaxhash.training.speed import TIMES
 from jaxhash.training.writers import read_metrics, write_json
 
 #: 16 steps of 8 an epoch, with a checkpoint amid an epoch. The last weight diverges at once.
@@ -102,10 +101,6 @@ def state_of(swept):
     parts = build(dataclasses.replace(swept, validation=0.1))
     like = stack_states(initial_states(swept, parts, [3, 4]), 6)
     return final_state(swept, parts.total_steps, like)
-
-
-def without_seconds(records):
-    return [{k: v for k, v in record.items() if k not in TIMES} for record in records]
 
 
 def bits(state):
@@ -313,19 +308,7 @@ def test_interrupted_and_started_again(swept, tmp_path, monkeypatch, one_device,
     whole, results, _ = swept
     again = config(tmp_path / "sweep")
     start = partial(sweep.train, again, AXES, Console(quiet=True), seeds=SEEDS)
-    reported = loop._report
-
-    def interrupt(step, *rest):
-        reported(step, *rest)
-        if step == at:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "_report", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            start()
-    assert not (again.run_dir / "results.json").exists()
-    found = start()
+    found = start_with_an_interruption(again.run_dir, start, monkeypatch, at)
     state, same = state_of(whole), state_of(again)
     jax.tree.map(np.testing.assert_array_equal, bits(state), bits(same))
     first, second = (read_metrics(c.run_dir / "metrics.jsonl") for c in (whole, again))

@@ -98,7 +98,8 @@ def whole_batch(
 
 def sum_over_devices(value: Num[Array, "..."], axis_name: str | None) -> Num[Array, "..."]:
     """The sum of the devices' values; a constant where it is differentiated."""
-    return value if axis_name is None else lax.psum(lax.stop_gradient(value), axis_name)
+    value = lax.stop_gradient(value)
+    return value if axis_name is None else lax.psum(value, axis_name)
 
 
 def sum_of_shares(share: Float[Array, "..."], axis_name: str | None) -> Float[Array, "..."]:

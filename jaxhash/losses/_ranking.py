@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from jaxhash.losses._common import mean_of_rows, sum_of_shares
+from jaxhash.losses._common import mean_of_rows, sum_of_shares, sum_over_devices
 from jaxhash.losses._pairwise import inner_products, valid_pairs
 
 
@@ -58,9 +58,7 @@ def dtsh(
     margin = codes.shape[1] / 2 if margin is None else margin
 
     total = _sum_over_triplets(theta, alike, unlike, jnp.float32(margin))
-    triplets = jnp.sum(_columns(alike) * _columns(unlike))
-    if axis_name is not None:
-        triplets = lax.psum(triplets, axis_name)
+    triplets = sum_over_devices(jnp.sum(_columns(alike) * _columns(unlike)), axis_name)
     return sum_of_shares(total / jnp.maximum(triplets, 1.0), axis_name)
 
 

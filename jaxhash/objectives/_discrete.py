@@ -26,7 +26,15 @@ from jaxhash.objectives._base import (
     without_padding,
 )
 from jaxhash.objectives._pairs import Unseen, empty_bank, from_bank, pairwise, remember
-from jaxhash.objectives._tables import Bank, OfItems, axis_of, facing, look_up, padded
+from jaxhash.objectives._tables import (
+    Bank,
+    OfItems,
+    axis_of,
+    entries,
+    facing,
+    look_up,
+    padded,
+)
 from jaxhash.similarity import multi_hot, share_a_label
 
 #: Images whose similarity to all others is held at a time.
@@ -232,10 +240,8 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
                 relaxed, found, where=batch.mask, axis_name=context.axis_name
             )
             terms |= {"asymmetric_dsh_penalty": distance}
-            items, bits = state.codes.rows.shape
-            if context.spread.items is not None:
-                items = context.spread.items
-            value = value + penalty / (items * bits) * distance
+            numbers = entries(state.codes, context) * codes.shape[1]
+            value = value + penalty / numbers * distance
         return Loss(value, state._replace(bank=bank), terms)
 
     return Objective(init, loss)

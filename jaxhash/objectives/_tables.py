@@ -73,12 +73,16 @@ def axis_of(table: Table, context: Context) -> str | None:
     return None if _number(table, context.spread) is None else context.axis_name
 
 
+def entries(table: Table, context: Context) -> int:
+    """How many rows of a table, on all devices, are no padding."""
+    number = _number(table, context.spread)
+    return len(jax.tree.leaves(table)[0]) if number is None else number
+
+
 def no_padding(table: Table, context: Context) -> Bool[Array, " rows"]:
     """Which of this device's rows of a table are no padding."""
-    axis_name, rows = axis_of(table, context), len(jax.tree.leaves(table)[0])
-    if axis_name is None:
-        return jnp.ones(rows, bool)
-    return row_numbers(rows, axis_name) < _number(table, context.spread)
+    rows = len(jax.tree.leaves(table)[0])
+    return row_numbers(rows, axis_of(table, context)) < entries(table, context)
 
 
 def facing(

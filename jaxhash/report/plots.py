@@ -90,10 +90,9 @@ def _draw_input(
     axes: Any, values: Shaped[np.ndarray, "..."], *, centre: tuple[float, float], colour: str
 ) -> None:
     """An image as itself, a feature vector as a small heat map of its values, in a frame."""
-    options = {"interpolation": "nearest"}
+    options = {"interpolation": "nearest", "cmap": "gray"}  # which colours do not need
     if values.ndim == 3:
-        cells = values.squeeze(axis=2) if values.shape[-1] == 1 else values
-        options |= {"cmap": "gray"} if values.shape[-1] == 1 else {}
+        cells = values.squeeze(axis=2) if values.shape[2] == 1 else values
     else:
         side = int(np.ceil(np.sqrt(values.size)))
         cells = np.pad(values.ravel(), (0, side * side - values.size)).reshape(side, side)

@@ -37,7 +37,7 @@ def open_folder(folder: Path, content: dict[str, Any]) -> Iterator[None]:
                 f"another training is writing into {folder}; choose another --run-dir, or wait"
             ) from None
         except OSError:
-            return
+            pass  # no locks here
 
     with contextlib.ExitStack() as held:
         agreed(enter)

@@ -1,5 +1,6 @@
 """Eight devices make of a batch what one device makes of it."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxhash import build
 from jaxhash.errors import UserError
 from jaxhash.models import CNN, Encoder
 from jaxhash.objectives import (
@@ -33,6 +35,7 @@ from jaxhash.objectives import (
     weighted,
     wglhh,
 )
+from jaxhash.presets import digits_hashnet_hswd
 from jaxhash.training.optimizer import make_optimizer
 from jaxhash.training.parallel import Lift, split
 from jaxhash.training.state import create_state
@@ -76,17 +79,20 @@ def created(parts, **options):
     )
 
 
-def train(parts, devices, batches, mapping="pmap", **options):
-    made = created(parts, **options)
-    step = partial(train_step, steps_per_epoch=2, total_steps=STEPS, **parts)
+def begin(parts, devices, state, mapping="pmap", **options):
+    """A compiled step from a batch on the host, on one device where none are given, and its state."""
+    step = partial(train_step, steps_per_epoch=2, total_steps=STEPS, **parts, **options)
     if devices is None:
-        step, state, put = jax.jit(step), made, lambda batch: batch
-    else:
-        step = Lift(step, devices, mapping=mapping)
-        state, put = step.enter(step.place(made)), step.put
+        return jax.jit(step), state
+    lift = Lift(step, devices, mapping=mapping)
+    return lambda state, batch: lift(state, lift.put(batch)), lift.enter(lift.place(state))
+
+
+def train(parts, devices, batches, mapping="pmap", **options):
+    step, state = begin(parts, devices, created(parts, **options), mapping)
     losses = []
     for batch in batches:
-        state, metrics = step(state, put(batch))
+        state, metrics = step(state, batch)
         losses.append(jax.device_get(metrics))
     return state, losses
 
@@ -200,15 +206,10 @@ def test_a_broken_update_is_skipped_on_all_devices(devices):
     holds = [bool((batch.index == item).any()) for batch in given]
     assert 0 < sum(holds) < STEPS
     broken = made | {"objective": poisoned(made["objective"], item)}
-    step = partial(train_step, steps_per_epoch=2, total_steps=STEPS, skip_broken=True, **broken)
-    state = created(made)
-    step = jax.jit(step) if devices is None else Lift(step, devices)
-    put = (lambda batch: batch) if devices is None else step.put
-    if devices is not None:
-        state = step.enter(step.place(state))
+    step, state = begin(broken, devices, created(made), skip_broken=True)
     for batch, breaks in zip(given, holds, strict=True):
         before = jax.device_get(state.replace(key=None))
-        state, metrics = step(state, put(batch))
+        state, metrics = step(state, batch)
         after = jax.device_get(state.replace(key=None))
         assert metrics["skipped"] == breaks and after.step == before.step + 1
         same = jax.tree.map(np.array_equal, before.replace(step=0), after.replace(step=0))
@@ -327,6 +328,23 @@ def test_spread_tables_change_nothing(monkeypatch, mapping, method, unseen, mult
 
     tables = jax.tree.map(without_padding, found.objective_state, is_spread, of_items)
     assert_close(one, found.replace(objective_state=tables))
+
+
+@pytest.mark.parametrize(
+    "objective, choice, least, expected",
+    [
+        ("hashnet", "auto", 800 * 32 * 4, Spread(items=800)),  # codes of the bank, and its labels
+        ("hashnet", "auto", 800 * (32 * 4 + 4 + 1) + 1, Spread()),
+        ("csq", "auto", 10 * 32, Spread(classes=10)),
+        ("csq", "auto", 10 * 32 + 1, Spread()),
+        ("csq", "always", 2**40, Spread(800, 10)),
+        ("hashnet", "never", 1, Spread()),
+    ],
+)
+def test_which_tables_are_spread(monkeypatch, objective, choice, least, expected):
+    monkeypatch.setattr(build, "SPREAD_BYTES", least)
+    config = replace(digits_hashnet_hswd(), objective=objective, spread_banks=choice)
+    assert build.build(config).spread == expected
 
 
 def test_a_table_that_cannot_be_spread_evenly():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import jax
 import numpy as np
@@ -80,6 +81,11 @@ def results_of(config):
 
 
 def train_with_an_interruption(config, console, monkeypatch, *, at):
+    start_with_an_interruption(config.run_dir, partial(run.train, config, console), monkeypatch, at)
+
+
+def start_with_an_interruption(folder, start, monkeypatch, at):
+    """What a training into a folder returns, which is interrupted after a step, and started again."""
     report = loop._report
 
     def interrupt(step, *rest):
@@ -90,9 +96,9 @@ def train_with_an_interruption(config, console, monkeypatch, *, at):
     with monkeypatch.context() as patched:
         patched.setattr(loop, "_report", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            run.train(config, console)
-    assert not (config.run_dir / "results.json").exists()
-    run.train(config, console)
+            start()
+    assert not (folder / "results.json").exists()
+    return start()
 
 
 def signal_a_training(config, flags, which, *, after):
