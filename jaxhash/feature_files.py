@@ -113,8 +113,8 @@ def write_features(arguments: FeatureArguments, console: Console, command: str) 
         "class_names": np.array(source.class_names),
         "provenance": np.array(json.dumps(provenance)),
     }
-    if source.part is not None:
-        arrays["split"] = source.part
+    if source.parts is not None:
+        arrays |= {"split": source.part_ids, "split_names": np.array(source.parts)}
     with whole_file(arguments.output, "wb") as file:
         np.savez(file, **arrays)
     say(

@@ -76,7 +76,7 @@ def test_the_parts_of_a_set_are_kept(folder, shared_data, output, monkeypatch):
     whole = load_source("tfds:cifar10_subset", shared_data / "tfds")
     rows = np.r_[:30, -20:0]
     some = dataclasses.replace(
-        whole, inputs=whole.inputs[rows], labels=whole.labels[rows], part=whole.part[rows]
+        whole, inputs=whole.inputs[rows], labels=whole.labels[rows], part_ids=whole.part_ids[rows]
     )
     monkeypatch.setattr("jaxhash.feature_files.load_source", lambda *_: some)
     output(*FEATURES.split())

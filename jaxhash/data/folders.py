@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
 
-from jaxhash.data.sources import MEMORY_LIMIT, Index, Rows, Source, part_of_each
+from jaxhash.data.sources import MEMORY_LIMIT, Index, Rows, Source
 from jaxhash.errors import UserError, first_line
 from jaxhash.machine import cores_used
 
@@ -22,7 +22,7 @@ from jaxhash.machine import cores_used
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm")
 
 #: Names of the parts of a set, where there is a level of them above the classes.
-PARTS = ("train", "val", "test")
+PARTS = {"train": "train", "val": "validation", "test": "test"}
 
 #: Of many files the first are named.
 _MOST_NAMED = 3
@@ -34,7 +34,7 @@ T = TypeVar("T")
 class _File(NamedTuple):
     path: Path
     class_folder: Path
-    part: str
+    part: str | None
 
 
 class _Scan(NamedTuple):
@@ -85,14 +85,16 @@ def read_folder(
             )
     class_names = tuple(sorted({file.class_folder.name for file in good}))
     number = {class_name: label for label, class_name in enumerate(class_names)}
-    parts = {part: [file for file in good if file.part == part] for part in PARTS}
+    parts = tuple(dict.fromkeys(file.part for file in good if file.part))
     return Source(
         name,
         inputs,
         np.array([number[file.class_folder.name] for file in good], np.int32),
         class_names,
-        part_of_each({part: members for part, members in parts.items() if members}),
+        np.array([parts.index(file.part) for file in good], np.int8) if parts else None,
         left_out=tuple(left_out),
+        parts=parts or None,
+        item_names=[file.path.relative_to(folder).as_posix() for file in good],
     )
 
 
@@ -248,9 +250,9 @@ def _find(name: str, folder: Path) -> list[_File]:
         )
     below = _subfolders(folder)
     in_parts = bool(below) and {path.name for path in below} <= set(PARTS)
-    parts = {part: folder / part for part in PARTS if (folder / part).is_dir()}
+    parts = {PARTS[part]: folder / part for part in PARTS if (folder / part).is_dir()}
     files = []
-    for part, place in parts.items() if in_parts else [("train", folder)]:
+    for part, place in parts.items() if in_parts else [(None, folder)]:
         for class_folder in _subfolders(place):
             found = sorted(_images(class_folder))
             if not found:

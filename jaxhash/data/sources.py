@@ -23,7 +23,10 @@ MEMORY_LIMIT = 2**30
 MOST_BAD = 0.01
 
 #: Arrays that a feature file may hold.
-_OPTIONAL = ("scale", "class_names", "split", "coarse_labels")
+_OPTIONAL = ("scale", "class_names", "split", "split_names", "coarse_labels", "item_names")
+
+#: The parts that a set may come in.
+PARTS = ("train", "validation", "test", "query", "database")
 
 #: A class id of this size is taken for a mistake, such as an id of the image.
 MOST_CLASSES = 10**6
@@ -53,19 +56,49 @@ class Source:
         inputs: uint8 images [height, width, channels], or float32 vectors, by index.
         labels: class ids from 0, or multi-hot rows of 0 and 1.
         class_names: a name for each class.
-        part: of each item 0 for the training part of its set, 1 for the test part; None where that
-            is not known.
+        part_ids: of each item the part of its set that it comes in, a place in ``parts``; None where
+            that is not known.
         coarse_labels: of each item the id of a group that its class belongs to, if there are any.
         left_out: of each file that cannot be read and is no item, its path and the reason.
+        parts: the parts that the set comes in, some of `PARTS`; None where they are not known.
+        item_names: of each item what leads back to it, such as the path of its file within the folder.
+        notes: what was guessed or passed over when the set was opened, a sentence each, to be told.
     """
 
     name: str
     inputs: Rows
     labels: Int[np.ndarray, " items *classes"]
     class_names: tuple[str, ...]
-    part: Int[np.ndarray, " items"] | None = None
+    part_ids: Int[np.ndarray, " items"] | None = None
     coarse_labels: Int[np.ndarray, " items"] | None = None
     left_out: tuple[str, ...] = ()
+    parts: tuple[str, ...] | None = None
+    item_names: Sequence[str] | Shaped[np.ndarray, " items"] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def part(self) -> Int[np.ndarray, " items"] | None:
+        """Of each item 0 for the training part of its set, 1 for the test part.
+
+        Test and query parts are the test part, or the validation part of a set that has neither. None
+        where that, or a part to train on, is missing.
+        """
+        held_out = {"test", "query"} & set(self.parts or ()) or {"validation"}
+        if self.parts is None or not (
+            held_out & set(self.parts) and {"train", "database"} & set(self.parts)
+        ):
+            return None
+        return np.array([name in held_out for name in self.parts], np.int8)[self.part_ids]
+
+    def name_of(self, item: int | np.integer) -> str:
+        """What an item is called in a message.
+
+        Example:
+            >>> inputs, labels = np.eye(2, dtype=np.float32), np.arange(2)
+            >>> Source("pets", inputs, labels, ("cat", "dog")).name_of(1)
+            'item 1'
+        """
+        return f"item {item:,}" if self.item_names is None else str(self.item_names[item])
 
 
 def load_source(
@@ -124,8 +157,9 @@ def _features(name: str, path: Path) -> Source:
     Items without classes are each of a class of their own: ``labels`` are ``np.arange(items)``.
     Integer features are multiplied by the file's ``scale``, one factor a dimension. The vectors are
     scaled by one common factor to a root mean square of 1. ``class_names`` is optional: with it, each
-    class must have an item; without, ids may have gaps. So are ``split``, 0 for the items of the training part and 1 for those of the test part, and
-    ``coarse_labels``, ids of groups of classes.
+    class must have an item; without, ids may have gaps. So are ``split``, 0 for the items of the
+    training part and 1 for those of the test part, or places in ``split_names``, some of `PARTS`;
+    ``coarse_labels``, ids of groups of classes; and ``item_names``, of each item what leads back to it.
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such feature file; --data-dir names its folder")
@@ -147,9 +181,10 @@ def _features(name: str, path: Path) -> Source:
     norm = np.sqrt(np.mean(np.square(features, dtype=np.float64)))
     features = (features / (norm or 1.0)).astype(np.float32)
     names = _class_names(arrays.get("class_names"), labels, path)
-    part = _part(arrays.get("split"), labels, path)
+    parts, part_ids = _parts(arrays.get("split"), arrays.get("split_names"), labels, path)
     coarse = _coarse_labels(arrays.get("coarse_labels"), labels, path)
-    return Source(name, features, labels, names, part, coarse)
+    items = _item_names(arrays.get("item_names"), labels, path)
+    return Source(name, features, labels, names, part_ids, coarse, parts=parts, item_names=items)
 
 
 def _class_ids(labels: np.ndarray, where: Any) -> Int[np.ndarray, " items"]:
@@ -171,17 +206,33 @@ def _multi_hot(labels: np.ndarray, where: Any) -> Int[np.ndarray, "items classes
     return labels.astype(np.int8)
 
 
-def _part(
-    part: np.ndarray | None, labels: np.ndarray, where: Any
-) -> Int[np.ndarray, " items"] | None:
-    if part is None:
+def _parts(
+    split: np.ndarray | None, names: np.ndarray | None, labels: np.ndarray, where: Any
+) -> tuple[tuple[str, ...] | None, Int[np.ndarray, " items"] | None]:
+    """The parts of a feature file, and of each item its part."""
+    if split is None:
+        return None, None
+    parts = ("train", "test") if names is None else tuple(map(str, names.reshape(-1)))
+    unknown = [name for name in parts if name not in PARTS]
+    if unknown or len(set(parts)) < len(parts):
+        raise UserError(f"{where}: split_names must be some of {', '.join(PARTS)}, got {parts}")
+    if split.shape != labels.shape[:1] or not np.isin(split, np.arange(len(parts))).all():
+        allowed = " or ".join(f"{number} ({name})" for number, name in enumerate(parts))
+        raise UserError(f"{where}: split must be {allowed} for each of the {len(labels):,} items")
+    return parts, split.astype(np.int8)
+
+
+def _item_names(
+    names: np.ndarray | None, labels: np.ndarray, where: Any
+) -> Shaped[np.ndarray, " items"] | None:
+    if names is None:
         return None
-    if part.shape != labels.shape[:1] or not np.isin(part, (0, 1)).all():
+    if names.shape != labels.shape[:1] or names.dtype.kind != "U":
         raise UserError(
-            f"{where}: split must be 0 (training part) or 1 (test part) for each of the "
-            f"{len(labels):,} items"
+            f"{where}: item_names must be a string for each of the {len(labels):,} items, got shape "
+            f"{names.shape} of {names.dtype}"
         )
-    return part.astype(np.int8)
+    return names
 
 
 def _coarse_labels(
@@ -277,20 +328,31 @@ def _tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
         raise UserError(f"--dataset {name} could not be read: {first_line(error)}") from error
     labels, class_names = _class_ids(labels, name), tuple(features["label"].names)
     _check_range(labels, len(class_names), name)
-    return Source(name, images, labels, class_names, part_of_each(parts))
+    ids = np.repeat(np.arange(len(parts), dtype=np.int8), list(map(len, parts.values())))
+    return Source(
+        name,
+        images,
+        labels,
+        class_names,
+        ids,
+        parts=tuple(parts),
+        item_names=_Numbered({part: len(records) for part, records in parts.items()}),
+    )
 
 
-def part_of_each(parts: Mapping[str, Any]) -> Int[np.ndarray, " items"] | None:
-    """Of each item of the parts, one after the other, 1 if it is in the test part, and 0 if not.
+class _Numbered(Sequence[str]):
+    """Names of the items of parts without names of their own: ``train/17``, made when asked for."""
 
-    The test part is the part ``test``, or the validation part of a set that has none. None where
-    that or ``train`` is missing.
-    """
-    test = next((name for name in ("test", "validation", "val") if name in parts), "test")
-    if not {"train", test} <= set(parts):
-        return None
-    is_test = np.array([name == test for name in parts], np.int8)
-    return np.repeat(is_test, [len(part) for part in parts.values()])
+    def __init__(self, sizes: Mapping[str, int]):
+        self._parts, self._starts = list(sizes), np.cumsum([0, *sizes.values()])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, item: int | np.integer) -> str:
+        number = range(len(self))[item]
+        part = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return f"{self._parts[part]}/{number - int(self._starts[part])}"
 
 
 class _Images:

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 from jaxhash.data import sources
-from jaxhash.data.sources import load_source
+from jaxhash.data.sources import Source, load_source
 from jaxhash.errors import UserError
 
 
@@ -106,10 +106,20 @@ def test_feature_labels_of_several_classes(feature_file, dtype):
     assert load_source(*feature_file(labels=rows)).class_names == ("0", "1", "2")
 
 
-def testpart_of_each_vector(feature_file):
+def test_part_of_each_vector(feature_file):
     assert load_source(*feature_file()).part is None
     part = np.array([1, 0, 0, 1, 0, 0], np.uint8)
     np.testing.assert_array_equal(load_source(*feature_file(split=part)).part, part)
+
+
+def test_names_of_parts_and_items_of_a_file(feature_file):
+    named = np.array(["query", "train", "database"])
+    names = np.array([f"cat/{number}.png" for number in range(6)])
+    source = load_source(*feature_file(split=np.arange(6) % 3, split_names=named, item_names=names))
+    assert source.parts == ("query", "train", "database")
+    np.testing.assert_array_equal(source.part_ids, np.arange(6) % 3)
+    np.testing.assert_array_equal(source.part, [1, 0, 0] * 2)
+    assert source.name_of(3) == "cat/3.png"
 
 
 def test_class_names_are_the_files_or_numbers(feature_file):
@@ -131,7 +141,13 @@ WRONG_FILES = {
     "column of ids": (dict(labels=LABELS[:, None]), "must be 0 or 1, got 2"),
     "broken label rows": (dict(labels=np.eye(6)), "got shapes (6, 4) and (6, 6) of float64"),
     "no classes": (dict(labels=np.ones((6, 0), int)), "the set is empty"),
-    "part of fewer": (dict(split=np.zeros(5, int)), "split must be 0 (training part) or 1 (test"),
+    "part of fewer": (dict(split=np.zeros(5, int)), "split must be 0 (train) or 1 (test) for each"),
+    "part of no name": (
+        dict(split=np.arange(6) % 2, split_names=np.array(["train", "elsewhere"])),
+        "split_names must be some of train, validation, test, query, database",
+    ),
+    "fewer item names": (dict(item_names=np.array(["a"])), "item_names must be a string for each"),
+    "numbers for item names": (dict(item_names=np.arange(6)), "item_names must be a string"),
     "part 2": (dict(split=np.arange(6) % 3), "for each of the 6 items"),
     "broken labels": (dict(labels=LABELS / 2), "expected features [items, dimensions] and integer"),
     "negative label": (dict(labels=LABELS - 1), "labels must be class ids from 0, got -1"),
@@ -251,15 +267,33 @@ def test_tfds_pools_the_parts(tiny, memory):
     np.testing.assert_array_equal(images[:, 0, 0, 1], source.labels)
     assert source.labels.dtype == np.int32
     assert source.class_names == ("cat", "dog")
+    assert source.parts == ("train", "validation", "test")
+    np.testing.assert_array_equal(source.part_ids, [0] * 5 + [1] * 3 + [2])
     np.testing.assert_array_equal(source.part, [0] * 8 + [1])
+    names = [f"train/{i}" for i in range(5)] + [f"validation/{i}" for i in range(3)] + ["test/0"]
+    assert list(source.item_names) == names and source.name_of(np.int64(6)) == "validation/1"
 
 
-def test_tfds_set_whose_validation_part_is_the_test_part():
-    """As in ImageNet; of one part alone nothing is said."""
-    part = sources.part_of_each({"train": range(3), "validation": range(2)})
-    np.testing.assert_array_equal(part, [0, 0, 0, 1, 1])
-    assert sources.part_of_each({"train": range(3)}) is None
-    assert sources.part_of_each({"test": range(3)}) is None
+@pytest.mark.parametrize(
+    ("parts", "part"),
+    [
+        (("train", "test"), [0, 1]),
+        (("train", "validation"), [0, 1]),  # as in ImageNet
+        (("train", "validation", "test"), [0, 0, 1]),
+        (("database", "query", "train"), [0, 1, 0]),
+        (("train", "test", "query"), [0, 1, 1]),
+        (("train",), None),
+        (("test",), None),
+        (("train", "database"), None),
+        (None, None),
+    ],
+)
+def test_which_part_is_held_out(parts, part):
+    items = 1 if parts is None else len(parts)
+    ids = None if parts is None else np.arange(items, dtype=np.int8)
+    labels = np.zeros(items, np.int32)
+    source = Source("pets", VECTORS[:items], labels, ("cat",), ids, parts=parts)
+    assert source.part is part is None or source.part.tolist() == part
 
 
 def test_tfds_reads_any_rows(tiny, memory):
