@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import resource
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -39,6 +40,20 @@ def physical_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def free_memory() -> int:
+    """Bytes that this process may still ask for: of the machine, its container or its own limit."""
+    free = [physical_memory()]
+    if found := re.search(r"^MemAvailable: *(\d+)", _text("/proc/meminfo"), re.MULTILINE):
+        free.append(int(found[1]) * 1024)
+    if (limit := _text("/sys/fs/cgroup/memory.max").strip()).isdecimal():
+        free.append(int(limit) - _resident_bytes())
+    most, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if most != resource.RLIM_INFINITY:
+        pages = _text("/proc/self/statm").split()
+        free.append(most - int(pages[0]) * resource.getpagesize() if pages else most)
+    return max(0, min(free))
+
+
 def peak_device_bytes() -> int | None:
     """The most memory that the first device has held in this process; None where it keeps no count."""
     statistics = jax.local_devices()[0].memory_stats() or {}
@@ -54,11 +69,21 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _cpu_model() -> str:
+def _resident_bytes() -> int:
+    pages = _text("/proc/self/statm").split()
+    return int(pages[1]) * resource.getpagesize() if pages else 0
+
+
+def _text(path: str) -> str:
+    """What the system says there; nothing where it says nothing."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return Path(path).read_text()
     except OSError:
-        lines = []
+        return ""
+
+
+def _cpu_model() -> str:
+    lines = _text("/proc/cpuinfo").splitlines()
     models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return next(models, platform.processor())
 
