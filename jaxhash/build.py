@@ -18,6 +18,7 @@ from jaxhash.config import Config
 from jaxhash.data.augment import Augment
 from jaxhash.data.pipeline import training_batches
 from jaxhash.data.protocols import make_split
+from jaxhash.data.scan import INDEX
 from jaxhash.data.semantics import read_semantics
 from jaxhash.data.sources import Source, load_source
 from jaxhash.data.splits import Split, refuse_leaks, with_validation
@@ -68,7 +69,12 @@ def build(config: Config) -> Parts:
     Raises:
         UserError: if the data or the weights do not allow what the configuration asks for.
     """
-    source = load_source(config.dataset, config.data_dir, config.image_size)
+    source = load_source(
+        config.dataset,
+        config.data_dir,
+        config.image_size,
+        index=config.run_dir and config.run_dir / INDEX,
+    )
     split = _split(config, source)
     if config.choose == "validation" and not len(split.validation):
         raise UserError(

@@ -29,6 +29,7 @@ from jaxhash.build import (
 )
 from jaxhash.codes import binarize
 from jaxhash.config import Config, differences
+from jaxhash.data.scan import keep_index
 from jaxhash.errors import UserError
 from jaxhash.evaluation import (
     Codes,
@@ -84,6 +85,8 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
         open_folder(folder, config.to_json()),
         kept_programs(folder / "cache" if config.compilation_cache else None),
     ):
+        if is_first():
+            keep_index(parts.source, folder)
         _describe(config, parts, console)
         encode = PartEncoder(parts)
         _fit(config, parts, encode, console, profile=profile)
@@ -263,7 +266,7 @@ def _describe(config: Config, parts: Parts, console: Console) -> None:
     split = parts.split
     lines = describe(config, parts, config.objective_name)
     lines += [f"leak: {sentence}" for sentence in split.leaks]  # allowed, or we were not here
-    lines += left_out(parts)
+    lines += [*parts.source.notes, *left_out(parts)]
     if config.choose != "last":
         lines.append(f"the model is {SAYS[config.choose]}")
     if len(split.validation) and config.choose != "validation":
@@ -374,6 +377,7 @@ def _evaluate(
         },
         "leaks": split.leaks,
         "left_out": list(parts.source.left_out),
+        "notes": list(parts.source.notes),
         "objective": config.objective_name,
         "epochs": config.epochs,
         "model_choice": choice,

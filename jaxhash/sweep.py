@@ -32,6 +32,7 @@ from jaxhash.build import (
 )
 from jaxhash.composition import objective_words
 from jaxhash.config import Config, differences, word
+from jaxhash.data.scan import keep_index
 from jaxhash.errors import UserError
 from jaxhash.evaluation import (
     PartEncoder,
@@ -54,6 +55,7 @@ from jaxhash.training.members import (
     member_step,
     stack_states,
 )
+from jaxhash.training.processes import is_first
 from jaxhash.training.state import TrainState
 from jaxhash.training.writers import read_metrics, write_json
 
@@ -130,6 +132,8 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
         open_folder(folder, content),
         kept_programs(folder / "cache" if config.compilation_cache else None),
     ):
+        if is_first():
+            keep_index(parts.source, folder)
         _describe(config, axes, parts, members, console)
         state, watch = _fit(config, axes, parts, members, console)
         records = read_metrics(folder / "metrics.jsonl")
@@ -211,6 +215,7 @@ def _describe(
         *run.describe(config, parts, _objective_name(config, axes)),
         over,
         *(f"leak: {sentence}" for sentence in parts.split.leaks),
+        *parts.source.notes,
         *run.left_out(parts),
     ]
     if len(members) > seeds:
@@ -303,6 +308,7 @@ def _evaluate(
         },
         "leaks": split.leaks,
         "left_out": list(parts.source.left_out),
+        "notes": list(parts.source.notes),
         "objective": _objective_name(config, axes),
         "epochs": config.epochs,
         "axes": _lists(axes),

@@ -75,6 +75,7 @@ class Checked(NamedTuple):
         inputs: the items themselves.
         conflicts: what is wrong with the labels, a sentence each.
         left_out: files that cannot be read and are no items, with the reason.
+        notes: what was guessed or passed over when the items were opened.
     """
 
     split: Split
@@ -83,6 +84,7 @@ class Checked(NamedTuple):
     inputs: Rows | None = None
     conflicts: Sequence[str] = ()
     left_out: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 def check(arguments: CheckArguments, console: Console) -> dict[str, Any]:
@@ -111,7 +113,7 @@ def examine(checked: Checked) -> dict[str, Any]:
         `Split` has them; ``conflicts``. With labels, ``unlabelled`` by part, ``classes`` with the
         items of each class by part, and ``order`` of the database. With inputs, ``same_content``:
         by two parts, the items of the first whose input is that of another item of the second, and
-        ``left_out``.
+        ``left_out`` and ``notes``.
 
     Example:
         >>> split = Split("small", np.array([0]), np.array([1]), np.array([1, 2]))
@@ -133,6 +135,7 @@ def examine(checked: Checked) -> dict[str, Any]:
     if checked.inputs is not None:
         found["same_content"] = _same_content(split, checked.inputs)
         found["left_out"] = list(checked.left_out)
+        found["notes"] = list(checked.notes)
     return found
 
 
@@ -192,7 +195,12 @@ def _read_dataset(arguments: CheckArguments) -> Checked:
         folder=arguments.data_dir,
     )
     return Checked(
-        split, source.labels, source.class_names, source.inputs, left_out=source.left_out
+        split,
+        source.labels,
+        source.class_names,
+        source.inputs,
+        left_out=source.left_out,
+        notes=source.notes,
     )
 
 
@@ -293,6 +301,7 @@ def _classes_table(found: Mapping[str, Any]) -> Table:
 
 def _remarks(found: Mapping[str, Any]) -> Iterator[str]:
     """Findings in words, the least first; the last one is about leaks."""
+    yield from found.get("notes", ())
     if found.get("left_out"):
         named = _some(found["left_out"], "; ")
         yield f"warning: unreadable images, left out: {len(found['left_out']):,} ({named})"

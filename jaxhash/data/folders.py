@@ -1,48 +1,55 @@
-"""Image folders: a subfolder for each class, and what to do about images that cannot be read."""
+"""Image folders: a subfolder for each class, perhaps below one for each part of the set.
 
-import contextlib
+What the names of folders let guess is told, and so is every file that is passed over.
+"""
+
 import os
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
-from rich.console import Console
-from rich.progress import track
 
-from jaxhash.data.sources import MEMORY_LIMIT, Index, Rows, Source
-from jaxhash.errors import UserError, first_line
-from jaxhash.machine import cores_used
+from jaxhash.data.images import decode, suffixes
+from jaxhash.data.scan import Files, Scan, read_scanned, scan_files
+from jaxhash.data.sources import MEMORY_LIMIT, PARTS, Source
+from jaxhash.errors import UserError
+from jaxhash.training.processes import agreed
 
-#: Files that are taken for images.
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm")
+__all__ = ["Files", "decode", "part_of", "read_folder"]
 
-#: Names of the parts of a set, where there is a level of them above the classes.
-PARTS = {"train": "train", "val": "validation", "test": "test"}
+#: What the parts of a set are called, in any case, and with words such as "set" or "images" about them.
+PART_NAMES = {
+    "train": ("train", "training", "trn"),
+    "validation": ("validation", "val", "valid", "dev"),
+    "test": ("test", "testing", "tst", "eval", "evaluation"),
+    "query": ("query", "queries", "probe"),
+    "database": ("database", "db", "gallery", "index", "base"),
+}
+
+#: Words that may stand about the name of a part.
+_FILLERS = "set|data|split|images?|imgs?|folder"
 
 #: Of many files the first are named.
 _MOST_NAMED = 3
 
-
-T = TypeVar("T")
-
-
-class _File(NamedTuple):
-    path: Path
-    class_folder: Path
-    part: str | None
+_LAYOUT = (
+    "images are looked for in CLASS/, or in PART/CLASS/ where the parts are called "
+    + ", ".join(PARTS)
+)
 
 
-class _Scan(NamedTuple):
-    """What decoding every file has shown: who is readable, why the others are not, the pixels."""
+class _Layout(NamedTuple):
+    """The files that are taken for images, in order, and how they came to be."""
 
-    good: list[_File]
-    left_out: list[str]
-    inputs: Rows
+    files: list[str]
+    class_names: list[str]
+    labels: list[int]
+    parts: list[str]
+    part_ids: list[int]
+    notes: list[str]
 
 
 def read_folder(
@@ -51,231 +58,268 @@ def read_folder(
     image_size: int | None,
     most_bad: float,
     held: int | None = None,
+    index: Path | None = None,
 ) -> Source:
     """A source of the images below a folder, in DIR/CLASS/ or in DIR/PART/CLASS/.
 
-    Classes are numbered in the order of their names. Images may lie deeper within a class; hidden
-    files, those of other suffixes than `SUFFIXES`, and those of no class are not looked at. The
-    parts are train, val and test; val counts as the test part of a set that has no test.
+    Classes are numbered in the order of their names. Images may lie deeper within a class. Hidden
+    files, those of other suffixes than `suffixes` and those of no class are passed over, and counted
+    in the notes. Parts are recognised by the names of `PART_NAMES`.
 
-    Every image is decoded once. Those that cannot be are left out before anything is counted.
+    Every image is decoded once, by the first process. Those that cannot be are left out before
+    anything is counted.
 
     Args:
         name: name of the source.
         folder: DIR.
-        image_size: see `decode`; None where all images have one size.
+        image_size: see `jaxhash.data.images.read_image`; None where all images have one size.
         most_bad: share of the files that may be left out; above 0, one file may be in any case.
         held: a set of at most so many decoded bytes is held in memory, another is read when it is
             asked for; `MEMORY_LIMIT` by default.
+        index: file of what was found of a large set before, if it is there; see `keep_index` in
+            `jaxhash.data.scan`.
 
     Raises:
-        UserError: if there is no such folder, or no class in it; if a class has no image that can
-            be read, too many files cannot, or the images have several sizes.
+        UserError: if there is no such folder, or no class in it; if its classes look like parts; if a
+            class has no image that can be read, too many files cannot, or the images have several
+            sizes.
     """
-    files = _find(name, folder)
-    good, left_out, inputs = _scan(
-        name, folder, files, image_size, MEMORY_LIMIT if held is None else held
-    )
-    _refuse_many(name, left_out, len(files), most_bad)
-    readable = {file.class_folder for file in good}
-    for file in files:
-        if file.class_folder not in readable:
-            raise UserError(
-                f"--dataset {name}: class folder {file.class_folder}: none of its images can be read"
-            )
-    class_names = tuple(sorted({file.class_folder.name for file in good}))
-    number = {class_name: label for label, class_name in enumerate(class_names)}
-    parts = tuple(dict.fromkeys(file.part for file in good if file.part))
+    mine = []
+
+    def look() -> dict[str, Any]:
+        layout = _find(name, folder)
+        scan, rows = scan_files(
+            name, folder, layout.files, image_size, MEMORY_LIMIT if held is None else held, index
+        )
+        _refuse_many(name, scan.left_out, len(layout.files), most_bad)
+        _refuse_unreadable_class(name, folder, layout, scan)
+        mine.append(rows)
+        return {"layout": layout, "scan": scan}
+
+    found = agreed(look)
+    layout, scan = _Layout(*found["layout"]), Scan(*found["scan"])
+    good = np.array(scan.good)
     return Source(
         name,
-        inputs,
-        np.array([number[file.class_folder.name] for file in good], np.int32),
-        class_names,
-        np.array([parts.index(file.part) for file in good], np.int8) if parts else None,
-        left_out=tuple(left_out),
-        parts=parts or None,
-        item_names=[file.path.relative_to(folder).as_posix() for file in good],
+        mine[0] if mine else read_scanned(folder, layout.files, image_size, scan),
+        np.array(layout.labels, np.int32)[good],
+        tuple(layout.class_names),
+        np.array(layout.part_ids, np.int8)[good] if layout.parts else None,
+        left_out=tuple(scan.left_out),
+        parts=tuple(layout.parts) or None,
+        item_names=[_printable(layout.files[number]) for number in scan.good],
+        notes=(*layout.notes, *scan.notes),
     )
 
 
-def _scan(
-    name: str, folder: Path, files: Sequence[_File], image_size: int | None, limit: int
-) -> _Scan:
-    """Decode each file once; hold the images where they are few."""
-    good, left_out, held, shape = [], [], None, ()
-    with _decoders() as pool:
-        decoded = pool.map(lambda file: _try_decode(file.path, image_size), files)
-        decoded = _shown(decoded, name, len(files))
-        for file, image in zip(files, decoded, strict=True):
-            if isinstance(image, str):
-                left_out.append(f"{file.path.relative_to(folder)}: {image}")
-                continue
-            if not good:
-                shape = image.shape
-                if len(files) * image.size <= limit:
-                    held = np.empty((len(files), *shape), np.uint8)
-            if image.shape != shape:
-                raise UserError(
-                    f"--dataset {name}: its images have several sizes, {good[0].path.name} "
-                    f"{_size(shape)} and {file.path.name} {_size(image.shape)}; --image-size N "
-                    "brings them to one"
-                )
-            if held is not None:
-                held[len(good)] = image
-            good.append(file)
-    if held is not None:
-        return _Scan(good, left_out, held[: len(good)])
-    return _Scan(good, left_out, Files([file.path for file in good], image_size, shape))
+def part_of(folder_name: str) -> str | None:
+    """The part of a set that a folder of that name is usually of, one of `PARTS`; or None.
 
-
-def _shown(decoded: Iterator[T], name: str, total: int) -> Iterable[T]:
-    """The same, with a bar where a person watches."""
-    console = Console(stderr=True)
-    return track(
-        decoded,
-        f"{name}: opening",
-        total=total,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-
-
-@contextlib.contextmanager
-def _decoders() -> Iterator[ThreadPoolExecutor]:
-    """Threads that decode, for which too large an image is an error and not a warning."""
-    pool = ThreadPoolExecutor(cores_used())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-class Files:
-    """Images decoded when they are asked for, by as many threads as there are cores.
-
-    Args:
-        paths: a file for each image.
-        image_size: see `decode`.
-        shape: what each image had when the folder was opened.
+    Example:
+        >>> part_of("Training_Set"), part_of("val2017"), part_of("trains")
+        ('train', 'validation', None)
     """
-
-    def __init__(self, paths: Sequence[Path], image_size: int | None, shape: tuple[int, ...]):
-        self._paths, self._size, self._shape = paths, image_size, shape
-        self._pool = ThreadPoolExecutor(cores_used())
-
-    def __reduce__(self):
-        return Files, (self._paths, self._size, self._shape)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, rows: Index) -> UInt8[np.ndarray, "*n height width 3"]:
-        numbers = np.arange(len(self))[rows]
-        images = np.empty((*numbers.shape, *self._shape), np.uint8)
-        read = self._pool.map(self._read, numbers.reshape(-1).tolist())
-        for image, pixels in zip(images.reshape(-1, *self._shape), read, strict=True):
-            image[:] = pixels
-        return images
-
-    def _read(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
-        path = self._paths[row]
-        image = _try_decode(path, self._size)
-        if isinstance(image, str):
-            raise UserError(f"{path}: it was readable when the folder was opened ({image})")
-        if image.shape != self._shape:
-            size = _size(self._shape)
-            raise UserError(f"{path}: it was {size} when the folder was opened")
-        return image
+    letters = re.sub(r"[\W\d_]", "", folder_name.casefold())
+    for part, names in PART_NAMES.items():
+        if re.fullmatch(rf"(?:{_FILLERS})*(?:{'|'.join(names)})(?:{_FILLERS})*", letters):
+            return part
+    return None
 
 
-def decode(path: Path, image_size: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
-    """The RGB pixels of an image file; of an animation those of the first frame.
-
-    Args:
-        path: the file. What it says of its orientation is not looked at.
-        image_size: the shorter side is brought to this (bilinear, antialiased), and the middle
-            square is taken; None for the image as it is. A JPEG is decoded at a fraction of its
-            resolution where that is still twice the size asked for.
-
-    Raises:
-        OSError: or other exceptions of Pillow, if it is not a whole image.
-    """
-    with Image.open(path) as image:
-        if image_size is not None:
-            image.draft(None, (2 * image_size, 2 * image_size))
-        image = _rgb(image)
-    if image_size is not None:
-        side = min(image.size)
-        left, top = ((length - side) / 2 for length in image.size)
-        image = image.resize(
-            (image_size, image_size),
-            Image.Resampling.BILINEAR,
-            box=(left, top, left + side, top + side),
-        )
-    return np.asarray(image)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # convert would cut above 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise ValueError(f"pixels of mode {image.mode}, whose range is not known")
-    elif image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
-
-
-def _try_decode(path: Path, image_size: int | None) -> UInt8[np.ndarray, "height width 3"] | str:
-    """The image, or why there is none."""
-    try:
-        if not path.stat().st_size:
-            return "an empty file"
-        return decode(path, image_size)
-    except UnidentifiedImageError:
-        return "not an image of a known format"
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
-    except Exception as error:  # a broken file can raise anything, by format
-        return first_line(error)
-
-
-def _find(name: str, folder: Path) -> list[_File]:
+def _find(name: str, folder: Path) -> _Layout:
     """All files that are taken for images, by part, class and path."""
     if not folder.is_dir():
         raise UserError(
             f"--dataset {name}: there is no folder {folder}; --data-dir names its place"
         )
+    parts, notes = _find_parts(name, folder)
+    passed: dict[str, Counter[str]] = defaultdict(Counter)
+    found: list[tuple[str, str, str]] = []
+    for part, place in parts.items() if parts else [("", folder)]:
+        classes = _subfolders(place)
+        _pass_over(place, "beside the class folders", passed)
+        for class_folder in classes:
+            _refuse_parts_below(name, class_folder)
+        if not parts:
+            _refuse_folders_alike(name, classes)
+        for class_folder in classes:
+            files = sorted(_walk(class_folder, passed), key=lambda file: file.split(os.sep))
+            if not files:
+                other = passed["in class folders, of no suffix of an image"]
+                held = f"; of what is passed over: {_counts(other)}" if other else ""
+                raise UserError(
+                    f"--dataset {name}: class folder {class_folder} holds no image{held}"
+                )
+            start = class_folder.relative_to(folder)
+            found += [(part, class_folder.name, str(start / file)) for file in files]
+    if parts:
+        _pass_over(folder, "beside the parts", passed)
+    if not found:
+        raise UserError(f"--dataset {name}: {folder} holds no class folders; {_LAYOUT}")
+    notes += [
+        f"passed over {where}: {_counts(count)}" for where, count in sorted(passed.items()) if count
+    ]
+    class_names = sorted({class_name for _, class_name, _ in found})
+    notes += _alike_in_case(class_names)
+    number = {class_name: label for label, class_name in enumerate(class_names)}
+    return _Layout(
+        [file for *_, file in found],
+        class_names,
+        [number[class_name] for _, class_name, _ in found],
+        list(parts),
+        [list(parts).index(part) for part, *_ in found] if parts else [],
+        notes,
+    )
+
+
+def _find_parts(name: str, folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """The folders of the parts, if the set comes in any, and what is to be told of that."""
     below = _subfolders(folder)
-    in_parts = bool(below) and {path.name for path in below} <= set(PARTS)
-    parts = {PARTS[part]: folder / part for part in PARTS if (folder / part).is_dir()}
-    files = []
-    for part, place in parts.items() if in_parts else [(None, folder)]:
-        for class_folder in _subfolders(place):
-            found = sorted(_images(class_folder))
-            if not found:
-                raise UserError(f"--dataset {name}: class folder {class_folder} holds no image")
-            files += [_File(path, class_folder, part) for path in found]
-    if not files:
+    known = [path for path in below if part_of(path.name)]
+    if not known:
+        return {}, []
+    others = [path for path in below if path not in known]
+    if len(known) == 1 and others and not _subfolders(known[0]):
+        [path] = known
+        return {}, [f"{path.name} is taken for a class, as its images lie in no class folders"]
+    if others:
         raise UserError(
-            f"--dataset {name}: {folder} holds no class folders; images are looked for in "
-            "CLASS/ or in train/CLASS/ and test/CLASS/"
+            f"--dataset {name}: it holds folders called like parts of the set ({_named(known)}) "
+            f"beside others ({_named(others)}); {_LAYOUT}"
         )
-    return files
+    parts: dict[str, Path] = {}
+    for path in known:
+        part = part_of(path.name)
+        if part in parts:
+            raise UserError(
+                f"--dataset {name}: {parts[part]} and {path} are both called as the {part} part is; "
+                f"{_LAYOUT}"
+            )
+        parts[part] = path
+        if not _subfolders(path):
+            raise UserError(f"--dataset {name}: {path} holds no class folders; {_LAYOUT}")
+        _refuse_parts_below(name, path)
+    parts = {part: parts[part] for part in PARTS if part in parts}
+    told = ", ".join(
+        part if path.name == part else f"{path.name} as {part}" for part, path in parts.items()
+    )
+    return parts, [f"parts of the set: {told}"]
+
+
+def _refuse_parts_below(name: str, folder: Path) -> None:
+    """Raise if what a class, or a part, is made of are parts."""
+    below = _subfolders(folder)
+    parts = {part_of(path.name) for path in below} - {None}
+    flat = any(entry.is_file() for entry in os.scandir(folder))
+    if len(parts) > 1 or (parts and not flat and all(part_of(path.name) for path in below)):
+        raise UserError(
+            f"--dataset {name}: {folder} is where classes are expected, and holds parts "
+            f"({', '.join(path.name for path in below if part_of(path.name))}); {_LAYOUT}; a set "
+            "that lies deeper is named by its own folder"
+        )
+
+
+def _refuse_folders_alike(name: str, folders: Sequence[Path]) -> None:
+    """Raise if what should be classes hold the same folders, as many as they are or more.
+
+    So do parts of other names, domains, or the folder above the one that was meant.
+    """
+    inner = [{path.name for path in _subfolders(folder)} for folder in folders]
+    if not inner or len(inner[0]) < max(2, len(folders)) or any(each != inner[0] for each in inner):
+        return
+    known = suffixes()
+    if any(_suffix(path.name) in known for folder in folders for path in folder.iterdir()):
+        return
+    some = ", ".join(sorted(inner[0])[:_MOST_NAMED])
+    raise UserError(
+        f"--dataset {name}: {_named(folders)} hold no images but folders ({some}) that look like "
+        f"classes; {_LAYOUT}; a set that lies deeper is named by its own folder"
+    )
+
+
+def _alike_in_case(class_names: Sequence[str]) -> list[str]:
+    """What is to be told of classes whose names differ in capitals alone."""
+    by_letters = defaultdict(list)
+    for class_name in class_names:
+        by_letters[class_name.casefold()].append(class_name)
+    alike = [" and ".join(names) for names in by_letters.values() if len(names) > 1]
+    return [f"warning: classes that differ in capitals alone: {', '.join(alike)}"] if alike else []
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    entries = os.scandir(folder)
+    return sorted(Path(e) for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
-def _images(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+def _walk(folder: Path, passed: dict[str, Counter[str]]) -> Iterator[str]:
+    """Paths of the images below a folder, within it; links are followed, but to no folder twice."""
+
+    def fail(error: OSError):
+        raise error
+
+    known, seen = suffixes(), set()
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=fail):
+        state = os.stat(place)
+        if (state.st_dev, state.st_ino) in seen:
+            folders.clear()
+            passed["in class folders, for a link leads there again"].update(map(_suffix, names))
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        hidden = [name for name in folders + names if name.startswith(".")]
+        passed["as hidden"].update(hidden)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                yield Path(place, name)
+            if name.startswith("."):
+                continue
+            if _suffix(name) in known:
+                yield os.path.relpath(os.path.join(place, name), folder)
+            else:
+                passed["in class folders, of no suffix of an image"][_suffix(name)] += 1
+
+
+def _pass_over(folder: Path, where: str, passed: dict[str, Counter[str]]) -> None:
+    """Count what lies in a folder itself and is no folder to be looked into."""
+    for entry in os.scandir(folder):
+        if entry.name.startswith("."):
+            passed["as hidden"][entry.name] += 1
+        elif not entry.is_dir():
+            passed[where][_suffix(entry.name)] += 1
+
+
+def _suffix(name: str) -> str:
+    """The suffix of a file, in lower case."""
+    return os.path.splitext(name)[1].lower() or "no suffix"
+
+
+def _counts(counter: Counter[str]) -> str:
+    """How many there are of each, the most first."""
+    most = sorted(counter.items(), key=lambda item: (-item[1], item[0]))[: 3 * _MOST_NAMED]
+    more = counter.total() - sum(count for _, count in most)
+    named = [f"{count:,} x {suffix}" for suffix, count in most]
+    return ", ".join(named + [f"{more:,} more"] * (more > 0))
+
+
+def _named(paths: Sequence[Path]) -> str:
+    """The first few of many folders."""
+    more = len(paths) - _MOST_NAMED
+    named = [str(path) for path in paths[:_MOST_NAMED]] + [f"{more:,} more"] * (more > 0)
+    return " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+
+
+def _refuse_unreadable_class(name: str, folder: Path, layout: _Layout, scan: Scan) -> None:
+    """Raise if there is a class, or a part of one, without an image that can be read."""
+    depth = 2 if layout.parts else 1
+
+    def class_folder(number: int) -> str:
+        return "/".join(layout.files[number].split("/")[:depth])
+
+    readable = set(map(class_folder, scan.good))
+    for number in range(len(layout.files)):
+        if class_folder(number) not in readable:
+            raise UserError(
+                f"--dataset {name}: class folder {folder / class_folder(number)}: none of its images "
+                "can be read"
+            )
 
 
 def _refuse_many(name: str, left_out: Sequence[str], count: int, most_bad: float) -> None:
@@ -290,6 +334,6 @@ def _refuse_many(name: str, left_out: Sequence[str], count: int, most_bad: float
         )
 
 
-def _size(shape: Sequence[int]) -> str:
-    """A shape in words, width first as everywhere but in arrays."""
-    return f"{shape[1]} x {shape[0]}"
+def _printable(path: str) -> str:
+    """A path that can be written as UTF-8, whatever bytes the file system has."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -106,6 +106,7 @@ def load_source(
     data_dir: Path | None = None,
     image_size: int | None = None,
     most_bad: float = MOST_BAD,
+    index: Path | None = None,
 ) -> Source:
     """Open the source of that name.
 
@@ -119,6 +120,7 @@ def load_source(
             size already.
         most_bad: share of a folder's images that may be unreadable. They are left out; above 0, one
             may be of however few images.
+        index: of a folder too large for memory, the file that says which images were checked before.
 
     Raises:
         UserError: if the name, the folder or the file is unknown, the set has no labels, a label is
@@ -136,7 +138,7 @@ def load_source(
     if kind == "folder" and rest:
         from jaxhash.data.folders import read_folder  # it makes a source
 
-        return read_folder(name, (data_dir or Path()) / rest, image_size, most_bad)
+        return read_folder(name, (data_dir or Path()) / rest, image_size, most_bad, index=index)
     raise UserError(
         f"--dataset {name!r}: expected 'digits', 'folder:DIR', 'tfds:NAME' or 'features:FILE.npz'"
     )

@@ -5,12 +5,21 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    track,
+)
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -48,6 +57,32 @@ def _json_number(value: Any) -> Any:
 def say(console: Console, line: str) -> None:
     """Print a line as it is, whole."""
     console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def track_progress(
+    items: Iterable[T], what: str, total: int, console: Console | None = None, every: float = 5.0
+) -> Iterator[T]:
+    """The same items: a bar where a person watches, else a line at times.
+
+    Args:
+        items: what is done, one after the other.
+        what: in words.
+        total: how many there are.
+        console: where to print; the error stream by default.
+        every: seconds between two plain lines.
+    """
+    console = console or Console(stderr=True)
+    if console.is_terminal:
+        yield from track(items, what, total=total, console=console, transient=True)
+        return
+    start = printed = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - printed >= every:
+            printed, rate = now, done / (now - start)
+            left = f"{(total - done) / rate:,.0f} s left"
+            say(console, f"{what}: {done:,} of {total:,}, {rate:,.1f} a second, {left}")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -89,17 +89,86 @@ def test_parts_above_the_classes(tmp_path, parts, is_test):
         np.testing.assert_array_equal(source.part, np.repeat(is_test, 4))
 
 
-def test_a_class_may_be_called_test(tmp_path):
-    fill(tmp_path, classes=("test", "toast"))
+@pytest.mark.parametrize(
+    ("names", "parts"),
+    [
+        (("Train", "Test"), ("train", "test")),
+        (("TRAINING_SET", "test_set"), ("train", "test")),
+        (("valid", "train", "test"), ("train", "validation", "test")),
+        (("train2017", "val2017"), ("train", "validation")),
+        (("dev", "trn", "eval"), ("train", "validation", "test")),
+        (("queries", "Gallery"), ("query", "database")),
+        (("DB", "Query", "training"), ("train", "query", "database")),
+        (("index-images", "probe"), ("query", "database")),
+        (("test", "train", "database", "query"), ("train", "test", "query", "database")),
+    ],
+)
+def test_usual_names_of_parts(tmp_path, names, parts):
+    """They come in the order of use, whatever they are called, and what was recognised is told."""
+    for name in names:
+        fill(tmp_path / name, images=2)
     source = load_source(f"folder:{tmp_path}")
-    assert source.class_names == ("test", "toast") and source.part is None
+    assert source.parts == parts and source.class_names == ("cat", "dog")
+    np.testing.assert_array_equal(source.part_ids, np.repeat(np.arange(len(parts)), 4))
+    [note] = source.notes
+    assert note.startswith("parts of the set: ") and all(name in note for name in (*names, *parts))
+    assert source.name_of(0) == "/".join(next(tmp_path.glob(source.item_names[0])).parts[-3:])
 
 
-@pytest.mark.parametrize("name", ["a.PNG", "a.bmp", "a.ppm", "a.webp", "a.gif", "a.jpg", "a.JPEG"])
-def test_formats(tmp_path, name):
-    image = np.full((6, 6, 3), 255, np.uint8)
-    write(tmp_path / "white" / name, image)
-    np.testing.assert_array_equal(read(load_source(f"folder:{tmp_path}")), image[None])
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (("train/cat", "train/dog", "extra/cat"), "train) beside others ("),
+        (("train/cat", "test/cat", "cat"), "beside others ("),
+        (("train", "test", "extra"), "train) beside others ("),
+        (("train/cat", "training/cat"), "are both called as the train part is"),
+        (("train/cat", "test"), "test holds no class folders"),
+        (("train", "test"), "holds no class folders"),
+        (("train",), "train holds no class folders"),
+        (
+            ("cat/train", "cat/test", "dog/train"),
+            "cat is where classes are expected, and holds parts",
+        ),
+        (("cat/train", "dog/train"), "cat is where classes are expected, and holds parts (train)"),
+        (
+            ("data/train/cat", "data/test/cat"),
+            "data is where classes are expected, and holds parts",
+        ),
+        (("train/train/cat", "test/test/cat"), "test is where classes are expected"),
+        (("train/cat/Val", "train/cat/train"), "cat is where classes are expected"),
+        (("fit/cat", "fit/dog", "hold/cat", "hold/dog"), "hold no images but folders (cat, dog)"),
+        (("images/cat", "images/dog"), "hold no images but folders (cat, dog)"),
+    ],
+)
+def test_classes_that_look_like_parts(tmp_path, folders, said):
+    for number, folder in enumerate(folders):
+        write(tmp_path / folder / "a.png", pixels(number))
+    line = error_line(f"folder:{tmp_path}")
+    assert (
+        said in line and "in PART/CLASS/ where the parts are called train, validation, test" in line
+    )
+
+
+@pytest.mark.parametrize("name", ["test", "train", "Index"])
+def test_a_class_may_be_called_as_a_part(tmp_path, name):
+    """A train is a vehicle, too: its images lie in it, and beside it are classes."""
+    fill(tmp_path, classes=(name, "toast", "tram"))
+    source = load_source(f"folder:{tmp_path}")
+    assert sorted(source.class_names) == sorted((name, "toast", "tram")) and source.parts is None
+    assert f"{name} is taken for a class" in source.notes[0]
+
+
+def test_classes_may_hold_the_same_few_folders(tmp_path):
+    for name in ("cat", "dog", "elk"):
+        fill(tmp_path / name, classes=("day", "night"), images=1)
+    assert load_source(f"folder:{tmp_path}").class_names == ("cat", "dog", "elk")
+
+
+def test_classes_of_the_same_name_but_for_capitals(tmp_path):
+    fill(tmp_path / "train", classes=("Cat", "dog"))
+    fill(tmp_path / "test", classes=("cat", "dog"))
+    source = load_source(f"folder:{tmp_path}")
+    assert source.notes[1] == "warning: classes that differ in capitals alone: Cat and cat"
 
 
 def test_what_is_not_looked_at(tmp_path):
@@ -113,68 +182,73 @@ def test_what_is_not_looked_at(tmp_path):
     source = load_source(f"folder:{tmp_path}")
     np.testing.assert_array_equal(source.labels, [0] * 6 + [1] * 5)
     np.testing.assert_array_equal(read(source)[5], pixels(99))
+    assert source.item_names[4:6] == ["cat/004.png", "cat/more/z.png"]
+    told = "\n".join(source.notes)
+    for words in ("as hidden: ", "1 x .cache", "1 x .hidden.png", "1 x .thumbs"):
+        assert words in told
+    assert "beside the class folders: 1 x .png" in told
+    assert "in class folders, of no suffix of an image: 1 x .txt" in told
 
 
-# Decoding
+def test_all_that_is_passed_over_is_counted(tmp_path):
+    for part in ("train", "test"):
+        fill(tmp_path / part)
+        write(tmp_path / part / "flat.PNG", pixels(0))
+    (tmp_path / "readme").write_text("")
+    for number, suffix in enumerate(("xml", "XML", "json", "eps")):
+        (tmp_path / "train" / "cat" / f"{number}.{suffix}").write_text("")
+    told = load_source(f"folder:{tmp_path}").notes
+    assert "passed over beside the class folders: 2 x .png" in told
+    assert "passed over beside the parts: 1 x no suffix" in told
+    [line] = [line for line in told if "in class folders" in line]
+    assert line.endswith(": 2 x .xml, 1 x .eps, 1 x .json")
 
 
-@pytest.mark.parametrize(("height", "width"), [(12, 20), (20, 12), (9, 6), (6, 6), (3, 5)])
-def test_the_middle_at_the_size_asked_for(tmp_path, height, width):
-    """Whole margins: the same as to cut the middle square out and then to resize it."""
-    image = pixels(0, height, width)
-    image[:] = np.arange(height)[:, None, None] * 3 + np.arange(width)[:, None] * 5
-    write(tmp_path / "a.png", image)
-    side = min(height, width)
-    top, left = (height - side) / 2, (width - side) / 2
-    resized = PIL.Image.fromarray(image).resize(
-        (6, 6), PIL.Image.Resampling.BILINEAR, box=(left, top, left + side, top + side)
-    )
-    result = decode(tmp_path / "a.png", 6)
-    assert result.shape == (6, 6, 3) and result.dtype == np.uint8
-    np.testing.assert_array_equal(result, resized)
-    scale, places = side / 6, np.arange(1, 5)  # the inner pixels of a plane lie on it
-    centres = (places + 0.5) * scale - 0.5
-    plane = (centres + top)[:, None] * 3 + (centres + left) * 5
-    np.testing.assert_allclose(result[1:5, 1:5, 0], plane, atol=1.01 + 8 * (side < 6))
+def test_links(tmp_path):
+    """They are followed, but not to where the class has been already."""
+    images = fill(tmp_path / "set", classes=("cat",))
+    fill(tmp_path / "elsewhere", classes=("dog", "puppy"))
+    (tmp_path / "set" / "dog").symlink_to(tmp_path / "elsewhere" / "dog")
+    (tmp_path / "elsewhere" / "dog" / "young").symlink_to(tmp_path / "elsewhere" / "puppy")
+    (tmp_path / "set" / "cat" / "again").symlink_to(tmp_path / "set" / "cat")
+    source = load_source(f"folder:{tmp_path / 'set'}")
+    np.testing.assert_array_equal(source.labels, [0] * 5 + [1] * 10)
+    np.testing.assert_array_equal(read(source)[:5], images)
+    assert source.item_names[-1] == "dog/young/004.png"
+    assert any(line.endswith("for a link leads there again: 5 x .png") for line in source.notes)
 
 
-def test_a_large_jpeg_at_a_small_size(tmp_path):
-    """Decoded at a fraction of its resolution it hardly differs."""
-    y, x = np.mgrid[:512, :640] / 4
-    image = np.stack([np.sin(x), np.cos(y), np.sin(x + y)], -1)
-    write(tmp_path / "a.jpg", ((image + 1) * 127).astype(np.uint8), quality=95)
-    with PIL.Image.open(tmp_path / "a.jpg") as whole:
-        whole.convert("RGB").save(tmp_path / "a.png")
-    small, exact = (decode(tmp_path / f"a.{kind}", 128).astype(int) for kind in ("jpg", "png"))
-    assert abs(small - exact).max() <= 12
+def test_what_is_no_file_is_not_waited_for(tmp_path, memory):
+    fill(tmp_path)
+    os.mkfifo(tmp_path / "cat" / "pipe.png")
+    (tmp_path / "cat" / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "dog" / "nowhere.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "dog" / "folder.png").mkdir()
+    source = load_source(f"folder:{tmp_path}", most_bad=0.5)
+    assert source.left_out[:2] == ("cat/pipe.png: not a file", "cat/zero.png: not a file")
+    assert source.left_out[2].startswith("dog/nowhere.png: ") and len(source.left_out) == 3
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA", "CMYK"])
-def test_all_kinds_of_pixels_become_rgb(tmp_path, mode):
-    suffix = "tif" if mode == "CMYK" else "png"
-    grey = PIL.Image.fromarray(np.eye(4, dtype=np.uint8) * 255)
-    grey.convert("RGB").convert(mode).save(tmp_path / f"a.{suffix}")
-    expected = np.eye(4, dtype=np.uint8)[..., None] * np.full(3, 255, np.uint8)
-    np.testing.assert_array_equal(decode(tmp_path / f"a.{suffix}"), expected)
+def test_a_folder_that_may_not_be_read_is_no_empty_one(tmp_path, monkeypatch):
+    fill(tmp_path)
+    (tmp_path / "cat" / "more").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("more"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError):
+        load_source(f"folder:{tmp_path}")
 
 
-def test_16_bits_of_grey_keep_their_upper_half(tmp_path):
-    grey = np.array([[0, 255, 256], [30_000, 65_535, 300]], np.uint16)
-    PIL.Image.fromarray(grey).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(decode(tmp_path / "a.png")[..., 1], grey >> 8)
-
-
-def test_the_first_frame(tmp_path):
-    frames = [PIL.Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
-    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    np.testing.assert_array_equal(decode(tmp_path / "a.gif")[0, 0], [255, 0, 0])
-
-
-def test_palettes_with_transparency(tmp_path):
-    image = PIL.Image.new("P", (4, 4), 1)
-    image.putpalette([0, 0, 0, 10, 20, 30])
-    image.save(tmp_path / "a.png", transparency=b"\x00\x80")
-    np.testing.assert_array_equal(decode(tmp_path / "a.png")[0, 0], [10, 20, 30])
+def test_names_in_bytes_that_are_no_text(tmp_path):
+    fill(tmp_path)
+    os.rename(tmp_path / "cat" / "000.png", os.fsencode(tmp_path / "cat") + b"/\xff.png")
+    source = load_source(f"folder:{tmp_path}")
+    assert source.item_names[4] == "cat/\\xff.png" and len(read(source)) == 10
 
 
 # What cannot be read
@@ -267,6 +341,9 @@ def test_an_empty_class(tmp_path):
     (tmp_path / "elk").mkdir()
     line = error_line(f"folder:{tmp_path}")
     assert line.endswith(f"class folder {tmp_path / 'elk'} holds no image")
+    (tmp_path / "elk" / "a.eps").write_text("%!PS")
+    line = error_line(f"folder:{tmp_path}")
+    assert line.endswith("holds no image; of what is passed over: 1 x .eps")
 
 
 def test_images_of_several_sizes(tmp_path, memory):

@@ -1,0 +1,299 @@
+"""Image files as inputs of a source: all are decoded once to be checked, and an index says so.
+
+The images of a small set are held in memory from then on. Those of a large one are decoded again when
+they are asked for, and what the check found is kept in an index, by path, size and time of change:
+a file that is still as it was is not checked again.
+"""
+
+import contextlib
+import hashlib
+import json
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import PIL
+from jaxtyping import UInt8
+from PIL import Image
+
+from jaxhash import __version__
+from jaxhash.data.images import try_read, white_of
+from jaxhash.data.sources import Index, Rows, Source
+from jaxhash.errors import UserError
+from jaxhash.machine import cores_used
+from jaxhash.training.writers import track_progress, whole_file
+
+#: Name of the index in a folder that it is kept in.
+INDEX = "images.json"
+
+#: What is said of images whose white is a guess, by the kind of their numbers.
+_DEEP = {"integers": "grey of more than 8 bits", "floats": "grey in floats"}
+
+#: What is said of images, by the remarks on them.
+_REMARKS = {
+    "frames": "of several frames or pages the first is taken",
+    "transparent": "transparent pixels are shown over white",
+}
+
+
+class Checked(NamedTuple):
+    """What was found in decoding a file; JSON holds it as a list.
+
+    Attributes:
+        shape: height, width, and 3; of what cannot be read None.
+        reason: why it cannot be read.
+        remarks: see `Decoded`.
+        deep: likewise.
+    """
+
+    shape: Sequence[int] | None
+    reason: str | None = None
+    remarks: Sequence[str] = ()
+    deep: Sequence[Any] | None = None
+
+
+class Scan(NamedTuple):
+    """What decoding every file has shown; JSON holds it.
+
+    Attributes:
+        good: numbers of the files that are images.
+        left_out: of each other file its name and the reason.
+        shape: height, width, and 3.
+        whites: what is white, by the kind of numbers; see `jaxhash.data.images.white_of`.
+        notes: what was guessed, a sentence each.
+        fits: whether the images are few enough to be held.
+    """
+
+    good: list[int]
+    left_out: list[str]
+    shape: list[int]
+    whites: dict[str, float]
+    notes: list[str]
+    fits: bool
+
+
+class Files:
+    """Images decoded when they are asked for, by as many threads as there are cores.
+
+    Args:
+        paths: a file for each image.
+        image_size: see `jaxhash.data.images.read_image`.
+        shape: what each image had when the folder was opened.
+        whites: see `jaxhash.data.images.read_image`.
+        index: what was found of each file when they were checked, to be kept; see `keep_index`.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        image_size: int | None,
+        shape: Sequence[int],
+        whites: Mapping[str, float] | None = None,
+        index: Mapping[str, Any] | None = None,
+    ):
+        self._paths, self._size, self._shape = paths, image_size, tuple(shape)
+        self._whites, self.index = whites, index
+        self._pool = ThreadPoolExecutor(cores_used())
+
+    def __reduce__(self):
+        return Files, (self._paths, self._size, self._shape, self._whites)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, rows: Index) -> UInt8[np.ndarray, "*n height width 3"]:
+        numbers = np.arange(len(self))[rows]
+        images = np.empty((*numbers.shape, *self._shape), np.uint8)
+        read = self._pool.map(self._read, numbers.reshape(-1).tolist())
+        for image, pixels in zip(images.reshape(-1, *self._shape), read, strict=True):
+            image[:] = pixels
+        return images
+
+    def _read(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
+        path = self._paths[row]
+        image = try_read(path, self._size, self._whites)
+        if isinstance(image, str):
+            raise UserError(f"{path}: it was readable when the folder was opened ({image})")
+        if image.pixels.shape != self._shape:
+            raise UserError(f"{path}: it was {_size(self._shape)} when the folder was opened")
+        return image.pixels
+
+
+def scan_files(
+    name: str,
+    folder: Path,
+    files: Sequence[str],
+    image_size: int | None,
+    limit: int,
+    index: Path | None = None,
+) -> tuple[Scan, Rows | None]:
+    """Decode each file, or look up what was found of it.
+
+    Args:
+        name: name of the source.
+        folder: what the files are in.
+        files: their paths within it.
+        image_size: see `jaxhash.data.images.read_image`.
+        limit: of at most so many decoded bytes the images are held.
+        index: file of what was found before, if it is there.
+
+    Returns:
+        What was found, and the good images; None where there are none.
+
+    Raises:
+        UserError: if the images have several sizes, or their range is not known.
+    """
+    shape = _first_shape(folder, files, image_size)
+    fits = shape is not None and len(files) * int(np.prod(shape)) <= limit
+    held = np.empty((len(files), *shape), np.uint8) if fits else None
+    states = None if fits else [_state(folder / file) for file in files]
+    known = {} if fits else _read_index(index, image_size)
+
+    def check(number: int) -> Checked:
+        before = None if fits else known.get(files[number])
+        if before and before[0] == states[number]:
+            return Checked(*before[1])
+        image = try_read(folder / files[number], image_size, {})
+        if isinstance(image, str):
+            return Checked(None, image)
+        if fits and image.pixels.shape == shape:
+            held[number] = image.pixels
+        return Checked(image.pixels.shape, None, image.remarks, image.deep)
+
+    checked: list[Checked] = []
+    with _threads() as pool:
+        found = track_progress(pool.map(check, range(len(files))), f"{name}: opening", len(files))
+        for number, each in enumerate(found):
+            if each.shape is not None and tuple(each.shape) != shape:
+                first = next(i for i, one in enumerate(checked) if one.shape is not None)
+                raise UserError(
+                    f"--dataset {name}: its images have several sizes, {Path(files[first]).name} "
+                    f"{_size(shape)} and {Path(files[number]).name} {_size(each.shape)}; "
+                    "--image-size N brings them to one"
+                )
+            checked.append(each)
+    whites = _whites(name, checked)
+    good = [number for number, each in enumerate(checked) if each.shape is not None]
+    scan = Scan(
+        good,
+        [
+            f"{file}: {each.reason}"
+            for file, each in zip(files, checked, strict=True)
+            if each.reason
+        ],
+        list(shape or ()),
+        whites,
+        list(_notes(checked, whites)),
+        fits,
+    )
+    if fits:
+        for number in good:  # files that by themselves were taken for brighter than they are
+            deep = checked[number].deep
+            if deep and deep[0] in _DEEP and white_of([deep])[deep[0]] != whites[deep[0]]:
+                held[number] = Files([folder / files[number]], image_size, shape, whites)[0]
+        return scan, held[good] if scan.left_out else held
+    if shape is None:
+        return scan, None
+    entries = dict(zip(files, zip(states, checked, strict=True), strict=True))
+    kept = {"of": _of(image_size), "files": entries}
+    return scan, Files([folder / files[number] for number in good], image_size, shape, whites, kept)
+
+
+def read_scanned(folder: Path, files: Sequence[str], image_size: int | None, scan: Scan) -> Rows:
+    """The images that another process's scan has found good."""
+    rows = Files(
+        [folder / files[number] for number in scan.good], image_size, scan.shape, scan.whites
+    )
+    return rows[:] if scan.fits else rows
+
+
+def keep_index(source: Source, folder: Path) -> None:
+    """Write what was found of the files of a source into a folder, where it reads them one by one."""
+    if isinstance(source.inputs, Files) and source.inputs.index is not None:
+        content = json.dumps(source.inputs.index)
+        with whole_file(folder / INDEX, "w") as file:
+            file.write(f"{_digest(content)}\n{content}\n")
+
+
+def _read_index(path: Path | None, image_size: int | None) -> dict[str, Any]:
+    """What is known of files; nothing where it is of other circumstances, or damaged."""
+    if path is None or path.is_symlink() or not path.is_file():
+        return {}
+    digest, _, content = path.read_text(errors="replace").partition("\n")
+    if digest != _digest(content.rstrip("\n")):
+        return {}
+    index = json.loads(content)
+    return index["files"] if index["of"] == _of(image_size) else {}
+
+
+def _digest(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _of(image_size: int | None) -> dict[str, Any]:
+    """What the outcome of a check depends on, beside the file."""
+    return {"image_size": image_size, "pillow": PIL.__version__, "jaxhash": __version__}
+
+
+def _state(path: Path) -> list[int] | None:
+    """Size and time of change of a file, by which a change is noticed."""
+    try:
+        state = path.stat()
+    except OSError:  # a link to nowhere
+        return None
+    return [state.st_size, state.st_mtime_ns]
+
+
+def _first_shape(
+    folder: Path, files: Sequence[str], image_size: int | None
+) -> tuple[int, ...] | None:
+    with _threads() as _:
+        images = (try_read(folder / file, image_size, {}) for file in files)
+        return next((each.pixels.shape for each in images if not isinstance(each, str)), None)
+
+
+@contextlib.contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads that decode, for which too large an image is an error and not a warning."""
+    pool = ThreadPoolExecutor(cores_used())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _whites(name: str, checked: Sequence[Checked]) -> dict[str, float]:
+    try:
+        return white_of(each.deep for each in checked if each.deep)
+    except ValueError as error:
+        raise UserError(f"--dataset {name}: {error}") from error
+
+
+def _notes(checked: Sequence[Checked], whites: Mapping[str, float]) -> Iterator[str]:
+    """What was guessed about the images, and of how many."""
+    remarks = Counter(remark for each in checked for remark in each.remarks)
+    for remark, words in _REMARKS.items():
+        if remarks[remark]:
+            yield f"{_images(remarks[remark])}: {words}"
+    for kind, white in whites.items():
+        values = [each.deep[1] for each in checked if each.deep and each.deep[0] == kind]
+        if kind != "colours":
+            yield (
+                f"{_images(len(values))}: {_DEEP[kind]}, none above {max(values):,g}, of which {white:,g} "
+                "is taken for white"
+            )
+
+
+def _images(count: int) -> str:
+    return f"{count:,} image" + "s" * (count > 1)
+
+
+def _size(shape: Sequence[int]) -> str:
+    """A shape in words, width first as everywhere but in arrays."""
+    return f"{shape[1]} x {shape[0]}"
