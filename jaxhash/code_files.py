@@ -12,6 +12,7 @@ from rich.table import Table
 
 from jaxhash import machine, metrics
 from jaxhash.data.arrays import read_npy, read_npz
+from jaxhash.data.labels import read_labels
 from jaxhash.data.lists import read_list
 from jaxhash.errors import UserError
 from jaxhash.similarity import has_label
@@ -141,8 +142,14 @@ def read_sides(
             raise UserError(f"{path}: {flag} is needed for the other side of the search")
         keys = ("query_codes", "query_labels", "database_codes", "database_labels")
         hint = f"; or give codes and labels, and {flag}"
-        arrays = list(read_npz(path, *keys, hint=hint).values())
-        return LabelledCodes(*arrays[:2]), LabelledCodes(*arrays[2:])
+        arrays = read_npz(path, *keys, hint=hint)
+        return tuple(
+            LabelledCodes(
+                arrays[f"{side}_codes"],
+                read_labels(arrays[f"{side}_labels"], path, f"{side} "),
+            )
+            for side in ("query", "database")
+        )
     return _read_side(path, labels, "--labels"), _read_side(
         database, database_labels, "--database-labels"
     )
@@ -154,14 +161,15 @@ def _read_side(path: Path, labels: Path | None, flag: str) -> LabelledCodes:
             raise UserError(f"{path} holds no labels: {flag} names their file")
         return LabelledCodes(read_npy(path), _read_labels(labels))
     if labels is None:
-        return LabelledCodes(*read_npz(path, "codes", "labels").values())
+        arrays = read_npz(path, "codes", "labels")
+        return LabelledCodes(arrays["codes"], read_labels(arrays["labels"], path))
     return LabelledCodes(read_npz(path, "codes")["codes"], _read_labels(labels))
 
 
 def _read_labels(path: Path) -> np.ndarray:
     if path.suffix == ".npz":
         raise UserError(f"{path}: labels are read from a .npy or a list file")
-    return read_npy(path) if path.suffix == ".npy" else read_list(path).labels
+    return read_labels(read_npy(path), path) if path.suffix == ".npy" else read_list(path).labels
 
 
 def _results(

@@ -1,7 +1,7 @@
 """List files: the form in which the literature hands on its splits.
 
 A line is a path and the labels of the image, either 0 or 1 for each class (``im1.jpg 0 1 0``) or one
-class id (``im1.jpg 3``), separated by blanks. A split is three such files.
+class id (``im1.jpg 3``; -1 for none), separated by blanks. A split is three such files.
 """
 
 import posixpath
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from jaxhash.data.sources import MOST_CLASSES
+from jaxhash.data.labels import check_class_ids, read_labels
 from jaxhash.data.splits import Split
 from jaxhash.errors import UserError
 
@@ -93,9 +93,11 @@ def read_list(path: Path) -> ListFile:
                 "hold blanks"
             )
         paths.append(fields[0])
-        rows.append(np.array(_labels(fields[1:], where), np.int32))
+        rows.append(np.array(_labels(fields[1:], where), np.int64))
     labels = np.stack(rows)
-    return ListFile(tuple(paths), labels[:, 0] if labels.shape[1] == 1 else labels.astype(np.int8))
+    return ListFile(
+        tuple(paths), read_labels(labels[:, 0] if labels.shape[1] == 1 else labels, path)
+    )
 
 
 def read_split_lists(lists: Path | Mapping[str, Path]) -> ListedSplit:
@@ -141,6 +143,8 @@ def read_split_lists(lists: Path | Mapping[str, Path]) -> ListedSplit:
         f"{paths[line]} has other labels in {where[line]} than in {where[first_line[item[line]]]}"
         for line in np.flatnonzero(~agrees)
     )
+    if labels.ndim == 1:
+        check_class_ids(labels, len(names), where[labels.argmax()])
     ends = np.cumsum([len(found.paths) for found in read.values()])[:-1]
     split = Split(_name(files), *np.split(item.astype(np.int64), ends))
     return ListedSplit(split, tuple(names.tolist()), labels[first_line], conflicts)
@@ -153,10 +157,12 @@ def _labels(fields: Sequence[str], where: str) -> list[int]:
         if wrong:
             raise UserError(f"{where}: expected 0 or 1 for each class, got {wrong[0][:80]!r}")
         return list(map(int, fields))
-    if not re.fullmatch(r"\d+", fields[0], re.ASCII):
-        raise UserError(f"{where}: expected a class id from 0, got {fields[0][:80]!r}")
-    if len(fields[0]) > 9 or int(fields[0]) >= MOST_CLASSES:
-        raise UserError(f"{where}: class ids must be below {MOST_CLASSES:,}, got {fields[0][:80]}")
+    if not re.fullmatch(r"-1|\d+", fields[0], re.ASCII):
+        raise UserError(
+            f"{where}: expected a class id from 0, got {fields[0][:80]!r}; -1 means no label"
+        )
+    if len(fields[0]) > 18:
+        raise UserError(f"{where}: class ids must be below 10^18, got {fields[0][:80]}")
     return [int(fields[0])]
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from jaxhash.data.arrays import read_npz
+from jaxhash.data.labels import check_names, read_labels
 from jaxhash.errors import UserError, first_line
 
 #: Sets of at most this many decoded bytes are decoded once and held in memory.
@@ -22,15 +22,8 @@ MEMORY_LIMIT = 2**30
 #: Share of a folder's images that may be left out as unreadable.
 MOST_BAD = 0.01
 
-#: Arrays that a feature file may hold.
-_OPTIONAL = ("scale", "class_names", "split", "split_names", "coarse_labels", "item_names")
-
 #: The parts that a set may come in.
 PARTS = ("train", "validation", "test", "query", "database")
-
-#: A class id of this size is taken for a mistake, such as an id of the image.
-MOST_CLASSES = 10**6
-
 
 #: Indices of inputs, a range of them, or one.
 Index = Int[np.ndarray, " n"] | slice | int | np.integer
@@ -53,8 +46,9 @@ class Source:
 
     Attributes:
         name: as given on the command line.
-        inputs: uint8 images [height, width, channels], or float32 vectors, by index.
-        labels: class ids from 0, or multi-hot rows of 0 and 1.
+        inputs: uint8 images [height, width, channels], or float32 vectors, by index; as the set has
+            them, before anything that is a model's own.
+        labels: class ids from 0 (-1: no label), or multi-hot rows of 0 and 1.
         class_names: a name for each class.
         part_ids: of each item the part of its set that it comes in, a place in ``parts``; None where
             that is not known.
@@ -134,7 +128,9 @@ def load_source(
     if kind == "tfds" and rest:
         return _tfds(name, rest, data_dir)
     if kind == "features" and rest:
-        return _features(name, (data_dir or Path()) / rest)
+        from jaxhash.data.features import read_features  # it makes a source
+
+        return read_features(name, (data_dir or Path()) / rest)
     if kind == "folder" and rest:
         from jaxhash.data.folders import read_folder  # it makes a source
 
@@ -151,135 +147,6 @@ def _digits() -> Source:
     digits = load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     return Source("digits", images, digits.target.astype(np.int32), tuple("0123456789"))
-
-
-def _features(name: str, path: Path) -> Source:
-    """A .npz with ``features`` [items, dimensions] and ``labels`` [items] or [items, classes].
-
-    Items without classes are each of a class of their own: ``labels`` are ``np.arange(items)``.
-    Integer features are multiplied by the file's ``scale``, one factor a dimension. The vectors are
-    scaled by one common factor to a root mean square of 1. ``class_names`` is optional: with it, each
-    class must have an item; without, ids may have gaps. So are ``split``, 0 for the items of the
-    training part and 1 for those of the test part, or places in ``split_names``, some of `PARTS`;
-    ``coarse_labels``, ids of groups of classes; and ``item_names``, of each item what leads back to it.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such feature file; --data-dir names its folder")
-    arrays = read_npz(path, "features", "labels", optional=_OPTIONAL)
-    features, labels = arrays["features"], arrays["labels"]
-    fits = labels.ndim in (1, 2) and labels.shape[:1] == features.shape[:1]
-    if features.ndim != 2 or not fits or labels.dtype.kind not in "iub":
-        raise UserError(
-            f"{path}: expected features [items, dimensions] and integer labels [items] or [items, "
-            f"classes], got shapes {features.shape} and {labels.shape} of {labels.dtype}"
-        )
-    labels = _class_ids(labels, path) if labels.ndim == 1 else _multi_hot(labels, path)
-    scale = arrays.get("scale", np.ones(1))
-    if scale.shape not in ((), (1,), features.shape[1:]):
-        raise UserError(f"{path}: scale has shape {scale.shape}, expected {features.shape[1:]}")
-    features = features.astype(np.float32) * scale.astype(np.float32)
-    if not np.isfinite(features).all():
-        raise UserError(f"{path}: features hold values that are not finite")
-    norm = np.sqrt(np.mean(np.square(features, dtype=np.float64)))
-    features = (features / (norm or 1.0)).astype(np.float32)
-    names = _class_names(arrays.get("class_names"), labels, path)
-    parts, part_ids = _parts(arrays.get("split"), arrays.get("split_names"), labels, path)
-    coarse = _coarse_labels(arrays.get("coarse_labels"), labels, path)
-    items = _item_names(arrays.get("item_names"), labels, path)
-    return Source(name, features, labels, names, part_ids, coarse, parts=parts, item_names=items)
-
-
-def _class_ids(labels: np.ndarray, where: Any) -> Int[np.ndarray, " items"]:
-    if labels.size == 0:
-        raise UserError(f"{where}: the set is empty")
-    if labels.min() < 0:
-        raise UserError(f"{where}: labels must be class ids from 0, got {labels.min()}")
-    if labels.max() >= MOST_CLASSES:
-        raise UserError(f"{where}: class ids must be below {MOST_CLASSES:,}, got {labels.max()}")
-    return labels.astype(np.int32)
-
-
-def _multi_hot(labels: np.ndarray, where: Any) -> Int[np.ndarray, "items classes"]:
-    if labels.size == 0:
-        raise UserError(f"{where}: the set is empty")
-    wrong = labels[(labels != 0) & (labels != 1)]
-    if len(wrong):
-        raise UserError(f"{where}: labels [items, classes] must be 0 or 1, got {wrong[0]}")
-    return labels.astype(np.int8)
-
-
-def _parts(
-    split: np.ndarray | None, names: np.ndarray | None, labels: np.ndarray, where: Any
-) -> tuple[tuple[str, ...] | None, Int[np.ndarray, " items"] | None]:
-    """The parts of a feature file, and of each item its part."""
-    if split is None:
-        return None, None
-    parts = ("train", "test") if names is None else tuple(map(str, names.reshape(-1)))
-    unknown = [name for name in parts if name not in PARTS]
-    if unknown or len(set(parts)) < len(parts):
-        raise UserError(f"{where}: split_names must be some of {', '.join(PARTS)}, got {parts}")
-    if split.shape != labels.shape[:1] or not np.isin(split, np.arange(len(parts))).all():
-        allowed = " or ".join(f"{number} ({name})" for number, name in enumerate(parts))
-        raise UserError(f"{where}: split must be {allowed} for each of the {len(labels):,} items")
-    return parts, split.astype(np.int8)
-
-
-def _item_names(
-    names: np.ndarray | None, labels: np.ndarray, where: Any
-) -> Shaped[np.ndarray, " items"] | None:
-    if names is None:
-        return None
-    if names.shape != labels.shape[:1] or names.dtype.kind != "U":
-        raise UserError(
-            f"{where}: item_names must be a string for each of the {len(labels):,} items, got shape "
-            f"{names.shape} of {names.dtype}"
-        )
-    return names
-
-
-def _coarse_labels(
-    coarse: np.ndarray | None, labels: np.ndarray, where: Any
-) -> Int[np.ndarray, " items"] | None:
-    if coarse is None:
-        return None
-    if labels.ndim != 1 or coarse.shape != labels.shape or coarse.dtype.kind not in "iu":
-        raise UserError(
-            f"{where}: coarse_labels must be ids, one for each of the {len(labels):,} items of one "
-            f"class, got shape {coarse.shape} of {coarse.dtype}"
-        )
-    return _class_ids(coarse, f"{where}: coarse_labels")
-
-
-def _class_names(names: np.ndarray | None, labels: np.ndarray, where: Any) -> tuple[str, ...]:
-    """The names given, one for each class that has an item; numbers where none are given."""
-    if names is None:
-        classes = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
-        return tuple(map(str, range(classes)))
-    if labels.ndim == 1:
-        _check_range(labels, len(names), where)
-        sizes = np.bincount(labels, minlength=len(names))
-    else:
-        if labels.shape[1] != len(names):
-            raise UserError(
-                f"{where}: labels have {labels.shape[1]} columns, and class_names {len(names)} names"
-            )
-        sizes = labels.sum(axis=0, dtype=np.int64)
-    empty = np.flatnonzero(sizes == 0)
-    if len(empty):
-        more = f", and {len(empty) - 1:,} more classes" if len(empty) > 1 else ""
-        raise UserError(f"{where}: class {names[empty[0]]!s} ({empty[0]}) has no item{more}")
-    return tuple(map(str, names))
-
-
-def _check_range(labels: Int[np.ndarray, " items"], classes: int, where: Any) -> None:
-    """Raise a `UserError` if a label is that of no class."""
-    outside = np.flatnonzero((labels < 0) | (labels >= classes))
-    if len(outside):
-        item = outside[0]
-        raise UserError(
-            f"{where}: item {item:,} has label {labels[item]}, and there are names for 0 to "
-            f"{classes - 1}"
-        )
 
 
 def _tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
@@ -300,6 +167,11 @@ def _tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
     shape = features["image"].shape
     if None in shape:
         raise UserError(f"--dataset {name}: its images have no common size, {shape}")
+    if np.dtype(features["image"].np_dtype) != np.uint8:
+        raise UserError(
+            f"--dataset {name}: its images are {np.dtype(features['image'].np_dtype)}; expected bytes "
+            "(uint8)"
+        )
     prepared = builder.is_prepared()
     if not prepared and importlib.util.find_spec("tensorflow") is None:
         raise UserError(
@@ -314,7 +186,7 @@ def _tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
             builder_kwargs=None if prepared else {"file_format": "array_record"},
             **options,
         )
-        return {part: parts[part] for part in ("train", "validation", "test") if part in parts}
+        return {part: parts[part] for part in PARTS if part in parts}
 
     try:
         parts = open_parts()
@@ -328,8 +200,8 @@ def _tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
             labels = np.array([record["label"] for record in undecoded.records()])
     except Exception as error:  # a download fails in as many ways as there are sets
         raise UserError(f"--dataset {name} could not be read: {first_line(error)}") from error
-    labels, class_names = _class_ids(labels, name), tuple(features["label"].names)
-    _check_range(labels, len(class_names), name)
+    labels, class_names = read_labels(labels, name), tuple(features["label"].names)
+    check_names(labels, len(class_names), name)
     ids = np.repeat(np.arange(len(parts), dtype=np.int8), list(map(len, parts.values())))
     return Source(
         name,
@@ -339,7 +211,12 @@ def _tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
         ids,
         parts=tuple(parts),
         item_names=_Numbered({part: len(records) for part, records in parts.items()}),
+        notes=_passed_over(set(builder.info.splits) - set(parts)),
     )
+
+
+def _passed_over(parts: set[str]) -> tuple[str, ...]:
+    return (f"other parts of the set, passed over: {', '.join(sorted(parts))}",) * bool(parts)
 
 
 class _Numbered(Sequence[str]):

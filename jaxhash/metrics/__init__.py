@@ -50,6 +50,7 @@ from jaxhash.metrics._hierarchical import (
 from jaxhash.metrics._inputs import CodeFormat as CodeFormat
 from jaxhash.metrics._inputs import Relevance as Relevance
 from jaxhash.metrics._inputs import Zero as Zero
+from jaxhash.metrics._inputs import check_labels as check_labels
 from jaxhash.metrics._inputs import code_format as code_format
 from jaxhash.metrics._radius import PrecisionRecall as PrecisionRecall
 from jaxhash.metrics._radius import empty_bucket as empty_bucket
@@ -102,6 +103,7 @@ __all__ = [
     "bootstrap_interval",
     "buckets",
     "chance_to_count",
+    "check_labels",
     "code_format",
     "code_health",
     "collapse",

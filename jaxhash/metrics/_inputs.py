@@ -222,6 +222,10 @@ def check_labels(
     Raises:
         ValueError: if shapes do not match, or values are neither ids nor 0/1.
         TypeError: if the labels are no numbers.
+
+    Example:
+        >>> check_labels("query ", np.array([2.0, -1.0]), 2)
+        array([ 2, -1])
     """
     labels = np.asanyarray(labels)
     if labels.dtype.kind not in "buif":

@@ -85,10 +85,9 @@ WRONG_LINES = {
     "fraction": ("a.jpg 1 0.0\n", "line 1: expected 0 or 1 for each class, got '0.0'"),
     "path with a blank": ("my cat.jpg 1 0\n", "expected 0 or 1 for each class, got 'cat.jpg'"),
     "name of a class": ("a.jpg 3\nb.jpg cat\n", "line 2: expected a class id from 0, got 'cat'"),
-    "negative id": ("a.jpg -1\n", "line 1: expected a class id from 0, got '-1'"),
+    "negative id": ("a.jpg -2\n", "line 1: expected a class id from 0, got '-2'"),
     "other digits": ("a.jpg ３\n", "line 1: expected a class id from 0, got '３'"),
-    "image id": ("a.jpg 1000000\n", "line 1: class ids must be below 1,000,000, got 1000000"),
-    "long number": (f"a.jpg {'9' * 5000}\n", "line 1: class ids must be below 1,000,000, got 999"),
+    "long number": (f"a.jpg {'9' * 5000}\n", "line 1: class ids must be below 10^18, got 999"),
     "not UTF-8": (b"a.jpg 1 0\n\xff.jpg 1 0\n", "line 2: not UTF-8"),
     "UTF-16": ("a.jpg 1\n".encode("utf-16"), "line 1: not UTF-8"),
 }
@@ -176,6 +175,20 @@ def test_class_ids_that_differ(folder):
     listed = read_split_lists(folder("a 1\nb 2\n", "q 1\n", "a 2\nz 0\n"))
     assert listed.labels.tolist() == [1, 2, 1, 0]
     assert len(listed.conflicts) == 1 and listed.conflicts[0].startswith("a has other labels in ")
+
+
+def test_ids_without_a_class(folder):
+    """-1 is no label; an id of an image is no class, and its line is named."""
+    assert read_split_lists(folder("a 1\nb -1\n", "q 1\n", "z 0\n")).labels.tolist() == [
+        1,
+        -1,
+        1,
+        0,
+    ]
+    with pytest.raises(
+        UserError, match="test.txt line 1: class ids must be below 1,000,000, got 1000"
+    ):
+        read_split_lists(folder("a 1\nb 2\n", "q 1000000\n", "z 0\n"))
 
 
 def test_digest_tells_splits_of_the_same_images_apart(folder):

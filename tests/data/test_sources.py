@@ -12,7 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
-from jaxhash.data import sources
+from jaxhash.data import features, sources
 from jaxhash.data.sources import Source, load_source
 from jaxhash.errors import UserError
 
@@ -66,28 +66,42 @@ def feature_file(tmp_path):
     return write
 
 
-def rms(vectors):
-    return np.sqrt(np.mean(np.square(vectors, dtype=np.float64)))
-
-
-@pytest.mark.parametrize("size", [1.0, 1e-6, 1e30])
-def test_features_are_scaled_by_one_factor_to_rms_1(feature_file, size):
-    inputs = load_source(*feature_file(features=VECTORS * np.float32(size))).inputs
-    assert inputs.dtype == np.float32
-    np.testing.assert_allclose(inputs, VECTORS / rms(VECTORS), rtol=1e-6)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8, np.uint16])
+def test_features_are_those_of_the_file_whatever_else_is_in_it(feature_file, dtype):
+    """As float32, and unscaled: an item is the same input in any file."""
+    features = (VECTORS * 10).clip(0 if dtype == np.uint16 else -100).astype(dtype)
+    inputs = load_source(*feature_file(features=features)).inputs
+    assert inputs[:].dtype == np.float32 and inputs.shape == (6, 4)
+    np.testing.assert_array_equal(inputs[:], features.astype(np.float32))
+    alone = load_source(*feature_file(features=features[:2], labels=LABELS[:2])).inputs
+    for rows in (0, np.int64(1), slice(1, 2), np.array([1, 0, 1])):
+        np.testing.assert_array_equal(alone[rows], features[rows].astype(np.float32))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_integer_features_have_a_scale_for_each_dimension(feature_file, dtype):
     scale = np.array([0.1, 1, 2, 30], dtype)
     inputs = load_source(*feature_file(features=BYTES, scale=scale)).inputs
-    assert inputs.dtype == np.float32
-    np.testing.assert_allclose(inputs, BYTES * scale / rms(BYTES * scale), rtol=1e-6)
+    np.testing.assert_array_equal(inputs[:], BYTES * scale.astype(np.float32))
 
 
-def test_features_that_are_all_zero_stay_zero(feature_file):
-    inputs = load_source(*feature_file(features=VECTORS * 0)).inputs
-    np.testing.assert_array_equal(inputs, 0.0)
+def test_opening_a_feature_file_does_not_copy_it(feature_file, monkeypatch):
+    """The array that the file's reader gives is kept, and read by pieces."""
+    given = np.zeros((300, 4), np.int8)
+    arrays = {"features": given, "labels": np.arange(300)}
+    monkeypatch.setattr(features, "read_npz", lambda *_, **__: arrays)
+    monkeypatch.setattr(features, "_BLOCK", 64)
+    assert load_source(*feature_file()).inputs._features is given
+
+
+@pytest.mark.parametrize("size", [1, 3, 64])
+def test_the_first_item_with_a_value_that_is_not_finite_is_named(feature_file, monkeypatch, size):
+    monkeypatch.setattr(features, "_BLOCK", 16 * size)
+    vectors = VECTORS.astype(np.float64)
+    vectors[4, 1], vectors[5] = 1e300, np.nan  # the first overflows float32
+    names = np.array(list("abcdef"))
+    assert "first of item 4" in error_line(*feature_file(features=vectors))
+    assert "first of e" in error_line(*feature_file(features=vectors, item_names=names))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
@@ -134,12 +148,19 @@ def test_class_names_are_the_files_or_numbers(feature_file):
 WRONG_FILES = {
     "no labels": (dict(labels=None), "no array 'labels'; the file holds ['features']"),
     "no features": (dict(features=None), "no array 'features'; the file holds ['labels']"),
-    "one dimension": (dict(features=VECTORS[:, 0]), "got shapes (6,) and (6,)"),
+    "one dimension": (dict(features=VECTORS[:, 0]), "got shape (6,) of float32"),
     "fewer labels": (dict(labels=LABELS[:5]), "got shapes (6, 4) and (5,)"),
+    "text": (dict(features=VECTORS.astype(str)), "of numbers, got shape (6, 4) of <U"),
+    "complex": (dict(features=VECTORS + 1j), "of numbers, got shape (6, 4) of complex"),
+    "names of another kind": (dict(class_names=np.arange(3)), "class_names must be strings"),
+    "one name": (dict(class_names=np.array("cat")), "class_names must be strings"),
+    "scale of text": (dict(scale=np.array(list("abcd"))), "scale must be finite numbers"),
+    "scale that is not finite": (dict(scale=np.full(4, np.inf)), "scale must be finite numbers"),
+    "no labels at all": (dict(labels=np.full(6, -1)), "no item has a label"),
     "fewer label rows": (dict(labels=np.eye(5, dtype=int)), "got shapes (6, 4) and (5, 5)"),
-    "label cubes": (dict(labels=np.ones((6, 2, 2), int)), "got shapes (6, 4) and (6, 2, 2)"),
-    "column of ids": (dict(labels=LABELS[:, None]), "must be 0 or 1, got 2"),
-    "broken label rows": (dict(labels=np.eye(6)), "got shapes (6, 4) and (6, 6) of float64"),
+    "label cubes": (dict(labels=np.ones((6, 2, 2), int)), "got shape (6, 2, 2)"),
+    "column of ids": (dict(labels=LABELS[:, None]), "labels have one column"),
+    "broken label rows": (dict(labels=np.eye(6) / 2), "labels [items, classes] must be 0 or 1"),
     "no classes": (dict(labels=np.ones((6, 0), int)), "the set is empty"),
     "part of fewer": (dict(split=np.zeros(5, int)), "split must be 0 (train) or 1 (test) for each"),
     "part of no name": (
@@ -149,8 +170,8 @@ WRONG_FILES = {
     "fewer item names": (dict(item_names=np.array(["a"])), "item_names must be a string for each"),
     "numbers for item names": (dict(item_names=np.arange(6)), "item_names must be a string"),
     "part 2": (dict(split=np.arange(6) % 3), "for each of the 6 items"),
-    "broken labels": (dict(labels=LABELS / 2), "expected features [items, dimensions] and integer"),
-    "negative label": (dict(labels=LABELS - 1), "labels must be class ids from 0, got -1"),
+    "broken labels": (dict(labels=LABELS / 4), "labels must be integer class ids"),
+    "negative label": (dict(labels=LABELS - 2), "or -1 for none, got -2"),
     "image ids": (dict(labels=LABELS + 2**40), "class ids must be below 1,000,000, got 1099511627"),
     "not finite": (
         dict(features=np.where(VECTORS > 1, np.nan, VECTORS)),
@@ -210,7 +231,9 @@ def test_cifar10_features(shared_data):
     assert source.inputs.shape == (60_000, 512)
     np.testing.assert_array_equal(np.bincount(source.labels), [6_000] * 10)
     np.testing.assert_array_equal(np.bincount(source.part), [50_000, 10_000])
-    assert rms(source.inputs) == pytest.approx(1.0)
+    with np.load(shared_data / "features" / "cifar10_mobilenetv2.npz") as file:
+        expected = file["features"][70:75] * file["scale"]
+    np.testing.assert_allclose(source.inputs[70:75], expected)
 
 
 # TensorFlow datasets
