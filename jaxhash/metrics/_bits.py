@@ -1,9 +1,10 @@
 """The bits of codes: what each holds, alone, beside the others and about the labels.
 
 Everything is computed from integer counts, so it is exact up to the last step in float64 and does not
-depend on the order of the items.
+depend on the order of the items. The codes are read some rows at a time, which may be packed.
 """
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ from jaxhash.similarity import has_label
 
 #: Rows counted at a time: small enough for memory, and counts below 2^24 are exact in float32.
 _ROWS = 2**13
+#: Counts of bits and classes that are held at a time.
+_TABLE = 2**23
 
 
 class FlipRate(NamedTuple):
@@ -23,7 +26,48 @@ class FlipRate(NamedTuple):
     per_bit: Float[np.ndarray, " bits"]
 
 
-def bit_balance(codes: Int8[np.ndarray, "n bits"]) -> float:
+class Bits:
+    """Codes as bits, some rows at a time, in whatever form they are held.
+
+    Args:
+        codes: an array that has a row for each item; it may be mapped from a file.
+        bits: length of a code.
+        read: the bits of some of the rows.
+    """
+
+    def __init__(
+        self,
+        codes: Shaped[np.ndarray, "n columns"],
+        bits: int,
+        read: Callable[[Shaped[np.ndarray, "rows columns"]], Bool[np.ndarray, "rows bits"]],
+    ):
+        self._codes, self._read = codes, read
+        self.items, self.bits = len(codes), bits
+
+    def __iter__(self) -> Iterator[Bool[np.ndarray, "rows bits"]]:
+        """The bits of all items, in order, a few thousand rows at a time."""
+        return (self._read(self._codes[rows]) for rows in self.slices())
+
+    def slices(self) -> Iterator[slice]:
+        """The rows of each block."""
+        return (slice(at, min(at + _ROWS, self.items)) for at in range(0, self.items, _ROWS))
+
+    def ones(self) -> Int[np.ndarray, " bits"]:
+        """How many items have each bit set."""
+        return sum((rows.sum(axis=0) for rows in self), np.zeros(self.bits, np.int64))
+
+    def differing(self) -> Int[np.ndarray, "bits bits"]:
+        """On how many items each two bits differ."""
+        both = _count_both(((rows, rows) for rows in self), (self.bits, self.bits))
+        ones = both.diagonal()
+        return ones[:, None] + ones - 2 * both
+
+
+#: What the measures take: codes of -1 and +1, or codes of another form that says how it is read.
+Codes = Int8[np.ndarray, "n bits"] | Bits
+
+
+def bit_balance(codes: Codes) -> float:
     """How evenly each bit splits the codes: 1 when every bit is half +1, 0 when all are constant.
 
     The mean over bits of 1 - |mean of the bit over the codes|.
@@ -31,14 +75,18 @@ def bit_balance(codes: Int8[np.ndarray, "n bits"]) -> float:
     Args:
         codes: codes of -1 and +1.
 
+    Raises:
+        ValueError: if codes are empty or other than -1 and +1.
+
     Example:
         >>> bit_balance(np.array([[1, 1], [-1, 1]], np.int8))
         0.5
     """
-    return float(np.mean(1.0 - np.abs(np.mean(codes, axis=0, dtype=np.float64))))
+    bits = as_bits(codes)
+    return float(np.mean(1.0 - np.abs((2 * bits.ones() - bits.items) / bits.items)))
 
 
-def bit_entropy(codes: Int8[np.ndarray, "n bits"]) -> Float[np.ndarray, " bits"]:
+def bit_entropy(codes: Codes) -> Float[np.ndarray, " bits"]:
     """Entropy of each bit in bits: 1 when it splits the codes in half, 0 when it is constant.
 
     -p log2 p - (1 - p) log2(1 - p), where p is the share of +1.
@@ -53,12 +101,12 @@ def bit_entropy(codes: Int8[np.ndarray, "n bits"]) -> Float[np.ndarray, " bits"]
         >>> bit_entropy(np.array([[1, 1], [-1, 1]], np.int8))
         array([1., 0.])
     """
-    bits = read_signs(codes)
-    positive = bits.sum(axis=0)
-    return entropy_terms(np.stack([len(bits) - positive, positive]), len(bits)).sum(axis=0)
+    bits = as_bits(codes)
+    ones = bits.ones()
+    return entropy_terms(np.stack([bits.items - ones, ones]), bits.items).sum(axis=0)
 
 
-def bit_correlation(codes: Int8[np.ndarray, "n bits"]) -> Float[np.ndarray, "bits bits"]:
+def bit_correlation(codes: Codes) -> Float[np.ndarray, "bits bits"]:
     """Pearson correlation of each pair of bits.
 
     A constant bit has no correlation; its row and column are 0, its place on the diagonal included.
@@ -76,9 +124,10 @@ def bit_correlation(codes: Int8[np.ndarray, "n bits"]) -> Float[np.ndarray, "bit
                [-1.,  1.,  0.],
                [ 0.,  0.,  0.]])
     """
-    bits = read_signs(codes)
-    n, positive = len(bits), bits.sum(axis=0)
-    covariance = n * _count_both(bits, bits) - np.outer(positive, positive)  # times n^2
+    bits = as_bits(codes)
+    n, positive = bits.items, bits.ones()
+    both = (positive[:, None] + positive - bits.differing()) // 2
+    covariance = n * both - np.outer(positive, positive)  # times n^2
     variance = (positive * (n - positive)).astype(np.float64)
     # The root of a product, not a product of roots: of v v it is v, to the last digit.
     scale = np.sqrt(np.outer(variance, variance))
@@ -87,7 +136,7 @@ def bit_correlation(codes: Int8[np.ndarray, "n bits"]) -> Float[np.ndarray, "bit
 
 
 def mutual_information(
-    codes: Int8[np.ndarray, "n bits"], labels: Shaped[np.ndarray, " n *classes"]
+    codes: Codes, labels: Shaped[np.ndarray, " n *classes"]
 ) -> Float[np.ndarray, " bits *classes"]:
     r"""How much each bit tells about the labels, in bits.
 
@@ -119,23 +168,26 @@ def mutual_information(
     Reference:
         Paninski, "Estimation of Entropy and Mutual Information", Neural Computation 15, 2003.
     """
-    bits = read_signs(codes)
-    labels = check_labels("", labels, len(bits))
-    labelled = has_label(labels)
-    if not labelled.any():
+    bits = as_bits(codes)
+    labels = check_labels("", labels, bits.items)
+    if not any(has_label(labels[rows]).any() for rows in bits.slices()):
         raise ValueError("no item has a label")
-    bits, labels = bits[labelled], labels[labelled]
     if labels.ndim == 1:
-        _, labels, size = np.unique(labels, return_inverse=True, return_counts=True)
-        counts = (np.bincount(labels[bit], minlength=len(size)) for bit in bits.T)
-        return np.array([_information(np.stack([size - some, some])) for some in counts])
-    both = _count_both(bits, labels)
-    one_bit, one_label = bits.sum(axis=0)[:, None] - both, labels.sum(axis=0)[None] - both
-    neither = len(bits) - both - one_bit - one_label
+        return _information_of_ids(bits, labels)
+    pairs = zip(bits, (labels[rows].astype(bool) for rows in bits.slices()), strict=True)
+    # A last column of ones, for the labelled items: how many of them have the bit, or a label.
+    pairs = (
+        (_with_ones(rows)[marks.any(axis=1)], _with_ones(marks)[marks.any(axis=1)])
+        for rows, marks in pairs
+    )
+    counts = _count_both(pairs, (bits.bits + 1, labels.shape[1] + 1))
+    both, of_bit, of_label = counts[:-1, :-1], counts[:-1, -1:], counts[-1:, :-1]
+    one_bit, one_label = of_bit - both, of_label - both
+    neither = counts[-1, -1] - both - one_bit - one_label
     return _information(np.array([[neither, one_label], [one_bit, both]]))
 
 
-def dead_bits(codes: Int8[np.ndarray, "n bits"]) -> Int[np.ndarray, " dead"]:
+def dead_bits(codes: Codes) -> Int[np.ndarray, " dead"]:
     """The bits that are the same for all codes, by index.
 
     Args:
@@ -148,11 +200,12 @@ def dead_bits(codes: Int8[np.ndarray, "n bits"]) -> Int[np.ndarray, " dead"]:
         >>> dead_bits(np.array([[1, 1, -1], [-1, 1, -1]], np.int8))
         array([1, 2])
     """
-    bits = read_signs(codes)
-    return np.flatnonzero((bits == bits[0]).all(axis=0))
+    bits = as_bits(codes)
+    ones = bits.ones()
+    return np.flatnonzero((ones == 0) | (ones == bits.items))
 
 
-def duplicate_bits(codes: Int8[np.ndarray, "n bits"]) -> Int[np.ndarray, "pairs 2"]:
+def duplicate_bits(codes: Codes) -> Int[np.ndarray, "pairs 2"]:
     """The pairs of bits that are equal, or opposite, on every code: one of the two is wasted.
 
     Three such bits are three pairs. Any two dead bits are a pair too.
@@ -170,14 +223,9 @@ def duplicate_bits(codes: Int8[np.ndarray, "n bits"]) -> Int[np.ndarray, "pairs 
         >>> duplicate_bits(np.array([[1, 1, -1], [-1, 1, 1]], np.int8))
         array([[0, 2]])
     """
-    bits = read_signs(codes)
-    # A bit and its complement become one column when their first code is made the same.
-    columns = np.packbits((bits != bits[0]).T, axis=1)
-    alike: dict[bytes, list[int]] = {}
-    for index, column in enumerate(columns):
-        alike.setdefault(column.tobytes(), []).append(index)
-    pairs = [(i, j) for same in alike.values() for at, i in enumerate(same) for j in same[at + 1 :]]
-    return np.array(sorted(pairs), np.int64).reshape(-1, 2)
+    bits = as_bits(codes)
+    differing = bits.differing()
+    return np.argwhere(np.triu((differing == 0) | (differing == bits.items), k=1))
 
 
 def flip_rate(codes: Int8[np.ndarray, "n bits"], others: Int8[np.ndarray, "n bits"]) -> FlipRate:
@@ -198,15 +246,22 @@ def flip_rate(codes: Int8[np.ndarray, "n bits"], others: Int8[np.ndarray, "n bit
         raise ValueError(
             f"both encodings must have the same items and bits, got {codes.shape} and {others.shape}"
         )
-    flips = (read_signs(codes) != read_signs(others)).sum(axis=0)
+    pairs = zip(as_bits(codes), as_bits(others), strict=True)
+    flips = sum(((a != b).sum(axis=0) for a, b in pairs), np.zeros(codes.shape[1], np.int64))
     return FlipRate(float(flips.sum() / codes.size), flips / len(codes))
 
 
-def read_signs(codes: Int8[np.ndarray, "n bits"]) -> Bool[np.ndarray, "n bits"]:
-    """The codes as bits, checked."""
+def as_bits(codes: Codes) -> Bits:
+    """The codes as bits; those of -1 and +1 are checked as they are read."""
+    if isinstance(codes, Bits):
+        return codes
     if codes.dtype != np.int8:
         raise TypeError(f"codes must be int8 of -1 and +1, got {codes.dtype}")
     check_shape(codes)
+    return Bits(codes, codes.shape[1], _read_signs)
+
+
+def _read_signs(codes: Int8[np.ndarray, "n bits"]) -> Bool[np.ndarray, "n bits"]:
     wrong = np.abs(codes) != 1
     if wrong.any():
         raise ValueError(f"codes must be -1 and +1, got {codes[wrong][0]}")
@@ -219,14 +274,14 @@ def check_shape(codes: np.ndarray) -> None:
 
 
 def _count_both(
-    first: Bool[np.ndarray, "n a"], second: Bool[np.ndarray, "n b"]
+    pairs: Iterator[tuple[Bool[np.ndarray, "rows a"], Bool[np.ndarray, "rows b"]]],
+    shape: tuple[int, int],
 ) -> Int[np.ndarray, "a b"]:
     """In how many rows column i of one and column j of the other are both true."""
-    counts = np.zeros((first.shape[1], second.shape[1]), np.int64)
-    for start in range(0, len(first), _ROWS):
-        rows = slice(start, start + _ROWS)
+    counts = np.zeros(shape, np.int64)
+    for first, second in pairs:
         # A matrix product is fast in floats, and integers this small are exact.
-        product = first[rows].T.astype(np.float32) @ second[rows].astype(np.float32)
+        product = first.T.astype(np.float32) @ second.astype(np.float32)
         counts += product.astype(np.int64)
     return counts
 
@@ -234,6 +289,24 @@ def _count_both(
 def entropy_terms(counts: Int[np.ndarray, "*shape"], n: int) -> Float[np.ndarray, "*shape"]:
     """-p log2 p for each p = count / n, and 0 for p = 0."""
     return counts / n * np.log2(n / np.maximum(counts, 1))
+
+
+def _with_ones(rows: Bool[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "rows more"]:
+    return np.pad(rows, ((0, 0), (0, 1)), constant_values=True)
+
+
+def _information_of_ids(bits: Bits, labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, " bits"]:
+    """A few bits at a time, where a table of all bits and classes is large."""
+    ids, classes, size = np.unique(labels, return_inverse=True, return_counts=True)
+    labelled = has_label(ids)
+    at_once, found = max(1, _TABLE // len(ids)), []
+    for first in range(0, bits.bits, at_once):
+        table = np.zeros((min(at_once, bits.bits - first), len(ids)), np.int64)
+        for rows, block in zip(bits.slices(), bits, strict=True):
+            for counts, bit in zip(table, block[:, first : first + at_once].T, strict=True):
+                np.add.at(counts, classes[rows][bit], 1)
+        found += [np.stack([size - some, some])[:, labelled] for some in table]
+    return np.array([_information(counts) for counts in found])
 
 
 def _information(

@@ -7,10 +7,12 @@ up to the last step in float64 and does not depend on the order of the items.
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Int8, Shaped
+from jaxtyping import Float, Int, Shaped
 
-from jaxhash.codes import binarize
 from jaxhash.metrics._bits import (
+    Bits,
+    Codes,
+    as_bits,
     bit_balance,
     bit_correlation,
     bit_entropy,
@@ -18,13 +20,16 @@ from jaxhash.metrics._bits import (
     dead_bits,
     duplicate_bits,
     mutual_information,
-    read_signs,
 )
+from jaxhash.metrics._inputs import CodeFormat
 
 #: Codes have collapsed when more than this share of their bits is constant.
 COLLAPSE_DEAD_SHARE = 0.5
 #: Codes have collapsed when more than this share of them is one and the same code.
 COLLAPSE_BUCKET_SHARE = 0.9
+
+#: Real values that are held at a time, in float64.
+_VALUES = 2**24
 
 
 class Buckets(NamedTuple):
@@ -72,21 +77,26 @@ class CodeHealth(NamedTuple):
 
 
 def code_health(
-    codes: Int8[np.ndarray, "n bits"] | Float[np.ndarray, "n bits"],
+    codes: Shaped[np.ndarray, "n columns"],
     labels: Shaped[np.ndarray, " n *classes"] | None = None,
+    *,
+    form: CodeFormat | None = None,
 ) -> CodeHealth:
     """Measure everything in this file, but for the flip rate, which needs a second encoding.
 
-    Its JSON holds the whole correlation matrix, bits^2 numbers.
+    The codes are read some rows at a time, and real-valued ones a few columns at a time: what is
+    held besides them is a packed copy, whose rows are sorted. The JSON holds bits^2 numbers at most.
 
     Args:
         codes: codes of -1 and +1 in int8, or real-valued codes, which are cut at zero (zero counts
-            as +1) and give the quantization error and the distance to signs as well.
+            as +1) and give the quantization error and the distance to signs as well; or of any
+            form, where it is named. They may be mapped from a file.
         labels: class ids [n] or multi-hot rows [n, classes], as in `mutual_information`.
+        form: what `jaxhash.metrics.code_format` found the codes to be.
 
     Raises:
         ValueError: if codes are empty, not finite, or not -1 and +1 in int8; or labels do not fit.
-        TypeError: if codes are neither int8 nor floating.
+        TypeError: if codes are neither int8 nor floating, and no form is named.
 
     Example:
         >>> health = code_health(np.array([[0.5, -1.0], [-1.5, -1.0]]))
@@ -95,30 +105,32 @@ def code_health(
         >>> health.to_json()["buckets"]
         {'distinct': 2, 'largest': 1, 'entropy': 1.0, 'histogram': {'1': 2}}
     """
-    signs, real = codes, np.issubdtype(codes.dtype, np.floating)
+    real = np.issubdtype(codes.dtype, np.floating)
+    if form is not None:
+        bits = Bits(codes, form.bits, form.read)
+        # Measures of real values take the numbers as they are, with a zero as +1.
+        real = real and form.kind in ("real-valued", "-1/+1") and form.zero == "+1"
+    else:
+        bits = Bits(codes, codes.shape[-1], lambda rows: rows >= 0) if real else as_bits(codes)
     if real:
         _check_real(codes)
-        # In the order of their values, so that no sum depends on the order of the items.
-        codes = np.sort(codes, axis=0)
-        signs = binarize(signs)
-    items, bits = read_signs(signs).shape
     return CodeHealth(
-        items=items,
-        bits=bits,
-        bit_balance=bit_balance(signs),
-        bit_entropy=bit_entropy(signs),
-        bit_correlation=bit_correlation(signs),
-        dead_bits=dead_bits(signs),
-        duplicate_bits=duplicate_bits(signs),
-        buckets=buckets(signs),
-        mutual_information=None if labels is None else mutual_information(signs, labels),
-        quantization_error=quantization_error(codes) if real else None,
-        wasserstein_to_signs=wasserstein_to_signs(codes) if real else None,
-        collapse=collapse(signs),
+        items=bits.items,
+        bits=bits.bits,
+        bit_balance=bit_balance(bits),
+        bit_entropy=bit_entropy(bits),
+        bit_correlation=bit_correlation(bits),
+        dead_bits=dead_bits(bits),
+        duplicate_bits=duplicate_bits(bits),
+        buckets=(found := buckets(bits)),
+        mutual_information=None if labels is None else mutual_information(bits, labels),
+        quantization_error=_quantization_error_in_order(codes) if real else None,
+        wasserstein_to_signs=_wasserstein(codes) if real else None,
+        collapse=_collapse(bits, found),
     )
 
 
-def buckets(codes: Int8[np.ndarray, "n bits"]) -> Buckets:
+def buckets(codes: Codes) -> Buckets:
     """How the items spread over the distinct codes.
 
     Args:
@@ -131,9 +143,8 @@ def buckets(codes: Int8[np.ndarray, "n bits"]) -> Buckets:
         >>> buckets(np.array([[1, 1], [1, 1], [1, 1], [1, -1]], np.int8)).histogram
         {'1': 1, '2': 0, '3-4': 1}
     """
-    bits = read_signs(codes)
-    rows = np.packbits(bits, axis=1)
-    _, sizes = np.unique(rows, axis=0, return_counts=True)
+    bits = as_bits(codes)
+    sizes = _sizes(bits)
     # By size, for an entropy that does not depend on which code is how frequent.
     size, count = np.unique(sizes, return_counts=True)
     histogram: dict[str, int] = {}
@@ -145,9 +156,22 @@ def buckets(codes: Int8[np.ndarray, "n bits"]) -> Buckets:
     return Buckets(
         distinct=len(sizes),
         largest=int(size[-1]),
-        entropy=float(np.sum(count * size / len(bits) * np.log2(len(bits) / size))),
+        entropy=float(np.sum(count * size / bits.items * np.log2(bits.items / size))),
         histogram=histogram,
     )
+
+
+def _sizes(bits: Bits) -> Int[np.ndarray, " distinct"]:
+    """How many items have each of the distinct codes."""
+    width = -(-bits.bits // 8)
+    word = next((size for size in (1, 2, 4, 8) if width <= size), width)
+    packed = np.zeros((bits.items, word), np.uint8)
+    for rows, block in zip(bits.slices(), bits, strict=True):
+        packed[rows, :width] = np.packbits(block, axis=1)
+    codes = packed.view(f"u{word}" if word <= 8 else f"V{word}")[:, 0]
+    codes.sort()
+    ends = np.flatnonzero(np.append(codes[1:] != codes[:-1], True))
+    return np.diff(ends, prepend=-1)
 
 
 def quantization_error(codes: Float[np.ndarray, "n bits"]) -> float:
@@ -160,7 +184,23 @@ def quantization_error(codes: Float[np.ndarray, "n bits"]) -> float:
         >>> quantization_error(np.array([[0.5, -1.0]]))
         0.125
     """
-    return float(np.mean((np.abs(codes.astype(np.float64)) - 1.0) ** 2))
+    rows = max(1, _VALUES // codes.shape[1])
+    blocks = (codes[first : first + rows] for first in range(0, len(codes), rows))
+    return sum(map(_error, blocks)) / codes.size
+
+
+def _quantization_error_in_order(codes: Float[np.ndarray, "n bits"]) -> float:
+    """The same, added up in the order of the values, so that it does not depend on the items'."""
+    some = max(1, _VALUES // len(codes))
+    columns = (codes[:, first : first + some] for first in range(0, codes.shape[1], some))
+    return sum(_error(np.sort(block, axis=0)) for block in columns) / codes.size
+
+
+def _error(codes: Float[np.ndarray, "n bits"]) -> float:
+    """The sum of (|u| - 1)^2."""
+    distance = np.abs(codes.astype(np.float64))
+    distance -= 1.0
+    return float(np.sum(np.square(distance, out=distance)))
 
 
 def wasserstein_to_signs(codes: Float[np.ndarray, "n bits"]) -> Float[np.ndarray, " bits"]:
@@ -189,13 +229,17 @@ def wasserstein_to_signs(codes: Float[np.ndarray, "n bits"]) -> Float[np.ndarray
         Distributional Matching", CVPR 2022, arXiv 2205.15721.
     """
     _check_real(codes)
+    return _wasserstein(codes)
+
+
+def _wasserstein(codes: Float[np.ndarray, "n bits"]) -> Float[np.ndarray, " bits"]:
     n = len(codes)
     sign = np.sign(2.0 * np.arange(1, n + 1) - n - 1)
     columns = (np.sort(column.astype(np.float64)) for column in codes.T)
     return np.array([np.mean((column - sign) ** 2 + (1.0 - sign**2)) for column in columns])
 
 
-def collapse(codes: Int8[np.ndarray, "n bits"]) -> str | None:
+def collapse(codes: Codes) -> str | None:
     """What is wrong with collapsed codes, in one sentence; None when they have not collapsed.
 
     Codes have collapsed when
@@ -220,10 +264,15 @@ def collapse(codes: Int8[np.ndarray, "n bits"]) -> str | None:
         >>> collapse(np.array([[1, 1, 1], [-1, 1, 1]], np.int8))
         '2 of 3 bits are the same for all 2 codes'
     """
-    n, bits = read_signs(codes).shape
+    bits = as_bits(codes)
+    return _collapse(bits, buckets(bits))
+
+
+def _collapse(codes: Bits, found: Buckets) -> str | None:
+    n, bits = codes.items, codes.bits
     if n == 1:
         return None
-    dead, largest = len(dead_bits(codes)), buckets(codes).largest
+    dead, largest = len(dead_bits(codes)), found.largest
     if dead == bits:
         return f"all {n:,} codes are the same"
     if dead > COLLAPSE_DEAD_SHARE * bits:
@@ -235,5 +284,6 @@ def collapse(codes: Int8[np.ndarray, "n bits"]) -> str | None:
 
 def _check_real(codes: Float[np.ndarray, "n bits"]) -> None:
     check_shape(codes)
-    if not np.isfinite(codes).all():
+    rows = max(1, _VALUES // codes.shape[1])
+    if not all(np.isfinite(codes[at : at + rows]).all() for at in range(0, len(codes), rows)):
         raise ValueError("codes must be finite, got NaN or infinity")
