@@ -73,10 +73,11 @@ def fit_from_checkpoint(
         newest=config.keep_newest,
         best=config.keep_best,
         data=data_facts(parts),
+        say=partial(say, console),
     )
     with kept as checkpoints:
         start = 0
-        if found := checkpoints.newest(state, partial(say, console)):
+        if found := checkpoints.newest(state):
             start, state = found
             console.print(f"going on from step {start} of {parts.total_steps}")
         trace = Profile(profile, start=start, total_steps=parts.total_steps)

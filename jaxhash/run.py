@@ -51,6 +51,7 @@ from jaxhash.training.processes import agreed, is_first
 from jaxhash.training.state import TrainState
 from jaxhash.training.writers import (
     read_metrics,
+    say,
     whole_file,
     write_json,
 )
@@ -325,14 +326,14 @@ def batch_rows(config: Config, parts: Parts) -> int:
     return min(config.batch_size, len(parts.split.train))
 
 
-def _chosen(config: Config, parts: Parts) -> tuple[TrainState, dict[str, Any]]:
+def _chosen(config: Config, parts: Parts, console: Console) -> tuple[TrainState, dict[str, Any]]:
     """The state of a trained run that its rule chooses, and why.
 
     Raises:
         UserError: if its checkpoint is not there.
     """
     like = make_lift(config, parts, make_step(config, parts)).place(initial_state(config, parts))
-    with Checkpoints(config.run_dir / "checkpoints") as checkpoints:
+    with Checkpoints(config.run_dir / "checkpoints", say=partial(say, console)) as checkpoints:
         choice = model_choice(
             config.choose,
             checkpoints.candidates,
@@ -356,7 +357,7 @@ def _evaluate(
 ) -> tuple[Codes, dict[str, Any]]:
     """The codes of queries and database, and all numbers that follow from them."""
     split = parts.split
-    state, choice = _chosen(config, parts)
+    state, choice = _chosen(config, parts, console)
     console.print(
         f"evaluating {len(split.query):,} queries on {len(split.database):,} items", highlight=False
     )

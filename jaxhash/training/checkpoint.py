@@ -13,7 +13,8 @@ import orbax.checkpoint as ocp
 
 from jaxhash.errors import UserError, first_line
 from jaxhash.training.choice import Candidate, ranked
-from jaxhash.training.processes import all_agree, is_first
+from jaxhash.training.digests import check_digests, write_digests
+from jaxhash.training.processes import agreed, all_agree, is_first
 from jaxhash.training.state import TrainState
 
 
@@ -22,14 +23,16 @@ class Checkpoints:
 
     Saving is asynchronous and atomic: a step that was being written when the process died is
     not there afterwards. A checkpoint holds the candidates so far too, so that they are those of
-    its step, and what it replaces is removed only after it is there. States are in the global form
-    of `jaxhash.training.parallel`; each process writes its part of them.
+    its step, and what it replaces is removed only after it is there. It holds the digests of its
+    files, which are compared before anything is read. States are in the global form of
+    `jaxhash.training.parallel`; each process writes its part of them, and the first the digests.
 
     Args:
         folder: made if it is not there; all processes see the same one.
         newest: how many are kept to go on from.
         best: of how many best candidates one is kept.
         data: what is known of the data, in JSON: kept in each checkpoint.
+        say: is told of a checkpoint that is damaged, and of one that has no digests.
     """
 
     def __init__(
@@ -39,10 +42,18 @@ class Checkpoints:
         newest: int = 2,
         best: int = 1,
         data: Mapping[str, Any] | None = None,
+        say: Callable[[str], None] = lambda line: None,
     ):
-        self._best, self._data = best, dict(data or {})
+        self._best, self._data, self._say = best, dict(data or {}), say
         self._preserved = _NewestAndBest(newest)
-        options = ocp.CheckpointManagerOptions(preservation_policy=self._preserved, create=True)
+        self._saving: int | None = None
+        self._checked: set[int] = set()
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._preserved,
+            create=True,
+            # All files of all processes are there, and the folder has not taken its name yet.
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_digests),
+        )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     def __enter__(self) -> "Checkpoints":
@@ -82,7 +93,8 @@ class Checkpoints:
         return [] if step is None else self._candidates(step)
 
     def _candidates(self, step: int) -> list[Candidate]:
-        if not (self._manager.directory / str(step) / "candidates").exists():
+        self._check(step)
+        if not (self._folder(step) / "candidates").exists():
             return []  # the run of an older version
         found = self._read(step, "candidates", ocp.args.JsonRestore())
         with self._readable(step):
@@ -93,7 +105,37 @@ class Checkpoints:
         with self._readable(step):
             return self._manager.restore(step, args=ocp.args.Composite(**{name: how}))[name]
 
-    def newest(self, like: TrainState, say: Callable[[str], None]) -> tuple[int, TrainState] | None:
+    def _folder(self, step: int) -> Path:
+        return Path(self._manager.directory) / str(step)
+
+    def _write_digests(self) -> None:
+        if is_first():
+            folder = Path(self._manager.directory)
+            unnamed = folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+            written = next(unnamed, self._folder(self._saving))  # named from the start in a bucket
+            write_digests(written, but=("_CHECKPOINT_METADATA",))  # orbax is still at that one
+
+    def _check(self, step: int) -> None:
+        """Compare the files of a checkpoint with their digests; to be called by all processes.
+
+        Raises:
+            UserError: in all of them, if a file is another than it was.
+        """
+        if step in self._checked:
+            return
+
+        def check() -> bool:
+            with self._readable(step):
+                return check_digests(self._folder(step))
+
+        if not agreed(check):
+            self._say(
+                f"warning: the checkpoint {self._folder(step)} has no digests, as older versions "
+                "wrote none: damage may go unseen"
+            )
+        self._checked.add(step)
+
+    def newest(self, like: TrainState) -> tuple[int, TrainState] | None:
         """The newest checkpoint that can be read: its step and state.
 
         Newer ones, which were damaged since they were written, are put aside into a folder beside
@@ -101,7 +143,6 @@ class Checkpoints:
 
         Args:
             like: a state of the same shapes.
-            say: is told of each that cannot be read.
 
         Returns:
             None where there is no checkpoint.
@@ -125,11 +166,14 @@ class Checkpoints:
             broken[step] = reason or f"another process cannot read the checkpoint of step {step}"
         else:
             if broken:
-                raise UserError("; ".join(broken.values()))
+                raise UserError(
+                    f"{'; '.join(broken.values())}; no other is there: without the folder "
+                    f"{self._manager.directory} the training begins anew"
+                )
             return None
         for step, reason in broken.items():
             aside = self._put_aside(step)
-            say(f"warning: {reason}; it is put aside as {aside}, and the one before is used")
+            self._say(f"warning: {reason}; it is put aside as {aside}, and the one before is used")
         return found
 
     def _put_aside(self, step: int) -> Path:
@@ -139,7 +183,8 @@ class Checkpoints:
         target = aside / f"{step}-{time.time_ns()}"
         if is_first():
             aside.mkdir(exist_ok=True)
-            (folder / str(step)).rename(target)
+            self._folder(step).rename(target)
+        self._checked.discard(step)
         all_agree(True)  # the others wait
         self._manager.reload()
         return target
@@ -169,6 +214,8 @@ class Checkpoints:
         Raises:
             UserError: if the last checkpoint could not be written, or this one cannot.
         """
+        self.wait()  # else the one before, still being written, would be taken for this one
+        self._saving = step
         self._preserved.best = [candidate.step for candidate in ranked(candidates)[: self._best]]
         with self._written():
             self._manager.save(
@@ -191,6 +238,7 @@ class Checkpoints:
             UserError: if it cannot be read, or is that of another model.
         """
         step = self.latest_step if step is None else step
+        self._check(step)
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         return self._read(step, "state", ocp.args.StandardRestore(abstract))
 
@@ -215,7 +263,7 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            folder = Path(self._manager.directory) / str(step)
+            folder = self._folder(step)
             raise UserError(f"the checkpoint {folder} cannot be read ({_reason(error)})") from error
 
 

@@ -129,12 +129,12 @@ def test_data_that_changed_since_the_checkpoint_are_refused(tmp_path, state):
         checkpoints.save(20, state)
     for data in (facts, {}, facts | {"new": 1}):
         with Checkpoints(tmp_path, data=data) as checkpoints:
-            assert checkpoints.newest(state, print)[0] == 20
+            assert checkpoints.newest(state)[0] == 20
     with (
         Checkpoints(tmp_path, data={"items": 99, "split": "abd"}) as checkpoints,
         pytest.raises(UserError) as caught,
     ):
-        checkpoints.newest(state, print)
+        checkpoints.newest(state)
     said = (
         "the data have changed since the checkpoint of step 20: items 100 then, 99 now; split abc "
     )
@@ -154,6 +154,10 @@ def test_a_checkpoint_of_an_older_version_knows_no_candidates(tmp_path, state):
         assert checkpoints.candidates == []
         checkpoints.save(20, state, FOUND[:1])
     shutil.rmtree(tmp_path / "20" / "candidates")
-    with Checkpoints(tmp_path) as checkpoints:
+    (tmp_path / "20" / "digests.json").unlink()
+    said = []
+    with Checkpoints(tmp_path, say=said.append) as checkpoints:
         assert checkpoints.candidates == []
-        assert checkpoints.newest(state, print)[0] == 20
+        assert checkpoints.newest(state)[0] == 20
+    (line,) = said
+    assert f"{tmp_path / '20'} has no digests" in line
