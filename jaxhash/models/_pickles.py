@@ -6,20 +6,25 @@ fills the memory, and a pickle may set attributes of what is listed. Here the op
 need are followed one by one. PyTorch does the same for ``torch.load(weights_only=True)``.
 
 What a pickle holds is never printed nor hashed before its type is known: a few bytes can describe
-an object whose text is longer than the memory.
+an object whose text is longer than the memory. So a set is a list here, and a key of a dict that
+is no plain one, such as a tuple, is kept as a `Key` that is only equal to itself.
 """
 
 import io
 import pickletools
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 #: Opcodes that put their argument on the stack.
 _VALUES = frozenset(
     ["INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"]
-    + ["STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"]
+    + ["STRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"]
     + ["UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"]
 )
+
+#: Those of Python 2, whose text `pickletools` takes for Latin-1.
+_OLD_TEXTS = frozenset(["BINSTRING", "SHORT_BINSTRING"])
 
 #: Opcodes that put a constant there; the containers are made anew each time.
 _CONSTANTS: dict[str, Callable[[], Any]] = {
@@ -29,11 +34,16 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
     "EMPTY_TUPLE": tuple,
     "EMPTY_LIST": list,
     "EMPTY_DICT": dict,
+    "EMPTY_SET": list,
 }
 
 
 class NotAllowed(Exception):
     """A pickle names something that is not listed; the name is the argument."""
+
+
+class Key:
+    """Stands for a key of a dict that is no text, number or None."""
 
 
 def unpickle(
@@ -44,6 +54,7 @@ def unpickle(
     """The object that the next pickle of a file holds, in protocol 0 to 5.
 
     Nothing is imported. The state that a pickle gives to an object (``__setstate__``) is dropped.
+    Sets become lists.
 
     Args:
         file: where to read; afterwards it stands behind the pickle.
@@ -67,6 +78,8 @@ def unpickle(
                 pass
             case value if value in _VALUES:
                 stack.append(argument)
+            case text if text in _OLD_TEXTS:
+                stack.append(argument.encode("latin-1").decode(errors="surrogateescape"))
             case constant if constant in _CONSTANTS:
                 stack.append(_CONSTANTS[constant]())
             case "MARK":
@@ -84,7 +97,7 @@ def unpickle(
                 memo[len(memo)] = stack[-1]
             case "GET" | "BINGET" | "LONG_BINGET":
                 stack.append(memo[argument])
-            case "TUPLE":
+            case "TUPLE" | "FROZENSET":
                 items, stack = stack, marked.pop()
                 stack.append(tuple(items))
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
@@ -99,7 +112,7 @@ def unpickle(
             case "APPEND":
                 item = stack.pop()
                 stack[-1].append(item)
-            case "APPENDS":
+            case "APPENDS" | "ADDITEMS":
                 items, stack = stack, marked.pop()
                 stack[-1].extend(items)
             case "SETITEM":
@@ -127,15 +140,30 @@ def unpickle(
     raise ValueError("a pickle without an end")  # genops has raised
 
 
-def ordered_dict(items: Sequence = ()) -> dict:
-    """A dict of pairs with plain keys: to hash a deep tuple would end the process."""
-    for key, _ in items:
-        if not isinstance(key, str | bytes | int | float | None):
-            raise ValueError(f"a dict with a key of type {type(key).__name__}")
-    return dict(items)
+def ordered_dict(items: list | dict = ()) -> dict:
+    """A dict of pairs, or the dict that is given.
+
+    The list is emptied: a pickle that uses it time and again would fill the memory with copies.
+    """
+    if isinstance(items, dict):
+        return items
+    found = {_key(key): value for key, value in items}
+    if isinstance(items, list):
+        items.clear()
+    return found
+
+
+def _key(key: Any) -> Any:
+    """What stands for the key in a dict: itself, if to hash it is cheap whatever the file says."""
+    if isinstance(key, str | bytes | int | float | None):
+        return key
+    if isinstance(key, list | dict | bytearray):
+        raise ValueError(f"a dict with a key of type {type(key).__name__}")
+    return Key()
 
 
 def _lookup(allowed: Mapping[str, Any], name: str) -> Any:
+    name = re.sub("^__builtin__[.]", "builtins.", name)  # of Python 2, as protocol 2 writes it
     if name not in allowed:
         raise NotAllowed(name)
     return allowed[name]

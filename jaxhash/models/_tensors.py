@@ -1,8 +1,11 @@
 """The tensors of a published weight file, whatever program wrote it."""
 
+import contextlib
 import io
 import os
 import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +15,22 @@ from jaxtyping import Shaped
 from safetensors import deserialize  # not `safetensors.numpy`, which knows no bfloat16
 
 from jaxhash.errors import UserError
-from jaxhash.models._pytorch import NotWeights, is_legacy, read_pytorch
+from jaxhash.models._places import NotWeights, Place
+from jaxhash.models._pytorch import check_unpacked, is_legacy, most_unpacked, read_pytorch
 
-#: What `torch.nn.DataParallel` and `torch.compile` put before every name.
-_PREFIXES = ("module.", "_orig_mod.")
+Array = Shaped[np.ndarray, "..."]
+Tensors = dict[Place, Callable[[], Array]]
 
 
-def read_tensors(path: str | os.PathLike[str]) -> dict[str, Shaped[np.ndarray, "..."]]:
-    """All tensors of a weight file, by their names in it.
+class TensorFile:
+    """A weight file: where its tensors stand, and what they are.
 
     The format is told by the content: PyTorch (.pt, .pth, .th, .bin; both its formats),
     safetensors, Keras HDF5 (.h5), or .npz. Nothing in a file is ever run; PyTorch and Keras are not
-    needed. A prefix ``module.`` or ``_orig_mod.`` that all names have is taken off. Names in an
-    HDF5 file are paths of datasets, without the ``model_weights/`` of a file of a whole model.
+    needed. Names in an HDF5 file are paths of datasets.
 
     Args:
         path: the file.
-
-    Returns:
-        Arrays that may be read-only and may share memory.
 
     Raises:
         UserError: if the file cannot be read, or is none of weights.
@@ -39,27 +39,46 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Shaped[np.ndarray, "
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     np.savez(f"{folder}/weights.npz", **{"params/head/bias": np.ones(3)})
-        ...     tensors = read_tensors(f"{folder}/weights.npz")
-        >>> {name: tensor.shape for name, tensor in tensors.items()}
+        ...     file = TensorFile(f"{folder}/weights.npz")
+        >>> {place.path: file.read(place).shape for place in file.places}
         {'params/head/bias': (3,)}
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
-    try:
-        tensors = _read(path)
-    except NotWeights as error:
-        raise UserError(f"{path}: {_line(error)}") from None
-    except Exception as error:  # a broken file can raise anything, from the layers of a format
-        raise UserError(f"{path}: broken, or cut off ({_line(error)})") from error
-    if not tensors:
-        raise UserError(f"{path}: holds no tensors")
-    while prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in tensors)), None):
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise UserError(f"{path}: there is no such file")
+        with self._told():
+            self._tensors = _read(self.path)
+            if not self._tensors:
+                raise NotWeights("holds no tensors")
+
+    @property
+    def places(self) -> list[Place]:
+        """Where tensors stand, in the order of the file."""
+        return list(self._tensors)
+
+    def read(self, place: Place) -> Array:
+        """One tensor; the array may be read-only and may share memory with others.
+
+        Raises:
+            UserError: if it cannot be read.
+        """
+        with self._told(f"{place.path}: "):
+            return self._tensors[place]()
+
+    @contextlib.contextmanager
+    def _told(self, where: str = "") -> Iterator[None]:
+        """Turn errors into one that names the file."""
+        try:
+            yield
+        except NotWeights as error:
+            raise UserError(f"{self.path}: {where}{_line(error)}") from None
+        except Exception as error:  # a broken file can raise anything, from the layers of a format
+            raise UserError(f"{self.path}: broken, or cut off ({where}{_line(error)})") from error
 
 
-def _read(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
+def _read(path: Path) -> Tensors:
     with path.open("rb") as file:
         head = file.read(512)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
@@ -75,36 +94,46 @@ def _read(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
     raise NotWeights("not weights of PyTorch, safetensors, Keras HDF5 or .npz")
 
 
-def _read_zip(content: bytes) -> dict[str, Shaped[np.ndarray, "..."]]:
-    names = zipfile.ZipFile(io.BytesIO(content)).namelist()
+def _read_zip(content: bytes) -> Tensors:
+    archive = zipfile.ZipFile(io.BytesIO(content))
+    names = archive.namelist()
     if any(name.rpartition("/")[2] == "data.pkl" for name in names):
         return read_pytorch(content)
     if all(name.endswith(".npy") for name in names):
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: _bfloat16(_numbers(name, arrays[name])) for name in arrays.files}
+        check_unpacked(archive, content)
+        return {Place("", name[:-4]): partial(_npy, archive, name) for name in names}
     raise NotWeights("a zip that is neither an archive of torch.save nor a .npz")
 
 
-def _bfloat16(array: Shaped[np.ndarray, "..."]) -> Shaped[np.ndarray, "..."]:
-    """The array as big_vision reads it: NumPy writes a bfloat16 as two bytes of no known type."""
-    return array.view(jnp.bfloat16) if array.dtype.str == "|V2" else array
+def _npy(archive: zipfile.ZipFile, name: str) -> Array:
+    """An array as big_vision reads it: NumPy writes a bfloat16 as two bytes of no known type."""
+    with archive.open(name) as file:
+        try:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+        except ValueError as error:
+            if "allow_pickle" not in str(error):
+                raise
+            raise NotWeights("pickled objects, not numbers; nothing of it was run") from None
+    return array.view(jnp.bfloat16) if array.dtype.str == "|V2" else _numbers(array)
 
 
-def _numbers(name: str, array: Any) -> Any:
-    if array.dtype.kind not in "biuf" and array.dtype.str != "|V2":
-        raise NotWeights(f"holds {name}, whose values are {array.dtype}, not numbers")
+def _numbers(array: Any) -> Any:
+    if array.dtype.kind not in "biufc":
+        raise NotWeights(f"its values are {array.dtype}, not numbers")
     return array
 
 
-def _read_safetensors(content: bytes) -> dict[str, Shaped[np.ndarray, "..."]]:
-    tensors = {}
+def _read_safetensors(content: bytes) -> Tensors:
     # In an order of its own, which differs from call to call.
-    for name, tensor in sorted(deserialize(content), key=lambda entry: entry[0]):
-        if tensor["dtype"] not in _SAFETENSORS:
-            raise NotWeights(f"holds {name} in {tensor['dtype']}, which is not read")
-        dtype = np.dtype(_SAFETENSORS[tensor["dtype"]]).newbyteorder("<")
-        tensors[name] = np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
-    return tensors
+    entries = sorted(deserialize(content), key=lambda entry: entry[0])
+    return {Place("", name): partial(_safetensor, tensor) for name, tensor in entries}
+
+
+def _safetensor(tensor: dict[str, Any]) -> Array:
+    if tensor["dtype"] not in _SAFETENSORS:
+        raise NotWeights(f"in {tensor['dtype']}, which is not read")
+    dtype = np.dtype(_SAFETENSORS[tensor["dtype"]]).newbyteorder("<")
+    return np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
 
 
 _SAFETENSORS = {
@@ -112,16 +141,25 @@ _SAFETENSORS = {
     "F32": np.float32,
     "F16": np.float16,
     "BF16": jnp.bfloat16,
+    "F8_E4M3": jnp.float8_e4m3fn,
+    "F8_E4M3FNUZ": jnp.float8_e4m3fnuz,
+    "F8_E5M2": jnp.float8_e5m2,
+    "F8_E5M2FNUZ": jnp.float8_e5m2fnuz,
+    "F8_E8M0": jnp.float8_e8m0fnu,
+    "C64": np.complex64,
     "I64": np.int64,
     "I32": np.int32,
     "I16": np.int16,
     "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
 
 
-def _read_hdf5(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
+def _read_hdf5(path: Path) -> Tensors:
     """The datasets of a file of weights or of a whole model, without the optimizer's."""
     try:
         import h5py
@@ -132,15 +170,17 @@ def _read_hdf5(path: Path) -> dict[str, Shaped[np.ndarray, "..."]]:
 
         def keep(name, found):  # of what lies in this file: links elsewhere are not visited
             if isinstance(found, h5py.Dataset) and not name.startswith("optimizer_weights/"):
-                datasets[name.removeprefix("model_weights/")] = _numbers(name, found)
+                datasets[name] = found
 
         file.visititems(keep)
         if any(dataset.external or dataset.is_virtual for dataset in datasets.values()):
             raise NotWeights("keeps values in other files, which are not read")
         # A dataset need not be stored, and then costs the file nothing.
-        if sum(dataset.nbytes for dataset in datasets.values()) > path.stat().st_size:
-            raise NotWeights("its datasets are larger than the file: compressed, or not stored")
-        return {name: dataset[()] for name, dataset in datasets.items()}
+        size = sum(dataset.nbytes for dataset in datasets.values())
+        if size > most_unpacked(path.stat().st_size):
+            raise NotWeights("its datasets are far larger than the file: packed, or not stored")
+        arrays = {name: dataset[()] for name, dataset in datasets.items()}
+    return {Place("", name): partial(_numbers, np.asarray(array)) for name, array in arrays.items()}
 
 
 def _line(error: Exception) -> str:

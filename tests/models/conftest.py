@@ -1,12 +1,12 @@
 """Files of tensors that are read or refused."""
 
 import pytest
+from pytorch_files import read_tensors
 
 
 @pytest.fixture
 def read(tmp_path):
-    """Reads the tensors of a file of these bytes."""
-    from jaxhash.models._tensors import read_tensors  # not above: under type checks
+    """Reads the tensors of a file of these bytes, by their paths in it."""
 
     def run(content):
         path = tmp_path / "weights.bin"

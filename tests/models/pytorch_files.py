@@ -10,6 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+
+def read_tensors(path):
+    """All tensors of a weight file, by their paths in it."""
+    from jaxhash.models._tensors import TensorFile  # not above: under type checks
+
+    file = TensorFile(path)
+    return {place.path: file.read(place) for place in file.places}
+
+
 STORAGES = {
     "float64": "Double",
     "float32": "Float",

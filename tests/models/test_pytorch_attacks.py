@@ -137,13 +137,37 @@ def test_bombs(refused, bomb):
     refused(archive(b"\x80\x02" + bombs()[bomb], {}))
 
 
-def test_keys_are_plain(refused):
-    """A tuple is none, however deep: in each way to make a dict, and in the list of storages."""
-    call = b"ccollections\nOrderedDict\n]()K\x01\x86e\x85R."
-    for stream in (b"})K\x01s.", b"}()K\x01u.", b"()K\x01d.", call):
-        assert "a dict with a key of type tuple" in refused(archive(b"\x80\x02" + stream, {}))
+def test_keys_are_not_hashed(read, refused):
+    """A key that is no text nor number is kept, however deep, and leads nowhere."""
+    deep = b")" + b"\x85" * DEEP
+    call = b"ccollections\nOrderedDict\n](" + deep + b"K\x01\x86e\x85R."
+    for stream in (
+        b"}" + deep + b"K\x01s.",
+        b"}(" + deep + b"K\x01u.",
+        b"(" + deep + b"K\x01d.",
+        call,
+    ):
+        assert "but nothing" in refused(archive(b"\x80\x02" + stream, {}))
+    content = {"a": tensor(NUMBERS), (1, ("b", None)): 2, frozenset([1]): 3}
+    same(read(saved(content, protocol=4)), {"a": NUMBERS})
     parts = [pickle.dumps(found, 2) for found in (0x1950A86A20F9469CFC6C, 1001, {}, {}, [()])]
     assert "a key of a storage that is no string" in refused(b"".join(parts))
+
+
+def test_small_files_of_many_tensors(refused):
+    """A dict that holds another one twice, and so on; and a list that is copied time and again."""
+    one, _ = pickled(tensor(NUMBERS))
+    doubled = b"}X\x01\x00\x00\x00a" + one[2:-1] + b"s" + b"}(Vb\n\x94"[:0]
+    for level in range(40):
+        doubled = b"}" + doubled + b"q" + bytes([level + 100]) + b"0"
+        doubled += b"(Va\nh" + bytes([level + 100]) + b"Vb\nh" + bytes([level + 100]) + b"u"
+    said = refused(archive(b"\x80\x02" + doubled + b".", {"0": NUMBERS}))
+    assert "more tensors, or dicts of them, than any model has" in said
+    pairs = b"](" + b"".join(b"(Vk%d\nNl" % number for number in range(500)) + b"e"
+    copies = b"(" + (b"ccollections\nOrderedDict\nh\x01\x85R") * 500 + b"l."
+    refused(archive(b"\x80\x02" + pairs + b"q\x010" + copies, {}))
+    long = {"x" * 201: tensor(NUMBERS)}
+    assert "letters" in refused(saved(long))
 
 
 @pytest.mark.parametrize("part", range(5))
@@ -164,13 +188,10 @@ NUMBERS = np.arange(6, dtype=np.float32)
         ((7,), (1,), 0),
         ((6,), (1,), 1),
         ((2, 2), (4, 2), 0),
-        ((2**40,), (0,), 0),
-        ((7,), (0,), 0),
         ((2,), (-1,), 3),
         ((2,), (1,), -1),
         ((-1,), (1,), 0),
         ((2**70, 0), (1, 1), 0),
-        ((2**32, 2**32), (0, 0), 0),
         ((2**3_000_000,) * 32, (0,) * 32, 0),  # whose product would take hours
         ((2,), (2**62,), 0),
         ((2,), (1, 1), 0),
@@ -184,6 +205,15 @@ NUMBERS = np.arange(6, dtype=np.float32)
 def test_tensors_stay_within_their_storage(refused, kind, shape, strides, offset):
     content = {"a": tensor(NUMBERS, shape, strides, offset=offset)}
     assert refused(saved(content, kind)).startswith("broken")
+
+
+@kinds
+@pytest.mark.parametrize("shape", [(2**40,), (2**32, 2**32), (2**29,)])
+def test_expanded_tensors_have_a_bound(refused, kind, shape):
+    content = {"a": tensor(NUMBERS, shape, (0,) * len(shape))}
+    assert "would take more than 1 GiB" in refused(saved(content, kind))
+    several = {name: tensor(NUMBERS, (2**27,), (0,)) for name in "abc"}
+    assert "would take more than 1 GiB" in refused(saved(several, kind))
 
 
 @pytest.mark.parametrize("view", [("8", 6, 2), ("8", -1, 2), ("8", 2**62, 1), ("8",), 3])
@@ -209,8 +239,8 @@ def test_storages_that_are_not_there(refused):
 
 def test_archives_that_lie(refused, tmp_path):
     content, storages = pickled({"a": tensor(np.zeros(1000, np.float32))})
-    noise = {"0": np.random.default_rng(0).normal(size=500)}  # as many bytes
-    assert "compressed" in refused(archive(content, noise, compression=zipfile.ZIP_DEFLATED))
+    cut = archive(content, {"0": np.zeros(999, np.float32)}, compression=zipfile.ZIP_DEFLATED)
+    assert "is cut off" in refused(cut)
     whole = archive(content, storages)
     start = whole.index(bytes(4000))
     assert "CRC" in refused(whole[:start] + b"\x01" + whole[start + 1 :])
@@ -218,13 +248,11 @@ def test_archives_that_lie(refused, tmp_path):
     file = io.BytesIO(whole)
     with zipfile.ZipFile(file, "a") as opened:
         entry = opened.getinfo("resnet/data/0")
+        entry.file_size = 2**31
         opened.filelist += [entry] * 5
         opened._didModify = True
-    assert "larger than the file" in refused(file.getvalue())
+    assert "far more than the file has" in refused(file.getvalue())
     assert refused(archive(content, storages, entries={"byteorder": "middle"})).startswith("broken")
-    assert refused(archive(content, storages, entries={"more/data.pkl": b"N."})).startswith(
-        "broken"
-    )
 
 
 def test_a_storage_outside_the_archive(refused, read, tmp_path):
@@ -253,5 +281,5 @@ def test_cut_off_or_changed_anywhere(read, refused, kind):
             read(changed)
         except UserError as error:
             assert str(error).isprintable()
-    if kind == "legacy":
-        assert "after the last storage" in refused(whole + b"\x00")
+    if kind == "legacy":  # torch.load reads the first of several objects
+        same(read(whole + b"\x00"), read(whole))
