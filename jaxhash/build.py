@@ -52,7 +52,7 @@ class Parts(NamedTuple):
     source: Source
     split: Split
     model: nn.Module
-    pretrained: dict[str, PyTree] | None
+    pretrained: models.Weights | None
     objective: Objective
     optimizer: optax.GradientTransformation
     steps_per_epoch: int
@@ -123,7 +123,8 @@ def initial_state(config: Config, parts: Parts) -> TrainState:
 def initial_states(config: Config, parts: Parts, seeds: Sequence[int]) -> list[TrainState]:
     """`initial_state` of each seed, compiled once for all of them."""
     create, inputs = jax.jit(_creation(parts)), _example(parts)
-    return [create(jax.random.key(seed), inputs, pretrained=parts.pretrained) for seed in seeds]
+    pretrained = parts.pretrained and parts.pretrained.variables
+    return [create(jax.random.key(seed), inputs, pretrained=pretrained) for seed in seeds]
 
 
 def make_batches(config: Config, parts: Parts, *, start: int = 0) -> Iterator[Batch]:
@@ -268,11 +269,11 @@ def _objective_state(config: Config, parts: Parts) -> PyTree[jax.ShapeDtypeStruc
         raise UserError(f"--objective {config.objective_name}: {error}") from error
 
 
-def _pretrained(config: Config, model: models.Encoder, source: Source) -> dict[str, PyTree] | None:
+def _pretrained(config: Config, model: models.Encoder, source: Source) -> models.Weights | None:
     """The backbone's variables in the file of its weights."""
     if config.weights is None:
         return None
-    return models.load_weights(
+    return models.read_weights(
         config.weights, model.backbone(), leave_out="classifier", inputs=source.inputs[:1]
     )
 

@@ -58,8 +58,8 @@ class Config:
 
     model: BackboneName = "cnn"
     """Backbone; cnn is a small one for images, mlp and linear (the hash head alone) take vectors."""
-    weights: Path | None = None
-    """Published weights of the backbone; trained from scratch if not given."""
+    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE[:KEY]")] = None
+    """Published weights, or those under KEY in the file, as teacher; from scratch if not given."""
     preprocessing: PreprocessingName = "published"
     """How images of bytes are normalised: as the backbone's weights were published, or one of these."""
     image_size: int | None = None

@@ -35,8 +35,8 @@ class FeatureArguments:
 
     backbone: models.BackboneName
     """The network."""
-    weights: Path
-    """Its published weights."""
+    weights: Annotated[Path, tyro.conf.arg(metavar="FILE[:KEY]")]
+    """Its published weights, or those under KEY in the file, such as teacher."""
     dataset: Annotated[str, tyro.conf.arg(aliases=["--data"])]
     """Data set of images: tfds:NAME, as for jaxhash train."""
     output: Path
@@ -89,18 +89,21 @@ def write_features(arguments: FeatureArguments, console: Console, command: str) 
             f"--dataset {arguments.dataset} holds feature vectors; a backbone takes images"
         )
     check_model(arguments.backbone, backbone, example)
-    variables = models.load_weights(
+    weights = models.read_weights(
         arguments.weights, backbone, leave_out="classifier", inputs=example
     )
-    weights_sha256 = hashlib.sha256(arguments.weights.read_bytes()).hexdigest()
+    if weights.prefix:
+        say(console, f"the weights of {weights.file} (its {weights.prefix}*)")
+    weights_sha256 = hashlib.sha256(weights.file.read_bytes()).hexdigest()
     start = time.monotonic()
-    features = _encode(arguments, source, backbone, variables, console)
+    features = _encode(arguments, source, backbone, weights.variables, console)
     seconds = time.monotonic() - start
     provenance = {
         "command": command,
         "data": arguments.dataset,
         "backbone": arguments.backbone,
-        "weights": arguments.weights.name,
+        "weights": weights.file.name,
+        "weights_prefix": weights.prefix,
         "weights_sha256": weights_sha256,
         "preprocessing": dataclasses.asdict(backbone.preprocessing),
         "dtype": jnp.dtype(arguments.dtype).name,

@@ -81,7 +81,8 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
         console.print(f"{folder} is finished, nothing is left to do")
         report.print_table(results, console)
         return results
-    parts, made_on = build(config), circumstances(config)
+    parts = build(config)
+    made_on = circumstances(parts)
     with (
         open_folder(folder, config.to_json()),
         kept_programs(folder / "cache" if config.compilation_cache else None),
@@ -178,8 +179,9 @@ def describe(config: Config, parts: Parts, objective: str) -> list[str]:
         f"{config.dataset}: {len(split.train):,} training items, {held_out}{len(split.query):,} "
         f"queries, {len(split.database):,} in the database; split {split.sha256[:12]}"
     ]
-    if config.weights is not None:
-        lines.append(f"{config.model} with the weights of {config.weights}")
+    if weights := parts.pretrained:
+        where = f" (its {weights.prefix}*)" if weights.prefix else ""
+        lines.append(f"{config.model} with the weights of {weights.file}{where}")
     processes = jax.process_count()
     over = f" in {processes} processes" if processes > 1 else ""
     lines.append(
@@ -396,10 +398,11 @@ def _evaluate(
     return codes, measure(parts, codes, seed=config.seed) | facts
 
 
-def circumstances(config: Config) -> dict[str, Any]:
+def circumstances(parts: Parts) -> dict[str, Any]:
     """What a run was made on, and the weights it began with."""
     packages = ("jaxhash", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     found = {"hardware": machine.hardware(), "versions": machine.versions(packages)}
-    if config.weights is not None:
-        found["weights_sha256"] = hashlib.sha256(config.weights.read_bytes()).hexdigest()
+    if weights := parts.pretrained:
+        found["weights_sha256"] = hashlib.sha256(weights.file.read_bytes()).hexdigest()
+        found["weights_prefix"] = weights.prefix
     return found

@@ -122,7 +122,7 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
         return results
     # The states of members are side by side: their banks stay whole on each device.
     parts = build(dataclasses.replace(config, spread_banks="never"))
-    made_on = run.circumstances(config)
+    made_on = run.circumstances(parts)
     members = [
         Member(seed, setting)
         for setting in settings

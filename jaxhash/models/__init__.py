@@ -39,7 +39,9 @@ from jaxhash.models._vit import vit_b16 as vit_b16
 from jaxhash.models._vit import vit_b16_flax as vit_b16_flax
 from jaxhash.models._vit import vit_s16 as vit_s16
 from jaxhash.models._vit import vit_s16_flax as vit_s16_flax
+from jaxhash.models._weights import Weights as Weights
 from jaxhash.models._weights import load_weights as load_weights
+from jaxhash.models._weights import read_weights as read_weights
 
 __all__ = [
     "BACKBONES",
@@ -56,6 +58,7 @@ __all__ = [
     "PreprocessingName",
     "Summary",
     "SummaryRow",
+    "Weights",
     "alexnet",
     "backbone_of",
     "cifar_resnet20",
@@ -67,6 +70,7 @@ __all__ = [
     "load_weights",
     "mobilenet_v2",
     "mobilenet_v2_tf",
+    "read_weights",
     "resnet18",
     "resnet34",
     "resnet50",

@@ -30,6 +30,7 @@ class Weights(NamedTuple):
     """The variables of a backbone, and where in the file they stood."""
 
     variables: dict[str, Any]
+    file: Path
     prefix: str
     """What stands before the published names, such as ``state_dict.module.``; empty if nothing."""
 
@@ -131,7 +132,7 @@ def read_weights(
         elif any(name in beside for name in unexpected):
             hint = f"; {path}:{prefix[:-1]} takes what is under that alone"
         raise UserError(f"{path}{where} does not fit {type(model).__name__}: {said}{hint}")
-    return Weights(traverse_util.unflatten_dict(arrays, sep="/"), prefix)
+    return Weights(traverse_util.unflatten_dict(arrays, sep="/"), path, prefix)
 
 
 def file_and_key(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
