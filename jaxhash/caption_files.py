@@ -15,10 +15,10 @@ from jaxtyping import Float
 from rich.console import Console
 
 from jaxhash import machine
-from jaxhash.data.arrays import check_output, read_npy
+from jaxhash.data.arrays import read_npy
 from jaxhash.errors import UserError
 from jaxhash.retrieval.score import unit_rows
-from jaxhash.training.writers import say, whole_file
+from jaxhash.training.writers import check_output, say, whole_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class CaptionArguments:
         """Raise a `UserError` that names the first flag whose value is not allowed."""
         if self.dimensions < 1:
             raise UserError(f"--dimensions must be at least 1, got {self.dimensions}")
-        check_output(self.output)
+        check_output(self.output, ".npz", new=True)
 
 
 def write_captions(arguments: CaptionArguments, console: Console, command: str) -> None:
@@ -104,7 +104,7 @@ def read_captions(path: Path) -> tuple[list[str], list[str]]:
         UserError: if the file cannot be read, is empty, or has a line of another form.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a caption may hold other breaks
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--captions {path}: {error}") from error
     names, captions = [], []

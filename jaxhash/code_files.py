@@ -16,7 +16,7 @@ from jaxhash.data.labels import read_labels
 from jaxhash.data.lists import read_list
 from jaxhash.errors import UserError
 from jaxhash.similarity import has_label
-from jaxhash.training.writers import say, write_json
+from jaxhash.training.writers import check_output, say, write_json
 
 Convention = Literal[(*metrics.CONVENTIONS, "all")]
 
@@ -95,10 +95,8 @@ def evaluate(arguments: EvaluateArguments, console: Console, command: str) -> di
     """
     if arguments.data_dir is not None:
         raise UserError(f"--data-dir is for the folder of a run, and {arguments.path} is a file")
-    if arguments.output is not None and arguments.output.suffix != ".json":
-        raise UserError(f"--output {arguments.output} must end in .json")
-    if arguments.output is not None and not arguments.output.parent.is_dir():
-        raise UserError(f"--output {arguments.output}: there is no such folder")
+    if arguments.output is not None:
+        check_output(arguments.output, ".json")
     if arguments.compare is None and arguments.compare_database is not None:
         raise UserError("--compare-database needs --compare")
     query, database = read_sides(

@@ -3,7 +3,8 @@
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -212,7 +213,8 @@ class Config:
         """Undo `to_json`; a field that an older version did not have gets its default.
 
         Raises:
-            ValueError: if the version was so old that its models were others.
+            ValueError: if a field is unknown, or its value of another kind; or if the version was so
+                old that its models were others.
         """
         if "head_multiplier" in fields:
             raise ValueError(
@@ -223,14 +225,38 @@ class Config:
         if "quantizer_options" not in fields:
             _take_flags_of_options(fields)
         for name in ("objective_options", "quantizer_options"):
-            fields[name] = tuple(fields[name])
+            if isinstance(fields.get(name), list):
+                fields[name] = tuple(fields[name])
         for name in ("data_dir", "weights"):
-            fields[name] = fields.get(name) and Path(fields[name])
+            if isinstance(fields.get(name), str):
+                fields[name] = Path(fields[name])
+        kinds = get_type_hints(cls)
+        for name, value in fields.items():
+            if name not in kinds:
+                raise ValueError(f"there is no field {name!r}")
+            if not _is_of_kind(value, kinds[name]):
+                raise ValueError(f"{name!r} cannot be {str(value)[:80]!r}")
         return cls(**fields)
+
+
+def _is_of_kind(value: object, kind: Any) -> bool:
+    """Whether a value is what the annotation of its field says."""
+    if get_origin(kind) is Literal:
+        return isinstance(value, str) and value in get_args(kind)
+    if get_origin(kind) is UnionType:
+        return any(_is_of_kind(value, each) for each in get_args(kind))
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
+    if kind is float:
+        return type(value) in (int, float)
+    return isinstance(value, kind) if kind is Path else type(value) is kind
 
 
 def _take_flags_of_options(fields: dict[str, object]) -> None:
     """Turn the fields of a version that had flags where there are options into today's."""
+    missing = [name for name in ("quantizer", "quantizer_weight") if name not in fields]
+    if missing:
+        raise ValueError(f"there is no field {missing[0]!r}")
     unseen, target = fields.pop("unseen", "ignored"), fields.pop("quantizer_target", "sampled")
     quantized = fields["quantizer"] != "none"
     fields["objective_options"] = [] if unseen == "ignored" else [f"unseen={unseen}"]

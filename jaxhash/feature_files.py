@@ -21,12 +21,11 @@ from rich.progress import track
 from jaxhash import machine, models
 from jaxhash.build import check_model
 from jaxhash.config import check_image_size
-from jaxhash.data.arrays import check_output
 from jaxhash.data.pipeline import evaluation_batches
 from jaxhash.data.sources import Source, load_source
 from jaxhash.errors import UserError
 from jaxhash.retrieval.encode import make_encoder
-from jaxhash.training.writers import say, whole_file
+from jaxhash.training.writers import check_output, say, whole_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +56,7 @@ class FeatureArguments:
         if self.batch_size < 1:
             raise UserError(f"--batch-size must be at least 1, got {self.batch_size}")
         check_image_size(self.image_size)
-        check_output(self.output)
+        check_output(self.output, ".npz", new=True)
 
 
 def write_features(arguments: FeatureArguments, console: Console, command: str) -> None:

@@ -41,7 +41,7 @@ def fit_from_checkpoint(
     make_watch: Callable[..., W],
     console: Console,
     score: Callable[[PyTree], float] | None = None,
-    members: int = 1,
+    members: int | None = None,
     profile: Path | None = None,
 ) -> tuple[TrainState, W]:
     """Train in ``config.run_dir``, from its newest checkpoint if there is one.
@@ -55,7 +55,7 @@ def fit_from_checkpoint(
         make_watch: from ``records``, those that are there, to the ``watch`` of `fit`.
         console: where progress is printed.
         score: from a model's variables to what it is chosen by; None if none is.
-        members: trainings that a step is a step of.
+        members: trainings that a step is a step of; None where it is a run's.
         profile: where a trace of a few steps goes, if anywhere.
 
     Returns:
@@ -84,17 +84,17 @@ def fit_from_checkpoint(
         with (
             contextlib.closing(trace),
             StopRequest() as stop,
-            MetricsFile(path, step=start)
+            MetricsFile(path, step=start, members=members)
             if is_first()
             else contextlib.nullcontext() as metrics_file,
             ProgressLine(
                 console,
                 total=parts.total_steps,
                 start=start,
-                batch_size=config.batch_size * members,
+                batch_size=config.batch_size * (members or 1),
             ) as progress,
         ):
-            watch = make_watch(records=agreed(lambda: read_metrics(path)))
+            watch = make_watch(records=agreed(lambda: read_metrics(path, members)))
             state = fit(
                 lift.enter(state),
                 batches(start=start),
@@ -116,6 +116,10 @@ def fit_from_checkpoint(
                 metrics_file=metrics_file,
                 progress=progress,
             )
+        if profile is not None:
+            left = start < parts.total_steps
+            traced = f"the trace is in {profile}" if left else "--profile: no step is left to trace"
+            say(console, traced)
     return state, watch
 
 
@@ -141,11 +145,13 @@ def time_loss(
     loss, step = (statistics.median(seconds[name]) for name in ("loss", "step"))
     found = {"step_seconds": step, "loss_seconds": loss, "loss_share": loss / step}
     if is_first():
-        write_json(config.run_dir / "profile" / "loss.json", found)
+        folder = config.run_dir / "profile"
+        folder.mkdir(exist_ok=True)
+        write_json(folder / "loss.json", found)
     say(
         console,
         f"the loss and its gradient in the codes take {1e3 * loss:.2f} of {1e3 * step:.2f} ms, "
-        f"{loss / step:.0%} of a step; the trace is in {config.run_dir / 'profile'}",
+        f"{loss / step:.0%} of a step",
     )
 
 

@@ -8,7 +8,7 @@ first writes.
 
 import dataclasses
 import hashlib
-import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,13 @@ from jaxhash.evaluation import (
     measure,
 )
 from jaxhash.fitting import fit_from_checkpoint, tell_speed, time_loss
+from jaxhash.runs.files import (
+    check_entries,
+    check_free,
+    print_results,
+    read_config,
+    read_results,
+)
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.choice import SAYS, model_choice
 from jaxhash.training.collapse import CollapseAlarm
@@ -79,7 +86,12 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
     folder = config.run_dir
     if results := agreed(lambda: _finished(folder, config)):
         console.print(f"{folder} is finished, nothing is left to do")
-        report.print_table(results, console)
+        if profile:
+            say(
+                console,
+                "--profile: no step is left to trace",
+            )
+        print_results(folder, results, console)
         return results
     parts = build(config)
     made_on = circumstances(parts)
@@ -96,7 +108,8 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
         speed = tell_speed(records, console, rows=config.batch_size)
         codes, results = _evaluate(config, parts, encode, records, console)
         before = encode(initial_state(config, parts).variables, "database")
-        results |= {"seconds": records[-1]["seconds"], **speed, **made_on}
+        tell_missing(records, parts.total_steps, console)
+        results |= {"seconds": records[-1]["seconds"] if records else None, **speed, **made_on}
         if is_first():
             draw(folder / "report", parts, before, codes, results, records)
             _write_codes(folder / "codes.npz", parts, codes)
@@ -128,23 +141,31 @@ def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> di
     Raises:
         UserError: if the folder holds no finished run, or a number differs from its results.
     """
+    check_entries(folder)
     for name in ("config.json", "results.json"):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is no finished run: it has no {name}")
-    config = _read_config(folder)
+    config, sweep = read_config(folder)
+    if sweep is not None:
+        raise UserError(f"{folder} holds a sweep, not a single run")
+    stored = read_results(folder)
+    records = read_metrics(folder / "metrics.jsonl")
     config = dataclasses.replace(
         config,
         run_dir=folder,
         data_dir=data_dir or config.data_dir,
         weights=None,  # the checkpoint holds what training made of them
     )
-    parts = build(config)
+    try:
+        parts = build(config)
+    except UserError as error:  # of a value that config.json has, or of data that are not there
+        raise UserError(f"{folder}: {error}") from error
     if not (folder / "checkpoints" / str(parts.total_steps)).is_dir():
         raise UserError(f"{folder} has no checkpoint of its last step, {parts.total_steps}")
-    records = read_metrics(folder / "metrics.jsonl")
     _, results = _evaluate(config, parts, PartEncoder(parts), records, console)
     report.print_table(results, console)
-    stored = json.loads((folder / "results.json").read_text())
+    if tell_missing(records, parts.total_steps, console):
+        del results["skipped_steps"], results["collapsed_at_step"]
     stored["objective"] = results["objective"]  # by config.json; its words may change
     different, missing = _compare(stored, results)
     if different:
@@ -210,6 +231,18 @@ def _write_codes(path: Path, parts: Parts, codes: Codes) -> None:
         np.savez_compressed(file, **arrays)
 
 
+def tell_missing(records: Sequence[Any], steps: int, console: Console) -> bool:
+    """Say so if steps of a training that is through have no record; return whether they have not."""
+    missing = steps - len(records)
+    if missing:
+        say(
+            console,
+            f"warning: {missing:,} of {steps:,} steps have no record in metrics.jsonl: skipped steps, "
+            "a collapse and the seconds of training are as the others tell",
+        )
+    return bool(missing)
+
+
 def _compare(stored: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[str]]:
     """What differs, in words, and the names of what was not stored.
 
@@ -231,38 +264,20 @@ def _compare(stored: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], li
 
 
 def _short(value: Any) -> str:
-    """A number or a name as it is; a list of them as an ellipsis."""
-    return "..." if isinstance(value, list | dict) else str(value)
+    """A number or a name as it is, the start of a long one; a list of them as an ellipsis."""
+    return "..." if isinstance(value, list | dict) else " ".join(str(value).split())[:80]
 
 
 def _finished(folder: Path, config: Config) -> dict[str, Any] | None:
     """The results of a run that is finished; raise unless the folder is free, or this run's."""
-    _check_folder(folder, config)
-    path = folder / "results.json"
-    return json.loads(path.read_text()) if path.is_file() else None
-
-
-def _check_folder(folder: Path, config: Config) -> None:
-    """Raise unless the folder is new, empty, or holds a run of this configuration."""
-    if (folder / "config.json").is_file():
-        found = differences(_read_config(folder), config)
-        if found:
-            raise UserError(
-                f"{folder} holds another run: {'; '.join(found)}; choose another --run-dir"
-            )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"--run-dir {folder} exists and is not the folder of a run; choose another")
-
-
-def _read_config(folder: Path) -> Config:
-    path = folder / "config.json"
-    try:
-        fields = json.loads(path.read_text())
-        if "sweep" in fields:
-            raise UserError(f"{folder} holds a sweep, not a single run")
-        return Config.from_json(fields)
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is not the configuration of a run: {error}") from error
+    if check_free(folder, "run"):
+        return None
+    stored, sweep = read_config(folder)
+    if sweep is not None:
+        raise UserError(f"{folder} holds a sweep, not a single run")
+    if found := differences(stored, config):
+        raise UserError(f"{folder} holds another run: {'; '.join(found)}; choose another --run-dir")
+    return read_results(folder) if (folder / "results.json").is_file() else None
 
 
 def _describe(config: Config, parts: Parts, console: Console) -> None:

@@ -145,7 +145,7 @@ def test_captions_teach_codes_of_images_without_classes(output, tmp_path, monkey
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--output c.txt", "--output c.txt: it must end in .npz"),
+        ("--output c.txt", "--output c.txt must end in .npz"),
         ("--output old.npz", "--output old.npz exists"),
         ("--dimensions 0", "--dimensions must be at least 1, got 0"),
         ("--dimensions 6", "--dimensions must be at most 5 for these captions, got 6"),

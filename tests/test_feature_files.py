@@ -89,7 +89,7 @@ def test_the_parts_of_a_set_are_kept(folder, shared_data, output, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--output f.txt", "--output f.txt: it must end in .npz"),
+        ("--output f.txt", "--output f.txt must end in .npz"),
         ("--output net.npz", "--output net.npz exists; remove it, or choose another"),
         ("--output nowhere/f.npz", "--output nowhere/f.npz: there is no such folder"),
         ("--batch-size 0", "--batch-size must be at least 1, got 0"),

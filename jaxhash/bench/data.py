@@ -25,7 +25,7 @@ from jaxhash.data.pipeline import training_batches
 from jaxhash.data.sources import MOST_BAD, Source, load_source
 from jaxhash.errors import UserError
 from jaxhash.objectives import Batch
-from jaxhash.training.writers import say, write_json
+from jaxhash.training.writers import check_output, say, write_json
 
 #: What a result file says it is.
 FORMAT = "jaxhash bench data 1"
@@ -71,6 +71,7 @@ def bench_data(config: DataConfig, console: Console, command: str) -> dict[str, 
         "rates": [],
     }
     output = config.output or Path("runs", "bench", f"data-{content['hardware']['platform']}.json")
+    check_output(output, ".json", makes_folder=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     rates = []
     for name in config.data or (*MADE, "digits"):

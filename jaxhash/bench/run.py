@@ -30,7 +30,7 @@ from jaxhash.bench.report import (
 from jaxhash.bench.survey import Survey
 from jaxhash.bench.timing import copy_bandwidth
 from jaxhash.errors import UserError
-from jaxhash.training.writers import write_json
+from jaxhash.training.writers import check_output, write_json
 
 #: What a result file says it is.
 FORMAT = "jaxhash bench 1"
@@ -53,8 +53,10 @@ def bench(config: BenchConfig, console: Console, command: str) -> dict[str, Any]
             f"--devices {max(config.devices)} is more than the {len(devices)} of this machine; a "
             "CPU plays N devices under XLA_FLAGS=--xla_force_host_platform_device_count=N"
         )
-    losses = _losses(config, console)
     output = config.output or Path("runs", "bench", f"{config.name}-{devices[0].platform}.json")
+    for path in (output, output.with_suffix(".png")):
+        check_output(path, path.suffix, makes_folder=True)
+    losses = _losses(config, console)
     output.parent.mkdir(parents=True, exist_ok=True)
 
     copy = copy_bandwidth(devices[0])
@@ -109,6 +111,7 @@ def compare(files: Sequence[Path], output: Path, console: Console) -> None:
         raise UserError(
             f"--output {output} must end in .png, .pdf or .svg: --compare writes a plot"
         )
+    check_output(output, output.suffix, makes_folder=True)
     measured = [_measured(read_result(path)) for path in files]
     letters = string.ascii_uppercase[: len(files)]
     legend = [f"{a}: {b.machine}, {c}" for a, b, c in zip(letters, measured, files, strict=True)]
@@ -129,7 +132,7 @@ def read_result(path: Path) -> dict[str, Any]:
         if content["format"] != FORMAT:
             raise ValueError("another format")
         _measured(content)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         reason = f": {error.strerror}" if isinstance(error, OSError) else ""
         raise UserError(f"{path} is not a result of jaxhash bench{reason}") from error
     return content

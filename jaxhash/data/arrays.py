@@ -108,16 +108,6 @@ def read_npy(path: Path) -> np.ndarray:
         return _map(path, header, start)
 
 
-def check_output(path: Path) -> None:
-    """Raise a `UserError` unless the file is a new .npz in a folder that is there."""
-    if path.suffix != ".npz":
-        raise UserError(f"--output {path}: it must end in .npz")
-    if path.exists():
-        raise UserError(f"--output {path} exists; remove it, or choose another")
-    if not path.absolute().parent.is_dir():
-        raise UserError(f"--output {path}: there is no such folder")
-
-
 class _Members:
     """Reads the members of a .npz file, and adds up what they ask for.
 

@@ -27,11 +27,14 @@ class Neighbours(NamedTuple):
 def plot_losses(records: Sequence[dict[str, int | float]]) -> Figure:
     """The loss and its terms over the steps, one panel each, with a running mean over 1/50."""
     steps = np.array([record["step"] for record in records])
-    names = [name for name in records[0] if name not in ("step", *TIMES)]
-    figure = Figure(figsize=(3.2 * len(names), 2.8), layout="constrained")
+    known = dict.fromkeys(name for record in records for name in record)
+    names = [name for name in known if name not in ("step", *TIMES)]
+    panels = max(1, len(names))  # an empty one where no record is left
+    figure = Figure(figsize=(3.2 * panels, 2.8), layout="constrained")
     window = max(1, len(steps) // 50)
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        values = np.array([record[name] for record in records], float)  # None: it was not finite
+    for axes, name in zip(figure.subplots(1, panels, squeeze=False)[0], names, strict=False):
+        # None: it was not finite, or the step has none
+        values = np.array([record.get(name) for record in records], float)
         axes.plot(steps, values, color="0.8", linewidth=0.8)
         smooth = np.convolve(values, np.ones(window) / window, mode="valid")
         axes.plot(steps[window - 1 :], smooth, color="C0")

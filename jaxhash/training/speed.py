@@ -76,7 +76,7 @@ class Speed(NamedTuple):
         """From the records of metrics.jsonl and the rows of a batch; None where they have no times."""
         timed = [record for record in records if "step_seconds" in record]
         steps = [record for record in timed if "compile_seconds" not in record]
-        if not steps:
+        if not any(record["step_seconds"] for record in steps):
             return None
         median = statistics.median(record["step_seconds"] for record in steps)
         total = sum(record["step_seconds"] for record in steps)

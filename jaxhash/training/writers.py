@@ -1,9 +1,12 @@
-"""Where a run's numbers go: metrics.jsonl, and the screen."""
+"""Where a run's numbers go, and are read again: JSON files, metrics.jsonl, and the screen."""
 
 import contextlib
 import json
 import math
 import os
+import stat
+import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,7 +22,20 @@ from rich.progress import (
     track,
 )
 
+from jaxhash.errors import UserError, first_line
+
 T = TypeVar("T")
+
+#: Of a record what is always a number; a metric may be None, for it was not finite.
+_NUMBERS = (
+    "step",
+    "seconds",
+    "step_seconds",
+    "wait_share",
+    "compile_seconds",
+    "dead_bits",
+    "skipped",
+)
 
 
 @contextlib.contextmanager
@@ -31,6 +47,48 @@ def whole_file(path: Path, mode: str) -> Iterator[IO]:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def check_output(path: Path, *suffixes: str, new: bool = False, makes_folder: bool = False) -> None:
+    """Raise a `UserError` unless a file can be written whole there; to be asked before the work.
+
+    Args:
+        path: the value of --output.
+        suffixes: how its name may end.
+        new: whether it must not be there yet.
+        makes_folder: whether its folder is made where there is none.
+    """
+    if path.suffix not in suffixes:
+        raise UserError(f"--output {path} must end in {' or '.join(suffixes)}")
+    if path.is_dir():
+        raise UserError(f"--output {path} is a folder; choose the name of a file")
+    if new and os.path.lexists(path):
+        raise UserError(f"--output {path} exists; remove it, or choose another")
+    if not makes_folder and not path.absolute().parent.is_dir():
+        raise UserError(f"--output {path}: there is no such folder")
+    for name in (path, path.with_name(path.name + ".partial")):
+        if os.path.lexists(name) and not stat.S_ISREG(name.lstat().st_mode):
+            raise UserError(f"--output {path}: {name} is there, and is no file; remove it")
+    check_writable(path.absolute().parent, f"--output {path}")
+
+
+def check_writable(folder: Path, name: str) -> None:
+    """Raise a `UserError` unless files can be made in a folder, or in what it is to be made in.
+
+    Args:
+        folder: it need not be there yet.
+        name: of what is to be written, for what is said.
+    """
+    there = folder.absolute()
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir():
+        raise UserError(f"{name}: {there} is no folder")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(f"{name}: nothing can be written into {there} ({error.strerror})") from None
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -85,15 +143,71 @@ def track_progress(
             say(console, f"{what}: {done:,} of {total:,}, {rate:,.1f} a second, {left}")
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; a last line that was cut off by a kill is dropped."""
-    records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Args:
+        path: the file.
+        remedy: what to do where it is damaged.
+
+    Raises:
+        UserError: if it holds none.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError, OSError) as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}); {remedy}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged (it holds no JSON object); {remedy}")
+    return content
+
+
+def read_metrics(path: Path, members: int | None = None) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl; a last line that was cut off by a kill is dropped.
+
+    Args:
+        path: the file; no records where there is none.
+        members: how many trainings each metric is a list of; None where it is a number.
+
+    Raises:
+        UserError: if another line is no record of a later step than that before it.
+    """
+    records: list[dict[str, Any]] = []
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    for number, line in enumerate(lines, 1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            if number == len(lines):
+                break
+            record = None
+        after = records[-1]["step"] if records else 0
+        if not _is_record(record, members) or record["step"] <= after:
+            raise UserError(
+                f"{path} is damaged (line {number} is no record of a step after {after}); put a sound "
+                "copy back, or remove the line, or the file: what follows from it is then left out"
+            )
+        records.append(record)
     return records
+
+
+def _is_record(record: Any, members: int | None) -> bool:
+    if not isinstance(record, dict) or not {"step", "seconds"} <= set(record):
+        return False
+    if type(record["step"]) is not int or ("step_seconds" in record) != ("wait_share" in record):
+        return False
+    for name, value in record.items():
+        if members is not None and isinstance(value, list):
+            good = len(value) == members and all(n is None or _is_number(n) for n in value)
+        else:
+            good = _is_number(value) or (value is None and name not in _NUMBERS)
+        if not good:
+            return False
+    return True
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # nan is not
 
 
 class MetricsFile:
@@ -103,8 +217,8 @@ class MetricsFile:
     and lets the seconds go on from there.
     """
 
-    def __init__(self, path: Path, *, step: int):
-        kept = [record for record in read_metrics(path) if record["step"] <= step]
+    def __init__(self, path: Path, *, step: int, members: int | None = None):
+        kept = [record for record in read_metrics(path, members) if record["step"] <= step]
         partial = path.with_name(path.name + ".partial")
         partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
         partial.replace(path)

@@ -1,0 +1,149 @@
+"""What lies in the folder of a run or a sweep, and how it is read again."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from jaxhash import report
+from jaxhash.config import Config
+from jaxhash.errors import UserError, first_line
+from jaxhash.training.writers import check_writable, read_json
+
+#: What a training writes into its folder.
+FILES = ("config.json", "metrics.jsonl", "results.json", "codes.npz", "lock")
+FOLDERS = ("checkpoints", "broken_checkpoints", "cache", "report", "profile")
+
+_KINDS = {
+    stat.S_ISLNK: "a symbolic link",
+    stat.S_ISFIFO: "a named pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISDIR: "a folder",
+    stat.S_ISREG: "a file",
+}
+
+
+def check_entries(folder: Path) -> None:
+    """Raise a `UserError` unless a run's own names are files and folders of its own.
+
+    A link is not followed, for what it leads to is somebody else's, and a pipe is not waited for.
+    The folder itself may be a link.
+    """
+    for name in FILES:
+        _expect(stat.S_ISREG, folder / name, folder / f"{name}.partial")
+    for name in FOLDERS:
+        if _expect(stat.S_ISDIR, folder / name):
+            _check_tree(folder / name)
+
+
+def check_free(folder: Path, kind: str) -> bool:
+    """Whether the folder is new or empty; False where it holds a config.json.
+
+    Raises:
+        UserError: if it holds something else, or nothing can be written there.
+    """
+    another = f"--run-dir {folder} exists and is not the folder of a {kind}; choose another"
+    if folder.exists() and not folder.is_dir():
+        raise UserError(another)
+    check_writable(folder, f"--run-dir {folder}")
+    if not folder.exists():
+        return True
+    check_entries(folder)
+    for name in FOLDERS:
+        if (folder / name).exists() and not os.access(folder / name, os.W_OK):
+            raise UserError(f"--run-dir {folder}: nothing can be written into {folder / name}")
+    if (folder / "config.json").is_file():
+        return False
+    if any(folder.iterdir()):
+        raise UserError(another)
+    return True
+
+
+def read_config(folder: Path) -> tuple[Config, dict[str, Any] | None]:
+    """The configuration of a run or a sweep, checked as that of a command, and what a sweep varies.
+
+    Raises:
+        UserError: if the file is damaged, or holds a value that is not allowed.
+    """
+    path = folder / "config.json"
+    remedy = "put a sound copy back, or train anew into another --run-dir"
+    fields = read_json(path, remedy)
+    sweep = fields.pop("sweep", None)
+    try:
+        config = Config.from_json(fields)
+        config.check()
+        if sweep is not None:
+            _check_sweep(sweep)
+    except (ValueError, UserError) as error:
+        kind = "run" if sweep is None else "sweep"
+        raise UserError(
+            f"{path} is not the configuration of a {kind}: {first_line(error)}; {remedy}"
+        ) from error
+    return config, sweep
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """The content of results.json.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    return read_json(folder / "results.json", _REMEDY)
+
+
+def print_results(folder: Path, results: dict[str, Any], console: Console) -> None:
+    """Print the table of a finished run or sweep, from its results.json.
+
+    Raises:
+        UserError: if it lacks what the table shows.
+    """
+    show = report.print_sweep if "settings" in results else report.print_table
+    try:
+        show(results, console)
+    except Exception as error:  # the numbers may be anything
+        reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
+        raise UserError(f"{folder / 'results.json'} is damaged ({reason}); {_REMEDY}") from error
+
+
+_REMEDY = "remove it, and the same jaxhash train writes it anew from the checkpoint"
+
+
+def _expect(is_right: Any, *paths: Path) -> bool:
+    """Whether any of these is there; raise unless those that are have the right kind."""
+    there = [path for path in paths if os.path.lexists(path)]
+    for path in there:
+        mode = path.lstat().st_mode
+        if not is_right(mode):
+            found = next((words for is_kind, words in _KINDS.items() if is_kind(mode)), "a device")
+            raise UserError(
+                f"{path} is {found}, where {_KINDS[is_right]} of the run's is; remove it"
+            )
+    return bool(there)
+
+
+def _check_tree(folder: Path) -> None:
+    for path in _entries(folder):
+        mode = path.lstat().st_mode
+        if not stat.S_ISDIR(mode):
+            _expect(stat.S_ISREG, path)
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    """All that lies in a folder and below; links are not followed."""
+    for entry in os.scandir(folder):
+        yield Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _entries(Path(entry.path))
+
+
+def _check_sweep(sweep: Any) -> None:
+    axes = sweep.get("axes") if isinstance(sweep, dict) else None
+    seeds = sweep.get("seeds") if isinstance(sweep, dict) else None
+    good = type(seeds) is int and isinstance(axes, dict)
+    for values in axes.values() if good else ():
+        good &= isinstance(values, list) and all(type(v) in (int, float) for v in values)
+    if not good:
+        raise ValueError("'sweep' must have a number of 'seeds', and lists of numbers in 'axes'")
