@@ -27,6 +27,7 @@ from jaxhash.retrieval.score import CONVENTIONS, score_codes, score_floats, unit
 from jaxhash.retrieval.search import nearest
 from jaxhash.similarity import share_a_label
 from jaxhash.training.choice import Rule
+from jaxhash.training.writers import write_json
 
 #: Rows encoded at a time: a multiple of any usual number of devices.
 BATCH = 512
@@ -291,23 +292,27 @@ def draw(
 ) -> None:
     """Draw the report of a run: losses, code values, precision-recall, nearest neighbours.
 
+    Which items the neighbours are stands in ``neighbours.json``.
+
     Args:
-        folder: where the PNG files go.
+        folder: where the files go.
         parts: the data and its split.
         before: codes of the database before training.
         after: codes after it.
         results: what `measure` returned.
         records: the run's metrics.jsonl.
     """
+    neighbours = _neighbours(parts, after)
     figures = {
         "losses": report.plot_losses(records),
         "code_values": report.plot_code_values(before, after["database"]),
         "precision_recall": report.plot_precision_recall(results),
-        "neighbours": report.plot_neighbours(_neighbours(parts, after)),
+        "neighbours": report.plot_neighbours(neighbours),
     }
     folder.mkdir(exist_ok=True)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=120)
+    write_json(folder / "neighbours.json", neighbours.to_json())
 
 
 def _neighbours(parts: Parts, codes: Codes, *, rows: int = 8, k: int = 10) -> report.Neighbours:
@@ -321,6 +326,7 @@ def _neighbours(parts: Parts, codes: Codes, *, rows: int = 8, k: int = 10) -> re
         images=[source.inputs[row] for row in items],
         titles=[[_title(label, source.class_names) for label in row] for row in labels],
         relevant=[share_a_label(row[:1], row[1:])[0].tolist() for row in labels],
+        names=[[source.name_of(item) for item in row] for row in items],
     )
 
 

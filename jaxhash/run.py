@@ -222,11 +222,15 @@ def left_out(parts: Parts) -> list[str]:
 
 
 def _write_codes(path: Path, parts: Parts, codes: Codes) -> None:
-    """The codes and labels of queries and database, as `jaxhash evaluate` reads them."""
+    """Codes, labels and names of queries and database, as `jaxhash evaluate` reads them."""
     arrays = {}
     for name, side in codes.items():
         arrays[f"{name}_codes"] = binarize(side)
-        arrays[f"{name}_labels"] = parts.source.labels[getattr(parts.split, name)]
+        items = getattr(parts.split, name)
+        arrays[f"{name}_labels"] = parts.source.labels[items]
+        names = parts.source.names_of(items)
+        if names is not None:
+            arrays[f"{name}_names"] = names
     with whole_file(path, "wb") as file:
         np.savez_compressed(file, **arrays)
 

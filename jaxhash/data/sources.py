@@ -84,6 +84,12 @@ class Source:
             return None
         return np.array([name in held_out for name in self.parts], np.int8)[self.part_ids]
 
+    def names_of(self, items: Int[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"] | None:
+        """What leads back to these items, as an array of strings; None where nothing does."""
+        if self.item_names is None or isinstance(self.item_names, np.ndarray):
+            return self.item_names if self.item_names is None else self.item_names[items]
+        return np.array([self.item_names[item] for item in items.tolist()], np.str_)
+
     def name_of(self, item: int | np.integer) -> str:
         """What an item is called in a message.
 

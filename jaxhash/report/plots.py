@@ -22,6 +22,22 @@ class Neighbours(NamedTuple):
     """Class names of the same."""
     relevant: Sequence[Sequence[bool]] | Bool[np.ndarray, "queries k"]
     """Whether each neighbour (without the query) shares a class with the query."""
+    names: Sequence[Sequence[str]] = ()
+    """What the items are called, as ``titles``; they are in no plot."""
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The rows in words: a query, and its neighbours."""
+        return [
+            {
+                "query": names[0],
+                "class": titles[0],
+                "nearest": [
+                    {"item": name, "class": title, "relevant": bool(right)}
+                    for name, title, right in zip(names[1:], titles[1:], relevant, strict=True)
+                ],
+            }
+            for names, titles, relevant in zip(self.names, self.titles, self.relevant, strict=True)
+        ]
 
 
 def plot_losses(records: Sequence[dict[str, int | float]]) -> Figure:
@@ -78,7 +94,7 @@ def plot_neighbours(neighbours: Neighbours) -> Figure:
     figure = Figure(figsize=(0.8 * columns, 0.8 * height))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, columns), ylim=(height, 0), aspect="equal")
     axes.set_axis_off()  # one pair of axes for all cells: a pair for each takes ten times as long
-    for row, (images, titles, relevant) in enumerate(zip(*neighbours, strict=True)):
+    for row, (images, titles, relevant) in enumerate(zip(*neighbours[:3], strict=True)):
         for column, (image, title, right) in enumerate(
             zip(images, titles, (None, *relevant), strict=True)
         ):

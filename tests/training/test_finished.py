@@ -101,4 +101,5 @@ def test_results_and_report(undisturbed):
     assert results["model_choice"]["step"] == 24 and 0 < results["flip_rate"] < 1
     assert set(results["baselines"]) == {"random hyperplanes", "PCA + random rotation"}
     drawn = {path.name for path in (undisturbed.run_dir / "report").iterdir()}
-    assert drawn == {"losses.png", "code_values.png", "precision_recall.png", "neighbours.png"}
+    plots = {"losses.png", "code_values.png", "precision_recall.png", "neighbours.png"}
+    assert drawn == plots | {"neighbours.json"}
