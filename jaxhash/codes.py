@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int8, Shaped, UInt8
 
+from jaxhash.ops.meshes import like_rows, on_any_mesh
+
 
 def relax(codes: Float[Array, "*n bits"], beta: float | Float[Array, ""] = 1.0):
     """Squash codes into (-1, 1): ``tanh(beta * codes)``, which tends to the sign as beta grows.
@@ -97,6 +99,7 @@ def unpack(packed: UInt8[Array, "*n bytes"], bits: int) -> Int8[Array, "*n bits"
     return jnp.unpackbits(packed, axis=-1, count=bits).astype(jnp.int8) * 2 - 1
 
 
+@on_any_mesh(returns=like_rows)
 def hamming_distance(
     codes: UInt8[Array, "n bytes"], others: UInt8[Array, "m bytes"]
 ) -> Int[Array, "n m"]:

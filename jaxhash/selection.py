@@ -25,6 +25,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Shaped
 
+from jaxhash.ops.meshes import on_any_mesh
+
 #: Thresholds a round: as many counts as one 32-bit word holds while a block is counted.
 LANES = 4
 #: Rows that are reduced together at first: few enough for a CPU's nearest cache, and each block is
@@ -57,6 +59,7 @@ Place = Callable[[_Bracket], Thresholds]
 CountAbove = Callable[[Thresholds], Int[Array, "lanes columns"]]
 
 
+@on_any_mesh
 def find_cut(
     values: Float[Array, "n columns"],
     m: Int[ArrayLike, "..."],
@@ -94,7 +97,8 @@ def find_cut(
         raise ValueError("the kernel searches the batch of one device, of 32 bits at most")
     values = lax.stop_gradient(values)
     count = row_count(values, where, axis_name)
-    m = jnp.clip(jnp.broadcast_to(m, (1, values.shape[1])), 0, count).astype(jnp.int32)
+    none = jnp.full_like(values, 0, jnp.int32, (1, values.shape[1]))  # varies as the values do
+    m = none + jnp.clip(jnp.broadcast_to(m, none.shape), 0, count).astype(jnp.int32)
 
     def keys_above(thresholds):
         # The barrier keeps XLA from storing the keys of the whole batch before the loop.
@@ -156,6 +160,7 @@ def above(
     )
 
 
+@on_any_mesh
 def lower_by_one(
     cut: Cut,
     values: Float[Array, "n columns"],
@@ -177,6 +182,7 @@ def lower_by_one(
     return Cut(key, _over_devices(lax.pmax, _reduce_rows(jnp.max, row), axis_name) - 1)
 
 
+@on_any_mesh
 def mth_largest(
     values: Float[Array, "n columns"],
     m: Int[ArrayLike, "..."],
@@ -250,7 +256,7 @@ def _whole(
     integer: jnp.dtype = jnp.int32,
 ) -> _Bracket:
     """The bracket that holds all keys: more than ``least``, at most ``most``."""
-    return _Bracket(*(jnp.full(m.shape, value, integer) for value in (least, most, count, 0)))
+    return _Bracket(*(jnp.full_like(m, value, integer) for value in (least, most, count, 0)))
 
 
 def _inside(bracket: _Bracket, thresholds: Thresholds) -> Thresholds:

@@ -10,7 +10,16 @@ import pytest
 import jaxhash
 
 PACKAGE = Path(jaxhash.__file__).parent
-MATHS = ("codebooks", "codes", "selection", "_selection_kernel", "similarity", "losses", "metrics")
+MATHS = (
+    "codebooks",
+    "codes",
+    "selection",
+    "_selection_kernel",
+    "similarity",
+    "losses",
+    "metrics",
+    "ops",
+)
 LEARNING = ("objectives", "models", "training")
 
 

@@ -6,9 +6,14 @@ Conventions, the same for every function here:
   accumulated in float32;
 * ``where`` marks the valid rows: a masked row changes neither the value nor the normaliser, and its
   gradient is exactly zero; without a valid row the loss is 0;
-* ``axis_name`` names a mapped axis (pmap, vmap) over which the batch is spread. The value is then
-  that of the whole batch, the same on every device, and the gradient is the device's *share*: sum
-  the gradients over the axis (``jax.lax.psum``), do not average them.
+* ``axis_name`` names a mapped axis (pmap, vmap, shard_map) over which the batch is spread. The value
+  is then that of the whole batch, the same on every device, and the gradient is the device's
+  *share*: sum the gradients over the axis (``jax.lax.psum``), do not average them. Under
+  ``jax.shard_map`` that takes ``check_vma=False``: with the default JAX has summed the gradient of
+  what all devices share before the caller does, which is refused;
+* without ``axis_name``, rows may be spread by their sharding over a mesh of Auto or Explicit axes
+  (``jax.make_mesh`` makes the latter): under ``jax.jit`` value and gradient are one device's, and
+  nothing is to be summed.
 """
 
 from jaxhash.losses._centres import MarginType as MarginType

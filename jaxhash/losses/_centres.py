@@ -17,11 +17,13 @@ from jaxhash.losses._common import (
     valid_codes,
 )
 from jaxhash.losses._pairwise import cosines, mean_of_pairs, valid_pairs
+from jaxhash.ops.meshes import on_any_mesh
 
 #: Where a margin is taken off: from the cosine, or from the angle.
 MarginType = Literal["cosine", "arc"]
 
 
+@on_any_mesh
 def csq(
     codes: Float[Array, "n bits"],
     centres: Num[Array, "n bits"],
@@ -71,6 +73,7 @@ def csq(
     return mean_of_rows(jnp.mean(agree + differ, axis=1), where, axis_name)
 
 
+@on_any_mesh
 def dpn(
     codes: Float[Array, "n bits"],
     targets: Num[Array, "n bits"],
@@ -122,6 +125,7 @@ def dpn(
     return mean_of_rows(jnp.mean(up + down, axis=1), where, axis_name)
 
 
+@on_any_mesh
 def orthohash(
     codes: Float[Array, "n bits"],
     centres: Num[Array, "classes bits"],
@@ -236,6 +240,7 @@ def _normalised(
     return logits, share + (own - lax.stop_gradient(own)) / total
 
 
+@on_any_mesh
 def hyp2_proxies(
     codes: Float[Array, "n bits"],
     proxies: Float[Array, "classes bits"],
@@ -290,6 +295,7 @@ def hyp2_proxies(
     return near + mean_of_pairs(excess, valid[:, None] & ~belongs, axis_name)
 
 
+@on_any_mesh
 def hyp2_pairs(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],

@@ -21,8 +21,10 @@ from jaxhash.losses._common import (
     valid_codes,
 )
 from jaxhash.losses._pairwise import cosines, valid_pairs
+from jaxhash.ops.meshes import on_any_mesh
 
 
+@on_any_mesh
 def cross_entropy(
     logits: Float[Array, "n classes"],
     labels: Shaped[Array, "n classes"],
@@ -69,6 +71,7 @@ def cross_entropy(
     return mean_of_rows(cost, where, axis_name)
 
 
+@on_any_mesh
 def binary_cross_entropy(
     logits: Float[Array, "n classes"],
     labels: Shaped[Array, "n classes"],
@@ -111,6 +114,7 @@ def binary_cross_entropy(
     return mean_of_rows(jnp.mean(cost, axis=1), where, axis_name)
 
 
+@on_any_mesh
 def hash_proxy(
     codes: Float[Array, "n bits"],
     proxies: Float[Array, "classes bits"],
@@ -163,6 +167,7 @@ def hash_proxy(
     return cross_entropy(scores, labels, where=where, axis_name=axis_name)
 
 
+@on_any_mesh
 def cosine_distillation(
     codes: Float[Array, "n bits"],
     teacher: Float[Array, "n bits"],
@@ -208,6 +213,7 @@ def cosine_distillation(
     return mean_of_rows(1.0 - cosine, where, axis_name)
 
 
+@on_any_mesh
 def bernoulli_kl_per_code(
     codes: Float[Array, "n bits"],
     *,
@@ -260,6 +266,7 @@ def bernoulli_kl_per_code(
     return loss if reduce_fn is None else reduce_fn(loss)
 
 
+@on_any_mesh
 def variance_shortfall(
     codes: Float[Array, "n bits"],
     *,
@@ -303,6 +310,7 @@ def variance_shortfall(
     return loss if reduce_fn is None else reduce_fn(loss)
 
 
+@on_any_mesh
 def pair_scatter(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],

@@ -17,11 +17,13 @@ from jaxhash.losses._common import (
     sum_over_devices,
 )
 from jaxhash.losses._pairwise import inner_products, mean_of_pairs, valid_pairs
+from jaxhash.ops.meshes import like_rows, on_any_mesh
 from jaxhash.selection import row_count
 
 _EXACT = lax.Precision.HIGHEST
 
 
+@on_any_mesh
 def distance_to_codes(
     codes: Float[Array, "n bits"],
     targets: Float[Array, "n bits"],
@@ -66,6 +68,7 @@ def distance_to_codes(
     return sum_of_shares(jnp.sum(gap**2) / number, axis_name)
 
 
+@on_any_mesh
 def asymmetric_dsh(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
@@ -128,6 +131,7 @@ def dissimilarity(similar: Shaped[Array, ""], dissimilar: Shaped[Array, ""]) -> 
     return -jnp.minimum(similar / jnp.maximum(dissimilar, 1.0), 1.0)
 
 
+@on_any_mesh(returns=like_rows)
 def asymmetric_dsh_codes(
     codes: Float[Array, "items bits"],
     relaxed: Float[Array, "items bits"],
@@ -185,6 +189,7 @@ def asymmetric_dsh_codes(
     return lax.fori_loop(0, codes.shape[1], set_bit, codes)
 
 
+@on_any_mesh
 def dsdh_classifier(
     codes: Float[Array, "items bits"],
     labels: Float[Array, "items classes"],
@@ -228,6 +233,7 @@ def dsdh_classifier(
     return jnp.linalg.solve(gram + ridge * jnp.eye(codes.shape[1]), sums)
 
 
+@on_any_mesh(returns=like_rows)
 def dsdh_codes(
     codes: Float[Array, "items bits"],
     relaxed: Float[Array, "items bits"],

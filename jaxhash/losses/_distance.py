@@ -11,11 +11,13 @@ from jaxhash.losses._pairwise import (
     mean_of_pairs,
     valid_pairs,
 )
+from jaxhash.ops.meshes import on_any_mesh
 
 #: What is added to a distance, in bits, before a dissimilar pair divides by it.
 EPSILON = 1e-3
 
 
+@on_any_mesh
 def dch(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
@@ -73,6 +75,7 @@ def dch(
     return mean_of_each_kind(loss, similar, where, axis_name)
 
 
+@on_any_mesh
 def dsh(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
@@ -126,6 +129,7 @@ def dsh(
     return mean_of_pairs(loss, where, axis_name)
 
 
+@on_any_mesh
 def qsmi(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
@@ -186,6 +190,7 @@ def qsmi(
     return mean_of_pairs(loss, where, axis_name)
 
 
+@on_any_mesh
 def wglhh(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],

@@ -17,6 +17,7 @@ from jaxhash.losses._common import (
     valid_codes,
     whole_batch,
 )
+from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.selection import row_count, row_numbers
 
 #: Distances held at a time while neighbours are searched (4 MiB each time they are stored).
@@ -30,6 +31,7 @@ ADD_GAP: dict[int | float, Callable[[Array, Array], Array]] = {
 }
 
 
+@on_any_mesh
 def nearest_neighbour_kl(
     codes: Float[Array, "n bits"],
     *,
@@ -149,7 +151,8 @@ def over_bits(
         row, column = bit
         return add_gap(kept, row[..., None] - column), None
 
-    start = jnp.zeros((*rows.shape[1:], columns.shape[1]), columns.dtype)
+    shape = (*rows.shape[1:], columns.shape[1])
+    start = jnp.full_like(rows, 0, columns.dtype, shape)  # it varies over devices as the rows do
     return lax.scan(step, start, (rows, columns))[0]
 
 

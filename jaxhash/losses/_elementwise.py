@@ -13,8 +13,10 @@ from jaxtyping import Array, Bool, Float
 
 from jaxhash.codes import binarize
 from jaxhash.losses._common import Reduce, mean_of_rows, unit_rows, valid_codes
+from jaxhash.ops.meshes import on_any_mesh
 
 
+@on_any_mesh
 def l2_quantization(
     codes: Float[Array, "n bits"],
     *,
@@ -59,6 +61,7 @@ def l2_quantization(
     return _of_bits(codes, lambda u, b: (u - b) ** 2, where, axis_name, reduce_fn)
 
 
+@on_any_mesh
 def l1_quantization(
     codes: Float[Array, "n bits"],
     *,
@@ -100,6 +103,7 @@ def l1_quantization(
     return _of_bits(codes, cost, where, axis_name, reduce_fn)
 
 
+@on_any_mesh
 def cubic_quantization(
     codes: Float[Array, "n bits"],
     *,
@@ -137,6 +141,7 @@ def cubic_quantization(
     return _of_bits(codes, lambda u, b: jnp.abs(u - b) ** 3, where, axis_name, reduce_fn)
 
 
+@on_any_mesh
 def log_cosh_quantization(
     codes: Float[Array, "n bits"],
     *,
@@ -182,6 +187,7 @@ def log_cosh_quantization(
     return _of_bits(codes, cost, where, axis_name, reduce_fn)
 
 
+@on_any_mesh
 def gaussian_bce_quantization(
     codes: Float[Array, "n bits"],
     *,
@@ -238,6 +244,7 @@ def gaussian_bce_quantization(
     return _of_bits(codes, cost, where, axis_name, reduce_fn)
 
 
+@on_any_mesh
 def cosine_quantization(
     codes: Float[Array, "n bits"],
     *,
@@ -277,6 +284,7 @@ def cosine_quantization(
     return _of_rows(codes, lambda u: 1.0 - _cosine_to_signs(u), where, axis_name)
 
 
+@on_any_mesh
 def cauchy_quantization(
     codes: Float[Array, "n bits"],
     *,

@@ -11,8 +11,10 @@ from jaxtyping import Array, Bool, Float, Key, Shaped
 from jaxhash.losses._common import valid_codes
 from jaxhash.losses._marginals import bit_decorrelation
 from jaxhash.losses._quantization import Target, hswd
+from jaxhash.ops.meshes import on_any_mesh
 
 
+@on_any_mesh
 def parity_hswd(
     codes: Float[Array, "n bits"],
     *,
@@ -85,6 +87,7 @@ def parity_hswd(
     return loss + weight * hswd(parities, key=of_parities, **options)
 
 
+@on_any_mesh
 def decorrelated_hswd(
     codes: Float[Array, "n bits"],
     *,

@@ -18,9 +18,11 @@ from jaxhash.losses._common import (
     unit_rows,
     valid_codes,
 )
+from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.selection import row_count, row_numbers
 
 
+@on_any_mesh
 def bit_balance(
     codes: Float[Array, "n bits"],
     *,
@@ -63,6 +65,7 @@ def bit_balance(
     return loss if reduce_fn is None else reduce_fn(loss)
 
 
+@on_any_mesh
 def bit_decorrelation(
     codes: Float[Array, "n bits"],
     *,
@@ -116,6 +119,7 @@ def bit_decorrelation(
     return jnp.sum(apart**2) / max(bits * (bits - 1), 1)
 
 
+@on_any_mesh
 def bernoulli_kl(
     codes: Float[Array, "n bits"],
     *,
@@ -173,6 +177,7 @@ def bernoulli_kl(
     return loss if reduce_fn is None else reduce_fn(loss)
 
 
+@on_any_mesh
 def koleo(
     codes: Float[Array, "n bits"],
     *,

@@ -15,8 +15,10 @@ from jaxhash.losses._common import (
     sum_of_shares,
     unit_rows,
 )
+from jaxhash.ops.meshes import on_any_mesh
 
 
+@on_any_mesh
 def pairwise_likelihood(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
@@ -135,6 +137,7 @@ def _softplus_jvp(primals, tangents):
     return jnp.maximum(x, 0.0) + jnp.log1p(tail), derivative * dx
 
 
+@on_any_mesh
 def hashnet(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
@@ -181,6 +184,7 @@ def hashnet(
     return mean_of_each_kind(loss, similar, where, axis_name)
 
 
+@on_any_mesh
 def mean_likelihood(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
@@ -236,6 +240,7 @@ def mean_likelihood(
     return mean_of_pairs(loss, where, axis_name)
 
 
+@on_any_mesh
 def lcdsh_locality(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
@@ -286,6 +291,7 @@ def lcdsh_locality(
     return mean_of_pairs(change**2, where, axis_name)
 
 
+@on_any_mesh
 def idhn(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],

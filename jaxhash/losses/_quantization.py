@@ -17,6 +17,7 @@ from jaxhash.losses._common import (
     sum_of_shares,
     whole_batch,
 )
+from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.selection import Cut, above, find_cut, lower_by_one, row_count
 
 Target = Literal["sampled", "balanced", "expected"]
@@ -27,6 +28,7 @@ Order = Literal[1, 2]
 _Levels = tuple[Float[Array, " bits"], Float[Array, " bits"]] | None
 
 
+@on_any_mesh
 def hswd(
     codes: Float[Array, "n bits"],
     *,

@@ -7,8 +7,10 @@ from jaxtyping import Array, Bool, Float
 
 from jaxhash.losses._common import mean_of_rows, sum_of_shares, sum_over_devices
 from jaxhash.losses._pairwise import inner_products, valid_pairs
+from jaxhash.ops.meshes import on_any_mesh
 
 
+@on_any_mesh
 def dtsh(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
@@ -97,9 +99,10 @@ def _sum_and_slope(theta, alike, unlike, margin):
         return total + jnp.sum(jnp.where(valid, loss, 0.0)), slope
 
     turns = jnp.max(count, initial=0)
-    return lax.fori_loop(0, turns, turn, (jnp.float32(0.0), jnp.zeros_like(theta)))
+    return lax.fori_loop(0, turns, turn, (jnp.full_like(theta, 0, shape=()), jnp.zeros_like(theta)))
 
 
+@on_any_mesh
 def mihash(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
@@ -157,6 +160,7 @@ def mihash(
     return mean_of_rows(-information, (positives > 0) & (negatives > 0), axis_name)
 
 
+@on_any_mesh
 def tie_aware_ap(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],

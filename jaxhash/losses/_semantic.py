@@ -16,12 +16,14 @@ from jaxhash.losses._common import (
     whole_batch,
 )
 from jaxhash.losses._divergence import ADD_GAP, over_bits, rows_at_once
+from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.selection import row_count, row_numbers
 from jaxhash.similarity import UNLABELLED
 
 Normaliser = Literal["pairs", "weights"]
 
 
+@on_any_mesh
 def semantic_similarity(
     codes: Float[Array, "n bits"],
     distances: Float[Array, "rows columns"],

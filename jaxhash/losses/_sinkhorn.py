@@ -7,11 +7,13 @@ from jaxtyping import Array, Bool, Float, Key, Shaped
 
 from jaxhash.losses._common import check_floating, check_shape, share_of_whole, whole_batch
 from jaxhash.losses._transport import _uniform_signs
+from jaxhash.ops.meshes import on_any_mesh
 
 #: The logarithm of no mass at all, finite so that no two of them differ by NaN.
 NOTHING = -1e30
 
 
+@on_any_mesh
 def sinkhorn(
     codes: Float[Array, "n bits"],
     *,
@@ -119,6 +121,6 @@ def _log_plan(
         of_code = -jax.nn.logsumexp(log_sign + potential + gain, axis=0, keepdims=True)
         return -jax.nn.logsumexp(log_code + of_code + gain, axis=1, keepdims=True)
 
-    start = jnp.zeros((signs.shape[0], 1), codes.dtype)
+    start = jnp.full_like(codes, 0, shape=(signs.shape[0], 1))
     potential = lax.fori_loop(0, iterations, iterate, start)
     return jax.nn.log_softmax(log_sign + potential + gain, axis=0)

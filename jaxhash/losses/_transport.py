@@ -11,11 +11,13 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from jaxhash.losses._common import check_floating, check_shape, share_of_whole, whole_batch
 from jaxhash.losses._quantization import distance_to_signs
+from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.selection import row_count
 
 Directions = Literal["random", "axes"]
 
 
+@on_any_mesh
 def sliced_wasserstein(
     codes: Float[Array, "n bits"],
     *,
@@ -103,6 +105,7 @@ def sliced_wasserstein(
     return share_of_whole(loss, axis_name)
 
 
+@on_any_mesh
 def optimal_transport(
     codes: Float[Array, "n bits"],
     *,

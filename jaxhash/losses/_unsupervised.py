@@ -13,9 +13,11 @@ from jaxhash.losses._common import (
     unit_rows,
 )
 from jaxhash.losses._pairwise import cosines, inner_products, mean_of_pairs, valid_pairs
+from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.selection import row_count, row_numbers
 
 
+@on_any_mesh
 def cosine_regression(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
@@ -59,6 +61,7 @@ def cosine_regression(
     return mean_of_pairs((cosines(codes, others) - similarity) ** 2, valid, axis_name)
 
 
+@on_any_mesh
 def semantic_structure(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
@@ -103,6 +106,7 @@ def semantic_structure(
     return mean_of_pairs((products - similarity) ** 2, valid & (similarity != 0), axis_name)
 
 
+@on_any_mesh
 def nt_xent(
     codes: Float[Array, "n bits"],
     others: Float[Array, "n bits"],
@@ -168,6 +172,7 @@ def nt_xent(
     return sum_of_shares(share / (2 * jnp.maximum(count, 1)), axis_name)
 
 
+@on_any_mesh
 def view_divergence(
     codes: Float[Array, "n bits"],
     others: Float[Array, "n bits"],

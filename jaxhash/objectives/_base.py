@@ -5,9 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree, Shaped
 
 from jaxhash.codes import relax
+from jaxhash.ops.meshes import check_mapped, like, on_any_mesh
 
 #: A weight in a sum of losses, which may be traced.
 Weight = int | float | Float[ArrayLike, ""]
@@ -111,15 +113,7 @@ class Loss(NamedTuple):
     """Named parts of the value, unweighted, for the log."""
 
 
-class Objective(NamedTuple):
-    """A method as a pair of pure functions.
-
-    ``init(key, setup)`` makes the `Variables`; ``loss(variables, codes, batch, context)`` returns
-    the `Loss`. Codes are whatever the model made of ``batch.inputs``, so a model of two views or
-    two modalities hands over a tree of codes. Every global quantity is the objective's business: it
-    sums over ``context.axis_name`` as `jaxhash.losses` do.
-    """
-
+class _Objective(NamedTuple):
     init: Callable[[Key[Array, ""], Setup], Variables]
     loss: Callable[[Variables, PyTree, Batch, Context], Loss]
     views: int = 1
@@ -127,6 +121,38 @@ class Objective(NamedTuple):
     any_views: bool = False
     """Whether it takes codes of however many views there are; else, where another objective asks
     for more than it does, it sees the first view."""
+
+
+class Objective(_Objective):
+    """A method as a pair of pure functions.
+
+    ``init(key, setup)`` makes the `Variables`; ``loss(variables, codes, batch, context)`` returns
+    the `Loss`. Codes are whatever the model made of ``batch.inputs``, so a model of two views or
+    two modalities hands over a tree of codes. Every global quantity is the objective's business: it
+    sums over ``context.axis_name`` as `jaxhash.losses` do. The loss computes on any mesh, whatever
+    it is made of: see `jaxhash.ops.meshes.on_any_mesh`.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, init: Callable, loss: Callable, views: int = 1, any_views: bool = False):
+        """The pair, whose loss is put on any mesh here once for all methods."""
+        return super().__new__(cls, init, _on_any_mesh(loss), views, any_views)
+
+
+def _on_any_mesh(loss: Callable[..., Loss]) -> Callable[..., Loss]:
+    """The loss of an objective on any mesh; its state stays where it lies."""
+
+    def returns(variables, codes, batch, context):
+        return Loss(PartitionSpec(), like(variables.state), PartitionSpec())
+
+    anywhere = on_any_mesh(loss, returns=returns)
+
+    def checked(variables, codes, batch, context):
+        check_mapped(context.axis_name)
+        return anywhere(variables, codes, batch, context)
+
+    return checked
 
 
 def stateless(

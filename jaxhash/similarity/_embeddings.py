@@ -5,7 +5,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxhash.ops.meshes import like_rows, on_any_mesh
 
+
+@on_any_mesh(returns=like_rows)
 def embedding_distance(
     embeddings: Float[Array, "n dims"] | Float[np.ndarray, "n dims"],
     others: Float[Array, "m dims"] | Float[np.ndarray, "m dims"] | None = None,

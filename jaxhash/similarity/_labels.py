@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
+from jaxhash.ops.meshes import like_rows, on_any_mesh
+
 #: The class id of a row that has no label; it is similar to nothing, itself included.
 UNLABELLED = -1
 
@@ -20,6 +22,7 @@ def has_label(
     return labels != UNLABELLED if labels.ndim == 1 else (labels != 0).any(axis=1)
 
 
+@on_any_mesh(returns=like_rows)
 def share_a_label(
     labels: Shaped[Array, " n *classes"] | Shaped[np.ndarray, " n *classes"],
     others: Shaped[Array, " m *classes"] | Shaped[np.ndarray, " m *classes"],
@@ -67,6 +70,7 @@ def multi_hot(
     return (jnp.asarray(labels) != 0).astype(jnp.float32)
 
 
+@on_any_mesh(returns=like_rows)
 def label_cosine(
     labels: Shaped[Array, " n *classes"] | Shaped[np.ndarray, " n *classes"],
     others: Shaped[Array, " m *classes"] | Shaped[np.ndarray, " m *classes"],
@@ -93,6 +97,7 @@ def label_cosine(
     return jnp.sqrt(_share(shared, own) * _share(shared, theirs))
 
 
+@on_any_mesh(returns=like_rows)
 def label_iou(
     labels: Shaped[Array, " n *classes"] | Shaped[np.ndarray, " n *classes"],
     others: Shaped[Array, " m *classes"] | Shaped[np.ndarray, " m *classes"],
@@ -122,6 +127,7 @@ def label_iou(
     return _share(shared, own + theirs - shared)
 
 
+@on_any_mesh(returns=like_rows)
 def label_overlap(
     labels: Shaped[Array, " n *classes"] | Shaped[np.ndarray, " n *classes"],
     others: Shaped[Array, " m *classes"] | Shaped[np.ndarray, " m *classes"],

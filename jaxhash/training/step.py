@@ -8,14 +8,22 @@ import jax.numpy as jnp
 import optax
 from flax.errors import ModifyScopeVariableError
 from jax import lax
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Key, PyTree
 
 from jaxhash.objectives import Batch, Context, Objective, Spread, Variables
+from jaxhash.ops.meshes import like, on_any_mesh
 from jaxhash.training.chunks import in_chunks
 from jaxhash.training.collapse import code_metrics
 from jaxhash.training.state import TrainState
 
 
+def _as_before(state: TrainState, batch: Batch, **options) -> tuple[PyTree, PartitionSpec]:
+    """How the results of a step lie: the state where it lay, the metrics whole everywhere."""
+    return like(state), PartitionSpec()
+
+
+@on_any_mesh(returns=_as_before)
 def train_step(
     state: TrainState,
     batch: Batch,

@@ -1,0 +1,1 @@
+"""What the formulas are made of."""

@@ -1,0 +1,237 @@
+"""Every public loss and every objective on meshes: Auto and Explicit axes, and mapped ones."""
+
+import inspect
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxhash import losses, similarity
+from jaxhash.codes import hamming_distance, pack, unpack
+from jaxhash.objectives import METHODS, QUANTIZERS, Batch, Context, Semantics, Setup
+from jaxhash.selection import mth_largest
+
+ROWS, BITS, CLASSES = 16, 6, 5
+SIZES = {"n": ROWS, "m": ROWS, "items": ROWS, "bits": BITS}  # others are numbers of classes
+
+#: What the signature does not tell, or what makes a loss small.
+OPTIONS = {
+    "hashnet": {"scale": 0.5},
+    "hyp2_pairs": {"threshold": 0.1},
+    "hyp2_proxies": {"threshold": 0.1},
+    "sliced_wasserstein": {"projections": 20, "block": 10},
+    "swd": {"projections": 20, "block": 10},
+    "sinkhorn": {"iterations": 5},
+}
+
+LOSSES = [name for name in losses.__all__ if inspect.isfunction(getattr(losses, name))]
+
+
+def mesh(kind=AxisType.Explicit, devices=8):
+    return jax.make_mesh((devices,), ("data",), axis_types=(kind,), devices=jax.devices()[:devices])
+
+
+def spread(tree, mesh, rows=ROWS):
+    """Arrays with a row for each of the batch spread over the mesh, the others left alone."""
+
+    def put(array):
+        if np.ndim(array) and len(array) == rows:
+            return jax.device_put(array, NamedSharding(mesh, P("data")))
+        return array
+
+    return jax.tree.map(put, tree)
+
+
+def example(parameter, rng):
+    """An argument of the shape and kind that the annotation names."""
+    kind, dims = re.search(r"(\w+)\[\S*Array, ' *([^']*)'\]", str(parameter.annotation)).groups()
+    shape = [SIZES.get(dim, CLASSES) for dim in dims.split()]
+    if parameter.name == "where" or (parameter.name == "similar" and kind != "Float"):
+        return jnp.asarray(rng.random(shape) < 0.6)
+    if len(shape) == 1:
+        return jnp.asarray(rng.integers(0, CLASSES, shape), jnp.int32)
+    if parameter.name in ("similar", "labels"):
+        return jnp.asarray(rng.integers(0, 2, shape), jnp.float32)
+    return jnp.asarray(0.4 * rng.normal(size=shape), jnp.float32)
+
+
+def loss_of(name, **options):
+    """A public loss as a function of its array arguments, and an example of these."""
+    loss = getattr(losses, name)
+    options |= OPTIONS.get(name, {})
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for parameter in inspect.signature(loss).parameters.values():
+        positional = parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+        if parameter.name == "key":
+            options["key"] = jax.random.key(0)
+        elif positional or parameter.name == "where":
+            arrays[parameter.name] = example(parameter, rng)
+    return partial(loss, **options), arrays
+
+
+def value_and_gradient(function):
+    """A compiled function of the arrays: the sum of the results, differentiated in all floats."""
+
+    @jax.jit
+    def of(arrays):
+        floating = {name: a for name, a in arrays.items() if jnp.issubdtype(a.dtype, jnp.floating)}
+        return jax.value_and_grad(lambda some: jnp.sum(function(**arrays | some)))(floating)
+
+    return of
+
+
+def assert_same(found, expected):
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=2e-6)
+
+
+def objective_of(make, axis_name=None):
+    """An objective as a function of the codes and of labels and mask, and an example of these."""
+    objective = make(**OPTIONS.get(make.__name__, {}))
+    rng = np.random.default_rng(0)
+    inputs = jnp.asarray(rng.normal(size=(ROWS, 7)), jnp.float32)
+    semantics = Semantics(
+        distances=1.0 - np.eye(CLASSES, dtype=np.float32),
+        levels=np.array([[0, 0, 1, 1, 1]]),
+        embeddings=rng.normal(size=(2 * ROWS, 3)).astype(np.float32),
+    )
+    of_views = (inputs,) * objective.views if objective.views > 1 else inputs
+    setup = Setup(BITS, 2 * ROWS, CLASSES, False, of_views, {}, semantics)
+    variables = objective.init(jax.random.key(0), setup)
+
+    def loss(codes, inputs, labels, index, mask):
+        of_views = (inputs,) * objective.views if objective.views > 1 else inputs
+        codes = (codes, 0.5 * codes) if objective.views > 1 else codes
+        context = Context(
+            jax.random.key(1), jnp.float32(0.3), jnp.bool_(True), None, None, axis_name
+        )
+        found = objective.loss(variables, codes, Batch(of_views, labels, index, mask), context)
+        assert jax.tree.structure(found.state) == jax.tree.structure(variables.state)
+        return found.value
+
+    return loss, {
+        "codes": jnp.asarray(rng.normal(size=(ROWS, BITS)), jnp.float32),
+        "inputs": inputs,
+        "labels": jnp.asarray(rng.integers(0, CLASSES, ROWS), jnp.int32),
+        "index": jnp.asarray(rng.permutation(2 * ROWS)[:ROWS], jnp.int32),
+        "mask": jnp.arange(ROWS) < ROWS - 3,
+    }
+
+
+MAKERS = {
+    **{f"loss-{name}": partial(loss_of, name) for name in LOSSES},
+    **{f"method-{name}": partial(objective_of, METHODS[name].make) for name in METHODS},
+    **{f"quantizer-{name}": partial(objective_of, QUANTIZERS[name]) for name in QUANTIZERS},
+}
+everything = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
+
+
+@everything
+def test_explicit_axes_are_refused_by_nothing(make):
+    """JAX refuses while it traces; what comes out of it is compared below."""
+    function, arrays = make()
+    found = jax.eval_shape(value_and_gradient(function), spread(arrays, mesh()))
+    shapes = jax.tree.map(jnp.shape, arrays)
+    assert all(leaf.shape == shapes[name] for name, leaf in found[1].items())
+
+
+@pytest.mark.slow
+@everything
+def test_rows_spread_over_a_mesh_have_the_value_and_gradient_of_one_device(make):
+    function, arrays = make()
+    expected = value_and_gradient(function)(arrays)
+    for kind, devices in ((AxisType.Explicit, 1), (AxisType.Explicit, 8), (AxisType.Auto, 8)):
+        found = value_and_gradient(function)(spread(arrays, mesh(kind, devices)))
+        assert_same(found, expected)
+        if kind == AxisType.Explicit and devices > 1:
+            for gradient in found[1].values():  # nobody gathers what was spread
+                assert gradient.sharding.is_fully_replicated == (len(gradient) != ROWS)
+
+
+FUNCTIONS = {
+    "share_a_label": (similarity.share_a_label, "labels"),
+    "share_a_label_ids": (similarity.share_a_label, "ids"),
+    "label_cosine": (similarity.label_cosine, "labels"),
+    "embedding_distance": (similarity.embedding_distance, "codes"),
+    "hamming_distance": (hamming_distance, "packed"),
+    "pack": (lambda rows, others: pack(rows), "codes"),
+    "unpack": (lambda rows, others: unpack(rows, BITS), "packed"),
+    "multi_hot": (lambda rows, others: similarity.multi_hot(rows, CLASSES), "ids"),
+    "mth_largest": (lambda rows, others: mth_largest(rows, 3), "codes"),
+}
+
+
+@pytest.mark.parametrize("function, rows", FUNCTIONS.values(), ids=FUNCTIONS.keys())
+def test_what_losses_are_given_is_made_on_explicit_axes_too(function, rows):
+    rng = np.random.default_rng(0)
+    rows = {
+        "codes": jnp.asarray(rng.normal(size=(ROWS, BITS)), jnp.float32),
+        "labels": jnp.asarray(rng.integers(0, 2, (ROWS, CLASSES)), jnp.float32),
+        "ids": jnp.asarray(rng.integers(0, CLASSES, ROWS), jnp.int32),
+        "packed": jnp.asarray(rng.integers(0, 256, (ROWS, 1)), jnp.uint8),
+    }[rows]
+    there = spread(rows, mesh())
+    found = jax.jit(function)(there, there)
+    assert_same(found, jax.jit(function)(rows, rows))
+    assert found.sharding.is_fully_replicated == (len(found) != ROWS)
+
+
+# Mapped axes
+
+
+def mapped(function, arrays, check_vma):
+    """The function under shard_map, with the rows of its arguments over the devices."""
+    specs = jax.tree.map(lambda a: P("data") if a.ndim and len(a) == ROWS else P(), arrays)
+    return jax.shard_map(
+        lambda arrays: function(**arrays)[None],
+        mesh=mesh(AxisType.Auto),
+        in_specs=(specs,),
+        out_specs=P("data"),
+        check_vma=check_vma,
+    )
+
+
+OVER_DEVICES = {
+    name: make
+    for name, make in MAKERS.items()
+    if make.func is objective_of
+    or "axis_name" in inspect.signature(getattr(losses, make.args[0])).parameters
+}
+
+
+@pytest.mark.parametrize("make", OVER_DEVICES.values(), ids=OVER_DEVICES.keys())
+def test_gradients_that_would_be_summed_twice_are_refused(make):
+    function, arrays = make(axis_name="data")
+    with pytest.raises(ValueError, match="pass check_vma=False to jax.shard_map"):
+        jax.eval_shape(mapped(function, arrays, check_vma=True), arrays)
+
+
+def test_arrays_that_are_the_same_everywhere_are_refused_too():
+    """Nothing tells of the mapping but the axis."""
+    refused = jax.shard_map(
+        lambda codes: losses.l2_quantization(codes, axis_name="data"),
+        mesh=mesh(AxisType.Auto), in_specs=P(), out_specs=P(), check_vma=True,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="check_vma=False"):
+        refused(jnp.ones((4, 3)))
+
+
+@pytest.mark.parametrize(
+    "name", ["hswd", "dtsh", "nearest_neighbour_kl", "semantic_similarity", "sinkhorn"]
+)
+def test_without_an_axis_name_devices_have_losses_of_their_own(name):
+    """Under check_vma=True as well, where the state of a loop has to vary from the start."""
+    function, arrays = loss_of(name)
+    arrays.pop("where")
+    if name == "dtsh":  # of the columns, each device has its own rows
+        arrays["similar"] = jnp.tile(jnp.array([[True, False]]), (ROWS, 1))
+    found = jax.jit(mapped(function, arrays, check_vma=True))(arrays)
+    expected = jax.jit(mapped(function, arrays, check_vma=False))(arrays)
+    assert_same(found, expected)
+    assert len(set(np.asarray(found).tolist())) > 1
