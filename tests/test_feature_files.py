@@ -95,6 +95,7 @@ def test_the_parts_of_a_set_are_kept(folder, shared_data, output, monkeypatch):
         ("--batch-size 0", "--batch-size must be at least 1, got 0"),
         ("--image-size 0", "--image-size must be at least 1 and at most 4096, got 0"),
         ("--weights nowhere.pth", "nowhere.pth"),
+        ("--weights net.npz:net", "net.npz holds no tensors under 'net'"),
         ("--weights vectors.npz", "vectors.npz"),
         ("--backbone resnet18", "net.npz does not fit ResNet"),
         ("--backbone cnn", "no published weights are known for CNN"),

@@ -13,6 +13,7 @@ from rich.console import Console
 from jaxhash import models, run
 from jaxhash.build import build, initial_state
 from jaxhash.errors import UserError
+from jaxhash.models._tensors import TensorFile
 from jaxhash.presets import digits_hashnet_hswd
 from jaxhash.training.checkpoint import Checkpoints
 
@@ -22,6 +23,12 @@ FROZEN = dict(freeze_stages=2, freeze_norm=True)
 @pytest.fixture(scope="module")
 def weights(shared_data):
     return shared_data / "weights" / "resnet20-12fca82f.th"
+
+
+def read(path):
+    """The names and numbers of the published file."""
+    file = TensorFile(path)
+    return [(p.name, file.read(p)) for p in file.places if p.group == "state_dict"]
 
 
 def config(folder, **options):
@@ -49,6 +56,23 @@ def test_training_begins_at_the_weights(weights, tmp_path):
         state.params["model"]["head"],
         random.params["model"]["head"],
     )
+
+
+def test_a_part_of_a_file_is_told_and_kept(weights, tmp_path):
+    """By its key in the configuration, and by what stood before the names in log and results."""
+    tensors = {f"{name}.{key}": array for name in ("a", "b") for key, array in read(weights)}
+    np.savez(tmp_path / "both.npz", **tensors)
+    made = config(tmp_path / "run", weights=tmp_path / "both.npz:b")
+    parts = build(made)
+    assert f"with the weights of {tmp_path / 'both.npz'} (its b.module.*)" in " ".join(
+        run.describe(made, parts, "")
+    )
+    assert run.circumstances(parts)["weights_prefix"] == "b.module."
+    assert type(made).from_json(made.to_json() | {"run_dir": made.run_dir}) == made
+    with pytest.raises(
+        UserError, match="--weights FILE:KEY.*both.npz:a.module, .*both.npz:b.module"
+    ):
+        build(dataclasses.replace(made, weights=tmp_path / "both.npz"))
 
 
 @pytest.mark.slow

@@ -18,6 +18,9 @@ from jaxhash.errors import UserError
 from jaxhash.models._places import NotWeights, Place
 from jaxhash.models._pytorch import check_unpacked, is_legacy, most_unpacked, read_pytorch
 
+#: The kinds of NumPy's dtypes that are numbers.
+_NUMBERS = "biufc"
+
 Array = Shaped[np.ndarray, "..."]
 Tensors = dict[Place, Callable[[], Array]]
 
@@ -118,7 +121,7 @@ def _npy(archive: zipfile.ZipFile, name: str) -> Array:
 
 
 def _numbers(array: Any) -> Any:
-    if array.dtype.kind not in "biufc":
+    if array.dtype.kind not in _NUMBERS:
         raise NotWeights(f"its values are {array.dtype}, not numbers")
     return array
 
@@ -179,8 +182,14 @@ def _read_hdf5(path: Path) -> Tensors:
         size = sum(dataset.nbytes for dataset in datasets.values())
         if size > most_unpacked(path.stat().st_size):
             raise NotWeights("its datasets are far larger than the file: packed, or not stored")
-        arrays = {name: dataset[()] for name, dataset in datasets.items()}
-    return {Place("", name): partial(_numbers, np.asarray(array)) for name, array in arrays.items()}
+        # Texts are not read: many of them may be one long text of the file.
+        arrays = {
+            name: np.asarray(found[()])
+            if found.dtype.kind in _NUMBERS
+            else np.empty(0, found.dtype)
+            for name, found in datasets.items()
+        }
+    return {Place("", name): partial(_numbers, array) for name, array in arrays.items()}
 
 
 def _line(error: Exception) -> str:
