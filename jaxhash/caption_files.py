@@ -6,6 +6,7 @@ FILE.npz`` they say what images mean to each other.
 
 import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -46,10 +47,10 @@ class CaptionArguments:
 
 
 def write_captions(arguments: CaptionArguments, console: Console, command: str) -> None:
-    """Write ``features``, ``labels``, ``class_names`` and ``provenance``.
+    """Write ``features``, ``labels``, ``class_names``, ``item_names`` and ``provenance``.
 
-    Features are the embeddings at length 1, labels the numbers of the images, and class names theirs:
-    all that `jaxhash.data.sources.load_source` reads as ``features:FILE.npz``.
+    Features are the embeddings at length 1, labels the numbers of the images, and class names theirs;
+    an item is called by its image, and by its number among the captions of that, as in a.jpg#0: all that `jaxhash.data.sources.load_source` reads as ``features:FILE.npz``.
 
     Args:
         arguments: what to embed.
@@ -71,11 +72,12 @@ def write_captions(arguments: CaptionArguments, console: Console, command: str) 
     number = {name: i for i, name in enumerate(images)}
     labels = np.array([number[name] for name in names], np.int32)
     features = unit_rows(features.astype(np.float32))
+    items = _numbered(names)
     if arguments.pool:
         order = np.argsort(labels, kind="stable")
         starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
         features = unit_rows(np.add.reduceat(features[order], starts))
-        labels = np.arange(len(images), dtype=np.int32)
+        labels, items = np.arange(len(images), dtype=np.int32), images
     provenance = {
         "command": command,
         "captions": arguments.captions.name,
@@ -88,6 +90,7 @@ def write_captions(arguments: CaptionArguments, console: Console, command: str) 
             features=features,
             labels=labels,
             class_names=np.array(images),
+            item_names=np.array(items),
             provenance=np.array(json.dumps(provenance)),
         )
     say(
@@ -141,6 +144,16 @@ def tfidf_embeddings(captions: list[str], dimensions: int) -> Float[np.ndarray, 
     if dimensions > most:
         raise UserError(f"--dimensions must be at most {most} for these captions, got {dimensions}")
     return TruncatedSVD(dimensions, random_state=0).fit_transform(weights)
+
+
+def _numbered(names: list[str]) -> list[str]:
+    """Names of the captions: that of the image, and which of its captions it is, from 0."""
+    seen: Counter[str] = Counter()
+    numbered = []
+    for name in names:
+        numbered.append(f"{name}#{seen[name]}")
+        seen[name] += 1
+    return numbered
 
 
 def _given(path: Path, captions: int) -> Float[np.ndarray, "captions dimensions"]:

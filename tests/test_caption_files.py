@@ -58,6 +58,7 @@ def test_given_embeddings_at_length_one(folder, output):
         assert file["features"].dtype == np.float32
         assert file["labels"].tolist() == [0, 1, 0, 2, 1, 2]
         assert file["class_names"].tolist() == ["dog.jpg", "cat.jpg", "car.jpg"]
+        assert file["item_names"][[0, 2, 5]].tolist() == ["dog.jpg#0", "dog.jpg#1", "car.jpg#1"]
         provenance = json.loads(str(file["provenance"]))
     assert provenance["command"] == shlex.join(["jaxhash", *CAPTIONS.split(), *options])
     assert provenance["encoder"] == "e.npy" and provenance["captions"] == "c.txt"
@@ -73,7 +74,7 @@ def test_pooled_rows_are_the_means_of_an_image(folder, output):
         expected = means / np.linalg.norm(means, axis=1, keepdims=True)
         np.testing.assert_allclose(file["features"], expected, rtol=1e-6)
     assert source.labels.tolist() == [0, 1, 2]
-    assert source.class_names == ("dog.jpg", "cat.jpg", "car.jpg")
+    assert source.class_names == tuple(source.item_names) == ("dog.jpg", "cat.jpg", "car.jpg")
 
 
 def test_tfidf_keeps_the_products_of_the_weights(folder):

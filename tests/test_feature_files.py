@@ -3,14 +3,18 @@
 import dataclasses
 import hashlib
 import json
+import os
 import shlex
 
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 from flax import traverse_util
 
-from jaxhash import models
+from jaxhash import feature_files, models
+from jaxhash.cli import main
+from jaxhash.data import folders
 from jaxhash.data.sources import load_source
 
 FEATURES = "data features --backbone cifar-resnet20 --weights net.npz --data digits --output f.npz"
@@ -44,7 +48,7 @@ def test_the_features_of_every_image(folder, output, monkeypatch):
     """Of a set that ends in half a batch; here the network sees 500 of the images."""
     whole = load_source("digits")
     source = dataclasses.replace(whole, inputs=whole.inputs[:500], labels=whole.labels[:500])
-    monkeypatch.setattr("jaxhash.feature_files.load_source", lambda *_: source)
+    monkeypatch.setattr("jaxhash.feature_files.load_source", lambda *_, **__: source)
     said = output(*FEATURES.split(), *OPTIONS)
     assert "f.npz: 500 images, 64 features each" in said
     backbone = models.backbone_of("cifar-resnet20", preprocessing="centred")()
@@ -76,14 +80,86 @@ def test_the_parts_of_a_set_are_kept(folder, shared_data, output, monkeypatch):
     whole = load_source("tfds:cifar10_subset", shared_data / "tfds")
     rows = np.r_[:30, -20:0]
     some = dataclasses.replace(
-        whole, inputs=whole.inputs[rows], labels=whole.labels[rows], part_ids=whole.part_ids[rows]
+        whole,
+        inputs=whole.inputs[rows],
+        labels=whole.labels[rows],
+        part_ids=whole.part_ids[rows],
+        item_names=[whole.item_names[row] for row in rows],
     )
-    monkeypatch.setattr("jaxhash.feature_files.load_source", lambda *_: some)
+    monkeypatch.setattr("jaxhash.feature_files.load_source", lambda *_, **__: some)
     output(*FEATURES.split())
     source = load_source("features:f.npz")
     np.testing.assert_array_equal(source.part, some.part)
     np.testing.assert_array_equal(source.labels, some.labels)
+    assert list(source.item_names) == some.item_names
+    assert some.item_names[29:31] == ["train/29", "test/9980"]
     assert source.class_names == whole.class_names and "airplane" in source.class_names
+
+
+@pytest.fixture
+def images(folder):
+    """A folder of images in two parts, which the network sees in three shards."""
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        path = (
+            folder / "set" / ("train", "query")[number % 2] / "ab"[number // 12] / f"{number}.png"
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)).save(path)
+    return ["--batch-size", "5", "--preprocessing", "centred"]
+
+
+SHARDS = FEATURES.replace("--data digits", "--data folder:set")
+
+
+def test_features_go_on_after_an_interruption(images, folder, output, refusal, monkeypatch, capsys):
+    """With the same bytes in the end; what is done is not done again."""
+    monkeypatch.setattr(feature_files, "SHARD", 2)
+    monkeypatch.setattr(folders, "MEMORY_LIMIT", 0)
+    output(*SHARDS.split(), *images)
+    whole, png = (folder / "f.npz").read_bytes(), (folder / "set/train/a/2.png").read_bytes()
+    assert not (folder / "f.npz.shards").exists()
+    (folder / "f.npz").unlink()
+
+    done, save = [], np.save
+
+    def interrupted(file, features):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(len(features))
+        save(file, features)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(np, "save", interrupted)
+        main([*SHARDS.split(), *images])
+    capsys.readouterr()
+    assert done == [10, 10] and not (folder / "f.npz").exists()
+
+    other = "f.npz.shards holds features of another call (its {} is another)"
+    assert other.format("command") in refusal(*SHARDS.split(), "--batch-size", "6")
+    made_of, image = (
+        folder / "f.npz.shards" / "made_of.json",
+        folder / "set" / "train" / "a" / "0.png",
+    )
+    for path, content, said in (
+        (image, png, other.format("inputs")),
+        (made_of, b"\xff[", other.format("command")),
+        (made_of, None, "f.npz.shards is in the way"),
+    ):
+        before, state = path.read_bytes(), path.stat()
+        path.unlink() if content is None else path.write_bytes(content)
+        assert said in refusal(*SHARDS.split(), *images)
+        path.write_bytes(before)
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+    said = output(*SHARDS.split(), *images)
+    assert "4 images through cifar-resnet20" in said and "20 more are in f.npz.shards" in said
+    assert (folder / "f.npz").read_bytes() == whole and not (folder / "f.npz.shards").exists()
+
+    source = load_source("features:f.npz")
+    assert source.parts == ("train", "query") and source.class_names == ("a", "b")
+    assert source.name_of(0) == "train/a/0.png" and source.name_of(23) == "query/b/23.png"
+    np.testing.assert_array_equal(source.part_ids, np.repeat([0, 1], 12))
 
 
 @pytest.mark.parametrize(
