@@ -160,7 +160,7 @@ def _find(name: str, folder: Path) -> _Layout:
         f"passed over {where}: {_counts(count)}" for where, count in sorted(passed.items()) if count
     ]
     class_names = sorted({class_name for _, class_name, _ in found})
-    notes += _alike_in_case(class_names)
+    notes += _alike_in_case(class_names) + _of_one_part(found)
     number = {class_name: label for label, class_name in enumerate(class_names)}
     return _Layout(
         [file for *_, file in found],
@@ -220,17 +220,18 @@ def _refuse_parts_below(name: str, folder: Path) -> None:
 
 
 def _refuse_folders_alike(name: str, folders: Sequence[Path]) -> None:
-    """Raise if what should be classes hold the same folders, as many as they are or more.
+    """Raise if what should be classes hold the same folders, or some of them, as many or more.
 
     So do parts of other names, domains, or the folder above the one that was meant.
     """
     inner = [{path.name for path in _subfolders(folder)} for folder in folders]
-    if not inner or len(inner[0]) < max(2, len(folders)) or any(each != inner[0] for each in inner):
+    most = max(inner, key=len, default=set())
+    if len(most) < max(2, len(folders)) or not all(each and each <= most for each in inner):
         return
     known = suffixes()
     if any(_suffix(path.name) in known for folder in folders for path in folder.iterdir()):
         return
-    some = ", ".join(sorted(inner[0])[:_MOST_NAMED])
+    some = ", ".join(sorted(most)[:_MOST_NAMED])
     raise UserError(
         f"--dataset {name}: {_named(folders)} hold no images but folders ({some}) that look like "
         f"classes; {_LAYOUT}; a set that lies deeper is named by its own folder"
@@ -244,6 +245,19 @@ def _alike_in_case(class_names: Sequence[str]) -> list[str]:
         by_letters[class_name.casefold()].append(class_name)
     alike = [" and ".join(names) for names in by_letters.values() if len(names) > 1]
     return [f"warning: classes that differ in capitals alone: {', '.join(alike)}"] if alike else []
+
+
+def _of_one_part(found: Sequence[tuple[str, str, str]]) -> list[str]:
+    """What is to be told of classes that one of several parts has alone."""
+    parts_of = defaultdict(set)
+    for part, class_name, _ in found:
+        parts_of[class_name].add(part)
+    if len(set.union(*parts_of.values())) == 1:
+        return []
+    alone = sorted(name for name, parts in parts_of.items() if len(parts) == 1)
+    more = f" and {len(alone) - _MOST_NAMED:,} more" if len(alone) > _MOST_NAMED else ""
+    named = ", ".join(alone[:_MOST_NAMED])
+    return [f"classes of one part alone: {named}{more}"] if alone else []
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -282,12 +282,15 @@ def _notes(checked: Sequence[Checked], whites: Mapping[str, float]) -> Iterator[
         if remarks[remark]:
             yield f"{_images(remarks[remark])}: {words}"
     for kind, white in whites.items():
+        if kind not in _DEEP:
+            continue
         values = [each.deep[1] for each in checked if each.deep and each.deep[0] == kind]
-        if kind != "colours":
-            yield (
-                f"{_images(len(values))}: {_DEEP[kind]}, none above {max(values):,g}, of which {white:,g} "
-                "is taken for white"
-            )
+        dark = [value for value in values if white_of([(kind, value)])[kind] < white]
+        yield (
+            f"{_images(len(values))}: {_DEEP[kind]}, none above {max(values):,g}, of which {white:,g} is "
+            f"taken for white"
+            + (f"; {len(dark):,} hold none above {max(dark):,g}, and stay as dark" if dark else "")
+        )
 
 
 def _images(count: int) -> str:

@@ -137,6 +137,7 @@ def test_usual_names_of_parts(tmp_path, names, parts):
         (("train/train/cat", "test/test/cat"), "test is where classes are expected"),
         (("train/cat/Val", "train/cat/train"), "cat is where classes are expected"),
         (("fit/cat", "fit/dog", "hold/cat", "hold/dog"), "hold no images but folders (cat, dog)"),
+        (("fit/cat", "fit/dog", "hold/dog"), "hold no images but folders (cat, dog)"),
         (("images/cat", "images/dog"), "hold no images but folders (cat, dog)"),
     ],
 )
@@ -162,6 +163,13 @@ def test_classes_may_hold_the_same_few_folders(tmp_path):
     for name in ("cat", "dog", "elk"):
         fill(tmp_path / name, classes=("day", "night"), images=1)
     assert load_source(f"folder:{tmp_path}").class_names == ("cat", "dog", "elk")
+
+
+def test_a_class_that_one_part_has_alone(tmp_path):
+    fill(tmp_path / "train")
+    fill(tmp_path / "val", classes=("images",))
+    notes = load_source(f"folder:{tmp_path}").notes
+    assert notes[1] == "classes of one part alone: cat, dog, images"
 
 
 def test_classes_of_the_same_name_but_for_capitals(tmp_path):

@@ -284,6 +284,7 @@ def test_white_is_that_of_the_whole_set(tmp_path):
     assert source.inputs[:, 0, 0, 0].tolist() == [200 >> 4, 4000 >> 4, 90]
     [note] = source.notes
     assert note.startswith("2 images: ") and "none above 4,000, of which 4,095" in note
+    assert note.endswith("; 1 hold none above 200, and stay as dark")
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
