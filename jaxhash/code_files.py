@@ -1,7 +1,8 @@
 """``jaxhash evaluate CODES``: the metrics of codes made by anything, without a model or a run."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -15,6 +16,7 @@ from jaxhash.data.arrays import read_npy, read_npz
 from jaxhash.data.labels import read_labels
 from jaxhash.data.lists import read_list
 from jaxhash.errors import UserError
+from jaxhash.retrieval.health import health_lines
 from jaxhash.similarity import has_label
 from jaxhash.training.writers import check_output, say, write_json
 
@@ -81,10 +83,12 @@ class EvaluateArguments:
 
 
 class LabelledCodes(NamedTuple):
-    """One side of a search."""
+    """One side of a search, and the files that it is from."""
 
     codes: np.ndarray
     labels: np.ndarray
+    codes_file: Path
+    labels_file: Path
 
 
 def evaluate(arguments: EvaluateArguments, console: Console, command: str) -> dict[str, Any]:
@@ -102,10 +106,7 @@ def evaluate(arguments: EvaluateArguments, console: Console, command: str) -> di
     query, database = read_sides(
         arguments.path, arguments.database, arguments.labels, arguments.database_labels
     )
-    try:
-        results = _results(arguments, query, database, console)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{arguments.path}: {error}") from error
+    results = _results(arguments, query, database, console)
     if arguments.output is not None:
         packages = ("jaxhash", "jax", "numpy")
         write_json(
@@ -136,7 +137,7 @@ def read_sides(
         UserError: if a file is missing, cannot be read, or lacks an array.
     """
     if database is None:
-        if path.suffix == ".npy" or labels is not None or database_labels is not None:
+        if _is_npy(path) or labels is not None or database_labels is not None:
             raise UserError(f"{path}: {flag} is needed for the other side of the search")
         keys = ("query_codes", "query_labels", "database_codes", "database_labels")
         hint = f"; or give codes and labels, and {flag}"
@@ -145,6 +146,8 @@ def read_sides(
             LabelledCodes(
                 arrays[f"{side}_codes"],
                 read_labels(arrays[f"{side}_labels"], path, f"{side} "),
+                path,
+                path,
             )
             for side in ("query", "database")
         )
@@ -154,20 +157,46 @@ def read_sides(
 
 
 def _read_side(path: Path, labels: Path | None, flag: str) -> LabelledCodes:
-    if path.suffix == ".npy":
-        if labels is None:
-            raise UserError(f"{path} holds no labels: {flag} names their file")
-        return LabelledCodes(read_npy(path), _read_labels(labels))
     if labels is None:
+        if _is_npy(path):
+            raise UserError(f"{path} holds no labels: {flag} names their file")
         arrays = read_npz(path, "codes", "labels")
-        return LabelledCodes(arrays["codes"], read_labels(arrays["labels"], path))
-    return LabelledCodes(read_npz(path, "codes")["codes"], _read_labels(labels))
+        return LabelledCodes(arrays["codes"], read_labels(arrays["labels"], path), path, path)
+    codes = read_npy(path) if _is_npy(path) else read_npz(path, "codes")["codes"]
+    return LabelledCodes(codes, _read_labels(labels), path, labels)
+
+
+def _is_npy(path: Path) -> bool:
+    return path.suffix.lower() == ".npy"
 
 
 def _read_labels(path: Path) -> np.ndarray:
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         raise UserError(f"{path}: labels are read from a .npy or a list file")
-    return read_labels(read_npy(path), path) if path.suffix == ".npy" else read_list(path).labels
+    return read_labels(read_npy(path), path) if _is_npy(path) else read_list(path).labels
+
+
+@contextlib.contextmanager
+def _named(query: LabelledCodes, database: LabelledCodes) -> Iterator[None]:
+    """What cannot be evaluated, in a line that begins with the file at fault.
+
+    That is the file of the queries' codes where an argument does not fit them.
+    """
+    files = {
+        "query codes": [query.codes_file],
+        "query labels": [query.labels_file],
+        "database codes": [database.codes_file],
+        "database labels": [database.labels_file],
+        "codes": [query.codes_file, database.codes_file],
+        "labels": [query.labels_file, database.labels_file],
+        "query labels and codes": [query.labels_file, query.codes_file],
+        "database labels and codes": [database.labels_file, database.codes_file],
+    }
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        at_fault = files[getattr(error, "of", "query codes")]
+        raise UserError(f"{' beside '.join(map(str, dict.fromkeys(at_fault)))}: {error}") from error
 
 
 def _results(
@@ -176,10 +205,11 @@ def _results(
     names = list(metrics.CONVENTIONS) if arguments.convention == "all" else [arguments.convention]
     if arguments.compare is not None and len(names) > 1:
         raise UserError("--compare needs one --convention")
-    codes = metrics.code_format(
-        query.codes, database.codes, bits=arguments.bits, zero=arguments.zero
-    )
-    every = _summaries(arguments, arguments.path, names, query, database)
+    with _named(query, database):
+        codes = metrics.code_format(
+            query.codes, database.codes, bits=arguments.bits, zero=arguments.zero
+        )
+    every = _summaries(arguments, names, query, database)
     first, *_ = every
     second = None if arguments.compare is None else _other(arguments, first, query, database)
     say(
@@ -193,7 +223,12 @@ def _results(
             f"{first.without_relevant:,} of {first.queries:,} queries have nothing relevant in the "
             "database",
         )
-    results = {"codes": codes._asdict(), "health": _health(codes, database).to_json()}
+    results = {
+        "codes": codes._asdict(),
+        "warnings": metrics.code_warnings(query.codes, database.codes, codes),
+        "health": _health(codes, database).to_json(),
+        "query_health": _health(codes, query).to_json(),
+    }
     if len(every) > 1:
         key = "map" if arguments.k is None else "map_at_k"
         scores = {one.convention.name: one.scores[key] for one in every}
@@ -206,13 +241,13 @@ def _results(
         results["interval"] = _interval(first, console)
         if second is not None:
             results["compare"] = _compare(arguments.compare, first, second, console)
-    _print_health(results["health"], console)
+    for line in health_lines(results):
+        say(console, line)
     return results
 
 
 def _summaries(
     arguments: EvaluateArguments,
-    path: Path,
     names: Sequence[str],
     query: LabelledCodes,
     database: LabelledCodes,
@@ -222,7 +257,7 @@ def _summaries(
         dataclasses.replace(metrics.CONVENTIONS[name], relevance=arguments.relevance)
         for name in names
     ]
-    try:
+    with _named(query, database):
         counts = metrics.distance_counts(
             query.codes,
             query.labels,
@@ -236,8 +271,6 @@ def _summaries(
             metrics.summarize(counts, k=arguments.k, radius=arguments.radius, convention=convention)
             for convention in conventions
         ]
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: {error}") from error
 
 
 def _describe(codes: metrics.CodeFormat) -> str:
@@ -289,16 +322,18 @@ def _other(
         others = read_sides(path, flag="--compare-database")
     else:
         others = [
-            LabelledCodes(read_npy(file), mine.labels)
-            if file.suffix == ".npy"
+            LabelledCodes(read_npy(file), mine.labels, file, file)  # the labels have been looked at
+            if _is_npy(file)
             else _read_side(file, None, "")
             for file, mine in ((path, query), (its_database, database))
         ]
     if not np.array_equal(query.labels, others[0].labels):
         raise UserError(f"{path}: its queries have other labels, so none pairs up")
     if not _same_rows(database.labels, others[1].labels):
-        raise UserError(f"{path}: its database has other items, so their mAP does not compare")
-    [second] = _summaries(arguments, path, [first.convention.name], *others)
+        raise UserError(
+            f"{others[1].codes_file}: its database has other items, so their mAP does not compare"
+        )
+    [second] = _summaries(arguments, [first.convention.name], *others)
     if not (first.weights.any() and second.weights.any()):
         raise UserError(
             f"no query counts by --convention {first.convention.name}, nothing compares"
@@ -333,24 +368,6 @@ def _compare(
     return {"file": str(path), **test._asdict(), "other": second.to_json()}
 
 
-def _health(codes: metrics.CodeFormat, database: LabelledCodes) -> metrics.CodeHealth:
-    labels = database.labels if has_label(database.labels).any() else None
-    # Measures of real values take the numbers as they are, with a zero as +1.
-    real = codes.kind in ("real-valued", "-1/+1") and database.codes.dtype.kind == "f"
-    if real and codes.zero == "+1" and np.isfinite(database.codes).all():
-        return metrics.code_health(np.asarray(database.codes), labels)
-    bits = codes.read(np.asarray(database.codes))
-    return metrics.code_health(np.where(bits, np.int8(1), np.int8(-1)), labels)
-
-
-def _print_health(health: dict[str, Any], console: Console) -> None:
-    buckets = health["buckets"]
-    say(
-        console,
-        f"database codes: bit balance {health['bit_balance']:.4f}, "
-        f"{len(health['dead_bits'])} dead bits, {len(health['duplicate_bits'])} pairs of duplicate "
-        f"bits, {buckets['distinct']:,} distinct codes, {buckets['largest']:,} items in the fullest "
-        "bucket",
-    )
-    if health["collapse"]:
-        say(console, f"warning: {health['collapse']}")
+def _health(codes: metrics.CodeFormat, side: LabelledCodes) -> metrics.CodeHealth:
+    labels = side.labels if has_label(side.labels).any() else None
+    return metrics.code_health(side.codes, labels, form=codes)

@@ -52,6 +52,7 @@ from jaxhash.metrics._inputs import Relevance as Relevance
 from jaxhash.metrics._inputs import Zero as Zero
 from jaxhash.metrics._inputs import check_labels as check_labels
 from jaxhash.metrics._inputs import code_format as code_format
+from jaxhash.metrics._inputs import code_warnings as code_warnings
 from jaxhash.metrics._radius import PrecisionRecall as PrecisionRecall
 from jaxhash.metrics._radius import empty_bucket as empty_bucket
 from jaxhash.metrics._radius import precision_at_radius as precision_at_radius
@@ -106,6 +107,7 @@ __all__ = [
     "check_labels",
     "code_format",
     "code_health",
+    "code_warnings",
     "collapse",
     "dead_bits",
     "distance_counts",

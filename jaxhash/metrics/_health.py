@@ -92,7 +92,8 @@ def code_health(
             as +1) and give the quantization error and the distance to signs as well; or of any
             form, where it is named. They may be mapped from a file.
         labels: class ids [n] or multi-hot rows [n, classes], as in `mutual_information`.
-        form: what `jaxhash.metrics.code_format` found the codes to be.
+        form: what `jaxhash.metrics.code_format` found the codes to be. The two measures of real
+            values are then of real values alone, that are finite and whose zeros count as +1.
 
     Raises:
         ValueError: if codes are empty, not finite, or not -1 and +1 in int8; or labels do not fit.
@@ -108,12 +109,13 @@ def code_health(
     real = np.issubdtype(codes.dtype, np.floating)
     if form is not None:
         bits = Bits(codes, form.bits, form.read)
-        # Measures of real values take the numbers as they are, with a zero as +1.
         real = real and form.kind in ("real-valued", "-1/+1") and form.zero == "+1"
-    else:
-        bits = Bits(codes, codes.shape[-1], lambda rows: rows >= 0) if real else as_bits(codes)
-    if real:
+        real = real and _is_finite(codes)
+    elif real:
         _check_real(codes)
+        bits = Bits(codes, codes.shape[1], lambda rows: rows >= 0)
+    else:
+        bits = as_bits(codes)
     return CodeHealth(
         items=bits.items,
         bits=bits.bits,
@@ -284,6 +286,10 @@ def _collapse(codes: Bits, found: Buckets) -> str | None:
 
 def _check_real(codes: Float[np.ndarray, "n bits"]) -> None:
     check_shape(codes)
-    rows = max(1, _VALUES // codes.shape[1])
-    if not all(np.isfinite(codes[at : at + rows]).all() for at in range(0, len(codes), rows)):
+    if not _is_finite(codes):
         raise ValueError("codes must be finite, got NaN or infinity")
+
+
+def _is_finite(codes: Float[np.ndarray, "n bits"]) -> bool:
+    rows = max(1, _VALUES // codes.shape[1])
+    return all(np.isfinite(codes[at : at + rows]).all() for at in range(0, len(codes), rows))

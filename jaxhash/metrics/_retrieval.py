@@ -1,6 +1,7 @@
 """All retrieval metrics of a set of codes in one call."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from jaxhash.metrics._average_precision import (
 )
 from jaxhash.metrics._conventions import Convention, find_convention
 from jaxhash.metrics._counts import DistanceCounts, distance_counts
-from jaxhash.metrics._inputs import Zero
+from jaxhash.metrics._inputs import Zero, code_format, code_warnings
 from jaxhash.metrics._radius import (
     PrecisionRecall,
     empty_bucket,
@@ -104,7 +105,8 @@ def retrieval(
     """Evaluate hash codes: every metric, exact, in expectation over ties with both extremes beside.
 
     The result does not depend on the order of the database, the block size or the devices, to the
-    last bit.
+    last bit. What is implausible in the codes of one side beside those of the other is warned of; see
+    `jaxhash.metrics.code_warnings`.
 
     Args:
         query_codes: packed uint8, bool, 0/1, -1/+1 or real-valued codes; see
@@ -133,6 +135,9 @@ def retrieval(
         'AP@1 over min(1, relevant), empty queries count 0, relevant: a label in common'
     """
     convention = find_convention(convention)
+    form = code_format(query_codes, database_codes, bits=bits, zero=zero)
+    for words in code_warnings(query_codes, database_codes, form):
+        warnings.warn(words, stacklevel=2)
     counts = distance_counts(
         query_codes,
         query_labels,
