@@ -18,7 +18,7 @@ from rich.console import Console
 from jaxhash import machine
 from jaxhash.data.arrays import read_npy
 from jaxhash.errors import UserError
-from jaxhash.retrieval.score import unit_rows
+from jaxhash.retrieval.vectors import unit_rows
 from jaxhash.training.writers import check_output, say, whole_file
 
 

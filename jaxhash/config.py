@@ -31,6 +31,8 @@ MAY_CHANGE = (
     "on_nan",
     "on_collapse",
     "compilation_cache",
+    "baselines",
+    "memory_bytes",
 )
 
 
@@ -143,6 +145,11 @@ class Config:
     """Model to evaluate: the last, or the best mAP on validation items or on the queries."""
     evaluate_every: int = 5
     """Epochs between two models that --choose compares; the last one always takes part."""
+    baselines: Literal["all", "none"] = "all"
+    """What stands beside the codes at the end: untrained hashes of the inputs and the rankings by
+    floats (all), or nothing (none), which takes no time."""
+    memory_bytes: int = 2**30
+    """Memory that the evaluation may take above what data, model and codes do."""
 
     @property
     def objective_name(self) -> str:
@@ -163,6 +170,7 @@ class Config:
             "chunk_size": (1, many),
             "keep_newest": (1, many),
             "keep_best": (1, many),
+            "memory_bytes": (2**24, 2**50),
             "workers": (0, 256),
             "seed": (0, seeds),
             "split_seed": (0, seeds),

@@ -23,14 +23,18 @@ from jaxhash.retrieval.hierarchy import (
     score_hierarchy,
     score_vectors_hierarchy,
 )
-from jaxhash.retrieval.score import CONVENTIONS, score_codes, score_floats, unit_rows
+from jaxhash.retrieval.score import CONVENTIONS, score_codes, score_floats
 from jaxhash.retrieval.search import nearest
+from jaxhash.retrieval.vectors import Track, Vectors, unit_rows, untracked
 from jaxhash.similarity import share_a_label
 from jaxhash.training.choice import Rule
 from jaxhash.training.writers import write_json
 
 #: Rows encoded at a time: a multiple of any usual number of devices.
 BATCH = 512
+
+#: Items of the database whose code values are drawn before and after training, evenly spaced.
+DRAWN = 2**16
 
 #: Parts of a split that a ranking has.
 SIDES = ("query", "database")
@@ -52,7 +56,14 @@ class PartEncoder:
         self._parts, self._encode = parts, make_encoder(parts.model)
 
     def __call__(
-        self, variables: PyTree, name: str, *, augment: Augment = _NONE, seed: int = 0
+        self,
+        variables: PyTree,
+        name: str,
+        *,
+        augment: Augment = _NONE,
+        seed: int = 0,
+        rows: slice = slice(None),
+        track: Track = untracked,
     ) -> Float[np.ndarray, "items bits"]:
         """Real-valued codes of the items of a part, in order.
 
@@ -61,14 +72,17 @@ class PartEncoder:
             name: ``train``, ``validation``, ``query`` or ``database``.
             augment: what is done to the images before they are encoded.
             seed: seed of it.
+            rows: which of the part's items; all by default.
+            track: shows the progress.
         """
         rng = np.random.default_rng(seed)
         index, processes = jax.process_index(), jax.process_count()
         size = BATCH + -BATCH % processes
         mine = rows_of_process(size, index, processes)
+        items = getattr(self._parts.split, name)[rows]
         batches = evaluation_batches(
             self._parts.source,
-            getattr(self._parts.split, name),
+            items,
             batch_size=size,
             process_index=index,
             process_count=processes,
@@ -77,12 +91,24 @@ class PartEncoder:
             batch._replace(inputs=augment.apply(batch.inputs, augment.draw(size, rng)[mine]))
             for batch in batches
         )
-        return self._encode(variables, moved)
+        steps = -(-len(items) // size)
+        return self._encode(variables, track(moved, f"encoding the {name} items", steps))
 
 
-def encode_split(encode: PartEncoder, variables: PyTree) -> Codes:
+def encode_split(encode: PartEncoder, variables: PyTree, track: Track = untracked) -> Codes:
     """Encode the queries and the database by the model with these variables."""
-    return {name: encode(variables, name) for name in SIDES}
+    return {name: encode(variables, name, track=track) for name in SIDES}
+
+
+def encode_drawn(
+    encode: PartEncoder, parts: Parts, variables: PyTree, track: Track = untracked
+) -> Float[np.ndarray, "items bits"]:
+    """Encode those items of the database whose code values are drawn, `DRAWN` at the most."""
+    return encode(variables, "database", rows=_drawn(parts), track=track)
+
+
+def _drawn(parts: Parts) -> slice:
+    return slice(None, None, -(-len(parts.split.database) // DRAWN))
 
 
 def candidate_score(
@@ -174,18 +200,32 @@ def score_all(parts: Parts, codes: Codes) -> dict[str, Any]:
     return _score(parts, codes, score_codes) | _score_hierarchy(parts, codes, binarize)
 
 
-def score_all_floats(parts: Parts, vectors: Codes) -> dict[str, float]:
-    """Those that a ranking by cosine has."""
-    return _score(parts, vectors, score_floats) | _score_hierarchy(parts, vectors, unit_rows)
+def score_all_floats(parts: Parts, vectors: dict[str, Any], **options: Any) -> dict[str, float]:
+    """Those that a ranking by cosine has.
+
+    Args:
+        parts: the data and its split.
+        vectors: of each of the `SIDES`, an array or `Vectors`.
+        options: ``memory_bytes``, ``track`` and ``what``, as `jaxhash.retrieval.score.score_floats`
+            takes them.
+    """
+    return _score(parts, vectors, partial(score_floats, **options)) | _score_hierarchy(
+        parts, vectors, unit_rows, **options
+    )
 
 
-def _score(parts: Parts, vectors: Codes, score: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+def _score(
+    parts: Parts, vectors: dict[str, Any], score: Callable[..., dict[str, Any]]
+) -> dict[str, Any]:
     labels = _of_sides(parts, parts.source.labels)
     return score(vectors["query"], labels["query"], vectors["database"], labels["database"])
 
 
 def _score_hierarchy(
-    parts: Parts, vectors: Codes, prepare: Callable[[np.ndarray], np.ndarray]
+    parts: Parts,
+    vectors: dict[str, Any],
+    prepare: Callable[[np.ndarray], np.ndarray],
+    **options: Any,
 ) -> dict[str, float]:
     """The hierarchical metrics of codes cut at zero, or of vectors of length 1.
 
@@ -205,9 +245,14 @@ def _score_hierarchy(
         def similarity(rows, columns):
             return table[rows][:, columns]
 
-    query, database = (prepare(vectors[name]) for name in SIDES)
     return score_vectors_hierarchy(
-        query, meanings["query"], database, meanings["database"], similarity
+        vectors["query"],
+        meanings["query"],
+        vectors["database"],
+        meanings["database"],
+        similarity,
+        prepare=prepare,
+        **options,
     )
 
 
@@ -235,57 +280,92 @@ def is_hierarchical(parts: Parts) -> bool:
     return of_classes or known.embeddings is not None
 
 
-def measure(parts: Parts, codes: Codes, *, seed: int) -> dict[str, Any]:
+def measure(
+    parts: Parts,
+    codes: Codes,
+    *,
+    seed: int,
+    beside: str = "all",
+    memory_bytes: int = 2**30,
+    track: Track = untracked,
+) -> dict[str, Any]:
     """The metrics of the codes, of baselines of the same length, and of the float rankings.
 
     Args:
         parts: the data and its split.
         codes: real-valued codes to measure.
-        seed: seed of the baselines.
+        seed: seed of the baselines, and of the sample that they are fitted to.
+        beside: ``"all"``, or ``"none"`` to leave out baselines and float rankings.
+        memory_bytes: bound on what is held besides data and codes. Last digits of rankings by floats
+            may depend on it where the items do not fit; all else only by the size of the sample.
+        track: shows the progress.
 
     Returns:
-        The metrics of `score_all`, with ``baselines``, ``float_rankings``, ``conventions`` and
-        ``health``, that of the database, beside them. Where classes have distances, the class index
-        is among the baselines.
+        The metrics of `score_all`, with ``baselines``, ``float_rankings``, ``conventions``, ``health``,
+        that of the database, ``query_health`` and ``warnings`` beside them. Where classes have
+        distances, the class index is among the baselines.
     """
-    source, split = parts.source, parts.split
-    flat = {
-        name: source.inputs[items].reshape(len(items), -1).astype(np.float32)
-        for name, items in (
-            ("train", split.train),
-            ("query", split.query),
-            ("database", split.database),
-        )
-    }
-    bits = codes["query"].shape[1]
-    hashes = {
-        "random hyperplanes": baselines.random_hyperplanes(flat["train"], bits, seed=seed),
-        "PCA + random rotation": baselines.pca_random_rotation(flat["train"], bits, seed=seed),
-    }
-    if is_hierarchical(parts) and parts.semantics.embeddings is None:
-        labels = source.labels[split.train]
-        hashes["class index as code"] = baselines.class_index(
-            flat["train"], labels, bits, seed=seed
-        )
-    return {
+    labels, bits = _of_sides(parts, parts.source.labels), codes["query"].shape[1]
+    form = metrics.CodeFormat("real-valued", bits)
+    found = {
         **score_all(parts, codes),
-        "baselines": {
-            name: score_all(parts, {side: make(flat[side]) for side in SIDES})
-            for name, make in hashes.items()
-        },
-        "float_rankings": {
-            "learned floats": score_all_floats(parts, codes),
-            "input features": score_all_floats(parts, flat),
-        },
-        "conventions": conventions(parts),
-        "health": metrics.code_health(codes["database"], source.labels[split.database]).to_json(),
+        "baselines": {},
+        "float_rankings": {},
+        "conventions": conventions(parts) | {"baselines": "left out, as --baselines is none"},
+        "health": metrics.code_health(codes["database"], labels["database"]).to_json(),
+        "query_health": metrics.code_health(codes["query"], labels["query"]).to_json(),
+        "warnings": metrics.code_warnings(*(codes[side] for side in SIDES), form),
     }
+    if beside == "none":
+        return found
+    options = {"memory_bytes": memory_bytes, "track": track}
+    fitted, hashes = _fit_baselines(parts, bits, seed=seed, memory_bytes=memory_bytes)
+    inputs = {side: Vectors(parts.source.inputs, getattr(parts.split, side)) for side in SIDES}
+    found["conventions"]["baselines"] = fitted
+    for name, baseline in hashes.items():
+        made = {side: _hash(baseline, inputs[side], f"{name}, {side}", **options) for side in SIDES}
+        found["baselines"][name] = score_all(parts, made)
+    for name, vectors in (("learned floats", codes), ("input features", inputs)):
+        what = f"ranking by {name}"
+        found["float_rankings"][name] = score_all_floats(parts, vectors, what=what, **options)
+    return found
+
+
+def _fit_baselines(
+    parts: Parts, bits: int, *, seed: int, memory_bytes: int
+) -> tuple[str, dict[str, baselines.Hash]]:
+    """What the baselines are fitted to, in words, and each by its name."""
+    by_class = is_hierarchical(parts) and parts.semantics.embeddings is None
+    items = parts.split.train
+    train = Vectors(parts.source.inputs, items)
+    size = baselines.fitting_sample(train, memory_bytes, ridge=by_class)
+    words = f"fitted to all {len(items):,} training items"
+    if size < len(items):
+        chosen = np.sort(np.random.default_rng(seed).choice(len(items), size, replace=False))
+        items, train = items[chosen], train.held(chosen)
+        words = f"fitted to {size:,} of the {len(parts.split.train):,} training items, by chance"
+    hashes = {
+        "random hyperplanes": baselines.random_hyperplanes(train, bits, seed=seed),
+        "PCA + random rotation": baselines.pca_random_rotation(train, bits, seed=seed),
+    }
+    if by_class:
+        labels = parts.source.labels[items]
+        hashes["class index as code"] = baselines.class_index(train, labels, bits, seed=seed)
+    return words, hashes
+
+
+def _hash(
+    baseline: baselines.Hash, inputs: Vectors, what: str, *, memory_bytes: int, track: Track
+) -> Float[np.ndarray, "items bits"]:
+    """The codes of a baseline, block by block."""
+    blocks = inputs.slices(memory_bytes // 8)
+    return np.concatenate([baseline(inputs[rows]) for rows in track(blocks, what, len(blocks))])
 
 
 def draw(
     folder: Path,
     parts: Parts,
-    before: Float[np.ndarray, "database bits"],
+    before: Float[np.ndarray, "items bits"],
     after: Codes,
     results: dict[str, Any],
     records: list[dict[str, int | float]],
@@ -297,7 +377,7 @@ def draw(
     Args:
         folder: where the files go.
         parts: the data and its split.
-        before: codes of the database before training.
+        before: codes of `encode_drawn` before training.
         after: codes after it.
         results: what `measure` returned.
         records: the run's metrics.jsonl.
@@ -305,7 +385,7 @@ def draw(
     neighbours = _neighbours(parts, after)
     figures = {
         "losses": report.plot_losses(records),
-        "code_values": report.plot_code_values(before, after["database"]),
+        "code_values": report.plot_code_values(before, after["database"][_drawn(parts)]),
         "precision_recall": report.plot_precision_recall(results),
         "neighbours": report.plot_neighbours(neighbours),
     }

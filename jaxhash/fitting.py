@@ -14,6 +14,7 @@ import jax
 from jaxtyping import PyTree
 from rich.console import Console
 
+from jaxhash import machine
 from jaxhash.bench.timing import alternate
 from jaxhash.build import Parts, make_lift, make_loss_step
 from jaxhash.config import Config
@@ -170,3 +171,10 @@ def tell_speed(
         return {}
     say(console, f"{speed}")
     return {"speed": speed._asdict()}
+
+
+def tell_memory(console: Console) -> int:
+    """Print the most main memory that the process has held, evaluation included, and return it."""
+    peak = machine.peak_process_bytes()
+    say(console, f"with the evaluation at most {peak / 2**20:,.0f} MiB of main memory")
+    return peak

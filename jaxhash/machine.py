@@ -63,8 +63,11 @@ def peak_device_bytes() -> int | None:
 def peak_bytes() -> int:
     """The most memory that the first device has held in this process, or else the process itself."""
     on_device = peak_device_bytes()
-    if on_device is not None:
-        return on_device
+    return peak_process_bytes() if on_device is None else on_device
+
+
+def peak_process_bytes() -> int:
+    """The most main memory that the process has held."""
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -36,11 +36,12 @@ from jaxhash.evaluation import (
     PartEncoder,
     candidate_score,
     draw,
+    encode_drawn,
     encode_split,
     flip_rate,
     measure,
 )
-from jaxhash.fitting import fit_from_checkpoint, tell_speed, time_loss
+from jaxhash.fitting import fit_from_checkpoint, tell_memory, tell_speed, time_loss
 from jaxhash.runs.files import (
     check_entries,
     check_free,
@@ -59,6 +60,7 @@ from jaxhash.training.state import TrainState
 from jaxhash.training.writers import (
     read_metrics,
     say,
+    track_progress,
     whole_file,
     write_json,
 )
@@ -107,12 +109,17 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
         records = agreed(lambda: read_metrics(folder / "metrics.jsonl"))
         speed = tell_speed(records, console, rows=config.batch_size)
         codes, results = _evaluate(config, parts, encode, records, console)
-        before = encode(initial_state(config, parts).variables, "database")
+        track = partial(track_progress, console=console)
+        before = encode_drawn(encode, parts, initial_state(config, parts).variables, track)
         tell_missing(records, parts.total_steps, console)
         results |= {"seconds": records[-1]["seconds"] if records else None, **speed, **made_on}
         if is_first():
             draw(folder / "report", parts, before, codes, results, records)
             _write_codes(folder / "codes.npz", parts, codes)
+        peak = tell_memory(console)
+        if "speed" in results:
+            results["speed"]["peak_bytes_with_evaluation"] = peak
+        if is_first():
             write_json(folder / "results.json", results)
     report.print_table(results, console)
     console.print(f"results and plots are in {folder}")
@@ -382,7 +389,8 @@ def _evaluate(
     console.print(
         f"evaluating {len(split.query):,} queries on {len(split.database):,} items", highlight=False
     )
-    codes = encode_split(encode, state.variables)
+    track = partial(track_progress, console=console)
+    codes = encode_split(encode, state.variables, track)
     if not all(np.isfinite(part).all() for part in codes.values()):
         raise UserError(
             f"the model of step {choice['step']} makes codes that are not finite; a lower "
@@ -414,7 +422,15 @@ def _evaluate(
             seed=config.seed,
         ),
     }
-    return codes, measure(parts, codes, seed=config.seed) | facts
+    measured = measure(
+        parts,
+        codes,
+        seed=config.seed,
+        beside=config.baselines,
+        memory_bytes=config.memory_bytes,
+        track=track,
+    )
+    return codes, measured | facts
 
 
 def circumstances(parts: Parts) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from jaxhash.retrieval.health import health_lines
 from jaxhash.training.writers import say
 
 #: A key of the scores, and the title; the last three where the run knows distances of classes.
@@ -21,15 +22,20 @@ COLUMNS = {
     "mahp_at_2500": "mAHP@2500",
 }
 
+#: What the rankings by floats are called.
+FLOATS = {
+    "learned floats": "floats: network output, cosine",
+    "input features": "floats: input features, cosine",
+}
+
 
 def table_rows(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Each ranking of a run with its metrics: codes first, then the float rankings."""
-    bits, floats = results["bits"], results["float_rankings"]
+    bits = results["bits"]
     return [
         (f"{results['objective']}, {bits} bits", results),
         *((f"{name}, {bits} bits", scores) for name, scores in results["baselines"].items()),
-        ("floats: network output, cosine", floats["learned floats"]),
-        ("floats: input features, cosine", floats["input features"]),
+        *((FLOATS[name], scores) for name, scores in results["float_rankings"].items()),
     ]
 
 
@@ -53,6 +59,10 @@ def _remarks(results: dict[str, Any]) -> Iterator[str]:
     if "model_choice" in results:
         choice = results["model_choice"]
         yield f"model of epoch {choice['epoch']}, step {choice['step']:,}: {choice['says']}"
+    if "baselines" in results.get("conventions", {}):
+        yield f"baselines: {results['conventions']['baselines']}"
+    if "query_health" in results:
+        yield from health_lines(results)
     for leak in results.get("leaks", []):
         yield f"leak: {leak}"
     if results.get("collapsed_at_step") is not None:

@@ -2,19 +2,27 @@
 
 Those that cut projections return real-valued codes, scaled by the one factor that brings them closest
 to -1 and +1, so their quantization error compares with that of learned codes. The scale changes no bit.
+
+They are fitted to training features that are an array, or `Vectors` that are read block by block, of
+which `fitting_sample` says how many are enough for the memory there is.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxhash.retrieval.vectors import Vectors
+
+#: Numbers of training features that are held at a time in float64, which takes 256 MiB.
+_NUMBERS = 2**25
+
+Features = Vectors | Float[np.ndarray, "items dimensions"]
 Hash = Callable[[Float[np.ndarray, "n dimensions"]], Float[np.ndarray, "n bits"]]
 
 
-def random_hyperplanes(
-    train: Float[np.ndarray, "items dimensions"], bits: int, *, seed: int = 0
-) -> Hash:
+def random_hyperplanes(train: Features, bits: int, *, seed: int = 0) -> Hash:
     """Sides of random hyperplanes through the mean of the training features (LSH).
 
     Reference:
@@ -26,12 +34,10 @@ def random_hyperplanes(
         (4, 16)
     """
     normals = np.random.default_rng(seed).normal(size=(train.shape[1], bits))
-    return _linear(train, normals)
+    return _linear(train, _mean(train), normals)
 
 
-def pca_random_rotation(
-    train: Float[np.ndarray, "items dimensions"], bits: int, *, seed: int = 0
-) -> Hash:
+def pca_random_rotation(train: Features, bits: int, *, seed: int = 0) -> Hash:
     """Signs of randomly rotated principal components of the training features.
 
     The rotation spreads the variance evenly over the bits. Where the features have fewer components
@@ -45,15 +51,15 @@ def pca_random_rotation(
         >>> pca_random_rotation(features, bits=16)(features).shape
         (4, 16)
     """
-    centred = (train - train.mean(axis=0)).astype(np.float64)
-    components = _principal_components(centred)[:bits]
+    mean = _mean(train)
+    components = _principal_components(train, mean, bits)
     noise = np.random.default_rng(seed).normal(size=(bits, bits))
     rotation, _ = np.linalg.qr(noise)
-    return _linear(train, components.T @ rotation[: len(components)])
+    return _linear(train, mean, components.T @ rotation[: len(components)])
 
 
 def class_index(
-    train: Float[np.ndarray, "items dimensions"],
+    train: Features,
     labels: Int[np.ndarray, " items"],
     bits: int,
     *,
@@ -85,7 +91,33 @@ def class_index(
     only, *others = np.unique(labels)
     if not others:
         return class_codes(lambda rows: np.full(len(rows), only), labels, bits, seed=seed)
-    return class_codes(RidgeClassifier().fit(train, labels).predict, labels, bits, seed=seed)
+    return class_codes(RidgeClassifier().fit(train[:], labels).predict, labels, bits, seed=seed)
+
+
+def fitting_sample(train: Features, memory_bytes: int, *, ridge: bool = False) -> int:
+    """How many training items the baselines are fitted to: all of them, if the memory allows it.
+
+    A quarter of it holds them as they are. Principal components of n items of d dimensions are those
+    of a matrix [d, d] or [n, n], the smaller, and four such are held in float64. Ridge regression
+    holds all items three times in float32, for which it has the half.
+
+    Args:
+        train: the training items.
+        memory_bytes: bound on what is held.
+        ridge: whether `class_index` is among the baselines.
+
+    Example:
+        >>> fitting_sample(np.zeros((5, 3), np.float32), memory_bytes=2**30)
+        5
+    """
+    items, dimensions = train.shape
+    limits = [items, memory_bytes // 4 // _item_bytes(train)]
+    largest = math.isqrt(memory_bytes // 32)
+    if dimensions > largest:
+        limits.append(largest)
+    if ridge:
+        limits.append(memory_bytes // (24 * dimensions))
+    return max(2, min(limits))
 
 
 def class_codes(
@@ -107,24 +139,65 @@ def class_codes(
     return lambda features: codes[predict(features)]
 
 
+def _item_bytes(train: Features) -> int:
+    return train.item_bytes if isinstance(train, Vectors) else train[:1].nbytes
+
+
 def _principal_components(
-    centred: Float[np.ndarray, "items dimensions"],
+    train: Features, mean: Float[np.ndarray, " dimensions"], most: int
 ) -> Float[np.ndarray, "components dimensions"]:
     """Unit vectors, the largest variance first, by the smaller of the two matrices of products.
 
     The eigenvectors of that one are had many times faster than singular vectors.
     """
-    items, dimensions = centred.shape
+    items, dimensions = train.shape
     if items >= dimensions:
-        _, vectors = np.linalg.eigh(centred.T @ centred)
-        return vectors.T[::-1]
-    _, vectors = np.linalg.eigh(centred @ centred.T)
-    components = vectors.T[:0:-1] @ centred  # without the last: the centred items add up to zero
+        covariance = sum(centred.T @ centred for _, centred in _centred(train, mean))
+        _, vectors = np.linalg.eigh(covariance)
+        return vectors.T[::-1][:most]
+    products = np.empty((items, items))
+    for rows, centred in _centred(train, mean, _NUMBERS // 2):
+        for columns, others in _centred(train, mean, _NUMBERS // 2):
+            products[rows, columns] = centred @ others.T
+    _, vectors = np.linalg.eigh(products)
+    weights = vectors.T[:0:-1][:most]  # without the last: the centred items add up to zero
+    components = sum(weights[:, rows] @ centred for rows, centred in _centred(train, mean))
     return components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1e-12)
 
 
-def _linear(train: np.ndarray, projection: np.ndarray) -> Hash:
-    mean, projection = train.mean(axis=0), projection.astype(np.float32)
-    size = np.abs((train - mean) @ projection)
-    scale = np.mean(size, dtype=np.float64) / np.mean(size**2, dtype=np.float64)
-    return lambda features: (features - mean) @ projection * np.float32(scale)
+def _linear(
+    train: Features,
+    mean: Float[np.ndarray, " dimensions"],
+    projection: Float[np.ndarray, "dimensions bits"],
+) -> Hash:
+    projection = projection.astype(np.float32)
+    size, squares, count = 0.0, 0.0, len(train) * projection.shape[1]
+    for _, block in _blocks(train):
+        values = np.abs((block - mean) @ projection)
+        size += np.sum(values, dtype=np.float64)
+        squares += np.sum(values**2, dtype=np.float64)
+    scale = np.float32((size / count) / (squares / count))
+    return lambda features: (features - mean) @ projection * scale
+
+
+def _mean(train: Features) -> Float[np.ndarray, " dimensions"]:
+    """The mean, in the precision of the features."""
+    parts = ((block.mean(axis=0), len(block) / len(train)) for _, block in _blocks(train))
+    mean = sum(mean.astype(np.float64) * share for mean, share in parts)
+    return mean.astype(train[:1].dtype)
+
+
+def _centred(
+    train: Features, mean: Float[np.ndarray, " dimensions"], numbers: int = _NUMBERS
+) -> Iterator[tuple[slice, Float[np.ndarray, "rows dimensions"]]]:
+    return ((rows, (block - mean).astype(np.float64)) for rows, block in _blocks(train, numbers))
+
+
+def _blocks(
+    train: Features, numbers: int = _NUMBERS
+) -> Iterator[tuple[slice, Float[np.ndarray, "rows dimensions"]]]:
+    """All rows in order, so many numbers at a time."""
+    items, dimensions = train.shape
+    step = max(1, numbers // dimensions)
+    slices = (slice(at, min(at + step, items)) for at in range(0, items, step))
+    return ((rows, train[rows]) for rows in slices)

@@ -8,6 +8,8 @@ from jaxtyping import Float, Int, Shaped
 
 from jaxhash import metrics
 from jaxhash.codes import binarize
+from jaxhash.retrieval.score import threads_within
+from jaxhash.retrieval.vectors import Track, Vectors, inner_products, untracked
 
 #: How the numbers below are defined; stored beside them.
 HIERARCHY_CONVENTIONS = {
@@ -18,8 +20,8 @@ HIERARCHY_CONVENTIONS = {
     "mahp_at_2500": "mean of HP@1 to HP@2500, expectation over Hamming ties; mean over queries",
 }
 
-#: Queries whose counts, or whose similarities, are held at a time.
-_QUERIES, _ROWS = 1000, 64
+#: Queries whose counts are held at a time.
+_QUERIES = 1000
 
 #: What is known of the meaning of items, a row each: class ids, or embeddings.
 Meanings = Shaped[np.ndarray, "_ ..."]
@@ -51,11 +53,16 @@ def score_hierarchy(
 
 
 def score_vectors_hierarchy(
-    query: Shaped[np.ndarray, "queries dimensions"],
+    query: Vectors | Shaped[np.ndarray, "queries dimensions"],
     query_meanings: Meanings,
-    database: Shaped[np.ndarray, "items dimensions"],
+    database: Vectors | Shaped[np.ndarray, "items dimensions"],
     database_meanings: Meanings,
     similarity: Callable[[Meanings, Meanings], Float[np.ndarray, "rows columns"]],
+    *,
+    prepare: Callable[[np.ndarray], np.ndarray] = lambda vectors: vectors,
+    memory_bytes: int = 2**30,
+    track: Track = untracked,
+    what: str = "ranking",
 ) -> dict[str, float]:
     """The same of the ranking by the inner products of vectors, whatever the similarity is made of.
 
@@ -68,28 +75,39 @@ def score_vectors_hierarchy(
         database: vectors of the same kind.
         database_meanings: likewise.
         similarity: 0 or above, of each two of some rows and some others.
+        prepare: what is done to vectors before they are multiplied.
+        memory_bytes: bound on what is held besides vectors that are arrays.
+        track: shows the progress.
+        what: what is ranked, in words.
     """
-    query, database = (np.asarray(side, np.float32) for side in (query, database))
     found = {name: [] for name in HIERARCHY_CONVENTIONS}
-    with ThreadPoolExecutor() as threads:  # most of the time goes into sorts, beside Python
 
-        def average(row):
-            scores, of_item = row
-            return _of_scores(scores, of_item, 250), _of_scores(scores, of_item, 2500, form="mean")
+    def average(row):
+        _, scores, of_item = row
+        return _of_scores(scores, of_item, 250), _of_scores(scores, of_item, 2500, form="mean")
 
-        def average_among(row):
-            number, scores, of_item = row
-            others = np.delete(scores, number), np.delete(of_item, number)
-            return _of_scores(*others, 250)
+    def average_among(row):
+        number, scores, of_item = row
+        return _of_scores(np.delete(scores, number), np.delete(of_item, number), 250)
 
-        for rows in np.array_split(np.arange(len(query)), -(-len(query) // _ROWS)):
-            mine, meaning = query[rows], query_meanings[rows]
-            block = zip(mine @ database.T, similarity(meaning, database_meanings), strict=True)
+    def ranked(items, meanings, what):
+        """Each query's number, scores and similarities, some queries at a time."""
+        some = max(1, memory_bytes // 8 // (8 * len(items)))
+        for rows, scores in inner_products(
+            query, items, prepare, memory_bytes=memory_bytes, track=track, what=what
+        ):
+            for at in range(0, len(rows), some):
+                mine = rows[at : at + some]
+                of_items = similarity(query_meanings[mine], meanings)
+                yield zip(mine, scores[at : at + some], of_items, strict=True)
+
+    with ThreadPoolExecutor(threads_within(memory_bytes, len(database))) as threads:
+        for block in ranked(database, database_meanings, what):
             for near, far in threads.map(average, block):
                 found["mahp_at_250"].append(near)
                 found["mahp_at_2500"].append(far)
-            if len(query) > 1:
-                block = zip(rows, mine @ query.T, similarity(meaning, query_meanings), strict=True)
+        if len(query) > 1:
+            for block in ranked(query, query_meanings, f"{what}, among queries"):
                 found["mahp_at_250_among_queries"] += threads.map(average_among, block)
     return {name: float(np.mean(each)) for name, each in found.items() if each}
 

@@ -1,13 +1,14 @@
 """Score rankings: by codes, and by the floats that they come from."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Int8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from jaxhash import metrics
-from jaxhash.codes import binarize
+from jaxhash.retrieval.vectors import Track, Vectors, inner_products, unit_rows, untracked
 from jaxhash.similarity import share_a_label
 
 #: How the numbers below are defined; stored beside them.
@@ -30,47 +31,81 @@ def score_codes(
     database_labels: Int[np.ndarray, " items *classes"],
 ) -> dict[str, Any]:
     """The metrics of a set of real-valued codes, cut at zero; `CONVENTIONS` says how."""
-    database_signs = binarize(database)
-    counts = metrics.distance_counts(binarize(query), query_labels, database_signs, database_labels)
+    bits = database.shape[1]
+    sides = pack_rows(query), query_labels, pack_rows(database), database_labels
+    counts = metrics.distance_counts(*sides, bits=bits)
+    health = metrics.code_health(sides[2], form=metrics.CodeFormat("packed", bits))
+    pairs = np.triu_indices(bits, k=1)
+    correlation = np.abs(health.bit_correlation[pairs]).mean() if bits > 1 else 0.0
     return {
         "map": metrics.mean_average_precision(counts),
         "map_best_ties": metrics.mean_average_precision(counts, ties="best"),
         "map_worst_ties": metrics.mean_average_precision(counts, ties="worst"),
         "precision_at_radius_2": float(metrics.precision_at_radius(counts, 2).mean()),
-        "bit_balance": metrics.bit_balance(database_signs),
+        "bit_balance": health.bit_balance,
         "quantization_error": metrics.quantization_error(database),
-        "distinct_codes": metrics.buckets(database_signs).distinct,
-        "bit_correlation": _mean_correlation(database_signs),
+        "distinct_codes": health.buckets.distinct,
+        "bit_correlation": float(correlation),
         "precision_recall": metrics.precision_recall(counts).to_json(),
     }
 
 
+def pack_rows(codes: Float[np.ndarray, "n bits"]) -> UInt8[np.ndarray, "n bytes"]:
+    """Codes cut at zero, eight bits a byte, with no copy of them on the way."""
+    some = 2**13
+    blocks = (codes[at : at + some] >= 0 for at in range(0, len(codes), some))
+    return np.concatenate([np.packbits(block, axis=1) for block in blocks])
+
+
 def score_floats(
-    query: Float[np.ndarray, "queries dimensions"],
+    query: Vectors | Float[np.ndarray, "queries dimensions"],
     query_labels: Int[np.ndarray, " queries *classes"],
-    database: Float[np.ndarray, "items dimensions"],
+    database: Vectors | Float[np.ndarray, "items dimensions"],
     database_labels: Int[np.ndarray, " items *classes"],
+    *,
+    memory_bytes: int = 2**30,
+    track: Track = untracked,
+    what: str = "ranking",
 ) -> dict[str, float]:
-    """Score the ranking by cosine of real-valued vectors, by mAP."""
-    query, database = unit_rows(query), unit_rows(database)
+    """Score the ranking by cosine of real-valued vectors, by mAP.
+
+    Args:
+        query: the queries.
+        query_labels: class ids, or multi-hot rows.
+        database: the items.
+        database_labels: labels of the same kind.
+        memory_bytes: bound on what is held besides vectors that are arrays.
+        track: shows the progress.
+        what: what is ranked, in words.
+    """
 
     def average_precision(scores, relevant):
         return metrics.average_precision(metrics.score_counts(scores, relevant)).item()
 
     precisions = []
-    with ThreadPoolExecutor() as threads:  # most of the time goes into sorts, beside Python
-        for block in np.array_split(np.arange(len(query)), -(-len(query) // 64)):
-            relevant = share_a_label(query_labels[block], database_labels)
-            precisions += threads.map(average_precision, query[block] @ database.T, relevant)
+    with ThreadPoolExecutor(threads_within(memory_bytes, len(database))) as threads:
+        for rows, scores in inner_products(
+            query, database, unit_rows, memory_bytes=memory_bytes, track=track, what=what
+        ):
+            relevant = _relevant(query_labels[rows], database_labels, memory_bytes // 8)
+            precisions += threads.map(average_precision, scores, relevant)
     return {"map": float(np.mean(precisions))}
 
 
-def _mean_correlation(codes: Int8[np.ndarray, "items bits"]) -> float:
-    """The mean size of the correlations of different bits; 0 of a single bit."""
-    pairs = np.triu_indices(codes.shape[1], k=1)
-    return float(np.abs(metrics.bit_correlation(codes)[pairs]).mean()) if len(pairs[0]) else 0.0
+def threads_within(memory_bytes: int, items: int) -> int:
+    """Threads that rank so many items each, at 64 bytes an item, within a quarter of the memory.
+
+    Most of the time goes into sorts, beside Python.
+    """
+    return max(1, min((os.cpu_count() or 1) + 4, memory_bytes // 4 // (64 * items)))
 
 
-def unit_rows(vectors: Float[np.ndarray, "n dimensions"]) -> Float[np.ndarray, "n dimensions"]:
-    """The rows at length 1; a row of zeros stays one."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+def _relevant(
+    labels: Shaped[np.ndarray, " rows *classes"],
+    others: Shaped[np.ndarray, " items *classes"],
+    memory_bytes: int,
+) -> Bool[np.ndarray, "rows items"]:
+    """`share_a_label`, of so many items at a time that their labels fit as floats."""
+    some = max(1, memory_bytes // (4 * (others.shape[1] if others.ndim > 1 else 1)))
+    blocks = (others[at : at + some] for at in range(0, len(others), some))
+    return np.concatenate([share_a_label(labels, block) for block in blocks], axis=1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxhash.codes import binarize
-from jaxhash.retrieval import hierarchy
+from jaxhash.retrieval import hierarchy, vectors
 from jaxhash.retrieval.hierarchy import (
     HIERARCHY_CONVENTIONS,
     embedding_similarity,
@@ -66,7 +66,7 @@ def of_classes(rows, columns):
 @pytest.fixture(autouse=True)
 def several_blocks(monkeypatch):
     monkeypatch.setattr(hierarchy, "_QUERIES", 3)
-    monkeypatch.setattr(hierarchy, "_ROWS", 3)
+    monkeypatch.setattr(vectors, "_QUERIES", 3)
 
 
 def test_scores_of_codes_are_naive_ones():
