@@ -336,20 +336,21 @@ def _fit_baselines(
 ) -> tuple[str, dict[str, baselines.Hash]]:
     """What the baselines are fitted to, in words, and each by its name."""
     by_class = is_hierarchical(parts) and parts.semantics.embeddings is None
-    items = parts.split.train
-    train = Vectors(parts.source.inputs, items)
+    train = Vectors(parts.source.inputs, parts.split.train)
+    chosen = np.arange(len(train))
     size = baselines.fitting_sample(train, memory_bytes, ridge=by_class)
-    words = f"fitted to all {len(items):,} training items"
-    if size < len(items):
-        chosen = np.sort(np.random.default_rng(seed).choice(len(items), size, replace=False))
-        items, train = items[chosen], train.held(chosen)
-        words = f"fitted to {size:,} of the {len(parts.split.train):,} training items, by chance"
+    words = f"fitted to all {len(train):,} training items"
+    if size < len(train):
+        chosen = np.sort(np.random.default_rng(seed).choice(len(train), size, replace=False))
+        words = f"fitted to {size:,} of the {len(train):,} training items, drawn by the seed"
+    train = train.held(chosen)
+    options = {"seed": seed, "memory_bytes": memory_bytes}
     hashes = {
-        "random hyperplanes": baselines.random_hyperplanes(train, bits, seed=seed),
-        "PCA + random rotation": baselines.pca_random_rotation(train, bits, seed=seed),
+        "random hyperplanes": baselines.random_hyperplanes(train, bits, **options),
+        "PCA + random rotation": baselines.pca_random_rotation(train, bits, **options),
     }
     if by_class:
-        labels = parts.source.labels[items]
+        labels = parts.source.labels[parts.split.train[chosen]]
         hashes["class index as code"] = baselines.class_index(train, labels, bits, seed=seed)
     return words, hashes
 
@@ -358,7 +359,7 @@ def _hash(
     baseline: baselines.Hash, inputs: Vectors, what: str, *, memory_bytes: int, track: Track
 ) -> Float[np.ndarray, "items bits"]:
     """The codes of a baseline, block by block."""
-    blocks = inputs.slices(memory_bytes // 8)
+    blocks = inputs.slices(memory_bytes // 16)
     return np.concatenate([baseline(inputs[rows]) for rows in track(blocks, what, len(blocks))])
 
 

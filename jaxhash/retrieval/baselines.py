@@ -3,8 +3,8 @@
 Those that cut projections return real-valued codes, scaled by the one factor that brings them closest
 to -1 and +1, so their quantization error compares with that of learned codes. The scale changes no bit.
 
-They are fitted to training features that are an array, or `Vectors` that are read block by block, of
-which `fitting_sample` says how many are enough for the memory there is.
+They are fitted to training features that are an array, or `Vectors` that are read block by block;
+``memory_bytes`` bounds what is held besides. `fitting_sample` says how many items it allows.
 """
 
 import math
@@ -15,14 +15,13 @@ from jaxtyping import Float, Int
 
 from jaxhash.retrieval.vectors import Vectors
 
-#: Numbers of training features that are held at a time in float64, which takes 256 MiB.
-_NUMBERS = 2**25
-
 Features = Vectors | Float[np.ndarray, "items dimensions"]
 Hash = Callable[[Float[np.ndarray, "n dimensions"]], Float[np.ndarray, "n bits"]]
 
 
-def random_hyperplanes(train: Features, bits: int, *, seed: int = 0) -> Hash:
+def random_hyperplanes(
+    train: Features, bits: int, *, seed: int = 0, memory_bytes: int = 2**30
+) -> Hash:
     """Sides of random hyperplanes through the mean of the training features (LSH).
 
     Reference:
@@ -34,10 +33,12 @@ def random_hyperplanes(train: Features, bits: int, *, seed: int = 0) -> Hash:
         (4, 16)
     """
     normals = np.random.default_rng(seed).normal(size=(train.shape[1], bits))
-    return _linear(train, _mean(train), normals)
+    return _linear(train, _mean(train, memory_bytes), normals, memory_bytes)
 
 
-def pca_random_rotation(train: Features, bits: int, *, seed: int = 0) -> Hash:
+def pca_random_rotation(
+    train: Features, bits: int, *, seed: int = 0, memory_bytes: int = 2**30
+) -> Hash:
     """Signs of randomly rotated principal components of the training features.
 
     The rotation spreads the variance evenly over the bits. Where the features have fewer components
@@ -51,11 +52,11 @@ def pca_random_rotation(train: Features, bits: int, *, seed: int = 0) -> Hash:
         >>> pca_random_rotation(features, bits=16)(features).shape
         (4, 16)
     """
-    mean = _mean(train)
-    components = _principal_components(train, mean, bits)
+    mean = _mean(train, memory_bytes)
+    components = _principal_components(train, mean, bits, memory_bytes)
     noise = np.random.default_rng(seed).normal(size=(bits, bits))
     rotation, _ = np.linalg.qr(noise)
-    return _linear(train, mean, components.T @ rotation[: len(components)])
+    return _linear(train, mean, components.T @ rotation[: len(components)], memory_bytes)
 
 
 def class_index(
@@ -144,7 +145,7 @@ def _item_bytes(train: Features) -> int:
 
 
 def _principal_components(
-    train: Features, mean: Float[np.ndarray, " dimensions"], most: int
+    train: Features, mean: Float[np.ndarray, " dimensions"], most: int, memory_bytes: int
 ) -> Float[np.ndarray, "components dimensions"]:
     """Unit vectors, the largest variance first, by the smaller of the two matrices of products.
 
@@ -152,16 +153,18 @@ def _principal_components(
     """
     items, dimensions = train.shape
     if items >= dimensions:
-        covariance = sum(centred.T @ centred for _, centred in _centred(train, mean))
+        covariance = sum(centred.T @ centred for _, centred in _centred(train, mean, memory_bytes))
         _, vectors = np.linalg.eigh(covariance)
         return vectors.T[::-1][:most]
     products = np.empty((items, items))
-    for rows, centred in _centred(train, mean, _NUMBERS // 2):
-        for columns, others in _centred(train, mean, _NUMBERS // 2):
+    for rows, centred in _centred(train, mean, memory_bytes):
+        for columns, others in _centred(train, mean, memory_bytes):
             products[rows, columns] = centred @ others.T
     _, vectors = np.linalg.eigh(products)
     weights = vectors.T[:0:-1][:most]  # without the last: the centred items add up to zero
-    components = sum(weights[:, rows] @ centred for rows, centred in _centred(train, mean))
+    components = sum(
+        weights[:, rows] @ centred for rows, centred in _centred(train, mean, memory_bytes)
+    )
     return components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1e-12)
 
 
@@ -169,10 +172,11 @@ def _linear(
     train: Features,
     mean: Float[np.ndarray, " dimensions"],
     projection: Float[np.ndarray, "dimensions bits"],
+    memory_bytes: int,
 ) -> Hash:
     projection = projection.astype(np.float32)
     size, squares, count = 0.0, 0.0, len(train) * projection.shape[1]
-    for _, block in _blocks(train):
+    for _, block in _blocks(train, memory_bytes):
         values = np.abs((block - mean) @ projection)
         size += np.sum(values, dtype=np.float64)
         squares += np.sum(values**2, dtype=np.float64)
@@ -180,24 +184,28 @@ def _linear(
     return lambda features: (features - mean) @ projection * scale
 
 
-def _mean(train: Features) -> Float[np.ndarray, " dimensions"]:
+def _mean(train: Features, memory_bytes: int) -> Float[np.ndarray, " dimensions"]:
     """The mean, in the precision of the features."""
-    parts = ((block.mean(axis=0), len(block) / len(train)) for _, block in _blocks(train))
+    parts = (
+        (block.mean(axis=0), len(block) / len(train)) for _, block in _blocks(train, memory_bytes)
+    )
     mean = sum(mean.astype(np.float64) * share for mean, share in parts)
     return mean.astype(train[:1].dtype)
 
 
 def _centred(
-    train: Features, mean: Float[np.ndarray, " dimensions"], numbers: int = _NUMBERS
+    train: Features, mean: Float[np.ndarray, " dimensions"], memory_bytes: int
 ) -> Iterator[tuple[slice, Float[np.ndarray, "rows dimensions"]]]:
-    return ((rows, (block - mean).astype(np.float64)) for rows, block in _blocks(train, numbers))
+    blocks = _blocks(train, memory_bytes)
+    return ((rows, (block - mean).astype(np.float64)) for rows, block in blocks)
 
 
 def _blocks(
-    train: Features, numbers: int = _NUMBERS
+    train: Features, memory_bytes: int
 ) -> Iterator[tuple[slice, Float[np.ndarray, "rows dimensions"]]]:
-    """All rows in order, so many numbers at a time."""
+    """All rows in order: whole where half of the memory holds them in float32, twice, and float64."""
     items, dimensions = train.shape
-    step = max(1, numbers // dimensions)
+    numbers = memory_bytes // 32
+    step = items if items * dimensions <= numbers else max(1, numbers // 4 // dimensions)
     slices = (slice(at, min(at + step, items)) for at in range(0, items, step))
     return ((rows, train[rows]) for rows in slices)

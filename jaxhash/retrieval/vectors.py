@@ -83,7 +83,7 @@ def inner_products(
         query: the queries.
         database: the items.
         prepare: what is done to vectors before they are multiplied, such as `unit_rows`.
-        memory_bytes: bound on what is held, of which this takes three quarters.
+        memory_bytes: bound on what is held, half of which the vectors and their products take.
         track: shows the progress.
         what: what it is for, in words.
 
@@ -100,7 +100,7 @@ def inner_products(
     group = min(_QUERIES, at_once)
     groups = np.array_split(np.arange(len(query)), -(-len(query) // group))
     passes = [groups[at : at + at_once // group] for at in range(0, len(groups), at_once // group)]
-    blocks = database.slices(memory_bytes // 8)
+    blocks = database.slices(memory_bytes // 16)
     steps = ((one, block) for one in passes for block in blocks)
     for mine, block in track(steps, what, len(passes) * len(blocks)):
         if block.start == 0:
