@@ -180,7 +180,7 @@ def _find(
     Raises:
         UserError: if all names stand behind several prefixes, and the key does not end in one.
     """
-    best, complete = (0, "", max(conventions.values(), key=len)), {}
+    best, complete = (0, "", next(iter(conventions.values()))), {}
     for names in conventions.values():
         wanted = _file_names({ours: names[ours] for ours in names.keys() & leaves.keys()})
         for prefix, count in count_by_prefix(places, wanted).items():

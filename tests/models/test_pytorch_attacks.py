@@ -14,6 +14,7 @@ import pytest
 from pytorch_files import Global, archive, kinds, legacy, pickled, same, saved, tensor
 
 from jaxhash.errors import UserError
+from jaxhash.models._pickles import ordered_dict, unpickle
 
 DEEP = 200_000  # a tuple so deep ends the process when it is hashed
 
@@ -155,19 +156,23 @@ def test_keys_are_not_hashed(read, refused):
 
 
 def test_small_files_of_many_tensors(refused):
-    """A dict that holds another one twice, and so on; and a list that is copied time and again."""
+    """A dict that holds another one twice, and that one another."""
     one, _ = pickled(tensor(NUMBERS))
-    doubled = b"}X\x01\x00\x00\x00a" + one[2:-1] + b"s" + b"}(Vb\n\x94"[:0]
-    for level in range(40):
-        doubled = b"}" + doubled + b"q" + bytes([level + 100]) + b"0"
-        doubled += b"(Va\nh" + bytes([level + 100]) + b"Vb\nh" + bytes([level + 100]) + b"u"
-    said = refused(archive(b"\x80\x02" + doubled + b".", {"0": NUMBERS}))
+    stream = b"\x80\x02}Va\n" + one[2:-1] + b"s"
+    for level in range(100, 140):
+        again = b"h" + bytes([level])
+        stream += b"q" + bytes([level]) + b"0}(Va\n" + again + b"Vb\n" + again + b"u"
+    said = refused(archive(stream + b".", {"0": NUMBERS}))
     assert "more tensors, or dicts of them, than any model has" in said
-    pairs = b"](" + b"".join(b"(Vk%d\nNl" % number for number in range(500)) + b"e"
-    copies = b"(" + (b"ccollections\nOrderedDict\nh\x01\x85R") * 500 + b"l."
-    refused(archive(b"\x80\x02" + pairs + b"q\x010" + copies, {}))
-    long = {"x" * 201: tensor(NUMBERS)}
-    assert "letters" in refused(saved(long))
+    assert "holds no tensors" in refused(saved({"x" * 1001: tensor(NUMBERS)}))
+
+
+def test_a_list_of_pairs_makes_one_dict():
+    """Which it could be told to do time and again, each time with all its items."""
+    pairs = b"\x80\x02](" + b"".join(b"(Vk%d\nNl" % number for number in range(50)) + b"eq\x010"
+    calls = b"(" + b"cdict\ndict\nh\x01\x85R" * 3 + b"l."
+    made = unpickle(io.BytesIO(pairs + calls), {"dict.dict": ordered_dict})
+    assert [len(found) for found in made] == [50, 0, 0]
 
 
 @pytest.mark.parametrize("part", range(5))

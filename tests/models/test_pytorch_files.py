@@ -10,7 +10,7 @@ from collections import OrderedDict
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pytorch_files import (
     STORAGES,
@@ -64,7 +64,7 @@ def test_strides_offsets_and_shared_storages(read, kind):
     assert np.shares_memory(found["rows"], found["columns"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_strides(tmp_path_factory, data):
     """What fits is what NumPy makes of it; the rest is refused."""

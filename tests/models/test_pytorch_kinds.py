@@ -56,7 +56,7 @@ def check(path, content, **options):
 def test_dtypes(tmp_path, protocol):
     numbers = random(4, 6).abs() * 20
     content = {}
-    for name in DTYPES:
+    for name in filter(lambda name: hasattr(torch, name), DTYPES):
         whole = numbers.to(getattr(torch, name))
         content |= {name: whole, f"{name} part": whole[1:3, ::2], f"{name} turned": whole.T}
         content |= {f"{name} row": whole[0].expand(3, 6), f"{name} scalar": whole[2, 3]}
@@ -95,7 +95,7 @@ def test_parameters_buffers_and_attributes(tmp_path):
         "parameter": torch.nn.Parameter(random(2, 2)),
         "with attributes": parameter,
         "tensor with attributes": tensor,
-        "buffer": torch.nn.Buffer(random(3)),
+        "buffer": getattr(torch.nn, "Buffer", torch.nn.Parameter)(random(3)),
         "frozen": torch.nn.Parameter(random(2), requires_grad=False),
     }
     check(tmp_path / "weights", content)
@@ -169,6 +169,8 @@ def test_what_stands_beside(tmp_path, zipped):
 @pytest.mark.parametrize("name", ["complex32", "float4_e2m1fn_x2", "bits16", "quint4x2"])
 def test_numbers_that_no_array_can_hold(tmp_path, name):
     """Refused by name when they are asked for, and no hindrance beside others."""
+    if not hasattr(torch, name):
+        pytest.skip(f"this torch has no {name}")
     if name == "quint4x2":
         numbers = torch.quantize_per_channel(
             random(2, 4), torch.ones(2), torch.zeros(2), 0, torch.quint4x2
@@ -199,11 +201,12 @@ def test_archives_of_other_programs(tmp_path):
     import zipfile
 
     path, content = tmp_path / "weights", {"a": random(50)}
-    torch.serialization.set_crc32_options(False)
-    try:
-        check(path, content)
-    finally:
-        torch.serialization.set_crc32_options(True)
+    if hasattr(torch.serialization, "set_crc32_options"):
+        torch.serialization.set_crc32_options(False)
+        try:
+            check(path, content)
+        finally:
+            torch.serialization.set_crc32_options(True)
     torch.save(content, path)
     whole = path.read_bytes()
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "p", "w", 8) as new:
