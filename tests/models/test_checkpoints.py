@@ -183,6 +183,7 @@ def test_names_with_colons(write, monkeypatch, tmp_path):
         assert seed_of(load_weights(f"{path}:teacher", MODEL)) == 1
     write(ONE, "a")
     assert file_and_key(tmp_path / "a:b.pth") == (tmp_path / "a:b.pth", None)  # is there itself
+    assert file_and_key(tmp_path / "a:b:c:teacher") == (tmp_path / "a:b:c", "teacher")
     assert file_and_key(tmp_path / "a:student") == (tmp_path / "a", "student")
 
 
