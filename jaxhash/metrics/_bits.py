@@ -4,6 +4,7 @@ Everything is computed from integer counts, so it is exact up to the last step i
 depend on the order of the items. The codes are read some rows at a time, which may be packed.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -52,15 +53,23 @@ class Bits:
         """The rows of each block."""
         return (slice(at, min(at + _ROWS, self.items)) for at in range(0, self.items, _ROWS))
 
+    @functools.cached_property
+    def both(self) -> Int[np.ndarray, "bits bits"]:
+        """How many items have both of two bits set."""
+        return _count_both(((rows, rows) for rows in self), (self.bits, self.bits))
+
+    @functools.cached_property
     def ones(self) -> Int[np.ndarray, " bits"]:
         """How many items have each bit set."""
+        if "both" in vars(self):
+            return self.both.diagonal()
         return sum((rows.sum(axis=0) for rows in self), np.zeros(self.bits, np.int64))
 
+    @property
     def differing(self) -> Int[np.ndarray, "bits bits"]:
         """On how many items each two bits differ."""
-        both = _count_both(((rows, rows) for rows in self), (self.bits, self.bits))
-        ones = both.diagonal()
-        return ones[:, None] + ones - 2 * both
+        ones = self.both.diagonal()
+        return ones[:, None] + ones - 2 * self.both
 
 
 #: What the measures take: codes of -1 and +1, or codes of another form that says how it is read.
@@ -83,7 +92,7 @@ def bit_balance(codes: Codes) -> float:
         0.5
     """
     bits = as_bits(codes)
-    return float(np.mean(1.0 - np.abs((2 * bits.ones() - bits.items) / bits.items)))
+    return float(np.mean(1.0 - np.abs((2 * bits.ones - bits.items) / bits.items)))
 
 
 def bit_entropy(codes: Codes) -> Float[np.ndarray, " bits"]:
@@ -102,7 +111,7 @@ def bit_entropy(codes: Codes) -> Float[np.ndarray, " bits"]:
         array([1., 0.])
     """
     bits = as_bits(codes)
-    ones = bits.ones()
+    ones = bits.ones
     return entropy_terms(np.stack([bits.items - ones, ones]), bits.items).sum(axis=0)
 
 
@@ -125,9 +134,8 @@ def bit_correlation(codes: Codes) -> Float[np.ndarray, "bits bits"]:
                [ 0.,  0.,  0.]])
     """
     bits = as_bits(codes)
-    n, positive = bits.items, bits.ones()
-    both = (positive[:, None] + positive - bits.differing()) // 2
-    covariance = n * both - np.outer(positive, positive)  # times n^2
+    n, positive = bits.items, bits.both.diagonal()
+    covariance = n * bits.both - np.outer(positive, positive)  # times n^2
     variance = (positive * (n - positive)).astype(np.float64)
     # The root of a product, not a product of roots: of v v it is v, to the last digit.
     scale = np.sqrt(np.outer(variance, variance))
@@ -201,7 +209,7 @@ def dead_bits(codes: Codes) -> Int[np.ndarray, " dead"]:
         array([1, 2])
     """
     bits = as_bits(codes)
-    ones = bits.ones()
+    ones = bits.ones
     return np.flatnonzero((ones == 0) | (ones == bits.items))
 
 
@@ -224,7 +232,7 @@ def duplicate_bits(codes: Codes) -> Int[np.ndarray, "pairs 2"]:
         array([[0, 2]])
     """
     bits = as_bits(codes)
-    differing = bits.differing()
+    differing = bits.differing
     return np.argwhere(np.triu((differing == 0) | (differing == bits.items), k=1))
 
 
@@ -281,8 +289,9 @@ def _count_both(
     counts = np.zeros(shape, np.int64)
     for first, second in pairs:
         # A matrix product is fast in floats, and integers this small are exact.
-        product = first.T.astype(np.float32) @ second.astype(np.float32)
-        counts += product.astype(np.int64)
+        left = first.astype(np.float32)
+        right = left if second is first else second.astype(np.float32)
+        counts += (left.T @ right).astype(np.int64)
     return counts
 
 
@@ -303,8 +312,11 @@ def _information_of_ids(bits: Bits, labels: Int[np.ndarray, " n"]) -> Float[np.n
     for first in range(0, bits.bits, at_once):
         table = np.zeros((min(at_once, bits.bits - first), len(ids)), np.int64)
         for rows, block in zip(bits.slices(), bits, strict=True):
-            for counts, bit in zip(table, block[:, first : first + at_once].T, strict=True):
-                np.add.at(counts, classes[rows][bit], 1)
+            order = np.argsort(classes[rows], kind="stable")
+            of_row = classes[rows][order]
+            starts = np.flatnonzero(np.diff(of_row, prepend=-1))
+            some = block[order, first : first + at_once].astype(np.int32)
+            table[:, of_row[starts]] += np.add.reduceat(some, starts, axis=0).T
         found += [np.stack([size - some, some])[:, labelled] for some in table]
     return np.array([_information(counts) for counts in found])
 

@@ -116,12 +116,13 @@ def code_health(
         bits = Bits(codes, codes.shape[1], lambda rows: rows >= 0)
     else:
         bits = as_bits(codes)
+    correlation = bit_correlation(bits)  # whose counts serve most of the rest
     return CodeHealth(
         items=bits.items,
         bits=bits.bits,
         bit_balance=bit_balance(bits),
         bit_entropy=bit_entropy(bits),
-        bit_correlation=bit_correlation(bits),
+        bit_correlation=correlation,
         dead_bits=dead_bits(bits),
         duplicate_bits=duplicate_bits(bits),
         buckets=(found := buckets(bits)),
