@@ -86,7 +86,7 @@ class BenchConfig:
                     f"a batch of {setting.batch} cannot be spread evenly over {setting.devices} "
                     "devices; choose other --batch-sizes or --devices"
                 )
-        if self.output is not None and self.output.suffix != ".json":
+        if self.output is not None and self.output.suffix.lower() != ".json":
             raise UserError(f"--output {self.output} must end in .json")
 
     def walks(self) -> Iterator[list[Setting]]:
@@ -156,7 +156,7 @@ class DataConfig:
                 raise UserError(f"{flag(name)} needs a value")
         if not self.budget_seconds > 0:
             raise UserError(f"--budget-seconds must be above 0, got {self.budget_seconds}")
-        if self.output is not None and self.output.suffix != ".json":
+        if self.output is not None and self.output.suffix.lower() != ".json":
             raise UserError(f"--output {self.output} must end in .json")
 
     def to_json(self) -> dict[str, Any]:

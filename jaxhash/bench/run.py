@@ -55,7 +55,7 @@ def bench(config: BenchConfig, console: Console, command: str) -> dict[str, Any]
         )
     output = config.output or Path("runs", "bench", f"{config.name}-{devices[0].platform}.json")
     for path in (output, output.with_suffix(".png")):
-        check_output(path, path.suffix, makes_folder=True)
+        check_output(path, path.suffix.lower(), makes_folder=True)
     losses = _losses(config, console)
     output.parent.mkdir(parents=True, exist_ok=True)
 
@@ -107,11 +107,11 @@ def compare(files: Sequence[Path], output: Path, console: Console) -> None:
         raise UserError("--compare needs a file")
     if len(files) > len(LINE_STYLES):
         raise UserError(f"--compare takes {len(LINE_STYLES)} files at the most, got {len(files)}")
-    if output.suffix not in (".png", ".pdf", ".svg"):
+    if output.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise UserError(
             f"--output {output} must end in .png, .pdf or .svg: --compare writes a plot"
         )
-    check_output(output, output.suffix, makes_folder=True)
+    check_output(output, output.suffix.lower(), makes_folder=True)
     measured = [_measured(read_result(path)) for path in files]
     letters = string.ascii_uppercase[: len(files)]
     legend = [f"{a}: {b.machine}, {c}" for a, b, c in zip(letters, measured, files, strict=True)]

@@ -17,7 +17,7 @@ from jaxhash.data.labels import check_class_ids, read_labels
 from jaxhash.data.splits import Split
 from jaxhash.errors import UserError
 
-#: The names under which the lists of a split are found in a folder.
+#: The names under which the lists of a split are found in a folder, in any case.
 FILE_NAMES = {
     "train": ("train.txt",),
     "query": ("test.txt", "query.txt"),
@@ -175,9 +175,9 @@ def _find(folder: Path) -> dict[str, Path]:
     """The lists of a split in a folder."""
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder of lists")
-    found = {}
+    files, found = [path for path in sorted(folder.iterdir()) if path.is_file()], {}
     for part, names in FILE_NAMES.items():
-        there = [folder / name for name in names if (folder / name).is_file()]
+        there = [path for path in files if path.name.lower() in names]
         if len(there) != 1:
             have = "no" if not there else "more than one of"
             raise UserError(f"{folder} has {have} {' or '.join(names)}")

@@ -290,7 +290,7 @@ PROTOCOLS: dict[str, Callable[[Labels, Part, int], Split]] = {
 def check_protocol(name: str) -> None:
     """Raise a `UserError` unless it is ``per-class``, one of `PROTOCOLS`, or names a .npz file."""
     known = (PER_CLASS, *PROTOCOLS)
-    if name in known or name.endswith(".npz"):
+    if name in known or name.lower().endswith(".npz"):
         return
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}? " if near else ""

@@ -45,11 +45,12 @@ def read_semantics(name: str, source: Source, data_dir: Path | None = None) -> S
     if name == "coarse":
         return _of_groups(source)
     path = (data_dir or Path()) / name
-    if path.suffix not in (".txt", ".json", ".npz"):
+    suffix = path.suffix.lower()
+    if suffix not in (".txt", ".json", ".npz"):
         raise UserError(f"--similarity {name}: expected {_EXPECTED}")
     if not path.is_file():
         raise UserError(f"--similarity {name}: there is no file {path}")
-    return _of_embeddings(path, source) if path.suffix == ".npz" else _of_tree(path, source)
+    return _of_embeddings(path, source) if suffix == ".npz" else _of_tree(path, source)
 
 
 def _of_groups(source: Source) -> Semantics:

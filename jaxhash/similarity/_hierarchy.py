@@ -100,7 +100,7 @@ def read_hierarchy(path: str | Path, classes: Sequence[str]) -> Hierarchy:
         text = content.decode("utf-8-sig").rstrip()
         if not text:
             raise ValueError("the file is empty")
-        pairs = _pairs_of_graph(text) if path.suffix == ".json" else _pairs_of_lines(text)
+        pairs = _pairs_of_graph(text) if path.suffix.lower() == ".json" else _pairs_of_lines(text)
         return Hierarchy.from_pairs(pairs, classes)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -58,7 +58,7 @@ def check_output(path: Path, *suffixes: str, new: bool = False, makes_folder: bo
         new: whether it must not be there yet.
         makes_folder: whether its folder is made where there is none.
     """
-    if path.suffix not in suffixes:
+    if path.suffix.lower() not in suffixes:
         raise UserError(f"--output {path} must end in {' or '.join(suffixes)}")
     if path.is_dir():
         raise UserError(f"--output {path} is a folder; choose the name of a file")
