@@ -175,9 +175,11 @@ def _encode(
         batches = evaluation_batches(source, rows, batch_size=size)
         told = (batch for batch, _ in zip(batches, ticks, strict=False))
         features = encode(variables, told)
-        if not np.isfinite(features).all():
+        broken = rows[~np.isfinite(features).all(axis=1)]
+        if len(broken):
             raise UserError(
-                f"{arguments.backbone} makes features of these images that are not finite"
+                f"{arguments.backbone} makes features that are not finite of {len(broken):,} images, "
+                f"{source.name_of(broken[0])} the first"
             )
         with whole_file(path, "wb") as file:
             np.save(file, features)
