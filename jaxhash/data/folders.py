@@ -271,7 +271,7 @@ def _walk(folder: Path, passed: dict[str, Counter[str]]) -> Iterator[str]:
     def fail(error: OSError):
         raise error
 
-    known, seen = suffixes(), set()
+    known, seen, start = suffixes(), set(), os.path.join(folder, "")
     for place, folders, names in os.walk(folder, followlinks=True, onerror=fail):
         state = os.stat(place)
         if (state.st_dev, state.st_ino) in seen:
@@ -286,7 +286,7 @@ def _walk(folder: Path, passed: dict[str, Counter[str]]) -> Iterator[str]:
             if name.startswith("."):
                 continue
             if _suffix(name) in known:
-                yield os.path.relpath(os.path.join(place, name), folder)
+                yield os.path.join(place, name)[len(start) :]
             else:
                 passed["in class folders, of no suffix of an image"][_suffix(name)] += 1
 

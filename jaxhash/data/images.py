@@ -10,6 +10,8 @@ Integers of more than 8 bits do not say what is white, nor do floats. It is the 
 `WHITES` that none of their values is above: of 16-bit files that hold 0 to 4,081 it is 4,095.
 """
 
+import contextlib
+import functools
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -104,9 +106,7 @@ def read_image(
         OSError: or other exceptions of Pillow, if it is not a whole image.
         ValueError: if the range of its numbers is not known.
     """
-    Image.init()
-    known = [name for name in Image.ID if name in FORMATS]  # in Pillow's order
-    with Image.open(path, formats=known) as image:
+    with Image.open(path, formats=_formats()) as image:
         remarks = ("frames",) * _is_one_of_many(image)
         if image_size is not None:
             image.draft(None, (2 * image_size, 2 * image_size))
@@ -177,6 +177,14 @@ def white_of(deep: Iterable[Sequence[Any]]) -> dict[str, float]:
     return whites
 
 
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """The formats that the installed Pillow has, those that most files are of first."""
+    Image.init()
+    here = [name for name in Image.ID if name in FORMATS]
+    return tuple(sorted(here, key=lambda name: name not in ("JPEG", "PNG", "WEBP", "TIFF")))
+
+
 def _is_one_of_many(image: Image.Image) -> bool:
     """Whether the file holds other frames or pages, which are no part of this one, as layers are."""
     if image.format == "PSD":
@@ -190,10 +198,9 @@ def _is_one_of_many(image: Image.Image) -> bool:
 def _turned(image: Image.Image) -> Image.Image:
     """The image as its EXIF data say it is to be held; as it is where they cannot be read."""
     image.load()
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # broken EXIF data raise anything
-        return image
+    with contextlib.suppress(Exception):  # broken EXIF data raise anything
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _from_deep(
@@ -222,7 +229,7 @@ def _from_deep(
 def _over_white(image: Image.Image) -> tuple[Image.Image, bool]:
     """The image over white, and whether any pixel lets that through."""
     if not ({"A", "a"} & set(image.getbands()) or "transparency" in image.info):
-        return image.convert("RGB"), False
+        return image if image.mode == "RGB" else image.convert("RGB"), False
     image = image.convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, image).convert("RGB"), image.getextrema()[3][0] < 255

@@ -147,16 +147,13 @@ def scan_files(
     Raises:
         UserError: if the images have several sizes, or their range is not known.
     """
-    shape = _first_shape(folder, files, image_size)
+    first, shape = _first_image(folder, files, image_size)
     fits = shape is not None and len(files) * int(np.prod(shape)) <= limit
     held = np.empty((len(files), *shape), np.uint8) if fits else None
     states = None if fits else [_state(folder / file) for file in files]
     known = {} if fits else _read_index(index, image_size)
 
     def check(number: int) -> Checked:
-        before = None if fits else known.get(files[number])
-        if before and before[0] == states[number]:
-            return Checked(*before[1])
         image = try_read(folder / files[number], image_size, {})
         if isinstance(image, str):
             return Checked(None, image)
@@ -164,18 +161,26 @@ def scan_files(
             held[number] = image.pixels
         return Checked(image.pixels.shape, None, image.remarks, image.deep)
 
-    checked: list[Checked] = []
+    def refuse_other(file: str, found: Checked) -> None:
+        if found.shape is not None and tuple(found.shape) != shape:
+            raise UserError(
+                f"--dataset {name}: its images have several sizes, {first} {_size(shape)} and {file} "
+                f"{_size(found.shape)}; --image-size N brings them to one"
+            )
+
+    checked: list[Checked | None] = [None] * len(files)
+    for number, file in enumerate(files) if known else ():
+        before = known.get(file)
+        if before and before[0] == states[number]:
+            checked[number] = Checked(*before[1])
+    unknown = [number for number, each in enumerate(checked) if each is None]
     with _threads() as pool:
-        found = track_progress(pool.map(check, range(len(files))), f"{name}: opening", len(files))
-        for number, each in enumerate(found):
-            if each.shape is not None and tuple(each.shape) != shape:
-                first = next(i for i, one in enumerate(checked) if one.shape is not None)
-                raise UserError(
-                    f"--dataset {name}: its images have several sizes, {Path(files[first]).name} "
-                    f"{_size(shape)} and {Path(files[number]).name} {_size(each.shape)}; "
-                    "--image-size N brings them to one"
-                )
-            checked.append(each)
+        found = track_progress(pool.map(check, unknown), f"{name}: opening", len(unknown))
+        for number, each in zip(unknown, found, strict=True):
+            refuse_other(files[number], each)
+            checked[number] = each
+    for file, each in zip(files, checked, strict=True):
+        refuse_other(file, each)
     whites = _whites(name, checked)
     good = [number for number, each in enumerate(checked) if each.shape is not None]
     scan = Scan(
@@ -248,12 +253,16 @@ def _state(path: Path) -> list[int] | None:
     return [state.st_size, state.st_mtime_ns]
 
 
-def _first_shape(
+def _first_image(
     folder: Path, files: Sequence[str], image_size: int | None
-) -> tuple[int, ...] | None:
-    with _threads() as _:
-        images = (try_read(folder / file, image_size, {}) for file in files)
-        return next((each.pixels.shape for each in images if not isinstance(each, str)), None)
+) -> tuple[str, tuple[int, ...]] | tuple[None, None]:
+    """The first file that can be read, and the shape that it gives all."""
+    with _threads():
+        for file in files:
+            image = try_read(folder / file, image_size, {})
+            if not isinstance(image, str):
+                return file, image.pixels.shape
+    return None, None
 
 
 @contextlib.contextmanager

@@ -358,7 +358,7 @@ def test_images_of_several_sizes(tmp_path, memory):
     fill(tmp_path)
     write(tmp_path / "dog" / "z.png", pixels(0, 4, 9))
     line = error_line(f"folder:{tmp_path}")
-    assert "several sizes, 000.png 6 x 6 and z.png 9 x 4; --image-size N" in line
+    assert "several sizes, cat/000.png 6 x 6 and dog/z.png 9 x 4; --image-size N" in line
     source = load_source(f"folder:{tmp_path}", image_size=3)
     assert read(source).shape == (11, 3, 3, 3)
     np.testing.assert_array_equal(read(source)[10], decode(tmp_path / "dog" / "z.png", 3))
