@@ -224,6 +224,12 @@ def test_transparent_pixels_are_white(tmp_path, kind):
         np.testing.assert_allclose(image.pixels[1, 0], 100 * 128 / 255 + 127, atol=1)
 
 
+@pytest.mark.parametrize("exif", [b"nothing", b"II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0"])
+def test_broken_exif_data_turn_nothing(tmp_path, exif):
+    write(tmp_path / "a.png", pixels(0), exif=exif)
+    np.testing.assert_array_equal(decode(tmp_path / "a.png"), pixels(0))
+
+
 def test_an_alpha_that_hides_nothing_is_not_remarked(tmp_path):
     PIL.Image.fromarray(pixels(0)).convert("RGBA").save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png").remarks == ()
