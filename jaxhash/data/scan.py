@@ -48,12 +48,14 @@ class Checked(NamedTuple):
         reason: why it cannot be read.
         remarks: see `Decoded`.
         deep: likewise.
+        digest: of the pixels, where they do not depend on the other files; see `digest_of`.
     """
 
     shape: Sequence[int] | None
     reason: str | None = None
     remarks: Sequence[str] = ()
     deep: Sequence[Any] | None = None
+    digest: int | None = None
 
 
 class Scan(NamedTuple):
@@ -84,7 +86,11 @@ class Files:
         image_size: see `jaxhash.data.images.read_image`.
         shape: what each image had when the folder was opened.
         whites: see `jaxhash.data.images.read_image`.
-        index: what was found of each file when they were checked, to be kept; see `keep_index`.
+        checked: what was found of each image when the folder was opened.
+        index: what was found of each file, to be kept; see `keep_index`.
+
+    Attributes:
+        digests: of the pixels of each image, see `digest_of`; 0 where none is known.
     """
 
     def __init__(
@@ -93,10 +99,12 @@ class Files:
         image_size: int | None,
         shape: Sequence[int],
         whites: Mapping[str, float] | None = None,
+        checked: Sequence[Checked] = (),
         index: Mapping[str, Any] | None = None,
     ):
         self._paths, self._size, self._shape = paths, image_size, tuple(shape)
         self._whites, self.index = whites, index
+        self.digests = np.array([each.digest or 0 for each in checked], np.uint64)
         self._pool = ThreadPoolExecutor(cores_used())
 
     def __reduce__(self):
@@ -159,7 +167,8 @@ def scan_files(
             return Checked(None, image)
         if fits and image.pixels.shape == shape:
             held[number] = image.pixels
-        return Checked(image.pixels.shape, None, image.remarks, image.deep)
+        digest = None if fits or image.deep else digest_of(image.pixels)
+        return Checked(image.pixels.shape, None, image.remarks, image.deep, digest)
 
     def refuse_other(file: str, found: Checked) -> None:
         if found.shape is not None and tuple(found.shape) != shape:
@@ -204,8 +213,14 @@ def scan_files(
     if shape is None:
         return scan, None
     entries = dict(zip(files, zip(states, checked, strict=True), strict=True))
-    kept = {"of": _of(image_size), "files": entries}
-    return scan, Files([folder / files[number] for number in good], image_size, shape, whites, kept)
+    return scan, Files(
+        [folder / files[number] for number in good],
+        image_size,
+        shape,
+        whites,
+        [checked[number] for number in good],
+        {"of": _of(image_size), "files": entries},
+    )
 
 
 def read_scanned(folder: Path, files: Sequence[str], image_size: int | None, scan: Scan) -> Rows:
@@ -214,6 +229,16 @@ def read_scanned(folder: Path, files: Sequence[str], image_size: int | None, sca
         [folder / files[number] for number in scan.good], image_size, scan.shape, scan.whites
     )
     return rows[:] if scan.fits else rows
+
+
+def digest_of(pixels: UInt8[np.ndarray, "height width 3"]) -> int:
+    """A digest of 8 bytes: equal images have an equal one.
+
+    Example:
+        >>> digest_of(np.zeros((1, 1, 3), np.uint8)) == digest_of(np.ones((1, 1, 3), np.uint8))
+        False
+    """
+    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=8).digest())
 
 
 def keep_index(source: Source, folder: Path) -> None:

@@ -57,6 +57,8 @@ def test_what_was_checked_is_not_checked_again(folder, tmp_path, opened):
     assert opened == ["00.png"]
     assert_same(again, source)
     assert source.left_out == ("b/11.png: not an image of a known format",)
+    assert again.inputs.digests.tolist() == source.inputs.digests.tolist()
+    assert len(set(source.inputs.digests.tolist())) == 11
 
 
 @pytest.mark.parametrize("change", ["content", "time", "mended", "broken", "gone", "new"])
@@ -111,6 +113,15 @@ def test_an_index_that_cannot_be_relied_on(folder, tmp_path, monkeypatch, opened
     again = read(folder, path, image_size)
     assert len(opened) == 13
     assert_same(again, read(folder, None, image_size))
+
+
+def test_digests_are_those_of_the_pixels(folder):
+    """A file that is written otherwise has them too; of grey whose white is a guess there are none."""
+    PIL.Image.open(folder / "a" / "00.png").save(folder / "b" / "99.tif")
+    PIL.Image.fromarray(np.full((6, 6), 4000, np.uint16)).save(folder / "b" / "98.png")
+    digests = read(folder).inputs.digests.tolist()
+    assert len(digests) == 13 and digests[-1] == digests[0] and digests[-2] == 0
+    assert digests.count(digests[0]) == 2
 
 
 def test_a_set_held_in_memory_needs_no_index(folder, tmp_path):
