@@ -1,16 +1,17 @@
 """What all backbones have in common: stages, freezing, precision, and a classifier to put on top."""
 
+import inspect
 import re
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, DTypeLike, Float, Shaped
+from jaxtyping import Array, Bool, DTypeLike, Float, Int, Shaped
 
 from jaxhash.models._names import Names
 from jaxhash.models._norm import BatchNorm
@@ -89,17 +90,25 @@ class Block(Layers, kw_only=True):
     """A part of a backbone: ``__call__(x, train, mask)`` from activations to activations.
 
     The arguments are positional, as `flax.linen.remat` wants them.
+
+    Attributes:
+        rows: a number for each row, on which what is drawn for it depends; its place in the global
+            batch by default.
     """
+
+    rows: Int[Array | np.ndarray, " n"] | None = None
 
     def dropout(self, x: Float[Array, "n ..."], rate: float, train: bool) -> Float[Array, "n ..."]:
         """Zero a share of the activations in training, and scale up the others.
 
-        Each row of the global batch has a draw of its own, so the result does not depend on how
-        many devices hold the batch.
+        A row's draw depends on the key and on its number in ``rows`` alone, so not on the devices
+        or the chunks that hold the batch.
         """
         if not train or rate == 0.0:
             return x
-        rows = row_numbers(len(x), None if self.is_initializing() else self.axis_name)
+        rows = self.rows
+        if rows is None:
+            rows = row_numbers(len(x), None if self.is_initializing() else self.axis_name)
         key = self.make_rng("dropout")
         keep = jax.vmap(
             lambda row: jax.random.bernoulli(jax.random.fold_in(key, row), 1.0 - rate, x.shape[1:])
@@ -152,6 +161,7 @@ class Backbone(Layers, kw_only=True):
         *,
         train: bool = False,
         mask: Bool[Array | np.ndarray, " n"] | None = None,
+        rows: Int[Array | np.ndarray, " n"] | None = None,
     ) -> Float[Array, "n features"]:
         """Features [n, features], or logits [n, classes], in float32.
 
@@ -159,6 +169,7 @@ class Backbone(Layers, kw_only=True):
             inputs: images of bytes, or inputs that are prepared already.
             train: whether batch normalisation and dropout are those of training.
             mask: False where a row is padding; it has no say in the others.
+            rows: a number for each row, on which its dropout depends; see `Block`.
 
         Raises:
             ValueError: if images have another number of channels, or are too small.
@@ -170,6 +181,7 @@ class Backbone(Layers, kw_only=True):
             "param_dtype": self.param_dtype,
             "axis_name": self.axis_name,
             "freeze_norm": self.freeze_norm,
+            "rows": rows,
         }
         for i, blocks in enumerate(self.stages()):
             trained = train and i >= self.freeze_stages
@@ -196,6 +208,17 @@ class Backbone(Layers, kw_only=True):
     def classify(self, features: Float[Array, "n features"]) -> Float[Array, "n classes"]:
         """Logits of a linear classifier."""
         return self.dense(self.classes, name="classifier")(features)
+
+
+def of_rows(module: nn.Module, rows: Int[Any, " n"] | None) -> dict[str, Int[Any, " n"]]:
+    """The argument ``rows`` of a call of the module, if it takes one and there is something to say.
+
+    Example:
+        >>> of_rows(Backbone(), np.arange(2)), of_rows(nn.Dense(3), np.arange(2))
+        ({'rows': array([0, 1])}, {})
+    """
+    taken = rows is not None and "rows" in inspect.signature(module.__call__).parameters
+    return {"rows": rows} if taken else {}
 
 
 def stage_of(name: str) -> int | None:

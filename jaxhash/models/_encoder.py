@@ -6,9 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
+from jaxhash.models._base import of_rows
 from jaxhash.models._norm import BatchNorm
+from jaxhash.selection import row_numbers
 
 
 class Encoder(nn.Module):
@@ -38,18 +40,25 @@ class Encoder(nn.Module):
         train: bool = False,
         mask: Bool[Array | np.ndarray, " n"] | None = None,
         headless: bool = False,
+        rows: Int[Array | np.ndarray, " n"] | None = None,
     ) -> PyTree[Float[Array, "n _"]]:
         """Codes before they are cut at zero; padding (mask False) has no say in the others.
 
         Inputs of several views are one large batch to the network, and codes are a tuple like them.
-        With ``headless`` it is the features of the backbone that are returned.
+        With ``headless`` it is the features of the backbone that are returned. What the backbone
+        draws for an input, such as dropout, depends on its number in ``rows``, which is its place in
+        the global batch by default, and on the view.
         """
         views, tree = jax.tree.flatten(inputs)
-        rows = views[0] if len(views) == 1 else jnp.concatenate(views)
+        x = views[0] if len(views) == 1 else jnp.concatenate(views)
         if mask is not None:
             mask = jnp.tile(mask, len(views))
+        if rows is None and train and not self.is_initializing():
+            rows = row_numbers(len(views[0]), self.axis_name)
+        if rows is not None:
+            rows = jnp.concatenate([len(views) * rows + view for view in range(len(views))])
         backbone = self.backbone(axis_name=self.axis_name, name="backbone")
-        codes = backbone(rows, train=train, mask=mask)
+        codes = backbone(x, train=train, mask=mask, **of_rows(backbone, rows))
         if not headless:
             codes = nn.Dense(self.bits, name="head")(codes)
             if self.head_norm:

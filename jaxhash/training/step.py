@@ -9,8 +9,9 @@ import optax
 from flax.errors import ModifyScopeVariableError
 from jax import lax
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Key, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
+from jaxhash.models._base import of_rows
 from jaxhash.objectives import Batch, Context, Objective, Spread, Variables
 from jaxhash.ops.meshes import like, on_any_mesh
 from jaxhash.training.chunks import in_chunks
@@ -50,7 +51,10 @@ def train_step(
     Args:
         state: the state before the step.
         batch: rows, of which those with ``mask`` False are padding.
-        model: module from inputs to codes with an attribute ``axis_name``.
+        model: module from inputs to codes with an attribute ``axis_name``. If its call has an
+            argument ``rows``, it gets the items of the batch, on which random draws such as dropout
+            are to depend, and on nothing of the devices or chunks that hold the batch. (That of
+            ``flax.linen.Dropout`` depends on them.)
         objective: what is minimised.
         optimizer: the transformation that ``state.opt_state`` belongs to.
         steps_per_epoch: length of an epoch.
@@ -141,7 +145,7 @@ def loss_step(
         variables=state.variables, encode=encode, axis_name=axis_name, spread=spread, **moment
     )
     keys = jax.random.split(context.key, objective.views)
-    codes = tuple(jax.random.normal(key, (len(batch.mask), bits)) for key in keys)
+    codes = tuple(_normal_of_items(key, jnp.asarray(batch.index), bits) for key in keys)
 
     def loss_fn(codes, params):
         codes = codes if objective.views > 1 else codes[0]
@@ -154,6 +158,13 @@ def loss_step(
     if axis_name is not None:
         total = lax.psum(total, axis_name)
     return state.replace(objective_state=loss.state), {"loss": loss.value, "grad_sum": total}
+
+
+def _normal_of_items(
+    key: Key[Array, ""], index: Int[Array, " n"], bits: int
+) -> Float[Array, "n bits"]:
+    """Normal codes, of which no two devices have the same."""
+    return jax.vmap(lambda item: jax.random.normal(jax.random.fold_in(key, item), (bits,)))(index)
 
 
 def _moment(state: TrainState, steps_per_epoch: int, total_steps: int) -> dict[str, Array]:
@@ -174,7 +185,8 @@ def _encode(
 ) -> tuple[PyTree, PyTree]:
     """The codes of a batch in training, and the statistics of batch normalisation after it.
 
-    Linen hashes a module's path into the key of dropout: no draw is shared.
+    Linen hashes a module's path into the key of dropout: no draw is shared. A model that does not
+    know its rows draws by their place, so that each chunk needs another key.
     """
     if chunk_size is None or chunk_size >= len(batch.mask):
         codes, updates = model.apply(
@@ -184,16 +196,18 @@ def _encode(
             mask=batch.mask,
             mutable=["batch_stats"],
             rngs={"dropout": key},
+            **of_rows(model, batch.index),
         )
         return codes, updates.get("batch_stats", {})
 
     def of_chunk(number, rows):
-        inputs, mask = rows
-        rngs = {"dropout": jax.random.fold_in(key, number)}
-        return model.apply(variables, inputs, train=True, mask=mask, rngs=rngs)
+        inputs, mask, index = rows
+        known = of_rows(model, index)
+        rngs = {"dropout": key if known else jax.random.fold_in(key, number)}
+        return model.apply(variables, inputs, train=True, mask=mask, rngs=rngs, **known)
 
     try:
-        codes = in_chunks(of_chunk, (batch.inputs, batch.mask), chunk_size)
+        codes = in_chunks(of_chunk, (batch.inputs, batch.mask, batch.index), chunk_size)
     except ModifyScopeVariableError as error:
         raise ValueError(
             "batch normalisation takes statistics of the whole batch, which chunks do not have; it "

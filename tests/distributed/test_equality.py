@@ -12,16 +12,19 @@ import pytest
 from jaxhash import build
 from jaxhash.errors import UserError
 from jaxhash.models import CNN, Encoder
+from jaxhash.models._base import Backbone, Block
 from jaxhash.objectives import (
     Batch,
     Semantics,
     Spread,
     _tables,
     asymmetric_dsh,
+    cibhash,
     combine,
     csq,
     dch,
     dfh,
+    dhd,
     dhn,
     dpn,
     dpsh,
@@ -379,3 +382,56 @@ def test_chunks_have_the_loss_and_the_gradient_of_the_whole_batch(devices, size)
 def test_chunks_of_a_model_that_takes_statistics_of_the_batch():
     with pytest.raises(ValueError, match="batch normalisation takes statistics of the whole batch"):
         train(parts() | {"chunk_size": 2}, None, batches())
+
+
+# Dropout
+
+
+class Dropping(Block):
+    def __call__(self, x, train, mask):
+        return self.dropout(x.reshape(len(x), -1), 0.5, train)
+
+
+class Dropped(Backbone):
+    """The pixels, of which each stage drops half."""
+
+    def stages(self):
+        yield [partial(Dropping)]
+        yield [partial(Dropping)]
+
+
+def dropping(objective, remat=False, **options):
+    model = Encoder(partial(Dropped, remat=remat), BITS)
+    return options | {"model": model, "objective": objective, "optimizer": optax.sgd(0.1)}
+
+
+def in_views(objective, batch):
+    """The batch with as many views as the objective asks for, all of them alike."""
+    return batch._replace(inputs=(batch.inputs,) * 2 if objective.views == 2 else batch.inputs)
+
+
+def turned(batch):
+    """The same items in another order."""
+    return jax.tree.map(lambda array: array[::-1], batch)
+
+
+@pytest.mark.parametrize(
+    "objective, devices, mapping, options",
+    [
+        (cibhash(), 8, "pmap", {}),
+        (cibhash(), 8, "shard_map", {"remat": True}),
+        (cibhash(), 1, "pmap", {"chunk_size": 5}),
+        pytest.param(cibhash(), 8, "pmap", {"chunk_size": 2}, marks=pytest.mark.slow),
+        pytest.param(dhd(), 3, "pmap", {}, marks=pytest.mark.slow),
+        (csq(), 8, "pmap", {}),
+    ],
+    ids=["pmap", "shard_map", "chunks", "chunks of devices", "three", "one view"],
+)
+def test_a_draw_depends_on_its_item_and_view_alone(objective, devices, mapping, options):
+    """Not on devices, chunks or the place in the batch: two equal views are dropped apart."""
+    rows = [in_views(objective, batch) for batch in batches(padding=7)][:3]
+    one, losses = train(dropping(objective), None, rows)
+    there = None if devices == 1 else jax.devices()[:devices]
+    other, losses_there = train(dropping(objective, **options), there, map(turned, rows), mapping)
+    assert_close(losses, losses_there)
+    assert_close(one.params, other.params)
