@@ -8,25 +8,26 @@ import logging
 import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
-
-import tyro
-from rich.console import Console
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from jaxhash import __version__
 from jaxhash.errors import Stopped, UserError
+from jaxhash.training import stop
 
 if TYPE_CHECKING:  # a command imports what it needs: codes are evaluated without Flax
+    from rich.console import Console
+
     from jaxhash.bench.config import BenchConfig, DataConfig
     from jaxhash.config import Config, TrainArguments
 
 T = TypeVar("T")
 
 #: Status of a training that was stopped by SIGTERM: the same command goes on.
-RESUME_ME = 75
+RESUME_ME = stop.STATUS[signal.SIGTERM]
 
 _DATA_COMMANDS = """\
   jaxhash data check --OPTION VALUE ...         sizes, overlaps and labels of a split; 1 if it leaks
@@ -68,24 +69,76 @@ class CompareArguments:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; a mistake of the user's ends in one line and status 2."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    """Run a command; a mistake of the user's ends in one line and status 2.
+
+    Args:
+        arguments: those of this process if not given, which is then the command's alone: signals end
+            it wherever it is.
+    """
+    own = arguments is None
+    arguments = list(sys.argv[1:] if own else arguments)
+    then = "the same command goes on from the last checkpoint" if arguments[:1] == ["train"] else ""
+    if own:
+        stop.listen(then)
+        _open_standard_files()
     try:
-        _dispatch(arguments, Console(width=None if sys.stdout.isatty() else 120))
+        try:
+            _dispatch(arguments)
+        finally:
+            _flush()
+    except BrokenPipeError:  # whoever read the output has seen enough
+        _exit(1)
     except (UserError, OSError) as error:  # OSError: a full disk, a folder that cannot be written
-        print(f"jaxhash: {error}", file=sys.stderr)
-        sys.exit(2)
-    except Stopped as stop:
-        print(f"jaxhash: {stop}", file=sys.stderr)
-        sys.exit(RESUME_ME)
-    except KeyboardInterrupt:
-        goes_on = "; the same command goes on from the last checkpoint"
-        hint = goes_on if arguments[:1] == ["train"] else ""
-        print(f"jaxhash: interrupted{hint}", file=sys.stderr)
-        sys.exit(130)
+        _exit(2, f"{error}")
+    except Stopped as stopped:
+        _exit(RESUME_ME, f"{stopped}")
+    except KeyboardInterrupt as interrupt:
+        _exit(stop.STATUS[signal.SIGINT], f"{interrupt or stop.words(signal.SIGINT, then)}")
 
 
-def _dispatch(arguments: list[str], console: Console) -> None:
+def _open_standard_files() -> None:
+    """What is closed leads nowhere, else the next file that is opened would get what is printed."""
+    while (opened := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(opened)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stdout is None:
+        _exit(2, "standard output is closed")
+    same = {name: getattr(sys.stdout, name) for name in ("encoding", "errors", "line_buffering")}
+    sys.stdout = io.TextIOWrapper(io.BufferedWriter(_Output(1, "w", closefd=False)), **same)
+
+
+class _Output(io.FileIO):
+    """Standard output, whose errors name it."""
+
+    def write(self, content: bytes) -> int | None:
+        try:
+            return super().write(content)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def _flush() -> None:
+    """Write what has been printed, or drop it, as it would be tried once more at the end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise
+
+
+def _exit(status: int, line: str | None = None) -> NoReturn:
+    if line:
+        with contextlib.suppress(OSError):
+            print(f"jaxhash: {line}", file=sys.stderr, flush=True)
+    sys.exit(status)
+
+
+def _dispatch(arguments: list[str]) -> None:
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
     command, *rest = arguments or ["--help"]
     if command in ("-h", "--help"):
         from jaxhash.presets import PRESETS
@@ -177,8 +230,10 @@ def _parse_train(arguments: list[str]) -> "TrainArguments":
     return dataclasses.replace(parsed, config=config)
 
 
-def _join(parsed: "TrainArguments") -> Console:
+def _join(parsed: "TrainArguments") -> "Console":
     """Become one of several processes, of which the first has a screen."""
+    from rich.console import Console
+
     from jaxhash.training import processes
 
     processes.join(parsed.coordinator, parsed.processes, parsed.process)
@@ -194,7 +249,7 @@ def _folder(preset: str, config: "Config") -> str:
     return f"{preset}-{re.sub(r'[^a-z0-9.]+', '-', config.objective_name).strip('-')}"
 
 
-def _data(arguments: list[str], console: Console, command: str) -> None:
+def _data(arguments: list[str], console: "Console", command: str) -> None:
     """The commands about data."""
     name, *rest = arguments or ["--help"]
     if name == "check":
@@ -247,6 +302,8 @@ def _parse_bench(arguments: list[str]) -> "BenchConfig | CompareArguments | Data
 
 def _parse(kind: Callable[..., T], arguments: list[str], **options) -> T:
     """Parse by tyro; a mistake becomes one line instead of a box."""
+    import tyro
+
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):

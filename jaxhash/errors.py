@@ -23,12 +23,4 @@ class Stopped(Exception):
 
     The command line says so and exits with status 75, by which a scheduler knows that it may start
     the command again (EX_TEMPFAIL of sysexits.h).
-
-    Args:
-        step: steps that are done and saved.
     """
-
-    def __init__(self, step: int):
-        super().__init__(
-            f"stopped by SIGTERM; step {step} is saved, and the same command goes on from there"
-        )

@@ -63,7 +63,8 @@ def fit_from_checkpoint(
         The last state, as the lift leaves it, and what watched over it.
 
     Raises:
-        Stopped: if SIGTERM asked for it; the same call goes on.
+        KeyboardInterrupt: if Ctrl-C asked for it; the same call goes on.
+        Stopped: if SIGTERM did.
         UserError: if there are checkpoints, and none can be read or the data have changed since; or
             if one cannot be written.
     """

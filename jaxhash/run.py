@@ -57,6 +57,7 @@ from jaxhash.training.folder import open_folder
 from jaxhash.training.loop import Skips, Watcher, refuse_broken
 from jaxhash.training.processes import agreed, is_first
 from jaxhash.training.state import TrainState
+from jaxhash.training.stop import end_if_asked, noted
 from jaxhash.training.writers import (
     read_metrics,
     say,
@@ -69,6 +70,7 @@ from jaxhash.training.writers import (
 MOST_NAMED = 10
 
 
+@noted()
 def train(config: Config, console: Console, *, profile: bool = False) -> dict[str, Any]:
     """Train, evaluate and report into ``config.run_dir``; return the results.
 
@@ -81,6 +83,8 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
         profile: whether to trace a few steps into ``profile/``, and to time the loss by itself.
 
     Raises:
+        KeyboardInterrupt: if Ctrl-C was pressed, at a place where nothing is broken by it.
+        Stopped: if SIGTERM was sent, likewise.
         UserError: if the configuration, the data or the folder do not allow it.
     """
     config.check()
@@ -97,6 +101,7 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
         return results
     parts = build(config)
     made_on = circumstances(parts)
+    end_if_asked()
     with (
         open_folder(folder, config.to_json()),
         kept_programs(folder / "cache" if config.compilation_cache else None),
@@ -106,6 +111,7 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
         _describe(config, parts, console)
         encode = PartEncoder(parts)
         _fit(config, parts, encode, console, profile=profile)
+        end_if_asked()
         records = agreed(lambda: read_metrics(folder / "metrics.jsonl"))
         speed = tell_speed(records, console, rows=config.batch_size)
         codes, results = _evaluate(config, parts, encode, records, console)

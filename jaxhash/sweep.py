@@ -57,6 +57,7 @@ from jaxhash.training.members import (
 )
 from jaxhash.training.processes import is_first
 from jaxhash.training.state import TrainState
+from jaxhash.training.stop import end_if_asked, noted
 from jaxhash.training.writers import read_metrics, write_json
 
 #: Names of fields of the configuration, each with the values that it takes.
@@ -86,6 +87,7 @@ SCORES = (
 )
 
 
+@noted()
 def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> dict[str, Any]:
     """Train every setting with every seed together, evaluate each, and name the best setting.
 
@@ -123,6 +125,7 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
     # The states of members are side by side: their banks stay whole on each device.
     parts = build(dataclasses.replace(config, spread_banks="never"))
     made_on = run.circumstances(parts)
+    end_if_asked()
     members = [
         Member(seed, setting)
         for setting in settings
@@ -136,6 +139,7 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
             keep_index(parts.source, folder)
         _describe(config, axes, parts, members, console)
         state, watch = _fit(config, axes, parts, members, console)
+        end_if_asked()
         records = read_metrics(folder / "metrics.jsonl")
         tell_speed(records, console, rows=config.batch_size * len(members))
         results = _evaluate(config, axes, parts, members, state, watch, console)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Shaped
 
-from jaxhash.errors import Stopped, UserError
+from jaxhash.errors import UserError
 from jaxhash.objectives import Batch
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.choice import Candidates, best
@@ -64,7 +64,8 @@ def fit(
         progress: shows each record.
 
     Raises:
-        Stopped: if that was asked for, before the last step; the step has left a checkpoint.
+        KeyboardInterrupt: if Ctrl-C asked for it; the step under way has left a checkpoint.
+        Stopped: if SIGTERM did.
     """
     pending, timer = None, StepTimer()
     batch = lift.put(next(batches)) if start < total_steps else None
@@ -80,7 +81,7 @@ def fit(
         if pending is not None:
             _report(*pending, watch, metrics_file, progress)
         pending = (step, metrics, timer.times())
-        stopped = stop.made(step) and step < total_steps
+        stopped = stop.made(step)
         saved = step % checkpoint_every == 0 or step == total_steps or stopped
         scored = candidates.is_due(step)
         if saved or scored:
@@ -97,7 +98,7 @@ def fit(
             checkpoints.save(step, lift.leave(state), candidates.found)
         if stopped:
             checkpoints.wait()
-            raise Stopped(step)
+            stop.raise_after(step)
     return state
 
 
