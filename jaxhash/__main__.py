@@ -1,5 +1,15 @@
-"""``python -m jaxhash`` is the command ``jaxhash``."""
+"""The command ``jaxhash``, also as ``python -m jaxhash``: it hears Ctrl-C before all that takes time."""
 
-from jaxhash.cli import main
+from jaxhash.training import guard
 
-main()
+
+def main() -> None:
+    """Run the command of this process's arguments."""
+    guard.begin()
+    from jaxhash import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

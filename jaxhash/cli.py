@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from jaxhash import __version__
 from jaxhash.errors import Stopped, UserError
-from jaxhash.training import stop
+from jaxhash.training import guard, stop
 
 if TYPE_CHECKING:  # a command imports what it needs: codes are evaluated without Flax
     from rich.console import Console
@@ -77,30 +77,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     own = arguments is None
     arguments = list(sys.argv[1:] if own else arguments)
-    then = "the same command goes on from the last checkpoint" if arguments[:1] == ["train"] else ""
     if own:
-        stop.listen(then)
-        _open_standard_files()
+        guard.begin()
+        _open_output()
     try:
         try:
             _dispatch(arguments)
         finally:
             _flush()
     except BrokenPipeError:  # whoever read the output has seen enough
-        _exit(1)
+        sys.exit(1)
     except (UserError, OSError) as error:  # OSError: a full disk, a folder that cannot be written
-        _exit(2, f"{error}")
+        _exit(2, error)
     except Stopped as stopped:
-        _exit(RESUME_ME, f"{stopped}")
+        _exit(RESUME_ME, stopped)
     except KeyboardInterrupt as interrupt:
-        _exit(stop.STATUS[signal.SIGINT], f"{interrupt or stop.words(signal.SIGINT, then)}")
+        said = interrupt if interrupt.args else stop.words(signal.SIGINT)
+        _exit(stop.STATUS[signal.SIGINT], said)
+    except Exception as error:
+        if not _is_one_of_several():
+            raise
+        from jaxhash.training import processes
+
+        processes.end_by(error)
 
 
-def _open_standard_files() -> None:
-    """What is closed leads nowhere, else the next file that is opened would get what is printed."""
-    while (opened := os.open(os.devnull, os.O_RDWR)) < 3:
-        pass
-    os.close(opened)
+def _is_one_of_several() -> bool:
+    """Whether this process has joined others."""
+    return "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized()
+
+
+def _open_output() -> None:
+    """Standard output, under its name; it must be there."""
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     if sys.stdout is None:
@@ -128,10 +136,17 @@ def _flush() -> None:
         raise
 
 
-def _exit(status: int, line: str | None = None) -> NoReturn:
-    if line:
-        with contextlib.suppress(OSError):
-            print(f"jaxhash: {line}", file=sys.stderr, flush=True)
+def _exit(status: int, line: object) -> NoReturn:
+    if isinstance(line, UserError) and _is_one_of_several():
+        from jaxhash.training import processes
+
+        processes.wait_if_of_another(line)
+    with contextlib.suppress(OSError):
+        print(f"jaxhash: {line}", file=sys.stderr, flush=True)
+    if _is_one_of_several():
+        from jaxhash.training import processes
+
+        processes.part(status)
     sys.exit(status)
 
 
@@ -236,7 +251,7 @@ def _join(parsed: "TrainArguments") -> "Console":
 
     from jaxhash.training import processes
 
-    processes.join(parsed.coordinator, parsed.processes, parsed.process)
+    processes.join(parsed.coordinator, parsed.processes, parsed.process, heartbeat=parsed.heartbeat)
     return Console(width=None if sys.stdout.isatty() else 120, quiet=not processes.is_first())
 
 

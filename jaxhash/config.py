@@ -299,6 +299,8 @@ class TrainArguments:
     """How many processes there are; JAX_NUM_PROCESSES or the cluster if not given."""
     process: int | None = None
     """Number of this process, from 0; JAX_PROCESS_ID or the cluster if not given."""
+    heartbeat: int = 30
+    """Seconds after which a process of several that is not heard of is gone, and all the others end."""
     sweep: tuple[str, ...] = ()
     """Train all settings of a grid together, such as quantizer-weight=0.01,0.1 weight-decay=0,1e-4."""
 
@@ -316,6 +318,8 @@ class TrainArguments:
                 raise UserError(
                     f"--{name} is for the training of one run; leave out --seeds, --sweep and --dry-run"
                 )
+        if self.heartbeat < 2:
+            raise UserError(f"--heartbeat must be at least 2 seconds, got {self.heartbeat}")
         for name in ("coordinator", "processes", "process"):
             if getattr(self, name) is not None and not self.distributed:
                 raise UserError(

@@ -3,11 +3,15 @@
 import json
 import os
 import re
+import sys
+import time
+import traceback
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import jax
 import numpy as np
+from jax._src import distributed  # no other way leads to its client, which knows barriers
 from jax.experimental import multihost_utils
 
 from jaxhash.errors import UserError, first_line
@@ -15,7 +19,19 @@ from jaxhash.errors import UserError, first_line
 T = TypeVar("T")
 
 
-def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
+#: Seconds that a process which ends by an error waits for the others to do so too.
+PARTING = 10
+
+#: Words of JAX's errors that another process can be the reason of.
+_OF_ANOTHER = re.compile("gloo|nccl|rpc|unavailable|deadline|coordination|peer|barrier", re.I)
+
+#: Seconds after which a process that is not heard of is gone.
+_heartbeat = 30
+
+
+def join(
+    coordinator: str | None, processes: int | None, process: int | None, *, heartbeat: int = 30
+) -> None:
     """Become a process of a training on several hosts; before JAX is used for anything else.
 
     What is None is read from the variables ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and
@@ -25,10 +41,14 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
         coordinator: address and port of the first process, HOST:PORT.
         processes: how many there are.
         process: number of this one, from 0.
+        heartbeat: seconds after which a process that is not heard of is gone: then JAX ends the
+            others.
 
     Raises:
         UserError: if that is not enough, or the others are not there.
     """
+    global _heartbeat
+    _heartbeat = heartbeat
     numbers = {"JAX_NUM_PROCESSES": processes, "JAX_PROCESS_ID": process}
     for name, given in numbers.items():
         found = os.environ.get(name, "")
@@ -40,12 +60,45 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
     if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
         raise UserError(f"--coordinator must be HOST:PORT, got {coordinator}")
     try:
-        jax.distributed.initialize(coordinator, *numbers.values())
+        jax.distributed.initialize(
+            coordinator, *numbers.values(), heartbeat_timeout_seconds=heartbeat
+        )
     except (ValueError, RuntimeError, TypeError) as error:
         raise UserError(
             f"--distributed: {first_line(error).rstrip('.')}; --coordinator HOST:PORT, --processes N and --process I say "
             "who takes part"
         ) from error
+
+
+def wait_if_of_another(error: BaseException | None) -> None:
+    """Where an error may come of another process's end, let JAX find that out, which ends this one."""
+    while error is not None:
+        if _OF_ANOTHER.search(str(error)):
+            time.sleep(_heartbeat + PARTING)
+            return
+        error = error.__cause__ or error.__context__
+
+
+def end_by(error: BaseException) -> NoReturn:
+    """End this process of several by an error of its own, so that the others notice."""
+    wait_if_of_another(error)
+    traceback.print_exception(error)
+    _end(1)
+
+
+def part(status: int) -> None:
+    """End this process of several, unless the others end too: then JAX lets them part."""
+    try:
+        distributed.global_state.client.wait_at_barrier("parting", 1000 * PARTING)
+    except Exception:
+        _end(status)
+
+
+def _end(status: int) -> NoReturn:
+    """At once: at an orderly end JAX would wait for the others, as they do for this one."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def is_first() -> bool:

@@ -10,6 +10,7 @@ This module is imported before all that takes time, and imports no more than it 
 """
 
 import contextlib
+import mmap
 import os
 import signal
 import sys
@@ -23,134 +24,149 @@ from jaxhash.errors import Stopped
 #: scheduler knows that it may start the command again.
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 75}
 
-#: The signal that has been noted.
-_noted: int | None = None
-
-#: How many loops are under way, which end by themselves after a step.
-_loops = 0
+#: How many loops are under way, which end by themselves after a step, and the signal that has been
+#: noted. A process and its worker share them.
+_LOOPS, _NOTED = 0, 1
+_shared = mmap.mmap(-1, 2)
 
 #: Whether the signals go to a thread of their own, as in the process of the command line.
 _listening = False
 
+#: The process that does this one's work, if another does; and whether this one is such a one.
+_worker: int | None = None
+_is_worker = False
 
-def words(number: int, then: str) -> str:
-    """What is said of a request: by which signal, and what the same command does then, if anything."""
+
+def words(number: int, step: int | None = None) -> str:
+    """What is said of a request: by which signal, and from which step a training then goes on."""
     what = "interrupted" if number == signal.SIGINT else "stopped by SIGTERM"
-    return f"{what}; {then}" if then else what
+    if step is not None:
+        return f"{what}; step {step} is saved, and the same command goes on from there"
+    if sys.argv[1:2] == ["train"]:
+        return f"{what}; the same command goes on from the last checkpoint"
+    return what
 
 
-def listen(then: str) -> None:
+def is_ready() -> bool:
+    """Whether the signals of this process are taken care of."""
+    return _listening
+
+
+def listen(worker: int | None = None) -> None:
     """End this process at once, with a line, by a signal, for as long as it lives.
 
     While a `StopRequest` is entered the first signal is noted, and the second one ends the process.
     A thread of its own waits for them, as the main thread may be in a long compilation.
 
     Args:
-        then: what the same command does, for `words`.
+        worker: the process that does the work, by `obey`: it is told of the first signal, and killed
+            by the second.
     """
-    global _listening
-    _listening = True
+    global _listening, _worker
+    _listening, _worker = True, worker
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for number in STATUS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup, or a shell that puts it behind
             signal.signal(number, lambda *_: None)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    threading.Thread(target=_listen, args=(reader, then), daemon=True).start()
+    threading.Thread(target=_listen, args=(reader,), daemon=True).start()
 
 
-def _listen(reader: int, then: str) -> None:
-    global _noted
+def obey() -> None:
+    """Take signals from the process that this one works for alone: those of a terminal go to both."""
+    global _listening, _is_worker
+    _listening = _is_worker = True
+    for number in STATUS:  # JAX takes SIGTERM when it joins the others
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _listen(reader: int) -> None:
     while True:
         for number in os.read(reader, 1):
             if number not in STATUS:
                 continue
-            if _loops and _noted is None:
-                _noted = number
-            else:
-                end_at_once(number, then)
+            if not _shared[_LOOPS] or _shared[_NOTED]:
+                _end_at_once(number)
+            _shared[_NOTED] = number
+            if _worker:
+                os.kill(_worker, signal.SIGTERM)
 
 
-def end_at_once(number: int, then: str) -> None:
+def _end_at_once(number: int) -> None:
     """End this process with a line, whatever its main thread does."""
+    if _worker:
+        os.kill(_worker, signal.SIGKILL)
     flush = threading.Thread(target=sys.stdout.flush, daemon=True)
     flush.start()
     flush.join(0.5)  # who should read it may not
     cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # a progress bar hides it
     with contextlib.suppress(OSError):
-        os.write(2, f"{cursor}jaxhash: {words(number, then)}\n".encode())
+        os.write(2, f"{cursor}jaxhash: {words(number)}\n".encode())
     os._exit(STATUS[number])
 
 
 @contextlib.contextmanager
 def noted() -> Iterator[None]:
-    """Note the signals within, for `end_if_asked` and `StopRequest`, and let the program have them afterwards.
+    """Note the signals within, for `end_if_asked` and `StopRequest`; the program has them afterwards.
 
     A second one goes to the handler that the program has. Outside the main thread, where Python takes
     no signals, nothing changes; nor of several processes, for which JAX notes the SIGTERM.
     """
     import jax
 
-    global _noted
     in_main = threading.current_thread() is threading.main_thread()
     if _listening or not in_main or jax.distributed.is_initialized():
         yield
         return
     before = {number: signal.getsignal(number) for number in STATUS}
-    _before.update(before)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if not _shared[_NOTED]:
+            _shared[_NOTED] = number
+            return
+        signal.signal(number, before[number])
+        signal.raise_signal(number)
+
     try:
         for number in STATUS:
-            signal.signal(number, _note)
+            signal.signal(number, note)
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _noted = None
-
-
-#: The handlers of the program that `noted` stands in for.
-_before = {}
-
-
-def _note(number: int, frame: FrameType | None) -> None:
-    global _noted
-    if _noted is None:
-        _noted = number
-    else:
-        signal.signal(number, _before[number])
-        signal.raise_signal(number)
+        _shared[_NOTED] = 0
 
 
 def end_if_asked() -> None:
-    """End here if that has been asked for: nothing is lost but what has come since the last checkpoint.
+    """End here if that was asked for; several processes end after a step alone.
 
     Raises:
         KeyboardInterrupt: by Ctrl-C.
         Stopped: by SIGTERM.
     """
-    if _noted is not None:
-        raise _ending(_noted, "the same command goes on from the last checkpoint")
+    if _shared[_NOTED] and not _is_worker:
+        _end()
 
 
-def _ending(number: int, then: str) -> BaseException:
+def _end(step: int | None = None) -> None:
+    number = _shared[_NOTED] or signal.SIGTERM  # of several processes another may have got it
     kind = KeyboardInterrupt if number == signal.SIGINT else Stopped
-    return kind(words(number, then))
+    raise kind(words(number, step))
 
 
 class StopRequest:
-    """The loop ends by itself while this is entered: it asks after each step.
+    """While this is entered, the loop ends by itself when that is asked for: it asks after each step.
 
     Of several processes, which stop after the same step, JAX notes the SIGTERM that any of them gets.
     """
 
     def __enter__(self) -> "StopRequest":
-        global _loops
-        _loops += 1
+        _shared[_LOOPS] += 1
         return self
 
     def __exit__(self, *_) -> None:
-        global _loops
-        _loops -= 1
+        _shared[_LOOPS] -= 1
 
     def made(self, step: int) -> bool:
         """Whether to stop after this step; to be asked after each step, by all processes."""
@@ -160,7 +176,7 @@ class StopRequest:
             from jax.experimental import multihost_utils
 
             return multihost_utils.reached_preemption_sync_point(step)
-        return _noted is not None
+        return bool(_shared[_NOTED])
 
     def raise_after(self, step: int) -> None:
         """End the training, of which this step is saved.
@@ -169,5 +185,4 @@ class StopRequest:
             KeyboardInterrupt: by Ctrl-C.
             Stopped: by SIGTERM.
         """
-        then = f"step {step} is saved, and the same command goes on from there"
-        raise _ending(_noted or signal.SIGTERM, then)
+        _end(step)
