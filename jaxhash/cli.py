@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from jaxhash import __version__
-from jaxhash.errors import Stopped, UserError
+from jaxhash.errors import Stopped, UserError, first_line
 from jaxhash.training import guard, stop
 
 if TYPE_CHECKING:  # a command imports what it needs: codes are evaluated without Flax
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         finally:
             _flush()
     except BrokenPipeError:  # whoever read the output has seen enough
-        sys.exit(1)
+        _exit(1)
     except (UserError, OSError) as error:  # OSError: a full disk, a folder that cannot be written
         _exit(2, error)
     except Stopped as stopped:
@@ -95,6 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         said = interrupt if interrupt.args else stop.words(signal.SIGINT)
         _exit(stop.STATUS[signal.SIGINT], said)
     except Exception as error:
+        if isinstance(error, RuntimeError) and re.search(
+            "(?i)(initialize|unknown) backend", f"{error}"
+        ):
+            named = os.environ.get("JAX_PLATFORMS")
+            _exit(2, UserError(f"JAX_PLATFORMS is {named!r}: {first_line(error)}"))
         if not _is_one_of_several():
             raise
         from jaxhash.training import processes
@@ -136,16 +141,17 @@ def _flush() -> None:
         raise
 
 
-def _exit(status: int, line: object) -> NoReturn:
-    if isinstance(line, UserError) and _is_one_of_several():
+def _exit(status: int, said: object = None) -> NoReturn:
+    """End with a line, if there is one; of several processes with the others, or by itself."""
+    several = _is_one_of_several()
+    if several:
         from jaxhash.training import processes
-
-        processes.wait_if_of_another(line)
-    with contextlib.suppress(OSError):
-        print(f"jaxhash: {line}", file=sys.stderr, flush=True)
-    if _is_one_of_several():
-        from jaxhash.training import processes
-
+    if several and isinstance(said, Exception):
+        processes.wait_if_of_another(said)
+    if said is not None:
+        with contextlib.suppress(OSError):
+            print(f"jaxhash: {said}", file=sys.stderr, flush=True)
+    if several:
         processes.part(status)
     sys.exit(status)
 

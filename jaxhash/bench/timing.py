@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxhash.training.processes import all_agree
+
 Name = TypeVar("Name", bound=Hashable)
 
 #: Calls of each name before the clock counts, unless they take longer than the budget.
@@ -28,17 +30,18 @@ def alternate(
     """Seconds of each call, made in rounds of one turn each, so that drift meets all alike.
 
     There are ``repeats`` rounds, or as many as begin within the budget, but at least five of them.
+    Of several processes, whose calls wait for one another, all make as many as the slowest has time for.
     """
     for call in calls.values():
         start = clock()
         for done in range(WARM_UP):
-            if done and clock() - start >= budget_seconds:
+            if done and not all_agree(clock() - start < budget_seconds):
                 break
             call()
     seconds = {name: [] for name in calls}
     start = clock()
     for done in range(repeats):
-        if done >= FEWEST_ROUNDS and clock() - start >= budget_seconds:
+        if done >= FEWEST_ROUNDS and not all_agree(clock() - start < budget_seconds):
             break
         for name, call in calls.items():
             seconds[name] += _turn(call, clock)
@@ -53,7 +56,7 @@ def _turn(call: Callable[[], Any], clock: Callable[[], float]) -> list[float]:
     """
     seconds = []
     start = clock()
-    while not seconds or clock() - start < TURN:
+    while not seconds or all_agree(clock() - start < TURN):
         before = clock()
         call()
         seconds.append(clock() - before)

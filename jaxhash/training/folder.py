@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ def open_folder(folder: Path, content: dict[str, Any]) -> Iterator[None]:
 
     def enter() -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "config.json", content)
-        file = held.enter_context((folder / "lock").open("a"))
+        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+        held.callback(os.close, file)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -38,6 +39,7 @@ def open_folder(folder: Path, content: dict[str, Any]) -> Iterator[None]:
             ) from None
         except OSError:
             pass  # no locks here
+        write_json(folder / "config.json", content)
 
     with contextlib.ExitStack() as held:
         agreed(enter)
