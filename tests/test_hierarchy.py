@@ -2,6 +2,7 @@
 
 import json
 import random
+import tracemalloc
 
 import hypothesis
 import hypothesis.strategies as st
@@ -14,6 +15,7 @@ from jaxhash.similarity import (
     Hierarchy,
     class_levels,
     class_levels_of_items,
+    joining_heights,
     level_similarity,
     read_hierarchy,
     tree_similarity,
@@ -298,6 +300,23 @@ def test_graphs_are_read_by_label(tmp_path):
             json.dumps(graph([{"id": "b", "label": "x"}], [("b", "c")])),
             "class 'a' is not a node of the hierarchy",
         ),
+        ('{"nodes":' + "[" * 100_000, "not a node-link graph: it is nested too deeply"),
+        ('{"nodes": [[1]], "links": []}', "not a node-link graph: .*"),
+        (json.dumps(graph([{"id": 0, "label": ["a"]}], [])), "ids and labels must be .* \\['a'\\]"),
+        (json.dumps(graph([{"id": {}}], [])), "not a node-link graph|ids and labels .*"),
+        (json.dumps(graph([{"id": 0}], [([0], 1)])), "ids and labels must be .*"),
+        (json.dumps(graph([{"id": 0}], [(0.5, True)])), "ids and labels must be .*"),
+        (json.dumps(graph([{"id": 0}, {"id": 0}], [(0, 1)])), "node 0 is there twice.*"),
+        (json.dumps(graph([{"id": None}], [])), "node None is there twice, or has no id"),
+        (json.dumps(graph([{"id": 0}, {"id": "0"}], [])), "nodes 0 and '0' are both '0'"),
+        (json.dumps(graph([{"id": 1}, {"id": 2, "label": "1"}], [])), "nodes 1 and 2 are both '1'"),
+        (json.dumps(graph([{"id": 1, "label": "9"}], [(1, 9)])), "a link has the end 9, .*"),
+        (json.dumps(graph([{"id": 1}], [(1, None)])), "a link has the end None, .*"),
+        ('{"nodes": [{"id": ' + "1" * 5000 + '}], "links": []}', "not JSON: .*"),
+        (
+            json.dumps(graph([{"id": "x" * 10**6}], [("x" * 10**6, "x" * 10**6)])),
+            "node 'x{79}\\.\\.\\..*",
+        ),
     ],
 )
 def test_graphs_that_are_no_tree_are_refused_with_the_file(tmp_path, content, message):
@@ -426,3 +445,29 @@ def test_agreement_on_all_levels_is_one(count):
 def test_levels_that_do_not_fit_are_refused(unchecked, one, other):
     with pytest.raises(ValueError, match="levels and others must be ids .* got shapes"):
         level_similarity(np.zeros(one, int), np.zeros(other, int))
+
+
+def test_deep_chain_takes_little_memory(tmp_path):
+    """A table of ancestors of all nodes at all depths would take 13 GiB; the classes are few."""
+    path = tmp_path / "chain.txt"
+    path.write_text("".join(f"{i} {i + 1}\n" for i in range(60_000)))
+    tracemalloc.start()
+    tree = read_hierarchy(path, ["59000", "0", "30000"])
+    found = tree_similarity(tree)
+    levels = class_levels(tree, joining_heights(tree).tolist())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**27
+    np.testing.assert_allclose(found, [[1, 0, 0.5], [0, 1, 0], [0.5, 0, 1]])
+    assert levels.tolist() == [[30000, 0, 30000]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_joining_heights_are_those_at_which_there_are_fewer_groups(seed):
+    rng = np.random.default_rng(seed)
+    pairs = [(str(rng.integers(max(0, i - 4), i)), str(i)) for i in range(1, 40)]
+    tree = Hierarchy.from_pairs(pairs, [str(i) for i in rng.permutation(40)[:12]])
+    heights = range(int(tree.heights[0]))
+    groups = [len(np.unique(level)) for level in class_levels(tree, heights)]
+    fewer = [h for h in heights[1:] if groups[h] < groups[h - 1]]
+    assert joining_heights(tree).tolist() == fewer

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from jaxhash.data.arrays import read_npz
 from jaxhash.data.sources import Source
@@ -13,6 +13,7 @@ from jaxhash.similarity import (
     class_levels,
     class_levels_of_items,
     embedding_distance,
+    joining_heights,
     level_similarity,
     read_hierarchy,
     tree_similarity,
@@ -72,27 +73,24 @@ def _of_tree(path: Path, source: Source) -> Semantics:
             tree = read_hierarchy(path, source.class_names)
     except (ValueError, OSError) as error:
         raise UserError(f"--similarity {error}") from error
-    levels = class_levels(tree, range(1, int(tree.heights[0])))
-    return Semantics(1.0 - tree_similarity(tree), _without_repeats(levels))
-
-
-def _without_repeats(levels: Int[np.ndarray, "levels classes"]) -> Int[np.ndarray, "_ classes"]:
-    """The levels that join some classes, and more of them than the level below."""
-    groups = [levels.shape[1], *(len(np.unique(level)) for level in levels)]
-    return levels[np.diff(groups) < 0]
+    levels = class_levels(tree, joining_heights(tree).tolist())
+    return Semantics(1.0 - tree_similarity(tree), levels.reshape(-1, len(ids)))
 
 
 def _of_embeddings(path: Path, source: Source) -> Semantics:
     arrays = read_npz(path, optional=("embeddings", "features"))
     if not arrays:
         raise UserError(f"{path}: no array 'embeddings', nor 'features'")
-    embeddings = next(iter(arrays.values()))
-    if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or not np.isfinite(embeddings).all():
+    found = next(iter(arrays.values()))
+    if found.ndim != 2 or found.dtype.kind != "f" or not found.size:
         raise UserError(
-            f"{path}: embeddings must be finite floats [items or classes, dimensions], got shape "
-            f"{embeddings.shape} of {embeddings.dtype}"
+            f"{path}: embeddings must be floats [items or classes, dimensions], got shape "
+            f"{found.shape} of {found.dtype}"
         )
-    embeddings = embeddings.astype(np.float32)
+    with np.errstate(over="ignore"):
+        embeddings = found.astype(np.float32)
+    if not np.isfinite(embeddings).all():
+        raise UserError(f"{path}: embeddings hold values that are not finite in float32")
     items, classes = len(source.labels), len(source.class_names)
     if len(embeddings) == items:
         return Semantics(embeddings=embeddings)

@@ -4,6 +4,7 @@ from jaxhash.similarity._embeddings import embedding_distance as embedding_dista
 from jaxhash.similarity._hierarchy import Hierarchy as Hierarchy
 from jaxhash.similarity._hierarchy import class_levels as class_levels
 from jaxhash.similarity._hierarchy import class_levels_of_items as class_levels_of_items
+from jaxhash.similarity._hierarchy import joining_heights as joining_heights
 from jaxhash.similarity._hierarchy import level_similarity as level_similarity
 from jaxhash.similarity._hierarchy import read_hierarchy as read_hierarchy
 from jaxhash.similarity._hierarchy import tree_similarity as tree_similarity

@@ -54,7 +54,7 @@ class Hierarchy(NamedTuple):
             known = parent_of.setdefault(child, parent)
             if known != parent:
                 raise ValueError(
-                    f"node {child!r} has two parents, {known!r} and {parent!r}: a tree is needed"
+                    f"node {_shown(child)} has two parents, {_shown(known)} and {_shown(parent)}: a tree is needed"
                 )
         nodes = _from_the_root(parent_of)
         number = {name: i for i, name in enumerate(nodes)}
@@ -189,7 +189,23 @@ def class_levels(
         A choice of this library; in a tree whose leaves are all equally deep the levels are the
         depths.
     """
-    return np.array([_cut(hierarchy, height) for height in heights], np.int32)
+    above = _ancestors(hierarchy)
+    return np.array([_cut(hierarchy, height, above) for height in heights], np.int32)
+
+
+def joining_heights(hierarchy: Hierarchy) -> Int32[np.ndarray, " heights"]:
+    """The heights at which classes are joined, from the lowest, without that of the root.
+
+    Between two of them the groups of `class_levels` stay as they are.
+
+    Example:
+        >>> pairs = [("thing", "animal"), ("animal", "cat"), ("animal", "dog"), ("thing", "car")]
+        >>> joining_heights(Hierarchy.from_pairs(pairs, ["cat", "dog", "car"])).tolist()
+        [1]
+    """
+    common = _lowest_common_ancestors(hierarchy)
+    heights = np.unique(hierarchy.heights[common[~np.eye(len(common), dtype=bool)]])
+    return heights[heights < hierarchy.heights[0]]
 
 
 def class_levels_of_items(
@@ -268,28 +284,43 @@ def level_similarity(
     return (agree / len(levels)).astype(np.float32)
 
 
-def _cut(hierarchy: Hierarchy, height: int) -> Int32[np.ndarray, " classes"]:
+def _cut(
+    hierarchy: Hierarchy, height: int, above: Int32[np.ndarray, "jumps nodes"]
+) -> Int32[np.ndarray, " classes"]:
     """The highest ancestor of each class that is no higher; a class that is higher stays."""
     node = hierarchy.classes
-    while True:
-        above = hierarchy.parents[node]
-        climbs = (above >= 0) & (hierarchy.heights[above] <= height)
-        if not climbs.any():
-            return node
-        node = np.where(climbs, above, node)
+    for jump in above[::-1]:  # heights grow on the way up, so the way is found by halving
+        higher = jump[node]
+        node = np.where(hierarchy.heights[higher] <= height, higher, node)
+    return node
+
+
+def _ancestors(hierarchy: Hierarchy) -> Int32[np.ndarray, "jumps nodes"]:
+    """The ancestor of each node that is 1, 2, 4, ... edges above it; above the root is the root."""
+    above = [np.maximum(hierarchy.parents, 0)]
+    while 2 ** len(above) < hierarchy.depths.max():
+        above.append(above[-1][above[-1]])
+    return np.stack(above)
 
 
 def _lowest_common_ancestors(hierarchy: Hierarchy) -> Int32[np.ndarray, "classes classes"]:
     """The node that is furthest down among the ancestors of both; classes count as their own."""
-    paths = np.full((len(hierarchy.nodes), hierarchy.depths.max()), UNLABELLED, np.int32)
-    for node, (parent, depth) in enumerate(zip(hierarchy.parents, hierarchy.depths, strict=True)):
-        if node:
-            paths[node] = paths[parent]
-        paths[node, depth - 1] = node
-    paths = paths[hierarchy.classes]
-    # Two ways from the root part once and for all, so what they share is counted.
-    depths = sum(share_a_label(level, level) for level in paths.T)
-    return paths[np.arange(len(paths))[:, None], depths - 1]
+    above, depths, classes = _ancestors(hierarchy), hierarchy.depths, hierarchy.classes
+    found = np.empty((len(classes), len(classes)), np.int32)
+    for row, first in enumerate(classes):
+        ours, theirs = np.broadcast_to(first, classes.shape), classes
+        for power, jump in reversed(list(enumerate(above))):  # up to the same depth
+            apart = depths[ours] - depths[theirs]
+            ours = np.where(apart >= 2**power, jump[ours], ours)
+            theirs = np.where(-apart >= 2**power, jump[theirs], theirs)
+        for jump in above[::-1]:  # up to just below where the ways meet
+            climbs = jump[ours] != jump[theirs]
+            ours, theirs = (
+                np.where(climbs, jump[ours], ours),
+                np.where(climbs, jump[theirs], theirs),
+            )
+        found[row] = np.where(ours == theirs, ours, above[0][ours])
+    return found
 
 
 def _from_the_root(parent_of: dict[str, str]) -> tuple[str, ...]:
@@ -301,7 +332,9 @@ def _from_the_root(parent_of: dict[str, str]) -> tuple[str, ...]:
         children.setdefault(parent, []).append(child)
     nodes = [name for name in children if name not in parent_of]
     if len(nodes) > 1:
-        raise ValueError(f"nodes {nodes[0]!r} and {nodes[1]!r} have no parent: a tree has one root")
+        raise ValueError(
+            f"nodes {_shown(nodes[0])} and {_shown(nodes[1])} have no parent: a tree has one root"
+        )
     for name in nodes:  # which grows meanwhile
         nodes.extend(children.get(name, ()))
     beyond = parent_of.keys() - nodes
@@ -309,7 +342,7 @@ def _from_the_root(parent_of: dict[str, str]) -> tuple[str, ...]:
         name = min(beyond)
         for _ in beyond:  # up from a node that may only hang on the cycle
             name = parent_of[name]
-        raise ValueError(f"node {name!r} is its own ancestor: a tree is needed")
+        raise ValueError(f"node {_shown(name)} is its own ancestor: a tree is needed")
     return tuple(nodes)
 
 
@@ -317,9 +350,9 @@ def _check_classes(classes: Sequence[str], number: dict[str, int]) -> None:
     """Raise unless each class is a node, and no other class is the same."""
     for name, times in Counter(classes).items():
         if name not in number:
-            raise ValueError(f"class {name!r} is not a node of the hierarchy")
+            raise ValueError(f"class {_shown(name)} is not a node of the hierarchy")
         if times > 1:
-            raise ValueError(f"class {name!r} occurs {times} times")
+            raise ValueError(f"class {_shown(name)} occurs {times} times")
 
 
 def _pairs_of_lines(text: str) -> list[tuple[str, str]]:
@@ -339,19 +372,44 @@ def _pairs_of_graph(text: str) -> list[tuple[str, str]]:
     """The pairs that stand in node-link JSON."""
     try:
         graph = json.loads(text)
+    except RecursionError:
+        raise ValueError("not a node-link graph: it is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"not JSON: {error}") from None
     try:
-        labels = {node["id"]: node.get("label") for node in graph["nodes"]}
+        nodes = [(node["id"], node.get("label")) for node in graph["nodes"]]
         links = [(link["source"], link["target"]) for link in graph["links"]]
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         raise ValueError(
             "not a node-link graph: it needs 'nodes' with 'id' and 'links' with 'source' and 'target'"
         ) from None
-    times = Counter(labels.values())
+    for value in [part for pair in (*nodes, *links) for part in pair]:
+        if type(value) not in (str, int) and value is not None:
+            raise ValueError(f"ids and labels must be words or whole numbers, got {_shown(value)}")
+    labels: dict[str | int, str | int | None] = {}
+    for node, label in nodes:
+        if node is None or node in labels:
+            raise ValueError(f"node {_shown(node)} is there twice, or has no id")
+        labels[node] = label
+    times = Counter(label for label in labels.values() if label is not None)
+    names: dict[str, str | int] = {}
+    for node, label in labels.items():
+        name = str(node if label is None or times[label] > 1 else label)
+        if names.setdefault(name, node) != node:
+            raise ValueError(
+                f"nodes {_shown(names[name])} and {_shown(node)} are both {_shown(name)}"
+            )
+    name_of = {node: name for name, node in names.items()}
+    for node in [end for link in links for end in link]:
+        if node in name_of:
+            continue
+        if node is None or names.setdefault(str(node), node) != node:
+            raise ValueError(f"a link has the end {_shown(node)}, which is another node's name")
+        name_of[node] = str(node)  # a node that is not listed has no label
+    return [(name_of[source], name_of[target]) for source, target in links]
 
-    def name(node: str | int) -> str:
-        label = labels.get(node)
-        return str(node if label is None or times[label] > 1 else label)
 
-    return [(name(source), name(target)) for source, target in links]
+def _shown(name: object) -> str:
+    """A name in quotes, or what stands in its place; the start of a long one."""
+    shown = repr(name)
+    return shown if len(shown) <= 80 else f"{shown[:80]}..."
