@@ -180,25 +180,29 @@ def _find(
     Raises:
         UserError: if all names stand behind several prefixes, and the key does not end in one.
     """
-    best, complete = (0, "", next(iter(conventions.values()))), {}
+    best, fits = (0, "", next(iter(conventions.values()))), []
     for names in conventions.values():
         wanted = _file_names({ours: names[ours] for ours in names.keys() & leaves.keys()})
         for prefix, count in count_by_prefix(places, wanted).items():
-            if count == len(wanted):
-                complete.setdefault(prefix, names)
             if (count, -len(prefix)) > (best[0], -len(best[1])):
                 best = count, prefix, names
-    if key is not None and "" in complete:
-        return "", complete[""]
-    if len(complete) > 1:
+            if count == len(wanted):
+                fits.append((prefix, names, frozenset(f"{prefix}{name}" for name in wanted)))
+    # The names of a convention may begin with a prefix themselves: such tensors fit twice.
+    once = {}
+    for prefix, names, tensors in sorted(fits, key=lambda fit: len(fit[0])):
+        once.setdefault(tensors, (prefix, names))
+    found = dict(once.values())
+    if key is not None and "" in found:
+        return "", found[""]
+    if len(found) > 1:
         above = f"{key}." if key else ""
-        ways = [f"{file.path}:{above}{prefix[:-1]}" for prefix in complete]
+        ways = [f"{file.path}:{above}{prefix[:-1]}" for prefix in found]
         raise UserError(
             f"{file.path} holds all tensors of {type(model).__name__} more than once; say which "
             f"(--weights FILE:KEY): {_list(ways)}"
         )
-    _, prefix, names = best
-    return prefix, names
+    return next(iter(found.items()), best[1:])
 
 
 def _around(
