@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxhash.data.images import decode, suffixes
-from jaxhash.data.scan import Files, Scan, read_scanned, scan_files
+from jaxhash.data.scan import Files, ImageSet, Scan
 from jaxhash.data.sources import MEMORY_LIMIT, PARTS, Source
 from jaxhash.errors import UserError
 from jaxhash.training.processes import agreed
@@ -88,9 +88,8 @@ def read_folder(
 
     def look() -> dict[str, Any]:
         layout = _find(name, folder)
-        scan, rows = scan_files(
-            name, folder, layout.files, image_size, MEMORY_LIMIT if held is None else held, index
-        )
+        images = ImageSet(name, folder, layout.files, image_size)
+        scan, rows = images.scan(MEMORY_LIMIT if held is None else held, index)
         _refuse_many(name, scan.left_out, len(layout.files), most_bad)
         _refuse_unreadable_class(name, folder, layout, scan)
         mine.append(rows)
@@ -101,7 +100,7 @@ def read_folder(
     good = np.array(scan.good)
     return Source(
         name,
-        mine[0] if mine else read_scanned(folder, layout.files, image_size, scan),
+        mine[0] if mine else ImageSet(name, folder, layout.files, image_size).read(scan),
         np.array(layout.labels, np.int32)[good],
         tuple(layout.class_names),
         np.array(layout.part_ids, np.int8)[good] if layout.parts else None,

@@ -6,6 +6,7 @@ a file that is still as it was is not checked again.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import warnings
@@ -131,104 +132,135 @@ class Files:
         return image.pixels
 
 
-def scan_files(
-    name: str,
-    folder: Path,
-    files: Sequence[str],
-    image_size: int | None,
-    limit: int,
-    index: Path | None = None,
-) -> tuple[Scan, Rows | None]:
-    """Decode each file, or look up what was found of it.
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """Files that are to be the images of a source.
 
-    Args:
+    Attributes:
         name: name of the source.
         folder: what the files are in.
         files: their paths within it.
         image_size: see `jaxhash.data.images.read_image`.
-        limit: of at most so many decoded bytes the images are held.
-        index: file of what was found before, if it is there.
-
-    Returns:
-        What was found, and the good images; None where there are none.
-
-    Raises:
-        UserError: if the images have several sizes, or their range is not known.
     """
-    first, shape = _first_image(folder, files, image_size)
-    fits = shape is not None and len(files) * int(np.prod(shape)) <= limit
-    held = np.empty((len(files), *shape), np.uint8) if fits else None
-    states = None if fits else [_state(folder / file) for file in files]
-    known = {} if fits else _read_index(index, image_size)
 
-    def check(number: int) -> Checked:
-        image = try_read(folder / files[number], image_size, {})
-        if isinstance(image, str):
-            return Checked(None, image)
-        if fits and image.pixels.shape == shape:
-            held[number] = image.pixels
-        digest = None if fits or image.deep else digest_of(image.pixels)
-        return Checked(image.pixels.shape, None, image.remarks, image.deep, digest)
+    name: str
+    folder: Path
+    files: Sequence[str]
+    image_size: int | None
 
-    def refuse_other(file: str, found: Checked) -> None:
-        if found.shape is not None and tuple(found.shape) != shape:
-            raise UserError(
-                f"--dataset {name}: its images have several sizes, {first} {_size(shape)} and {file} "
-                f"{_size(found.shape)}; --image-size N brings them to one"
-            )
+    def scan(self, limit: int, index: Path | None = None) -> tuple[Scan, Rows | None]:
+        """Decode each file, or look up what was found of it.
 
-    checked: list[Checked | None] = [None] * len(files)
-    for number, file in enumerate(files) if known else ():
-        before = known.get(file)
-        if before and before[0] == states[number]:
-            checked[number] = Checked(*before[1])
-    unknown = [number for number, each in enumerate(checked) if each is None]
-    with _threads() as pool:
-        found = track_progress(pool.map(check, unknown), f"{name}: opening", len(unknown))
-        for number, each in zip(unknown, found, strict=True):
-            refuse_other(files[number], each)
-            checked[number] = each
-    for file, each in zip(files, checked, strict=True):
-        refuse_other(file, each)
-    whites = _whites(name, checked)
-    good = [number for number, each in enumerate(checked) if each.shape is not None]
-    scan = Scan(
-        good,
-        [
-            f"{file}: {each.reason}"
-            for file, each in zip(files, checked, strict=True)
-            if each.reason
-        ],
-        list(shape or ()),
-        whites,
-        list(_notes(checked, whites)),
-        fits,
-    )
-    if fits:
-        for number in good:  # files that by themselves were taken for brighter than they are
+        Args:
+            limit: of at most so many decoded bytes the images are held.
+            index: file of what was found before, if it is there.
+
+        Returns:
+            What was found, and the good images; None where there are none.
+
+        Raises:
+            UserError: if the images have several sizes, or their range is not known.
+        """
+        first, shape = self._first_image()
+        if shape is None or len(self.files) * int(np.prod(shape)) > limit:
+            return self._scan_files(first, shape, index)
+        held = np.empty((len(self.files), *shape), np.uint8)
+        checked: list[Checked | None] = [None] * len(self.files)
+        self._check(checked, first, shape, held)
+        scan = self._sum_up(checked, shape, fits=True)
+        for number in scan.good:  # files that by themselves were taken for brighter than they are
             deep = checked[number].deep
-            if deep and deep[0] in _DEEP and white_of([deep])[deep[0]] != whites[deep[0]]:
-                held[number] = Files([folder / files[number]], image_size, shape, whites)[0]
-        return scan, held[good] if scan.left_out else held
-    if shape is None:
-        return scan, None
-    entries = dict(zip(files, zip(states, checked, strict=True), strict=True))
-    return scan, Files(
-        [folder / files[number] for number in good],
-        image_size,
-        shape,
-        whites,
-        [checked[number] for number in good],
-        {"of": _of(image_size), "files": entries},
-    )
+            if deep and deep[0] in _DEEP and white_of([deep])[deep[0]] != scan.whites[deep[0]]:
+                held[number] = self._open([number], scan)[0]
+        return scan, held[scan.good] if scan.left_out else held
 
+    def read(self, scan: Scan) -> Rows:
+        """The images that another process's scan has found good."""
+        rows = self._open(scan.good, scan)
+        return rows[:] if scan.fits else rows
 
-def read_scanned(folder: Path, files: Sequence[str], image_size: int | None, scan: Scan) -> Rows:
-    """The images that another process's scan has found good."""
-    rows = Files(
-        [folder / files[number] for number in scan.good], image_size, scan.shape, scan.whites
-    )
-    return rows[:] if scan.fits else rows
+    def _scan_files(
+        self, first: str | None, shape: Sequence[int] | None, index: Path | None
+    ) -> tuple[Scan, Rows | None]:
+        """`scan` of images that are read when they are asked for."""
+        states = [_state(self.folder / file) for file in self.files]
+        known = _read_index(index, self.image_size)
+        checked: list[Checked | None] = [None] * len(self.files)
+        for number, file in enumerate(self.files) if known else ():
+            before = known.get(file)
+            if before and before[0] == states[number]:
+                checked[number] = Checked(*before[1])
+        self._check(checked, first, shape)
+        scan = self._sum_up(checked, shape or (), fits=False)
+        if shape is None:
+            return scan, None
+        entries = dict(zip(self.files, zip(states, checked, strict=True), strict=True))
+        kept = {"of": _of(self.image_size), "files": entries}
+        return scan, self._open(scan.good, scan, [checked[number] for number in scan.good], kept)
+
+    def _open(self, numbers: Sequence[int], scan: Scan, *found: Any) -> Files:
+        paths = [self.folder / self.files[number] for number in numbers]
+        return Files(paths, self.image_size, scan.shape, scan.whites, *found)
+
+    def _first_image(self) -> tuple[str | None, tuple[int, ...] | None]:
+        """The first file that can be read, and the shape that it gives all."""
+        with _threads():
+            for file in self.files:
+                image = try_read(self.folder / file, self.image_size, {})
+                if not isinstance(image, str):
+                    return file, image.pixels.shape
+        return None, None
+
+    def _check(
+        self,
+        checked: list[Checked | None],
+        first: str | None,
+        shape: Sequence[int] | None,
+        held: np.ndarray | None = None,
+    ) -> None:
+        """Decode the files of which nothing is known yet, and keep what is found; or the pixels."""
+
+        def check(number: int) -> Checked:
+            image = try_read(self.folder / self.files[number], self.image_size, {})
+            if isinstance(image, str):
+                return Checked(None, image)
+            pixels, remarks, deep = image
+            if held is not None and pixels.shape == shape:
+                held[number] = pixels
+            digest = digest_of(pixels) if held is None and deep is None else None
+            return Checked(pixels.shape, None, remarks, deep, digest)
+
+        def refuse_other(file: str, found: Checked) -> None:
+            if found.shape is not None and tuple(found.shape) != shape:
+                raise UserError(
+                    f"--dataset {self.name}: its images have several sizes, {first} {_size(shape)} "
+                    f"and {file} {_size(found.shape)}; --image-size N brings them to one"
+                )
+
+        unknown = [number for number, each in enumerate(checked) if each is None]
+        with _threads() as pool:
+            found = pool.map(check, unknown)
+            found = track_progress(found, f"{self.name}: opening", len(unknown))
+            for number, each in zip(unknown, found, strict=True):
+                refuse_other(self.files[number], each)
+                checked[number] = each
+        for file, each in zip(self.files, checked, strict=True):
+            refuse_other(file, each)
+
+    def _sum_up(self, checked: Sequence[Checked], shape: Sequence[int], *, fits: bool) -> Scan:
+        try:
+            whites = white_of(each.deep for each in checked if each.deep)
+        except ValueError as error:
+            raise UserError(f"--dataset {self.name}: {error}") from error
+        reasons = zip(self.files, checked, strict=True)
+        return Scan(
+            [number for number, each in enumerate(checked) if each.shape is not None],
+            [f"{file}: {each.reason}" for file, each in reasons if each.reason],
+            list(shape),
+            whites,
+            list(_notes(checked, whites)),
+            fits,
+        )
 
 
 def digest_of(pixels: UInt8[np.ndarray, "height width 3"]) -> int:
@@ -278,18 +310,6 @@ def _state(path: Path) -> list[int] | None:
     return [state.st_size, state.st_mtime_ns]
 
 
-def _first_image(
-    folder: Path, files: Sequence[str], image_size: int | None
-) -> tuple[str, tuple[int, ...]] | tuple[None, None]:
-    """The first file that can be read, and the shape that it gives all."""
-    with _threads():
-        for file in files:
-            image = try_read(folder / file, image_size, {})
-            if not isinstance(image, str):
-                return file, image.pixels.shape
-    return None, None
-
-
 @contextlib.contextmanager
 def _threads() -> Iterator[ThreadPoolExecutor]:
     """Threads that decode, for which too large an image is an error and not a warning."""
@@ -300,13 +320,6 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
             yield pool
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _whites(name: str, checked: Sequence[Checked]) -> dict[str, float]:
-    try:
-        return white_of(each.deep for each in checked if each.deep)
-    except ValueError as error:
-        raise UserError(f"--dataset {name}: {error}") from error
 
 
 def _notes(checked: Sequence[Checked], whites: Mapping[str, float]) -> Iterator[str]:
