@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Int
@@ -20,6 +20,10 @@ APART = (
     ("query", "database"),
     ("validation", "train"),
 )
+
+
+#: Of many items the first are named.
+_MOST_NAMED = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,17 +98,30 @@ class Split:
         These are a query among the training, validation or database items, a validation item among
         the training items, and an item that a part holds more than once.
         """
-        return list(self._leaks())
+        return [sentence for sentence, _ in self._leaks()]
 
-    def _leaks(self) -> Iterator[str]:
-        shared = self.overlaps()
+    def named_leaks(self, name_of: Callable[[np.integer], str]) -> list[str]:
+        """The same, each with what the first few of its items are called.
+
+        Example:
+            >>> split = Split("small", np.array([0, 1]), np.array([1]), np.array([2]))
+            >>> split.named_leaks("cat/{}.png".format)
+            ['query and train share 1 item (cat/1.png)']
+        """
+        return [f"{sentence} ({_few(items, name_of)})" for sentence, items in self._leaks()]
+
+    def _leaks(self) -> Iterator[tuple[str, Int[np.ndarray, " items"]]]:
+        parts = self.parts
         for first, second in APART:
-            count = shared.get(first, {}).get(second, 0)
-            if count:
-                yield f"{first} and {second} share {_items(count)}"
-        for name, count in self.repeated().items():
-            if count:
-                yield f"{name} holds {_items(count)} more than once"
+            if first in parts and second in parts:
+                shared = np.intersect1d(parts[first], parts[second])
+                if len(shared):
+                    yield f"{first} and {second} share {_items(len(shared))}", shared
+        for name, items in parts.items():
+            distinct, counts = np.unique(items, return_counts=True)
+            if (counts > 1).any():
+                again = distinct[counts > 1]
+                yield f"{name} holds {_items(len(again))} more than once", again
 
 
 def refuse_leaks(split: Split, *, allow: bool = False) -> None:
@@ -262,3 +279,11 @@ def _of_each_label(
 def _items(count: int, what: str = "item") -> str:
     """A number of items in words."""
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def _few(items: Int[np.ndarray, " items"], name_of: Callable[[np.integer], str]) -> str:
+    """What the first few of some items are called."""
+    more = len(items) - _MOST_NAMED
+    return ", ".join(map(name_of, items[:_MOST_NAMED])) + (
+        f" and {more:,} more" if more > 0 else ""
+    )

@@ -149,7 +149,13 @@ def test_items_that_a_part_repeats(name):
 
 
 def test_one_shared_item_is_one_item():
-    assert small_split(query=(2,), database=(2, 3)).leaks == ["query and database share 1 item"]
+    leaking = small_split(query=(2,), database=(2, 3))
+    assert leaking.leaks == ["query and database share 1 item"]
+    assert leaking.named_leaks("a/{}.png".format) == [f"{leaking.leaks[0]} (a/2.png)"]
+    many = small_split(query=(5, 5, 6, 6, 7, 7, 8, 8), database=(1,))
+    assert many.named_leaks("{}".format) == [
+        "query holds 4 items more than once (5, 6, 7 and 1 more)"
+    ]
 
 
 def test_leaks_are_refused_or_allowed():
