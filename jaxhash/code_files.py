@@ -18,7 +18,7 @@ from jaxhash.data.lists import read_list
 from jaxhash.errors import UserError
 from jaxhash.retrieval.health import health_lines
 from jaxhash.similarity import has_label
-from jaxhash.training.writers import check_output, say, write_json
+from jaxhash.training.writers import check_output, say, track_progress, write_json
 
 Convention = Literal[(*metrics.CONVENTIONS, "all")]
 
@@ -205,30 +205,19 @@ def _results(
     names = list(metrics.CONVENTIONS) if arguments.convention == "all" else [arguments.convention]
     if arguments.compare is not None and len(names) > 1:
         raise UserError("--compare needs one --convention")
-    with _named(query, database):
-        codes = metrics.code_format(
-            query.codes, database.codes, bits=arguments.bits, zero=arguments.zero
-        )
-    every = _summaries(arguments, names, query, database)
+    every = _summaries(arguments, names, query, database, console)
     first, *_ = every
-    second = None if arguments.compare is None else _other(arguments, first, query, database)
-    say(
-        console,
-        f"{arguments.path}: {first.queries:,} queries, {first.items:,} items in the database, "
-        f"{_describe(codes)}",
-    )
+    others, second = None, None
+    if arguments.compare is not None:
+        others = _others(arguments, query, database)
+        second = _second(arguments, first, others, console)
+    results = _look(arguments, query, database, console)
     if first.without_relevant:
         say(
             console,
             f"{first.without_relevant:,} of {first.queries:,} queries have nothing relevant in the "
             "database",
         )
-    results = {
-        "codes": codes._asdict(),
-        "warnings": metrics.code_warnings(query.codes, database.codes, codes),
-        "health": _health(codes, database).to_json(),
-        "query_health": _health(codes, query).to_json(),
-    }
     if len(every) > 1:
         key = "map" if arguments.k is None else "map_at_k"
         scores = {one.convention.name: one.scores[key] for one in every}
@@ -241,9 +230,34 @@ def _results(
         results["interval"] = _interval(first, console)
         if second is not None:
             results["compare"] = _compare(arguments.compare, first, second, console)
+            results["compare"]["other"] |= _look(arguments, *others, console)
     for line in health_lines(results):
         say(console, line)
+    for line in (
+        health_lines(results["compare"]["other"], f"{arguments.compare}: ") if others else ()
+    ):
+        say(console, line)
     return results
+
+
+def _look(
+    arguments: EvaluateArguments, query: LabelledCodes, database: LabelledCodes, console: Console
+) -> dict[str, Any]:
+    """How the codes are read, which is printed, and what is to be said of both sides."""
+    form = metrics.code_format(
+        query.codes, database.codes, bits=arguments.bits, zero=arguments.zero
+    )
+    say(
+        console,
+        f"{query.codes_file}: {len(query.codes):,} queries, {len(database.codes):,} items in the "
+        f"database, {_describe(form)}",
+    )
+    return {
+        "codes": form._asdict(),
+        "warnings": metrics.code_warnings(query.codes, database.codes, form),
+        "health": _health(form, database).to_json(),
+        "query_health": _health(form, query).to_json(),
+    }
 
 
 def _summaries(
@@ -251,6 +265,7 @@ def _summaries(
     names: Sequence[str],
     query: LabelledCodes,
     database: LabelledCodes,
+    console: Console,
 ) -> list[metrics.Retrieval]:
     """The metrics of a file by each of these conventions, from one count."""
     conventions = [
@@ -266,6 +281,7 @@ def _summaries(
             bits=arguments.bits,
             zero=arguments.zero,
             relevance=arguments.relevance,
+            track=lambda blocks, total: track_progress(blocks, "counting", total, console),
         )
         return [
             metrics.summarize(counts, k=arguments.k, radius=arguments.radius, convention=convention)
@@ -310,30 +326,37 @@ def _interval(one: metrics.Retrieval, console: Console) -> list[float] | None:
     return list(interval)
 
 
-def _other(
-    arguments: EvaluateArguments,
-    first: metrics.Retrieval,
-    query: LabelledCodes,
-    database: LabelledCodes,
-) -> metrics.Retrieval:
-    """The metrics of the codes to compare with, which are codes of the same queries."""
+def _others(
+    arguments: EvaluateArguments, query: LabelledCodes, database: LabelledCodes
+) -> tuple[LabelledCodes, LabelledCodes]:
+    """The codes to compare with, which are codes of the same queries."""
     path, its_database = arguments.compare, arguments.compare_database
     if its_database is None:
         others = read_sides(path, flag="--compare-database")
     else:
-        others = [
+        others = tuple(
             LabelledCodes(read_npy(file), mine.labels, file, file)  # the labels have been looked at
             if _is_npy(file)
             else _read_side(file, None, "")
             for file, mine in ((path, query), (its_database, database))
-        ]
+        )
     if not np.array_equal(query.labels, others[0].labels):
         raise UserError(f"{path}: its queries have other labels, so none pairs up")
     if not _same_rows(database.labels, others[1].labels):
         raise UserError(
             f"{others[1].codes_file}: its database has other items, so their mAP does not compare"
         )
-    [second] = _summaries(arguments, [first.convention.name], *others)
+    return others
+
+
+def _second(
+    arguments: EvaluateArguments,
+    first: metrics.Retrieval,
+    others: tuple[LabelledCodes, LabelledCodes],
+    console: Console,
+) -> metrics.Retrieval:
+    """The metrics of the codes to compare with."""
+    [second] = _summaries(arguments, [first.convention.name], *others, console)
     if not (first.weights.any() and second.weights.any()):
         raise UserError(
             f"no query counts by --convention {first.convention.name}, nothing compares"

@@ -195,9 +195,13 @@ def flip_rate(
     return metrics.flip_rate(binarize(codes["query"]), binarize(moved)).mean
 
 
-def score_all(parts: Parts, codes: Codes) -> dict[str, Any]:
+def score_all(
+    parts: Parts, codes: Codes, *, memory_bytes: int = 2**30, track: Track = untracked
+) -> dict[str, Any]:
     """The metrics of codes, the hierarchical ones too where the run knows what is similar."""
-    return _score(parts, codes, score_codes) | _score_hierarchy(parts, codes, binarize)
+    return _score(parts, codes, partial(score_codes, track=track)) | _score_hierarchy(
+        parts, codes, binarize, memory_bytes=memory_bytes, track=track
+    )
 
 
 def score_all_floats(parts: Parts, vectors: dict[str, Any], **options: Any) -> dict[str, float]:
@@ -296,8 +300,8 @@ def measure(
         codes: real-valued codes to measure.
         seed: seed of the baselines, and of the sample that they are fitted to.
         beside: ``"all"``, or ``"none"`` to leave out baselines and float rankings.
-        memory_bytes: bound on what is held besides data and codes. Last digits of rankings by floats
-            may depend on it where the items do not fit; all else only by the size of the sample.
+        memory_bytes: bound on what is held besides data and codes. Of the results the size of the
+            sample depends on it, and maybe last digits of what is ranked or cut as floats.
         track: shows the progress.
 
     Returns:
@@ -307,8 +311,9 @@ def measure(
     """
     labels, bits = _of_sides(parts, parts.source.labels), codes["query"].shape[1]
     form = metrics.CodeFormat("real-valued", bits)
+    options = {"memory_bytes": memory_bytes, "track": track}
     found = {
-        **score_all(parts, codes),
+        **score_all(parts, codes, **options),
         "baselines": {},
         "float_rankings": {},
         "conventions": conventions(parts) | {"baselines": "left out, as --baselines is none"},
@@ -318,13 +323,12 @@ def measure(
     }
     if beside == "none":
         return found
-    options = {"memory_bytes": memory_bytes, "track": track}
     fitted, hashes = _fit_baselines(parts, bits, seed=seed, memory_bytes=memory_bytes)
     inputs = {side: Vectors(parts.source.inputs, getattr(parts.split, side)) for side in SIDES}
     found["conventions"]["baselines"] = fitted
     for name, baseline in hashes.items():
         made = {side: _hash(baseline, inputs[side], f"{name}, {side}", **options) for side in SIDES}
-        found["baselines"][name] = score_all(parts, made)
+        found["baselines"][name] = score_all(parts, made, **options)
     for name, vectors in (("learned floats", codes), ("input features", inputs)):
         what = f"ranking by {name}"
         found["float_rankings"][name] = score_all_floats(parts, vectors, what=what, **options)

@@ -239,3 +239,54 @@ def test_title_of_an_item_of_many_classes():
     names = ("ant", "bee", "cow")
     rows = np.array([[1, 1, 1], [0, 0, 0], [0, 0, 1]])
     assert [evaluation._title(row, names) for row in rows] == ["ant, bee, ...", "", "cow"]
+
+
+def test_nothing_stands_beside_the_codes_where_it_is_left_out(variables):
+    parts = parts_of(IDS)
+    codes = evaluation.encode_split(PartEncoder(parts), variables)
+    found, whole = measure(parts, codes, seed=0, beside="none"), measure(parts, codes, seed=0)
+    assert found["baselines"] == {} == found["float_rankings"]
+    assert "left out" in found["conventions"].pop("baselines")
+    assert whole["conventions"].pop("baselines") == "fitted to all 16 training items"
+    assert found.items() <= {**whole, "baselines": {}, "float_rankings": {}}.items()
+
+
+def test_memory_changes_but_the_sample(variables):
+    """Of 16 training items; all that is ranked and cut is that of the whole, block by block."""
+    parts = parts_of(IDS)
+    codes = evaluation.encode_split(PartEncoder(parts), variables)
+    whole, steps = measure(parts, codes, seed=0), []
+
+    def track(blocks, what, total):
+        steps.append(what)
+        return blocks
+
+    few = measure(parts, codes, seed=0, memory_bytes=2**12, track=track)
+    assert few["float_rankings"]["input features"] == pytest.approx(
+        whole["float_rankings"]["input features"]
+    )
+    assert few["map"] == whole["map"] and few["health"] == whole["health"]
+    assert few["conventions"]["baselines"].startswith("fitted to 11 of the 16 training items")
+    assert few["baselines"].keys() == whole["baselines"].keys()
+    assert {"counting", "ranking by learned floats", "PCA + random rotation, database"} < set(steps)
+    again = measure(parts, codes, seed=0, memory_bytes=2**12)
+    assert again["baselines"] == few["baselines"]
+
+
+def test_sides_that_do_not_fit_are_told_of_a_run(variables):
+    parts = parts_of(IDS)
+    codes = evaluation.encode_split(PartEncoder(parts), variables)
+    codes["query"] = 100 * np.abs(codes["query"]) + 1
+    found = measure(parts, codes, seed=0, beside="none")
+    assert found["query_health"]["collapse"] == "all 8 codes are the same"
+    assert any("query codes are" in line for line in found["warnings"])
+
+
+def test_code_values_are_drawn_of_items_evenly_spaced(variables, monkeypatch):
+    monkeypatch.setattr(evaluation, "DRAWN", 10)
+    parts = parts_of(IDS)
+    encode = PartEncoder(parts)
+    drawn = evaluation.encode_drawn(encode, parts, variables)
+    whole = encode(variables, "database")
+    np.testing.assert_array_equal(drawn, whole[:: -(-len(whole) // 10)])
+    assert 5 <= len(drawn) <= 10

@@ -56,6 +56,9 @@ class SimilarityCounts(NamedTuple):
     """The level of items of the query's own class, -1 where there is none; None if not known."""
 
 
+#: Takes the blocks of a count, and how many there are; returns them.
+Track = Callable[[Iterator[tuple[np.ndarray, ...]], int], Iterable[tuple[np.ndarray, ...]]]
+
 _Counts = TypeVar("_Counts", DistanceCounts, SimilarityCounts)
 
 
@@ -70,6 +73,7 @@ def distance_counts(
     relevance: Relevance = "shared",
     block: int | None = None,
     devices: Sequence[jax.Device] | None = None,
+    track: Track | None = None,
 ) -> DistanceCounts:
     """Count the database by Hamming distance from each query, in integers.
 
@@ -89,6 +93,7 @@ def distance_counts(
             labels (``"equal"``), or to the degree of labels in common (``"graded"``).
         block: items counted at a time.
         devices: where to count; all local devices by default.
+        track: shows how far the count is: takes the blocks, as they are read, and their number.
 
     Returns:
         Integer arrays [queries, bits + 1]; column d counts the items at distance d.
@@ -117,7 +122,7 @@ def distance_counts(
     block = BLOCK * len(devices) if block is None else block
     if block < 1 or not devices:
         raise ValueError(f"block and devices must be at least 1, got {block} and {len(devices)}")
-    counts = _count(query_codes, database_codes, codes, labels, block, devices)
+    counts = _count(query_codes, database_codes, codes, labels, block, devices, track)
     if relevance == "graded":
         return DistanceCounts(counts[:, 0], counts[:, 1:].sum(axis=1), counts[:, 1:].swapaxes(1, 2))
     return DistanceCounts(counts[:, 0], counts[:, 1])
@@ -175,6 +180,7 @@ def _count(
     labels: Labels,
     block: int,
     devices: tuple[jax.Device, ...],
+    track: Track | None,
 ) -> Int[np.ndarray, "queries kinds distances"]:
     """Counts of all items, and of the relevant ones by level, at each distance."""
     items = len(database_codes)
@@ -196,7 +202,7 @@ def _count(
             codes.bits, labels.multi_hot, labels.levels, devices, queries_at_once(devices)
         ),
         (as_words(codes.read(query_codes)), as_words(labels.query)),
-        planes(),
+        planes() if track is None else track(planes(), blocks),
         (1 + labels.levels, codes.bits + 1),
         devices,
     )

@@ -94,9 +94,8 @@ def code_format(
     packed_types = {codes.dtype == np.uint8 for codes in sides.values()}
     if columns != other:
         unit = "bytes" if packed_types == {True} else "bits"
-        raise ValueError(
-            f"queries have {columns} {unit}, the database {other}{_maybe_packed(sides)}"
-        )
+        words = f"queries have {columns} {unit}, the database {other}{_maybe_packed(sides)}"
+        raise fault("codes", words)
     values = {name: _values(name, codes) for name, codes in sides.items()}
     binary, signs = (all(getattr(v, kind) for v in values.values()) for kind in ("binary", "signs"))
     if packed_types == {True} and (not binary or bits not in (None, columns)):

@@ -29,11 +29,25 @@ def score_codes(
     query_labels: Int[np.ndarray, " queries *classes"],
     database: Float[np.ndarray, "items bits"],
     database_labels: Int[np.ndarray, " items *classes"],
+    *,
+    track: Track = untracked,
+    what: str = "counting",
 ) -> dict[str, Any]:
-    """The metrics of a set of real-valued codes, cut at zero; `CONVENTIONS` says how."""
+    """The metrics of a set of real-valued codes, cut at zero; `CONVENTIONS` says how.
+
+    Args:
+        query: the queries.
+        query_labels: class ids, or multi-hot rows.
+        database: the items.
+        database_labels: labels of the same kind.
+        track: shows the progress.
+        what: what is counted, in words.
+    """
     bits = database.shape[1]
     sides = pack_rows(query), query_labels, pack_rows(database), database_labels
-    counts = metrics.distance_counts(*sides, bits=bits)
+    counts = metrics.distance_counts(
+        *sides, bits=bits, track=lambda blocks, total: track(blocks, what, total)
+    )
     health = metrics.code_health(sides[2], form=metrics.CodeFormat("packed", bits))
     pairs = np.triu_indices(bits, k=1)
     correlation = np.abs(health.bit_correlation[pairs]).mean() if bits > 1 else 0.0

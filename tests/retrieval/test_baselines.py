@@ -6,9 +6,11 @@ import pytest
 from jaxhash.retrieval.baselines import (
     class_codes,
     class_index,
+    fitting_sample,
     pca_random_rotation,
     random_hyperplanes,
 )
+from jaxhash.retrieval.vectors import Vectors
 
 MIXING = np.random.default_rng(1).normal(size=(6, 6))
 TRAIN = (np.random.default_rng(0).normal(size=(80, 6)) @ MIXING + 3.0).astype(np.float32)
@@ -104,3 +106,31 @@ def test_codes_of_classes_are_fair_bits():
     codes = class_codes(lambda rows: rows, np.array([999]), 64)(np.arange(1000))
     assert len(np.unique(codes, axis=0)) == 1000
     assert abs(codes.mean()) < 4 / np.sqrt(codes.size)
+
+
+@pytest.mark.parametrize("baseline", [random_hyperplanes, pca_random_rotation])
+@pytest.mark.parametrize("shape", [(300, 20), (40, 200)], ids=["many items", "many dimensions"])
+def test_blocks_are_fitted_as_the_whole(baseline, shape):
+    """The functions are linear: they agree everywhere if they do on the features."""
+    rng = np.random.default_rng(4)
+    features = (rng.normal(size=shape) * np.linspace(0.5, 5, shape[1]) + 3).astype(np.float32)
+    whole = baseline(features, 8)(features)
+    parts = baseline(Vectors(features), 8, memory_bytes=32 * 8 * shape[1])(features)
+    np.testing.assert_allclose(parts, whole, atol=1e-3 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize(
+    ("shape", "memory_bytes", "ridge", "size"),
+    [
+        ((60_000, 784), 2**30, True, 57_065),  # ridge regression
+        ((5_000, 3072), 2**30, True, 5_000),
+        ((50_000, 512), 2**30, True, 50_000),
+        ((128_000, 150_528), 2**30, False, 1_783),  # a quarter of the memory, in bytes
+        ((20_000, 6_000), 2**30, False, 5_792),  # the matrix of products
+        ((60_000, 784), 2**24, False, 724),
+        ((5, 10**6), 2**24, False, 4),
+    ],
+)
+def test_sample_that_fits_the_memory(shape, memory_bytes, ridge, size):
+    inputs = np.broadcast_to(np.zeros((), np.uint8), shape)
+    assert fitting_sample(Vectors(inputs), memory_bytes, ridge=ridge) == size

@@ -1,0 +1,131 @@
+"""Codes of one side beside those of the other: what is refused, what is warned of, and whose it is."""
+
+import numpy as np
+import pytest
+
+from jaxhash.metrics import CodeFormat, code_format, code_warnings, retrieval
+
+RNG = np.random.default_rng(0)
+BITS = 16
+REAL = {side: RNG.normal(size=(n, BITS)) for side, n in (("query", 30), ("database", 90))}
+LABELS = {side: np.arange(len(codes)) % 3 for side, codes in REAL.items()}
+
+#: What a side may be put through by mistake, with a word of what is said of it.
+TRANSFORMS = {
+    "sigmoid": (lambda u: 1 / (1 + np.exp(-u)), "never negative"),
+    "rectified": (lambda u: np.maximum(u, 0), "never negative"),
+    "log of sigmoid": (lambda u: -np.log1p(np.exp(-u)), "never positive"),
+    "another threshold": (lambda u: u + 1.5, "same threshold"),
+    "another scale": (lambda u: 255 * u, "as large as"),
+    "infinity": (lambda u: u * np.where(u > 1, np.inf, 1), "infinity"),
+}
+
+
+def warnings_of(codes):
+    form = code_format(codes["query"], codes["database"])
+    return code_warnings(codes["query"], codes["database"], form)
+
+
+@pytest.mark.parametrize("other", ["real", "signs"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("side", ["query", "database"])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_one_side_that_is_something_else_is_told(name, side, dtype, other):
+    change, said = TRANSFORMS[name]
+    codes = REAL if other == "real" else {key: np.sign(u) for key, u in REAL.items()}
+    codes = {**codes, side: change(REAL[side])}
+    found = warnings_of({key: u.astype(dtype) for key, u in codes.items()})
+    assert any(said in line and f"{side} codes" in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda u: u,
+        np.sign,
+        lambda u: np.sign(u).astype(np.int8),
+        lambda u: u > 0,
+        lambda u: np.packbits(u > 0, axis=1),
+        lambda u: 1e-3 * u,
+    ],
+    ids=["real", "signs", "int8", "bool", "packed", "small"],
+)
+def test_sound_sides_are_not_remarked_on(change):
+    assert warnings_of({side: change(u) for side, u in REAL.items()}) == []
+
+
+def test_few_queries_may_be_anything():
+    """Two queries of one class have most of their bits alike, by right."""
+    assert warnings_of({**REAL, "query": np.full((2, BITS), 0.5)[:, :4].repeat(4, 1)[:1]}) == []
+
+
+def test_packed_sides_are_compared_too():
+    codes = {
+        "query": np.full((30, 2), 255, np.uint8),
+        "database": np.packbits(REAL["database"] > 0, 1),
+    }
+    [line] = warnings_of(codes)
+    assert "100% of the bits of query codes are set" in line
+
+
+def test_retrieval_warns():
+    sigmoid = TRANSFORMS["sigmoid"][0](REAL["query"])
+    with pytest.warns(UserWarning) as found:
+        retrieval(sigmoid, LABELS["query"], REAL["database"], LABELS["database"])
+    assert {True} == {"query codes" in str(each.message) for each in found} and len(found) == 2
+
+
+# What cannot be one search
+
+
+@pytest.mark.parametrize("side", ["query", "database"])
+def test_unpacked_beside_packed_of_as_many_columns(side):
+    """Eight columns of 0 and 1 beside eight bytes: they were read as 64 bits without a word."""
+    packed = RNG.integers(0, 256, (40, 8)).astype(np.uint8)
+    codes = {
+        "query": packed,
+        "database": packed,
+        side: RNG.integers(0, 2, (40, 8)).astype(np.uint8),
+    }
+    with pytest.raises(ValueError, match=f"{side} codes are 0 and 1, .* are packed") as caught:
+        code_format(codes["query"], codes["database"])
+    assert caught.value.of == f"{side} codes"
+    stated = code_format(codes["query"], codes["database"], bits=64)
+    assert stated == CodeFormat("packed", 64)  # who says so knows
+
+
+def test_packed_codes_of_a_dead_side_are_packed():
+    packed = RNG.integers(0, 256, (40, 8)).astype(np.uint8)
+    assert code_format(np.zeros((9, 8), np.uint8), packed).kind == "packed"
+
+
+def test_columns_that_would_fit_packed(unchecked):
+    bits = REAL["database"] > 0
+    with pytest.raises(ValueError, match="query codes look packed") as caught:
+        code_format(np.packbits(bits, axis=1), bits)
+    assert caught.value.of == "codes"
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_float_ids_that_cannot_be_told_apart(dtype):
+    from jaxhash.metrics import distance_counts
+
+    limit = 2 ** (np.finfo(dtype).nmant + 1)
+    codes = np.ones((3, 2), np.int8)
+    sound = np.array([0, 1, limit - 1]).astype(dtype)
+    np.testing.assert_array_equal(
+        distance_counts(codes, sound, codes, sound).relevant.sum(axis=1), [1, 1, 1]
+    )
+    apart = np.array([0, limit, limit + 1])
+    assert len(np.unique(apart.astype(dtype))) == 2  # what the check is for
+    with pytest.raises(ValueError, match=f"database labels are {np.dtype(dtype)}") as caught:
+        distance_counts(codes, apart, codes, apart.astype(dtype))
+    assert caught.value.of == "database labels"
+
+
+def test_ids_that_wrapped_around():
+    from jaxhash.metrics import distance_counts
+
+    codes, ids = np.ones((200, 2), np.int8), np.arange(200)
+    with pytest.raises(ValueError, match="got -128; int8 holds ids up to 127"):
+        distance_counts(codes, ids.astype(np.int8), codes, ids)
