@@ -270,11 +270,12 @@ def graph(nodes, links):
     }
 
 
-def test_graphs_are_read_by_label(tmp_path):
+@pytest.mark.parametrize("name", ["tree.json", "Tree.JSON"])
+def test_graphs_are_read_by_label(tmp_path, name):
     """By its id goes what has no label, or shares it with another."""
     nodes = [{"id": 0, "label": "thing"}, {"id": 1}, {"id": 2, "label": "crane"}]
     nodes += [{"id": 3, "label": "crane"}, {"id": 4, "label": "cat"}]
-    path = tmp_path / "tree.json"
+    path = tmp_path / name
     path.write_text(json.dumps(graph(nodes, [(0, 1), (1, 2), (0, 3), (1, 4), (0, 5)])))
     tree = read_hierarchy(path, ["2", "3", "cat", "5"])
     assert tree.nodes == ("thing", "1", "3", "5", "2", "cat")

@@ -137,7 +137,7 @@ def track_progress(
     for done, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
-        if now - printed >= every:
+        if now - printed >= every and done < total:
             printed, rate = now, done / (now - start)
             left = f"{(total - done) / rate:,.0f} s left"
             say(console, f"{what}: {done:,} of {total:,}, {rate:,.1f} a second, {left}")

@@ -166,13 +166,13 @@ def files(folder, result):
 
 
 def test_compare(files, folder, capsys):
-    command("bench --compare a.json b.json --output both.png")
+    command("bench --compare a.json b.json --output BOTH.PNG")
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("A: ") and said[0].endswith("a.json")
     assert said[1] == "B: NVIDIA X, b.json"
     rows = [line.split() for line in said if line.lstrip().startswith(("A  ", "B  "))]
     assert [row[0] for row in rows] == ["A", "A", "B", "B"] * 8
-    with PIL.Image.open(folder / "both.png") as image:
+    with PIL.Image.open(folder / "BOTH.PNG") as image:
         assert len(image.convert("L").getcolors()) > 1
 
 

@@ -117,7 +117,7 @@ def test_missing_list(tmp_path):
 # Three lists
 
 
-@pytest.mark.parametrize("query_name", ["test.txt", "query.txt"])
+@pytest.mark.parametrize("query_name", ["test.txt", "query.txt", "Test.TXT"])
 def test_split_of_a_folder(folder, query_name):
     """Items are the paths in sorted order: a, b, c, d, q, z."""
     where = folder(query_name=query_name)

@@ -270,6 +270,8 @@ def test_make_split_passes_on_what_it_is_given(tmp_path):
     assert make_split("mine.npz", labels, **options, folder=tmp_path).name == "mine"
     with pytest.raises(UserError, match="below 2, got 2"):
         make_split("mine.npz", labels[:2], **options, folder=tmp_path)
+    (tmp_path / "mine.npz").rename(tmp_path / "MINE.NPZ")
+    assert make_split("MINE.NPZ", labels, **options, folder=tmp_path).name == "MINE"
 
 
 # Files

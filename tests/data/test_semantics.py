@@ -26,11 +26,12 @@ def test_coarse_labels_are_one_level():
     assert known.levels.tolist() == [[1, 1, 0]]
 
 
+@pytest.mark.parametrize("name", ["tree.txt", "TREE.TXT"])
 @pytest.mark.parametrize("by_id", [False, True])
-def test_a_tree_of_the_classes_by_name_or_by_id(tmp_path, by_id):
+def test_a_tree_of_the_classes_by_name_or_by_id(tmp_path, by_id, name):
     text = TREE.replace("cat", "0").replace("dog", "1").replace("car", "2") if by_id else TREE
-    (tmp_path / "tree.txt").write_text(text)
-    known = read_semantics("tree.txt", SOURCE, tmp_path)
+    (tmp_path / name).write_text(text)
+    known = read_semantics(name, SOURCE, tmp_path)
     np.testing.assert_allclose(
         known.distances, [[0, 1 / 3, 1], [1 / 3, 0, 1], [1, 1, 0]], rtol=1e-6
     )
@@ -40,10 +41,12 @@ def test_a_tree_of_the_classes_by_name_or_by_id(tmp_path, by_id):
     assert cat == dog != car
 
 
-def test_embeddings_of_classes_are_distances(tmp_path):
+@pytest.mark.parametrize("name", ["e.npz", "E.NPZ"])
+def test_embeddings_of_classes_are_distances(tmp_path, name):
     rows = np.array([[1, 0], [0, 2], [-3, 0]], np.float32)
     np.savez(tmp_path / "e.npz", embeddings=rows)
-    known = read_semantics("e.npz", SOURCE, tmp_path)
+    (tmp_path / "e.npz").rename(tmp_path / name)
+    known = read_semantics(name, SOURCE, tmp_path)
     np.testing.assert_allclose(
         known.distances, [[0, 0.5, 1], [0.5, 0, 0.5], [1, 0.5, 0]], atol=1e-6
     )

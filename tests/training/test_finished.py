@@ -19,9 +19,11 @@ def test_times_are_logged_programs_kept_and_steps_traced(undisturbed, tmp_path, 
     assert list((undisturbed.run_dir / "cache").iterdir())
     found = results_of(undisturbed)["speed"]
     assert found["examples_per_second"] > 0 and found["peak_bytes"] > 2**20
+    assert found["peak_bytes_with_evaluation"] >= found["peak_bytes"]
     again = config(tmp_path / "run", compilation_cache=False)
     run.train(again, Console(width=200), profile=True)
     said = capsys.readouterr().out
+    assert "with the evaluation at most" in said
     assert "examples/s" in said and "of a step" in said and "the trace is in" in said
     assert not (again.run_dir / "cache").exists()
     assert list((again.run_dir / "profile").rglob("*.xplane.pb"))
