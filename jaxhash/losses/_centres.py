@@ -5,19 +5,18 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Num
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from jaxhash.losses._common import (
-    accumulate,
-    check_floating,
-    check_shape,
     mean_of_rows,
     sum_of_shares,
     sum_over_devices,
     valid_codes,
 )
 from jaxhash.losses._pairwise import cosines, mean_of_pairs, valid_pairs
+from jaxhash.ops.arguments import as_floating, as_mask, as_real, check_shape
 from jaxhash.ops.meshes import on_any_mesh
+from jaxhash.ops.numerics import accumulate
 
 #: Where a margin is taken off: from the cosine, or from the angle.
 MarginType = Literal["cosine", "arc"]
@@ -26,9 +25,9 @@ MarginType = Literal["cosine", "arc"]
 @on_any_mesh
 def csq(
     codes: Float[Array, "n bits"],
-    centres: Num[Array, "n bits"],
+    centres: Shaped[ArrayLike, "n bits"],
     *,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Binary cross-entropy between each relaxed code and the centre of its class (CSQ).
@@ -64,10 +63,8 @@ def csq(
         code, where the paper sums. The cross-entropy of that code cuts logarithms off at -100 and
         takes them of a tanh that has rounded to 1, so that codes beyond about 9 have no gradient.
     """
-    check_floating("codes", codes, ndim=2)
-    check_shape("centres", centres, codes.shape)
-    codes = valid_codes(codes, where)
-    centres = centres.astype(codes.dtype)
+    codes, where = valid_codes(codes, where)
+    centres = as_real("centres", centres, codes.shape).astype(codes.dtype)
     agree = 0.5 * (1.0 + centres) * jax.nn.softplus(-2.0 * codes)
     differ = 0.5 * (1.0 - centres) * jax.nn.softplus(2.0 * codes)
     return mean_of_rows(jnp.mean(agree + differ, axis=1), where, axis_name)
@@ -76,10 +73,10 @@ def csq(
 @on_any_mesh
 def dpn(
     codes: Float[Array, "n bits"],
-    targets: Num[Array, "n bits"],
+    targets: Shaped[ArrayLike, "n bits"],
     *,
     margin: float = 1.0,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Polarization loss: a hinge that drives each bit past a margin, on the side of its target.
@@ -114,12 +111,10 @@ def dpn(
         labels, where the authors' code sums over both. That code also adds 0.1 times the mean
         square of the codes, which is left to the weight decay here.
     """
-    check_floating("codes", codes, ndim=2)
-    check_shape("targets", targets, codes.shape)
     if margin <= 0:
         raise ValueError(f"margin must be above 0, got {margin}")
-    codes = valid_codes(codes, where)
-    targets = targets.astype(codes.dtype)
+    codes, where = valid_codes(codes, where)
+    targets = as_real("targets", targets, codes.shape, least=-1.0, most=1.0).astype(codes.dtype)
     up = 0.5 * (1.0 + targets) * jnp.maximum(margin - codes, 0.0)
     down = 0.5 * (1.0 - targets) * jnp.maximum(margin + codes, 0.0)
     return mean_of_rows(jnp.mean(up + down, axis=1), where, axis_name)
@@ -128,14 +123,14 @@ def dpn(
 @on_any_mesh
 def orthohash(
     codes: Float[Array, "n bits"],
-    centres: Num[Array, "classes bits"],
-    labels: Num[Array, "n classes"],
+    centres: Shaped[ArrayLike, "classes bits"],
+    labels: Shaped[ArrayLike, "n classes"],
     *,
     scale: float = 8.0,
     margin: float = 0.2,
     margin_type: MarginType = "cosine",
-    where: Bool[Array, " n"] | None = None,
-    where_classes: Bool[Array, " classes"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
+    where_classes: Shaped[ArrayLike, " classes"] | None = None,
     axis_name: str | None = None,
     classes_axis_name: str | None = None,
 ) -> Float[Array, ""]:
@@ -189,23 +184,21 @@ def orthohash(
         so gives an aligned code no gradient at all; here only the derivative of the sine is cut
         off where it grows without bound.
     """
-    check_floating("codes", codes, ndim=2)
-    check_shape("centres", centres, (centres.shape[0], codes.shape[1]))
-    check_shape("labels", labels, (codes.shape[0], centres.shape[0]))
+    codes, where = valid_codes(codes, where)
+    centres = as_real("centres", centres, (len(centres), codes.shape[1])).astype(codes.dtype)
+    labels = as_mask("labels", labels, (len(codes), len(centres))).astype(codes.dtype)
+    where_classes = as_mask("where_classes", where_classes, centres.shape[:1])
     if scale <= 0:
         raise ValueError(f"scale must be above 0, got {scale}")
     if margin < 0:
         raise ValueError(f"margin must be at least 0, got {margin}")
     if margin_type not in get_args(MarginType):
         raise ValueError(f"margin_type must be one of {get_args(MarginType)}, got {margin_type!r}")
-    check_shape("where_classes", where_classes, centres.shape[:1])
     if axis_name is not None and classes_axis_name is not None:
         raise ValueError("axis_name and classes_axis_name cannot both be given")
-    codes = valid_codes(codes, where)
-    labels = labels.astype(codes.dtype)
     count = sum_over_devices(jnp.sum(labels, axis=1), classes_axis_name)
     where = count > 0 if where is None else where & (count > 0)
-    cosine = cosines(codes, centres.astype(codes.dtype))
+    cosine = cosines(codes, centres)
     if margin_type == "cosine":
         held = cosine - margin
     else:
@@ -244,10 +237,10 @@ def _normalised(
 def hyp2_proxies(
     codes: Float[Array, "n bits"],
     proxies: Float[Array, "classes bits"],
-    labels: Num[Array, "n classes"],
+    labels: Shaped[ArrayLike, "n classes"],
     *,
     threshold: float | Float[Array, ""],
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Multi-label proxy loss of HyP^2: codes turn to their classes' proxies, off all the others.
@@ -283,12 +276,11 @@ def hyp2_proxies(
         ACM Multimedia 2022, in the form of its released code. Departure: rows without a label,
         which that code counts among the pairs of y = 0, are left out.
     """
-    check_floating("codes", codes, ndim=2)
-    check_floating("proxies", proxies, ndim=2)
-    check_shape("proxies", proxies, (proxies.shape[0], codes.shape[1]))
-    check_shape("labels", labels, (codes.shape[0], proxies.shape[0]))
-    cosine = cosines(valid_codes(codes, where), accumulate(proxies))
-    belongs = labels != 0
+    codes, where = valid_codes(codes, where)
+    proxies = accumulate(as_floating("proxies", proxies, ndim=2))
+    check_shape("proxies", proxies, (len(proxies), codes.shape[1]))
+    belongs = as_mask("labels", labels, (len(codes), len(proxies)))
+    cosine = cosines(codes, proxies)
     valid = belongs.any(axis=1) if where is None else where & belongs.any(axis=1)
     near = mean_of_pairs(1.0 - cosine, valid[:, None] & belongs, axis_name)
     excess = jnp.maximum(cosine - threshold, 0.0)
@@ -299,10 +291,10 @@ def hyp2_proxies(
 def hyp2_pairs(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
-    similar: Bool[Array, "n m"],
+    similar: Shaped[ArrayLike, "n m"],
     *,
     threshold: float | Float[Array, ""],
-    where: Bool[Array, "n m"] | None = None,
+    where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Irrelevant-pair loss of HyP^2: codes of images that share no label turn off each other.
@@ -335,7 +327,7 @@ def hyp2_pairs(
         Xu et al. (HyP^2), ACM Multimedia 2022; its released code takes only pairs of images with
         more than one label each, which is the caller's business here.
     """
-    codes, others = valid_pairs(codes, others, similar, where)
+    codes, others, similar, where = valid_pairs(codes, others, similar, where)
     irrelevant = ~similar if where is None else where & ~similar
     excess = jnp.maximum(cosines(codes, others) - threshold, 0.0)
     return mean_of_pairs(excess, irrelevant, axis_name)

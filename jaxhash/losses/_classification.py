@@ -7,29 +7,27 @@ either kind. A row without any label has nothing to say of classes and counts as
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
 from jaxhash.losses._common import (
     Reduce,
-    accumulate,
-    check_floating,
-    check_shape,
     mean_of_rows,
     pair_weight,
     sum_of_shares,
-    unit_rows,
     valid_codes,
 )
 from jaxhash.losses._pairwise import cosines, valid_pairs
+from jaxhash.ops.arguments import as_floating, as_mask, as_real, check_shape, values_at_hand
 from jaxhash.ops.meshes import on_any_mesh
+from jaxhash.ops.numerics import accumulate, unit_rows
 
 
 @on_any_mesh
 def cross_entropy(
     logits: Float[Array, "n classes"],
-    labels: Shaped[Array, "n classes"],
+    labels: Shaped[ArrayLike, "n classes"],
     *,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Softmax cross-entropy, in which the labels of a row share its weight evenly.
@@ -74,9 +72,9 @@ def cross_entropy(
 @on_any_mesh
 def binary_cross_entropy(
     logits: Float[Array, "n classes"],
-    labels: Shaped[Array, "n classes"],
+    labels: Shaped[ArrayLike, "n classes"],
     *,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Logistic cross-entropy of each class on its own, averaged over classes.
@@ -118,10 +116,10 @@ def binary_cross_entropy(
 def hash_proxy(
     codes: Float[Array, "n bits"],
     proxies: Float[Array, "classes bits"],
-    labels: Shaped[Array, "n classes"],
+    labels: Shaped[ArrayLike, "n classes"],
     *,
     temperature: float | Float[Array, ""] = 0.2,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Cross-entropy of the cosines between codes and the proxies of the classes.
@@ -157,13 +155,13 @@ def hash_proxy(
         (DHD), ECCV 2022, after its released code, which divides the caller's own labels in place
         and makes NaN of a row without any.
     """
-    check_floating("codes", codes, ndim=2)
-    check_floating("proxies", proxies, ndim=2)
-    check_shape("proxies", proxies, (proxies.shape[0], codes.shape[1]))
-    if isinstance(temperature, (int, float)) and temperature <= 0:
+    codes, where = valid_codes(codes, where)
+    proxies = accumulate(as_floating("proxies", proxies, ndim=2))
+    check_shape("proxies", proxies, (len(proxies), codes.shape[1]))
+    value = values_at_hand(temperature)
+    if value is not None and not value > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
-    codes = valid_codes(codes, where)
-    scores = cosines(codes, accumulate(proxies)) / temperature
+    scores = cosines(codes, proxies) / temperature
     return cross_entropy(scores, labels, where=where, axis_name=axis_name)
 
 
@@ -172,7 +170,7 @@ def cosine_distillation(
     codes: Float[Array, "n bits"],
     teacher: Float[Array, "n bits"],
     *,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""One less the cosine between each code and the code that it should follow.
@@ -205,11 +203,12 @@ def cosine_distillation(
         Self-distilled hashing of Jang, Gu, Ko, Kang, Cho, "Deep Hash Distillation for Image
         Retrieval" (DHD), ECCV 2022.
     """
-    check_floating("codes", codes, ndim=2)
-    check_floating("teacher", teacher, ndim=2)
+    codes, where = valid_codes(codes, where)
+    teacher = lax.stop_gradient(accumulate(as_floating("teacher", teacher, ndim=2)))
     check_shape("teacher", teacher, codes.shape)
-    codes, teacher = (unit_rows(valid_codes(rows, where)) for rows in (codes, teacher))
-    cosine = jnp.sum(codes * lax.stop_gradient(teacher), axis=1)
+    if where is not None:
+        teacher = jnp.where(where[:, None], teacher, 0.0)
+    cosine = jnp.sum(unit_rows(codes) * unit_rows(teacher), axis=1)
     return mean_of_rows(1.0 - cosine, where, axis_name)
 
 
@@ -217,7 +216,7 @@ def cosine_distillation(
 def bernoulli_kl_per_code(
     codes: Float[Array, "n bits"],
     *,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
     reduce_fn: Reduce | None = jnp.sum,
 ) -> Float[Array, "..."]:
@@ -257,7 +256,7 @@ def bernoulli_kl_per_code(
         ICCV Workshops 2019, after its released code, whose logarithms are infinite where q is 0 or 1 in
         float32. This form has no such place.
     """
-    codes = valid_codes(codes, where)
+    codes, where = valid_codes(codes, where)
     # With t = e^-|u| the entropy of the coin is log(1 + t) + |u| t / (1 + t).
     size = jnp.abs(codes)
     tail = jnp.exp(-size)
@@ -270,7 +269,7 @@ def bernoulli_kl_per_code(
 def variance_shortfall(
     codes: Float[Array, "n bits"],
     *,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
     reduce_fn: Reduce | None = jnp.mean,
 ) -> Float[Array, "..."]:
@@ -303,7 +302,7 @@ def variance_shortfall(
         subtracted from 1, a mean over bits rather than a sum, and always centred: where it is not,
         as in a later collection, a bit that is +1 on every image has the largest variance.
     """
-    codes = valid_codes(codes, where)
+    codes, where = valid_codes(codes, where)
     # The centre may be taken as a constant: the squares sum to the least about it.
     centred = codes - lax.stop_gradient(mean_of_rows(codes, where, axis_name))[None, :]
     loss = mean_of_rows(1.0 - centred**2, where, axis_name)
@@ -314,9 +313,9 @@ def variance_shortfall(
 def pair_scatter(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
-    similar: Bool[Array, "n m"],
+    similar: Shaped[ArrayLike, "n m"],
     *,
-    where: Bool[Array, "n m"] | None = None,
+    where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Scatter of similar pairs less the scatter of dissimilar ones.
@@ -355,10 +354,11 @@ def pair_scatter(
         trace is a mean over bits; and no tensor of pairs by bits by bits is made of it, as in a later
         collection, since a trace needs the distances alone.
     """
-    codes, others = valid_pairs(codes, others, similar, where)
+    codes, others, similar, where = valid_pairs(codes, others, similar, where)
     valid = jnp.ones_like(similar) if where is None else where
     alike, unlike = (
-        pairs * pair_weight(pairs, axis_name) for pairs in (valid & similar, valid & ~similar)
+        pairs.astype(codes.dtype) * pair_weight(pairs, axis_name)
+        for pairs in (valid & similar, valid & ~similar)
     )
     # sum_ij w_ij |h_i - h_j|^2 without the matrix of the distances.
     weights = (alike - unlike) / (2 * codes.shape[1])
@@ -374,18 +374,17 @@ _TINY = float(jnp.finfo(jnp.float32).tiny)
 
 def _labelled(
     logits: Float[Array, "n classes"],
-    labels: Shaped[Array, "n classes"],
-    where: Bool[Array, " n"] | None,
+    labels: Shaped[ArrayLike, "n classes"],
+    where: Shaped[ArrayLike, " n"] | None,
 ) -> tuple[Float[Array, "n classes"], Float[Array, "n classes"], Bool[Array, " n"]]:
     """Checked logits and labels in the accumulation dtype, and the rows that count.
 
     Rows that do not hold zeros, whatever they held before.
     """
-    check_floating("logits", logits, ndim=2)
-    check_shape("labels", labels, logits.shape)
-    check_shape("where", where, logits.shape[:1])
-    labels = accumulate(labels)
+    logits = accumulate(as_floating("logits", logits, ndim=2))
+    labels = as_real("labels", labels, logits.shape, least=0.0).astype(logits.dtype)
+    where = as_mask("where", where, logits.shape[:1])
     if where is not None:
         labels = jnp.where(where[:, None], labels, 0.0)
     where = jnp.any(labels != 0, axis=1)
-    return jnp.where(where[:, None], accumulate(logits), 0.0), labels, where
+    return jnp.where(where[:, None], logits, 0.0), labels, where

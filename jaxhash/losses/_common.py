@@ -1,4 +1,4 @@
-"""What every loss needs: argument checks, accumulation dtype, and sums over devices."""
+"""What every loss needs: its codes and their mask, means over what is valid, sums over devices."""
 
 import math
 from collections.abc import Callable
@@ -6,56 +6,27 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Num, Shaped
 
+from jaxhash.ops.arguments import as_floating, as_mask
+from jaxhash.ops.numerics import accumulate
 from jaxhash.selection import row_count
 
 #: The name of a reduction, such as ``jnp.mean``; None leaves the loss unreduced.
 Reduce = Callable[[Array], Array]
 
 
-def check_floating(name: str, array: Array, *, ndim: int) -> None:
-    """Raise unless ``array`` is floating with ``ndim`` dimensions."""
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"{name} must be floating, got {array.dtype}")
-    if array.ndim != ndim:
-        raise ValueError(f"{name} must have {ndim} dimensions, got shape {array.shape}")
-
-
-def check_shape(name: str, array: Array | None, shape: tuple[int, ...]) -> None:
-    """Raise unless ``array`` is None or has the shape."""
-    if array is not None and array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
-
-
-def accumulate(array: Array) -> Array:
-    """The array in the dtype that losses accumulate in: float32, or its own where wider."""
-    return array.astype(jnp.promote_types(array.dtype, jnp.float32))
-
-
 def valid_codes(
-    codes: Float[Array, "n bits"], where: Bool[Array, " n"] | None, *, masked: float = 0.0
-) -> Float[Array, "n bits"]:
-    """Checked codes in the accumulation dtype; rows that are masked, NaN or not, are ``masked``.
+    codes: Float[Array, "n bits"], where: Shaped[ArrayLike, " n"] | None, *, masked: float = 0.0
+) -> tuple[Float[Array, "n bits"], Bool[Array, " n"] | None]:
+    """Checked codes in the accumulation dtype, and their checked mask.
 
-    What is worked out of NaN has a gradient of NaN, even if nothing comes of it.
+    Rows that are masked, NaN or not, are ``masked``: what is worked out of NaN has a gradient of
+    NaN, even if nothing comes of it.
     """
-    check_floating("codes", codes, ndim=2)
-    check_shape("where", where, codes.shape[:1])
-    codes = accumulate(codes)
-    return codes if where is None else jnp.where(where[:, None], codes, masked)
-
-
-def unit_rows(rows: Float[Array, "n columns"]) -> Float[Array, "n columns"]:
-    """Each row at length 1; a row of zeros stays one, and has no gradient.
-
-    A direction does not depend on the length, so each row is first divided by its largest entry,
-    taken as a constant: no square under- or overflows.
-    """
-    largest = lax.stop_gradient(jnp.max(jnp.abs(rows), axis=1, keepdims=True))
-    empty = largest == 0
-    rows = jnp.where(empty, 0.0, rows / jnp.where(empty, 1.0, largest))
-    return rows / jnp.sqrt(jnp.sum(jnp.where(empty, 1.0, rows) ** 2, axis=1, keepdims=True))
+    codes = accumulate(as_floating("codes", codes, ndim=2))
+    where = as_mask("where", where, codes.shape[:1])
+    return codes if where is None else jnp.where(where[:, None], codes, masked), where
 
 
 def mean_of_rows(

@@ -8,16 +8,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
-from jaxhash.losses._common import (
-    accumulate,
-    check_floating,
-    check_shape,
-    pair_count,
-    sum_of_shares,
-    sum_over_devices,
-)
+from jaxhash.losses._common import pair_count, sum_of_shares, sum_over_devices
 from jaxhash.losses._pairwise import inner_products, mean_of_pairs, valid_pairs
+from jaxhash.ops.arguments import as_floating, as_mask, check_shape
 from jaxhash.ops.meshes import like_rows, on_any_mesh
+from jaxhash.ops.numerics import accumulate
 from jaxhash.selection import row_count
 
 _EXACT = lax.Precision.HIGHEST
@@ -28,7 +23,7 @@ def distance_to_codes(
     codes: Float[Array, "n bits"],
     targets: Float[Array, "n bits"],
     *,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Squared distance of each code to the binary code that was found for its image.
@@ -57,11 +52,10 @@ def distance_to_codes(
         2017, and of Jiang, Li, "Asymmetric deep supervised hashing" (ADSH), AAAI 2018. Departure:
         a mean over rows and bits, where both have a sum.
     """
-    check_floating("codes", codes, ndim=2)
-    check_floating("targets", targets, ndim=2)
+    codes, targets = _as_floating(codes=codes, targets=targets)
     check_shape("targets", targets, codes.shape)
-    check_shape("where", where, codes.shape[:1])
-    gap = accumulate(codes) - lax.stop_gradient(accumulate(targets))
+    where = as_mask("where", where, codes.shape[:1])
+    gap = codes - lax.stop_gradient(targets)
     if where is not None:
         gap = jnp.where(where[:, None], gap, 0.0)
     number = jnp.maximum(row_count(codes, where, axis_name), 1) * codes.shape[1]
@@ -72,10 +66,10 @@ def distance_to_codes(
 def asymmetric_dsh(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
-    similar: Bool[Array, "n m"],
+    similar: Shaped[ArrayLike, "n m"],
     *,
     balanced: bool = True,
-    where: Bool[Array, "n m"] | None = None,
+    where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Inner products with the binary codes of the database are those that the labels ask for.
@@ -113,7 +107,7 @@ def asymmetric_dsh(
         (the paper has h . v - bits S), so that the weight of another term means the same at every
         batch size and length.
     """
-    codes, others = valid_pairs(codes, others, similar, where)
+    codes, others, similar, where = valid_pairs(codes, others, similar, where)
     valid = jnp.ones_like(similar) if where is None else where
     alike, unlike = (pair_count(valid & kind, axis_name) for kind in (similar, ~similar))
     apart = dissimilarity(alike, unlike) if balanced else -1.0
@@ -138,7 +132,7 @@ def asymmetric_dsh_codes(
     wanted: Float[Array, "items bits"],
     *,
     gamma: float | Float[ArrayLike, ""] = 200.0,
-    where: Bool[Array, " items"] | None = None,
+    where: Shaped[ArrayLike, " items"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, "items bits"]:
     r"""The database's binary codes after one pass over the bits, each in turn set to the best.
@@ -174,10 +168,10 @@ def asymmetric_dsh_codes(
     Reference:
         Jiang, Li, "Asymmetric deep supervised hashing" (ADSH), AAAI 2018, the step for V.
     """
-    _check({"codes": codes, "relaxed": relaxed, "wanted": wanted}, where)
+    codes, relaxed, wanted = _as_floating(codes=codes, relaxed=relaxed, wanted=wanted)
     check_shape("relaxed", relaxed, codes.shape)
     check_shape("wanted", wanted, codes.shape)
-    where = jnp.ones(len(codes), bool) if where is None else where
+    where = _valid(codes, where)
     relaxed = jnp.where(where[:, None], relaxed, 0.0)
     gram = sum_over_devices(jnp.matmul(relaxed.T, relaxed, precision=_EXACT), axis_name)
     drive = codes.shape[1] * wanted + gamma * relaxed
@@ -192,10 +186,10 @@ def asymmetric_dsh_codes(
 @on_any_mesh
 def dsdh_classifier(
     codes: Float[Array, "items bits"],
-    labels: Float[Array, "items classes"],
+    labels: Shaped[ArrayLike, "items classes"],
     *,
     ridge: float = 100.0,
-    where: Bool[Array, " items"] | None = None,
+    where: Shaped[ArrayLike, " items"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, "bits classes"]:
     r"""The linear classifier of binary codes, by ridge regression of their labels.
@@ -224,10 +218,10 @@ def dsdh_classifier(
     Reference:
         Li, Sun, He, Tan, "Deep supervised discrete hashing" (DSDH), NIPS 2017, the step for W.
     """
-    _check({"codes": codes, "labels": labels}, where)
-    check_shape("labels", labels, (len(codes), labels.shape[1]))
-    where = jnp.ones(len(codes), bool) if where is None else where
-    rows = jnp.where((where & _labelled(labels))[:, None], codes, 0.0)
+    (codes,) = _as_floating(codes=codes)
+    labelled, labels = _of_labels(codes, labels)
+    where = _valid(codes, where)
+    rows = jnp.where((where & labelled)[:, None], codes, 0.0)
     gram = sum_over_devices(jnp.matmul(rows.T, rows, precision=_EXACT), axis_name)
     sums = sum_over_devices(jnp.matmul(rows.T, labels, precision=_EXACT), axis_name)
     return jnp.linalg.solve(gram + ridge * jnp.eye(codes.shape[1]), sums)
@@ -237,11 +231,11 @@ def dsdh_classifier(
 def dsdh_codes(
     codes: Float[Array, "items bits"],
     relaxed: Float[Array, "items bits"],
-    labels: Float[Array, "items classes"],
+    labels: Shaped[ArrayLike, "items classes"],
     classifier: Float[Array, "bits classes"],
     *,
     weight: float | Float[ArrayLike, ""] = 1.0,
-    where: Bool[Array, " items"] | None = None,
+    where: Shaped[ArrayLike, " items"] | None = None,
 ) -> Float[Array, "items bits"]:
     r"""Binary codes after one pass over the bits, each in turn set to the best.
 
@@ -273,16 +267,14 @@ def dsdh_codes(
     Reference:
         Li, Sun, He, Tan, "Deep supervised discrete hashing" (DSDH), NIPS 2017, the step for B.
     """
-    arrays = {"codes": codes, "relaxed": relaxed, "labels": labels, "classifier": classifier}
-    _check(arrays, where)
+    codes, relaxed, classifier = _as_floating(codes=codes, relaxed=relaxed, classifier=classifier)
     check_shape("relaxed", relaxed, codes.shape)
-    check_shape("labels", labels, (len(codes), labels.shape[1]))
+    labelled, labels = _of_labels(codes, labels)
     check_shape("classifier", classifier, (codes.shape[1], labels.shape[1]))
-    where = jnp.ones(len(codes), bool) if where is None else where
+    where = _valid(codes, where)
     relaxed = jnp.where(where[:, None], relaxed, 0.0)
     gram = jnp.matmul(classifier, classifier.T, precision=_EXACT)
     drive = jnp.matmul(labels, classifier.T, precision=_EXACT) + weight * relaxed
-    labelled = _labelled(labels)
 
     def set_bit(k, codes):
         of_others = jnp.matmul(codes, gram[:, k].at[k].set(0.0), precision=_EXACT)
@@ -291,17 +283,28 @@ def dsdh_codes(
     return lax.fori_loop(0, codes.shape[1], set_bit, codes)
 
 
-def _check(arrays: dict[str, Array], where: Bool[Array, " items"] | None) -> None:
-    """Raise unless all are floating matrices, and the mask is one of the codes' rows."""
-    for name, array in arrays.items():
-        check_floating(name, array, ndim=2)
-    check_shape("where", where, arrays["codes"].shape[:1])
+def _as_floating(**arrays: Float[Array, "_ _"]) -> list[Float[Array, "_ _"]]:
+    """Checked matrices in the accumulation dtype of the first."""
+    matrices = [as_floating(name, array, ndim=2) for name, array in arrays.items()]
+    dtype = accumulate(matrices[0]).dtype
+    return [matrix.astype(dtype) for matrix in matrices]
+
+
+def _valid(
+    codes: Float[Array, "items bits"], where: Shaped[ArrayLike, " items"] | None
+) -> Bool[Array, " items"]:
+    where = as_mask("where", where, codes.shape[:1])
+    return jnp.ones(len(codes), bool) if where is None else where
+
+
+def _of_labels(
+    codes: Float[Array, "items bits"], labels: Shaped[ArrayLike, "items classes"]
+) -> tuple[Bool[Array, " items"], Float[Array, "items classes"]]:
+    """Which rows have a label, and the labels in the dtype of the codes."""
+    labels = as_mask("labels", labels, (len(codes), None))
+    return labels.any(axis=1), labels.astype(codes.dtype)
 
 
 def _with_bit(codes, k, drive, where):
     """The codes with bit k of the marked rows set to the sign of what drives it; 0 counts as +1."""
     return codes.at[:, k].set(jnp.where(where, jnp.where(drive >= 0, 1.0, -1.0), codes[:, k]))
-
-
-def _labelled(labels: Float[Array, "items classes"]) -> Bool[Array, " items"]:
-    return (labels != 0).any(axis=1)

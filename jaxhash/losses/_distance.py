@@ -1,7 +1,7 @@
 """Pairwise losses of distances and angles between codes."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from jaxhash.losses._common import pair_count
 from jaxhash.losses._pairwise import (
@@ -21,10 +21,10 @@ EPSILON = 1e-3
 def dch(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
-    similar: Bool[Array, "n m"],
+    similar: Shaped[ArrayLike, "n m"],
     *,
     gamma: float = 20.0,
-    where: Bool[Array, "n m"] | None = None,
+    where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Deep Cauchy hashing: the weighted likelihood of the similarities under a Cauchy law.
@@ -69,7 +69,8 @@ def dch(
     """
     if gamma <= 0:
         raise ValueError(f"gamma must be above 0, got {gamma}")
-    distance = 0.5 * codes.shape[-1] * (1.0 - _cosine(codes, others, similar, where))
+    codes, others, similar, where = valid_pairs(codes, others, similar, where)
+    distance = 0.5 * codes.shape[-1] * (1.0 - cosines(codes, others))
     distance = jnp.maximum(distance, 0.0)  # a cosine may round to just above 1
     loss = jnp.where(similar, jnp.log1p(distance / gamma), jnp.log1p(gamma / (distance + EPSILON)))
     return mean_of_each_kind(loss, similar, where, axis_name)
@@ -79,10 +80,10 @@ def dch(
 def dsh(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
-    similar: Bool[Array, "n m"],
+    similar: Shaped[ArrayLike, "n m"],
     *,
     margin: float | None = None,
-    where: Bool[Array, "n m"] | None = None,
+    where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Deep supervised hashing: a contrastive loss of squared distances.
@@ -121,7 +122,7 @@ def dsh(
     """
     if margin is not None and margin <= 0:
         raise ValueError(f"margin must be above 0, got {margin}")
-    codes, others = valid_pairs(codes, others, similar, where)
+    codes, others, similar, where = valid_pairs(codes, others, similar, where)
     margin = 2.0 * codes.shape[1] if margin is None else margin
     squares = jnp.sum(codes**2, axis=1)[:, None] + jnp.sum(others**2, axis=1)[None, :]
     distance = jnp.maximum(squares - 2.0 * inner_products(codes, others), 0.0)
@@ -133,10 +134,10 @@ def dsh(
 def qsmi(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
-    similar: Bool[Array, "n m"],
+    similar: Shaped[ArrayLike, "n m"],
     *,
     needs: float | None = None,
-    where: Bool[Array, "n m"] | None = None,
+    where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Quadratic spherical mutual information of codes and classes, in its square clamped form.
@@ -179,11 +180,12 @@ def qsmi(
     """
     if needs is not None and needs <= 0:
         raise ValueError(f"needs must be above 0, got {needs}")
-    closeness = (1.0 + _cosine(codes, others, similar, where)) / 2.0
+    codes, others, similar, where = valid_pairs(codes, others, similar, where)
+    closeness = (1.0 + cosines(codes, others)) / 2.0
     if needs is None:
         valid = jnp.ones_like(similar) if where is None else where
         pairs, alike = (pair_count(kind, axis_name) for kind in (valid, valid & similar))
-        rarity = alike / jnp.maximum(pairs, 1)
+        rarity = (alike / jnp.maximum(pairs, 1)).astype(codes.dtype)
     else:
         rarity = 1.0 / needs
     loss = jnp.where(similar, (closeness - 1.0) ** 2, 1.0) + rarity * closeness**2
@@ -194,11 +196,11 @@ def qsmi(
 def wglhh(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
-    similar: Bool[Array, "n m"],
+    similar: Shaped[ArrayLike, "n m"],
     *,
     alpha: float = 0.1,
     similar_weight: float = 1.0,
-    where: Bool[Array, "n m"] | None = None,
+    where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Weighted Gaussian loss: the probability of being within reach against the similarity.
@@ -248,7 +250,8 @@ def wglhh(
     for name, value in (("alpha", alpha), ("similar_weight", similar_weight)):
         if value <= 0:
             raise ValueError(f"{name} must be above 0, got {value}")
-    cosine = _cosine(codes, others, similar, where)
+    codes, others, similar, where = valid_pairs(codes, others, similar, where)
+    cosine = cosines(codes, others)
     closeness = (1.0 + cosine) / 2.0
     exponent = alpha * (0.5 * codes.shape[-1] * (1.0 - cosine)) ** 2
     p = jnp.exp(-exponent)
@@ -260,14 +263,3 @@ def wglhh(
         jnp.exp(closeness) * apart,
     )
     return mean_of_pairs(loss, where, axis_name)
-
-
-def _cosine(
-    codes: Float[Array, "n bits"],
-    others: Float[Array, "m bits"],
-    similar: Bool[Array, "n m"],
-    where: Bool[Array, "n m"] | None,
-) -> Float[Array, "n m"]:
-    """The cosine of each pair, 0 with a code of zeros, which has no gradient."""
-    codes, others = valid_pairs(codes, others, similar, where)
-    return cosines(codes, others)

@@ -7,17 +7,16 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Shaped
 
 from jaxhash.losses._common import (
-    accumulate,
-    check_floating,
-    check_shape,
     mean_of_rows,
     valid_codes,
     whole_batch,
 )
+from jaxhash.ops.arguments import as_floating, check_shape, values_at_hand, whole_number
 from jaxhash.ops.meshes import on_any_mesh
+from jaxhash.ops.numerics import accumulate
 from jaxhash.selection import row_count, row_numbers
 
 #: Distances held at a time while neighbours are searched (4 MiB each time they are stored).
@@ -40,7 +39,7 @@ def nearest_neighbour_kl(
     k: int = 1,
     norm: int | float = 1,
     epsilon: float = 1e-6,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Divergence of the law of the codes from a nearly binary one, by nearest neighbours.
@@ -104,15 +103,17 @@ def nearest_neighbour_kl(
         k-nearest-neighbor distances", IEEE Transactions on Information Theory 55 (2009).
     """
     _check(k, norm, epsilon)
-    codes = valid_codes(codes, where)
+    codes, where = valid_codes(codes, where)
     bits = codes.shape[1]
     others, columns = whole_batch(codes, where, axis_name)
     count = row_count(codes, where, axis_name)
     if jnp.ndim(target) == 0:
         sample = _symmetric_beta(_given(key), len(others), bits, _concentration(target))
+        sample = sample.astype(codes.dtype)
         drawn = jnp.arange(len(others)) < count
     else:
-        sample, drawn = _sample(target, bits, k), jnp.ones(len(target), bool)
+        sample = _sample(target, bits, k).astype(codes.dtype)
+        drawn = jnp.ones(len(target), bool)
 
     add_gap, number = ADD_GAP[norm], jnp.arange(len(others))
     search = partial(_kth_nearest, k=k, add_gap=add_gap)
@@ -202,8 +203,7 @@ def _symmetric_beta(
 
 
 def _check(k: int, norm: int | float, epsilon: float) -> None:
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    whole_number("k", k, least=1)
     if norm not in ADD_GAP:
         raise ValueError(f"norm must be 1, 2 or infinity, got {norm}")
     if epsilon <= 0:
@@ -217,14 +217,15 @@ def _given(key: Shaped[Array, "..."] | None) -> Shaped[Array, "..."]:
 
 
 def _concentration(target: float | Float[Array, ""]) -> float | Float[Array, ""]:
-    if isinstance(target, (int, float)) and not target > 0:
+    value = values_at_hand(target)
+    if value is not None and not value > 0:
         raise ValueError(f"target must have a concentration above 0, got {target}")
     return target
 
 
 def _sample(target: Float[Array, "m bits"], bits: int, k: int) -> Float[Array, "m bits"]:
-    check_floating("target", target, ndim=2)
-    check_shape("target", target, (target.shape[0], bits))
+    target = as_floating("target", target, ndim=2)
+    check_shape("target", target, (len(target), bits))
     if len(target) < k:
         raise ValueError(f"target must have at least k = {k} rows, got {len(target)}")
     return accumulate(target)

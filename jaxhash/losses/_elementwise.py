@@ -9,18 +9,19 @@ import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from jaxhash.codes import binarize
-from jaxhash.losses._common import Reduce, mean_of_rows, unit_rows, valid_codes
+from jaxhash.losses._common import Reduce, mean_of_rows, valid_codes
 from jaxhash.ops.meshes import on_any_mesh
+from jaxhash.ops.numerics import unit_rows
 
 
 @on_any_mesh
 def l2_quantization(
     codes: Float[Array, "n bits"],
     *,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
     reduce_fn: Reduce | None = jnp.mean,
 ) -> Float[Array, "..."]:
@@ -65,7 +66,7 @@ def l2_quantization(
 def l1_quantization(
     codes: Float[Array, "n bits"],
     *,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
     reduce_fn: Reduce | None = jnp.mean,
 ) -> Float[Array, "..."]:
@@ -107,7 +108,7 @@ def l1_quantization(
 def cubic_quantization(
     codes: Float[Array, "n bits"],
     *,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
     reduce_fn: Reduce | None = jnp.mean,
 ) -> Float[Array, "..."]:
@@ -145,7 +146,7 @@ def cubic_quantization(
 def log_cosh_quantization(
     codes: Float[Array, "n bits"],
     *,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
     reduce_fn: Reduce | None = jnp.mean,
 ) -> Float[Array, "..."]:
@@ -192,7 +193,7 @@ def gaussian_bce_quantization(
     codes: Float[Array, "n bits"],
     *,
     sigma: float = 0.5,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
     reduce_fn: Reduce | None = jnp.mean,
 ) -> Float[Array, "..."]:
@@ -248,7 +249,7 @@ def gaussian_bce_quantization(
 def cosine_quantization(
     codes: Float[Array, "n bits"],
     *,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""One less the cosine between each code and its signs.
@@ -289,7 +290,7 @@ def cauchy_quantization(
     codes: Float[Array, "n bits"],
     *,
     gamma: float = 20.0,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Cauchy likelihood of each code's distance to its signs.
@@ -336,12 +337,12 @@ def cauchy_quantization(
 def _of_bits(
     codes: Float[Array, "n bits"],
     cost: Callable[[Float[Array, "n bits"], Float[Array, "n bits"]], Float[Array, "n bits"]],
-    where: Bool[Array, " n"] | None,
+    where: Shaped[ArrayLike, " n"] | None,
     axis_name: str | None,
     reduce_fn: Reduce | None,
 ) -> Float[Array, "..."]:
     """The mean over valid rows of ``cost(codes, their signs)``, reduced over bits."""
-    codes = valid_codes(codes, where, masked=1.0)  # where all costs are smooth
+    codes, where = valid_codes(codes, where, masked=1.0)  # where all costs are smooth
     loss = mean_of_rows(cost(codes, binarize(codes).astype(codes.dtype)), where, axis_name)
     return loss if reduce_fn is None else reduce_fn(loss)
 
@@ -349,11 +350,12 @@ def _of_bits(
 def _of_rows(
     codes: Float[Array, "n bits"],
     cost: Callable[[Float[Array, "n bits"]], Float[Array, " n"]],
-    where: Bool[Array, " n"] | None,
+    where: Shaped[ArrayLike, " n"] | None,
     axis_name: str | None,
 ) -> Float[Array, ""]:
     """The mean over valid rows of ``cost(codes)``."""
-    return mean_of_rows(cost(valid_codes(codes, where, masked=1.0)), where, axis_name)
+    codes, where = valid_codes(codes, where, masked=1.0)
+    return mean_of_rows(cost(codes), where, axis_name)
 
 
 def _cosine_to_signs(codes: Float[Array, "n bits"]) -> Float[Array, " n"]:

@@ -6,11 +6,12 @@ adds a term that such bits are no minimum of.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key, Shaped
+from jaxtyping import Array, ArrayLike, Float, Key, Shaped
 
 from jaxhash.losses._common import valid_codes
 from jaxhash.losses._marginals import bit_decorrelation
 from jaxhash.losses._quantization import Target, hswd
+from jaxhash.ops.arguments import whole_number
 from jaxhash.ops.meshes import on_any_mesh
 
 
@@ -23,7 +24,7 @@ def parity_hswd(
     pairs: int | None = None,
     bound: float = 1.5,
     target: Target = "sampled",
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""HSWD of the bits, and of the parities of random pairs of them.
@@ -67,19 +68,17 @@ def parity_hswd(
     Reference:
         None: it is ours, and no paper has tried it.
     """
-    codes = valid_codes(codes, where)
+    codes, where = valid_codes(codes, where)
     bits = codes.shape[1]
-    pairs = bits if pairs is None else pairs
+    pairs = bits if pairs is None else whole_number("pairs", pairs, least=1)
     if bits < 2:
         raise ValueError(f"codes must have at least 2 bits to have parities, got {bits}")
-    if pairs < 1:
-        raise ValueError(f"pairs must be at least 1, got {pairs}")
     if bound <= 0:
         raise ValueError(f"bound must be above 0, got {bound}")
 
     of_bits, of_parities, of_first, of_step = jax.random.split(key, 4)
-    first = jax.random.randint(of_first, (pairs,), 0, bits)
-    second = (first + jax.random.randint(of_step, (pairs,), 1, bits)) % bits
+    first = jax.random.randint(of_first, (pairs,), 0, bits, jnp.int32)
+    second = (first + jax.random.randint(of_step, (pairs,), 1, bits, jnp.int32)) % bits
     clipped = jnp.clip(codes, -bound, bound)
     parities = clipped[:, first] * clipped[:, second]
     options = {"target": target, "where": where, "axis_name": axis_name}
@@ -94,7 +93,7 @@ def decorrelated_hswd(
     key: Key[Array, ""] | Shaped[Array, "2"],
     weight: float = 1.0,
     target: Target = "sampled",
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""HSWD, and the mean squared second moment of two bits.
@@ -130,7 +129,7 @@ def decorrelated_hswd(
         None: HSWD (Doan, Yang, Li, CVPR 2022) and the penalty of `bit_decorrelation` joined; the
         combination is ours.
     """
-    codes = valid_codes(codes, where)
+    codes, where = valid_codes(codes, where)
     loss = hswd(codes, key=key, target=target, where=where, axis_name=axis_name)
     relaxed = jnp.tanh(codes)
     return loss + weight * bit_decorrelation(relaxed, where=where, axis_name=axis_name)

@@ -9,16 +9,17 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, ArrayLike, Bool, Float
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from jaxhash.losses._common import (
     Reduce,
     mean_of_rows,
     sum_of_shares,
-    unit_rows,
     valid_codes,
 )
+from jaxhash.ops.arguments import values_at_hand
 from jaxhash.ops.meshes import on_any_mesh
+from jaxhash.ops.numerics import unit_rows
 from jaxhash.selection import row_count, row_numbers
 
 
@@ -26,7 +27,7 @@ from jaxhash.selection import row_count, row_numbers
 def bit_balance(
     codes: Float[Array, "n bits"],
     *,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
     reduce_fn: Reduce | None = jnp.mean,
 ) -> Float[Array, "..."]:
@@ -60,7 +61,7 @@ def bit_balance(
         Departure: means over batch and bits instead of sums. Some implementations average over the
         bits of a row instead, which balances no bit.
     """
-    codes = valid_codes(codes, where)
+    codes, where = valid_codes(codes, where)
     loss = mean_of_rows(codes, where, axis_name) ** 2
     return loss if reduce_fn is None else reduce_fn(loss)
 
@@ -70,7 +71,7 @@ def bit_decorrelation(
     codes: Float[Array, "n bits"],
     *,
     centred: bool = False,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Mean squared second moment of two different bits, 0 where no bit tells of another.
@@ -106,7 +107,7 @@ def bit_decorrelation(
         the penalty :math:`\lVert H^\top H / N - I \rVert^2` that many methods have made of it.
         Departures: a mean over pairs of bits instead of a sum, and without the diagonal.
     """
-    codes = valid_codes(codes, where)
+    codes, where = valid_codes(codes, where)
     if centred:
         # Moving the mean alone does not change C: that gradient is 0 over the whole batch.
         codes = codes - lax.stop_gradient(mean_of_rows(codes, where, axis_name))[None, :]
@@ -124,7 +125,7 @@ def bernoulli_kl(
     codes: Float[Array, "n bits"],
     *,
     mass: Float[ArrayLike, "..."] = 0.5,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
     reduce_fn: Reduce | None = jnp.mean,
 ) -> Float[Array, "..."]:
@@ -162,9 +163,10 @@ def bernoulli_kl(
         A form of the entropy regularisers of unsupervised hashing; no one paper's. The term of JMLH
         (Shen et al., 2019) is another: it draws each code on its own towards being unsure.
     """
-    codes = valid_codes(codes, where)
+    codes, where = valid_codes(codes, where)
     bits = codes.shape[1]
-    if isinstance(mass, (int, float)) and not 0.0 < mass < 1.0:
+    values = values_at_hand(mass)
+    if values is not None and not ((values > 0.0) & (values < 1.0)).all():
         raise ValueError(f"mass must be above 0 and below 1, got {mass}")
     if jnp.shape(mass) not in ((), (bits,)):
         raise ValueError(f"mass must be a number or have shape {(bits,)}, got {jnp.shape(mass)}")
@@ -182,7 +184,7 @@ def koleo(
     codes: Float[Array, "n bits"],
     *,
     epsilon: float = 1e-2,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Spread of the codes over the sphere: each is pushed from its nearest neighbour (KoLeo).
@@ -222,7 +224,8 @@ def koleo(
     """
     if epsilon <= 0:
         raise ValueError(f"epsilon must be above 0, got {epsilon}")
-    codes = unit_rows(valid_codes(codes, where))
+    codes, where = valid_codes(codes, where)
+    codes = unit_rows(codes)
     others, valid = codes, jnp.ones(codes.shape[0], bool) if where is None else where
     columns = valid
     if axis_name is not None:

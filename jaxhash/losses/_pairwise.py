@@ -3,29 +3,27 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
 from jaxhash.codes import binarize
 from jaxhash.losses._common import (
     Reduce,
-    accumulate,
-    check_floating,
-    check_shape,
     pair_weight,
     sum_of_shares,
-    unit_rows,
 )
+from jaxhash.ops.arguments import as_floating, as_mask, as_real, check_shape
 from jaxhash.ops.meshes import on_any_mesh
+from jaxhash.ops.numerics import accumulate, unit_rows
 
 
 @on_any_mesh
 def pairwise_likelihood(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
-    similar: Bool[Array, "n m"],
+    similar: Shaped[ArrayLike, "n m"],
     *,
     scale: float | Float[Array, ""] = 0.5,
-    where: Bool[Array, "n m"] | None = None,
+    where: Shaped[ArrayLike, "n m"] | None = None,
     reduce_fn: Reduce | None = None,
 ) -> Float[Array, "..."]:
     r"""Negative log-likelihood of the similarities under a logistic model of the inner products.
@@ -59,21 +57,40 @@ def pairwise_likelihood(
         AAAI 2014, and Li et al., "Feature learning based deep supervised hashing with pairwise
         labels" (DPSH), IJCAI 2016; both with scale 1/2.
     """
-    loss = _likelihood(codes, others, similar, scale, where)
+    codes, others, similar, where = valid_pairs(codes, others, similar, where)
+    loss = _softplus(_disagreement(codes, others, similar, scale))
     if where is not None:
         loss = jnp.where(where, loss, 0.0)
     return loss if reduce_fn is None else reduce_fn(loss)
 
 
-def _likelihood(
+def valid_pairs(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
-    similar: Bool[Array, "n m"],
-    scale: float | Float[Array, ""],
-    where: Bool[Array, "n m"] | None,
-) -> Float[Array, "n m"]:
-    """The matrix, in which pairs that are not valid may hold anything but spoil no gradient."""
-    return _softplus(_disagreement(codes, others, similar, scale, where))
+    similar: Shaped[ArrayLike, "n m"] | None,
+    where: Shaped[ArrayLike, "n m"] | None,
+) -> tuple[
+    Float[Array, "n bits"],
+    Float[Array, "m bits"],
+    Bool[Array, "n m"] | None,
+    Bool[Array, "n m"] | None,
+]:
+    """Checked codes in the accumulation dtype, and which pairs are similar and which valid.
+
+    Rows and columns without a valid pair are zeros: padding may hold anything, NaN included, and
+    must stay out of a product.
+    """
+    codes, others = (
+        accumulate(as_floating(name, array, ndim=2))
+        for name, array in (("codes", codes), ("others", others))
+    )
+    check_shape("others", others, (others.shape[0], codes.shape[1]))
+    pairs = codes.shape[0], others.shape[0]
+    similar, where = as_mask("similar", similar, pairs), as_mask("where", where, pairs)
+    if where is not None:
+        codes = jnp.where(where.any(axis=1)[:, None], codes, 0.0)
+        others = jnp.where(where.any(axis=0)[:, None], others, 0.0)
+    return codes, others, similar, where
 
 
 def _disagreement(
@@ -81,34 +98,10 @@ def _disagreement(
     others: Float[Array, "m bits"],
     similar: Bool[Array, "n m"],
     scale: float | Float[Array, ""],
-    where: Bool[Array, "n m"] | None,
 ) -> Float[Array, "n m"]:
     """-theta of similar pairs and theta of the others: no difference of two large numbers."""
-    codes, others = valid_pairs(codes, others, similar, where)
     theta = scale * inner_products(codes, others)
     return jnp.where(similar, -theta, theta)
-
-
-def valid_pairs(
-    codes: Float[Array, "n bits"],
-    others: Float[Array, "m bits"],
-    similar: Bool[Array, "n m"] | Float[Array, "n m"] | None,
-    where: Bool[Array, "n m"] | None,
-) -> tuple[Float[Array, "n bits"], Float[Array, "m bits"]]:
-    """Checked codes in the accumulation dtype; rows and columns without a valid pair are zeros.
-
-    Padding may hold anything, NaN included, and must stay out of a product.
-    """
-    check_floating("codes", codes, ndim=2)
-    check_floating("others", others, ndim=2)
-    check_shape("others", others, (others.shape[0], codes.shape[1]))
-    check_shape("similar", similar, (codes.shape[0], others.shape[0]))
-    check_shape("where", where, (codes.shape[0], others.shape[0]))
-    codes, others = accumulate(codes), accumulate(others)
-    if where is not None:
-        codes = jnp.where(where.any(axis=1)[:, None], codes, 0.0)
-        others = jnp.where(where.any(axis=0)[:, None], others, 0.0)
-    return codes, others
 
 
 def inner_products(
@@ -116,6 +109,20 @@ def inner_products(
 ) -> Float[Array, "n m"]:
     """Of every row with every row, without the shortened mantissas that devices have for speed."""
     return jnp.matmul(codes, others.T, precision=lax.Precision.HIGHEST)
+
+
+def unbounded_products(
+    codes: Float[Array, "n bits"], others: Float[Array, "m bits"]
+) -> Float[Array, "n m"]:
+    """`inner_products` that are infinite where they overflow: no sum of both infinities is NaN.
+
+    For what has a value and a slope of 0 out there.
+    """
+    of_codes, of_others = (
+        lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(rows), axis=1, keepdims=True), 1.0))
+        for rows in (codes, others)
+    )
+    return inner_products(codes / of_codes, others / of_others) * of_codes * of_others.T
 
 
 def cosines(codes: Float[Array, "n bits"], others: Float[Array, "m bits"]) -> Float[Array, "n m"]:
@@ -141,10 +148,10 @@ def _softplus_jvp(primals, tangents):
 def hashnet(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
-    similar: Bool[Array, "n m"],
+    similar: Shaped[ArrayLike, "n m"],
     *,
     scale: float | Float[Array, ""],
-    where: Bool[Array, "n m"] | None = None,
+    where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""HashNet's weighted pairwise likelihood: similar and dissimilar pairs weigh the same in total.
@@ -180,7 +187,8 @@ def hashnet(
         Cao, Long, Wang, Yu, "HashNet: Deep Learning to Hash by Continuation", ICCV 2017, eq. (4).
         As in the released code, the pair of a row with itself counts where ``others`` holds it.
     """
-    loss = _likelihood(codes, others, similar, scale, where)
+    codes, others, similar, where = valid_pairs(codes, others, similar, where)
+    loss = _softplus(_disagreement(codes, others, similar, scale))
     return mean_of_each_kind(loss, similar, where, axis_name)
 
 
@@ -188,11 +196,11 @@ def hashnet(
 def mean_likelihood(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
-    similar: Bool[Array, "n m"],
+    similar: Shaped[ArrayLike, "n m"],
     *,
     scale: float | Float[Array, ""] = 0.5,
     margin: float = 0.0,
-    where: Bool[Array, "n m"] | None = None,
+    where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""The likelihood of `pairwise_likelihood` as a mean over pairs; with a margin, that of DFH.
@@ -236,7 +244,8 @@ def mean_likelihood(
         retrieval" (DHN), AAAI 2016. The margin: Li, Pei, Zha, van Gemert, "Push for quantization:
         deep Fisher hashing" (DFH), BMVC 2019. Departure: a mean over pairs, where DPSH and DHN sum.
     """
-    loss = _softplus(margin + _disagreement(codes, others, similar, scale, where))
+    codes, others, similar, where = valid_pairs(codes, others, similar, where)
+    loss = _softplus(margin + _disagreement(codes, others, similar, scale))
     return mean_of_pairs(loss, where, axis_name)
 
 
@@ -246,7 +255,7 @@ def lcdsh_locality(
     others: Float[Array, "m bits"],
     *,
     scale: float = 0.5,
-    where: Bool[Array, "n m"] | None = None,
+    where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""How far a pair's similarity changes when its codes are cut at zero (LCDSH).
@@ -283,9 +292,9 @@ def lcdsh_locality(
         2017. The form is that of a public reimplementation; the paper's text was not at hand.
         Departure: a mean over pairs.
     """
-    codes, others = valid_pairs(codes, others, None, where)
+    codes, others, _, where = valid_pairs(codes, others, None, where)
     signs, their_signs = (binarize(each).astype(each.dtype) for each in (codes, others))
-    change = jax.nn.sigmoid(scale * inner_products(codes, others)) - jax.nn.sigmoid(
+    change = jax.nn.sigmoid(scale * unbounded_products(codes, others)) - jax.nn.sigmoid(
         scale * inner_products(signs, their_signs)
     )
     return mean_of_pairs(change**2, where, axis_name)
@@ -295,11 +304,11 @@ def lcdsh_locality(
 def idhn(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
-    similar: Float[Array, "n m"],
+    similar: Shaped[ArrayLike, "n m"],
     *,
     scale: float | None = None,
     gamma: float = 0.1,
-    where: Bool[Array, "n m"] | None = None,
+    where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""IDHN: a likelihood where pairs share all labels or none, a regression where they share some.
@@ -343,7 +352,9 @@ def idhn(
         reimplementation has (u.v / 2 + bits - 2 s bits)^2 for the regression, whose target for
         s = 1 is twice what codes in {-1, 1} can reach.
     """
-    codes, others = valid_pairs(codes, others, similar, where)
+    codes, others, _, where = valid_pairs(codes, others, None, where)
+    pairs = codes.shape[0], others.shape[0]
+    similar = accumulate(as_real("similar", similar, pairs, least=-0.01, most=1.01))
     bits = codes.shape[1]
     if where is not None:
         similar = jnp.where(where, similar, 0.0)

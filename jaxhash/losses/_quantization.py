@@ -5,19 +5,19 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Shaped
 
 from jaxhash.losses._common import (
     Reduce,
-    accumulate,
-    check_floating,
-    check_shape,
     share_of_whole,
     sum_of_shares,
     whole_batch,
 )
+from jaxhash.ops.arguments import as_floating, as_mask, values_at_hand
 from jaxhash.ops.meshes import on_any_mesh
+from jaxhash.ops.numerics import accumulate
 from jaxhash.selection import Cut, above, find_cut, lower_by_one, row_count
 
 Target = Literal["sampled", "balanced", "expected"]
@@ -38,7 +38,7 @@ def hswd(
     order: Order = 2,
     levels: tuple[Float[ArrayLike, "..."], Float[ArrayLike, "..."]] = (-1.0, 1.0),
     method: Method | None = None,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
     reduce_fn: Reduce | None = jnp.mean,
 ) -> Float[Array, "..."]:
@@ -111,8 +111,8 @@ def hswd(
         same law), the sort is not needed, and ``"balanced"``, ``"expected"``, ``mass``, ``order`` and
         ``levels`` are ours.
     """
-    check_floating("codes", codes, ndim=2)
-    check_shape("where", where, codes.shape[:1])
+    codes = as_floating("codes", codes, ndim=2)
+    where = as_mask("where", where, codes.shape[:1])
     if target not in get_args(Target):
         raise ValueError(f"target must be one of {get_args(Target)}, got {target!r}")
     if method is None:
@@ -127,7 +127,8 @@ def hswd(
         raise ValueError('method="kernel" searches the batch of one device: it takes no axis_name')
     if target == "expected" and not _is_half(mass):
         raise ValueError('target="expected" is for mass 1/2')
-    if isinstance(mass, (int, float)) and not 0.0 <= mass <= 1.0:
+    values = values_at_hand(mass)
+    if values is not None and not ((values >= 0.0) & (values <= 1.0)).all():
         raise ValueError(f"mass must be in [0, 1], got {mass}")
     if order not in get_args(Order):
         raise ValueError(f"order must be one of {get_args(Order)}, got {order!r}")
@@ -287,10 +288,11 @@ def _checked(levels: tuple[Float[ArrayLike, "..."], Float[ArrayLike, "..."]], bi
         if jnp.shape(level) not in ((), (bits,)):
             shape = jnp.shape(level)
             raise ValueError(f"levels must be numbers or have shape {(bits,)}, got {shape}")
-    if isinstance(low, (int, float)) and isinstance(high, (int, float)):
-        if low >= high:
+    at_hand = [values_at_hand(level) for level in levels]
+    if not any(values is None for values in at_hand):
+        if not np.all(at_hand[0] < at_hand[1]):
             raise ValueError(f"levels must be two numbers, the lower first, got {levels}")
-        if (low, high) == (-1, 1):
+        if np.ndim(low) == np.ndim(high) == 0 and (low, high) == (-1, 1):
             return None
     return tuple(jnp.broadcast_to(jnp.asarray(level, jnp.float32), (bits,)) for level in levels)
 

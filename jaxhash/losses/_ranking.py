@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
 from jaxhash.losses._common import mean_of_rows, sum_of_shares, sum_over_devices
-from jaxhash.losses._pairwise import inner_products, valid_pairs
+from jaxhash.losses._pairwise import inner_products, unbounded_products, valid_pairs
 from jaxhash.ops.meshes import on_any_mesh
 
 
@@ -14,10 +14,10 @@ from jaxhash.ops.meshes import on_any_mesh
 def dtsh(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
-    similar: Bool[Array, "n m"],
+    similar: Shaped[ArrayLike, "n m"],
     *,
     margin: float | None = None,
-    where: Bool[Array, "n m"] | None = None,
+    where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Negative log-likelihood of triplets: the similar image is nearer, by a margin.
@@ -55,12 +55,14 @@ def dtsh(
         mean over all triplets of the batch, where that code samples as many for each image from a
         bank, and a gradient through all three codes, where it has that of the anchor alone.
     """
-    theta = 0.5 * inner_products(*valid_pairs(codes, others, similar, where))
+    codes, others, similar, where = valid_pairs(codes, others, similar, where)
+    theta = 0.5 * inner_products(codes, others)
     alike, unlike = _kinds(similar, where)
     margin = codes.shape[1] / 2 if margin is None else margin
 
-    total = _sum_over_triplets(theta, alike, unlike, jnp.float32(margin))
-    triplets = sum_over_devices(jnp.sum(_columns(alike) * _columns(unlike)), axis_name)
+    total = _sum_over_triplets(theta, alike, unlike, jnp.asarray(margin, theta.dtype))
+    triplets = _columns(alike, theta.dtype) * _columns(unlike, theta.dtype)
+    triplets = sum_over_devices(jnp.sum(triplets), axis_name)
     return sum_of_shares(total / jnp.maximum(triplets, 1.0), axis_name)
 
 
@@ -106,9 +108,9 @@ def _sum_and_slope(theta, alike, unlike, margin):
 def mihash(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
-    similar: Bool[Array, "n m"],
+    similar: Shaped[ArrayLike, "n m"],
     *,
-    where: Bool[Array, "n m"] | None = None,
+    where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Minus the mutual information of Hamming distance and similarity.
@@ -147,10 +149,10 @@ def mihash(
         anchors and its later version halves the number of bins. One library of hashing losses
         returns H(D) - H(D|C) itself as the loss and so minimises the information.
     """
-    products = inner_products(*valid_pairs(codes, others, similar, where))
+    codes, others, similar, where = valid_pairs(codes, others, similar, where)
     kinds = _kinds(similar, where)
-    alike, unlike = _histograms(products, *kinds, codes.shape[1])
-    positives, negatives = map(_columns, kinds)
+    alike, unlike = _histograms(unbounded_products(codes, others), *kinds, codes.shape[1])
+    positives, negatives = (_columns(kind, codes.dtype) for kind in kinds)
     number = jnp.maximum(positives + negatives, 1.0)
     within = sum(
         count / number * _entropy(histogram / jnp.maximum(count, 1.0)[:, None])
@@ -164,9 +166,9 @@ def mihash(
 def tie_aware_ap(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
-    similar: Bool[Array, "n m"],
+    similar: Shaped[ArrayLike, "n m"],
     *,
-    where: Bool[Array, "n m"] | None = None,
+    where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Minus the average precision of each anchor, relaxed, with ties averaged over.
@@ -208,13 +210,13 @@ def tie_aware_ap(
         simplified relaxation, as in the authors' code. Departures: that code sums over anchors,
         counts one without a similar column as 0, and may widen the bins.
     """
-    products = inner_products(*valid_pairs(codes, others, similar, where))
+    codes, others, similar, where = valid_pairs(codes, others, similar, where)
     kinds = _kinds(similar, where)
-    alike, unlike = _histograms(products, *kinds, codes.shape[1])
+    alike, unlike = _histograms(unbounded_products(codes, others), *kinds, codes.shape[1])
     hits, items = (jnp.cumsum(counts, axis=1) for counts in (alike, alike + unlike))
     # N_{d-1} + N_d = 2 N_d - n_d
     precision = (2 * hits - alike + 1) / (2 * items - alike - unlike + 1)
-    positives = _columns(kinds[0])
+    positives = _columns(kinds[0], codes.dtype)
     values = jnp.sum(alike * precision, axis=1) / jnp.maximum(positives, 1.0)
     return mean_of_rows(-values, positives > 0, axis_name)
 
@@ -227,9 +229,9 @@ def _kinds(
     return where & similar, where & ~similar
 
 
-def _columns(pairs: Bool[Array, "n m"]) -> Float[Array, " n"]:
+def _columns(pairs: Bool[Array, "n m"], dtype: jnp.dtype) -> Float[Array, " n"]:
     """How many columns each anchor marks; their products may exceed an int32."""
-    return jnp.sum(pairs, axis=1, dtype=jnp.float32)
+    return jnp.sum(pairs, axis=1, dtype=dtype)
 
 
 def _histograms(
@@ -262,5 +264,5 @@ def _histograms(
 
 def _entropy(shares: Float[Array, "n bins"]) -> Float[Array, " n"]:
     """Entropy of each row in bits; a share of 0 adds nothing to it, nor to its gradient."""
-    held = shares > 0
+    held = shares != 0  # NaN is to stay
     return -jnp.sum(jnp.where(held, shares * jnp.log2(jnp.where(held, shares, 1.0)), 0.0), axis=1)

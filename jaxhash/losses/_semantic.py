@@ -4,21 +4,19 @@ from typing import Literal, get_args
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int, Shaped
 
 from jaxhash.losses._common import (
-    accumulate,
-    check_floating,
-    check_shape,
     pair_count,
     sum_of_shares,
     valid_codes,
     whole_batch,
 )
 from jaxhash.losses._divergence import ADD_GAP, over_bits, rows_at_once
+from jaxhash.ops.arguments import UNLABELLED, as_floating, as_index, check_shape
 from jaxhash.ops.meshes import on_any_mesh
+from jaxhash.ops.numerics import accumulate
 from jaxhash.selection import row_count, row_numbers
-from jaxhash.similarity import UNLABELLED
 
 Normaliser = Literal["pairs", "weights"]
 
@@ -27,13 +25,13 @@ Normaliser = Literal["pairs", "weights"]
 def semantic_similarity(
     codes: Float[Array, "n bits"],
     distances: Float[Array, "rows columns"],
-    labels: Int[Array, " n"] | None = None,
+    labels: Int[ArrayLike, " n"] | None = None,
     *,
     gamma: float = 0.1,
     rho: float = 2.0,
     normaliser: Normaliser = "pairs",
     scale_gradient: bool = True,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Distances of codes in the ratios of given semantic distances, near pairs above all (SHREWD).
@@ -55,7 +53,8 @@ def semantic_similarity(
             the batch of all devices, or, with ``labels``, of each class to each class. What stands
             for a pair of a row with itself is not read.
         labels: class ids of this device's rows, which index ``distances``. A row with -1 has no
-            label and is left out; an id that the table does not hold makes the loss NaN.
+            label and is left out; one that the table does not hold is refused, or makes the loss
+            NaN where labels are traced.
         gamma: semantic distance at which a pair weighs :math:`2^{-\rho}`.
         rho: how fast the weight falls with the distance; 0 for equal weights.
         normaliser: what the sum is divided by, the squared number of rows (``"pairs"``) or the sum
@@ -94,22 +93,24 @@ def semantic_similarity(
     if normaliser not in get_args(Normaliser):
         raise ValueError(f"normaliser must be one of {get_args(Normaliser)}, got {normaliser!r}")
 
-    check_floating("distances", distances, ndim=2)
-    check_floating("codes", codes, ndim=2)
-    check_shape("where", where, codes.shape[:1])
+    distances = accumulate(as_floating("distances", distances, ndim=2))
+    codes, where = valid_codes(codes, where)
     if labels is not None:
-        _check_labels(codes, distances, labels)
+        labels = _as_ids(codes, distances, labels)
         labelled = labels != UNLABELLED
         where = labelled if where is None else where & labelled
+        codes = jnp.where(where[:, None], codes, 0.0)
         distances = _of_labels(distances, labels, axis_name)
-    codes = valid_codes(codes, where)
     others, columns = whole_batch(codes, where, axis_name)
     check_shape("distances", distances, (len(codes), len(others)))
 
     itself = row_numbers(len(codes), axis_name)[:, None] == jnp.arange(len(others))[None, :]
     pairs = columns[None, :] & ~itself
     pairs = pairs if where is None else pairs & where[:, None]
-    semantic = jnp.where(pairs, accumulate(distances), 0.0)
+    semantic = jnp.where(pairs, distances, 0.0)
+    # No scale matters: the largest entry, a constant, is divided out so that no sum overflows.
+    largest = _or_one(lax.stop_gradient(jnp.max(jnp.abs(others), initial=0.0)))
+    codes, others = codes / largest, others / largest
     apart = lax.map(
         lambda code: over_bits(ADD_GAP[1], code, others.T), codes, batch_size=rows_at_once(others)
     )
@@ -117,9 +118,10 @@ def semantic_similarity(
 
     number = jnp.maximum(pair_count(pairs, axis_name), 1)
     of_codes, of_semantic = (_total(each, axis_name) / number for each in (apart, semantic))
-    if not scale_gradient:
-        of_codes = lax.stop_gradient(of_codes)
-    excess = jnp.abs(_ratio(apart, of_codes) - _ratio(semantic, of_semantic))
+    constant = _or_one(lax.stop_gradient(of_codes))
+    of_codes = jnp.where(of_codes == 0, 1.0, of_codes / constant) if scale_gradient else 1.0
+    # Divided by the constant first: the slope of a quotient has the square of what is divided by.
+    excess = jnp.abs(apart / constant / of_codes - semantic / _or_one(of_semantic))
     weight = jnp.where(pairs, (gamma / (gamma + semantic)) ** rho, 0.0)
 
     if normaliser == "pairs":
@@ -130,14 +132,15 @@ def semantic_similarity(
     return sum_of_shares(jnp.sum(weight * excess) / divisor, axis_name)
 
 
-def _check_labels(
-    codes: Float[Array, "n bits"], distances: Float[Array, "rows columns"], labels: Array
-) -> None:
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise TypeError(f"labels must be integers, got {labels.dtype}")
+def _as_ids(
+    codes: Float[Array, "n bits"],
+    table: Float[Array, "classes classes"],
+    labels: Int[ArrayLike, " n"],
+) -> Int[Array, " n"]:
+    if table.shape[0] != table.shape[1]:
+        raise ValueError(f"distances of classes must be square, got shape {table.shape}")
     check_shape("labels", labels, codes.shape[:1])
-    if distances.shape[0] != distances.shape[1]:
-        raise ValueError(f"distances of classes must be square, got shape {distances.shape}")
+    return jnp.asarray(as_index("labels", labels, len(table), least=UNLABELLED))
 
 
 def _of_labels(
@@ -159,6 +162,6 @@ def _total(matrix: Float[Array, "n m"], axis_name: str | None) -> Float[Array, "
     return total if axis_name is None else lax.psum(total, axis_name)
 
 
-def _ratio(matrix: Float[Array, "n m"], scale: Float[Array, ""]) -> Float[Array, "n m"]:
-    """The matrix over its scale; a matrix of zeros, whose scale is 0, stays one."""
-    return matrix / jnp.where(scale == 0, 1.0, scale)
+def _or_one(scale: Float[Array, ""]) -> Float[Array, ""]:
+    """The scale; 1 where it is 0, as that of zeros is, which then stay zeros."""
+    return jnp.where(scale == 0, 1.0, scale)

@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Key, Shaped
+from jaxtyping import Array, ArrayLike, Bool, Float, Key, Shaped
 
-from jaxhash.losses._common import check_floating, check_shape, share_of_whole, whole_batch
+from jaxhash.losses._common import share_of_whole, whole_batch
 from jaxhash.losses._transport import _uniform_signs
+from jaxhash.ops.arguments import as_floating, as_mask, whole_number
 from jaxhash.ops.meshes import on_any_mesh
 
 #: The logarithm of no mass at all, finite so that no two of them differ by NaN.
@@ -20,7 +21,7 @@ def sinkhorn(
     key: Key[Array, ""] | Shaped[Array, "2"],
     epsilon: float = 0.05,
     iterations: int = 100,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Optimal transport from the batch of codes to a batch of uniform signs, with an entropy.
@@ -66,12 +67,11 @@ def sinkhorn(
         Cuturi, "Sinkhorn Distances: Lightspeed Computation of Optimal Transport", NIPS 2013. No
         hashing paper's: the paper of HSWD compares with exact transport (`optimal_transport`).
     """
-    check_floating("codes", codes, ndim=2)
-    check_shape("where", where, codes.shape[:1])
+    codes = as_floating("codes", codes, ndim=2)
+    where = as_mask("where", where, codes.shape[:1])
     if epsilon <= 0:
         raise ValueError(f"epsilon must be above 0, got {epsilon}")
-    if iterations < 1:
-        raise ValueError(f"iterations must be at least 1, got {iterations}")
+    whole_number("iterations", iterations, least=1)
 
     codes, where = whole_batch(codes, where, axis_name)
     rows, bits = codes.shape

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Shaped
 
-from jaxhash.losses._common import check_floating, check_shape, share_of_whole, whole_batch
+from jaxhash.losses._common import share_of_whole, whole_batch
 from jaxhash.losses._quantization import distance_to_signs
+from jaxhash.ops.arguments import as_floating, as_mask, whole_number
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.selection import row_count
 
@@ -25,7 +26,7 @@ def sliced_wasserstein(
     projections: int = 10_000,
     block: int = 512,
     directions: Directions = "random",
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Sliced squared 2-Wasserstein distance from the batch of codes to uniform signs (SWD).
@@ -74,12 +75,10 @@ def sliced_wasserstein(
         2205.15721, with the value of the authors' released code; the equation could not be checked,
         for want of the text. Departure: directions are worked off in blocks instead of at once.
     """
-    check_floating("codes", codes, ndim=2)
-    check_shape("where", where, codes.shape[:1])
+    codes = as_floating("codes", codes, ndim=2)
+    where = as_mask("where", where, codes.shape[:1])
     for name, number in (("projections", projections), ("block", block)):
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
-
+        whole_number(name, number, least=1)
     if directions not in get_args(Directions):
         raise ValueError(f"directions must be one of {get_args(Directions)}, got {directions!r}")
 
@@ -94,7 +93,9 @@ def sliced_wasserstein(
 
     @partial(jax.checkpoint, prevent_cse=False)
     def cost(projection: Int[Array, ""]) -> Float[Array, ""]:
-        along = jax.random.normal(jax.random.fold_in(key_of_directions, projection), (bits,))
+        along = jax.random.normal(
+            jax.random.fold_in(key_of_directions, projection), (bits,), jnp.float32
+        )
         along = along / jnp.linalg.norm(along)
         ordered = _sort_projected(codes, along, where)
         gap = jnp.where(ranked, ordered - _sort_projected(signs, along, ranked), 0.0)
@@ -110,7 +111,7 @@ def optimal_transport(
     codes: Float[Array, "n bits"],
     *,
     key: Key[Array, ""] | Shaped[Array, "2"],
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Exact optimal transport from the batch of codes to a batch of uniform signs (OT).
@@ -152,8 +153,8 @@ def optimal_transport(
         for want of the text. Departure: the solver sees inner products in float64 instead of
         rescaled costs, which have the same optimum.
     """
-    check_floating("codes", codes, ndim=2)
-    check_shape("where", where, codes.shape[:1])
+    codes = as_floating("codes", codes, ndim=2)
+    where = as_mask("where", where, codes.shape[:1])
 
     codes, where = whole_batch(codes, where, axis_name)
     signs = _uniform_signs(key, *codes.shape)
@@ -174,7 +175,9 @@ def _uniform_signs(key: Shaped[Array, "..."], rows: int, bits: int) -> Float[Arr
     A batch of N valid rows is thus compared with the same N targets, with or without padding.
     """
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(rows))
-    return jax.vmap(lambda row: jax.random.rademacher(row, (bits,), jnp.float32))(keys)
+    # Not `jax.random.rademacher`, which draws other signs where float64 is on.
+    heads = jax.vmap(lambda row: jax.random.bernoulli(row, jnp.float32(0.5), (bits,)))(keys)
+    return 2.0 * heads.astype(jnp.float32) - 1.0
 
 
 def _along_axes(

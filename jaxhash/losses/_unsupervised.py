@@ -3,17 +3,13 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
-from jaxhash.losses._common import (
-    accumulate,
-    check_floating,
-    check_shape,
-    sum_of_shares,
-    unit_rows,
-)
+from jaxhash.losses._common import sum_of_shares, valid_codes
 from jaxhash.losses._pairwise import cosines, inner_products, mean_of_pairs, valid_pairs
+from jaxhash.ops.arguments import as_floating, as_real, check_shape
 from jaxhash.ops.meshes import on_any_mesh
+from jaxhash.ops.numerics import accumulate, unit_rows
 from jaxhash.selection import row_count, row_numbers
 
 
@@ -21,9 +17,9 @@ from jaxhash.selection import row_count, row_numbers
 def cosine_regression(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
-    similarity: Float[Array, "n m"],
+    similarity: Float[ArrayLike, "n m"],
     *,
-    where: Bool[Array, "n m"] | None = None,
+    where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Squared distance of the cosines of codes to given similarities.
@@ -56,7 +52,7 @@ def cosine_regression(
         Hashing by Maximizing Bit Entropy", AAAI 2021. Both released codes pair the first half of a
         batch with its second half; which pairs count is the caller's to say here.
     """
-    check_floating("similarity", similarity, ndim=2)
+    similarity = as_floating("similarity", similarity, ndim=2)
     codes, others, similarity, valid = _pairs(codes, others, similarity, where)
     return mean_of_pairs((cosines(codes, others) - similarity) ** 2, valid, axis_name)
 
@@ -65,9 +61,9 @@ def cosine_regression(
 def semantic_structure(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
-    similarity: Shaped[Array, "n m"],
+    similarity: Shaped[ArrayLike, "n m"],
     *,
-    where: Bool[Array, "n m"] | None = None,
+    where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Squared distance of inner products to pseudo-similarities of +1 and -1.
@@ -101,7 +97,7 @@ def semantic_structure(
         pairs that are decided, where public codes divide by the number of all pairs, so that the
         loss does not fade with the share of them.
     """
-    codes, others, similarity, valid = _pairs(codes, others, accumulate(similarity), where)
+    codes, others, similarity, valid = _pairs(codes, others, similarity, where)
     products = inner_products(codes, others) / codes.shape[1]
     return mean_of_pairs((products - similarity) ** 2, valid & (similarity != 0), axis_name)
 
@@ -112,7 +108,7 @@ def nt_xent(
     others: Float[Array, "n bits"],
     *,
     temperature: float = 0.3,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Contrastive loss of two views: each is to find the other among all views of the batch.
@@ -147,10 +143,10 @@ def nt_xent(
         (SimCLR), ICML 2020; on binary codes Qiu et al., "Unsupervised Hashing with Contrastive
         Information Bottleneck" (CIBHash), IJCAI 2021.
     """
-    where = _views(codes, others, where)
+    codes, others, where = _views(codes, others, where)
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
-    views = [unit_rows(jnp.where(where[:, None], accumulate(x), 0.0)) for x in (codes, others)]
+    views = [unit_rows(codes), unit_rows(others)]
     image = row_numbers(codes.shape[0], axis_name)
     everyone, valid = views, where
     if axis_name is not None:
@@ -177,7 +173,7 @@ def view_divergence(
     codes: Float[Array, "n bits"],
     others: Float[Array, "n bits"],
     *,
-    where: Bool[Array, " n"] | None = None,
+    where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
     r"""Kullback-Leibler divergence between the Bernoulli laws of the bits in two views, both ways.
@@ -213,8 +209,7 @@ def view_divergence(
         1e-8, which bends the divergence of bits that are nearly decided; from log-odds none is
         needed.
     """
-    where = _views(codes, others, where)
-    u, v = (jnp.where(where[:, None], accumulate(x), 0.0) for x in (codes, others))
+    u, v, where = _views(codes, others, where)
     both = _bernoulli_kl(u, lax.stop_gradient(v)) + _bernoulli_kl(v, lax.stop_gradient(u))
     count = row_count(codes, where, axis_name)
     return sum_of_shares(0.5 * jnp.sum(both) / jnp.maximum(count, 1), axis_name)
@@ -228,24 +223,26 @@ def _bernoulli_kl(u: Float[Array, "n bits"], v: Float[Array, "n bits"]) -> Float
 
 
 def _views(
-    codes: Float[Array, "n bits"], others: Float[Array, "n bits"], where: Bool[Array, " n"] | None
-) -> Bool[Array, " n"]:
-    """The valid rows of two views, whose shapes are checked."""
-    check_floating("codes", codes, ndim=2)
-    check_floating("others", others, ndim=2)
+    codes: Float[Array, "n bits"],
+    others: Float[Array, "n bits"],
+    where: Shaped[ArrayLike, " n"] | None,
+) -> tuple[Float[Array, "n bits"], Float[Array, "n bits"], Bool[Array, " n"]]:
+    """Checked codes of two views in the accumulation dtype, 0 where masked, and the valid rows."""
+    codes, where = valid_codes(codes, where)
+    others = accumulate(as_floating("others", others, ndim=2))
     check_shape("others", others, codes.shape)
-    check_shape("where", where, codes.shape[:1])
-    return jnp.ones(codes.shape[0], bool) if where is None else where
+    where = jnp.ones(len(codes), bool) if where is None else where
+    return codes, jnp.where(where[:, None], others, 0.0), where
 
 
 def _pairs(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
-    similarity: Float[Array, "n m"],
-    where: Bool[Array, "n m"] | None,
+    similarity: Shaped[ArrayLike, "n m"],
+    where: Shaped[ArrayLike, "n m"] | None,
 ) -> tuple[Float[Array, "n bits"], Float[Array, "m bits"], Float[Array, "n m"], Bool[Array, "n m"]]:
-    """The arguments of a loss of pairs in float32; what is in no valid pair is zeros."""
-    codes, others = valid_pairs(codes, others, None, where)
-    check_shape("similarity", similarity, (codes.shape[0], others.shape[0]))
+    """The arguments of a loss of pairs in the accumulation dtype, 0 where in no valid pair."""
+    codes, others, _, where = valid_pairs(codes, others, None, where)
+    similarity = accumulate(as_real("similarity", similarity, (len(codes), len(others))))
     where = jnp.ones(similarity.shape, bool) if where is None else where
-    return codes, others, jnp.where(where, accumulate(similarity), 0.0), where
+    return codes, others, jnp.where(where, similarity, 0.0), where

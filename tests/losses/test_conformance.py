@@ -1,0 +1,186 @@
+"""What holds for every public loss: dtypes of 0 and 1, float64, and codes of every scale."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from conformance import CONFORMANCE, MOVED, STEPS
+
+from jaxhash import losses
+
+PRNG_KEY = jax.dtypes.prng_key
+
+each = pytest.mark.parametrize("name", CONFORMANCE)
+
+
+def each_with(quick):
+    """Every loss, those that are not named only where time is no matter."""
+    slow = pytest.mark.slow
+    names = [n if n in quick else pytest.param(n, marks=slow) for n in CONFORMANCE]
+    return pytest.mark.parametrize("name", names)
+
+
+#: Losses with a loop or a draw in them, which have dtypes of their own.
+LOOPS = {"dtsh", "hswd", "mihash", "nearest_neighbour_kl", "pair_scatter", "parity_hswd", "qsmi"}
+LOOPS |= {"semantic_similarity", "sinkhorn", "sliced_wasserstein"}
+
+#: Losses whose labels may be weights.
+WEIGHTED = ("binary_cross_entropy", "cross_entropy", "hash_proxy")
+
+#: As 0 and 1 come along; each is to mean the same.
+DTYPES = (bool, np.int8, np.uint8, np.int32, np.float16, np.float32, ml_dtypes.bfloat16)
+
+
+def parts(name, dtype=np.float32):
+    """What is differentiated, and the rest."""
+    arrays = CONFORMANCE[name].arrays
+    arrays = {
+        n: jnp.asarray(a, dtype if a.dtype == np.float32 else None) for n, a in arrays.items()
+    }
+    moved = {n: a for n, a in arrays.items() if n in MOVED}
+    return moved, {n: a for n, a in arrays.items() if n not in MOVED}
+
+
+def cast(arrays, dtype):
+    """The arrays with those of bool in another dtype, and of NumPy, as which they have values."""
+    return {
+        n: np.asarray(a).astype(dtype) if a.dtype == bool else jnp.asarray(a)
+        for n, a in arrays.items()
+    }
+
+
+def value_and_slope(name, moved, rest):
+    return jax.value_and_grad(lambda moved: CONFORMANCE[name].value(moved | rest))(moved)
+
+
+@functools.cache
+def program(name):
+    return jax.jit(functools.partial(value_and_slope, name))
+
+
+def all_finite(tree):
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
+
+
+def test_every_loss_is_in_the_table():
+    public = {name for name in losses.__all__ if name[0].islower()}
+    assert public == {*CONFORMANCE, *(step.__name__ for step in STEPS)}
+
+
+@each
+def test_codes_of_every_scale(name):
+    """Where the value is finite, so is the slope; it is not finite only where its power overflows."""
+    row, (moved, rest) = CONFORMANCE[name], parts(name)
+    usual, _ = program(name)(moved, rest)
+    for exponent in range(-30, 31, 2):
+        scaled = jax.tree.map(lambda array, e=exponent: array * np.float32(10.0**e), moved)
+        value, slope = program(name)(scaled, rest)
+        if np.isfinite(value):
+            assert all_finite(slope), f"1e{exponent}"
+        else:
+            assert row.power * exponent > 36, f"1e{exponent}"
+        if row.scale_free:
+            np.testing.assert_allclose(value, usual, rtol=1e-4, err_msg=f"1e{exponent}")
+
+
+@each
+def test_a_code_of_nan_is_told(name):
+    moved, rest = parts(name)
+    value, _ = program(name)(moved | {"codes": moved["codes"].at[3, 1].set(jnp.nan)}, rest)
+    assert np.isnan(value)
+
+
+@each_with(LOOPS)
+def test_float64(name):
+    """Value and slope are those of float32 within its rounding; differences agree to more digits."""
+    value, slope = program(name)(*parts(name))
+    with jax.enable_x64(True):
+        moved, rest = parts(name, np.float64)
+        wide = jax.jit(functools.partial(value_and_slope, name))
+        wide_value, wide_slope = wide(moved, rest)
+        assert wide_value.dtype == np.float64
+        np.testing.assert_allclose(wide_value, value, rtol=1e-5, atol=1e-6)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), wide_slope, slope)
+        if not CONFORMANCE[name].constants:
+            rng = np.random.default_rng(1)
+            along = {n: rng.normal(size=array.shape) for n, array in moved.items()}
+            ahead, behind = (
+                wide({n: a + step * along[n] for n, a in moved.items()}, rest)[0]
+                for step in (1e-6, -1e-6)
+            )
+            expected = sum(np.sum(wide_slope[n] * along[n]) for n in along)
+            np.testing.assert_allclose((ahead - behind) / 2e-6, expected, rtol=1e-6, atol=1e-8)
+
+
+def computation(name, rest):
+    """What is computed with the rest as constants: the program, and the constants in it."""
+    moved, _ = parts(name)
+    closed = jax.make_jaxpr(functools.partial(value_and_slope, name, rest=rest))(moved)
+    constants = [np.asarray(c) for c in closed.consts if not jnp.issubdtype(c.dtype, PRNG_KEY)]
+    return re.sub("0x[0-9a-f]+", "", str(closed.jaxpr)), constants
+
+
+@each
+def test_zeros_and_ones_of_every_dtype(name):
+    """To the last digit: what is computed is the same."""
+    _, rest = parts(name)
+    labels = {"labels": rest.pop("labels").astype(float)} if name in WEIGHTED else {}
+    program, constants = computation(name, labels | cast(rest, bool))
+    for dtype in (np.int32, ml_dtypes.bfloat16):
+        found, of_dtype = computation(name, labels | cast(rest, dtype))
+        assert found == program
+        jax.tree.map(np.testing.assert_array_equal, of_dtype, constants)
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_weights_of_every_dtype(name):
+    moved, rest = parts(name)
+    expected, _ = value_and_slope(name, moved, rest)
+    for dtype in (np.uint8, np.float16):
+        value, _ = value_and_slope(name, moved, cast(rest, dtype))
+        np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
+def test_zeros_and_ones_of_a_step(step):
+    expected = step(**cast(STEPS[step], bool))
+    for dtype in DTYPES:
+        np.testing.assert_array_equal(step(**cast(STEPS[step], dtype)), expected)
+
+
+@each_with({"hashnet"})
+def test_zeros_and_ones_that_are_traced(name):
+    moved, rest = parts(name)
+    expected = program(name)(moved, rest)
+    for dtype in (np.int32, np.float32):
+        found = program(name)(moved, cast(rest, dtype))
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@each
+def test_other_values_and_dtypes_are_refused_by_name(unchecked, name):
+    moved, rest = parts(name)
+    for argument in (n for n, a in rest.items() if a.dtype == bool):
+        bools = np.asarray(rest[argument])
+        wrong = [-bools.astype(np.int32), 2 * bools, bools - np.float32(0.5)]
+        for values in wrong[: 1 if argument == "labels" and name in WEIGHTED else None]:
+            with pytest.raises(ValueError, match=rf"\b{argument} must be"):
+                value_and_slope(name, moved, rest | {argument: values})
+        for values in (bools.astype(complex), bools.astype(str), bools.astype(object)):
+            with pytest.raises(TypeError, match=rf"\b{argument} must be"):
+                value_and_slope(name, moved, rest | {argument: values})
+        with pytest.raises(ValueError, match=rf"\b{argument} must"):
+            value_and_slope(name, moved, rest | {argument: bools[..., None]})
+
+
+def test_similarity_by_hand():
+    """One similar pair with u.v = 2, one dissimilar one with -1: log(1 + e^-2) + log(1 + e^-1)."""
+    codes, others = jnp.array([[1.0, 1.0]]), jnp.array([[1.0, 1.0], [-1.0, 0.0]])
+    expected = np.log1p(np.exp(-2.0)) + np.log1p(np.exp(-1.0))
+    for dtype in DTYPES:
+        for similar in (np.array([[1, 0]], dtype), jnp.array([[1, 0]], dtype)):
+            assert losses.hashnet(codes, others, similar, scale=1.0) == pytest.approx(expected)
