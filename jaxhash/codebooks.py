@@ -18,9 +18,16 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int8, Shaped, UInt64
+from jaxtyping import Array, ArrayLike, Float, Int8, Shaped, UInt64
 
-from jaxhash.similarity import UNLABELLED, multi_hot
+from jaxhash.ops.arguments import (
+    UNLABELLED,
+    Whole,
+    as_labels,
+    check_shape,
+    check_signs,
+    whole_number,
+)
 
 #: Primitive polynomials over GF(2) by degree, the coefficients as bits.
 _PRIMITIVE = {
@@ -42,7 +49,7 @@ class Codebook(NamedTuple):
     """How the codes were made, in words."""
 
 
-def codebook(classes: int, bits: int, *, seed: int = 0) -> Codebook:
+def codebook(classes: Whole, bits: Whole, *, seed: Whole = 0) -> Codebook:
     r"""Codes of the classes, as far apart as a construction is found for.
 
     Up to ``2 * bits`` classes, where a Hadamard matrix of order ``bits`` is made (multiples of 4
@@ -68,6 +75,7 @@ def codebook(classes: int, bits: int, *, seed: int = 0) -> Codebook:
         codes.
 
     Raises:
+        TypeError: if classes, bits or seed are no integers.
         ValueError: if classes or bits are below 1 or seed below 0, or there are fewer codes than classes.
 
     Example:
@@ -84,12 +92,9 @@ def codebook(classes: int, bits: int, *, seed: int = 0) -> Codebook:
         2020, which draws random centres where there are more classes than rows, and whose released
         code wants a power of 2 for bits.
     """
-    if bits < 1:
-        raise ValueError(f"bits must be at least 1, got {bits}")
-    if classes < 1:
-        raise ValueError(f"classes must be at least 1, got {classes}")
-    if seed < 0:
-        raise ValueError(f"seed must be at least 0, got {seed}")
+    bits = whole_number("bits", bits, least=1)
+    classes = whole_number("classes", classes, least=1)
+    seed = whole_number("seed", seed, least=0)
     if bits < classes.bit_length() and classes > 2**bits:
         raise ValueError(f"classes={classes} need more codes than the {2**bits} of bits={bits}")
     best = _farthest(classes, bits)
@@ -102,10 +107,16 @@ def codebook(classes: int, bits: int, *, seed: int = 0) -> Codebook:
 def minimum_distance(codes: Int8[np.ndarray, "classes bits"]) -> int:
     """Least number of bits in which two of the codes differ, over all pairs; of one code, all bits.
 
+    Raises:
+        TypeError: if codes are neither signed integers nor floating.
+        ValueError: if codes are no matrix of -1 and +1.
+
     Example:
         >>> minimum_distance(np.array([[1, 1, 1], [1, -1, -1], [-1, -1, -1]], np.int8))
         1
     """
+    check_signs("codes", codes)
+    check_shape("codes", codes, (None, None))
     rows, least, step = codes.astype(np.float32), codes.shape[1], 4096
     for start in range(0, len(rows), step):
         block = rows[start : start + step]
@@ -116,7 +127,7 @@ def minimum_distance(codes: Int8[np.ndarray, "classes bits"]) -> int:
 
 
 def label_codes(
-    labels: Shaped[Array, " n *classes"],
+    labels: Shaped[ArrayLike, " n *classes"],
     codes: Int8[Array, "classes bits"],
     ties: Int8[Array, " bits"],
 ) -> Int8[Array, "n bits"]:
@@ -130,8 +141,12 @@ def label_codes(
     Returns:
         Codes of -1 and +1.
 
+    Where ids are traced, one out of range cannot be refused: its code is 0.
+
     Raises:
-        ValueError: if multi-hot rows have another number of classes.
+        TypeError: if labels are no numbers, or ids no integers.
+        ValueError: if multi-hot rows have another number of classes, an id is not one of them, or
+            codes or ties are other than -1 and +1.
 
     Example:
         >>> codes = jnp.array([[1, 1, -1], [1, -1, 1]], jnp.int8)
@@ -143,36 +158,47 @@ def label_codes(
         Yuan et al. (CSQ), CVPR 2020. Its released code draws the ties anew in each process and
         leaves them out of the checkpoint; here they are the caller's to keep.
     """
+    check_signs("codes", codes)
+    check_signs("ties", ties)
+    check_shape("ties", ties, codes.shape[1:])
     return majority(label_sums(labels, codes), ties)
 
 
 def label_sums(
-    labels: Shaped[Array, " n *classes"], rows: Shaped[Array, "classes columns"]
+    labels: Shaped[ArrayLike, " n *classes"], rows: Shaped[Array, "classes columns"]
 ) -> Float[Array, "n columns"]:
     """For each set of labels the sum of its classes' rows, in float32; zeros without a label.
 
+    Where ids are traced, one out of range cannot be refused: its sum is NaN.
+
     Raises:
-        ValueError: if multi-hot rows have another number of classes.
+        TypeError: if labels are no numbers, or ids no integers.
+        ValueError: if multi-hot rows have another number of classes, or an id is not one of them.
 
     Example:
         >>> label_sums(jnp.array([[1, 1], [0, 0]]), jnp.array([[1, -1], [1, 1]])).tolist()
         [[2.0, 0.0], [0.0, 0.0]]
     """
     rows = jnp.asarray(rows)
-    if labels.ndim == 1:
-        return jnp.where((labels == UNLABELLED)[:, None], 0.0, rows[labels].astype(jnp.float32))
-    rows = rows.astype(jnp.float32)
-    return jnp.matmul(multi_hot(labels, len(rows)), rows, precision=lax.Precision.HIGHEST)
+    labels = jnp.asarray(as_labels("labels", labels, len(rows)))
+    if labels.ndim == 2:
+        weights, rows = labels.astype(jnp.float32), rows.astype(jnp.float32)
+        return jnp.matmul(weights, rows, precision=lax.Precision.HIGHEST)
+    found = rows.at[labels].get(mode="clip").astype(jnp.float32)
+    none = jnp.where(labels == UNLABELLED, 0.0, jnp.nan)
+    known = (labels >= 0) & (labels < len(rows))
+    return jnp.where(known[:, None], found, none[:, None])
 
 
 def majority(votes: Float[Array, "n bits"], ties: Int8[Array, " bits"]) -> Int8[Array, "n bits"]:
-    """The sign of each sum of bits, and of a sum of 0 what ``ties`` has.
+    """The sign of each sum of bits, of a sum of 0 what ``ties`` has, and 0 of NaN.
 
     Example:
         >>> majority(jnp.array([[3.0, 0.0, -1.0]]), jnp.array([1, -1, 1], jnp.int8)).tolist()
         [[1, -1, -1]]
     """
-    return jnp.where(votes == 0, ties[None, :], jnp.sign(votes).astype(jnp.int8))
+    signs = (votes > 0).astype(jnp.int8) - (votes < 0).astype(jnp.int8)
+    return jnp.where(votes == 0, ties[None, :], signs)
 
 
 def _farthest(classes: int, bits: int) -> Codebook:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int8, Shaped, UInt8
 
+from jaxhash.ops.arguments import Whole, check_packed, check_signs, whole_number
 from jaxhash.ops.meshes import like_rows, on_any_mesh
 
 
@@ -38,10 +39,15 @@ def binarize(codes: Float[Array, "*n bits"] | Float[np.ndarray, "*n bits"]):
     Returns:
         int8 codes of the same shape and the same kind of array.
 
+    Raises:
+        TypeError: if codes are not floating, nor signed integers: zero does not cut them.
+        ValueError: if integers at hand are not -1 and +1.
+
     Example:
         >>> binarize(jnp.array([[-0.3, 0.0, 2.0]]))
         Array([[-1,  1,  1]], dtype=int8)
     """
+    _check_cut("codes", codes)
     return (codes >= 0).astype(np.int8) * np.int8(2) - np.int8(1)
 
 
@@ -77,23 +83,31 @@ def pack(codes: Shaped[Array, "*n bits"] | Shaped[np.ndarray, "*n bits"]) -> UIn
     Returns:
         ``ceil(bits / 8)`` bytes a row; bits that fill up the last byte are 0.
 
+    Raises:
+        TypeError: if codes are not floating, nor signed integers.
+        ValueError: if integers at hand are not -1 and +1.
+
     Example:
         >>> pack(jnp.array([[1, -1, -1, -1, -1, -1, -1, 1, 1]]))
         Array([[129, 128]], dtype=uint8)
     """
+    _check_cut("codes", codes)
     return jnp.packbits(jnp.asarray(codes) >= 0, axis=-1)
 
 
-def unpack(packed: UInt8[Array, "*n bytes"], bits: int) -> Int8[Array, "*n bits"]:
+def unpack(packed: UInt8[Array, "*n bytes"], bits: Whole) -> Int8[Array, "*n bits"]:
     """Undo `pack`: int8 codes of -1 and +1.
 
     Raises:
+        TypeError: if ``packed`` is not uint8, or ``bits`` no integer.
         ValueError: if ``bits`` do not fit the number of bytes.
 
     Example:
         >>> unpack(jnp.array([[129, 128]], jnp.uint8), bits=9)
         Array([[ 1, -1, -1, -1, -1, -1, -1,  1,  1]], dtype=int8)
     """
+    check_packed("packed", packed)
+    bits = whole_number("bits", bits)
     if not 8 * (packed.shape[-1] - 1) < bits <= 8 * packed.shape[-1]:
         raise ValueError(f"bits={bits} do not fit {packed.shape[-1]} bytes a code")
     return jnp.unpackbits(packed, axis=-1, count=bits).astype(jnp.int8) * 2 - 1
@@ -105,9 +119,25 @@ def hamming_distance(
 ) -> Int[Array, "n m"]:
     """The number of bits in which packed codes differ, for every pair.
 
+    Raises:
+        TypeError: if a side is not uint8, which packed codes are.
+        ValueError: if a side is no matrix, or the two have other numbers of bytes.
+
     Example:
         >>> hamming_distance(jnp.array([[3]], jnp.uint8), jnp.array([[1], [255]], jnp.uint8))
         Array([[1, 6]], dtype=int32)
     """
+    for name, side in (("codes", codes), ("others", others)):
+        check_packed(name, side)
+        if side.ndim != 2:
+            raise ValueError(f"{name} must have shape [items, bytes], got {side.shape}")
+    if codes.shape[1] != others.shape[1]:
+        raise ValueError(f"codes have {codes.shape[1]} bytes, others {others.shape[1]}")
     differing = jax.lax.population_count(codes[:, None, :] ^ others[None, :, :])
     return differing.astype(jnp.int32).sum(axis=-1)
+
+
+def _check_cut(name: str, codes: Shaped[Array, "..."] | Shaped[np.ndarray, "..."]) -> None:
+    """Raise where zero does not cut codes: it is the least of bools, counts and 0/1 codes."""
+    if not jnp.issubdtype(codes.dtype, jnp.floating):
+        check_signs(name, codes)

@@ -2,12 +2,13 @@
 
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxhash import codebooks
-from jaxhash.codebooks import codebook, label_codes, minimum_distance
+from jaxhash.codebooks import codebook, label_codes, label_sums, minimum_distance
 
 
 def brute_force(codes):
@@ -212,3 +213,65 @@ def test_refusals_name_the_argument(classes, bits, words):
     with pytest.raises(ValueError) as error:
         codebook(classes, bits)
     assert all(word in str(error.value) for word in words)
+
+
+BOOK = jnp.array([[1, 1], [-1, 1], [1, -1]], jnp.int8)
+TIES = jnp.array([1, -1], jnp.int8)
+
+
+def test_numbers_of_numpy_are_numbers():
+    expected = codebook(5, 64, seed=3)
+    found = codebook(np.array([0, 4]).max() + 1, np.int32(64), seed=np.uint8(3))
+    np.testing.assert_array_equal(found.codes, expected.codes)
+    assert found[1:] == expected[1:]
+
+
+@pytest.mark.parametrize("argument", ["classes", "bits", "seed"])
+@pytest.mark.parametrize("value", [2.0, True, "2"])
+def test_other_numbers_are_refused(unchecked, argument, value):
+    with pytest.raises(TypeError, match=f"^{argument} must be an integer"):
+        codebook(**{"classes": 2, "bits": 8, "seed": 0} | {argument: value})
+
+
+@pytest.mark.parametrize(
+    ("error", "labels"),
+    [
+        (ValueError, jnp.array([3])),
+        (ValueError, jnp.array([0, -2])),
+        (ValueError, np.array([[0, 2, 0]])),
+        (ValueError, np.array([[0, 1]])),
+        (TypeError, jnp.array([True, False])),
+        (TypeError, np.array(["0"])),
+    ],
+)
+def test_labels_that_name_no_class_are_refused(unchecked, error, labels):
+    for function in (lambda: label_codes(labels, BOOK, TIES), lambda: label_sums(labels, BOOK)):
+        with pytest.raises(error, match="labels must"):
+            function()
+
+
+def test_traced_ids_that_name_no_class_stand_out():
+    ids = jnp.array([0, -1, 3, -2])
+    nan = np.nan
+    np.testing.assert_array_equal(
+        jax.jit(label_sums)(ids, BOOK), [[1, 1], [0, 0], [nan, nan], [nan, nan]]
+    )
+    np.testing.assert_array_equal(
+        jax.jit(label_codes)(ids, BOOK, TIES), [[1, 1], [1, -1], [0, 0], [0, 0]]
+    )
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.float32])
+def test_multi_hot_rows_of_every_dtype(dtype):
+    rows = np.array([[1, 0, 1], [0, 0, 0]]).astype(dtype)
+    np.testing.assert_array_equal(label_sums(rows, BOOK), [[2, 0], [0, 0]])
+    np.testing.assert_array_equal(label_codes(rows, BOOK, TIES), [[1, -1], [1, -1]])
+
+
+def test_codes_of_0_and_1_are_refused():
+    wrong = jnp.array([[0, 1], [1, 0], [1, 1]], jnp.int8)
+    for codes, ties in ((wrong, TIES), (BOOK, wrong[0])):
+        with pytest.raises(ValueError, match="must be -1 and"):
+            label_codes(jnp.array([0]), codes, ties)
+    with pytest.raises(ValueError, match="^codes must be -1 and"):
+        minimum_distance(np.asarray(wrong))

@@ -80,3 +80,41 @@ def test_unpack_wants_the_bits_to_fit_the_bytes(monkeypatch, bits):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match=f"bits={bits}"):
         unpack(jnp.zeros((3, 2), jnp.uint8), bits)
+
+
+@pytest.mark.parametrize("function", [pack, binarize])
+@pytest.mark.parametrize("array", [np.array, jnp.array])
+def test_codes_that_zero_does_not_cut_are_refused(unchecked, function, array):
+    """Of 0/1 codes, of bools and of bytes every bit would count as +1."""
+    for dtype in (bool, np.uint8):
+        with pytest.raises(TypeError, match="^codes must be -1 and"):
+            function(array([[0, 1]], dtype=dtype))
+    with pytest.raises(ValueError, match="^codes must be -1 and"):
+        function(array([[0, 1]], dtype=np.int8))
+    np.testing.assert_array_equal(
+        function(array([[-1, 1]], dtype=np.int8)), function(array([[-1.0, 1.0]]))
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "codes", "others"),
+    [
+        (ValueError, "codes have 2 bytes, others 1", jnp.zeros((2, 2)), jnp.ones((2, 1))),
+        (ValueError, "others must have shape", jnp.zeros((2, 1)), jnp.zeros(1)),
+        (TypeError, "codes must be packed", jnp.array([[1, -1]], jnp.int8), jnp.zeros((1, 2))),
+        (TypeError, "others must be packed", jnp.zeros((1, 2)), jnp.ones((1, 2), bool)),
+    ],
+)
+def test_distances_of_other_than_packed_codes_are_refused(unchecked, error, words, codes, others):
+    packed = (s.astype(jnp.uint8) if s.dtype == jnp.float32 else s for s in (codes, others))
+    with pytest.raises(error, match=words):
+        hamming_distance(*packed)
+
+
+def test_unpack_takes_bits_of_numpy_and_bytes_alone(unchecked):
+    packed = pack(jnp.array([[1, -1, 1]]))
+    np.testing.assert_array_equal(unpack(packed, np.int64(3)), [[1, -1, 1]])
+    with pytest.raises(TypeError, match="^packed must be packed codes"):
+        unpack(packed.astype(jnp.int32), 3)
+    with pytest.raises(TypeError, match="^bits must be an integer"):
+        unpack(packed, 3.0)

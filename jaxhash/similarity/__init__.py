@@ -1,5 +1,6 @@
 """From labels, hierarchies and embeddings to similarity: the one place that knows what labels mean."""
 
+from jaxhash.ops.arguments import UNLABELLED as UNLABELLED
 from jaxhash.similarity._embeddings import embedding_distance as embedding_distance
 from jaxhash.similarity._hierarchy import Hierarchy as Hierarchy
 from jaxhash.similarity._hierarchy import class_levels as class_levels
@@ -9,7 +10,6 @@ from jaxhash.similarity._hierarchy import level_similarity as level_similarity
 from jaxhash.similarity._hierarchy import read_hierarchy as read_hierarchy
 from jaxhash.similarity._hierarchy import tree_similarity as tree_similarity
 from jaxhash.similarity._hierarchy import wu_palmer as wu_palmer
-from jaxhash.similarity._labels import UNLABELLED as UNLABELLED
 from jaxhash.similarity._labels import has_label as has_label
 from jaxhash.similarity._labels import label_cosine as label_cosine
 from jaxhash.similarity._labels import label_iou as label_iou

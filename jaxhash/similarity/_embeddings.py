@@ -5,7 +5,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxhash.ops.arguments import as_floating
 from jaxhash.ops.meshes import like_rows, on_any_mesh
+from jaxhash.ops.numerics import accumulate, unit_rows
 
 
 @on_any_mesh(returns=like_rows)
@@ -40,8 +42,10 @@ def embedding_distance(
         embeddings: so much is known from its public text. The encoder and the distance are not;
         the cosine, mapped to [0, 1], is a choice of this library.
     """
-    rows = _unit_rows("embeddings", embeddings)
-    columns = rows if others is None else _unit_rows("others", others)
+    rows = unit_rows(accumulate(as_floating("embeddings", embeddings, ndim=2)))
+    columns = rows
+    if others is not None:
+        columns = unit_rows(accumulate(as_floating("others", others, ndim=2)))
     if rows.shape[1] != columns.shape[1]:
         raise ValueError(
             f"embeddings and others must have rows of one length, got shapes {rows.shape} and "
@@ -49,18 +53,3 @@ def embedding_distance(
         )
     cosine = jnp.matmul(rows, columns.T, precision=lax.Precision.HIGHEST)
     return (1.0 - jnp.clip(cosine, -1.0, 1.0)) / 2.0  # the cosine of a row with itself may round up
-
-
-def _unit_rows(
-    name: str, rows: Float[Array, "n dims"] | Float[np.ndarray, "n dims"]
-) -> Float[Array, "n dims"]:
-    """Checked rows at length 1 in the accumulation dtype; a row of zeros stays one."""
-    rows = jnp.asarray(rows)
-    if not jnp.issubdtype(rows.dtype, jnp.floating):
-        raise TypeError(f"{name} must be floating, got {rows.dtype}")
-    if rows.ndim != 2:
-        raise ValueError(f"{name} must have 2 dimensions, got shape {rows.shape}")
-    rows = rows.astype(jnp.promote_types(rows.dtype, jnp.float32))
-    squares = jnp.sum(rows**2, axis=1, keepdims=True)
-    empty = squares == 0
-    return jnp.where(empty, 0.0, rows / jnp.sqrt(jnp.where(empty, 1.0, squares)))

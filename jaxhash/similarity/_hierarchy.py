@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float32, Int, Int32, Integer
 
-from jaxhash.similarity._labels import UNLABELLED, share_a_label
+from jaxhash.ops.arguments import UNLABELLED
+from jaxhash.similarity._labels import share_a_label
 
 
 class Hierarchy(NamedTuple):

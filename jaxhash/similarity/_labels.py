@@ -2,16 +2,14 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
+from jaxhash.ops.arguments import UNLABELLED, Whole, as_labels, whole_number
 from jaxhash.ops.meshes import like_rows, on_any_mesh
-
-#: The class id of a row that has no label; it is similar to nothing, itself included.
-UNLABELLED = -1
 
 
 def has_label(
-    labels: Shaped[Array, " n *classes"] | Shaped[np.ndarray, " n *classes"],
+    labels: Shaped[ArrayLike, " n *classes"],
 ) -> Bool[Array, " n"] | Bool[np.ndarray, " n"]:
     """Which items have a label: an id other than -1, or a row that is not all zeros.
 
@@ -19,13 +17,14 @@ def has_label(
         >>> has_label(np.array([0, -1])).tolist(), has_label(np.array([[0, 0], [0, 1]])).tolist()
         ([True, False], [False, True])
     """
-    return labels != UNLABELLED if labels.ndim == 1 else (labels != 0).any(axis=1)
+    labels = as_labels("labels", labels)
+    return labels != UNLABELLED if labels.ndim == 1 else labels.any(axis=1)
 
 
 @on_any_mesh(returns=like_rows)
 def share_a_label(
-    labels: Shaped[Array, " n *classes"] | Shaped[np.ndarray, " n *classes"],
-    others: Shaped[Array, " m *classes"] | Shaped[np.ndarray, " m *classes"],
+    labels: Shaped[ArrayLike, " n *classes"],
+    others: Shaped[ArrayLike, " m *classes"],
 ) -> Bool[Array, "n m"] | Bool[np.ndarray, "n m"]:
     """Which pairs are similar: those with a class in common.
 
@@ -39,41 +38,48 @@ def share_a_label(
         kind of array (JAX or NumPy) as the labels.
 
     Raises:
-        ValueError: if one is ids and the other multi-hot, or neither.
+        TypeError: if labels are no numbers, or ids no integers.
+        ValueError: if one is ids and the other multi-hot, or neither; if multi-hot rows are not 0
+            and 1, or ids below -1.
 
     Example:
         >>> share_a_label(np.array([0, 1]), np.array([1, 2, -1])).tolist()
         [[False, False, False], [True, False, False]]
     """
-    _check_one_kind(labels, others)
+    labels, others = _of_one_kind(labels, others)
     if labels.ndim == 1:
         return (labels[:, None] == others[None, :]) & (labels[:, None] != UNLABELLED)
     return (labels.astype(np.float32) @ others.astype(np.float32).T) > 0
 
 
 def multi_hot(
-    labels: Shaped[Array, " n *classes"] | Shaped[np.ndarray, " n *classes"], classes: int
+    labels: Shaped[ArrayLike, " n *classes"], classes: Whole
 ) -> Float[Array, "n classes"]:
     """Labels of either kind as rows of 0 and 1; a row without a label is all zeros.
 
+    Where ids are traced, one out of range cannot be refused: its row is NaN.
+
     Raises:
-        ValueError: if multi-hot rows have another number of classes.
+        TypeError: if labels are no numbers, or ids no integers.
+        ValueError: if multi-hot rows have another number of classes, or an id is not one of them.
 
     Example:
         >>> multi_hot(np.array([1, -1]), 3).tolist()
         [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
     """
-    if labels.ndim == 1:
-        return (jnp.asarray(labels)[:, None] == jnp.arange(classes)[None, :]).astype(jnp.float32)
-    if labels.shape[1:] != (classes,):
-        raise ValueError(f"multi-hot labels must have {classes} columns, got shape {labels.shape}")
-    return (jnp.asarray(labels) != 0).astype(jnp.float32)
+    classes = whole_number("classes", classes, least=1)
+    labels = jnp.asarray(as_labels("labels", labels, classes))
+    if labels.ndim == 2:
+        return labels.astype(jnp.float32)
+    rows = (labels[:, None] == jnp.arange(classes)[None, :]).astype(jnp.float32)
+    known = (labels >= UNLABELLED) & (labels < classes)  # others are traced
+    return jnp.where(known[:, None], rows, jnp.nan)
 
 
 @on_any_mesh(returns=like_rows)
 def label_cosine(
-    labels: Shaped[Array, " n *classes"] | Shaped[np.ndarray, " n *classes"],
-    others: Shaped[Array, " m *classes"] | Shaped[np.ndarray, " m *classes"],
+    labels: Shaped[ArrayLike, " n *classes"],
+    others: Shaped[ArrayLike, " m *classes"],
 ) -> Float[Array, "n m"]:
     r"""Graded similarity of pairs: the cosine of their multi-hot rows, in [0, 1].
 
@@ -87,7 +93,9 @@ def label_cosine(
         others: the same kind, with shape [m] or [m, classes].
 
     Raises:
-        ValueError: if one is ids and the other multi-hot, or neither.
+        TypeError: if labels are no numbers, or ids no integers.
+        ValueError: if one is ids and the other multi-hot, or neither; if multi-hot rows are not 0
+            and 1, or ids below -1.
 
     Example:
         >>> label_cosine(np.array([[1, 1, 1, 1]]), np.array([[1, 1, 1, 1], [1, 0, 0, 0]])).tolist()
@@ -99,8 +107,8 @@ def label_cosine(
 
 @on_any_mesh(returns=like_rows)
 def label_iou(
-    labels: Shaped[Array, " n *classes"] | Shaped[np.ndarray, " n *classes"],
-    others: Shaped[Array, " m *classes"] | Shaped[np.ndarray, " m *classes"],
+    labels: Shaped[ArrayLike, " n *classes"],
+    others: Shaped[ArrayLike, " m *classes"],
 ) -> Float[Array, "n m"]:
     r"""Graded similarity of pairs: intersection over union of their labels, in [0, 1].
 
@@ -114,7 +122,9 @@ def label_iou(
         others: the same kind, with shape [m] or [m, classes].
 
     Raises:
-        ValueError: if one is ids and the other multi-hot, or neither.
+        TypeError: if labels are no numbers, or ids no integers.
+        ValueError: if one is ids and the other multi-hot, or neither; if multi-hot rows are not 0
+            and 1, or ids below -1.
 
     Example:
         >>> label_iou(np.array([[1, 1, 1, 1]]), np.array([[1, 1, 1, 1], [1, 0, 0, 0]])).tolist()
@@ -129,8 +139,8 @@ def label_iou(
 
 @on_any_mesh(returns=like_rows)
 def label_overlap(
-    labels: Shaped[Array, " n *classes"] | Shaped[np.ndarray, " n *classes"],
-    others: Shaped[Array, " m *classes"] | Shaped[np.ndarray, " m *classes"],
+    labels: Shaped[ArrayLike, " n *classes"],
+    others: Shaped[ArrayLike, " m *classes"],
 ) -> Float[Array, "n m"]:
     r"""Graded similarity of pairs: shared labels over the smaller number of labels, in [0, 1].
 
@@ -144,7 +154,9 @@ def label_overlap(
         others: the same kind, with shape [m] or [m, classes].
 
     Raises:
-        ValueError: if one is ids and the other multi-hot, or neither.
+        TypeError: if labels are no numbers, or ids no integers.
+        ValueError: if one is ids and the other multi-hot, or neither; if multi-hot rows are not 0
+            and 1, or ids below -1.
 
     Example:
         >>> label_overlap(np.array([[1, 1, 0]]), np.array([[1, 0, 0], [1, 0, 1]])).tolist()
@@ -158,15 +170,15 @@ def label_overlap(
 
 
 def _counts(
-    labels: Shaped[Array, " n *classes"] | Shaped[np.ndarray, " n *classes"],
-    others: Shaped[Array, " m *classes"] | Shaped[np.ndarray, " m *classes"],
+    labels: Shaped[ArrayLike, " n *classes"],
+    others: Shaped[ArrayLike, " m *classes"],
 ) -> tuple[Float[Array, "n m"], Float[Array, "n 1"], Float[Array, "1 m"]]:
     """How many labels each pair shares, and how many each row of either side has, or 1 of an id."""
+    labels, others = _of_one_kind(labels, others)
     if labels.ndim == 1:
         shared = jnp.asarray(share_a_label(labels, others), jnp.float32)
         return shared, jnp.ones((len(labels), 1)), jnp.ones((1, len(others)))
-    _check_one_kind(labels, others)
-    rows, columns = ((jnp.asarray(side) != 0).astype(jnp.float32) for side in (labels, others))
+    rows, columns = (jnp.asarray(side).astype(jnp.float32) for side in (labels, others))
     return rows @ columns.T, rows.sum(axis=1)[:, None], columns.sum(axis=1)[None, :]
 
 
@@ -176,13 +188,14 @@ def _share(part: Float[Array, "n m"], whole: Float[Array, "..."]) -> Float[Array
     return jnp.where(part == whole, 1.0, part / whole)
 
 
-def _check_one_kind(
-    labels: Shaped[Array, "..."] | Shaped[np.ndarray, "..."],
-    others: Shaped[Array, "..."] | Shaped[np.ndarray, "..."],
-) -> None:
-    """Raise unless both are class ids or both are multi-hot."""
-    if labels.ndim != others.ndim or labels.ndim not in (1, 2):
+def _of_one_kind(
+    labels: Shaped[ArrayLike, " n *classes"], others: Shaped[ArrayLike, " m *classes"]
+) -> tuple[Shaped[ArrayLike, " n *classes"], Shaped[ArrayLike, " m *classes"]]:
+    """Both sides checked; they must both be class ids, or both multi-hot with as many classes."""
+    kinds = {(np.ndim(side), *np.shape(side)[1:]) for side in (labels, others)}
+    if len(kinds) > 1:
         raise ValueError(
             "labels must be class ids [n] or multi-hot rows [n, classes], the same on both sides; "
-            f"got shapes {labels.shape} and {others.shape}"
+            f"got shapes {np.shape(labels)} and {np.shape(others)}"
         )
+    return as_labels("labels", labels), as_labels("others", others)
