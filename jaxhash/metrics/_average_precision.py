@@ -17,6 +17,7 @@ from jaxhash.metrics._ties import (
     rank_limit,
     tie_groups,
 )
+from jaxhash.ops.arguments import Whole
 
 #: What the sum of precisions is divided by; ``"trapezoid"`` is another sum, see below.
 DivideBy = Literal["retrieved", "all", "min", "trapezoid"]
@@ -30,7 +31,7 @@ _QUERIES = 256
 def average_precision(
     counts: DistanceCounts,
     *,
-    k: int | None = None,
+    k: Whole | None = None,
     divide_by: DivideBy = "all",
     ties: Ties = "expected",
 ) -> Float[np.ndarray, " queries"]:
@@ -95,7 +96,7 @@ def average_precision(
 def mean_average_precision(
     counts: DistanceCounts,
     *,
-    k: int | None = None,
+    k: Whole | None = None,
     divide_by: DivideBy = "all",
     empty: Empty = "zero",
     ties: Ties = "expected",
@@ -144,7 +145,7 @@ def mean_average_precision(
 
 
 def chance_to_count(
-    counts: DistanceCounts, *, k: int | None = None, divide_by: DivideBy = "all"
+    counts: DistanceCounts, *, k: Whole | None = None, divide_by: DivideBy = "all"
 ) -> Float[np.ndarray, " queries"]:
     """The probability, over the orders of ties, that a query is not empty.
 

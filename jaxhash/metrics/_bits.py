@@ -85,6 +85,7 @@ def bit_balance(codes: Codes) -> float:
         codes: codes of -1 and +1.
 
     Raises:
+        TypeError: if codes are not int8.
         ValueError: if codes are empty or other than -1 and +1.
 
     Example:

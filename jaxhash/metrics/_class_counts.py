@@ -14,12 +14,14 @@ from jaxhash.metrics._counts import (
     BLOCK,
     SimilarityCounts,
     as_words,
+    check_scores,
     count_blocks,
     count_in_words,
     over_blocks,
     queries_at_once,
 )
 from jaxhash.metrics._inputs import CodeFormat, Zero, check_labels, code_format
+from jaxhash.ops.arguments import Whole, whole_number
 
 #: The most items of a block on a device: their number is exact in float32.
 _EXACT = 2**24
@@ -32,9 +34,9 @@ def similarity_counts(
     database_labels: Shaped[np.ndarray, " items"],
     similarity: Shaped[np.ndarray, "classes classes"],
     *,
-    bits: int | None = None,
+    bits: Whole | None = None,
     zero: Zero = "+1",
-    block: int | None = None,
+    block: Whole | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> SimilarityCounts:
     """Count the database by Hamming distance from each query and by similarity to it, in integers.
@@ -77,7 +79,7 @@ def similarity_counts(
     query = _read_classes("query ", query_labels, len(query_codes), len(similarity))
     database = _read_classes("database ", database_labels, len(database_codes), len(similarity))
     devices = tuple(jax.local_devices() if devices is None else devices)
-    block = BLOCK * len(devices) if block is None else block
+    block = BLOCK * len(devices) if block is None else whole_number("block", block)
     if block < 1 or not devices:
         raise ValueError(f"block and devices must be at least 1, got {block} and {len(devices)}")
     values, level = _levels(similarity, np.unique(query))
@@ -122,7 +124,7 @@ def similarity_score_counts(
         >>> counts.total, counts.similarity, counts.items[0].tolist()
         (array([[1, 2]]), array([[1. , 0.5]]), [[0, 1], [1, 0]])
     """
-    check_scores(scores, similarity)
+    check_ranking(scores, similarity)
     values, level = np.unique(similarity, return_inverse=True)
     _, column, total = np.unique(-scores, return_inverse=True, return_counts=True)
     items = np.bincount(column * len(values) + level, minlength=len(total) * len(values))
@@ -131,11 +133,12 @@ def similarity_score_counts(
     return SimilarityCounts(total[None], items[None], values[None, levels].astype(np.float64))
 
 
-def check_scores(scores: np.ndarray, similarity: np.ndarray) -> None:
+def check_ranking(scores: np.ndarray, similarity: np.ndarray) -> None:
     """Raise unless there are scores, finite, and as many similarities, finite and not negative."""
     _check_similarity(similarity)
-    if not len(scores) or not np.isfinite(scores).all():
-        raise ValueError("scores must be finite, at least one")
+    check_scores(scores)
+    if not np.isfinite(scores).all():
+        raise ValueError("scores must be finite")
     if similarity.shape != scores.shape:
         raise ValueError(
             f"scores and similarity must be of the same items, got {scores.shape} and "

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, Int32, Shaped, UInt32
 
 from jaxhash.metrics._bitslice import ONES, WORD, Plane, count_ones, minterms, slice_bits
 from jaxhash.metrics._inputs import CodeFormat, Labels, Relevance, Zero, code_format, read_labels
+from jaxhash.ops.arguments import Whole, check_shape, whole_number, zeros_and_ones
 
 #: Items counted at a time on each device: planes of 64 bits take 1 MiB, which a cache holds.
 BLOCK = 2**17
@@ -68,10 +69,10 @@ def distance_counts(
     database_codes: Shaped[np.ndarray, "items columns"],
     database_labels: Shaped[np.ndarray, " items *classes"],
     *,
-    bits: int | None = None,
+    bits: Whole | None = None,
     zero: Zero = "+1",
     relevance: Relevance = "shared",
-    block: int | None = None,
+    block: Whole | None = None,
     devices: Sequence[jax.Device] | None = None,
     track: Track | None = None,
 ) -> DistanceCounts:
@@ -119,7 +120,7 @@ def distance_counts(
         relevance=relevance,
     )
     devices = tuple(jax.local_devices() if devices is None else devices)
-    block = BLOCK * len(devices) if block is None else block
+    block = BLOCK * len(devices) if block is None else whole_number("block", block)
     if block < 1 or not devices:
         raise ValueError(f"block and devices must be at least 1, got {block} and {len(devices)}")
     counts = _count(query_codes, database_codes, codes, labels, block, devices, track)
@@ -360,13 +361,20 @@ def score_counts(
         scores: score of each database item, such as a cosine.
         relevant: True for the relevant items.
 
+    Raises:
+        TypeError: if scores are not floating, or relevant not 0 and 1.
+        ValueError: if scores hold NaN, relevant is not 0 and 1, or the two are not of the same items.
+
     Example:
         >>> counts = score_counts(np.array([0.5, 0.9, 0.5]), np.array([True, False, False]))
         >>> counts.total, counts.relevant
         (array([[1, 2]]), array([[0, 1]]))
     """
+    relevant = zeros_and_ones("relevant", relevant)
+    check_scores(scores)
+    check_shape("relevant", relevant, scores.shape)
     order = np.sort(-scores)
-    levels, hits = np.unique(-scores[relevant.astype(bool)], return_counts=True)
+    levels, hits = np.unique(-scores[relevant], return_counts=True)
     starts, ends = (np.searchsorted(order, levels, side) for side in ("left", "right"))
     borders = np.stack([starts, ends], axis=1).ravel()
     total = np.diff(borders, prepend=0, append=len(scores))
@@ -374,3 +382,13 @@ def score_counts(
     of_level[1::2] = hits
     held = total > 0
     return DistanceCounts(total[None, held], of_level[None, held])
+
+
+def check_scores(scores: np.ndarray) -> None:
+    """Raise unless scores can be ranked; of unsigned integers not even the sign can be turned."""
+    if not jnp.issubdtype(scores.dtype, jnp.floating):
+        raise TypeError(f"scores must be floating, got {scores.dtype}")
+    if scores.ndim != 1 or not len(scores):
+        raise ValueError(f"scores must have shape [items], at least one, got {scores.shape}")
+    if np.isnan(scores).any():
+        raise ValueError("scores must be numbers, got NaN")

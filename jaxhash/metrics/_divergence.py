@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from jaxhash.ops.arguments import Whole, whole_number
+
 #: Distances held at a time; two arrays of this size (2 MiB each) are what memory is needed for.
 _BLOCK = 2**18
 
@@ -14,7 +16,7 @@ def knn_divergence(
     x: Shaped[np.ndarray, "n d"],
     y: Shaped[np.ndarray, "m d"],
     *,
-    k: int = 1,
+    k: Whole = 1,
     norm: int | float = 2,
 ) -> float:
     r"""Kullback-Leibler divergence of the law of x from that of y, estimated from samples.
@@ -54,6 +56,7 @@ def knn_divergence(
         densities via k-nearest-neighbor distances", IEEE Transactions on Information Theory 55
         (2009); so too Perez-Cruz, ISIT 2008. A choice of this library: the value of duplicates.
     """
+    k = whole_number("k", k, least=1)
     x, y = _read("x", x, k + 1, k, norm), _read("y", y, k, k, norm)
     (n, d), m = x.shape, len(y)
     if y.shape[1] != d:
@@ -64,7 +67,7 @@ def knn_divergence(
     return d * (_mean_log(_kth_distances(x, y, k, norm)) - _mean_log(rho)) + math.log(m / (n - 1))
 
 
-def kl_entropy(x: Shaped[np.ndarray, "n d"], *, k: int = 1, norm: int | float = 2) -> float:
+def kl_entropy(x: Shaped[np.ndarray, "n d"], *, k: Whole = 1, norm: int | float = 2) -> float:
     r"""Differential entropy of the law of x after Kozachenko and Leonenko, estimated from a sample.
 
     With :math:`\rho_i` the distance of :math:`x_i` to its k-th nearest other :math:`x_j`, and the
@@ -99,6 +102,7 @@ def kl_entropy(x: Shaped[np.ndarray, "n d"], *, k: int = 1, norm: int | float = 
         Leonenko, Mergel, Novi Inverardi, Journal of Nonparametric Statistics 17 (2005). Kraskov's
         form has :math:`\psi(n)` for :math:`\log(n - 1)`.
     """
+    k = whole_number("k", k, least=1)
     x = _read("x", x, k + 1, k, norm)
     n, d = x.shape
     log_volume = {
@@ -115,8 +119,6 @@ def _read(
     name: str, sample: np.ndarray, least: int, k: int, norm: int | float
 ) -> Float[np.ndarray, "n d"]:
     """The sample in float64, checked."""
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
     if norm not in (1, 2, math.inf):
         raise ValueError(f"norm must be 1, 2 or infinity, got {norm}")
     sample = np.asarray(sample, np.float64)
@@ -132,7 +134,7 @@ def _read(
 def _kth_distances(
     x: Float[np.ndarray, "n d"],
     y: Float[np.ndarray, "m d"],
-    k: int,
+    k: Whole,
     norm: int | float,
     *,
     itself: bool = False,

@@ -19,6 +19,7 @@ from jaxhash.metrics._ties import (
     rank_limit,
     tie_groups,
 )
+from jaxhash.ops.arguments import Whole
 
 #: Queries treated together where a query needs a row of probabilities.
 _QUERIES = 256
@@ -27,7 +28,7 @@ _QUERIES = 256
 def weighted_average_precision(
     counts: DistanceCounts,
     *,
-    k: int | None = None,
+    k: Whole | None = None,
     divide_by: DivideBy = "all",
     ties: Ties = "expected",
 ) -> Float[np.ndarray, " queries"]:

@@ -183,10 +183,15 @@ def quantization_error(codes: Float[np.ndarray, "n bits"]) -> float:
     Args:
         codes: codes before they are cut at zero.
 
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if codes are empty or not finite.
+
     Example:
         >>> quantization_error(np.array([[0.5, -1.0]]))
         0.125
     """
+    _check_real(codes)
     rows = max(1, _VALUES // codes.shape[1])
     blocks = (codes[first : first + rows] for first in range(0, len(codes), rows))
     return sum(map(_error, blocks)) / codes.size
@@ -221,6 +226,7 @@ def wasserstein_to_signs(codes: Float[np.ndarray, "n bits"]) -> Float[np.ndarray
         codes: codes before they are cut at zero.
 
     Raises:
+        TypeError: if codes are not floating.
         ValueError: if codes are empty or not finite.
 
     Example:
@@ -286,6 +292,8 @@ def _collapse(codes: Bits, found: Buckets) -> str | None:
 
 
 def _check_real(codes: Float[np.ndarray, "n bits"]) -> None:
+    if not np.issubdtype(codes.dtype, np.floating):
+        raise TypeError(f"codes must be floating, got {codes.dtype}")
     check_shape(codes)
     if not _is_finite(codes):
         raise ValueError("codes must be finite, got NaN or infinity")

@@ -6,16 +6,17 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from jaxhash.metrics._class_counts import check_scores
+from jaxhash.metrics._class_counts import check_ranking
 from jaxhash.metrics._counts import SimilarityCounts
 from jaxhash.metrics._ties import Ties, check_rank, check_ties, divide, rank_limit
+from jaxhash.ops.arguments import Whole
 
 #: The mean of HP@1 to HP@K, or the area under them by trapezoids of width 1/K.
 Form = Literal["trapezoid", "mean"]
 
 
 def hierarchical_precision(
-    counts: SimilarityCounts, k: int, *, ties: Ties = "expected"
+    counts: SimilarityCounts, k: Whole, *, ties: Ties = "expected"
 ) -> Float[np.ndarray, " queries"]:
     r"""Hierarchical precision: the similarity of the first k, over the most that k items can have.
 
@@ -56,7 +57,7 @@ def hierarchical_precision(
 
 def average_hierarchical_precision(
     counts: SimilarityCounts,
-    k: int | None = 250,
+    k: Whole | None = 250,
     *,
     form: Form = "trapezoid",
     ties: Ties = "expected",
@@ -101,7 +102,7 @@ def average_hierarchical_precision(
 
 def mean_average_hierarchical_precision(
     counts: SimilarityCounts,
-    k: int | None = 250,
+    k: Whole | None = 250,
     *,
     form: Form = "trapezoid",
     ties: Ties = "expected",
@@ -129,7 +130,7 @@ def mean_average_hierarchical_precision(
 def average_hierarchical_precision_of_scores(
     scores: Float[np.ndarray, " items"],
     similarity: Shaped[np.ndarray, " items"],
-    k: int | None = 250,
+    k: Whole | None = 250,
     *,
     form: Form = "trapezoid",
     ties: Ties = "expected",
@@ -164,7 +165,7 @@ def average_hierarchical_precision_of_scores(
     """
     _check_form(form)
     check_ties(ties)
-    check_scores(scores, similarity)
+    check_ranking(scores, similarity)
     k = check_rank(k, len(scores))
     ahead = scores >= np.partition(scores, -k)[-k]  # the first k, and what is tied with the last
     scores, found = scores[ahead], similarity[ahead].astype(np.float64)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
-from jaxhash.similarity import UNLABELLED
+from jaxhash.ops.arguments import UNLABELLED, Whole, whole_number
 
 #: What an exact zero of real-valued codes counts as.
 Zero = Literal["+1", "-1", "error"]
@@ -46,7 +46,7 @@ def code_format(
     query_codes: Shaped[np.ndarray, "queries columns"],
     database_codes: Shaped[np.ndarray, "items columns"],
     *,
-    bits: int | None = None,
+    bits: Whole | None = None,
     zero: Zero = "+1",
 ) -> CodeFormat:
     """Find out what both arrays hold; they are read alike, so both take part in the decision.
@@ -74,6 +74,7 @@ def code_format(
         >>> code_format(np.array([[0.3, -1.2]]), np.array([[0.0, 2.0]]))
         CodeFormat(kind='real-valued', bits=2, zero='+1', zeros=1)
     """
+    bits = None if bits is None else whole_number("bits", bits)
     if zero not in get_args(Zero):
         raise ValueError(f"zero must be one of {get_args(Zero)}, got {zero!r}")
     sides = {"query": np.asanyarray(query_codes), "database": np.asanyarray(database_codes)}

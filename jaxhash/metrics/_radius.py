@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxhash.metrics._counts import DistanceCounts
-from jaxhash.metrics._ties import divide, whole_number
+from jaxhash.metrics._ties import divide
+from jaxhash.ops.arguments import Whole, whole_number
 
 
 class PrecisionRecall(NamedTuple):
@@ -25,7 +26,7 @@ class PrecisionRecall(NamedTuple):
         return {"precision": precision, "recall": self.recall.tolist()}
 
 
-def precision_at_radius(counts: DistanceCounts, radius: int = 2) -> Float[np.ndarray, " queries"]:
+def precision_at_radius(counts: DistanceCounts, radius: Whole = 2) -> Float[np.ndarray, " queries"]:
     """The share of relevant items among those within a Hamming radius; 0 where there are none.
 
     Args:
@@ -42,7 +43,7 @@ def precision_at_radius(counts: DistanceCounts, radius: int = 2) -> Float[np.nda
     return divide(_within(counts.relevant, radius), _within(counts.total, radius))
 
 
-def recall_at_radius(counts: DistanceCounts, radius: int = 2) -> Float[np.ndarray, " queries"]:
+def recall_at_radius(counts: DistanceCounts, radius: Whole = 2) -> Float[np.ndarray, " queries"]:
     """The share of the relevant items within a Hamming radius; 0 where nothing is relevant.
 
     Args:
@@ -59,7 +60,7 @@ def recall_at_radius(counts: DistanceCounts, radius: int = 2) -> Float[np.ndarra
     return divide(_within(counts.relevant, radius), counts.relevant.sum(axis=1))
 
 
-def empty_bucket(counts: DistanceCounts, radius: int = 2) -> Float[np.ndarray, " queries"]:
+def empty_bucket(counts: DistanceCounts, radius: Whole = 2) -> Float[np.ndarray, " queries"]:
     """1 for a query with no item within a Hamming radius, so that a lookup finds nothing.
 
     The mean over queries is the empty-bucket rate.
@@ -94,7 +95,6 @@ def precision_recall(counts: DistanceCounts) -> PrecisionRecall:
     return PrecisionRecall(precision, divide(relevant, relevant[:, -1:]).mean(axis=0))
 
 
-def _within(counts: np.ndarray, radius: int) -> np.ndarray:
-    if whole_number("radius", radius) < 0:
-        raise ValueError(f"radius must be at least 0, got {radius}")
+def _within(counts: np.ndarray, radius: Whole) -> np.ndarray:
+    radius = whole_number("radius", radius, least=0)
     return counts[:, : radius + 1].sum(axis=1)

@@ -16,13 +16,14 @@ from jaxhash.metrics._ties import (
     relevant_within,
     tie_groups,
 )
+from jaxhash.ops.arguments import Whole
 
 #: The gain of an item with g labels in common: 2^g - 1, or g.
 Gain = Literal["exponential", "linear"]
 
 
 def precision_at_k(
-    counts: DistanceCounts, k: int, *, ties: Ties = "expected"
+    counts: DistanceCounts, k: Whole, *, ties: Ties = "expected"
 ) -> Float[np.ndarray, " queries"]:
     """The share of relevant items among the first k.
 
@@ -43,7 +44,7 @@ def precision_at_k(
 
 
 def recall_at_k(
-    counts: DistanceCounts, k: int, *, ties: Ties = "expected"
+    counts: DistanceCounts, k: Whole, *, ties: Ties = "expected"
 ) -> Float[np.ndarray, " queries"]:
     """The share of the relevant items that is among the first k; 0 where nothing is relevant.
 
@@ -63,7 +64,7 @@ def recall_at_k(
 
 
 def hit_rate(
-    counts: DistanceCounts, k: int, *, ties: Ties = "expected"
+    counts: DistanceCounts, k: Whole, *, ties: Ties = "expected"
 ) -> Float[np.ndarray, " queries"]:
     """The probability that something relevant is among the first k.
 
@@ -107,7 +108,7 @@ def r_precision(
 
 def ndcg(
     counts: DistanceCounts,
-    k: int | None = None,
+    k: Whole | None = None,
     *,
     gain: Gain = "exponential",
     ties: Ties = "expected",
@@ -162,7 +163,7 @@ def ndcg(
 
 
 def average_cumulative_gain(
-    counts: DistanceCounts, k: int, *, ties: Ties = "expected"
+    counts: DistanceCounts, k: Whole, *, ties: Ties = "expected"
 ) -> Float[np.ndarray, " queries"]:
     r"""Average cumulative gain: the mean number of labels in common of the first k.
 

@@ -26,6 +26,7 @@ from jaxhash.metrics._radius import (
 )
 from jaxhash.metrics._ranking import hit_rate, ndcg, precision_at_k, r_precision, recall_at_k
 from jaxhash.metrics._ties import Ties
+from jaxhash.ops.arguments import Whole, whole_number
 
 
 class Score(NamedTuple):
@@ -94,12 +95,12 @@ def retrieval(
     database_codes: Shaped[np.ndarray, "items columns"],
     database_labels: Shaped[np.ndarray, " items *classes"],
     *,
-    k: int | None = None,
-    radius: int = 2,
+    k: Whole | None = None,
+    radius: Whole = 2,
     convention: str | Convention = "jaxhash",
-    bits: int | None = None,
+    bits: Whole | None = None,
     zero: Zero = "+1",
-    block: int | None = None,
+    block: Whole | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Retrieval:
     """Evaluate hash codes: every metric, exact, in expectation over ties with both extremes beside.
@@ -155,8 +156,8 @@ def retrieval(
 def summarize(
     counts: DistanceCounts,
     *,
-    k: int | None = None,
-    radius: int = 2,
+    k: Whole | None = None,
+    radius: Whole = 2,
     convention: str | Convention = "jaxhash",
 ) -> Retrieval:
     """The metrics of `retrieval` from counts that are there already.
@@ -175,7 +176,8 @@ def summarize(
         >>> summarize(counts).scores["empty_bucket_rate"].expected
         0.0
     """
-    convention = find_convention(convention)
+    convention, radius = find_convention(convention), whole_number("radius", radius, least=0)
+    k = None if k is None else whole_number("k", k, least=1)
     divide_by, empty, others = convention.divide_by, convention.empty, convention.others()
     answerable = counts.relevant.sum(axis=1) > 0
     every = np.ones_like(answerable)

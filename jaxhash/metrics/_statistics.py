@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from jaxhash.ops.arguments import Whole, whole_number
+
 #: Numbers drawn at a time; a few arrays of this size (8 MiB) are what memory is needed for.
 _BLOCK = 2**20
 #: Sums that differ by less than this share of their terms are equal, up to rounding.
@@ -50,7 +52,7 @@ def bootstrap_interval(
     *,
     weights: Shaped[np.ndarray, " queries"] | None = None,
     confidence: float = 0.95,
-    resamples: int = 10_000,
+    resamples: Whole = 10_000,
     seed: int = 0,
 ) -> Interval:
     """Percentile bootstrap interval of a metric over queries.
@@ -98,7 +100,7 @@ def paired_test(
     first_weights: Shaped[np.ndarray, " queries"] | None = None,
     second_weights: Shaped[np.ndarray, " queries"] | None = None,
     confidence: float = 0.95,
-    resamples: int = 10_000,
+    resamples: Whole = 10_000,
     seed: int = 0,
 ) -> PairedTest:
     r"""Compare the metrics of two systems on the same queries, by a randomization test.
@@ -189,11 +191,10 @@ def over_seeds(values: Sequence[float] | Float[np.ndarray, " seeds"]) -> Mean:
     return Mean(statistics.fmean(values), deviation, len(values))
 
 
-def _check_draws(confidence: float, resamples: int) -> None:
+def _check_draws(confidence: float, resamples: Whole) -> None:
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1, got {resamples}")
+    whole_number("resamples", resamples, least=1)
 
 
 def _pair(

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from jaxhash.metrics._counts import DistanceCounts, SimilarityCounts
+from jaxhash.ops.arguments import Whole, whole_number
 
 #: The order of tied items: the mean over all orders, or the order that is worst or best.
 Ties = Literal["expected", "worst", "best"]
@@ -46,15 +47,8 @@ def check_ties(ties: str) -> None:
         raise ValueError(f"ties must be one of {get_args(Ties)}, got {ties!r}")
 
 
-def whole_number(name: str, value: int) -> int:
-    """The value, which must be an integer."""
-    if isinstance(value, bool | np.bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    return int(value)
-
-
 def rank_limit(
-    counts: DistanceCounts | SimilarityCounts, k: int | None
+    counts: DistanceCounts | SimilarityCounts, k: Whole | None
 ) -> Int[np.ndarray, "queries 1"]:
     """The rank k for each query; the whole database where it is None.
 
@@ -66,13 +60,11 @@ def rank_limit(
     return items if k is None else np.full_like(items, check_rank(k, items.min()))
 
 
-def check_rank(k: int | None, items: int | np.integer) -> int:
+def check_rank(k: Whole | None, items: int | np.integer) -> int:
     """The rank k among so many items, the last where it is None; raise as `rank_limit`."""
     if k is None:
         return int(items)
-    k = whole_number("k", k)
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    k = whole_number("k", k, least=1)
     if k > items:
         raise ValueError(f"k={k} is larger than the database of {items} items")
     return k

@@ -118,4 +118,7 @@ def inner_products(
 
 def unit_rows(vectors: Shaped[np.ndarray, "n dimensions"]) -> Shaped[np.ndarray, "n dimensions"]:
     """The rows at length 1; a row of zeros stays one."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    # By the largest entry first, so that no square under- or overflows.
+    largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0)
+    vectors = vectors / np.where(largest > 0, largest, 1)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1)

@@ -426,7 +426,16 @@ def test_one_bit_has_no_pairs_to_correlate():
 
 # Mistakes
 
-OF_SIGNS = (bit_entropy, bit_correlation, dead_bits, duplicate_bits, buckets, collapse, code_health)
+OF_SIGNS = (
+    bit_balance,
+    bit_entropy,
+    bit_correlation,
+    dead_bits,
+    duplicate_bits,
+    buckets,
+    collapse,
+    code_health,
+)
 
 
 @pytest.mark.parametrize("function", OF_SIGNS)
@@ -440,7 +449,7 @@ def test_codes_of_signs_that_are_none(unchecked, function):
         function(np.ones((4, 4), np.uint8))
 
 
-@pytest.mark.parametrize("function", [wasserstein_to_signs, code_health])
+@pytest.mark.parametrize("function", [wasserstein_to_signs, quantization_error, code_health])
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_codes_that_are_not_finite(unchecked, function, wrong):
     with pytest.raises(ValueError, match="codes must be finite"):
