@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree, Shaped
 
 from jaxhash.codes import relax
+from jaxhash.ops.arguments import as_index, as_labels, check_shape, zeros_and_ones
 from jaxhash.ops.meshes import check_mapped, like, on_any_mesh
 
 #: A weight in a sum of losses, which may be traced.
@@ -21,11 +22,11 @@ class Batch(NamedTuple):
     inputs: PyTree[Shaped[Any, "n ..."]]
     """What the model encodes: images, features, or a tree of them (two views, two modalities)."""
     labels: Shaped[Any, " n *classes"]
-    """Class ids [n], or multi-hot rows [n, classes]."""
+    """Class ids [n], of which -1 is none, or multi-hot rows [n, classes] of 0 and 1."""
     index: Int[Any, " n"]
     """Position of each row in the training set, from 0."""
-    mask: Bool[Any, " n"]
-    """False where the row is padding."""
+    mask: Shaped[Any, " n"]
+    """False, or 0, where the row is padding."""
 
 
 class Semantics(NamedTuple):
@@ -131,6 +132,10 @@ class Objective(_Objective):
     two modalities hands over a tree of codes. Every global quantity is the objective's business: it
     sums over ``context.axis_name`` as `jaxhash.losses` do. The loss computes on any mesh, whatever
     it is made of: see `jaxhash.ops.meshes.on_any_mesh`.
+
+    The batch that it is given is checked first: labels are class ids of integers, or rows of 0 and
+    1 in any dtype; index is integers, and mask 0 and 1. Anything else raises a ValueError or a
+    TypeError that names it. The loss sees multi-hot labels and the mask as bools.
     """
 
     __slots__ = ()
@@ -150,9 +155,23 @@ def _on_any_mesh(loss: Callable[..., Loss]) -> Callable[..., Loss]:
 
     def checked(variables, codes, batch, context):
         check_mapped(context.axis_name)
-        return anywhere(variables, codes, batch, context)
+        return anywhere(variables, codes, _checked(batch), context)
 
     return checked
+
+
+def _checked(batch: Batch) -> Batch:
+    """The batch as its parts are meant; what nobody asks for may be None."""
+    rows = (len(batch.mask),)
+    labels, index = batch.labels, batch.index
+    if labels is not None:
+        labels = as_labels("labels", labels)
+        check_shape("labels", labels, (*rows, *labels.shape[1:]))
+    if index is not None:
+        check_shape("index", index, rows)
+        index = as_index("index", index, least=-1)  # padding may be nowhere
+    check_shape("mask", batch.mask, rows)
+    return batch._replace(labels=labels, index=index, mask=zeros_and_ones("mask", batch.mask))
 
 
 def stateless(

@@ -253,7 +253,7 @@ def hyp2(*, beta: float = 0.5, threshold: float | None = None) -> Objective:
     def init(key, setup):
         shape, zeta = (setup.classes, setup.bits), threshold
         if zeta is None:
-            words = 1 << (setup.classes - 1).bit_length()
+            words = 1 << int(setup.classes - 1).bit_length()
             zeta = 1 - 2 * codebook(words, setup.bits).distance / setup.bits
         proxies = jnp.sqrt(2 / setup.classes) * jax.random.normal(key, shape)
         return Variables(params=proxies, state=jnp.float32(zeta))
