@@ -51,9 +51,14 @@ def dtsh(
 
     Reference:
         Wang, Shi, Kitani, "Deep supervised hashing with triplet labels" (DTSH), ACCV 2016. The
-        margin is that of the authors' code; PyTorch ports have 5 at every length. Departures: a
-        mean over all triplets of the batch, where that code samples as many for each image from a
-        bank, and a gradient through all three codes, where it has that of the anchor alone.
+        margin is that of the authors' code. Departures: a mean over all triplets of the batch, where
+        that code samples as many for each image from a bank, and a gradient through all three
+        codes, where it has that of the anchor alone. PyTorch ports (DeepHash-pytorch, FIRe) have
+        :math:`\theta = u_i \cdot v_j` without the half and a margin of 5 at every length: the same
+        gap of the codes as 2.5 here, at twice the slope, and exactly this loss of codes times
+        :math:`\sqrt 2` with the margin 5. They average over the triplets of an anchor first and
+        then over anchors, so that one of few triplets counts as much as the others, hold an item to
+        be similar to itself, and cut the gap at -100 and 50, beyond which there is no gradient.
     """
     codes, others, similar, where = valid_pairs(codes, others, similar, where)
     theta = 0.5 * inner_products(codes, others)

@@ -121,8 +121,11 @@ def dpn(*, margin: float = 1.0, targets: Targets = "codebook", codebook_seed: in
         Fan, Ng, Ju, Zhang, Chan, "Deep Polarized Network for Supervised Learning of Accurate Binary
         Hashing Codes", IJCAI 2020, whose abstract says that random targets suffice; the adaptive
         ones are as a later implementation has them, the text was not at hand. Departure: targets
-        have a proven distance by default. An implementation keeps the codes of the whole training
-        set for the adaptive targets, and lets a sum of 0 make a target of 0, which is no sign.
+        have a proven distance by default. An implementation (DeepHash-pytorch) keeps the codes of
+        the whole training set for the adaptive targets, and lets a sum of 0 make a target of 0,
+        which is no sign; and of an image of several labels its target is the sign of their sum,
+        with random signs where that is 0, as `csq` has it, where this one has their mean: a bit on
+        which its classes differ is drawn by the difference alone, and no farther than the margin.
     """
     check_positive(margin=margin)
     if targets not in get_args(Targets):

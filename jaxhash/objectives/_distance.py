@@ -115,6 +115,9 @@ def qsmih(
         and bits. The released 0.01 weighs a sum over n rows and all bits beside a sum over n^2
         pairs, so it is 0.01 bits / n beside means: 0.004 for 48 bits and its batches of 128. And no
         row is paired with itself, so that the default of ``needs`` does not depend on the batch.
+        The penalty is of the raw codes, as in the authors' code; DeepHash-pytorch has it of codes
+        brought to length 1, whose entries are about 1 / sqrt(bits): it makes them even, but draws
+        none of them to -1 or 1.
     """
     check_positive(needs=needs)
     method = pairwise("qsmih", partial(losses.qsmi, needs=needs), pairs=pairs, unseen=unseen)

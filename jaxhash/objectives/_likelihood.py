@@ -1,5 +1,6 @@
 """Methods of a logistic model of the inner products: DPSH, DHN, DBDH, LCDSH, IDHN and DFH."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -45,7 +46,9 @@ def dpsh(*, pairs: Pairs = "bank", unseen: Unseen = "ignored", penalty: Weight =
         Li, Wang, Kang, "Feature learning based deep supervised hashing with pairwise labels", IJCAI
         2016. The bank holds the last codes of all training images, which the paper's alternation
         keeps too. Departure: means over pairs, rows and bits, where the paper sums; the weight
-        0.1, the paper's eta, is used with means by several public reimplementations as well.
+        0.1, the paper's eta, is used with means by several public reimplementations as well. FIRe
+        weighs similar and dissimilar pairs the same in total, as HashNet does: its likelihood is
+        `jaxhash.losses.hashnet` of the raw codes with scale 1/2.
     """
     method = pairwise("dpsh", losses.mean_likelihood, pairs=pairs, unseen=unseen)
     return with_penalty(method, penalty, stateless("dpsh_penalty", losses.l2_quantization))
@@ -137,7 +140,10 @@ def lcdsh(
 
     Reference:
         Zhu, Gao, "Locality constrained deep supervised hashing for image retrieval", IJCAI 2017.
-        Form and weight are those of a public reimplementation; the paper's text was not at hand.
+        Form and weight are those of a public reimplementation (DeepHash-pytorch); the paper's text
+        was not at hand. Departure: that cuts the inner products of real-valued codes at theta of
+        -50 and 50, beyond which a pair has no gradient, however wrong it is; nothing is cut here,
+        and where no theta is so large the two are equal. It also pairs each image with itself.
     """
 
     def locality(codes, others, similar, **keywords):
@@ -208,6 +214,7 @@ def dfh(
     inter: float = 1.0,
     binary: float = 1.0,
     steps: int = 200,
+    falls: tuple[float, float] = (0.75, 0.9),
     pairs: Pairs = "bank",
     unseen: Unseen = "ignored",
     penalty: Weight = 0.5,
@@ -237,16 +244,18 @@ def dfh(
         inter: weight of the distances between centres.
         binary: weight of the distance of centres to their signs.
         steps: of gradient descent on the centres, each batch.
+        falls: after which shares of the steps the rate falls to a tenth, and to a hundredth.
         pairs: ``"bank"``, or ``"batch"`` for the other rows of the batch alone.
         unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
         penalty: weight of the distance to the binary codes; 0 leaves it and the centres out.
 
     Raises:
-        ValueError: if ``steps`` is below 1, ``margin`` or a weight of the centres is below 0, or
-            ``pairs`` or ``unseen`` is unknown.
+        ValueError: if ``steps`` is below 1, ``margin`` or a weight of the centres is below 0,
+            ``falls`` are not two shares in order, or ``pairs`` or ``unseen`` is unknown.
 
     Example:
         >>> method = dfh(margin=3.0, mu=0.1)
+        >>> of_a_port = dfh(margin=3.0, mu=0.1, falls=(149 / 200, 179 / 200))
 
     Reference:
         Li, Pei, Zha, van Gemert, "Push for quantization: deep Fisher hashing", BMVC 2019. Of the
@@ -254,19 +263,25 @@ def dfh(
         authors' released code, which trains on multi-label data with sums of centres. That code has
         its margin commented out; public reimplementations have 1 and 3. Departure: the rate of the
         descent, 0.03, is at most classes^2 / (16 bits inter), above which the descent on the
-        centres of a few classes diverges.
+        centres of a few classes diverges. Of 200 steps the rate falls after 150 and 180, the numbers
+        that the released code names; its own counter is ahead by two, so that it falls after 148
+        and 178, and that of DeepHash-pytorch by one: 149 and 179. Both also cut theta at -100
+        and 50, beyond which a pair has no gradient.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     check_weights(margin=margin, mu=mu, inter=inter, binary=binary)
+    if not 0.0 <= falls[0] <= falls[1] <= 1.0:
+        raise ValueError(f"falls must be two shares of the steps in order, got {falls}")
 
     likelihood = partial(losses.mean_likelihood, margin=margin)
     method = pairwise("dfh", likelihood, pairs=pairs, unseen=unseen)
-    centres = _fisher_centres(mu=mu, inter=inter, binary=binary, steps=steps)
+    descend = partial(_descend, inter=inter, binary=binary, steps=steps, falls=falls)
+    centres = _fisher_centres(mu, descend)
     return with_penalty(method, penalty, centres)
 
 
-def _fisher_centres(*, mu: float, inter: float, binary: float, steps: int) -> Objective:
+def _fisher_centres(mu: float, descend: Callable[..., Float[Array, "classes bits"]]) -> Objective:
     """DFH's distance of the codes to binary ones, whose state is the relaxed centres."""
 
     def init(key, setup):
@@ -287,8 +302,7 @@ def _fisher_centres(*, mu: float, inter: float, binary: float, steps: int) -> Ob
         rows = labels, binary_codes, mask & labels.any(axis=1)
         if context.axis_name is not None:
             rows = lax.all_gather(rows, context.axis_name, tiled=True)
-        state = _descend(centres, *rows, inter=inter, binary=binary, steps=steps)
-        return Loss(value, state, {"dfh_penalty": value})
+        return Loss(value, descend(centres, *rows), {"dfh_penalty": value})
 
     return Objective(init, loss)
 
@@ -302,6 +316,7 @@ def _descend(
     inter: float,
     binary: float,
     steps: int,
+    falls: tuple[float, float],
 ) -> Float[Array, "classes bits"]:
     """Centres closer to the codes of their class, to each other's opposite and to their signs."""
     classes, bits = centres.shape
@@ -317,7 +332,8 @@ def _descend(
         return intra + inter * between + binary * cut
 
     def step(number, centres):
-        slow = jnp.where(number < 0.75 * steps, 1.0, jnp.where(number < 0.9 * steps, 0.1, 0.01))
+        first, second = (share * steps for share in falls)
+        slow = jnp.where(number < first, 1.0, jnp.where(number < second, 0.1, 0.01))
         return centres - rate * slow * jax.grad(energy)(centres)
 
     return lax.fori_loop(0, steps, step, centres)

@@ -22,7 +22,8 @@ def dtsh(*, margin: float | None = None, penalty: Weight = 1.0) -> Objective:
     `jaxhash.losses.l2_quantization`. Images that share any label are similar.
 
     Args:
-        margin: alpha; bits / 2 by default, as in the authors' code. (PyTorch ports have 5.)
+        margin: alpha; bits / 2 by default, as in the authors' code. (PyTorch ports have 5 of inner
+            products without the half, which asks for the same gap as 2.5.)
         penalty: weight of the quantization penalty; 0 leaves it out.
 
     Raises:
@@ -34,7 +35,8 @@ def dtsh(*, margin: float | None = None, penalty: Weight = 1.0) -> Objective:
     Reference:
         Wang, Shi, Kitani, "Deep supervised hashing with triplet labels", ACCV 2016. The weight 1 of
         a mean is that of PyTorch ports; the authors' code has 100 against a sum over the 22,500
-        triplets that it samples for an image, which is a weight of 0.0044 bits here.
+        triplets that it samples for an image, which is a weight of 0.0044 bits here. The ports
+        differ in more than that: see `jaxhash.losses.dtsh`. Here no image is paired with itself.
     """
     check_weights(margin=margin)
     objective = pairwise("dtsh", partial(losses.dtsh, margin=margin), pairs="batch")

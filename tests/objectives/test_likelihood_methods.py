@@ -22,6 +22,7 @@ from jaxhash.objectives import (
     lcdsh,
     weighted,
 )
+from jaxhash.objectives._likelihood import _descend
 from jaxhash.similarity import label_cosine
 
 BITS, ITEMS, CLASSES = 4, 8, 3
@@ -217,6 +218,7 @@ def test_multi_hot_rows_of_one_class_are_class_ids(name):
         (dfh, {"inter": -1.0}),
         (dfh, {"binary": -1.0}),
         (dfh, {"steps": 0}),
+        (dfh, {"falls": (0.9, 0.75)}),
     ],
 )
 def test_bad_options(method, options):
@@ -227,18 +229,22 @@ def test_bad_options(method, options):
 # DFH's centres
 
 
-def released_centres(centres, labels, codes, steps, *, inter=1.0, binary=1.0, rate=0.03):
+def released_centres(
+    centres, labels, codes, steps, *, inter=1.0, binary=1.0, rate=0.03, falls=None
+):
     """Gradient descent as the released code has it, with the gradients written out, in float64.
 
-    Like it, the rate falls by 10 at 3/4 and at 9/10 of the steps.
+    Like it, the rate falls by 10 at 3/4 and at 9/10 of the steps; or before the steps that are
+    given, counted from 0.
     """
+    first, second = falls or (0.75 * steps, 0.9 * steps)
     classes, bits = centres.shape
     for number in range(steps):
         gap = (labels @ centres - codes) / (len(codes) * bits)
         between = (centres @ centres.T - bits * (2 * np.eye(classes) - 1)) / classes**2
         slope = 2 * labels.T @ gap + inter * 4 * between @ centres
         slope += binary * 2 * (centres - np.sign(centres)) / (classes * bits)
-        slow = 1 if number < 0.75 * steps else 0.1 if number < 0.9 * steps else 0.01
+        slow = 1 if number < first else 0.1 if number < second else 0.01
         centres = centres - rate * slow * slope
     return centres
 
@@ -266,6 +272,22 @@ def test_dfh_over_two_steps_is_the_released_code(labels):
         variables = variables._replace(state=result.state)
     if not multi_label:
         assert result.terms["dfh"] == pytest.approx(likelihoods(u, LABELS, margin=2.0), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "falls", [(150, 180), (149, 179), (148, 178)], ids=["ours", "port", "authors"]
+)
+def test_dfh_rate_falls_where_it_is_told_to(falls):
+    """A port lowers it before its step 149, the authors' code before 148, both counted from 0."""
+    options = {"inter": 1.0, "binary": 1.0, "steps": 200, "falls": tuple(f / 200 for f in falls)}
+    labels, codes = np.eye(CLASSES)[LABELS[:6]], np.sign(np.asarray(normal(6, BITS), float))
+    start = np.random.default_rng(1).normal(size=(CLASSES, BITS))
+    with jax.enable_x64(True):
+        given = map(jnp.asarray, (start, labels, codes, np.ones(6, bool)))
+        found = np.asarray(_descend(*given, **options))
+    for one in (-1, 0, 1):
+        expected = released_centres(start, labels, codes, 200, falls=(falls[0] + one, falls[1]))
+        assert (np.abs(found - expected).max() < 1e-13) == (one == 0)
 
 
 def test_dfh_gradient_takes_binary_codes_and_centres_as_constants():
