@@ -370,7 +370,7 @@ def _hash(
 def draw(
     folder: Path,
     parts: Parts,
-    before: Float[np.ndarray, "items bits"],
+    before: Float[np.ndarray, "database bits"],
     after: Codes,
     results: dict[str, Any],
     records: list[dict[str, int | float]],

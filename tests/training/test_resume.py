@@ -61,9 +61,14 @@ def test_terminated_and_started_again(undisturbed, tmp_path, console):
     assert said.splitlines()[-1].startswith("jaxhash: stopped by SIGTERM; step ")
 
 
-def test_a_signal_at_the_last_step_changes_nothing(undisturbed, tmp_path, console, monkeypatch):
+def test_a_signal_at_the_last_step_leaves_the_evaluation_to_the_same_command(
+    undisturbed, tmp_path, console
+):
     again = config(tmp_path / "run")
-    monkeypatch.setattr(loop, "_report", terminate_at(24))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(loop, "_report", terminate_at(24))
+        with pytest.raises(Stopped, match="the same command goes on"):
+            run.train(again, console)
     run.train(again, console)
     assert_same_run(undisturbed, again)
 
