@@ -3,9 +3,11 @@
 import dataclasses
 import io
 import re
+import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import tyro
@@ -311,3 +313,63 @@ def test_objective_that_does_not_take_the_data(refusal):
     assert "classes=10 need more codes than the 8 of bits=3" in line
     line = refusal("train", "--quantizer", "parity-hswd", "--bits", "1")
     assert "codes must have at least 2 bits to have parities, got 1" in line
+
+
+# Output and platform
+
+
+def shell(script):
+    """What a shell prints as errors; ``jaxhash`` is the command."""
+    command = f'jaxhash() {{ "{sys.executable}" -m jaxhash "$@"; }}\n{script}'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("arguments", ["--version", pytest.param("--help", marks=pytest.mark.slow)])
+def test_output_that_nobody_reads(arguments):
+    """Its reader has seen enough, as head has: nothing is said."""
+    printed, errors = shell(f'jaxhash {arguments} | true; echo "${{PIPESTATUS[0]}}"')
+    assert errors == "" and int(printed) in (0, 1)  # it may be through before the reader is gone
+    assert shell("set -o pipefail; (sleep 1; jaxhash --version) | true; echo $?") == ("1\n", "")
+
+
+@pytest.mark.parametrize("arguments", ["--version", pytest.param("--help", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("where", [">&-", "> /dev/full"])
+def test_output_that_cannot_be_written(arguments, where):
+    printed, errors = shell(f"jaxhash {arguments} {where}; echo $? >&2")
+    line, status = errors.splitlines()
+    assert line.startswith("jaxhash: ") and "standard output" in line
+    assert (printed, status) == ("", "2")
+
+
+def test_errors_that_cannot_be_written():
+    assert shell("jaxhash nothing 2>&-; echo $?") == ("2\n", "")
+    assert shell("jaxhash nothing 2> /dev/full; echo $?") == ("2\n", "")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Unable to initialize backend 'cuda': no devices (set JAX_PLATFORMS='' to choose)",
+        "Unknown backend: 'x' requested, but no platforms that are instances of x are present.",
+    ],
+)
+def test_platform_that_is_not_there(refusal, monkeypatch, said):
+    def devices(*_):
+        raise RuntimeError(f"{said}\nmore")
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", "gpu")
+    assert refusal("train") == f"jaxhash: JAX_PLATFORMS is 'gpu': {said}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("platform", ["gpu", "tpu", "nonsense"])
+@pytest.mark.parametrize(
+    "command", ["train --epochs 3", "train --epochs 3 --dry-run", "train --seeds 2", "bench"]
+)
+def test_platforms_that_are_not_there(platform, command):
+    printed, errors = shell(f"cd $(mktemp -d); JAX_PLATFORMS={platform} jaxhash {command}; echo $?")
+    if printed != "0\n":  # there may be such a one
+        assert printed.splitlines()[-1] == "2"
+        assert errors.count("\n") == 1 and f"JAX_PLATFORMS is '{platform}'" in errors

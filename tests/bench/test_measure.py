@@ -1,6 +1,7 @@
 """Alternation, bytes, and that what is timed is the loss and its gradient, over devices too."""
 
 import itertools
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxhash.bench import prepare as preparing
+from jaxhash.bench import timing
 from jaxhash.bench.config import Setting
 from jaxhash.bench.losses import LOSSES
 from jaxhash.bench.measure import bytes_to_move, measure, time_in_turn
@@ -62,6 +64,35 @@ def test_rounds_end_with_the_budget(repeats, budget, rounds):
     clock = Clock(a=1.0, b=2.0)
     seconds = alternate(clock.calls, repeats=repeats, budget_seconds=budget, clock=clock)
     assert [len(times) for times in seconds.values()] == [rounds, rounds]
+
+
+def test_several_processes_make_as_many_calls_as_the_slowest(monkeypatch):
+    """Two threads stand for them, of which one is five times as slow: each waits for the other's word."""
+    together, words, orders = threading.Barrier(2, timeout=60), {}, {}
+
+    def all_agree(mine):
+        words[threading.current_thread().name] = mine
+        together.wait()
+        found = all(words.values())
+        together.wait()
+        return found
+
+    def work(cost):
+        clock = Clock(a=cost * TURN / 10, b=cost)
+        alternate(clock.calls, repeats=50, budget_seconds=20.0, clock=clock)
+        orders[cost] = clock.order
+
+    monkeypatch.setattr(timing, "all_agree", all_agree)
+    threads = [threading.Thread(target=work, args=(cost,)) for cost in (1.0, 5.0)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert orders[1.0] == orders[5.0]
+    alone = Clock(a=5.0 * TURN / 10, b=5.0)
+    monkeypatch.setattr(timing, "all_agree", lambda mine: mine)
+    alternate(alone.calls, repeats=50, budget_seconds=20.0, clock=alone)
+    assert orders[5.0] == alone.order
 
 
 @pytest.mark.parametrize(

@@ -27,15 +27,23 @@ def test_a_second_training_is_kept_out_until_the_first_ends(tmp_path):
     with open_folder(folder, {"bits": 16}):
         with (
             pytest.raises(UserError, match="another training is writing into .*one; choose"),
-            open_folder(folder, {"bits": 16}),
+            open_folder(folder, {"bits": 32}),
         ):
             raise AssertionError
+        assert json.loads((folder / "config.json").read_text()) == {"bits": 16}
         with open_folder(tmp_path / "runs" / "other", {"bits": 16}):
             pass
     with pytest.raises(ZeroDivisionError), open_folder(folder, {"bits": 16}):
         1 / 0  # noqa: B018
     with open_folder(folder, {"bits": 32}):
         assert json.loads((folder / "config.json").read_text()) == {"bits": 32}
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="lock"), open_folder(tmp_path, {"bits": 16}):
+        raise AssertionError
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 def test_a_killed_training_holds_nothing(tmp_path):
