@@ -1,7 +1,9 @@
 """What a configuration means: the data, the model, the objective and the optimizer it names."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -11,17 +13,19 @@ import numpy as np
 import optax
 from flax.errors import ModifyScopeVariableError
 from jaxtyping import ArrayLike, Float, PyTree, Shaped
+from rich.console import Console
 
 from jaxhash import models
 from jaxhash.composition import objective_of
 from jaxhash.config import Config
 from jaxhash.data.augment import Augment
+from jaxhash.data.inputs import InputForm, measure_inputs
+from jaxhash.data.opening import examine, open_split
 from jaxhash.data.pipeline import training_batches
-from jaxhash.data.protocols import make_split
 from jaxhash.data.scan import INDEX
 from jaxhash.data.semantics import read_semantics
 from jaxhash.data.sources import Source, load_source
-from jaxhash.data.splits import Split, refuse_leaks, with_validation
+from jaxhash.data.splits import Split
 from jaxhash.errors import UserError
 from jaxhash.objectives import (
     Batch,
@@ -34,6 +38,7 @@ from jaxhash.objectives import (
 )
 from jaxhash.training.optimizer import make_optimizer
 from jaxhash.training.parallel import Lift
+from jaxhash.training.processes import agreed
 from jaxhash.training.state import TrainState, create_state
 from jaxhash.training.step import loss_step, train_step
 
@@ -61,10 +66,28 @@ class Parts(NamedTuple):
     """Of the classes or, where it has embeddings, of all items of the source."""
     spread: Spread = Spread()
     """Which tables of the objective are spread over devices."""
+    form: InputForm | None = None
+    """What the inputs of the source were prepared by; it belongs to the model."""
+    equal_inputs: Mapping[str, Mapping[str, int]] = MappingProxyType({})
+    """By two parts of the split, the items of the first that are equal to another of the second."""
+    leaks: Sequence[str] = ()
+    """What is wrong with the split, and allowed."""
+    notes: Sequence[str] = ()
+    """What was made of the data, where there was a choice."""
+    warnings: Sequence[str] = ()
+    """What is odd about the data."""
 
 
-def build(config: Config) -> Parts:
+def build(
+    config: Config, *, form: InputForm | None = None, console: Console | None = None
+) -> Parts:
     """Open the data, read the weights and make the parts.
+
+    Args:
+        config: what they are made from.
+        form: what the inputs of a model that is there already are; measured on the training items of
+            one that is not.
+        console: where progress is printed.
 
     Raises:
         UserError: if the data or the weights do not allow what the configuration asks for.
@@ -75,7 +98,7 @@ def build(config: Config) -> Parts:
         config.image_size,
         index=config.run_dir and config.run_dir / INDEX,
     )
-    split = _split(config, source)
+    split = open_split(config, source)
     if config.choose == "validation" and not len(split.validation):
         raise UserError(
             "--choose validation needs validation items: --validation 0.1 holds out a tenth of the "
@@ -85,6 +108,14 @@ def build(config: Config) -> Parts:
     total_steps = config.epochs * steps_per_epoch
     numbers = _numbers(config)
     model = _model(config, source)
+    if form is None:
+        form = InputForm.from_json(
+            agreed(lambda: _measured(config, model, source, split).to_json())
+        )
+    form.check(source.inputs, f"--dataset {config.dataset}")
+    semantics = read_semantics(config.similarity, source, config.data_dir)
+    findings = examine(config, source, split, form, semantics, console)
+    source = dataclasses.replace(source, inputs=form.prepare(source.inputs))
     parts = Parts(
         source,
         split,
@@ -94,7 +125,9 @@ def build(config: Config) -> Parts:
         _optimizer(config, numbers, steps_per_epoch, total_steps),
         steps_per_epoch,
         total_steps,
-        read_semantics(config.similarity, source, config.data_dir),
+        semantics,
+        form=form,
+        **findings,
     )
     return parts._replace(spread=_spread(config, parts, _objective_state(config, parts)))
 
@@ -278,23 +311,14 @@ def _pretrained(config: Config, model: models.Encoder, source: Source) -> models
     )
 
 
-def _split(config: Config, source: Source) -> Split:
-    """The protocol's split, with validation items where they are asked for, and without a leak."""
-    split = make_split(
-        config.protocol,
-        source.labels,
-        source.part,
-        queries=config.queries_per_class,
-        train=config.train_per_class,
-        seed=config.split_seed,
-        folder=config.data_dir,
+def _measured(config: Config, model: models.Encoder, source: Source, split: Split) -> InputForm:
+    """The form of the inputs of a model that is to be trained."""
+    return measure_inputs(
+        source.inputs,
+        split.train,
+        image_size=config.image_size,
+        preprocessing=dataclasses.asdict(model.backbone().preprocessing),
     )
-    if config.validation:
-        split = with_validation(
-            split, source.labels, fraction=config.validation, seed=config.split_seed
-        )
-    refuse_leaks(split, allow=config.allow_leak)
-    return split
 
 
 def _model(config: Config, source: Source) -> nn.Module:
@@ -368,6 +392,6 @@ def _optimizer(
         freeze_stages=config.freeze_stages,
         weight_decay=numbers["weight_decay"],
         clip_norm=numbers["clip_norm"],
-        warmup_steps=config.warmup_epochs * steps_per_epoch,
+        warmup_steps=config.warmup * steps_per_epoch,
         total_steps=total_steps,
     )

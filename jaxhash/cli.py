@@ -237,7 +237,7 @@ def _parse_train(arguments: list[str]) -> "TrainArguments":
         default=TrainArguments(PRESETS[name]()),
         description=f"{PRESETS[name].__doc__}\n\npresets:\n{_preset_list(PRESETS)}",
     )
-    config = parsed.config
+    config = _of_other_split(parsed.config, PRESETS[name](), arguments)
     for flag, values, example in (
         ("--sweep", parsed.sweep, "quantizer-weight=0.01,0.1,1"),
         ("--objective-options", config.objective_options, "pairs=batch"),
@@ -249,6 +249,21 @@ def _parse_train(arguments: list[str]) -> "TrainArguments":
         folder = Path("runs") / f"{_folder(name, config)}-{config.bits}bit-{parsed.folder}"
         config = dataclasses.replace(config, run_dir=folder)
     return dataclasses.replace(parsed, config=config)
+
+
+def _of_other_split(config: "Config", preset: "Config", arguments: Sequence[str]) -> "Config":
+    """Without what a preset says of its split, where other data or another protocol are named.
+
+    Its protocol is that of its own data, and its counts are those of its protocol.
+    """
+    unnamed = {"protocol", "queries_per_class", "train_per_class"}
+    unnamed -= {argument.split("=")[0].lstrip("-").replace("-", "_") for argument in arguments}
+    if config.dataset == preset.dataset:
+        unnamed -= {"protocol"}
+        if config.protocol == preset.protocol:
+            return config
+    fields = {field.name: field.default for field in dataclasses.fields(config)}
+    return dataclasses.replace(config, **{name: fields[name] for name in unnamed})
 
 
 def _join(parsed: "TrainArguments") -> "Console":

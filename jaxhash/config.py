@@ -10,7 +10,7 @@ import tyro
 
 from jaxhash.composition import WEIGHT, QuantizerName, objective_of, objective_words
 from jaxhash.data.pipeline import Where
-from jaxhash.data.protocols import check_protocol
+from jaxhash.data.protocols import AUTO, COUNTS, PER_CLASS, check_protocol
 from jaxhash.errors import UserError
 from jaxhash.models import BackboneName, PreprocessingName
 from jaxhash.objectives import MethodName
@@ -41,23 +41,26 @@ class Config:
     """One training run; every field is a flag of its name."""
 
     dataset: str = "digits"
-    """digits, tfds:NAME for a TFDS set of images, or features:FILE.npz for feature vectors."""
+    """digits, folder:DIR for image files, tfds:NAME for a TFDS set of images, or features:FILE.npz for
+    feature vectors."""
     data_dir: Path | None = None
-    """Folder of the TFDS sets or of the feature files."""
+    """Folder of the TFDS sets, or what DIR and the files are in; the working folder if not given."""
     run_dir: Path | None = None
     """Folder of the run; runs/PRESET-BITSbit-seedSEED if not given."""
-    protocol: str = "per-class"
-    """How the data are split: per-class, a protocol of the literature, or FILE.npz in --data-dir."""
-    queries_per_class: int = 100
-    """Queries taken from each class, by the protocol per-class."""
-    train_per_class: int = 500
-    """Training items taken from each class, likewise; the rest is the database."""
+    protocol: str = AUTO
+    """How the data are split: by their own parts (parts), drawn anew (per-class), by a protocol of the
+    literature, or by FILE.npz in --data-dir; auto is parts where the data have some, else per-class."""
+    queries_per_class: int | None = None
+    """Queries of each class: 100 by per-class, all of their part by parts, if not given."""
+    train_per_class: int | None = None
+    """Training items of each class: 500 by per-class, all of their part by parts, if not given."""
     split_seed: int = 0
     """Seed of the split, so that runs of several seeds share one."""
     validation: float = 0.0
     """Share of the training items that is held out to choose the model; 0 for none."""
     allow_leak: bool = False
-    """Take a split whose queries are among the training or database items; the results say so."""
+    """Take a split whose queries, or 1 % of them by equal inputs, are among the training or database
+    items; the results say so."""
 
     model: BackboneName = "cnn"
     """Backbone; cnn is a small one for images, mlp and linear (the hash head alone) take vectors."""
@@ -111,7 +114,7 @@ class Config:
     clip_norm: float = 5.0
     """Largest norm of the gradient."""
     warmup_epochs: int = 1
-    """Epochs of linear warm-up; a cosine to zero follows."""
+    """Epochs of linear warm-up; a cosine to zero follows. One epoch alone has none."""
     crop: int = 0
     """Random crop from the image padded by this many pixels on each side."""
     flip: bool = False
@@ -150,6 +153,11 @@ class Config:
     floats (all), or nothing (none), which takes no time."""
     memory_bytes: int = 2**30
     """Memory that the evaluation may take above what data, model and codes do."""
+
+    @property
+    def warmup(self) -> int:
+        """Epochs of warm-up: a cosine must be left."""
+        return min(self.warmup_epochs, self.epochs - 1)
 
     @property
     def objective_name(self) -> str:
@@ -199,8 +207,8 @@ class Config:
             if not 0 <= getattr(self, name) < 1:
                 found = getattr(self, name)
                 raise UserError(f"{flag(name)} must be at least 0 and below 1, got {found}")
-        check_protocol(self.protocol)
-        if self.warmup_epochs >= self.epochs:
+        check_protocol(self.protocol, self.queries_per_class, self.train_per_class)
+        if self.warmup_epochs >= max(self.epochs, 2):
             raise UserError(
                 f"--warmup-epochs {self.warmup_epochs} must be below --epochs {self.epochs}"
             )
@@ -209,6 +217,19 @@ class Config:
                 f"--evaluate-every {self.evaluate_every} must be below --epochs {self.epochs}, or "
                 f"--choose {self.choose} has one model to choose from"
             )
+
+    def located(self) -> "Config":
+        """The same, where what is relative to the working folder is found from any other."""
+        if self.data_dir is not None:
+            return self
+        if self.dataset.startswith(("folder:", "features:")):
+            return dataclasses.replace(self, data_dir=Path.cwd())
+        files = {  # beside data that need no folder, or have one of their own
+            name: str(Path(value).absolute())
+            for name in ("protocol", "similarity")
+            if Path(value := getattr(self, name)).suffix in (".npz", ".txt", ".json")
+        }
+        return dataclasses.replace(self, **files)
 
     def to_json(self) -> dict[str, object]:
         """The fields as JSON values, but for the folder of the run, which it is kept in."""
@@ -230,6 +251,10 @@ class Config:
                 "codes.npz can still be evaluated"
             )
         fields = dict(fields)
+        fields.setdefault("protocol", PER_CLASS)  # the only one there was
+        if "queries" not in COUNTS.get(fields["protocol"], ()) and fields.get("queries_per_class"):
+            # The counts of per-class stood beside protocols that have their own.
+            fields |= {"queries_per_class": None, "train_per_class": None}
         if "quantizer_options" not in fields:
             _take_flags_of_options(fields)
         for name in ("objective_options", "quantizer_options"):

@@ -425,6 +425,6 @@ def _first_of_each_class(labels: Shaped[np.ndarray, " n *classes"]) -> Int[np.nd
 def _title(label: np.integer | Shaped[np.ndarray, " classes"], names: Sequence[str]) -> str:
     """The names of an item's classes, the first two of many."""
     if label.ndim == 0:
-        return names[label]
+        return names[label] if label >= 0 else "no label"
     held = [names[i] for i in np.flatnonzero(label)]
     return ", ".join(held[:2]) + ", ..." * (len(held) > 2)

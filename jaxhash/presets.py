@@ -8,11 +8,15 @@ from jaxhash.composition import published_weight
 from jaxhash.config import Config
 from jaxhash.objectives import METHODS
 
+#: The split of CIFAR-10 (I), whose parts are pooled, for ten classes of whatever number of items.
+_POOLED: dict[str, Any] = dict(protocol="per-class", queries_per_class=100, train_per_class=500)
+
 
 def digits_hashnet_hswd() -> Config:
     """Scikit-learn's 1,797 handwritten digits, embedded: no network, no download."""
     return Config(
         dataset="digits",
+        protocol="per-class",
         queries_per_class=20,
         train_per_class=80,
         model="mlp",
@@ -27,6 +31,7 @@ def fashion_mnist_hashnet_hswd() -> Config:
     """Fashion-MNIST through TFDS, 64,000 images in the database, with a small CNN."""
     return Config(
         dataset="tfds:fashion_mnist",
+        **_POOLED,
         model="cnn",
         bits=64,
         epochs=30,
@@ -40,6 +45,7 @@ def cifar10_features_hashnet_hswd() -> Config:
     """MobileNetV2 features of CIFAR-10's 60,000 images, 54,000 in the database, with an MLP."""
     return Config(
         dataset="features:cifar10_mobilenetv2.npz",
+        **_POOLED,
         model="mlp",
         bits=64,
         epochs=40,

@@ -1,9 +1,9 @@
 """A run as a folder: train into it, go on where it stopped, evaluate what it holds.
 
-The folder holds ``config.json``, ``metrics.jsonl``, ``checkpoints/``, ``cache/`` with compiled programs,
-``report/``, ``codes.npz`` and, written last, ``results.json``: a run that has it is finished. While one
-training has the folder, no other gets it (``lock``). Of several processes all train and evaluate, and the
-first writes.
+The folder holds ``config.json``, ``inputs.json``, ``metrics.jsonl``, ``checkpoints/``, ``cache/`` with
+compiled programs, ``report/``, ``codes.npz`` and, written last, ``results.json``: a run that has it is
+finished. While one training has the folder, no other gets it (``lock``). Of several processes all train
+and evaluate, and the first writes.
 """
 
 import dataclasses
@@ -29,6 +29,7 @@ from jaxhash.build import (
 )
 from jaxhash.codes import binarize
 from jaxhash.config import Config, differences
+from jaxhash.data.inputs import keep_form, stored_form
 from jaxhash.data.scan import keep_index
 from jaxhash.errors import UserError
 from jaxhash.evaluation import (
@@ -42,6 +43,7 @@ from jaxhash.evaluation import (
     measure,
 )
 from jaxhash.fitting import fit_from_checkpoint, tell_memory, tell_speed, time_loss
+from jaxhash.retrieval import baselines
 from jaxhash.runs.files import (
     check_entries,
     check_free,
@@ -89,7 +91,7 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
     """
     config.check()
     check_devices(config)
-    folder = config.run_dir
+    config, folder = config.located(), config.run_dir
     if results := agreed(lambda: _finished(folder, config)):
         console.print(f"{folder} is finished, nothing is left to do")
         if profile:
@@ -99,7 +101,7 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
             )
         print_results(folder, results, console)
         return results
-    parts = build(config)
+    parts = build(config, form=stored_form(config.run_dir, config.dataset), console=console)
     made_on = circumstances(parts)
     end_if_asked()
     with (
@@ -108,6 +110,7 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
     ):
         if is_first():
             keep_index(parts.source, folder)
+        keep_form(folder, parts.form)
         _describe(config, parts, console)
         encode = PartEncoder(parts)
         _fit(config, parts, encode, console, profile=profile)
@@ -128,6 +131,7 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
         if is_first():
             write_json(folder / "results.json", results)
     report.print_table(results, console)
+    _warn(results["warnings"][len(parts.warnings) :], console)
     console.print(f"results and plots are in {folder}")
     return results
 
@@ -141,7 +145,7 @@ def dry_run(config: Config, console: Console) -> None:
         UserError: if the configuration, the data or the weights do not allow it.
     """
     config.check()
-    parts = build(config)
+    parts = build(config, console=console)
     _describe(config, parts, console)
     report.print_summary(models.summary(parts.model, parts.source.inputs[:1]), console)
 
@@ -170,13 +174,15 @@ def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> di
         weights=None,  # the checkpoint holds what training made of them
     )
     try:
-        parts = build(config)
+        form = stored_form(config.run_dir, config.dataset)
+        parts = build(config, form=form, console=console)
     except UserError as error:  # of a value that config.json has, or of data that are not there
         raise UserError(f"{folder}: {error}") from error
     if not (folder / "checkpoints" / str(parts.total_steps)).is_dir():
         raise UserError(f"{folder} has no checkpoint of its last step, {parts.total_steps}")
     _, results = _evaluate(config, parts, PartEncoder(parts), records, console)
     report.print_table(results, console)
+    _warn(results["warnings"], console)
     if tell_missing(records, parts.total_steps, console):
         del results["skipped_steps"], results["collapsed_at_step"]
     stored["objective"] = results["objective"]  # by config.json; its words may change
@@ -211,8 +217,13 @@ def describe(config: Config, parts: Parts, objective: str) -> list[str]:
     held_out = f"{len(split.validation):,} validation items, " if len(split.validation) else ""
     lines = [
         f"{config.dataset}: {len(split.train):,} training items, {held_out}{len(split.query):,} "
-        f"queries, {len(split.database):,} in the database; split {split.sha256[:12]}"
+        f"queries, {len(split.database):,} in the database; split {split.name}, {split.sha256[:12]}",
+        *parts.notes,
+        *(f"leak: {sentence}" for sentence in parts.leaks),  # allowed, or we were not here
+        *(f"warning: {sentence}" for sentence in parts.warnings),
     ]
+    if config.warmup < config.warmup_epochs:
+        lines.append(f"a training of {config.epochs} epoch has no warm-up")
     if weights := parts.pretrained:
         where = f" (its {weights.prefix}*)" if weights.prefix else ""
         lines.append(f"{config.model} with the weights of {weights.file}{where}")
@@ -300,8 +311,7 @@ def _finished(folder: Path, config: Config) -> dict[str, Any] | None:
 def _describe(config: Config, parts: Parts, console: Console) -> None:
     split = parts.split
     lines = describe(config, parts, config.objective_name)
-    lines += [f"leak: {sentence}" for sentence in split.leaks]  # allowed, or we were not here
-    lines += [*parts.source.notes, *left_out(parts)]
+    lines += left_out(parts)
     if config.choose != "last":
         lines.append(f"the model is {SAYS[config.choose]}")
     if len(split.validation) and config.choose != "validation":
@@ -411,9 +421,10 @@ def _evaluate(
         "items": {
             name: len(getattr(split, name)) for name in ("train", "validation", "query", "database")
         },
-        "leaks": split.leaks,
+        "leaks": list(parts.leaks),
+        "equal_inputs": dict(parts.equal_inputs),
+        "notes": list(parts.notes),
         "left_out": list(parts.source.left_out),
-        "notes": list(parts.source.notes),
         "objective": config.objective_name,
         "epochs": config.epochs,
         "model_choice": choice,
@@ -436,7 +447,13 @@ def _evaluate(
         memory_bytes=config.memory_bytes,
         track=track,
     )
+    facts["warnings"] = [*parts.warnings, *baselines.lost_to(measured)]
     return codes, measured | facts
+
+
+def _warn(warnings: Sequence[str], console: Console) -> None:
+    for sentence in warnings:
+        say(console, f"warning: {sentence}")
 
 
 def circumstances(parts: Parts) -> dict[str, Any]:

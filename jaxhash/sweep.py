@@ -32,6 +32,7 @@ from jaxhash.build import (
 )
 from jaxhash.composition import objective_words
 from jaxhash.config import Config, differences, word
+from jaxhash.data.inputs import keep_form, stored_form
 from jaxhash.data.scan import keep_index
 from jaxhash.errors import UserError
 from jaxhash.evaluation import (
@@ -114,7 +115,7 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
             every member diverges.
     """
     config, settings = _checked(config, axes, seeds)
-    folder = config.run_dir
+    config, folder = config.located(), config.run_dir
     content = config.to_json() | {"sweep": {"seeds": seeds, "axes": _lists(axes)}}
     _check_folder(folder, config, content)
     if (folder / "results.json").is_file():
@@ -123,7 +124,11 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
         report.print_sweep(results, console)
         return results
     # The states of members are side by side: their banks stay whole on each device.
-    parts = build(dataclasses.replace(config, spread_banks="never"))
+    parts = build(
+        dataclasses.replace(config, spread_banks="never"),
+        form=stored_form(folder, config.dataset),
+        console=console,
+    )
     made_on = run.circumstances(parts)
     end_if_asked()
     members = [
@@ -137,6 +142,7 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
     ):
         if is_first():
             keep_index(parts.source, folder)
+        keep_form(folder, parts.form)
         _describe(config, axes, parts, members, console)
         state, watch = _fit(config, axes, parts, members, console)
         end_if_asked()
@@ -218,8 +224,6 @@ def _describe(
     lines = [
         *run.describe(config, parts, _objective_name(config, axes)),
         over,
-        *(f"leak: {sentence}" for sentence in parts.split.leaks),
-        *parts.source.notes,
         *run.left_out(parts),
     ]
     if len(members) > seeds:
@@ -310,9 +314,11 @@ def _evaluate(
         "items": {
             name: len(getattr(split, name)) for name in ("train", "validation", "query", "database")
         },
-        "leaks": split.leaks,
+        "leaks": list(parts.leaks),
+        "equal_inputs": dict(parts.equal_inputs),
+        "notes": list(parts.notes),
+        "warnings": list(parts.warnings),
         "left_out": list(parts.source.left_out),
-        "notes": list(parts.source.notes),
         "objective": _objective_name(config, axes),
         "epochs": config.epochs,
         "axes": _lists(axes),

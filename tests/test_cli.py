@@ -22,7 +22,8 @@ from jaxhash.presets import PRESETS
 from jaxhash.training.writers import write_json
 
 DEFAULT = PRESETS["digits-hashnet-hswd"]()
-VECTORS = "train --dataset features:vectors.npz --queries-per-class 1 --train-per-class 4"
+LEAK = "train --dataset features:vectors.npz"
+VECTORS = f"{LEAK} --queries-per-class 1 --train-per-class 4"
 
 
 @pytest.fixture(autouse=True)
@@ -120,8 +121,13 @@ def test_value_that_is_not_allowed(refusal, command, said):
             "--protocol coco needs multi-hot labels; these data have class ids",
         ),
         ("train --protocol file.npz", "file.npz: there is no such split file"),
+        (
+            "train --protocol coco --train-per-class 9",
+            "--train-per-class is not for --protocol coco",
+        ),
+        ("train --protocol parts", "--protocol parts needs a part train, and one of query, test"),
         ("train --validation 0.0001", "--validation 0.0001 takes 0 of 800 training items"),
-        (f"{VECTORS} --protocol leak.npz", "query and train share 1 item; --allow-leak takes it"),
+        (f"{LEAK} --protocol leak.npz", "query and train share 1 item; --allow-leak takes it"),
         ("train --choose validation", "--choose validation needs validation items: --validation"),
         (f"{VECTORS} --model cnn", "holds feature vectors: they need --model mlp"),
         (f"{VECTORS} --crop 1", "they need --model mlp or linear, --crop 0"),

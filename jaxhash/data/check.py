@@ -1,8 +1,6 @@
 """The command that looks at a split before a model does: ``jaxhash data check``."""
 
 import dataclasses
-import hashlib
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,8 +10,11 @@ from jaxtyping import Int
 from rich.console import Console
 from rich.table import Table
 
+from jaxhash.data.equal import equal_inputs, tell_equal
+from jaxhash.data.inputs import measure_inputs
 from jaxhash.data.lists import FILE_NAMES, read_split_lists
-from jaxhash.data.protocols import PER_CLASS, make_split, read_split
+from jaxhash.data.protocols import AUTO, make_split, read_split, tell_parts
+from jaxhash.data.remarks import tell_relevance
 from jaxhash.data.sources import Rows, load_source
 from jaxhash.data.splits import Split
 from jaxhash.errors import UserError
@@ -25,9 +26,6 @@ MOST_ROWS = 20
 
 #: Of a long list of names or sentences, so many are printed.
 MOST_NAMED = 8
-
-#: Inputs hashed at a time.
-_BLOCK = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,16 +47,16 @@ class CheckArguments:
     """File .npz with arrays train, query and database of item numbers, and maybe validation."""
     dataset: str | None = None
     """Data set as for jaxhash train; equal inputs are looked for too."""
-    protocol: str = PER_CLASS
+    protocol: str = AUTO
     """How the data set is split, as for jaxhash train."""
     data_dir: Path | None = None
     """Folder of the data set."""
     image_size: int | None = None
     """Height and width that the images of a folder are decoded to, where they have several sizes."""
-    queries_per_class: int = 100
-    """Queries taken from each class, by the protocol per-class."""
-    train_per_class: int = 500
-    """Training items taken from each class, likewise."""
+    queries_per_class: int | None = None
+    """Queries of each class, as for jaxhash train."""
+    train_per_class: int | None = None
+    """Training items of each class, likewise."""
     split_seed: int = 0
     """Seed of the split."""
     json: Path | None = None
@@ -75,7 +73,7 @@ class Checked(NamedTuple):
         inputs: the items themselves.
         conflicts: what is wrong with the labels, a sentence each.
         left_out: files that cannot be read and are no items, with the reason.
-        notes: what was guessed or passed over when the items were opened.
+        notes: what was made of the data where there was a choice, a sentence each.
     """
 
     split: Split
@@ -95,25 +93,26 @@ def check(arguments: CheckArguments, console: Console) -> dict[str, Any]:
     """
     if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
         raise UserError(f"--json {arguments.json}: there is no such folder")
-    found = examine(_read(arguments))
+    found = examine(_read(arguments), console)
     print_findings(found, console)
     if arguments.json is not None:
         write_json(arguments.json, found)
     return found
 
 
-def examine(checked: Checked) -> dict[str, Any]:
+def examine(checked: Checked, console: Console | None = None) -> dict[str, Any]:
     """What there is to know of a split, as JSON values.
 
     Args:
         checked: the split, and what is known of its items.
+        console: where progress is printed.
 
     Returns:
         ``split`` and ``sha256``; by part, ``items`` and ``repeated``; ``overlaps`` and ``leaks`` as
-        `Split` has them; ``conflicts``. With labels, ``unlabelled`` by part, ``classes`` with the
-        items of each class by part, and ``order`` of the database. With inputs, ``same_content``:
-        by two parts, the items of the first whose input is that of another item of the second, and
-        ``left_out`` and ``notes``.
+        `Split` has them, with those by equal inputs; ``conflicts``, ``notes`` and ``warnings``. With
+        labels, ``unlabelled`` by part, ``classes`` with the items of each class by part, and ``order``
+        of the database. With inputs, ``same_content``, see `jaxhash.data.equal.equal_inputs`, and
+        ``left_out``.
 
     Example:
         >>> split = Split("small", np.array([0]), np.array([1]), np.array([1, 2]))
@@ -129,13 +128,22 @@ def examine(checked: Checked) -> dict[str, Any]:
         "overlaps": split.overlaps(),
         "leaks": split.leaks,
         "conflicts": list(checked.conflicts),
+        "notes": list(checked.notes),
+        "warnings": [],
     }
     if checked.labels is not None:
         found |= _examine_labels(split, checked.labels, checked.class_names)
+        useless, less = tell_relevance(checked.labels, split)
+        found["warnings"] += useless
+        found["notes"] += less
     if checked.inputs is not None:
-        found["same_content"] = _same_content(split, checked.inputs)
+        found["same_content"] = equal_inputs(split, checked.inputs, console)
+        leaks, few = tell_equal(found["same_content"], found["items"])
+        found["leaks"] = [*found["leaks"], *leaks]
+        form = measure_inputs(checked.inputs, split.train)
+        others = {name: items for name, items in split.parts.items() if name != "train"}
+        found["warnings"] += [*form.remarks(checked.inputs, others), *few]
         found["left_out"] = list(checked.left_out)
-        found["notes"] = list(checked.notes)
     return found
 
 
@@ -193,6 +201,8 @@ def _read_dataset(arguments: CheckArguments) -> Checked:
         train=arguments.train_per_class,
         seed=arguments.split_seed,
         folder=arguments.data_dir,
+        parts=source.items_of_parts,
+        class_names=source.class_names,
     )
     return Checked(
         split,
@@ -200,7 +210,7 @@ def _read_dataset(arguments: CheckArguments) -> Checked:
         source.class_names,
         source.inputs,
         left_out=source.left_out,
-        notes=source.notes,
+        notes=[*source.notes, *tell_parts(arguments.protocol, source.items_of_parts)],
     )
 
 
@@ -242,27 +252,6 @@ def _order(labels: Int[np.ndarray, " items *classes"]) -> dict[str, Any]:
     }
 
 
-def _same_content(split: Split, inputs: Rows) -> dict[str, dict[str, int]]:
-    """By two parts, the items of the first whose input is that of another item of the second."""
-    items = np.unique(np.concatenate(list(split.parts.values())))
-    digests = [
-        hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=16).digest()
-        for start in range(0, len(items), _BLOCK)
-        for row in inputs[items[start : start + _BLOCK]]
-    ]
-    _, content = np.unique(np.array(digests, "V16"), return_inverse=True)
-    of_part = {
-        name: np.searchsorted(items, np.unique(members)) for name, members in split.parts.items()
-    }
-    found = {}
-    for first, second in itertools.combinations(of_part, 2):
-        mine, theirs = of_part[first], of_part[second]
-        holders = np.bincount(content[theirs], minlength=len(items))
-        others = holders[content[mine]] - np.isin(mine, theirs)
-        found.setdefault(first, {})[second] = int((others > 0).sum())
-    return found
-
-
 def _parts_table(found: Mapping[str, Any]) -> Table:
     """Sizes, repeated and unlabelled items, and what the parts share."""
     table = Table(title=f"{found['split']}, split {found['sha256'][:12]}", box=None)
@@ -301,7 +290,7 @@ def _classes_table(found: Mapping[str, Any]) -> Table:
 
 def _remarks(found: Mapping[str, Any]) -> Iterator[str]:
     """Findings in words, the least first; the last one is about leaks."""
-    yield from found.get("notes", ())
+    yield from found["notes"]
     if found.get("left_out"):
         named = _some(found["left_out"], "; ")
         yield f"warning: unreadable images, left out: {len(found['left_out']):,} ({named})"
@@ -321,13 +310,10 @@ def _remarks(found: Mapping[str, Any]) -> Iterator[str]:
             "warning: lines with other labels than their path has before: "
             f"{len(found['conflicts']):,} ({_some(found['conflicts'], '; ')})"
         )
-    for first, row in found.get("same_content", {}).items():
-        for second, count in row.items():
-            if count:
-                yield (
-                    f"warning: {first} items whose input equals, byte for byte, that of another item "
-                    f"in {second}: {count:,}"
-                )
+    yield from (f"warning: {sentence}" for sentence in found["warnings"])
+    again = found.get("same_content", {}).get("train", {}).get("database", 0)
+    if again:
+        yield f"training items with an equal input in database: {again:,}"
     yield f"leak: {'; '.join(found['leaks'])}" if found["leaks"] else "no leak"
 
 

@@ -161,9 +161,10 @@ def _coarse_labels(
 ) -> Int[np.ndarray, " items"] | None:
     if coarse is None:
         return None
-    if labels.ndim != 1 or coarse.shape != labels.shape or coarse.dtype.kind not in "iu":
+    fits = labels.ndim == 1 and coarse.shape == labels.shape and coarse.dtype.kind in "iu"
+    if not fits or coarse.min() < 0:
         raise UserError(
-            f"{where}: coarse_labels must be ids, one for each of the {len(labels):,} items of one "
+            f"{where}: coarse_labels must be ids from 0, one for each of the {len(labels):,} items of one "
             f"class, got shape {coarse.shape} of {coarse.dtype}"
         )
     coarse = read_labels(coarse, where, "coarse ")

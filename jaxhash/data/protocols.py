@@ -1,207 +1,44 @@
-"""Protocols of the literature: how a named data set is cut into training, queries and database.
+"""Protocols: the name of one, and the split that it means.
 
-Papers report numbers under the same data set's name that differ by up to 15 points because they cut
-it differently. Each protocol here is a function of its own, whose docstring says what papers report
-with it. Its name, the size of its database and its seed make the name of the split, such as
-``cifar10-i@54000-seed0``.
-
-A protocol takes the labels of all items, pooled: class ids [items] or multi-hot rows [items,
-classes]. Some are defined on the parts that the data set comes in; these take ``part``, 0 for the
-items of the training part and 1 for those of the test part. All raise `UserError` where the data
-have too few items, or are not what the protocol is defined on.
+Of data that come in parts of their own, `own_parts` takes these as they are: the default where there
+are some, as `jaxhash.data.splits.per_class` is where there are none. Those of named data sets are in
+`jaxhash.data.literature`; two more are for any data, or a file says it all.
 """
 
-import dataclasses
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
 from jaxhash.data.arrays import read_npz
-from jaxhash.data.splits import PARTS, Split, per_class
+from jaxhash.data.draws import Labels, Part, named, of_each_class, sample
+from jaxhash.data.literature import (
+    cifar10_i,
+    cifar10_i_prime,
+    cifar10_ii,
+    cifar100,
+    coco,
+    imagenet100,
+    mirflickr,
+    nus_wide_21,
+    nus_wide_81,
+)
+from jaxhash.data.splits import PARTS, FewItems, Split, per_class
 from jaxhash.errors import UserError
 
-#: Class ids, or multi-hot rows, of all items.
-Labels = Int[np.ndarray, " items *classes"]
+#: `jaxhash.data.splits.per_class` with sizes of one's own, and those that it has without.
+PER_CLASS, QUERIES, TRAIN = "per-class", 100, 500
 
-#: Of each item 0 for the training part of its data set, 1 for the test part; None: not known.
-Part = Int[np.ndarray, " items"] | None
+#: `own_parts`.
+OWN_PARTS = "parts"
 
-#: The default: `jaxhash.data.splits.per_class` with sizes of one's own.
-PER_CLASS = "per-class"
+#: The default: `OWN_PARTS` of data that have some, else `PER_CLASS`.
+AUTO = "auto"
 
-
-def cifar10_i(labels: Labels, part: Part = None, seed: int = 0) -> Split:
-    """CIFAR-10 (I): of each class 100 queries and 500 for training; the rest is the database.
-
-    Of 60,000 images 54,000 are the database. Training images are not in it. Supervised methods
-    report mAP over the whole database, unsupervised ones often mAP@1000.
-
-    Many papers say only "100 queries and 500 training images per class", which is
-    `cifar10_i_prime` too. The images are drawn anew by most code bases, from both parts pooled.
-
-    Example:
-        >>> split = cifar10_i(np.repeat(np.arange(10), 6000))
-        >>> split.name, len(split.train), len(split.query), len(split.database)
-        ('cifar10-i@54000-seed0', 5000, 1000, 54000)
-    """
-    _expect_classes("cifar10-i", labels, 10)
-    return _named("cifar10-i", _sample_classes("cifar10-i", labels, 100, 500, seed), seed)
-
-
-def cifar10_i_prime(labels: Labels, part: Part = None, seed: int = 0) -> Split:
-    """CIFAR-10 (I'): the queries and training images of `cifar10_i`; all but queries are searched.
-
-    Of 60,000 images 59,000 are the database, the 5,000 training images among them, so that a method
-    is rewarded for what it has learnt by heart. Papers report mAP over the whole database.
-
-    Example:
-        >>> split = cifar10_i_prime(np.repeat(np.arange(10), 6000))
-        >>> len(split.database), split.overlaps()["train"]["database"]
-        (59000, 5000)
-    """
-    _expect_classes("cifar10-i-prime", labels, 10)
-    split = _sample_classes("cifar10-i-prime", labels, 100, 500, seed)
-    return _named("cifar10-i-prime", _with_train_in_database(split), seed)
-
-
-def cifar10_ii(labels: Labels, part: Part = None, seed: int = 0) -> Split:
-    """CIFAR-10 (II): the 10,000 test images are queries; the other 50,000 train and are searched.
-
-    Papers report mAP over the whole database. All of it has been learnt, so the numbers are near the
-    accuracy of a classifier, up to 15 points above those of `cifar10_i`. The seed changes nothing.
-    (Some code bases draw 1,000 queries of each class from the parts pooled.)
-
-    Example:
-        >>> part = np.repeat([0, 1], [50000, 10000])
-        >>> split = cifar10_ii(np.arange(60000) % 10, part)
-        >>> split.name, len(split.query)
-        ('cifar10-ii@50000', 10000)
-    """
-    _expect_classes("cifar10-ii", labels, 10)
-    return _test_against_train("cifar10-ii", part, queries=10_000, train=50_000)
-
-
-def cifar100(labels: Labels, part: Part = None, seed: int = 0) -> Split:
-    """CIFAR-100: the 10,000 test images are queries; the other 50,000 train and are searched.
-
-    Semantic hashing with a class hierarchy reports mAHP@2500 and mAP over the whole database. All
-    of the database has been learnt. The seed changes nothing.
-
-    Example:
-        >>> part = np.repeat([0, 1], [50000, 10000])
-        >>> cifar100(np.arange(60000) % 100, part).name
-        'cifar100@50000'
-    """
-    _expect_classes("cifar100", labels, 100)
-    return _test_against_train("cifar100", part, queries=10_000, train=50_000)
-
-
-def imagenet100(labels: Labels, part: Part = None, seed: int = 0) -> Split:
-    """ImageNet-100: 5,000 validation images are queries; of each class 130 database images train.
-
-    Of 100 classes of ImageNet the 50 validation images are queries and all training images, 128,503
-    in the lists of HashNet, the database; 13,000 of these train. Papers report mAP@1000.
-
-    HashNet's paper says 100 training images a class, its lists hold 130. The 100 classes are those
-    of its lists; another 100 make another data set.
-
-    Example:
-        >>> labels, part = np.arange(20000) % 100, np.repeat([0, 1], [15000, 5000])
-        >>> split = imagenet100(labels, part)
-        >>> split.name, len(split.train), len(split.query)
-        ('imagenet100@15000-seed0', 13000, 5000)
-    """
-    _expect_classes("imagenet100", labels, 100)
-    query, database = _parts("imagenet100", part)
-    if len(query) != 5_000:
-        raise UserError(
-            "--protocol imagenet100 has the 5,000 validation images as queries; these data have "
-            f"{len(query):,} test items"
-        )
-    rng = np.random.default_rng(seed)
-    train = []
-    for label in np.unique(labels):
-        items = database[labels[database] == label]
-        if len(items) < 130:
-            raise UserError(
-                f"--protocol imagenet100 trains on 130 items of each class; class {label} has "
-                f"{len(items)}"
-            )
-        train.append(rng.permutation(items)[:130])
-    train = np.sort(np.concatenate(train))
-    return _named("imagenet100", Split("imagenet100", train, query, database), seed)
-
-
-def nus_wide_21(labels: Labels, part: Part = None, seed: int = 0) -> Split:
-    """NUS-WIDE, 21 labels: of each label 100 queries and 500 for training, drawn from the database.
-
-    Images with none of the 21 most frequent labels are left out. Of the 195,834 that remain, 2,100
-    are queries and 193,734 the database, with the 10,500 training images in it, as the papers have
-    it ("from which we randomly sample 500 images per class"). Papers report mAP@5000.
-
-    Labels take turns, and an image counts for the label that drew it. Part of the images' addresses
-    no longer exist, so copies of the set differ: "NUS-WIDE-m" has 223,496 images.
-
-    Example:
-        >>> split = nus_wide_21(np.tile(np.eye(21, dtype=np.int8), (700, 1)))
-        >>> split.name, len(split.train), len(split.query)
-        ('nus-wide-21@12600-seed0', 10500, 2100)
-    """
-    return _named("nus-wide-21", _sample_labelled("nus-wide-21", labels, 21, seed, each=True), seed)
-
-
-def nus_wide_81(labels: Labels, part: Part = None, seed: int = 0) -> Split:
-    """NUS-WIDE, all 81 labels: 5,000 queries, and 10,000 images of the database for training.
-
-    Images without a label are left out. The database is the rest, with the training images in it:
-    168,692 of 173,692 in the lists of HashNet. Papers report mAP@5000.
-
-    Numbers with 21 and with 81 labels stand under the same name "NUS-WIDE".
-
-    Example:
-        >>> split = nus_wide_81(np.ones((16000, 81), np.int8))
-        >>> split.name, len(split.train), len(split.query)
-        ('nus-wide-81@11000-seed0', 10000, 5000)
-    """
-    return _named("nus-wide-81", _sample_labelled("nus-wide-81", labels, 81, seed), seed)
-
-
-def coco(labels: Labels, part: Part = None, seed: int = 0) -> Split:
-    """MS-COCO: 5,000 queries, and 10,000 images of the database for training.
-
-    Both parts of COCO 2014 are pooled and images without one of the 80 labels left out. Of the
-    122,218 that remain, 117,218 are the database, with the training images in it. Papers report
-    mAP@5000; a few take the training images out (112,218).
-
-    In the lists that HashNet published all 5,000 queries are in the database, and each finds itself.
-
-    Example:
-        >>> split = coco(np.ones((16000, 80), np.int8))
-        >>> split.name, len(split.train), len(split.query)
-        ('coco@11000-seed0', 10000, 5000)
-    """
-    return _named("coco", _sample_labelled("coco", labels, 80, seed), seed)
-
-
-def mirflickr(labels: Labels, part: Part = None, seed: int = 0) -> Split:
-    """MIRFlickr-25k: 1,000 queries and 4,000 for training; the rest, 20,000, is the database.
-
-    Training images are not in the database. Papers report mAP over the whole database. Images
-    without a label stay (419 of 25,000 have none of 38): they are relevant to nothing.
-
-    Two sets of labels are in use, of 38 and of 24; both are taken, and numbers do not compare.
-
-    Example:
-        >>> split = mirflickr(np.ones((6000, 38), np.int8))
-        >>> split.name, len(split.train), len(split.query)
-        ('mirflickr@1000-seed0', 4000, 1000)
-    """
-    _expect_classes("mirflickr", labels, 38, 24)
-    items = np.arange(len(labels))
-    return _named("mirflickr", _sample("mirflickr", items, 1_000, 4_000, seed), seed)
+#: Parts that queries are taken from, the first of them that the data have.
+QUERY_PARTS = ("query", "test", "validation")
 
 
 def zero_shot(labels: Labels, part: Part = None, seed: int = 0) -> Split:
@@ -249,7 +86,7 @@ def zero_shot(labels: Labels, part: Part = None, seed: int = 0) -> Split:
     empty = [name for name in ("train", "query", "database") if name not in split.parts]
     if empty:
         raise UserError(f"--protocol zero-shot: the data are too few, there is no {empty[0]} item")
-    return _named("zero-shot", split, seed)
+    return named("zero-shot", split, seed)
 
 
 def random_items(labels: Labels, part: Part = None, seed: int = 0) -> Split:
@@ -264,12 +101,72 @@ def random_items(labels: Labels, part: Part = None, seed: int = 0) -> Split:
         ('random-items@40-seed0', 50, 10, 40)
     """
     count = len(labels)
-    split = _sample("random-items", np.arange(count), max(count // 10, 1), count // 2, seed)
-    return _named("random-items", split, seed)
+    split = sample("random-items", np.arange(count), max(count // 10, 1), count // 2, seed)
+    return named("random-items", split, seed)
+
+
+def own_parts(
+    labels: Labels,
+    parts: Mapping[str, Int[np.ndarray, " n"]],
+    seed: int = 0,
+    *,
+    queries: int | None = None,
+    train: int | None = None,
+) -> Split:
+    """The parts that data come in: queries from test or query, training from train.
+
+    The database is the part of that name, or the training part where there is none, as in
+    `cifar10_ii` and `cifar100`. A part validation chooses the model; of data without test and query
+    part its items are the queries.
+
+    Args:
+        labels: class ids, or multi-hot rows, of all items.
+        parts: the items of each part, by name.
+        seed: seed of a draw.
+        queries: queries drawn of each class of their part; all of it if not given.
+        train: training items, likewise; the database is the whole part all the same.
+
+    Raises:
+        UserError: if there is no part train, or none to take queries from, or a class has too few.
+
+    Example:
+        >>> parts = {"train": np.arange(6), "test": np.arange(6, 9)}
+        >>> own_parts(np.arange(9) % 3, parts).name
+        'parts@6'
+        >>> own_parts(np.arange(9) % 3, parts, train=1).name
+        'parts-all-1@6-seed0'
+    """
+    if not has_own_parts(parts):
+        known = ", ".join(parts) or "none"
+        raise UserError(
+            "--protocol parts needs a part train, and one of query, test and validation; the parts of "
+            f"these data are: {known}"
+        )
+    source = query_part(parts)
+    query, learnt = parts[source], parts["train"]
+    rng = np.random.default_rng(seed)
+    if queries is not None:
+        query = of_each_class(labels, query, queries, rng, f"items in the part {source}")
+    if train is not None:
+        learnt = of_each_class(labels, learnt, train, rng, "items in the part train")
+    held_out = parts.get("validation", query[:0]) if source != "validation" else query[:0]
+    split = Split("parts", learnt, query, parts.get("database", parts["train"]), held_out)
+    drawn = None if queries is None and train is None else seed
+    return named("parts", split, drawn, (queries, None), (train, None))
+
+
+def has_own_parts(parts: Mapping[str, Int[np.ndarray, " n"]]) -> bool:
+    """Whether data come in parts that `own_parts` takes."""
+    return "train" in parts and any(name in parts for name in QUERY_PARTS)
+
+
+def query_part(parts: Mapping[str, Int[np.ndarray, " n"]]) -> str:
+    """The part that queries are taken from."""
+    return next(name for name in QUERY_PARTS if name in parts)
 
 
 #: All protocols with sizes of their own by name.
-PROTOCOLS: dict[str, Callable[[Labels, Part, int], Split]] = {
+PROTOCOLS: dict[str, Callable[..., Split]] = {
     function.__name__.replace("_", "-"): function
     for function in (
         cifar10_i,
@@ -286,15 +183,40 @@ PROTOCOLS: dict[str, Callable[[Labels, Part, int], Split]] = {
     )
 }
 
+#: Which of the counts of each class a protocol takes.
+COUNTS: dict[str, tuple[str, ...]] = {
+    AUTO: ("queries", "train"),
+    PER_CLASS: ("queries", "train"),
+    OWN_PARTS: ("queries", "train"),
+    "cifar10-i": ("queries", "train"),
+    "cifar10-i-prime": ("queries", "train"),
+    "nus-wide-21": ("queries", "train"),
+    "imagenet100": ("train",),
+}
 
-def check_protocol(name: str) -> None:
-    """Raise a `UserError` unless it is ``per-class``, one of `PROTOCOLS`, or names a .npz file."""
-    known = (PER_CLASS, *PROTOCOLS)
-    if name in known or name.lower().endswith(".npz"):
-        return
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise UserError(f"--protocol {name!r} is unknown; {hint}there are {', '.join(known)}, FILE.npz")
+#: Protocols that look at the parts that data come in.
+WITH_PARTS = (OWN_PARTS, "cifar10-ii", "cifar100", "imagenet100", "zero-shot")
+
+
+def check_protocol(name: str, queries: int | None = None, train: int | None = None) -> None:
+    """Raise a `UserError` unless a protocol has that name, and takes the counts that are given.
+
+    It is ``auto``, ``per-class``, ``parts``, one of `PROTOCOLS`, or names a .npz file.
+    """
+    known = (AUTO, PER_CLASS, OWN_PARTS, *PROTOCOLS)
+    if name not in known and not name.lower().endswith(".npz"):
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(
+            f"--protocol {name!r} is unknown; {hint}there are {', '.join(known)}, FILE.npz"
+        )
+    for count, given in (("queries", queries), ("train", train)):
+        if given is not None and count not in COUNTS.get(name, ()):
+            takers = ", ".join(taker for taker, counts in COUNTS.items() if count in counts)
+            raise UserError(
+                f"--{count}-per-class is not for --protocol {name}, which has numbers of its own; it "
+                f"is for {takers}"
+            )
 
 
 def make_split(
@@ -302,21 +224,25 @@ def make_split(
     labels: Labels,
     part: Part = None,
     *,
-    queries: int,
-    train: int,
+    queries: int | None = None,
+    train: int | None = None,
     seed: int,
     folder: Path | None = None,
+    parts: Mapping[str, Int[np.ndarray, " n"]] | None = None,
+    class_names: Sequence[str] = (),
 ) -> Split:
     """The split that a name means.
 
     Args:
-        protocol: ``per-class``, one of `PROTOCOLS`, or a file for `read_split`.
+        protocol: ``auto``, ``per-class``, ``parts``, one of `PROTOCOLS`, or a file for `read_split`.
         labels: class ids, or multi-hot rows, of all items.
-        part: the parts of the data set, where they are known.
-        queries: queries of each class, of ``per-class`` alone.
-        train: training items of each class, of ``per-class`` alone.
+        part: 0 or 1 for the training and the test part of the data set, where they are known.
+        queries: queries of each class; the protocol's own number if not given.
+        train: training items of each class, likewise.
         seed: seed of the draw.
         folder: where the file lies.
+        parts: the items of each part that the data come in, by name.
+        class_names: names of the classes, for messages.
 
     Raises:
         UserError: if the name is unknown, or the data do not allow the protocol.
@@ -325,12 +251,52 @@ def make_split(
         >>> make_split("per-class", np.repeat([0, 1], 5), queries=1, train=2, seed=0).name
         'per-class-1-2-rest-seed0'
     """
-    check_protocol(protocol)
-    if protocol == PER_CLASS:
-        return per_class(labels, queries=queries, train=train, seed=seed)
-    if protocol in PROTOCOLS:
-        return PROTOCOLS[protocol](labels, part, seed)
+    check_protocol(protocol, queries, train)
+    protocol, parts = resolve(protocol, parts or {}), parts or {}
+    given = {"queries": queries, "train": train}
+    counts = {name: count for name, count in given.items() if count is not None}
+    try:
+        if protocol == PER_CLASS:
+            return per_class(labels, **({"queries": QUERIES, "train": TRAIN} | counts), seed=seed)
+        if protocol == OWN_PARTS:
+            return own_parts(labels, parts, seed, **counts)
+        if protocol in PROTOCOLS:
+            return PROTOCOLS[protocol](labels, part, seed, **counts)
+    except FewItems as error:
+        raise error.named(class_names) from None
     return read_split((folder or Path()) / protocol, items=len(labels))
+
+
+def resolve(protocol: str, parts: Mapping[str, Int[np.ndarray, " n"]]) -> str:
+    """The protocol that a name means for data with these parts."""
+    if protocol != AUTO:
+        return protocol
+    return OWN_PARTS if has_own_parts(parts) else PER_CLASS
+
+
+def tell_parts(protocol: str, parts: Mapping[str, Int[np.ndarray, " n"]]) -> list[str]:
+    """What a protocol makes of the parts that data come in, in words; nothing if there are none.
+
+    Example:
+        >>> tell_parts("coco", {"train": np.arange(2), "test": np.arange(2, 4)})[0]
+        '--protocol coco pools the parts of the data (train, test); --protocol parts keeps them'
+    """
+    if not parts:
+        return []
+    protocol = resolve(protocol, parts)
+    if protocol not in WITH_PARTS:
+        keeps = "; --protocol parts keeps them" * has_own_parts(parts)
+        return [f"--protocol {protocol} pools the parts of the data ({', '.join(parts)}){keeps}"]
+    if protocol != OWN_PARTS:
+        return []
+    used = {"queries": query_part(parts), "training": "train"}
+    used["database"] = "database" if "database" in parts else "train"
+    if "validation" in parts and used["queries"] != "validation":
+        used["validation"] = "validation"
+    roles = ", ".join(f"{role} from {part}" for role, part in used.items())
+    unused = [part for part in parts if part not in used.values()]
+    left = f"; not used: {', '.join(unused)}" if unused else ""
+    return [f"--protocol parts: {roles}{left}; per-class would pool them and draw anew"]
 
 
 def read_split(path: Path, *, items: int | None = None) -> Split:
@@ -366,86 +332,3 @@ def read_split(path: Path, *, items: int | None = None) -> Split:
             bound = "" if items is None else f" and below {items:,}"
             raise UserError(f"{path}: {name} must be from 0{bound}, got {wrong[0]}")
     return Split(path.stem, **{name: array.astype(np.int64) for name, array in arrays.items()})
-
-
-def _named(name: str, split: Split, seed: int | None) -> Split:
-    """The split with the name of its protocol, its database's size and its seed."""
-    drawn = "" if seed is None else f"-seed{seed}"
-    return dataclasses.replace(split, name=f"{name}@{len(split.database)}{drawn}")
-
-
-def _with_train_in_database(split: Split) -> Split:
-    database = np.sort(np.concatenate([split.train, split.database]))
-    return dataclasses.replace(split, database=database)
-
-
-def _expect_classes(protocol: str, labels: Labels, *allowed: int) -> None:
-    """Raise unless the data have as many classes as the protocol's."""
-    classes = len(np.unique(labels)) if labels.ndim == 1 else labels.shape[1]
-    if classes not in allowed:
-        expected = " or ".join(map(str, allowed))
-        raise UserError(f"--protocol {protocol} has {expected} classes; these data have {classes}")
-
-
-def _sample_classes(protocol: str, labels: Labels, queries: int, train: int, seed: int) -> Split:
-    """`per_class`, whose mistakes are those of the data and not of its flags."""
-    try:
-        return per_class(labels, queries=queries, train=train, seed=seed)
-    except UserError as error:
-        reason = str(error).split("; lower --")[0]
-        raise UserError(f"--protocol {protocol}: {reason}") from None
-
-
-def _sample_labelled(
-    protocol: str, labels: Labels, classes: int, seed: int, *, each: bool = False
-) -> Split:
-    """Queries, and training items from the rest, of the items of several classes with a label.
-
-    Of ``each`` label 100 and 500; otherwise 5,000 and 10,000 of all.
-    """
-    if labels.ndim != 2:
-        raise UserError(f"--protocol {protocol} needs multi-hot labels; these data have class ids")
-    _expect_classes(protocol, labels, classes)
-    labelled = np.flatnonzero(labels.any(axis=1))
-    if each:
-        found = _sample_classes(protocol, labels[labelled], 100, 500, seed)
-        chosen = {name: labelled[items] for name, items in found.parts.items()}
-        split = Split(protocol, **chosen)
-    else:
-        split = _sample(protocol, labelled, 5_000, 10_000, seed)
-    return _with_train_in_database(split)
-
-
-def _sample(
-    protocol: str, items: Int[np.ndarray, " items"], queries: int, train: int, seed: int
-) -> Split:
-    """Queries and training items drawn from these; the rest is the database."""
-    if len(items) <= queries + train:
-        raise UserError(
-            f"--protocol {protocol} needs {queries:,} queries, {train:,} training items and a "
-            f"database; these data have {len(items):,} items"
-        )
-    order = np.random.default_rng(seed).permutation(items)
-    query, train, database = map(np.sort, np.split(order, [queries, queries + train]))
-    return Split(protocol, train, query, database)
-
-
-def _parts(protocol: str, part: Part) -> tuple[Int[np.ndarray, " test"], Int[np.ndarray, " train"]]:
-    """The items of the test part and of the training part."""
-    if part is None:
-        raise UserError(
-            f"--protocol {protocol} is defined on the training and test part of its data set, and "
-            "these data do not say which item is of which; a feature file says it in an array split"
-        )
-    return np.flatnonzero(part == 1), np.flatnonzero(part == 0)
-
-
-def _test_against_train(protocol: str, part: Part, *, queries: int, train: int) -> Split:
-    """The test part searches the training part."""
-    query, database = _parts(protocol, part)
-    if (len(query), len(database)) != (queries, train):
-        raise UserError(
-            f"--protocol {protocol} has {queries:,} test and {train:,} training items; these data "
-            f"have {len(query):,} and {len(database):,}"
-        )
-    return _named(protocol, Split(protocol, database, query, database), None)

@@ -13,6 +13,7 @@ from jaxhash.similarity import (
     class_levels,
     class_levels_of_items,
     embedding_distance,
+    has_label,
     joining_heights,
     level_similarity,
     read_hierarchy,
@@ -43,6 +44,17 @@ def read_semantics(name: str, source: Source, data_dir: Path | None = None) -> S
     """
     if name == "classes":
         return Semantics()
+    known = _read(name, source, data_dir)
+    unlabelled = int((~has_label(source.labels)).sum()) if source.labels.ndim == 1 else 0
+    if unlabelled and known.embeddings is None:
+        raise UserError(
+            f"--similarity {name} compares items by their classes, and {unlabelled:,} of {source.name} "
+            "have no label"
+        )
+    return known
+
+
+def _read(name: str, source: Source, data_dir: Path | None) -> Semantics:
     if name == "coarse":
         return _of_groups(source)
     path = (data_dir or Path()) / name

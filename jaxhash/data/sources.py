@@ -84,6 +84,15 @@ class Source:
             return None
         return np.array([name in held_out for name in self.parts], np.int8)[self.part_ids]
 
+    @property
+    def items_of_parts(self) -> dict[str, Int[np.ndarray, " n"]]:
+        """The items of each part that has some, by its name, in the order of `PARTS`."""
+        found = {
+            name: np.flatnonzero(self.part_ids == number)
+            for number, name in enumerate(self.parts or ())
+        }
+        return {name: found[name] for name in PARTS if len(found.get(name, ()))}
+
     def names_of(self, items: Int[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"] | None:
         """What leads back to these items, as an array of strings; None where nothing does."""
         if self.item_names is None or isinstance(self.item_names, np.ndarray):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -24,6 +24,32 @@ APART = (
 
 #: Of many items the first are named.
 _MOST_NAMED = 3
+
+
+class FewItems(UserError):
+    """A class has too few items for a split.
+
+    Args:
+        label: the class's id.
+        said: what is wrong with it, after its name.
+        before: what stands before it.
+    """
+
+    def __init__(self, label: int | np.integer, said: str, before: str = ""):
+        super().__init__(f"{before}class {label} {said}")
+        self.label, self.said, self.before = int(label), said, before
+
+    def named(self, class_names: Sequence[str]) -> UserError:
+        """The same with the class's name, where it has one.
+
+        Example:
+            >>> str(FewItems(1, "has 2 items").named(["cat", "dog"]))
+            'class dog (1) has 2 items'
+        """
+        if self.label >= len(class_names) or class_names[self.label] == str(self.label):
+            return self
+        name = f"{class_names[self.label]} ({self.label})"
+        return UserError(f"{self.before}class {name} {self.said}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,16 +150,21 @@ class Split:
                 yield f"{name} holds {_items(len(again))} more than once", again
 
 
-def refuse_leaks(split: Split, *, allow: bool = False) -> None:
+def refuse_leaks(split: Split, leaks: Sequence[str] | None = None, *, allow: bool = False) -> None:
     """Raise where a split leaks, unless that is allowed.
 
+    Args:
+        split: the split.
+        leaks: what is wrong with it; `Split.leaks` if not given.
+        allow: whether to let it be.
+
     Raises:
-        UserError: with the sentences of `Split.leaks`.
+        UserError: with the sentences of the leaks.
 
     Example:
         >>> refuse_leaks(per_class(np.repeat([0, 1], 5), queries=1, train=2))
     """
-    leaks = split.leaks
+    leaks = split.leaks if leaks is None else leaks
     if leaks and not allow:
         raise UserError(
             f"split {split.name} leaks: {'; '.join(leaks)}; --allow-leak takes it as it is"
@@ -152,7 +183,7 @@ def per_class(
     training items, class by class from the items of that class that are still there.
 
     Args:
-        labels: class ids, or multi-hot rows.
+        labels: class ids, or multi-hot rows; items without a label are in the database.
         queries: queries of each class.
         train: training items of each class.
         seed: seed of the permutations.
@@ -234,15 +265,16 @@ def _classes_together(labels: Int[np.ndarray, " items"]) -> Int[np.ndarray, " it
 def _of_each_class(
     labels: Int[np.ndarray, " items"], queries: int, train: int, rng: np.random.Generator
 ) -> dict[str, list[Int[np.ndarray, " n"]]]:
-    """Permute each class and cut it in three."""
-    classes, sizes = np.unique(labels, return_counts=True)
+    """Permute each class and cut it in three; items without a class are in the database."""
+    classes, sizes = np.unique(labels[labels >= 0], return_counts=True)
     label, size = classes[sizes.argmin()], sizes.min()
     if size <= queries + train:
-        raise UserError(
-            f"class {label} has {size} items, too few for {queries} queries, {train} training items "
-            "and a database; lower --queries-per-class or --train-per-class"
+        raise FewItems(
+            label,
+            f"has {size} items, too few for {queries} queries, {train} training items and a database; "
+            "lower --queries-per-class or --train-per-class",
         )
-    parts = {"query": [], "train": [], "database": []}
+    parts = {"query": [], "train": [], "database": [np.flatnonzero(labels < 0)]}
     for label in classes:
         items = rng.permutation(np.flatnonzero(labels == label))
         for name, chosen in zip(parts, np.split(items, [queries, queries + train]), strict=True):
@@ -260,10 +292,10 @@ def _of_each_label(
         for label in range(labels.shape[1]):
             items = np.flatnonzero(free & (labels[:, label] != 0))
             if len(items) < count:
-                raise UserError(
-                    f"class {label} has {len(items)} items left, too few for {queries} queries and "
-                    f"{train} training items of each class; lower --queries-per-class or "
-                    "--train-per-class"
+                raise FewItems(
+                    label,
+                    f"has {len(items)} items left, too few for {queries} queries and {train} training "
+                    "items of each class; lower --queries-per-class or --train-per-class",
                 )
             chosen = rng.permutation(items)[:count]
             free[chosen] = False

@@ -8,12 +8,16 @@ They are fitted to training features that are an array, or `Vectors` that are re
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from jaxhash.retrieval.vectors import Vectors
+
+#: Names of those that see no labels, in the results of a run.
+UNTRAINED = ("random hyperplanes", "PCA + random rotation")
 
 Features = Vectors | Float[np.ndarray, "items dimensions"]
 Hash = Callable[[Float[np.ndarray, "n dimensions"]], Float[np.ndarray, "n bits"]]
@@ -138,6 +142,24 @@ def class_codes(
     shape = (int(labels.max()) + 1, bits)
     codes = np.random.default_rng(seed).choice(np.array([-1.0, 1.0], np.float32), shape)
     return lambda features: codes[predict(features)]
+
+
+def lost_to(scores: Mapping[str, Any]) -> list[str]:
+    """The baselines without labels whose mAP is above that of the learned codes, a sentence each.
+
+    Args:
+        scores: ``map`` of the learned codes, and ``baselines`` with those of each, if there are any.
+
+    Example:
+        >>> lost_to({"map": 0.5, "baselines": {"random hyperplanes": {"map": 0.6}}})
+        ['the learned codes have mAP 0.5000, and random hyperplanes without training 0.6000']
+    """
+    found = {name: scores.get("baselines", {}).get(name, {}).get("map") for name in UNTRAINED}
+    return [
+        f"the learned codes have mAP {scores['map']:.4f}, and {name} without training {value:.4f}"
+        for name, value in found.items()
+        if value is not None and value > scores["map"]
+    ]
 
 
 def _item_bytes(train: Features) -> int:

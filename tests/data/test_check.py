@@ -1,5 +1,6 @@
 """``jaxhash data check``: what it finds in planted splits, what it prints, its status."""
 
+import itertools
 import json
 
 import numpy as np
@@ -100,6 +101,8 @@ def test_findings_of_a_split_alone():
         "overlaps": split.overlaps(),
         "leaks": ["query and validation share 1 item"],
         "conflicts": [],
+        "notes": [],
+        "warnings": [],
     }
 
 
@@ -144,12 +147,14 @@ def test_equal_inputs_of_different_items():
     split = small_split(train=(0, 1), query=(2, 4), database=(0, 1, 3, 5, 6))
     assert examine(Checked(split, inputs=inputs))["same_content"] == {
         "train": {"query": 1, "database": 2},
-        "query": {"database": 2},
+        "query": {"train": 1, "database": 2},
+        "database": {"train": 2, "query": 3},
     }
     alone = small_split(train=(0, 1), query=(2,), database=(0, 1))
     assert examine(Checked(alone, inputs=inputs))["same_content"] == {
         "train": {"query": 0, "database": 0},
-        "query": {"database": 0},
+        "query": {"train": 0, "database": 0},
+        "database": {"train": 0, "query": 0},
     }
 
 
@@ -161,7 +166,7 @@ def test_equal_inputs_by_brute_force():
     parts = dict(zip(names, np.split(rng.permutation(2_000)[:1_500], [600, 700]), strict=True))
     parts["database"] = np.append(parts["database"], parts["train"][:50])
     found = examine(Checked(Split("some", **parts), inputs=inputs))["same_content"]
-    for first, second in (("train", "query"), ("train", "database"), ("query", "database")):
+    for first, second in itertools.permutations(parts, 2):
         mine, theirs = parts[first], parts[second]
         equal = (inputs[mine][:, None] == inputs[theirs]).all(-1) & (mine[:, None] != theirs)
         assert found[first][second] == equal.any(axis=1).sum()
@@ -197,6 +202,7 @@ def test_clean_lists(check):
     assert [rows[name] for name in "012"] == [["1", "1", "2"], ["1", "0", "3"], ["0", "0", "0"]]
     assert "classes without any train item: 2\n" in text
     assert "classes without any query item: 1, 2\n" in text
+    assert "queries with nothing relevant in the database: 1 of 2\n" in text
     assert "warning" not in text
 
 
@@ -236,20 +242,34 @@ def test_split_file(check):
 
 
 def test_feature_file(check):
-    """Items 30 to 33 hold the vectors of 0 to 3; the file is sorted by class."""
+    """Four of ten queries hold the vectors of training items; the file is sorted by class."""
     labels = np.repeat(np.arange(30), 10)
     features = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
     features[10:14] = features[:4]
     np.savez("some.npz", features=features, labels=labels)
     np.savez("mine.npz", train=range(5), query=range(10, 20), database=range(100, 300))
     status, text = check("--dataset", "features:some.npz", "--protocol", "mine.npz")
-    assert status == 0 and text.splitlines()[-1] == "no leak"
-    assert "train items whose input equals, byte for byte, that of another item in query: 4" in text
+    assert status == 1 and text.splitlines()[-1] == (
+        "leak: 4 of 10 query items (40 %) have an equal input in train"
+    )
     assert "in database: " not in text
     assert "warning: the database is stored class by class: 90.5% of neighbours" in text
     assert table(text, "class")["fewest"] == ["0", "(1)", "0", "(0)", "0", "(0)"]
     assert table(text, "class")["most"] == ["5", "(0)", "10", "(1)", "10", "(29)"]
     assert "classes without any train item: 1, 2, 3, 4, 5, 6, 7, 8 and 21 more\n" in text
+
+
+@pytest.mark.parametrize(("equal", "status"), [(0, 0), (1, 0), (2, 1)])
+def test_equal_inputs_from_one_percent_on_are_a_leak(check, equal, status):
+    """Of 200 queries; below that they are told."""
+    features = np.random.default_rng(0).normal(size=(600, 4))
+    features[600 - equal :] = features[:equal]
+    np.savez("some.npz", features=features, labels=np.arange(600) % 3)
+    np.savez("mine.npz", train=range(200), query=range(400, 600), database=range(200, 400))
+    found, text = check("--dataset", "features:some.npz", "--protocol", "mine.npz")
+    sentence = f"{equal} of 200 query items ({equal / 2:g} %) have an equal input in train"
+    said = {(0, 0): "no leak", (1, 0): f"warning: {sentence}\nno leak", (2, 1): f"leak: {sentence}"}
+    assert found == status and text.endswith(said[equal, status] + "\n")
 
 
 def test_data_set_with_its_default_protocol(check):

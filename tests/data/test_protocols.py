@@ -9,7 +9,15 @@ import pytest
 
 from jaxhash.build import build, initial_state, make_batches, make_step
 from jaxhash.config import Config
-from jaxhash.data.protocols import PROTOCOLS, check_protocol, make_split, read_split
+from jaxhash.data.protocols import (
+    COUNTS,
+    PROTOCOLS,
+    check_protocol,
+    cifar10_ii,
+    make_split,
+    read_split,
+    tell_parts,
+)
 from jaxhash.data.sources import load_source
 from jaxhash.data.splits import per_class
 from jaxhash.errors import UserError
@@ -207,7 +215,7 @@ REFUSALS = {
             np.append(np.arange(5_000) % 100, class_ids(100, 129)),
             parts(12_900, 5_000),
         ),
-        "trains on 130 items of each class; class 0 has 129",
+        "class 0 has 129 items, too few for 130 of each class",
     ),
     "ids": ("coco", CIFAR100, None, "coco needs multi-hot labels"),
     "few of a label": (
@@ -239,7 +247,7 @@ def test_data_that_a_protocol_is_not_made_for(name, labels, part, said):
 # Names
 
 
-@pytest.mark.parametrize("name", ["per-class", *PROTOCOLS, "mine.npz"])
+@pytest.mark.parametrize("name", ["auto", "parts", "per-class", *PROTOCOLS, "mine.npz"])
 def test_names_that_are_known(name):
     check_protocol(name)
 
@@ -263,15 +271,148 @@ def test_make_split_passes_on_what_it_is_given(tmp_path):
     labels = class_ids(10, 700)
     made = make_split("per-class", labels, **options)
     assert made.sha256 == per_class(labels, queries=2, train=3, seed=5).sha256
-    assert make_split("cifar10-i", labels, **options).name == "cifar10-i@1000-seed5"
+    assert make_split("cifar10-i", labels, seed=5).name == "cifar10-i@1000-seed5"
+    assert make_split("cifar10-i", labels, **options).name == "cifar10-i-2-3@6950-seed5"
     cut = parts(50_000, 10_000)
-    assert make_split("cifar10-ii", CIFAR10, cut, **options).name == "cifar10-ii@50000"
+    assert make_split("cifar10-ii", CIFAR10, cut, seed=5).name == "cifar10-ii@50000"
     np.savez(tmp_path / "mine.npz", train=[0], query=[1], database=[2])
-    assert make_split("mine.npz", labels, **options, folder=tmp_path).name == "mine"
+    assert make_split("mine.npz", labels, seed=5, folder=tmp_path).name == "mine"
     with pytest.raises(UserError, match="below 2, got 2"):
-        make_split("mine.npz", labels[:2], **options, folder=tmp_path)
+        make_split("mine.npz", labels[:2], seed=5, folder=tmp_path)
     (tmp_path / "mine.npz").rename(tmp_path / "MINE.NPZ")
-    assert make_split("MINE.NPZ", labels, **options, folder=tmp_path).name == "MINE"
+    assert make_split("MINE.NPZ", labels, seed=5, folder=tmp_path).name == "MINE"
+
+
+@pytest.mark.parametrize("name", [*PROTOCOLS, "mine.npz"])
+def test_counts_of_each_class_are_taken_or_refused(name):
+    for count in ("queries", "train"):
+        if count in COUNTS.get(name, ()):
+            check_protocol(name, **{count: 3})
+        else:
+            with pytest.raises(
+                UserError, match=f"--{count}-per-class is not for --protocol {name},"
+            ):
+                check_protocol(name, **{count: 3})
+
+
+@pytest.mark.parametrize("name", ["cifar10-i", "cifar10-i-prime", "nus-wide-21", "imagenet100"])
+def test_split_by_other_counts_is_named_after_them(name):
+    labels, part, title, counts, _ = LITERATURE[name]
+    split = PROTOCOLS[name](labels, part, train=7)
+    classes = counts[0] // {"imagenet100": 130}.get(name, 500)
+    assert len(split.train) == 7 * classes and "-7@" in split.name
+    assert split.name != PROTOCOLS[name](labels, part, train=8).name != title
+
+
+def test_counts_and_classes_of_a_benchmark_are_arguments():
+    split = cifar10_ii(np.arange(60) % 3, parts(40, 20), classes=3, queries=20, train=40)
+    assert split.name == "cifar10-ii-20-40@40" and sizes(split) == [40, 20, 40]
+    rows = multi_hot(90, 3)
+    assert sizes(PROTOCOLS["coco"](rows, classes=3, queries=10, train=20))[:2] == [20, 10]
+
+
+# Parts of one's own
+
+
+def items(**sizes):
+    """Parts by name, one after the other."""
+    ends = np.cumsum(list(sizes.values()))
+    return dict(zip(sizes, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
+
+
+OWN = {
+    "test": (items(train=6, test=4), dict(train="train", query="test", database="train")),
+    "validation is the test part": (
+        items(train=6, validation=4),
+        dict(train="train", query="validation", database="train"),
+    ),
+    "validation beside a test part": (
+        items(train=6, validation=4, test=2),
+        dict(train="train", query="test", database="train", validation="validation"),
+    ),
+    "all of them": (
+        items(train=6, validation=4, test=3, query=2, database=5),
+        dict(train="train", query="query", database="database", validation="validation"),
+    ),
+    "query and database": (
+        items(train=6, query=2, database=5),
+        dict(train="train", query="query", database="database"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("own", "roles"), OWN.values(), ids=OWN)
+@pytest.mark.parametrize("protocol", ["auto", "parts"])
+def test_parts_of_the_data_are_taken_as_they_are(own, roles, protocol):
+    labels = np.zeros(40, int)
+    split = make_split(protocol, labels, parts=own, seed=3)
+    assert split.name == f"parts@{len(split.database)}"
+    assert set(split.parts) == set(roles)
+    for name, part in roles.items():
+        np.testing.assert_array_equal(split.parts[name], own[part])
+
+
+@pytest.mark.parametrize("own", [{}, items(train=9), items(test=9), items(query=4, database=9)])
+def test_data_without_parts_to_train_and_to_search_with(own):
+    labels = np.arange(13) % 2
+    split = make_split("auto", labels, parts=own, queries=1, train=2, seed=0)
+    assert split.name == "per-class-1-2-rest-seed0"
+    with pytest.raises(
+        UserError, match="--protocol parts needs a part train, and one of query, test"
+    ):
+        make_split("parts", labels, parts=own, seed=0)
+
+
+@pytest.mark.parametrize("kind", ["ids", "rows"])
+def test_counts_of_each_class_are_drawn_within_the_parts(kind):
+    """The database stays whole; items without a label are not drawn."""
+    ids = np.arange(60) % 3
+    ids[[0, 50]] = -1
+    labels = ids if kind == "ids" else (ids[:, None] == np.arange(3)).astype(np.int8)
+    own = items(train=40, test=20)
+    split = make_split("auto", labels, parts=own, queries=2, train=4, seed=1)
+    assert split.name == "parts-2-4@40-seed1" and sizes(split) == [12, 6, 40]
+    assert set(split.query) <= set(own["test"]) and set(split.train) <= set(own["train"])
+    np.testing.assert_array_equal(np.bincount(ids[split.train]), [4, 4, 4])
+    np.testing.assert_array_equal(np.bincount(ids[split.query]), [2, 2, 2])
+    assert split.sha256 != make_split("auto", labels, parts=own, queries=2, train=4, seed=2).sha256
+    with pytest.raises(
+        UserError, match=r"class elk \(0\) has \d items in the part test, too few for 9"
+    ):
+        make_split("parts", labels, parts=own, queries=9, seed=0, class_names=["elk", "dog"])
+
+
+def test_what_becomes_of_parts_is_told():
+    own = items(train=6, validation=4, test=3, query=2)
+    [said] = tell_parts("auto", own)
+    assert "queries from query" in said and "database from train" in said
+    assert "validation from validation" in said and "not used: test" in said
+    for name in ("per-class", "cifar10-i", "random-items", "mine.npz"):
+        [said] = tell_parts(name, own)
+        assert name in said and "train, validation, test, query" in said
+    for name in ("cifar10-ii", "cifar100", "imagenet100", "zero-shot"):
+        assert tell_parts(name, own) == []
+    assert tell_parts("per-class", {}) == [] and len(tell_parts("auto", items(train=3))) == 1
+
+
+def test_class_with_few_items_is_named():
+    labels, names = np.array([0, 1, 1, 1]), ["cat", "dog"]
+    with pytest.raises(UserError, match=r"^class cat \(0\) has 1 items, too few for 1 queries"):
+        make_split("per-class", labels, queries=1, train=1, seed=0, class_names=names)
+    with pytest.raises(UserError, match="^class 0 has 1 items"):
+        make_split("per-class", labels, queries=1, train=1, seed=0, class_names=["0", "1"])
+    rows = np.eye(2, dtype=np.int8)[labels]
+    with pytest.raises(UserError, match=r"^class cat \(0\) has 0 items left"):
+        make_split("per-class", rows, queries=1, train=1, seed=0, class_names=names)
+    labels = np.arange(6_000) % 10
+    with pytest.raises(UserError, match=r"^--protocol cifar10-i: class cat \(0\) has 600 items"):
+        make_split("cifar10-i", labels, seed=0, class_names=["cat"])
+
+
+def test_items_without_a_label_are_in_the_database():
+    labels = np.array([0, 0, 0, 1, 1, 1, -1, -1])
+    split = make_split("per-class", labels, queries=1, train=1, seed=0)
+    assert sizes(split) == [2, 2, 4] and set(split.database) > {6, 7}
 
 
 # Files

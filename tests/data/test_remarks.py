@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from jaxhash.data.remarks import refuse_unlearnable, tell_relevance
 
+from jaxhash.data.remarks import refuse_unlearnable, tell_relevance
 from jaxhash.data.splits import Split
 from jaxhash.errors import UserError
 from jaxhash.similarity import share_a_label

@@ -1,0 +1,106 @@
+"""Equal inputs: items whose bytes are those of another one, which a split by number cannot see."""
+
+import hashlib
+import time
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Int, Shaped
+from rich.console import Console
+
+from jaxhash.data.sources import Rows
+from jaxhash.data.splits import APART, Split
+from jaxhash.training.writers import say
+
+#: A part of which this share of items, or more, is found again where it must not be leaks.
+LEAK_SHARE = 0.01
+
+#: Inputs hashed at a time.
+_BLOCK = 512
+
+#: Seconds after which the progress is told, and between two lines of it.
+_PATIENCE, _EVERY = 2.0, 10.0
+
+
+def equal_inputs(
+    split: Split, inputs: Rows, console: Console | None = None
+) -> dict[str, dict[str, int]]:
+    """By two parts, the items of the first whose input is that of another item of the second.
+
+    Inputs are compared by digests of 8 bytes, so memory is a few numbers for each item: of a million
+    different inputs two have the same digest with a probability of 3e-8.
+
+    Args:
+        split: the parts.
+        inputs: the items themselves, read a block at a time.
+        console: where progress is printed if it takes more than two seconds.
+
+    Returns:
+        A matrix over the parts that are not empty, as `Split.overlaps` has it.
+
+    Example:
+        >>> split = Split("some", np.array([0]), np.array([1, 2]), np.array([3]))
+        >>> equal_inputs(split, np.array([[5], [5], [7], [7]]))["query"]
+        {'train': 1, 'database': 1}
+    """
+    items = np.unique(np.concatenate(list(split.parts.values())))
+    _, content = np.unique(_digests(inputs, items, console), return_inverse=True)
+    of_part = {
+        name: np.searchsorted(items, np.unique(members)) for name, members in split.parts.items()
+    }
+    found = {}
+    for first, mine in of_part.items():
+        found[first] = {}
+        for second, theirs in of_part.items():
+            if first != second:
+                holders = np.bincount(content[theirs], minlength=len(items))
+                others = holders[content[mine]] - np.isin(mine, theirs)
+                found[first][second] = int((others > 0).sum())
+    return found
+
+
+def tell_equal(
+    found: Mapping[str, Mapping[str, int]], sizes: Mapping[str, int]
+) -> tuple[list[str], list[str]]:
+    """What equal inputs make of a split, a sentence each.
+
+    Args:
+        found: what `equal_inputs` returns.
+        sizes: items of each part.
+
+    Returns:
+        Leaks, where at least `LEAK_SHARE` of a part is in another that it must be apart from; and the
+        pairs with fewer.
+
+    Example:
+        >>> tell_equal({"query": {"database": 3}}, {"query": 100, "database": 500})[0]
+        ['3 of 100 query items (3 %) have an equal input in database']
+    """
+    leaks, few = [], []
+    for first, second in APART:
+        count, size = found.get(first, {}).get(second, 0), sizes.get(first, 0)
+        if count:
+            share = 100 * count / size
+            sentence = f"{count:,} of {size:,} {first} items ({share:.3g} %) have an equal input in {second}"
+            (leaks if count >= LEAK_SHARE * size else few).append(sentence)
+    return leaks, few
+
+
+def _digests(
+    inputs: Rows, items: Int[np.ndarray, " items"], console: Console | None
+) -> Shaped[np.ndarray, " items"]:
+    digests = np.empty(len(items), np.uint64)
+    told = time.monotonic() + _PATIENCE - _EVERY
+    for start in range(0, len(items), _BLOCK):
+        rows = inputs[items[start : start + _BLOCK]]
+        digests[start : start + len(rows)] = np.frombuffer(b"".join(map(_digest, rows)), np.uint64)
+        now = time.monotonic()
+        if console is not None and now - told >= _EVERY:
+            told = now
+            say(console, f"looking for equal inputs: {start + len(rows):,} of {len(items):,} items")
+    return digests
+
+
+def _digest(row: Shaped[np.ndarray, "..."]) -> bytes:
+    row = row + row.dtype.type(0)  # which makes of -0.0, that equals 0.0, the same bytes
+    return hashlib.blake2b(np.ascontiguousarray(row), digest_size=8).digest()

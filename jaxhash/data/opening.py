@@ -1,0 +1,85 @@
+"""What a configuration makes of a data set before there is a model: its split, and what is odd about it."""
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from jaxhash.data.equal import equal_inputs, tell_equal
+from jaxhash.data.inputs import InputForm
+from jaxhash.data.protocols import make_split, tell_parts
+from jaxhash.data.remarks import refuse_unlearnable, tell_relevance
+from jaxhash.data.sources import Source
+from jaxhash.data.splits import Split, refuse_leaks, with_validation
+from jaxhash.objectives import METHODS, Semantics
+from jaxhash.training.processes import agreed
+
+if TYPE_CHECKING:  # a configuration knows the names of protocols
+    from jaxhash.config import Config
+
+
+def open_split(config: "Config", source: Source) -> Split:
+    """The protocol's split, with validation items where they are asked for.
+
+    Raises:
+        UserError: if the data do not allow it, or the split leaks.
+    """
+    split = make_split(
+        config.protocol,
+        source.labels,
+        source.part,
+        queries=config.queries_per_class,
+        train=config.train_per_class,
+        seed=config.split_seed,
+        folder=config.data_dir,
+        parts=source.items_of_parts,
+        class_names=source.class_names,
+    )
+    if config.validation:
+        split = with_validation(
+            split, source.labels, fraction=config.validation, seed=config.split_seed
+        )
+    refuse_leaks(split, allow=config.allow_leak)  # before equal inputs are looked for
+    return split
+
+
+def examine(
+    config: "Config",
+    source: Source,
+    split: Split,
+    form: InputForm,
+    semantics: Semantics,
+    console: Console | None,
+) -> dict[str, Any]:
+    """What there is to tell of the data.
+
+    Args:
+        config: what is to be trained.
+        source: the data as the set has them.
+        split: how they are split.
+        form: what the model's inputs are.
+        semantics: what is known of the meaning of the labels.
+        console: where progress is printed.
+
+    Returns:
+        ``equal_inputs``, ``leaks``, ``notes`` and ``warnings``, as `jaxhash.build.Parts` has them.
+
+    Raises:
+        UserError: if the split leaks, or the labels tell the method nothing.
+    """
+    equal = agreed(lambda: equal_inputs(split, source.inputs, console))
+    leaks, few = tell_equal(equal, {name: len(items) for name, items in split.parts.items()})
+    leaks = [*split.leaks, *leaks]
+    refuse_leaks(split, leaks, allow=config.allow_leak)
+    is_known = semantics.embeddings is not None
+    if METHODS[config.objective].kind != "unsupervised":
+        refuse_unlearnable(
+            source.labels[split.train], source.class_names, config.objective, own_classes=is_known
+        )
+    others = {name: items for name, items in split.parts.items() if name != "train"}
+    useless, less = ([], []) if is_known else tell_relevance(source.labels, split)
+    return {
+        "equal_inputs": equal,
+        "leaks": leaks,
+        "notes": [*source.notes, *tell_parts(config.protocol, source.items_of_parts), *less],
+        "warnings": [*form.remarks(source.inputs, others), *few, *useless],
+    }
