@@ -112,7 +112,7 @@ def build(
         form = InputForm.from_json(
             agreed(lambda: _measured(config, model, source, split).to_json())
         )
-    form.check(source.inputs, f"--dataset {config.dataset}")
+    form.check(source.inputs, f"--dataset {config.dataset}", _preprocessing(model))
     semantics = read_semantics(config.similarity, source, config.data_dir)
     findings = examine(config, source, split, form, semantics, console)
     source = dataclasses.replace(source, inputs=form.prepare(source.inputs))
@@ -317,8 +317,12 @@ def _measured(config: Config, model: models.Encoder, source: Source, split: Spli
         source.inputs,
         split.train,
         image_size=config.image_size,
-        preprocessing=dataclasses.asdict(model.backbone().preprocessing),
+        preprocessing=_preprocessing(model),
     )
+
+
+def _preprocessing(model: models.Encoder) -> dict[str, Any]:
+    return dataclasses.asdict(model.backbone().preprocessing)
 
 
 def _model(config: Config, source: Source) -> nn.Module:

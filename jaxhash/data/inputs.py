@@ -18,7 +18,7 @@ from jaxhash.data.features import blocks
 from jaxhash.data.sources import Index, Rows
 from jaxhash.errors import UserError
 from jaxhash.training.processes import agreed, is_first
-from jaxhash.training.writers import write_json
+from jaxhash.training.writers import read_json, write_json
 
 #: Of images so many are looked at, evenly spaced; of vectors all that a model learns from.
 SAMPLE = 256
@@ -64,13 +64,24 @@ class InputForm:
         """The inputs as the model takes them."""
         return inputs if self.scale is None else _Scaled(inputs, self.scale)
 
-    def check(self, inputs: Rows, where: Any) -> None:
-        """Raise a `UserError` if these are inputs of another kind, shape or dtype."""
+    def check(self, inputs: Rows, where: Any, preprocessing: Mapping[str, Any]) -> None:
+        """Raise a `UserError` unless the model's inputs are such ones, prepared in this way.
+
+        Args:
+            inputs: inputs, not prepared.
+            where: whose they are, for the message.
+            preprocessing: what the model does to images.
+        """
         other = _kind(inputs[:1])
         mine = (self.kind, self.shape, self.dtype)
         if other != mine:
             raise UserError(
                 f"{where}: the model takes {_words(*mine)}, and these are {_words(*other)}"
+            )
+        if self.kind == "images" and self.preprocessing != _as_json(preprocessing):
+            raise UserError(
+                f"{where}: the model was trained on images prepared by {self.preprocessing}, and "
+                f"now it prepares them by {_as_json(preprocessing)}"
             )
 
     def remarks(
@@ -158,7 +169,7 @@ def measure_inputs(
         return InputForm(
             *(kind, shape, dtype, found.least, found.most, found.size),
             image_size=image_size,
-            preprocessing=preprocessing and json.loads(json.dumps(preprocessing)),
+            preprocessing=preprocessing and _as_json(preprocessing),
         )
     found = _measure(inputs, train)
     if found.mean and not _SCALABLE[0] < found.mean < _SCALABLE[1]:
@@ -183,17 +194,20 @@ def stored_form(folder: Path, dataset: str) -> InputForm | None:
     path = folder / "inputs.json"
 
     def read() -> dict[str, Any] | None:
-        try:
-            return InputForm.from_json(json.loads(path.read_bytes())).to_json()
-        except FileNotFoundError:
-            if dataset.startswith("features:") and any((folder / "checkpoints").glob("*")):
+        if path.is_file():
+            content = read_json(path, "remove the folder, and train anew")
+            try:
+                return InputForm.from_json(content).to_json()
+            except ValueError as error:
                 raise UserError(
-                    f"{folder} has no inputs.json: a version of jaxhash that kept the scale of its "
-                    "vectors nowhere has made it; train anew (codes.npz can still be evaluated)"
-                ) from None
-            return None
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} does not say what the inputs of a run are: {error}") from error
+                    f"{path} does not say what the inputs of a run are: {error}"
+                ) from error
+        if dataset.startswith("features:") and any((folder / "checkpoints").glob("*")):
+            raise UserError(
+                f"{folder} has no inputs.json: a version of jaxhash that kept the scale of its vectors "
+                "nowhere has made it; train anew (codes.npz can still be evaluated)"
+            )
+        return None
 
     stored = agreed(read)
     return stored and InputForm.from_json(stored)
@@ -250,6 +264,10 @@ def _sample(items: Int[np.ndarray, " items"]) -> Int[np.ndarray, " n"]:
 
 def _kind(row: Shaped[np.ndarray, "1 ..."]) -> tuple[str, tuple[int, ...], str]:
     return "images" if row.ndim == 4 else "vectors", row.shape[1:], row.dtype.name
+
+
+def _as_json(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(dict(preprocessing)))
 
 
 def _words(kind: str, shape: tuple[int, ...], dtype: str) -> str:

@@ -14,7 +14,15 @@ from jaxhash.errors import UserError, first_line
 from jaxhash.training.writers import check_writable, read_json
 
 #: What a training writes into its folder.
-FILES = ("config.json", "metrics.jsonl", "results.json", "codes.npz", "images.json", "lock")
+FILES = (
+    "config.json",
+    "inputs.json",
+    "metrics.jsonl",
+    "results.json",
+    "codes.npz",
+    "images.json",
+    "lock",
+)
 FOLDERS = ("checkpoints", "broken_checkpoints", "cache", "report", "profile")
 
 _KINDS = {
