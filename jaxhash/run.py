@@ -47,6 +47,7 @@ from jaxhash.retrieval import baselines
 from jaxhash.runs.files import (
     check_entries,
     check_free,
+    compare_results,
     print_results,
     read_config,
     read_results,
@@ -186,7 +187,7 @@ def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> di
     if tell_missing(records, parts.total_steps, console):
         del results["skipped_steps"], results["collapsed_at_step"]
     stored["objective"] = results["objective"]  # by config.json; its words may change
-    different, missing = _compare(stored, results)
+    different, missing = compare_results(stored, results)
     if different:
         raise UserError(f"not what {folder / 'results.json'} says: {'; '.join(different)}")
     unwritten = f" (but for {', '.join(missing)}, not in it)" if missing else ""
@@ -269,31 +270,6 @@ def tell_missing(records: Sequence[Any], steps: int, console: Console) -> bool:
             "a collapse and the seconds of training are as the others tell",
         )
     return bool(missing)
-
-
-def _compare(stored: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """What differs, in words, and the names of what was not stored.
-
-    Tables are compared entry by entry, for a newer version may have more of them; an entry that was
-    stored and is gone is a difference, but not at the top, where the circumstances of a run stand.
-    """
-    different, missing = [], []
-    for key, value in now.items():
-        if key not in stored:
-            missing.append(key)
-        elif isinstance(value, dict) and isinstance(stored[key], dict):
-            deeper, unwritten = _compare(stored[key], value)
-            deeper += [f"{name} is gone" for name in stored[key] if name not in value]
-            different += [f"{key}: {words}" for words in deeper]
-            missing += [f"{key}: {name}" for name in unwritten]
-        elif value != stored[key]:
-            different.append(f"{key} {_short(stored[key])}, now {_short(value)}")
-    return different, missing
-
-
-def _short(value: Any) -> str:
-    """A number or a name as it is, the start of a long one; a list of them as an ellipsis."""
-    return "..." if isinstance(value, list | dict) else " ".join(str(value).split())[:80]
 
 
 def _finished(folder: Path, config: Config) -> dict[str, Any] | None:

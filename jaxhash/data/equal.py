@@ -1,7 +1,6 @@
 """Equal inputs: items whose bytes are those of another one, which a split by number cannot see."""
 
 import hashlib
-import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,16 +9,13 @@ from rich.console import Console
 
 from jaxhash.data.sources import Rows
 from jaxhash.data.splits import APART, Split
-from jaxhash.training.writers import say
+from jaxhash.training.writers import track_progress
 
 #: A part of which this share of items, or more, is found again where it must not be leaks.
 LEAK_SHARE = 0.01
 
 #: Inputs hashed at a time.
 _BLOCK = 512
-
-#: Seconds after which the progress is told, and between two lines of it.
-_PATIENCE, _EVERY = 2.0, 10.0
 
 
 def equal_inputs(
@@ -33,7 +29,7 @@ def equal_inputs(
     Args:
         split: the parts.
         inputs: the items themselves, read a block at a time.
-        console: where progress is printed if it takes more than two seconds.
+        console: where progress is printed.
 
     Returns:
         A matrix over the parts that are not empty, as `Split.overlaps` has it.
@@ -89,16 +85,11 @@ def tell_equal(
 def _digests(
     inputs: Rows, items: Int[np.ndarray, " items"], console: Console | None
 ) -> Shaped[np.ndarray, " items"]:
-    digests = np.empty(len(items), np.uint64)
-    told = time.monotonic() + _PATIENCE - _EVERY
-    for start in range(0, len(items), _BLOCK):
-        rows = inputs[items[start : start + _BLOCK]]
-        digests[start : start + len(rows)] = np.frombuffer(b"".join(map(_digest, rows)), np.uint64)
-        now = time.monotonic()
-        if console is not None and now - told >= _EVERY:
-            told = now
-            say(console, f"looking for equal inputs: {start + len(rows):,} of {len(items):,} items")
-    return digests
+    blocks = range(0, len(items), _BLOCK)
+    digests = []
+    for start in track_progress(blocks, "looking for equal inputs", len(blocks), console):
+        digests.append(b"".join(map(_digest, inputs[items[start : start + _BLOCK]])))
+    return np.frombuffer(b"".join(digests), np.uint64)
 
 
 def _digest(row: Shaped[np.ndarray, "..."]) -> bytes:

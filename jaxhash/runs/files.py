@@ -116,6 +116,31 @@ def print_results(folder: Path, results: dict[str, Any], console: Console) -> No
         raise UserError(f"{folder / 'results.json'} is damaged ({reason}); {_REMEDY}") from error
 
 
+def compare_results(stored: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """What differs, in words, and the names of what was not stored.
+
+    Tables are compared entry by entry, for a newer version may have more of them; an entry that was
+    stored and is gone is a difference, but not at the top, where the circumstances of a run stand.
+    """
+    different, missing = [], []
+    for key, value in now.items():
+        if key not in stored:
+            missing.append(key)
+        elif isinstance(value, dict) and isinstance(stored[key], dict):
+            deeper, unwritten = compare_results(stored[key], value)
+            deeper += [f"{name} is gone" for name in stored[key] if name not in value]
+            different += [f"{key}: {words}" for words in deeper]
+            missing += [f"{key}: {name}" for name in unwritten]
+        elif value != stored[key]:
+            different.append(f"{key} {_short(stored[key])}, now {_short(value)}")
+    return different, missing
+
+
+def _short(value: Any) -> str:
+    """A number or a name as it is, the start of a long one; a list of them as an ellipsis."""
+    return "..." if isinstance(value, list | dict) else " ".join(str(value).split())[:80]
+
+
 _REMEDY = "remove it, and the same jaxhash train writes it anew from the checkpoint"
 
 
