@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from jaxhash import __version__
@@ -263,14 +263,14 @@ class ImageSet:
         )
 
 
-def digest_of(pixels: UInt8[np.ndarray, "height width 3"]) -> int:
-    """A digest of 8 bytes: equal images have an equal one.
+def digest_of(values: Shaped[np.ndarray, "..."]) -> int:
+    """A digest of 8 bytes: equal images, or vectors of one dtype, have an equal one.
 
     Example:
         >>> digest_of(np.zeros((1, 1, 3), np.uint8)) == digest_of(np.ones((1, 1, 3), np.uint8))
         False
     """
-    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=8).digest())
+    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(values), digest_size=8).digest())
 
 
 def keep_index(source: Source, folder: Path) -> None:
