@@ -227,10 +227,10 @@ def _describe(
         *run.left_out(parts),
     ]
     if len(members) > seeds:
-        lines.append(
-            f"the setting is chosen on {config.validation:g} of the training items, which are held "
-            "out; the queries are touched once"
-        )
+        held_out = f"{config.validation:g} of the training items, which are held out"
+        own = f"the {len(parts.split.validation):,} items of the part validation"
+        chosen_on = held_out if "-validation" in parts.split.name else own
+        lines.append(f"the setting is chosen on {chosen_on}; the queries are touched once")
     console.print("\n".join(lines), highlight=False, soft_wrap=True)
 
 

@@ -114,6 +114,32 @@ def test_json_of_an_older_version_means_what_it_meant(make):
     assert config.choose == "last"
 
 
+@pytest.mark.parametrize(
+    ("protocol", "meant"),
+    [
+        ("per-class", (100, 500)),
+        ("cifar10-i", (100, 500)),
+        ("cifar100", (None, None)),
+        ("imagenet100", (None, None)),
+        ("mine.npz", (None, None)),
+    ],
+)
+def test_counts_that_stood_beside_a_protocol_with_its_own(protocol, meant):
+    """Where they were not looked at they are dropped; those of `cifar10-i` are its own."""
+    counts = dict(queries_per_class=100, train_per_class=500)
+    old = Config().to_json() | {"protocol": protocol} | counts
+    config = Config.from_json(old)
+    config.check()
+    assert (config.queries_per_class, config.train_per_class) == meant
+
+
+@pytest.mark.parametrize(("epochs", "given", "left"), [(1, 1, 0), (1, 0, 0), (2, 1, 1), (9, 8, 8)])
+def test_a_cosine_is_left_after_the_warm_up(epochs, given, left):
+    config = Config(epochs=epochs, warmup_epochs=given, evaluate_every=1)
+    config.check()
+    assert config.warmup == left
+
+
 def test_json_of_a_version_with_other_models_is_refused():
     with pytest.raises(ValueError, match="models had other parameters"):
         Config.from_json(Config().to_json() | {"head_multiplier": 1.0})

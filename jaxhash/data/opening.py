@@ -6,7 +6,7 @@ from rich.console import Console
 
 from jaxhash.data.equal import equal_inputs, tell_equal
 from jaxhash.data.inputs import InputForm
-from jaxhash.data.protocols import make_split, tell_parts
+from jaxhash.data.protocols import OWN_PARTS, make_split, resolve, tell_parts
 from jaxhash.data.remarks import refuse_unlearnable, tell_relevance
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split, refuse_leaks, with_validation
@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # a configuration knows the names of protocols
 
 def open_split(config: "Config", source: Source) -> Split:
     """The protocol's split, with validation items where they are asked for.
+
+    Data that come in parts have them already where there is a part validation.
 
     Raises:
         UserError: if the data do not allow it, or the split leaks.
@@ -34,12 +36,17 @@ def open_split(config: "Config", source: Source) -> Split:
         parts=source.items_of_parts,
         class_names=source.class_names,
     )
-    if config.validation:
+    if config.validation and not _has_own_validation(config, source, split):
         split = with_validation(
             split, source.labels, fraction=config.validation, seed=config.split_seed
         )
     refuse_leaks(split, allow=config.allow_leak)  # before equal inputs are looked for
     return split
+
+
+def _has_own_validation(config: "Config", source: Source, split: Split) -> bool:
+    is_own = resolve(config.protocol, source.items_of_parts) == OWN_PARTS
+    return is_own and len(split.validation) > 0
 
 
 def examine(
@@ -76,10 +83,15 @@ def examine(
             source.labels[split.train], source.class_names, config.objective, own_classes=is_known
         )
     others = {name: items for name, items in split.parts.items() if name != "train"}
+    notes = [*source.notes, *tell_parts(config.protocol, source.items_of_parts)]
+    if config.validation and _has_own_validation(config, source, split):
+        notes.append(
+            f"--validation {config.validation:g} is not used: the data have a part validation"
+        )
     useless, less = ([], []) if is_known else tell_relevance(source.labels, split)
     return {
         "equal_inputs": equal,
         "leaks": leaks,
-        "notes": [*source.notes, *tell_parts(config.protocol, source.items_of_parts), *less],
+        "notes": [*notes, *less],
         "warnings": [*form.remarks(source.inputs, others), *few, *useless],
     }

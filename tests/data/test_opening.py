@@ -46,6 +46,34 @@ def test_own_parts_are_the_default(config):
     assert build(dataclasses.replace(config, **counts)).split.name == "per-class-5-9-rest-seed0"
 
 
+def test_validation_items_of_ones_own_are_taken_instead_of_others(config):
+    """As a sweep asks for them where there are none; a file of a split is refused with both."""
+    own = dict(
+        split=np.repeat([0, 1, 2], [120, 30, 50]),
+        split_names=np.array(["train", "validation", "test"]),
+    )
+    write(**own)
+    asked = dataclasses.replace(config, validation=0.1)
+    parts = build(asked)
+    np.testing.assert_array_equal(parts.split.validation, np.arange(120, 150))
+    assert "--validation 0.1 is not used: the data have a part validation" in parts.notes
+    assert (
+        len(
+            build(
+                dataclasses.replace(
+                    asked, protocol="per-class", queries_per_class=5, train_per_class=20
+                )
+            ).split.validation
+        )
+        == 8
+    )
+    np.savez(
+        "mine.npz", train=range(20), query=range(30, 40), database=range(50, 90), validation=[99]
+    )
+    with pytest.raises(UserError, match="validation items already"):
+        build(dataclasses.replace(asked, protocol="mine.npz"))
+
+
 def test_parts_of_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     images = iter(np.random.default_rng(0).integers(0, 256, (54, 8, 8, 3)).astype(np.uint8))
