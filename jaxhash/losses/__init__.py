@@ -3,9 +3,15 @@
 Conventions, the same for every function here:
 
 * rows are images and columns are bits; codes may be float32, bfloat16 or float16, and everything is
-  accumulated in float32;
+  accumulated in float32. Codes of float64 make a loss of float64;
 * ``where`` marks the valid rows: a masked row changes neither the value nor the normaliser, and its
   gradient is exactly zero; without a valid row the loss is 0;
+* what says yes or no (``where``, ``similar``, multi-hot ``labels``) is 0 and 1 of bool, integers or
+  floats, of JAX or NumPy. Another dtype raises a TypeError, another value a ValueError, which name
+  the argument. Of a traced array no value can be refused: there all above 0 counts as 1;
+* a loss that grows with a power of the codes is infinite or NaN where that overflows: in float32,
+  squares do from codes of 1e19 on. Wherever the loss is finite, so is its gradient. A code of NaN
+  makes the loss NaN, unless it is masked;
 * ``axis_name`` names a mapped axis (pmap, vmap, shard_map) over which the batch is spread. The value
   is then that of the whole batch, the same on every device, and the gradient is the device's
   *share*: sum the gradients over the axis (``jax.lax.psum``), do not average them. Under

@@ -146,7 +146,7 @@ class Objective(_Objective):
 
 
 def _on_any_mesh(loss: Callable[..., Loss]) -> Callable[..., Loss]:
-    """The loss of an objective on any mesh; its state stays where it lies."""
+    """The loss of an objective on any mesh, of a checked batch; its state stays where it lies."""
 
     def returns(variables, codes, batch, context):
         return Loss(PartitionSpec(), like(variables.state), PartitionSpec())

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int8
+from jaxtyping import Array, ArrayLike, Bool, Float, Int8
 
 from jaxhash import losses
 from jaxhash.codebooks import codebook, majority
@@ -302,9 +302,9 @@ def _labelled(batch: Batch) -> Bool[Array, " n"]:
     return jnp.asarray(batch.mask) & has_label(jnp.asarray(batch.labels))
 
 
-def _several(labels: Array) -> Array:
+def _several(labels: Bool[ArrayLike, "n classes"]) -> Bool[ArrayLike, " n"]:
     """Which multi-hot rows have more than one label."""
-    return (labels != 0).sum(axis=1) > 1
+    return labels.sum(axis=1) > 1
 
 
 def _mean_targets(targets: OfClasses, batch: Batch, context: Context) -> Float[Array, "n bits"]:

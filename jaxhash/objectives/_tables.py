@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, PyTree, Shaped
+from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Shaped
 
 from jaxhash.codebooks import label_sums
 from jaxhash.objectives._base import Batch, Context, Spread
@@ -104,7 +104,7 @@ def facing(
 
 
 def look_up(
-    table: OfItems | OfClasses, labels: Shaped[Array, " n *rows"], context: Context
+    table: OfItems | OfClasses, labels: Shaped[ArrayLike, " n *rows"], context: Context
 ) -> Float[Array, "n columns"]:
     """For each row of the batch the sum of those of the table that it names.
 

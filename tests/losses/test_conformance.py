@@ -184,3 +184,15 @@ def test_similarity_by_hand():
     for dtype in DTYPES:
         for similar in (np.array([[1, 0]], dtype), jnp.array([[1, 0]], dtype)):
             assert losses.hashnet(codes, others, similar, scale=1.0) == pytest.approx(expected)
+
+
+@each
+def test_codes_of_numpy_are_taken(unchecked, name):
+    """As they come, in float64 too; what is computed of them has the dtypes that it always has."""
+    row, (moved, rest) = CONFORMANCE[name], parts(name)
+    arrays = {n: np.asarray(a) for n, a in (moved | rest).items()}
+    wide = {n: a.astype(float) if a.dtype == np.float32 else a for n, a in arrays.items()}
+    for some in (arrays, wide):
+        assert jax.eval_shape(lambda some=some: row.value(some)).dtype == np.float32
+    if name in ("hashnet", "hswd"):
+        np.testing.assert_allclose(row.value(wide), row.value(moved | rest), rtol=1e-6)
