@@ -28,6 +28,7 @@ from jaxhash.ops.arguments import (
     check_signs,
     whole_number,
 )
+from jaxhash.ops.meshes import like_rows, on_any_mesh
 
 #: Primitive polynomials over GF(2) by degree, the coefficients as bits.
 _PRIMITIVE = {
@@ -126,6 +127,7 @@ def minimum_distance(codes: Int8[np.ndarray, "classes bits"]) -> int:
     return least
 
 
+@on_any_mesh(returns=like_rows)
 def label_codes(
     labels: Shaped[ArrayLike, " n *classes"],
     codes: Int8[Array, "classes bits"],
@@ -164,6 +166,7 @@ def label_codes(
     return majority(label_sums(labels, codes), ties)
 
 
+@on_any_mesh(returns=like_rows)
 def label_sums(
     labels: Shaped[ArrayLike, " n *classes"], rows: Shaped[Array, "classes columns"]
 ) -> Float[Array, "n columns"]:

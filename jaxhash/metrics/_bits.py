@@ -271,6 +271,7 @@ def as_bits(codes: Codes) -> Bits:
 
 
 def _read_signs(codes: Int8[np.ndarray, "n bits"]) -> Bool[np.ndarray, "n bits"]:
+    codes = np.asarray(codes)  # JAX would count in float32, and not at all on some meshes
     wrong = np.abs(codes) != 1
     if wrong.any():
         raise ValueError(f"codes must be -1 and +1, got {codes[wrong][0]}")

@@ -12,6 +12,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxhash import losses, similarity
+from jaxhash.codebooks import label_sums
 from jaxhash.codes import hamming_distance, pack, unpack
 from jaxhash.objectives import METHODS, QUANTIZERS, Batch, Context, Semantics, Setup
 from jaxhash.selection import mth_largest
@@ -129,10 +130,22 @@ MAKERS = {
     **{f"method-{name}": partial(objective_of, METHODS[name].make) for name in METHODS},
     **{f"quantizer-{name}": partial(objective_of, QUANTIZERS[name]) for name in QUANTIZERS},
 }
-everything = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
 
 
-@everything
+def each(makers):
+    """A test for each; quantizers are made of losses by one function, and are tried with the slow."""
+
+    def mark(name):
+        return (
+            [pytest.mark.slow] if name.startswith("quantizer") and name != "quantizer-hswd" else []
+        )
+
+    return pytest.mark.parametrize(
+        "make", [pytest.param(make, id=name, marks=mark(name)) for name, make in makers.items()]
+    )
+
+
+@each(MAKERS)
 def test_explicit_axes_are_refused_by_nothing(make):
     """JAX refuses while it traces; what comes out of it is compared below."""
     function, arrays = make()
@@ -142,7 +155,7 @@ def test_explicit_axes_are_refused_by_nothing(make):
 
 
 @pytest.mark.slow
-@everything
+@each(MAKERS)
 def test_rows_spread_over_a_mesh_have_the_value_and_gradient_of_one_device(make):
     function, arrays = make()
     expected = value_and_gradient(function)(arrays)
@@ -163,6 +176,7 @@ FUNCTIONS = {
     "pack": (lambda rows, others: pack(rows), "codes"),
     "unpack": (lambda rows, others: unpack(rows, BITS), "packed"),
     "multi_hot": (lambda rows, others: similarity.multi_hot(rows, CLASSES), "ids"),
+    "label_sums": (lambda rows, others: label_sums(rows, jnp.eye(CLASSES)), "ids"),
     "mth_largest": (lambda rows, others: mth_largest(rows, 3), "codes"),
 }
 
@@ -205,7 +219,7 @@ OVER_DEVICES = {
 }
 
 
-@pytest.mark.parametrize("make", OVER_DEVICES.values(), ids=OVER_DEVICES.keys())
+@each(OVER_DEVICES)
 def test_gradients_that_would_be_summed_twice_are_refused(make):
     function, arrays = make(axis_name="data")
     with pytest.raises(ValueError, match="pass check_vma=False to jax.shard_map"):
