@@ -19,7 +19,7 @@ _VALUES = 2**22
 
 #: Items, and eight values each, from which on it is remarked on that all are on one side of zero, or
 #: far more than on the other side of the search; fewer may be so by chance.
-_ENOUGH = 8
+FEW = 8
 #: How many times larger the codes of one side may be before that is remarked on.
 _SCALE = 30.0
 
@@ -149,7 +149,7 @@ def code_warnings(
     - real values of one side are `_SCALE` times as large, in the mean of |u|, or never change sign;
     - a real value is infinite.
 
-    Nothing of it is impossible: queries may be of one class, and a scale changes no bit. What is
+    That codes have collapsed is for `jaxhash.metrics.code_health` to tell. Nothing of it is impossible: queries may be of one class, and a scale changes no bit. What is
     impossible `code_format` refuses.
 
     Args:
@@ -170,7 +170,7 @@ def code_warnings(
     shares = {name: _share_of_ones(codes, form) for name, codes in sides.items()}
     for name, other in orders:
         more = shares[name] - shares[other] > max(0.25, 1.5 / np.sqrt(form.bits))
-        if more and min(map(len, sides.values())) >= _ENOUGH:
+        if more and min(map(len, sides.values())) >= FEW:
             found.append(
                 f"{shares[name]:.0%} of the bits of {name} are set, and {shares[other]:.0%} of those of "
                 f"{other}: are both cut at the same threshold?"
@@ -180,7 +180,7 @@ def code_warnings(
     values = {name: _values(name.removesuffix(" codes"), codes) for name, codes in sides.items()}
     for name, other in orders:
         mine, theirs = values[name], values[other]
-        if mine.one_sign and not theirs.one_sign and sides[name].size >= 8 * _ENOUGH:
+        if mine.one_sign and not theirs.one_sign and sides[name].size >= 8 * FEW:
             found.append(
                 f"{name} {mine.one_sign} as it cuts {other}: subtract their threshold first"
             )

@@ -14,9 +14,10 @@ from jaxhash.metrics._average_precision import (
     chance_to_count,
     mean_average_precision,
 )
+from jaxhash.metrics._bits import Bits, dead_bits
 from jaxhash.metrics._conventions import Convention, find_convention
 from jaxhash.metrics._counts import DistanceCounts, distance_counts
-from jaxhash.metrics._inputs import Zero, code_format, code_warnings
+from jaxhash.metrics._inputs import FEW, Zero, code_format, code_warnings
 from jaxhash.metrics._radius import (
     PrecisionRecall,
     empty_bucket,
@@ -137,7 +138,11 @@ def retrieval(
     """
     convention = find_convention(convention)
     form = code_format(query_codes, database_codes, bits=bits, zero=zero)
-    for words in code_warnings(query_codes, database_codes, form):
+    said = code_warnings(query_codes, database_codes, form)
+    for side, codes in (("query", query_codes), ("database", database_codes)):
+        if len(codes) >= FEW and len(dead_bits(Bits(codes, form.bits, form.read))) == form.bits:
+            said.append(f"all {len(codes):,} {side} codes are the same")
+    for words in said:
         warnings.warn(words, stacklevel=2)
     counts = distance_counts(
         query_codes,

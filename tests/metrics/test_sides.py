@@ -72,7 +72,10 @@ def test_retrieval_warns():
     sigmoid = TRANSFORMS["sigmoid"][0](REAL["query"])
     with pytest.warns(UserWarning) as found:
         retrieval(sigmoid, LABELS["query"], REAL["database"], LABELS["database"])
-    assert {True} == {"query codes" in str(each.message) for each in found} and len(found) == 2
+    assert {True} == {"query codes" in str(each.message) for each in found} and len(found) == 3
+    with pytest.warns(UserWarning, match="all 90 database codes are the same"):
+        one = np.tile(REAL["database"][:1], (90, 1))
+        retrieval(REAL["query"], LABELS["query"], one, LABELS["database"])
 
 
 # What cannot be one search
