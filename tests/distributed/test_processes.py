@@ -60,12 +60,11 @@ def start(tmp_path_factory):
     features = rng.normal(size=(4, 24))[labels] + rng.normal(size=(1200, 24))
     np.savez(data / "made.npz", features=features.astype(np.float32), labels=labels)
 
-    def start(folder, topology, *flags):
+    def start(folder, topology, *flags, code=None):
         count, devices = TOPOLOGIES[topology]
         command = [
             sys.executable,
-            "-m",
-            "jaxhash",
+            *(("-c", code) if code else ("-m", "jaxhash")),
             "train",
             *FLAGS,
             "--data-dir",
@@ -210,3 +209,61 @@ def test_a_damaged_checkpoint_is_put_aside_by_all_processes(folders, tmp_path, t
     assert "it is put aside as" in said and "going on from step 12 of 14" in said
     assert len(list((again / "broken_checkpoints").iterdir())) == 1
     jax.tree.map(np.testing.assert_array_equal, final_state(folders / "2x4"), final_state(again))
+
+
+#: A process that goes on until it is ended, and what the command does in it after its 9th step.
+FAULT = """
+import os, signal, sys
+from jaxhash.training import guard
+guard.begin()
+import jax
+from jaxhash.errors import UserError
+from jaxhash.training import loop
+report = loop._report
+def report_and(step, *rest):
+    report(step, *rest)
+    if step == 9 and jax.process_index() == {process}:
+        {fault}
+loop._report = report_and
+from jaxhash.__main__ import main
+main()
+"""
+
+#: What happens to a process, the status that its own end has, and a word of what it says.
+FAULTS = {
+    "killed": ("os.kill(os.getppid(), signal.SIGKILL); signal.pause()", -signal.SIGKILL, ""),
+    "out of memory": ("os.kill(os.getpid(), signal.SIGKILL)", 128 + signal.SIGKILL, "SIGKILL"),
+    "a bug": ("raise ZeroDivisionError", 1, "ZeroDivisionError"),
+    "its own files": ("raise UserError('mine alone')", 2, "mine alone"),
+    "a second signal": (
+        "[os.kill(os.getppid(), signal.SIGINT) for _ in 'ab']; signal.pause()",
+        130,
+        "",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("process", [0, 1])
+@pytest.mark.parametrize("fault", list(FAULTS))
+def test_the_other_process_says_who_is_gone(start, tmp_path, process, fault):
+    """In one line, with the status by which a scheduler starts all again; nobody waits for ever."""
+    code, status, said = FAULTS[fault]
+    processes = start(
+        tmp_path / "run",
+        "2x4",
+        *("--epochs", "1000", "--heartbeat", "5"),
+        code=FAULT.format(process=process, fault=code),
+    )
+    statuses, texts = end(processes)
+    assert statuses[process] == status and said in texts[process][1], texts
+    assert statuses[1 - process] == 75, texts
+    line = f"jaxhash: process {process} is gone; start all again\n"
+    assert texts[1 - process][1] == line, texts
+
+
+@pytest.mark.slow
+def test_times_of_a_profile_of_two_processes(tmp_path, train):
+    """They call what they time equally often, else they would wait for one another for ever."""
+    train(tmp_path / "run", "2x4", "--profile")
+    assert (tmp_path / "run" / "profile" / "loss.json").exists()
