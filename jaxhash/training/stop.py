@@ -37,14 +37,15 @@ _worker: int | None = None
 _is_worker = False
 
 
-def words(number: int, step: int | None = None) -> str:
-    """What is said of a request: by which signal, and from which step a training then goes on."""
+#: What a training that is stopped does when it is started again, unless its step is saved.
+_GOES_ON = "the same command goes on from the last checkpoint"
+
+
+def words(number: int, then: str = "") -> str:
+    """What is said of a request: by which signal, and what happens then; of a training it goes on."""
     what = "interrupted" if number == signal.SIGINT else "stopped by SIGTERM"
-    if step is not None:
-        return f"{what}; step {step} is saved, and the same command goes on from there"
-    if sys.argv[1:2] == ["train"]:
-        return f"{what}; the same command goes on from the last checkpoint"
-    return what
+    then = then or _GOES_ON * (sys.argv[1:2] == ["train"])
+    return f"{what}; {then}" if then else what
 
 
 def is_ready() -> bool:
@@ -146,13 +147,13 @@ def end_if_asked() -> None:
         Stopped: by SIGTERM.
     """
     if _shared[_NOTED] and not _is_worker:
-        _end()
+        _end(_GOES_ON)
 
 
-def _end(step: int | None = None) -> None:
+def _end(then: str) -> None:
     number = _shared[_NOTED] or signal.SIGTERM  # of several processes another may have got it
     kind = KeyboardInterrupt if number == signal.SIGINT else Stopped
-    raise kind(words(number, step))
+    raise kind(words(number, then))
 
 
 class StopRequest:
@@ -185,4 +186,4 @@ class StopRequest:
             KeyboardInterrupt: by Ctrl-C.
             Stopped: by SIGTERM.
         """
-        _end(step)
+        _end(f"step {step} is saved, and the same command goes on from there")

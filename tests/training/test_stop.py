@@ -11,6 +11,7 @@ from jaxhash.errors import Stopped
 from jaxhash.training.guard import who_is_gone
 from jaxhash.training.stop import StopRequest, end_if_asked, noted
 
+GOES_ON = "the same command goes on from the last checkpoint"
 KINDS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Stopped}
 
 
@@ -114,7 +115,7 @@ with stop.StopRequest():
 try: stop.end_if_asked()
 except KeyboardInterrupt as end: print(end)
 """
-    assert process(code) == (0, "interrupted\n", "")
+    assert process(code) == (0, f"interrupted; {GOES_ON}\n", "")
 
 
 def test_who_ignores_ctrl_c_goes_on_doing_so():
