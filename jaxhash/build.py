@@ -45,6 +45,9 @@ from jaxhash.training.step import loss_step, train_step
 #: Tables of images, or of classes, that take as many bytes together are spread over devices.
 SPREAD_BYTES = 2**28
 
+#: Rows of a batch that may be there for nothing, where there are fewer training items.
+MOST_PADDING = 4096
+
 #: The numbers of a configuration that may be traced; see `with_numbers`.
 NUMBERS = ("learning_rate", "backbone_rate", "quantizer_weight", "weight_decay", "clip_norm")
 
@@ -104,6 +107,11 @@ def build(
             "--choose validation needs validation items: --validation 0.1 holds out a tenth of the "
             "training items"
         )
+    if config.batch_size - len(split.train) > MOST_PADDING:
+        raise UserError(
+            f"--batch-size {config.batch_size:,} is far above the {len(split.train):,} training items; "
+            f"at most {len(split.train):,} count in a step"
+        )
     steps_per_epoch = -(-len(split.train) // config.batch_size)
     total_steps = config.epochs * steps_per_epoch
     numbers = _numbers(config)
@@ -153,11 +161,21 @@ def initial_state(config: Config, parts: Parts) -> TrainState:
     return state
 
 
-def initial_states(config: Config, parts: Parts, seeds: Sequence[int]) -> list[TrainState]:
-    """`initial_state` of each seed, compiled once for all of them."""
+def initial_states(config: Config, parts: Parts, seeds: Sequence[int]) -> Iterator[TrainState]:
+    """`initial_state` of each seed, one after the other, compiled once for all of them."""
     create, inputs = jax.jit(_creation(parts)), _example(parts)
     pretrained = parts.pretrained and parts.pretrained.variables
-    return [create(jax.random.key(seed), inputs, pretrained=pretrained) for seed in seeds]
+    for seed in seeds:
+        yield create(jax.random.key(seed), inputs, pretrained=pretrained)
+
+
+def state_bytes(parts: Parts) -> int:
+    """Memory that the state of a training takes; computes nothing."""
+    pretrained = parts.pretrained and parts.pretrained.variables
+    state = jax.eval_shape(
+        _creation(parts), jax.random.key(0), _example(parts), pretrained=pretrained
+    )
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
 
 
 def make_batches(config: Config, parts: Parts, *, start: int = 0) -> Iterator[Batch]:
@@ -336,6 +354,12 @@ def _model(config: Config, source: Source) -> nn.Module:
     if not images and config.augment_on == "device":
         raise UserError(
             f"--dataset {config.dataset} holds feature vectors: --augment-on device is for images"
+        )
+    if images and config.crop >= min(source.inputs[:1].shape[1:3]):
+        height, width = source.inputs[:1].shape[1:3]
+        raise UserError(
+            f"--crop {config.crop} must be below {min(height, width)}: the images of {config.dataset} are "
+            f"{height} x {width}, and a crop could miss them"
         )
     if images and config.drop:
         raise UserError(f"--dataset {config.dataset} holds images: --drop is for feature vectors")

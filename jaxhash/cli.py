@@ -196,9 +196,10 @@ def _dispatch(arguments: list[str]) -> None:
             code_files.evaluate(parsed, console, shlex.join(["jaxhash", *arguments]))
         else:
             parsed.check_run()
-            from jaxhash import run
+            from jaxhash import run, sweep
 
-            run.evaluate(parsed.path, console, parsed.data_dir)
+            kind = sweep if sweep.is_sweep(parsed.path) else run
+            kind.evaluate(parsed.path, console, parsed.data_dir)
     elif command == "data":
         _data(rest, console, shlex.join(["jaxhash", *arguments]))
     elif command == "bench":

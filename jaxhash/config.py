@@ -267,7 +267,9 @@ class Config:
         for name, value in fields.items():
             if name not in kinds:
                 raise ValueError(f"there is no field {name!r}")
-            if not _is_of_kind(value, kinds[name]):
+            if type(value) is int and abs(value) < 2**53 and _is_of_kind(1.0, kinds[name]):
+                fields[name] = float(value)  # 1 is a number too
+            elif not _is_of_kind(value, kinds[name]):
                 raise ValueError(f"{name!r} cannot be {str(value)[:80]!r}")
         return cls(**fields)
 
@@ -280,8 +282,6 @@ def _is_of_kind(value: object, kind: Any) -> bool:
         return any(_is_of_kind(value, each) for each in get_args(kind))
     if get_origin(kind) is tuple:
         return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
-    if kind is float:
-        return type(value) in (int, float)
     return isinstance(value, kind) if kind is Path else type(value) is kind
 
 

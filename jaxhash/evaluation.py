@@ -292,6 +292,7 @@ def measure(
     beside: str = "all",
     memory_bytes: int = 2**30,
     track: Track = untracked,
+    known: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The metrics of the codes, of baselines of the same length, and of the float rankings.
 
@@ -303,6 +304,8 @@ def measure(
         memory_bytes: bound on what is held besides data and codes. Of the results the size of the
             sample depends on it, and maybe last digits of what is ranked or cut as floats.
         track: shows the progress.
+        known: results of other codes of the same length, with ``seed``: the ranking of the inputs is
+            taken from them and, where the seed is the same, the baselines.
 
     Returns:
         The metrics of `score_all`, with ``baselines``, ``float_rankings``, ``conventions``, ``health``,
@@ -323,15 +326,23 @@ def measure(
     }
     if beside == "none":
         return found
-    fitted, hashes = _fit_baselines(parts, bits, seed=seed, memory_bytes=memory_bytes)
     inputs = {side: Vectors(parts.source.inputs, getattr(parts.split, side)) for side in SIDES}
-    found["conventions"]["baselines"] = fitted
-    for name, baseline in hashes.items():
-        made = {side: _hash(baseline, inputs[side], f"{name}, {side}", **options) for side in SIDES}
-        found["baselines"][name] = score_all(parts, made, **options)
+    if known and known["seed"] == seed:
+        found["conventions"]["baselines"] = known["conventions"]["baselines"]
+        found["baselines"] = known["baselines"]
+    else:
+        fitted, hashes = _fit_baselines(parts, bits, seed=seed, memory_bytes=memory_bytes)
+        found["conventions"]["baselines"] = fitted
+        for name, make in hashes.items():
+            made = {side: _hash(make, inputs[side], f"{name}, {side}", **options) for side in SIDES}
+            found["baselines"][name] = score_all(parts, made, **options)
     for name, vectors in (("learned floats", codes), ("input features", inputs)):
         what = f"ranking by {name}"
-        found["float_rankings"][name] = score_all_floats(parts, vectors, what=what, **options)
+        found["float_rankings"][name] = (
+            known["float_rankings"][name]
+            if known and vectors is inputs
+            else score_all_floats(parts, vectors, what=what, **options)
+        )
     return found
 
 

@@ -42,7 +42,7 @@ def fit_from_checkpoint(
     make_watch: Callable[..., W],
     console: Console,
     score: Callable[[PyTree], float] | None = None,
-    members: int | None = None,
+    members: int = 0,
     profile: Path | None = None,
 ) -> tuple[TrainState, W]:
     """Train in ``config.run_dir``, from its newest checkpoint if there is one.
@@ -56,7 +56,7 @@ def fit_from_checkpoint(
         make_watch: from ``records``, those that are there, to the ``watch`` of `fit`.
         console: where progress is printed.
         score: from a model's variables to what it is chosen by; None if none is.
-        members: trainings that a step is a step of; None where it is a run's.
+        members: trainings of a sweep that a step is a step of; 0 where it is a run's.
         profile: where a trace of a few steps goes, if anywhere.
 
     Returns:

@@ -54,6 +54,14 @@ def free_memory() -> int:
     return max(0, min(free))
 
 
+def device_memory() -> int:
+    """Bytes that arrays may take on each device; those of a CPU share what is free."""
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in statistics:
+        return statistics["bytes_limit"]
+    return free_memory() // jax.local_device_count()
+
+
 def peak_device_bytes() -> int | None:
     """The most memory that the first device has held in this process; None where it keeps no count."""
     statistics = jax.local_devices()[0].memory_stats() or {}

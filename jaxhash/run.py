@@ -6,7 +6,6 @@ finished. While one training has the folder, no other gets it (``lock``). Of sev
 and evaluate, and the first writes.
 """
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 from rich.console import Console
 
 from jaxhash import machine, models, report
@@ -44,12 +44,13 @@ from jaxhash.evaluation import (
 )
 from jaxhash.fitting import fit_from_checkpoint, tell_memory, tell_speed, time_loss
 from jaxhash.retrieval import baselines
+from jaxhash.runs.describe import describe, left_out
 from jaxhash.runs.files import (
-    check_entries,
     check_free,
     compare_results,
     print_results,
     read_config,
+    read_finished,
     read_results,
 )
 from jaxhash.training.checkpoint import Checkpoints
@@ -68,9 +69,6 @@ from jaxhash.training.writers import (
     whole_file,
     write_json,
 )
-
-#: Of files that cannot be read so many are named in the log.
-MOST_NAMED = 10
 
 
 @noted()
@@ -93,13 +91,10 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
     config.check()
     check_devices(config)
     config, folder = config.located(), config.run_dir
-    if results := agreed(lambda: _finished(folder, config)):
+    if results := agreed(lambda: finished(folder, config)):
         console.print(f"{folder} is finished, nothing is left to do")
         if profile:
-            say(
-                console,
-                "--profile: no step is left to trace",
-            )
+            say(console, "--profile: no step is left to trace")
         print_results(folder, results, console)
         return results
     parts = build(config, form=stored_form(config.run_dir, config.dataset), console=console)
@@ -116,25 +111,67 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
         encode = PartEncoder(parts)
         _fit(config, parts, encode, console, profile=profile)
         end_if_asked()
-        records = agreed(lambda: read_metrics(folder / "metrics.jsonl"))
+        records = agreed(lambda: read_metrics(folder / "metrics.jsonl", 0))
         speed = tell_speed(records, console, rows=config.batch_size)
-        codes, results = _evaluate(config, parts, encode, records, console)
         track = partial(track_progress, console=console)
         before = encode_drawn(encode, parts, initial_state(config, parts).variables, track)
-        tell_missing(records, parts.total_steps, console)
-        results |= {"seconds": records[-1]["seconds"] if records else None, **speed, **made_on}
-        if is_first():
-            draw(folder / "report", parts, before, codes, results, records)
-            _write_codes(folder / "codes.npz", parts, codes)
-        peak = tell_memory(console)
-        if "speed" in results:
-            results["speed"]["peak_bytes_with_evaluation"] = peak
-        if is_first():
-            write_json(folder / "results.json", results)
+        results = finish(
+            config, parts, encode, records, console, before=before, notes={**speed, **made_on}
+        )
     report.print_table(results, console)
     _warn(results["warnings"][len(parts.warnings) :], console)
     console.print(f"results and plots are in {folder}")
     return results
+
+
+def finish(
+    config: Config,
+    parts: Parts,
+    encode: PartEncoder,
+    records: list[dict[str, Any]],
+    console: Console,
+    *,
+    before: Float[np.ndarray, "items bits"],
+    notes: dict[str, Any],
+    chosen: tuple[TrainState, dict[str, Any]] | None = None,
+    known: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Evaluate a training that is through, and write codes, report and, at last, results.json.
+
+    Args:
+        config: what was trained.
+        parts: what it determines.
+        encode: encoder of the data.
+        records: the run's metrics.jsonl.
+        console: where progress is printed.
+        before: codes of items of the database before training, by `encode_drawn`.
+        notes: what else the results hold.
+        chosen: the state that its rule chooses, and why; read from the checkpoint if not given.
+        known: results of another run of the same data, split and bits, whose baselines are taken.
+
+    Returns:
+        The results.
+
+    Raises:
+        NotFinite: if the model's codes are not finite.
+    """
+    folder = config.run_dir
+    codes, results = _evaluate(config, parts, encode, records, console, chosen, known)
+    tell_missing(records, parts.total_steps, console)
+    results |= {"seconds": records[-1]["seconds"] if records else None, **notes}
+    if is_first():
+        draw(folder / "report", parts, before, codes, results, records)
+        _write_codes(folder / "codes.npz", parts, codes)
+    peak = tell_memory(console)
+    if "speed" in results:
+        results["speed"]["peak_bytes_with_evaluation"] = peak
+    if is_first():
+        write_json(folder / "results.json", results)
+    return results
+
+
+class NotFinite(UserError):
+    """A model makes codes that are not finite."""
 
 
 def dry_run(config: Config, console: Console) -> None:
@@ -159,29 +196,35 @@ def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> di
     Raises:
         UserError: if the folder holds no finished run, or a number differs from its results.
     """
-    check_entries(folder)
-    for name in ("config.json", "results.json"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder} is no finished run: it has no {name}")
-    config, sweep = read_config(folder)
+    config, sweep = read_finished(folder, data_dir)
     if sweep is not None:
         raise UserError(f"{folder} holds a sweep, not a single run")
-    stored = read_results(folder)
-    records = read_metrics(folder / "metrics.jsonl")
-    config = dataclasses.replace(
-        config,
-        run_dir=folder,
-        data_dir=data_dir or config.data_dir,
-        weights=None,  # the checkpoint holds what training made of them
-    )
+    parts = build_again(config, console)
+    return compare_again(config, parts, PartEncoder(parts), console)
+
+
+def build_again(config: Config, console: Console) -> Parts:
+    """`build` for a run that is finished."""
     try:
         form = stored_form(config.run_dir, config.dataset)
-        parts = build(config, form=form, console=console)
+        return build(config, form=form, console=console)
     except UserError as error:  # of a value that config.json has, or of data that are not there
-        raise UserError(f"{folder}: {error}") from error
+        raise UserError(f"{config.run_dir}: {error}") from error
+
+
+def compare_again(
+    config: Config, parts: Parts, encode: PartEncoder, console: Console
+) -> dict[str, Any]:
+    """Evaluate the finished run in ``config.run_dir`` again, and compare with its results.
+
+    Raises:
+        UserError: if its files are damaged or gone, or a number differs.
+    """
+    folder = config.run_dir
+    stored, records = read_results(folder), read_metrics(folder / "metrics.jsonl", 0)
     if not (folder / "checkpoints" / str(parts.total_steps)).is_dir():
         raise UserError(f"{folder} has no checkpoint of its last step, {parts.total_steps}")
-    _, results = _evaluate(config, parts, PartEncoder(parts), records, console)
+    _, results = _evaluate(config, parts, encode, records, console)
     report.print_table(results, console)
     _warn(results["warnings"], console)
     if tell_missing(records, parts.total_steps, console):
@@ -212,40 +255,6 @@ def check_devices(config: Config) -> None:
         )
 
 
-def describe(config: Config, parts: Parts, objective: str) -> list[str]:
-    """The data with the sizes of its parts, the weights if any, and the training, a line each."""
-    split, devices = parts.split, jax.devices()
-    held_out = f"{len(split.validation):,} validation items, " if len(split.validation) else ""
-    lines = [
-        f"{config.dataset}: {len(split.train):,} training items, {held_out}{len(split.query):,} "
-        f"queries, {len(split.database):,} in the database; split {split.name}, {split.sha256[:12]}",
-        *parts.notes,
-        *(f"leak: {sentence}" for sentence in parts.leaks),  # allowed, or we were not here
-        *(f"warning: {sentence}" for sentence in parts.warnings),
-    ]
-    if config.warmup < config.warmup_epochs:
-        lines.append(f"a training of {config.epochs} epoch has no warm-up")
-    if weights := parts.pretrained:
-        where = f" (its {weights.prefix}*)" if weights.prefix else ""
-        lines.append(f"{config.model} with the weights of {weights.file}{where}")
-    processes = jax.process_count()
-    over = f" in {processes} processes" if processes > 1 else ""
-    lines.append(
-        f"{objective}, {config.bits} bits, {config.epochs} epochs of {parts.steps_per_epoch} steps "
-        f"on {len(devices)} x {devices[0].device_kind}{over}"
-    )
-    return lines
-
-
-def left_out(parts: Parts) -> list[str]:
-    """The files that are no items as they cannot be read, the first few by name."""
-    bad = parts.source.left_out
-    if not bad:
-        return []
-    more = f"; and {len(bad) - MOST_NAMED:,} more, in results.json" * (len(bad) > MOST_NAMED)
-    return [f"warning: {len(bad):,} left out: {'; '.join(bad[:MOST_NAMED])}{more}"]
-
-
 def _write_codes(path: Path, parts: Parts, codes: Codes) -> None:
     """Codes, labels and names of queries and database, as `jaxhash evaluate` reads them."""
     arrays = {}
@@ -272,8 +281,12 @@ def tell_missing(records: Sequence[Any], steps: int, console: Console) -> bool:
     return bool(missing)
 
 
-def _finished(folder: Path, config: Config) -> dict[str, Any] | None:
-    """The results of a run that is finished; raise unless the folder is free, or this run's."""
+def finished(folder: Path, config: Config) -> dict[str, Any] | None:
+    """The results of a run that is finished, or None.
+
+    Raises:
+        UserError: unless the folder is free, or this run's.
+    """
     if check_free(folder, "run"):
         return None
     stored, sweep = read_config(folder)
@@ -374,17 +387,19 @@ def _evaluate(
     encode: PartEncoder,
     records: list[dict[str, Any]],
     console: Console,
+    chosen: tuple[TrainState, dict[str, Any]] | None = None,
+    known: dict[str, Any] | None = None,
 ) -> tuple[Codes, dict[str, Any]]:
-    """The codes of queries and database, and all numbers that follow from them."""
+    """The codes of queries and database, and all numbers that follow from them; see `finish`."""
     split = parts.split
-    state, choice = _chosen(config, parts, console)
+    state, choice = chosen or _chosen(config, parts, console)
     console.print(
         f"evaluating {len(split.query):,} queries on {len(split.database):,} items", highlight=False
     )
     track = partial(track_progress, console=console)
     codes = encode_split(encode, state.variables, track)
     if not all(np.isfinite(part).all() for part in codes.values()):
-        raise UserError(
+        raise NotFinite(
             f"the model of step {choice['step']} makes codes that are not finite; a lower "
             "--learning-rate or --clip-norm may help"
         )
@@ -422,6 +437,7 @@ def _evaluate(
         beside=config.baselines,
         memory_bytes=config.memory_bytes,
         track=track,
+        known=known,
     )
     facts["warnings"] = [*parts.warnings, *baselines.lost_to(measured)]
     return codes, measured | facts

@@ -1,8 +1,9 @@
 """Sweeps: several seeds and settings of a run, trained together in one compiled program.
 
 The folder of a sweep holds ``config.json``, ``metrics.jsonl`` with each metric as a list over the
-members, ``checkpoints/`` of all of them and, written last, ``results.json``. A member is trained and
-evaluated as ``jaxhash train`` would with its seed and its numbers.
+members, ``checkpoints/`` of all of them, a folder for each, which is that of a run, and, written last,
+``results.json``. A member is trained and evaluated as ``jaxhash train`` would with its seed and its
+numbers.
 """
 
 import dataclasses
@@ -28,6 +29,7 @@ from jaxhash.build import (
     make_batches,
     make_lift,
     make_step,
+    state_bytes,
     with_numbers,
 )
 from jaxhash.composition import objective_words
@@ -36,15 +38,22 @@ from jaxhash.data.inputs import keep_form, stored_form
 from jaxhash.data.scan import keep_index
 from jaxhash.errors import UserError
 from jaxhash.evaluation import (
-    PartEncoder,
     conventions,
-    encode_split,
-    score_all,
-    validation_scores,
 )
 from jaxhash.fitting import fit_from_checkpoint, tell_speed
-from jaxhash.metrics import over_seeds
-from jaxhash.retrieval.hierarchy import HIERARCHY_CONVENTIONS
+from jaxhash.machine import device_memory
+from jaxhash.objectives import Spread
+from jaxhash.runs.describe import describe, left_out
+from jaxhash.runs.files import (
+    check_free,
+    damaged,
+    print_results,
+    read_config,
+    read_finished,
+    read_results,
+)
+from jaxhash.runs.members import evaluate_members, finish_members
+from jaxhash.runs.settings import SCORES, VALIDATION_CONVENTIONS, best, summarize
 from jaxhash.training.compiled import kept_programs
 from jaxhash.training.folder import open_folder
 from jaxhash.training.members import (
@@ -59,7 +68,7 @@ from jaxhash.training.members import (
 from jaxhash.training.processes import is_first
 from jaxhash.training.state import TrainState
 from jaxhash.training.stop import end_if_asked, noted
-from jaxhash.training.writers import read_metrics, write_json
+from jaxhash.training.writers import read_metrics, say, write_json
 
 #: Names of fields of the configuration, each with the values that it takes.
 Axes = Mapping[str, Sequence[float]]
@@ -67,25 +76,8 @@ Axes = Mapping[str, Sequence[float]]
 #: Share of the training items that chooses among settings where nothing else is said.
 VALIDATION = 0.1
 
-#: By what the setting is chosen, the first of these that the run has, and how it is defined.
-VALIDATION_CONVENTIONS = {
-    "validation_mahp_at_250": "mahp_at_250_among_queries, of the validation items",
-    "validation_map": "map, the validation items in search of one another, each without itself",
-}
-
-#: What is averaged over the seeds of a setting.
-SCORES = (
-    *VALIDATION_CONVENTIONS,
-    "map",
-    "map_worst_ties",
-    "map_best_ties",
-    "precision_at_radius_2",
-    "bit_balance",
-    "quantization_error",
-    "distinct_codes",
-    "bit_correlation",
-    *HIERARCHY_CONVENTIONS,
-)
+#: Trainings that one program may hold: each has threads that load its data.
+MOST_MEMBERS = 1000
 
 
 @noted()
@@ -120,22 +112,15 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
     _check_folder(folder, config, content)
     if (folder / "results.json").is_file():
         console.print(f"{folder} is finished, nothing is left to do")
-        results = json.loads((folder / "results.json").read_text())
-        report.print_sweep(results, console)
+        results = read_results(folder)
+        print_results(folder, results, console)
         return results
-    # The states of members are side by side: their banks stay whole on each device.
-    parts = build(
-        dataclasses.replace(config, spread_banks="never"),
-        form=stored_form(folder, config.dataset),
-        console=console,
-    )
+    form = stored_form(folder, config.dataset)
+    parts, banks = _whole(config, build(config, form=form, console=console))
+    members = _members(settings, range(config.seed, config.seed + seeds))
+    _check_memory(config, parts, len(members))
     made_on = run.circumstances(parts)
     end_if_asked()
-    members = [
-        Member(seed, setting)
-        for setting in settings
-        for seed in range(config.seed, config.seed + seeds)
-    ]
     with (
         open_folder(folder, content),
         kept_programs(folder / "cache" if config.compilation_cache else None),
@@ -146,14 +131,98 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
         _describe(config, axes, parts, members, console)
         state, watch = _fit(config, axes, parts, members, console)
         end_if_asked()
-        records = read_metrics(folder / "metrics.jsonl")
+        records = read_metrics(folder / "metrics.jsonl", len(members))
         tell_speed(records, console, rows=config.batch_size * len(members))
-        results = _evaluate(config, axes, parts, members, state, watch, console)
-        results |= {"seconds": records[-1]["seconds"], **made_on}
+        run.tell_missing(records, parts.total_steps, console)
+        finished = finish_members(
+            dataclasses.replace(config, spread_banks=banks),
+            parts,
+            members,
+            state,
+            records,
+            made_on | {"trained_together": len(members)},
+            console,
+            diverged=watch.diverged,
+        )
+        results = _results(config, axes, parts, members, finished, watch)
+        results |= {"seconds": records[-1]["seconds"] if records else None, **made_on}
         write_json(folder / "results.json", results)
     report.print_sweep(results, console)
-    console.print(f"results are in {folder}")
+    console.print(f"results are in {folder}, and each member's in a folder there")
     return results
+
+
+def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> dict[str, Any]:
+    """Compute the metrics of all members of a finished sweep again, and compare.
+
+    Raises:
+        UserError: if the folder holds no finished sweep, a member has no folder, or a number differs.
+    """
+    config, varied = read_finished(folder, data_dir)
+    results, path = read_results(folder), folder / "results.json"
+    try:
+        members = [Member(m["seed"], m["values"]) for m in results["members"]]
+        stored = [m["scores"] for m in results["members"]]
+        there = [m for m, scores in zip(members, stored, strict=True) if scores is not None]
+        chosen = results["settings"], results["best"]
+        expected = summarize(results["members"])
+    except Exception as error:  # it may hold anything
+        raise damaged(folder, error) from error
+    settings = _settings(varied["axes"])
+    if members != _members(settings, range(config.seed, config.seed + varied["seeds"])):
+        raise UserError(f"{path} is of other members than {folder / 'config.json'} says")
+    if chosen != (expected, best(expected)):
+        raise UserError(
+            f"{path}: its settings, or the best of them, do not follow from its members"
+        )
+    parts, banks = _whole(config, run.build_again(config, console))
+    config = dataclasses.replace(config, spread_banks=banks)
+    found = iter(evaluate_members(config, parts, there, console))
+    for member, scores in zip(members, stored, strict=True):
+        if scores is None:
+            continue
+        now = next(found)
+        other = [name for name in scores if name in now and scores[name] != now[name]]
+        if other:
+            raise UserError(f"not what {path} says: {member.name}: {', '.join(other)}")
+    print_results(folder, results, console)
+    say(console, f"every member's numbers equal those of {path}, to the last digit")
+    return results
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether a folder holds a sweep, as far as its config.json can be read."""
+    try:
+        return "sweep" in json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+
+
+def _whole(config: Config, parts: Parts) -> tuple[Parts, str]:
+    """The parts with whole tables, and what a member's configuration says of them.
+
+    The states of members are side by side: their banks stay whole on each device.
+    """
+    banks = config.spread_banks if parts.spread == Spread() else "never"
+    return parts._replace(spread=Spread()), banks
+
+
+def _settings(axes: Axes) -> list[dict[str, float]]:
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def _members(settings: Sequence[dict[str, float]], seeds: Sequence[int]) -> list[Member]:
+    return [Member(seed, setting) for setting in settings for seed in seeds]
+
+
+def _check_memory(config: Config, parts: Parts, members: int) -> None:
+    """Raise unless the states of all members have room, beside what the step makes of them."""
+    one, free = state_bytes(parts), device_memory()
+    if 2 * members * one > free:
+        raise UserError(
+            f"{members:,} members of {one / 2**20:,.1f} MiB each, twice in a step, do not fit into the "
+            f"{free / 2**30:,.1f} GiB that a device has; fewer --seeds or values, in several sweeps"
+        )
 
 
 def _checked(config: Config, axes: Axes, seeds: int) -> tuple[Config, list[dict[str, float]]]:
@@ -176,9 +245,13 @@ def _checked(config: Config, axes: Axes, seeds: int) -> tuple[Config, list[dict[
         raise UserError("--spread-banks always is not for a sweep, whose members share the devices")
     if config.choose != "last":
         raise UserError(f"--choose {config.choose} is not for a sweep, which takes the last epoch")
-    settings = [
-        dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())
-    ]
+    members = seeds * math.prod(map(len, axes.values()))
+    if members > MOST_MEMBERS:
+        raise UserError(
+            f"--seeds and --sweep ask for {members:,} members; at most {MOST_MEMBERS:,} are trained "
+            "together"
+        )
+    settings = _settings(axes)
     if len(settings) > 1 and not config.validation:
         config = dataclasses.replace(config, validation=VALIDATION)
     for setting in settings:
@@ -190,27 +263,19 @@ def _checked(config: Config, axes: Axes, seeds: int) -> tuple[Config, list[dict[
 
 def _check_folder(folder: Path, config: Config, content: dict[str, Any]) -> None:
     """Raise unless the folder is new, empty, or holds this sweep."""
-    path = folder / "config.json"
-    if path.is_file():
-        try:
-            stored = json.loads(path.read_text())
-            sweep = stored.pop("sweep", None)
-            found = differences(Config.from_json(stored), config)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f"{path} is not the configuration of a sweep: {error}") from error
-        if sweep is None:
-            raise UserError(f"{folder} holds a single run, not a sweep; choose another --run-dir")
-        for name, words in (("seeds", "--seeds"), ("axes", "--sweep")):
-            there, here = (_axes_words(one[name]) for one in (sweep, content["sweep"]))
-            if there != here:
-                found.append(f"{words} is {there} there and {here} here")
-        if found:
-            raise UserError(
-                f"{folder} holds another sweep: {'; '.join(found)}; choose another --run-dir"
-            )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if check_free(folder, "sweep"):
+        return
+    stored, sweep = read_config(folder)
+    if sweep is None:
+        raise UserError(f"{folder} holds a single run, not a sweep; choose another --run-dir")
+    found = differences(stored, config)
+    for name, words in (("seeds", "--seeds"), ("axes", "--sweep")):
+        there, here = (_axes_words(one[name]) for one in (sweep, content["sweep"]))
+        if there != here:
+            found.append(f"{words} is {there} there and {here} here")
+    if found:
         raise UserError(
-            f"--run-dir {folder} exists and is not the folder of a sweep; choose another"
+            f"{folder} holds another sweep: {'; '.join(found)}; choose another --run-dir"
         )
 
 
@@ -222,9 +287,9 @@ def _describe(
     if axes:
         over += f", {_axes_words(axes)}"
     lines = [
-        *run.describe(config, parts, _objective_name(config, axes)),
+        *describe(config, parts, _objective_name(config, axes)),
         over,
-        *run.left_out(parts),
+        *left_out(parts),
     ]
     if len(members) > seeds:
         held_out = f"{config.validation:g} of the training items, which are held out"
@@ -267,33 +332,21 @@ def _fit(
     )
 
 
-def _evaluate(
+def _results(
     config: Config,
     axes: Axes,
     parts: Parts,
     members: Sequence[Member],
-    state: TrainState,
+    finished: Sequence[dict[str, Any] | None],
     watch: Watch,
-    console: Console,
 ) -> dict[str, Any]:
     """All numbers of the sweep, but for its circumstances."""
-    split = parts.split
-    console.print(
-        f"evaluating {len(members)} members: {len(split.query):,} queries on "
-        f"{len(split.database):,} items",
-        highlight=False,
-    )
-    encode = PartEncoder(parts)
-    variables = jax.device_get(state.variables)
-    found = []
-    for number, member in enumerate(members):
+    split, found = parts.split, []
+    for number, (member, results) in enumerate(zip(members, finished, strict=True)):
         diverged = watch.diverged[number]
-        scores = None
-        if diverged is None:
-            mine = jax.tree.map(lambda leaf: leaf[number], variables)  # noqa: B023
-            scores = _scores(parts, encode, mine)
-            if scores is None:  # broken by the last update, which no metric has seen
-                diverged = parts.total_steps
+        if results is None and diverged is None:
+            diverged = parts.total_steps
+        scores = results and {name: results[name] for name in SCORES if name in results}
         found.append(
             {
                 "seed": member.seed,
@@ -328,79 +381,6 @@ def _evaluate(
         "members": found,
         "conventions": conventions(parts) | VALIDATION_CONVENTIONS,
     }
-
-
-def _scores(parts: Parts, encode: PartEncoder, variables: Any) -> dict[str, float] | None:
-    """The metrics of one member; None if its codes are not finite."""
-    codes = encode_split(encode, variables)
-    if not all(np.isfinite(part).all() for part in codes.values()):
-        return None
-    scores = score_all(parts, codes) | validation_scores(parts, encode, variables)
-    return {name: scores[name] for name in SCORES if name in scores}
-
-
-def summarize(members: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each setting with mean and standard deviation over its seeds, by `jaxhash.metrics.over_seeds`.
-
-    Args:
-        members: as in results.json.
-
-    Returns:
-        Of each setting, in the order of the members, ``values``, ``scores`` and ``diverged``, the
-        seeds that did. A setting with such a seed has no scores: a mean over the others would be
-        one over the luckier ones.
-
-    Example:
-        >>> scores = [{"map": 0.5}, {"map": 0.7}]
-        >>> members = [
-        ...     {"seed": i, "values": {}, "scores": scores[i], "diverged_at_step": None}
-        ...     for i in range(2)
-        ... ]
-        >>> round(summarize(members)[0]["scores"]["map"]["mean"], 4)
-        0.6
-    """
-    settings = []
-    for values, group in itertools.groupby(members, key=lambda member: member["values"]):
-        group = list(group)
-        diverged = [member["seed"] for member in group if member["diverged_at_step"] is not None]
-        scores = None
-        if not diverged:
-            scores = {
-                name: over_seeds([float(member["scores"][name]) for member in group])._asdict()
-                for name in group[0]["scores"]
-            }
-        settings.append({"values": values, "scores": scores, "diverged": diverged})
-    return settings
-
-
-def best(settings: Sequence[dict[str, Any]]) -> int | None:
-    """The number of the setting with the highest mean by validation, the first of equals.
-
-    That is mAHP@250 where there is one, else mAP.
-
-    Args:
-        settings: as `summarize` returns them.
-
-    Returns:
-        None where there is one setting, or none that has not diverged.
-
-    Example:
-        >>> scores = [{"validation_map": {"mean": mean}} for mean in (0.5, 0.7)]
-        >>> best([{"scores": scores[0]}, {"scores": None}, {"scores": scores[1]}])
-        2
-    """
-    if len(settings) == 1:
-        return None
-    means = [
-        -math.inf if scores is None else scores[_chosen_by(scores)]["mean"]
-        for scores in (setting["scores"] for setting in settings)
-    ]
-    return None if max(means) == -math.inf else means.index(max(means))
-
-
-def _chosen_by(scores: Mapping[str, Any]) -> str:
-    """Which of the scores of a setting chooses among settings."""
-    return next(name for name in VALIDATION_CONVENTIONS if name in scores)
 
 
 def _objective_name(config: Config, axes: Axes) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import statistics
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from jax._src import compiler  # XLA's options of one program are nowhere else
 from rich.console import Console
 from trainings import start_with_an_interruption, without_seconds
 
-from jaxhash import cli, run, sweep
+from jaxhash import cli, evaluation, run, sweep
 from jaxhash.build import (
     NUMBERS,
     build,
@@ -31,6 +32,7 @@ from jaxhash.config import TrainArguments
 from jaxhash.errors import UserError
 from jaxhash.evaluation import PartEncoder, candidate_score
 from jaxhash.presets import digits_hashnet_hswd
+from jaxhash.runs import members
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.members import SeedBatches, member_step, stack_states
 from jaxhash.training.parallel import Lift
@@ -51,6 +53,10 @@ MEMBER = dict(seed=4, quantizer_weight=1.0, learning_rate=4e-3)
 
 
 NUMBER = 7
+
+
+def member_folder(whole):
+    return whole.run_dir / "seed4-quantizer-weight1.0-learning-rate0.004"
 
 
 def config(folder, **options):
@@ -85,8 +91,14 @@ def swept(tmp_path_factory):
     """A finished sweep on one device, its results and what it printed."""
     whole = config(tmp_path_factory.mktemp("sweep") / "sweep")
     console = Console(file=io.StringIO(), width=120)
+
+    def draw(folder, *rest):  # for the member that is looked at: the rest takes most of the time
+        if folder == member_folder(whole) / "report":
+            evaluation.draw(folder, *rest)
+
     with pytest.MonkeyPatch.context() as patch:
         on_one_device(patch)
+        patch.setattr(run, "draw", draw)
         results = sweep.train(whole, AXES, console, seeds=SEEDS)
     return whole, results, console.file.getvalue()
 
@@ -114,8 +126,8 @@ def test_member_has_the_bits_of_its_own_run(swept, tmp_path, one_device):
     found = run.train(single, Console(quiet=True))
     parts = build(single)
     state = final_state(single, parts.total_steps, initial_state(single, parts))
-    members = state_of(whole)
-    mine = jax.tree.map(lambda leaf: leaf[NUMBER], bits(members))
+    together = state_of(whole)
+    mine = jax.tree.map(lambda leaf: leaf[NUMBER], bits(together))
     jax.tree.map(np.testing.assert_array_equal, bits(state), mine)
 
     records, own = (read_metrics(c.run_dir / "metrics.jsonl") for c in (whole, single))
@@ -133,6 +145,26 @@ def test_member_has_the_bits_of_its_own_run(swept, tmp_path, one_device):
     assert scores.pop("validation_map") == validation
     assert scores == {name: found[name] for name in scores} and len(scores) == 8
     scores["validation_map"] = validation
+
+    folder = member_folder(whole)
+    stored = json.loads((folder / "results.json").read_text())
+    assert stored.pop("trained_together") == 12
+    del found["seconds"], found["speed"], stored["seconds"]
+    assert stored == found
+    left, own = (dict(np.load(path / "codes.npz")) for path in (folder, single.run_dir))
+    assert left.keys() == own.keys()
+    jax.tree.map(np.testing.assert_array_equal, left, own)
+    drawn = [
+        sorted(path.name for path in (c / "report").iterdir()) for c in (folder, single.run_dir)
+    ]
+    assert drawn[0] == drawn[1]
+    again = final_state(
+        dataclasses.replace(single, run_dir=folder), parts.total_steps, initial_state(single, parts)
+    )
+    jax.tree.map(np.testing.assert_array_equal, bits(state), bits(again))
+    said = Console(file=io.StringIO(), width=200)
+    assert run.train(dataclasses.replace(single, run_dir=folder), said)["map"] == found["map"]
+    assert "is finished" in said.file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -221,6 +253,7 @@ def test_member_whose_own_penalty_weighs_nothing(tmp_path, one_device, method):
         )
         alone = run.train(single, Console(quiet=True))
         assert member["scores"]["map"] == pytest.approx(alone["map"], abs=1e-3)
+    sweep.evaluate(both.run_dir, Console(quiet=True))
 
 
 def test_batches_of_seeds_are_their_batches_side_by_side_and_go_on(tmp_path):
@@ -358,6 +391,7 @@ def test_axes_and_folder_of_a_command():
     ("options", "said"),
     [
         ("--seeds 0", "--seeds must be at least 1, got 0"),
+        ("--seeds 1000000", "ask for 1,000,000 members; at most 1,000 are trained together"),
         ("--seeds many", "--seeds"),
         ("--seed 4294967295 --seeds 2", "--seed must be at most 4294967295, got 4294967296"),
         ("--sweep", "--sweep"),
@@ -390,7 +424,7 @@ def test_axes_and_folder_of_a_command():
             "--validation is 0.0 there and 0.5 here; --sweep is not given there and clip-norm=1,2",
         ),
         ("--seeds 2 --run-dir photos", "photos exists and is not the folder of a sweep"),
-        ("--seeds 2 --run-dir broken", "broken/config.json is not the configuration of a sweep"),
+        ("--seeds 2 --run-dir broken", "broken/config.json is damaged (it holds no JSON object)"),
     ],
 )
 def test_refused(refusal, tmp_path, monkeypatch, options, said):
@@ -405,9 +439,70 @@ def test_refused(refusal, tmp_path, monkeypatch, options, said):
     assert said in refusal("train", *options.split())
 
 
-def test_evaluating_a_sweep_is_refused(refusal, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "sweep").mkdir()
-    for name in ("config", "results"):
-        write_json(tmp_path / "sweep" / f"{name}.json", {"sweep": {}})
-    assert "sweep holds a sweep, not a single run" in refusal("evaluate", "sweep")
+def test_sweep_is_evaluated_again_by_its_members(swept, one_device, capsys, tmp_path):
+    whole, _, _ = swept
+    folder = tmp_path / "sweep"
+    shutil.copytree(whole.run_dir, folder, ignore=shutil.ignore_patterns("cache"))
+    results = json.loads((folder / "results.json").read_text())
+    for member in results["members"]:  # two are enough
+        if (member["seed"], member["values"]["learning_rate"]) != (4, 4e-3):
+            member["scores"] = None
+        member["diverged_at_step"] = None if member["scores"] else 1
+    results["settings"] = sweep.summarize(results["members"])
+    write_json(folder / "results.json", results | {"best": 1})
+    with pytest.raises(UserError, match="do not follow from its members"):
+        sweep.evaluate(folder, Console(quiet=True))
+    results["best"] = None
+    write_json(folder / "results.json", results)
+    sweep.evaluate(folder, Console(width=200))
+    assert capsys.readouterr().out.count("to the last digit") == 3
+    results["members"][NUMBER]["scores"]["map"] += 1e-15
+    write_json(folder / "results.json", results)
+    with pytest.raises(UserError, match="seed 4, quantizer-weight 1, learning-rate 0.004: map"):
+        sweep.evaluate(folder, Console(quiet=True))
+    shutil.rmtree(folder / member_folder(whole).name)
+    with pytest.raises(UserError, match="has no folder seed4-quantizer-weight1.0"):
+        sweep.evaluate(folder, Console(quiet=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["metrics", "checkpoint", "codes", "results", "sweep"])
+def test_sweep_that_stops_among_its_members_goes_on(tmp_path, one_device, monkeypatch, at):
+    small = {"model": "mlp", "epochs": 2, "bits": 8, "train_per_class": 20}
+    monkeypatch.setattr(run, "draw", lambda *_: None)
+    whole, again = (config(tmp_path / name, **small) for name in ("whole", "again"))
+    expected = sweep.train(whole, {}, Console(quiet=True), seeds=3)
+    holder, name = {
+        "metrics": (members, "_write_metrics"),
+        "checkpoint": (Checkpoints, "save"),
+        "codes": (run, "_write_codes"),
+        "results": (run, "write_json"),
+        "sweep": (sweep, "write_json"),
+    }[at]
+    plain = getattr(holder, name)
+
+    def interrupt(*arguments, **options):
+        text = str(arguments[0])
+        if (
+            "seed4" in text
+            or at == "sweep"
+            or (at == "checkpoint" and (again.run_dir / "seed4").exists())
+        ):
+            raise KeyboardInterrupt
+        return plain(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(holder, name, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            sweep.train(again, {}, Console(quiet=True), seeds=3)
+    assert (again.run_dir / "seed3" / "results.json").exists()
+    assert not (again.run_dir / "results.json").exists()
+    found = sweep.train(again, {}, Console(quiet=True), seeds=3)
+    assert found | {"seconds": 0} == expected | {"seconds": 0}
+    for seed in (3, 4, 5):
+        one, other = (
+            json.loads((c.run_dir / f"seed{seed}" / "results.json").read_text())
+            for c in (whole, again)
+        )
+        assert one | {"seconds": 0} == other | {"seconds": 0}
+        run.evaluate(again.run_dir / f"seed{seed}", Console(quiet=True))

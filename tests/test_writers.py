@@ -2,13 +2,21 @@
 
 import io
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from jaxhash.errors import UserError
 from jaxhash.training import writers
-from jaxhash.training.writers import MetricsFile, ProgressLine, read_metrics, write_json
+from jaxhash.training.writers import (
+    MetricsFile,
+    ProgressLine,
+    check_output,
+    read_metrics,
+    write_json,
+)
 
 
 @pytest.fixture
@@ -147,3 +155,81 @@ def test_a_line_of_its_own_is_not_broken(terminal):
     with ProgressLine(console, total=9, start=0, batch_size=1) as progress:
         progress.print(line)
     assert line in console.file.getvalue()
+
+
+# What is read again
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "null",
+        "{}",
+        "5",
+        "[" * 10**5,
+        "\xff",
+        '{"step": 2}',
+        '{"step": "2", "seconds": 1}',
+        '{"step": true, "seconds": 1}',
+        '{"step": 1, "seconds": 1}',
+        '{"step": 2, "seconds": NaN}',
+        '{"step": 2, "seconds": null}',
+        '{"step": 2, "seconds": 1, "loss": "low"}',
+        '{"step": 2, "seconds": 1, "loss": [1.0]}',
+        '{"step": 2, "seconds": 1, "dead_bits": null}',
+        '{"step": 2, "seconds": 1, "step_seconds": 0.1}',
+        '{"step": 2, "seconds": 1, "loss": 1' + "0" * 400 + "}",
+    ],
+)
+def test_metrics_with_a_line_that_is_no_record(path, clock, line):
+    write_metrics(path, 0, [1, 2, 3])
+    first, _, third = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([first, line.encode("latin-1"), third, b""]))
+    with pytest.raises(UserError, match="line 2 is no record of a step after 1\); put .* remove"):
+        read_metrics(path, 0)
+
+
+def test_metrics_of_members(path):
+    path.write_text('{"step": 1, "seconds": 0.1, "loss": [1.0, null]}\n')
+    assert (
+        read_metrics(path, 2)
+        == read_metrics(path)
+        == [{"step": 1, "seconds": 0.1, "loss": [1.0, None]}]
+    )
+    for members in (0, 3):
+        with pytest.raises(UserError, match="line 1"):
+            read_metrics(path, members)
+
+
+# What will be written
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("out.txt", "must end in .json"),
+        ("nowhere/out.json", "there is no such folder"),
+        ("folder.json", "is a folder"),
+        ("pipe.json", "is no file"),
+        ("cut.json", "cut.json.partial is there, and is no file"),
+        ("file/out.json", "there is no such folder"),
+        ("/proc/out.json", "nothing can be written into /proc"),
+    ],
+)
+def test_outputs_that_cannot_be_written_are_told_before_the_work(tmp_path, name, said):
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "cut.json.partial").symlink_to(tmp_path / "file")
+    with pytest.raises(UserError, match=f"--output .*{said}"):
+        check_output(tmp_path / name, ".json")
+
+
+def test_outputs_that_can_be_written(tmp_path):
+    check_output(tmp_path / "out.json", ".json", new=True)
+    check_output(tmp_path / "a" / "b" / "out.json", ".json", makes_folder=True)
+    assert list(tmp_path.iterdir()) == []
+    write_json(tmp_path / "out.json", {})
+    check_output(tmp_path / "out.json", ".json")
+    with pytest.raises(UserError, match="exists"):
+        check_output(tmp_path / "out.json", ".json", new=True)

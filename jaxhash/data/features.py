@@ -122,9 +122,13 @@ def _scale(
         return np.ones(1, np.float32)
     if scale.shape not in ((), (1,), features.shape[1:]):
         raise UserError(f"{where}: scale has shape {scale.shape}, expected {features.shape[1:]}")
-    if scale.dtype.kind not in "iuf" or not np.isfinite(scale).all():
+    if scale.dtype.kind not in "iuf":
         raise UserError(f"{where}: scale must be finite numbers, got {scale.dtype}")
-    return scale.reshape(-1)
+    with np.errstate(over="ignore"):
+        factors = scale.reshape(-1).astype(np.float32)
+    if not np.isfinite(factors).all():
+        raise UserError(f"{where}: scale must be finite numbers, in float32 too")
+    return factors
 
 
 def _parts(
@@ -133,10 +137,12 @@ def _parts(
     """The parts of a feature file, and of each item its part."""
     if split is None:
         return None, None
-    parts = ("train", "test") if names is None else tuple(map(str, names.reshape(-1)))
+    parts = ("train", "test") if names is None else tuple(map(str, names.reshape(-1)[:9]))
     unknown = [name for name in parts if name not in PARTS]
     if unknown or len(set(parts)) < len(parts):
-        raise UserError(f"{where}: split_names must be some of {', '.join(PARTS)}, got {parts}")
+        raise UserError(
+            f"{where}: split_names must be some of {', '.join(PARTS)}, got {str(parts)[:200]}"
+        )
     if split.shape != labels.shape[:1] or not np.isin(split, np.arange(len(parts))).all():
         allowed = " or ".join(f"{number} ({name})" for number, name in enumerate(parts))
         raise UserError(f"{where}: split must be {allowed} for each of the {len(labels):,} items")
@@ -186,6 +192,8 @@ def _class_names(names: np.ndarray | None, labels: np.ndarray, where: Any) -> tu
             f"{where}: class_names must be strings, one for each class, got shape {names.shape} of "
             f"{names.dtype}"
         )
+    if names.dtype.kind == "S":
+        names = np.char.decode(names, "utf-8", "replace")
     if labels.ndim == 1:
         check_names(labels, len(names), where)
         sizes = np.bincount(labels[labels >= 0], minlength=len(names))
@@ -198,5 +206,7 @@ def _class_names(names: np.ndarray | None, labels: np.ndarray, where: Any) -> tu
     empty = np.flatnonzero(sizes == 0)
     if len(empty):
         more = f", and {len(empty) - 1:,} more classes" if len(empty) > 1 else ""
-        raise UserError(f"{where}: class {names[empty[0]]!s} ({empty[0]}) has no item{more}")
+        raise UserError(
+            f"{where}: class {str(names[empty[0]])[:80]} ({empty[0]}) has no item{more}"
+        )
     return tuple(map(str, names))

@@ -1,5 +1,6 @@
 """What lies in the folder of a run or a sweep, and how it is read again."""
 
+import dataclasses
 import os
 import stat
 from collections.abc import Iterator
@@ -93,6 +94,32 @@ def read_config(folder: Path) -> tuple[Config, dict[str, Any] | None]:
     return config, sweep
 
 
+def read_finished(
+    folder: Path, data_dir: Path | None = None
+) -> tuple[Config, dict[str, Any] | None]:
+    """`read_config` of a run or a sweep that is to be evaluated again where it lies.
+
+    Args:
+        folder: the folder.
+        data_dir: folder of the data, where it has moved.
+
+    Raises:
+        UserError: if it is not finished, or holds what is not its own.
+    """
+    check_entries(folder)
+    for name in ("config.json", "results.json"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} is no finished run: it has no {name}")
+    config, sweep = read_config(folder)
+    config = dataclasses.replace(
+        config,
+        run_dir=folder,
+        data_dir=data_dir or config.data_dir,
+        weights=None,  # the checkpoint holds what training made of them
+    )
+    return config, sweep
+
+
 def read_results(folder: Path) -> dict[str, Any]:
     """The content of results.json.
 
@@ -112,8 +139,13 @@ def print_results(folder: Path, results: dict[str, Any], console: Console) -> No
     try:
         show(results, console)
     except Exception as error:  # the numbers may be anything
-        reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
-        raise UserError(f"{folder / 'results.json'} is damaged ({reason}); {_REMEDY}") from error
+        raise damaged(folder, error) from error
+
+
+def damaged(folder: Path, error: Exception) -> UserError:
+    """What is said of a results.json in which something is not as it was written."""
+    reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
+    return UserError(f"{folder / 'results.json'} is damaged ({reason}); {_REMEDY}")
 
 
 def compare_results(stored: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[str]]:

@@ -41,6 +41,17 @@ class Member:
         """Its seed and its numbers, in words."""
         return ", ".join(filter(None, [f"seed {self.seed}", setting_name(self.setting)]))
 
+    @property
+    def folder(self) -> str:
+        """The name of its folder in that of the sweep.
+
+        Example:
+            >>> Member(3, {"quantizer_weight": 0.1, "clip_norm": 2.0}).folder
+            'seed3-quantizer-weight0.1-clip-norm2.0'
+        """
+        numbers = [f"{name.replace('_', '-')}{float(v)!r}" for name, v in self.setting.items()]
+        return "-".join([f"seed{self.seed}", *numbers])
+
 
 def setting_name(values: Mapping[str, float]) -> str:
     """The numbers of a setting in words; nothing where nothing is varied.
@@ -52,7 +63,7 @@ def setting_name(values: Mapping[str, float]) -> str:
     return ", ".join(f"{name.replace('_', '-')} {value:g}" for name, value in values.items())
 
 
-def stack_states(states: Sequence[TrainState], settings: int) -> TrainState:
+def stack_states(states: Iterable[TrainState], settings: int) -> TrainState:
     """The state of all members, each setting of a seed with the seed's state."""
 
     @jax.jit
@@ -60,6 +71,34 @@ def stack_states(states: Sequence[TrainState], settings: int) -> TrainState:
         return jax.tree.map(lambda *leaves: jnp.stack(leaves * settings), *states)
 
     return stack(list(states))
+
+
+def state_of_member(state: TrainState, number: int) -> TrainState:
+    """The state of one member, on the host; the others stay where they are."""
+    return jax.device_get(_take(state, number))
+
+
+def without_penalty(state: TrainState, like: TrainState) -> TrainState:
+    """A member's state in the form of its own run, which leaves out a penalty of weight 0.
+
+    A weight that is varied leaves nothing out, so the member has a state of the penalty too, and one
+    that its method shares with no penalty lies a level deeper there.
+
+    Args:
+        state: the member's.
+        like: the state of its own run before the first step; what the member has nothing of is its.
+    """
+    found = {}
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    for depth in (None, *range(max(len(path) for path, _ in leaves))):
+        for path, leaf in leaves:
+            found.setdefault(path if depth is None else path[:depth] + path[depth + 1 :], leaf)
+
+    def take(path, own):
+        leaf = found.get(path, own)
+        return leaf if leaf.shape == own.shape else own
+
+    return jax.tree_util.tree_map_with_path(take, like)
 
 
 def member_step(
@@ -125,6 +164,9 @@ def _at(tree: PyTree, index: Int[Array, ""], axis: int = 0) -> PyTree:
         lambda leaf: jax.lax.dynamic_index_in_dim(jnp.asarray(leaf), index, axis, keepdims=False),
         tree,
     )
+
+
+_take = jax.jit(_at)
 
 
 def _put(index: Int[Array, ""], leaf: Shaped[Array, "members ..."], new: Shaped[Array, "..."]):

@@ -26,16 +26,10 @@ from jaxhash.errors import UserError, first_line
 
 T = TypeVar("T")
 
-#: Of a record what is always a number; a metric may be None, for it was not finite.
-_NUMBERS = (
-    "step",
-    "seconds",
-    "step_seconds",
-    "wait_share",
-    "compile_seconds",
-    "dead_bits",
-    "skipped",
-)
+#: Of a record what is one number for all members of a sweep, and what is never None: a metric may be,
+#: for it was not finite.
+_OF_ALL = ("step", "seconds", "step_seconds", "wait_share", "compile_seconds")
+_NUMBERS = (*_OF_ALL, "dead_bits", "skipped")
 
 
 @contextlib.contextmanager
@@ -167,7 +161,7 @@ def read_metrics(path: Path, members: int | None = None) -> list[dict[str, Any]]
 
     Args:
         path: the file; no records where there is none.
-        members: how many trainings each metric is a list of; None where it is a number.
+        members: how many trainings each metric is a list of, 0 where it is a number; None for either.
 
     Raises:
         UserError: if another line is no record of a later step than that before it.
@@ -197,8 +191,8 @@ def _is_record(record: Any, members: int | None) -> bool:
     if type(record["step"]) is not int or ("step_seconds" in record) != ("wait_share" in record):
         return False
     for name, value in record.items():
-        if members is not None and isinstance(value, list):
-            good = len(value) == members and all(n is None or _is_number(n) for n in value)
+        if isinstance(value, list) and members != 0 and name not in _OF_ALL:
+            good = members in (None, len(value)) and all(n is None or _is_number(n) for n in value)
         else:
             good = _is_number(value) or (value is None and name not in _NUMBERS)
         if not good:
@@ -217,7 +211,7 @@ class MetricsFile:
     and lets the seconds go on from there.
     """
 
-    def __init__(self, path: Path, *, step: int, members: int | None = None):
+    def __init__(self, path: Path, *, step: int, members: int = 0):
         kept = [record for record in read_metrics(path, members) if record["step"] <= step]
         partial = path.with_name(path.name + ".partial")
         partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
