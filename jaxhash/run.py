@@ -44,7 +44,7 @@ from jaxhash.evaluation import (
 )
 from jaxhash.fitting import fit_from_checkpoint, tell_memory, tell_speed, time_loss
 from jaxhash.retrieval import baselines
-from jaxhash.runs.describe import describe, left_out
+from jaxhash.runs.describe import describe, left_out, tell_missing
 from jaxhash.runs.files import (
     check_free,
     compare_results,
@@ -267,18 +267,6 @@ def _write_codes(path: Path, parts: Parts, codes: Codes) -> None:
             arrays[f"{name}_names"] = names
     with whole_file(path, "wb") as file:
         np.savez_compressed(file, **arrays)
-
-
-def tell_missing(records: Sequence[Any], steps: int, console: Console) -> bool:
-    """Say so if steps of a training that is through have no record; return whether they have not."""
-    missing = steps - len(records)
-    if missing:
-        say(
-            console,
-            f"warning: {missing:,} of {steps:,} steps have no record in metrics.jsonl: skipped steps, "
-            "a collapse and the seconds of training are as the others tell",
-        )
-    return bool(missing)
 
 
 def finished(folder: Path, config: Config) -> dict[str, Any] | None:

@@ -43,7 +43,7 @@ from jaxhash.evaluation import (
 from jaxhash.fitting import fit_from_checkpoint, tell_speed
 from jaxhash.machine import device_memory
 from jaxhash.objectives import Spread
-from jaxhash.runs.describe import describe, left_out
+from jaxhash.runs.describe import describe, left_out, tell_missing
 from jaxhash.runs.files import (
     check_free,
     damaged,
@@ -133,7 +133,7 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
         end_if_asked()
         records = read_metrics(folder / "metrics.jsonl", len(members))
         tell_speed(records, console, rows=config.batch_size * len(members))
-        run.tell_missing(records, parts.total_steps, console)
+        tell_missing(records, parts.total_steps, console)
         finished = finish_members(
             dataclasses.replace(config, spread_banks=banks),
             parts,

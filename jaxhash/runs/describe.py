@@ -1,9 +1,14 @@
-"""What is about to be trained, in the first lines of the log."""
+"""What the log says of a training: its first lines, and what is missing at the end."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import jax
+from rich.console import Console
 
 from jaxhash.build import Parts
 from jaxhash.config import Config
+from jaxhash.training.writers import say
 
 #: Of files that cannot be read so many are named in the log.
 MOST_NAMED = 10
@@ -46,3 +51,15 @@ def left_out(parts: Parts) -> list[str]:
         return []
     more = f"; and {len(bad) - MOST_NAMED:,} more, in results.json" * (len(bad) > MOST_NAMED)
     return [f"warning: {len(bad):,} left out: {'; '.join(bad[:MOST_NAMED])}{more}"]
+
+
+def tell_missing(records: Sequence[Any], steps: int, console: Console) -> bool:
+    """Say so if steps of a training that is through have no record; return whether they have not."""
+    missing = steps - len(records)
+    if missing:
+        say(
+            console,
+            f"warning: {missing:,} of {steps:,} steps have no record in metrics.jsonl: skipped steps, "
+            "a collapse and the seconds of training are as the others tell",
+        )
+    return bool(missing)
