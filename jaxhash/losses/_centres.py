@@ -14,7 +14,7 @@ from jaxhash.losses._common import (
     valid_codes,
 )
 from jaxhash.losses._pairwise import cosines, mean_of_pairs, valid_pairs
-from jaxhash.ops.arguments import as_floating, as_mask, as_real, check_shape
+from jaxhash.ops.arguments import as_floating, as_mask, as_real, check_shape, check_signs
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import accumulate
 
@@ -51,7 +51,7 @@ def csq(
 
     Raises:
         TypeError: if codes are not floating.
-        ValueError: if shapes do not fit.
+        ValueError: if shapes do not fit, or centres are other than -1 and +1.
 
     Example:
         >>> csq(jnp.array([[0.0, 50.0]]), jnp.array([[1.0, -1.0]])).round(4)  # (log 2 + 100) / 2
@@ -64,6 +64,7 @@ def csq(
         takes them of a tanh that has rounded to 1, so that codes beyond about 9 have no gradient.
     """
     codes, where = valid_codes(codes, where)
+    check_signs("centres", centres)
     centres = as_real("centres", centres, codes.shape).astype(codes.dtype)
     agree = 0.5 * (1.0 + centres) * jax.nn.softplus(-2.0 * codes)
     differ = 0.5 * (1.0 - centres) * jax.nn.softplus(2.0 * codes)
