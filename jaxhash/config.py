@@ -324,8 +324,8 @@ class TrainArguments:
     """How many processes there are; JAX_NUM_PROCESSES or the cluster if not given."""
     process: int | None = None
     """Number of this process, from 0; JAX_PROCESS_ID or the cluster if not given."""
-    heartbeat: int = 30
-    """Seconds after which a process of several that is not heard of is gone, and all the others end."""
+    heartbeat: int | None = None
+    """Seconds after which a process that is not heard of is gone, and the others end; 30 if not given."""
     sweep: tuple[str, ...] = ()
     """Train all settings of a grid together, such as quantizer-weight=0.01,0.1 weight-decay=0,1e-4."""
 
@@ -343,13 +343,13 @@ class TrainArguments:
                 raise UserError(
                     f"--{name} is for the training of one run; leave out --seeds, --sweep and --dry-run"
                 )
-        if self.heartbeat < 2:
-            raise UserError(f"--heartbeat must be at least 2 seconds, got {self.heartbeat}")
-        for name in ("coordinator", "processes", "process"):
+        for name in ("coordinator", "processes", "process", "heartbeat"):
             if getattr(self, name) is not None and not self.distributed:
                 raise UserError(
                     f"--{name} is for a training on several hosts; it needs --distributed"
                 )
+        if self.heartbeat is not None and self.heartbeat < 2:
+            raise UserError(f"--heartbeat must be at least 2 seconds, got {self.heartbeat}")
 
     @property
     def axes(self) -> dict[str, tuple[float, ...]]:

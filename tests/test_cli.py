@@ -152,6 +152,8 @@ def test_value_that_is_not_allowed(refusal, command, said):
             "--process is for a training on several hosts; it needs --distributed",
         ),
         ("train --distributed --coordinator here", "--coordinator must be HOST:PORT, got here"),
+        ("train --heartbeat 9", "--heartbeat is for a training on several hosts; it needs"),
+        ("train --distributed --heartbeat 1", "--heartbeat must be at least 2 seconds, got 1"),
     ],
 )
 def test_data_that_do_not_fit(refusal, command, said):

@@ -23,14 +23,18 @@ T = TypeVar("T")
 PARTING = 10
 
 #: Words of JAX's errors that another process can be the reason of.
-_OF_ANOTHER = re.compile("gloo|nccl|rpc|unavailable|deadline|coordination|peer|barrier", re.I)
+_OF_ANOTHER = re.compile(r"\b(Gloo|NCCL|RPC|UNAVAILABLE|DEADLINE_EXCEEDED|[Bb]arrier|by peer)\b")
 
-#: Seconds after which a process that is not heard of is gone.
+#: Seconds after which a process that is not heard of is gone, unless others are asked for.
 _heartbeat = 30
 
 
 def join(
-    coordinator: str | None, processes: int | None, process: int | None, *, heartbeat: int = 30
+    coordinator: str | None,
+    processes: int | None,
+    process: int | None,
+    *,
+    heartbeat: int | None = None,
 ) -> None:
     """Become a process of a training on several hosts; before JAX is used for anything else.
 
@@ -41,14 +45,14 @@ def join(
         coordinator: address and port of the first process, HOST:PORT.
         processes: how many there are.
         process: number of this one, from 0.
-        heartbeat: seconds after which a process that is not heard of is gone: then JAX ends the
-            others.
+        heartbeat: seconds after which a process that is not heard of is gone, when JAX ends the
+            others; 30 if not given.
 
     Raises:
         UserError: if that is not enough, or the others are not there.
     """
     global _heartbeat
-    _heartbeat = heartbeat
+    _heartbeat = heartbeat or _heartbeat
     numbers = {"JAX_NUM_PROCESSES": processes, "JAX_PROCESS_ID": process}
     for name, given in numbers.items():
         found = os.environ.get(name, "")
@@ -61,7 +65,7 @@ def join(
         raise UserError(f"--coordinator must be HOST:PORT, got {coordinator}")
     try:
         jax.distributed.initialize(
-            coordinator, *numbers.values(), heartbeat_timeout_seconds=heartbeat
+            coordinator, *numbers.values(), heartbeat_timeout_seconds=_heartbeat
         )
     except (ValueError, RuntimeError, TypeError) as error:
         raise UserError(
@@ -73,7 +77,7 @@ def join(
 def wait_if_of_another(error: BaseException | None) -> None:
     """Where an error may come of another process's end, let JAX find that out, which ends this one."""
     while error is not None:
-        if _OF_ANOTHER.search(str(error)):
+        if not isinstance(error, UserError) and _OF_ANOTHER.search(str(error)):
             time.sleep(_heartbeat + PARTING)
             return
         error = error.__cause__ or error.__context__
