@@ -230,12 +230,10 @@ def _results(
         results["interval"] = _interval(first, console)
         if second is not None:
             results["compare"] = _compare(arguments.compare, first, second, console)
-            results["compare"]["other"] |= _look(arguments, *others, console)
+            results["compare"] |= _look(arguments, *others, console)
     for line in health_lines(results):
         say(console, line)
-    for line in (
-        health_lines(results["compare"]["other"], f"{arguments.compare}: ") if others else ()
-    ):
+    for line in health_lines(results["compare"], f"{arguments.compare}: ") if others else ():
         say(console, line)
     return results
 
