@@ -119,7 +119,6 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
             config, parts, encode, records, console, before=before, notes={**speed, **made_on}
         )
     report.print_table(results, console)
-    _warn(results["warnings"][len(parts.warnings) :], console)
     console.print(f"results and plots are in {folder}")
     return results
 
@@ -226,7 +225,6 @@ def compare_again(
         raise UserError(f"{folder} has no checkpoint of its last step, {parts.total_steps}")
     _, results = _evaluate(config, parts, encode, records, console)
     report.print_table(results, console)
-    _warn(results["warnings"], console)
     if tell_missing(records, parts.total_steps, console):
         del results["skipped_steps"], results["collapsed_at_step"]
     stored["objective"] = results["objective"]  # by config.json; its words may change
@@ -427,13 +425,9 @@ def _evaluate(
         track=track,
         known=known,
     )
-    facts["warnings"] = [*parts.warnings, *baselines.lost_to(measured)]
+    lost = baselines.lost_to(measured)
+    facts["warnings"] = [*parts.warnings, *measured["warnings"], *lost]
     return codes, measured | facts
-
-
-def _warn(warnings: Sequence[str], console: Console) -> None:
-    for sentence in warnings:
-        say(console, f"warning: {sentence}")
 
 
 def circumstances(parts: Parts) -> dict[str, Any]:

@@ -197,6 +197,9 @@ def test_a_run_is_found_again_from_anywhere(config, tmp_path, monkeypatch, outpu
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["split"] == "parts@150" and results["equal_inputs"]["query"]["train"] == 0
     assert "queries from test" in results["notes"][0]
+    lost = [name for name, scores in results["baselines"].items() if scores["map"] > results["map"]]
+    assert len([words for words in results["warnings"] if "without training" in words]) == len(lost)
+    assert all(f"warning: {words}" in said for words in results["warnings"])
     other = tmp_path / "other"
     other.mkdir()
     monkeypatch.chdir(other)
