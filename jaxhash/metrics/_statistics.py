@@ -83,7 +83,7 @@ def bootstrap_interval(
     Reference:
         Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
-    _check_draws(confidence, resamples)
+    resamples = _check_draws(confidence, resamples)
     columns = _sorted(*_pair("values", values, weights))
     (value, weight), rng = columns, np.random.default_rng(seed)
     draws = [
@@ -137,7 +137,7 @@ def paired_test(
         Smucker, Allan, Carterette, "A Comparison of Statistical Significance Tests for Information
         Retrieval Evaluation", CIKM 2007.
     """
-    _check_draws(confidence, resamples)
+    resamples = _check_draws(confidence, resamples)
     a, a_weight = _pair("first", first, first_weights)
     b, b_weight = _pair("second", second, second_weights)
     if len(a) != len(b):
@@ -191,10 +191,10 @@ def over_seeds(values: Sequence[float] | Float[np.ndarray, " seeds"]) -> Mean:
     return Mean(statistics.fmean(values), deviation, len(values))
 
 
-def _check_draws(confidence: float, resamples: Whole) -> None:
+def _check_draws(confidence: float, resamples: Whole) -> int:
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
-    whole_number("resamples", resamples, least=1)
+    return whole_number("resamples", resamples, least=1)
 
 
 def _pair(
