@@ -121,11 +121,12 @@ def as_index(
 ) -> Int[Array, " n"] | Int[np.ndarray, " n"]:
     """Signed integers from ``least`` on, below ``number`` if given; of the same kind of array.
 
-    Floats are taken where all are whole and at hand, and few enough for their dtype to tell apart.
+    Floats are taken of NumPy alone, as files keep ids, where all are whole and the dtype tells them
+    apart: of JAX they are mostly traced, and refused in any case.
     One that is not at hand and out of range is left to the caller.
     """
     dtype, values = _dtype(name, index), values_at_hand(index)
-    if jnp.issubdtype(dtype, jnp.floating) and values is not None:
+    if jnp.issubdtype(dtype, jnp.floating) and isinstance(index, np.ndarray):
         if not (values % 1 == 0).all():
             raise ValueError(f"{name} must be integers, got other {dtype}")
         if values.size and np.abs(values).max() >= 2 ** (jnp.finfo(dtype).nmant + 1):

@@ -89,10 +89,17 @@ def test_shapes():
 
 
 @each_kind
-@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint8, np.uint32, np.float32])
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint8, np.uint32])
 def test_ids(kind, dtype):
     ids = as_labels("it", kind(np.array([2, 0, 200 % 127]).astype(dtype)), 200)
     assert jnp.issubdtype(ids.dtype, jnp.signedinteger) and ids.tolist() == [2, 0, 73]
+
+
+def test_ids_of_floats_are_taken_of_numpy_alone():
+    ids = as_labels("it", np.array([2.0, -1.0]))
+    assert ids.dtype == np.int64 and ids.tolist() == [2, -1]
+    with pytest.raises(TypeError, match="^it must be integers, got float32"):
+        as_labels("it", jnp.array([2.0, -1.0]))
 
 
 @each_kind
