@@ -137,8 +137,6 @@ def check_ranking(scores: np.ndarray, similarity: np.ndarray) -> None:
     """Raise unless there are scores, finite, and as many similarities, finite and not negative."""
     _check_similarity(similarity)
     check_scores(scores)
-    if not np.isfinite(scores).all():
-        raise ValueError("scores must be finite")
     if similarity.shape != scores.shape:
         raise ValueError(
             f"scores and similarity must be of the same items, got {scores.shape} and "

@@ -363,7 +363,7 @@ def score_counts(
 
     Raises:
         TypeError: if scores are not floating, or relevant not 0 and 1.
-        ValueError: if scores hold NaN, relevant is not 0 and 1, or the two are not of the same items.
+        ValueError: if scores are not finite, relevant is not 0 and 1, or the two are not of the same items.
 
     Example:
         >>> counts = score_counts(np.array([0.5, 0.9, 0.5]), np.array([True, False, False]))
@@ -388,7 +388,7 @@ def check_scores(scores: np.ndarray) -> None:
     """Raise unless scores can be ranked; of unsigned integers not even the sign can be turned."""
     if not jnp.issubdtype(scores.dtype, jnp.floating):
         raise TypeError(f"scores must be floating, got {scores.dtype}")
-    if scores.ndim != 1 or not len(scores):
-        raise ValueError(f"scores must have shape [items], at least one, got {scores.shape}")
-    if np.isnan(scores).any():
-        raise ValueError("scores must be numbers, got NaN")
+    if scores.ndim != 1:
+        raise ValueError(f"scores must have shape [items], got {scores.shape}")
+    if not len(scores) or not np.isfinite(scores).all():
+        raise ValueError("scores must be finite, at least one")

@@ -77,10 +77,10 @@ def test_relevance_of_every_dtype(dtype):
 @pytest.mark.parametrize(
     ("error", "words", "scores", "relevant"),
     [
-        (ValueError, "scores must be numbers", [0.5, np.nan], [True, False]),
+        (ValueError, "scores must be finite", [0.5, np.nan], [True, False]),
         (TypeError, "scores must be floating", np.array([0, 1], np.uint8), [True, False]),
         (ValueError, "scores must have shape", np.ones((2, 2)), [True, False]),
-        (ValueError, "scores must have shape", np.ones(0), []),
+        (ValueError, "scores must be finite, at least one", np.ones(0), []),
         (ValueError, "relevant must be 0 or 1", [0.5, 0.1], [0, 2]),
         (TypeError, "relevant must be bool", [0.5, 0.1], ["a", "b"]),
         (ValueError, "relevant must have shape", [0.5, 0.1], [True]),
