@@ -1,7 +1,7 @@
 """The command that looks at a split before a model does: ``jaxhash data check``."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from jaxtyping import Int
 from rich.console import Console
 from rich.table import Table
 
-from jaxhash.data.equal import equal_inputs, tell_equal
+from jaxhash.data.equal import equal_inputs, name_equal, tell_equal
 from jaxhash.data.inputs import measure_inputs
 from jaxhash.data.lists import FILE_NAMES, read_split_lists
 from jaxhash.data.protocols import AUTO, make_split, read_split, tell_parts
@@ -74,6 +74,7 @@ class Checked(NamedTuple):
         conflicts: what is wrong with the labels, a sentence each.
         left_out: files that cannot be read and are no items, with the reason.
         notes: what was made of the data where there was a choice, a sentence each.
+        name_of: from an item to what it is called.
     """
 
     split: Split
@@ -83,6 +84,7 @@ class Checked(NamedTuple):
     conflicts: Sequence[str] = ()
     left_out: Sequence[str] = ()
     notes: Sequence[str] = ()
+    name_of: Callable[[int | np.integer], str] = "item {:,}".format
 
 
 def check(arguments: CheckArguments, console: Console) -> dict[str, Any]:
@@ -109,7 +111,7 @@ def examine(checked: Checked, console: Console | None = None) -> dict[str, Any]:
 
     Returns:
         ``split`` and ``sha256``; by part, ``items`` and ``repeated``; ``overlaps`` and ``leaks`` as
-        `Split` has them, with those by equal inputs; ``conflicts``, ``notes`` and ``warnings``. With
+        `Split` has them, with those by equal inputs; ``leaking_items``, the first of them by name; ``conflicts``, ``notes`` and ``warnings``. With
         labels, ``unlabelled`` by part, ``classes`` with the items of each class by part, and ``order``
         of the database. With inputs, ``same_content``, see `jaxhash.data.equal.equal_inputs`, and
         ``left_out``.
@@ -127,6 +129,7 @@ def examine(checked: Checked, console: Console | None = None) -> dict[str, Any]:
         "repeated": split.repeated(),
         "overlaps": split.overlaps(),
         "leaks": split.leaks,
+        "leaking_items": split.named_leaks(checked.name_of),
         "conflicts": list(checked.conflicts),
         "notes": list(checked.notes),
         "warnings": [],
@@ -137,8 +140,10 @@ def examine(checked: Checked, console: Console | None = None) -> dict[str, Any]:
         found["warnings"] += useless
         found["notes"] += less
     if checked.inputs is not None:
-        found["same_content"] = equal_inputs(split, checked.inputs, console)
-        leaks, few = tell_equal(found["same_content"], found["items"])
+        equal = equal_inputs(split, checked.inputs, console)
+        found["same_content"] = equal.counts
+        found["leaking_items"] += name_equal(equal, checked.name_of)
+        leaks, few = tell_equal(equal.counts, found["items"])
         found["leaks"] = [*found["leaks"], *leaks]
         form = measure_inputs(checked.inputs, split.train)
         others = {name: items for name, items in split.parts.items() if name != "train"}
@@ -188,7 +193,8 @@ def _read(arguments: CheckArguments) -> Checked:
     labels = listed.labels
     classes = labels.max() + 1 if labels.ndim == 1 else labels.shape[1]
     names = tuple(map(str, range(classes)))
-    return Checked(listed.split, labels, names, conflicts=listed.conflicts)
+    name_of = listed.paths.__getitem__
+    return Checked(listed.split, labels, names, conflicts=listed.conflicts, name_of=name_of)
 
 
 def _read_dataset(arguments: CheckArguments) -> Checked:
@@ -210,6 +216,7 @@ def _read_dataset(arguments: CheckArguments) -> Checked:
         source.class_names,
         source.inputs,
         left_out=source.left_out,
+        name_of=source.name_of,
         notes=[*source.notes, *tell_parts(arguments.protocol, source.items_of_parts)],
     )
 
@@ -310,6 +317,7 @@ def _remarks(found: Mapping[str, Any]) -> Iterator[str]:
             "warning: lines with other labels than their path has before: "
             f"{len(found['conflicts']):,} ({_some(found['conflicts'], '; ')})"
         )
+    yield from (f"by name: {sentence}" for sentence in found["leaking_items"])
     yield from (f"warning: {sentence}" for sentence in found["warnings"])
     again = found.get("same_content", {}).get("train", {}).get("database", 0)
     if again:

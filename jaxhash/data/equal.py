@@ -1,6 +1,7 @@
 """Equal inputs: items whose bytes are those of another one, which a split by number cannot see."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Shaped
@@ -14,14 +15,28 @@ from jaxhash.training.writers import track_progress
 #: A part of which this share of items, or more, is found again where it must not be leaks.
 LEAK_SHARE = 0.01
 
+#: Of equal items of two parts so many are named.
+_EXAMPLES = 3
+
 #: Inputs hashed at a time.
 _BLOCK = 512
 
 
-def equal_inputs(
-    split: Split, inputs: Rows, console: Console | None = None
-) -> dict[str, dict[str, int]]:
-    """By two parts, the items of the first whose input is that of another item of the second.
+class Equal(NamedTuple):
+    """Which items of a split have equal inputs; JSON holds it.
+
+    Attributes:
+        counts: by two parts, how many items of the first have the input of another item of the second,
+            a matrix over the parts that are not empty, as `Split.overlaps` has it.
+        examples: the first few where parts must be apart: a part, its item, another part, its item.
+    """
+
+    counts: dict[str, dict[str, int]]
+    examples: list[tuple[str, int, str, int]]
+
+
+def equal_inputs(split: Split, inputs: Rows, console: Console | None = None) -> Equal:
+    """Look for items whose input is that of another item.
 
     Inputs are compared by digests of 8 bytes, so memory is a few numbers for each item: of a million
     different inputs two have the same digest with a probability of 3e-8.
@@ -31,12 +46,9 @@ def equal_inputs(
         inputs: the items themselves, read a block at a time.
         console: where progress is printed.
 
-    Returns:
-        A matrix over the parts that are not empty, as `Split.overlaps` has it.
-
     Example:
         >>> split = Split("some", np.array([0]), np.array([1, 2]), np.array([3]))
-        >>> equal_inputs(split, np.array([[5], [5], [7], [7]]))["query"]
+        >>> equal_inputs(split, np.array([[5], [5], [7], [7]])).counts["query"]
         {'train': 1, 'database': 1}
     """
     items = np.unique(np.concatenate(list(split.parts.values())))
@@ -44,15 +56,36 @@ def equal_inputs(
     of_part = {
         name: np.searchsorted(items, np.unique(members)) for name, members in split.parts.items()
     }
-    found = {}
+    found, examples = {}, []
     for first, mine in of_part.items():
         found[first] = {}
         for second, theirs in of_part.items():
             if first != second:
                 holders = np.bincount(content[theirs], minlength=len(items))
-                others = holders[content[mine]] - np.isin(mine, theirs)
-                found[first][second] = int((others > 0).sum())
-    return found
+                has_other = holders[content[mine]] - np.isin(mine, theirs) > 0
+                found[first][second] = int(has_other.sum())
+                for item in mine[has_other][:_EXAMPLES] if (first, second) in APART else ():
+                    other = theirs[(content[theirs] == content[item]) & (theirs != item)][0]
+                    examples.append((first, int(items[item]), second, int(items[other])))
+    return Equal(found, examples)
+
+
+def name_equal(equal: Equal, name_of: Callable[[int], str]) -> list[str]:
+    """A sentence that names the examples of equal inputs; none where there are none.
+
+    Args:
+        equal: what `equal_inputs` returns.
+        name_of: from an item to what it is called.
+
+    Example:
+        >>> name_equal(Equal({}, [("query", 3, "train", 5)]), "cat/{}.png".format)
+        ['equal inputs: query cat/3.png and train cat/5.png']
+    """
+    pairs = [
+        f"{first} {name_of(item)} and {second} {name_of(other)}"
+        for first, item, second, other in equal.examples
+    ]
+    return [f"equal inputs: {'; '.join(pairs)}"] if pairs else []
 
 
 def tell_equal(
@@ -61,7 +94,7 @@ def tell_equal(
     """What equal inputs make of a split, a sentence each.
 
     Args:
-        found: what `equal_inputs` returns.
+        found: the counts of `equal_inputs`.
         sizes: items of each part.
 
     Returns:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from jaxhash.data.equal import equal_inputs, tell_equal
+from jaxhash.data.equal import Equal, equal_inputs, name_equal, tell_equal
 from jaxhash.data.inputs import InputForm
 from jaxhash.data.protocols import OWN_PARTS, make_split, resolve, tell_parts
 from jaxhash.data.remarks import refuse_unlearnable, tell_relevance
@@ -40,7 +40,8 @@ def open_split(config: "Config", source: Source) -> Split:
         split = with_validation(
             split, source.labels, fraction=config.validation, seed=config.split_seed
         )
-    refuse_leaks(split, allow=config.allow_leak)  # before equal inputs are looked for
+    leaks = split.leaks if source.item_names is None else split.named_leaks(source.name_of)
+    refuse_leaks(split, leaks, allow=config.allow_leak)  # before equal inputs are looked for
     return split
 
 
@@ -73,10 +74,12 @@ def examine(
     Raises:
         UserError: if the split leaks, or the labels tell the method nothing.
     """
-    equal = agreed(lambda: equal_inputs(split, source.inputs, console))
-    leaks, few = tell_equal(equal, {name: len(items) for name, items in split.parts.items()})
+    equal = Equal(*agreed(lambda: equal_inputs(split, source.inputs, console)))
+    sizes = {name: len(items) for name, items in split.parts.items()}
+    leaks, few = tell_equal(equal.counts, sizes)
+    named = name_equal(equal, source.name_of)
+    refuse_leaks(split, [*split.leaks, *leaks, *named * bool(leaks)], allow=config.allow_leak)
     leaks = [*split.leaks, *leaks]
-    refuse_leaks(split, leaks, allow=config.allow_leak)
     is_known = semantics.embeddings is not None
     if METHODS[config.objective].kind != "unsupervised":
         refuse_unlearnable(
@@ -90,8 +93,8 @@ def examine(
         )
     useless, less = ([], []) if is_known else tell_relevance(source.labels, split)
     return {
-        "equal_inputs": equal,
+        "equal_inputs": equal.counts,
         "leaks": leaks,
-        "notes": [*notes, *less],
+        "notes": [*notes, *named, *less],
         "warnings": [*form.remarks(source.inputs, others), *few, *useless],
     }

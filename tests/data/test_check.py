@@ -100,6 +100,7 @@ def test_findings_of_a_split_alone():
         "repeated": {"train": 0, "validation": 0, "query": 0, "database": 0},
         "overlaps": split.overlaps(),
         "leaks": ["query and validation share 1 item"],
+        "leaking_items": ["query and validation share 1 item (item 3)"],
         "conflicts": [],
         "notes": [],
         "warnings": [],
@@ -150,6 +151,11 @@ def test_equal_inputs_of_different_items():
         "query": {"train": 1, "database": 2},
         "database": {"train": 2, "query": 3},
     }
+    named = examine(Checked(split, inputs=inputs, name_of="{}.png".format))["leaking_items"]
+    assert named == [
+        "equal inputs: query 4.png and train 1.png; query 2.png and database 3.png; "
+        "query 4.png and database 1.png"
+    ]
     alone = small_split(train=(0, 1), query=(2,), database=(0, 1))
     assert examine(Checked(alone, inputs=inputs))["same_content"] == {
         "train": {"query": 0, "database": 0},
@@ -328,3 +334,5 @@ def test_mirflickr_with_queries_in_the_database(check, shared_data, folder):
     status, text = check("--lists", folder)
     assert status == 1
     assert text.splitlines()[-1] == "leak: query and database share 12 items"
+    names = sorted(line.split()[0] for line in planted)
+    assert f"by name: query and database share 12 items ({', '.join(names[:3])} and 9 more)" in text

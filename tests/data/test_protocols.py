@@ -527,6 +527,11 @@ def test_run_refuses_a_leak_unless_it_is_allowed(config):
     assert parts.split.leaks == ["query and train share 1 item"] and parts.steps_per_epoch == 3
     with pytest.raises(UserError, match="query and train share 1 item; --allow-leak takes it"):
         build(dataclasses.replace(config, allow_leak=False))
+    with np.load(config.data_dir / "some.npz") as arrays:
+        named = dict(arrays) | {"item_names": np.array([f"{number}.png" for number in range(120)])}
+    np.savez(config.data_dir / "some.npz", **named)
+    with pytest.raises(UserError, match=r"query and train share 1 item \(39.png\); --allow-leak"):
+        build(dataclasses.replace(config, allow_leak=False))
 
 
 def test_run_takes_validation_items_from_the_training_items(config):
