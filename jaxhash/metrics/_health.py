@@ -110,7 +110,7 @@ def code_health(
     if form is not None:
         bits = Bits(codes, form.bits, form.read)
         real = real and form.kind in ("real-valued", "-1/+1") and form.zero == "+1"
-        real = real and _is_finite(codes)
+        real = real and _is_finite(codes, most=_MOST)
     elif real:
         _check_real(codes)
         bits = Bits(codes, codes.shape[1], lambda rows: rows >= 0)
@@ -291,14 +291,24 @@ def _collapse(codes: Bits, found: Buckets) -> str | None:
     return None
 
 
+#: The square of a larger value is none that float64 has, nor the sum of many.
+_MOST = 1e150
+
+
 def _check_real(codes: Float[np.ndarray, "n bits"]) -> None:
     if not np.issubdtype(codes.dtype, np.floating):
         raise TypeError(f"codes must be floating, got {codes.dtype}")
     check_shape(codes)
     if not _is_finite(codes):
         raise ValueError("codes must be finite, got NaN or infinity")
+    if codes.dtype.itemsize > 4 and not _is_finite(codes, most=_MOST):
+        raise ValueError(
+            f"codes must be at most {_MOST:g} in size, for they are squared in float64"
+        )
 
 
-def _is_finite(codes: Float[np.ndarray, "n bits"]) -> bool:
+def _is_finite(codes: Float[np.ndarray, "n bits"], most: float = np.inf) -> bool:
+    """Whether no value is NaN, infinite or above a size."""
     rows = max(1, _VALUES // codes.shape[1])
-    return all(np.isfinite(codes[at : at + rows]).all() for at in range(0, len(codes), rows))
+    blocks = (codes[at : at + rows] for at in range(0, len(codes), rows))
+    return all((np.isfinite(block) & (np.abs(block) <= most)).all() for block in blocks)
