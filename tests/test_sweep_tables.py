@@ -110,3 +110,9 @@ def test_table_of_one_setting_and_one_of_a_seed_each():
     lines = printed(full(MEMBERS)[::3][:2], seeds=[0])
     assert lines[0].endswith(", 1 seed")
     assert lines[2].startswith("1 * 0.7000 ± n/a 0.5000 ± n/a 0.4000 ± n/a")
+
+
+def test_table_of_settings_of_which_each_has_a_seed_that_diverged():
+    """None has a mean; the others of their seeds are in their folders."""
+    lines = printed(full(MEMBERS)[-3:])
+    assert lines[-3:] == ["clip-norm", "9", "seed 1, clip-norm 9: diverged at step 1,200"]

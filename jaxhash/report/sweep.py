@@ -31,7 +31,7 @@ def print_sweep(results: dict[str, Any], console: Console) -> None:
         f"{seeds} seed{'s' * (seeds > 1)}",
         box=None,
     )
-    known = next(setting["scores"] for setting in settings if setting["scores"])
+    known = next((setting["scores"] for setting in settings if setting["scores"]), {})
     held_out = results["items"]["validation"] > 0
     columns = {
         key: title
