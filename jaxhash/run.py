@@ -7,7 +7,6 @@ and evaluate, and the first writes.
 """
 
 import hashlib
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
