@@ -188,7 +188,7 @@ def test_a_checkpoint_of_two_processes_goes_on_in_one(folders, tmp_path, train):
     """And by the other mapping."""
     again = tmp_path / "run"
     again.mkdir()
-    for name in ("config.json", "metrics.jsonl"):
+    for name in ("config.json", "metrics.jsonl", "inputs.json"):
         (again / name).write_bytes((folders / "2x4" / name).read_bytes())
     (again / "checkpoints").mkdir()
     shutil.copytree(folders / "2x4" / "checkpoints" / "12", again / "checkpoints" / "12")
