@@ -48,6 +48,7 @@ class Checkpoints:
         self._preserved = _NewestAndBest(newest)
         self._saving: int | None = None
         self._checked: set[int] = set()
+        self._damaged: set[int] = set()
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._preserved,
             create=True,
@@ -128,7 +129,12 @@ class Checkpoints:
             with self._readable(step):
                 return check_digests(self._folder(step))
 
-        if not agreed(check):
+        try:
+            has_digests = agreed(check)
+        except UserError:
+            self._damaged.add(step)
+            raise
+        if not has_digests:
             self._say(
                 f"warning: the checkpoint {self._folder(step)} has no digests, as older versions "
                 "wrote none: damage may go unseen"
@@ -148,8 +154,8 @@ class Checkpoints:
             None where there is no checkpoint.
 
         Raises:
-            UserError: if there are checkpoints, and none can be read; or if the data have changed.
-                They stay as they are.
+            UserError: if there are checkpoints, and none can be read; those that are damaged are put
+                aside, so that the same call begins anew. Or if the data have changed.
         """
         broken = {}
         for step in reversed(self.steps):
@@ -165,12 +171,18 @@ class Checkpoints:
                 break
             broken[step] = reason or f"another process cannot read the checkpoint of step {step}"
         else:
-            if broken:
+            if not broken:
+                return None
+            if self._damaged >= broken.keys():
+                aside = [str(self._put_aside(step)) for step in broken]
                 raise UserError(
-                    f"{'; '.join(broken.values())}; no other is there: without the folder "
-                    f"{self._manager.directory} the training begins anew"
+                    f"{'; '.join(broken.values())}; no other is there: put aside as "
+                    f"{', '.join(aside)}, and the same command begins anew"
                 )
-            return None
+            raise UserError(
+                f"{'; '.join(broken.values())}; no other is there: without the folder "
+                f"{self._manager.directory} the training begins anew"
+            )
         for step, reason in broken.items():
             aside = self._put_aside(step)
             self._say(f"warning: {reason}; it is put aside as {aside}, and the one before is used")

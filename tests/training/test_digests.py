@@ -90,6 +90,19 @@ def test_any_damage_of_the_largest_file_is_named(written, tmp_path, damage):
     assert len(list((tmp_path / "broken_checkpoints").iterdir())) == 1
 
 
+def test_none_that_is_whole(written, tmp_path):
+    """Damaged ones are kept apart and told; it takes another call to begin anew."""
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(written[0], folder)
+    for step in ("1", "2"):
+        swap(max(files_of(folder / step), key=lambda path: path.stat().st_size))
+    with Checkpoints(folder) as checkpoints:
+        with pytest.raises(UserError, match="broken_checkpoints"):
+            checkpoints.newest(written[1][2])
+        assert checkpoints.newest(written[1][2]) is None
+    assert len(list((tmp_path / "broken_checkpoints").iterdir())) == 2
+
+
 @pytest.mark.slow
 def test_any_bit_of_any_file(written, tmp_path):
     """A flipped bit is either found, or, in the layout of the digests alone, changes nothing."""
