@@ -34,8 +34,9 @@ def test_times_are_logged_programs_kept_and_steps_traced(undisturbed, tmp_path, 
 
 def test_a_finished_run_says_so_and_does_nothing(undisturbed, capsys):
     before = {p: p.stat().st_mtime_ns for p in undisturbed.run_dir.rglob("*")}
-    results = run.train(undisturbed, Console(width=200))
-    assert "is finished" in capsys.readouterr().out
+    results = run.train(undisturbed, Console(width=200), profile=True)
+    said = capsys.readouterr().out
+    assert "is finished" in said and "--profile: no step is left to trace" in said
     assert results == json.loads((undisturbed.run_dir / "results.json").read_text())
     assert before == {p: p.stat().st_mtime_ns for p in undisturbed.run_dir.rglob("*")}
 
@@ -105,3 +106,15 @@ def test_results_and_report(undisturbed):
     drawn = {path.name for path in (undisturbed.run_dir / "report").iterdir()}
     plots = {"losses.png", "code_values.png", "precision_recall.png", "neighbours.png"}
     assert drawn == plots | {"neighbours.json"}
+
+
+def test_a_run_whose_records_are_gone_is_evaluated_without_them(undisturbed, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed.run_dir, folder, ignore=shutil.ignore_patterns("cache"))
+    (folder / "metrics.jsonl").unlink()
+    run.evaluate(folder, Console(width=200))
+    said = capsys.readouterr().out
+    assert "24 of 24 steps have no record" in said and "to the last digit" in said
+    (folder / "metrics.jsonl").write_text("null\n")
+    with pytest.raises(UserError, match="metrics.jsonl is damaged .line 1 .*; put .* or remove"):
+        run.evaluate(folder, Console(quiet=True))
