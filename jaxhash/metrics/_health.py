@@ -301,7 +301,7 @@ def _check_real(codes: Float[np.ndarray, "n bits"]) -> None:
     check_shape(codes)
     if not _is_finite(codes):
         raise ValueError("codes must be finite, got NaN or infinity")
-    if codes.dtype.itemsize > 4 and not _is_finite(codes, most=_MOST):
+    if not _is_finite(codes, most=_MOST):
         raise ValueError(
             f"codes must be at most {_MOST:g} in size, for they are squared in float64"
         )
@@ -311,4 +311,5 @@ def _is_finite(codes: Float[np.ndarray, "n bits"], most: float = np.inf) -> bool
     """Whether no value is NaN, infinite or above a size."""
     rows = max(1, _VALUES // codes.shape[1])
     blocks = (codes[at : at + rows] for at in range(0, len(codes), rows))
-    return all((np.isfinite(block) & (np.abs(block) <= most)).all() for block in blocks)
+    most = min(most, float(np.finfo(codes.dtype).max))
+    return all((np.abs(block) <= most).all() for block in blocks)

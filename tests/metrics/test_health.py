@@ -16,6 +16,7 @@ from jaxhash.losses import hswd
 from jaxhash.metrics import (
     COLLAPSE_BUCKET_SHARE,
     COLLAPSE_DEAD_SHARE,
+    CodeFormat,
     bit_balance,
     bit_correlation,
     bit_entropy,
@@ -479,3 +480,14 @@ def test_encodings_of_different_items(unchecked):
 def test_labels_that_do_not_fit(unchecked, labels, message):
     with pytest.raises(ValueError, match=message):
         code_health(random_codes(4, 3), labels)
+
+
+def test_codes_whose_squares_are_not_finite_are_refused_or_left_out():
+    codes = np.array([[1e200, -1.0], [1.0, 1.0]])
+    with pytest.raises(ValueError, match="codes must be at most 1e.150 in size"):
+        code_health(codes)
+    found = code_health(codes, form=CodeFormat("real-valued", 2))
+    assert found.quantization_error is None and found.bit_balance == 0.5
+    for dtype in (np.float16, np.float32):
+        largest = np.full((2, 2), np.finfo(dtype).max)
+        assert np.isfinite(code_health(largest).quantization_error)
