@@ -29,6 +29,9 @@ T = TypeVar("T")
 #: Status of a training that was stopped by SIGTERM: the same command goes on.
 RESUME_ME = stop.STATUS[signal.SIGTERM]
 
+#: Names of files and classes are printed as they are, whatever they hold.
+_PLAIN = {"markup": False, "emoji": False}
+
 _DATA_COMMANDS = """\
   jaxhash data check --OPTION VALUE ...         sizes, overlaps and labels of a split; 1 if it leaks
   jaxhash data features --OPTION VALUE ...      a data set's features by a published backbone, as a file
@@ -159,7 +162,7 @@ def _exit(status: int, said: object = None) -> NoReturn:
 def _dispatch(arguments: list[str]) -> None:
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else 120, **_PLAIN)
     command, *rest = arguments or ["--help"]
     if command in ("-h", "--help"):
         from jaxhash.presets import PRESETS
@@ -274,7 +277,8 @@ def _join(parsed: "TrainArguments") -> "Console":
     from jaxhash.training import processes
 
     processes.join(parsed.coordinator, parsed.processes, parsed.process, heartbeat=parsed.heartbeat)
-    return Console(width=None if sys.stdout.isatty() else 120, quiet=not processes.is_first())
+    width = None if sys.stdout.isatty() else 120
+    return Console(width=width, quiet=not processes.is_first(), **_PLAIN)
 
 
 def _folder(preset: str, config: "Config") -> str:

@@ -17,6 +17,13 @@ from jaxhash.objectives import MethodName
 from jaxhash.training.choice import Rule
 from jaxhash.training.parallel import Mapping
 
+#: Least and greatest values of what a split is drawn by.
+SPLIT_NUMBERS = {
+    "queries_per_class": (1, 10**6),
+    "train_per_class": (1, 10**6),
+    "split_seed": (0, 2**32 - 1),
+}
+
 #: Fields that may change when a run goes on: where it is, how it is computed, what is kept of it.
 MAY_CHANGE = (
     "run_dir",
@@ -167,9 +174,7 @@ class Config:
     def check(self) -> None:
         """Raise a `UserError` that names the first flag whose value is not allowed."""
         seeds, many, finite = 2**32 - 1, 10**6, sys.float_info.max
-        allowed = {
-            "queries_per_class": (1, many),
-            "train_per_class": (1, many),
+        allowed = SPLIT_NUMBERS | {
             "bits": (1, many),
             "epochs": (1, many),
             "batch_size": (1, many),
@@ -181,7 +186,6 @@ class Config:
             "memory_bytes": (2**24, 2**50),
             "workers": (0, 256),
             "seed": (0, seeds),
-            "split_seed": (0, seeds),
             "warmup_epochs": (0, many),
             "crop": (0, many),
             "freeze_stages": (0, many),
@@ -189,14 +193,7 @@ class Config:
             "backbone_rate": (0, finite),
             "weight_decay": (0, finite),
         }
-        for name, (least, most) in allowed.items():
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if not least <= value:
-                raise UserError(f"{flag(name)} must be at least {least}, got {value}")
-            if not value <= most:
-                raise UserError(f"{flag(name)} must be at most {most}, got {value}")
+        check_numbers(self, allowed)
         for name in ("learning_rate", "clip_norm"):
             if not 0 < getattr(self, name) <= finite:
                 found = getattr(self, name)
@@ -227,7 +224,7 @@ class Config:
         files = {  # beside data that need no folder, or have one of their own
             name: str(Path(value).absolute())
             for name in ("protocol", "similarity")
-            if Path(value := getattr(self, name)).suffix in (".npz", ".txt", ".json")
+            if Path(value := getattr(self, name)).suffix.lower() in (".npz", ".txt", ".json")
         }
         return dataclasses.replace(self, **files)
 
@@ -296,6 +293,23 @@ def _take_flags_of_options(fields: dict[str, object]) -> None:
     fields["quantizer_options"] = [f"target={target}"] if quantized and target != "sampled" else []
     if not quantized or fields["quantizer_weight"] == WEIGHT:
         fields["quantizer_weight"] = None  # that it had a default was not to be seen
+
+
+def check_numbers(options: Any, allowed: dict[str, tuple[int | float, int | float]]) -> None:
+    """Raise a `UserError` that names the first flag of these whose value is not from least to most.
+
+    Args:
+        options: what has a field for each flag.
+        allowed: least and greatest value, by the names of the fields.
+    """
+    for name, (least, most) in allowed.items():
+        value = getattr(options, name)
+        if value is None:
+            continue
+        if not least <= value:
+            raise UserError(f"{flag(name)} must be at least {least}, got {value}")
+        if not value <= most:
+            raise UserError(f"{flag(name)} must be at most {most}, got {value}")
 
 
 def check_image_size(size: int | None) -> None:

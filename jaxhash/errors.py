@@ -1,6 +1,16 @@
 """What is meant for the person at the keyboard, or for the scheduler that stands in for one."""
 
 
+def printable(text: str) -> str:
+    r"""A text in one line: what a terminal does not print, as names of files may hold, is written out.
+
+    Example:
+        >>> print(printable("a\nb"))
+        a\nb
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def first_line(error: Exception) -> str:
     r"""The first line of what an error of somebody else's says, cut short; its name if it is silent.
 
@@ -12,10 +22,17 @@ def first_line(error: Exception) -> str:
 
 
 class UserError(Exception):
-    """Something the user can mend; its message is one line that says what and how.
+    r"""Something the user can mend; its message is one line that says what and how.
 
     The command line prints it without a traceback and exits with status 2.
+
+    Example:
+        >>> print(UserError("class new\nline (0) has 1 items"))
+        class new\nline (0) has 1 items
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class Stopped(Exception):

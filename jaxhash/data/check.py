@@ -10,6 +10,7 @@ from jaxtyping import Int
 from rich.console import Console
 from rich.table import Table
 
+from jaxhash.config import SPLIT_NUMBERS, check_image_size, check_numbers
 from jaxhash.data.equal import equal_inputs, name_equal, tell_equal
 from jaxhash.data.inputs import measure_inputs
 from jaxhash.data.lists import FILE_NAMES, read_split_lists
@@ -17,7 +18,7 @@ from jaxhash.data.protocols import AUTO, make_split, read_split, tell_parts
 from jaxhash.data.remarks import tell_relevance
 from jaxhash.data.sources import Rows, load_source
 from jaxhash.data.splits import Split
-from jaxhash.errors import UserError
+from jaxhash.errors import UserError, printable
 from jaxhash.similarity import has_label
 from jaxhash.training.writers import say, write_json
 
@@ -93,6 +94,8 @@ def check(arguments: CheckArguments, console: Console) -> dict[str, Any]:
     Raises:
         UserError: if the arguments do not name one split, or it cannot be read.
     """
+    check_numbers(arguments, SPLIT_NUMBERS)
+    check_image_size(arguments.image_size)
     if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
         raise UserError(f"--json {arguments.json}: there is no such folder")
     found = examine(_read(arguments), console)
@@ -286,7 +289,7 @@ def _classes_table(found: Mapping[str, Any]) -> Table:
         table.add_column(part, justify="right")
     if len(classes) <= MOST_ROWS:
         for row in classes:
-            table.add_row(row["class"], *(f"{row[part]:,}" for part in parts))
+            table.add_row(printable(row["class"]), *(f"{row[part]:,}" for part in parts))
         return table
     ordered = {part: sorted(classes, key=lambda row, part=part: row[part]) for part in parts}
     for title, place in (("fewest", 0), ("median", len(classes) // 2), ("most", -1)):
@@ -302,13 +305,13 @@ def _remarks(found: Mapping[str, Any]) -> Iterator[str]:
         named = _some(found["left_out"], "; ")
         yield f"warning: unreadable images, left out: {len(found['left_out']):,} ({named})"
     for part in found["items"]:
-        empty = [row["class"] for row in found.get("classes", ()) if not row[part]]
+        empty = [printable(row["class"]) for row in found.get("classes", ()) if not row[part]]
         if empty:
             yield f"classes without any {part} item: {_some(empty, ', ')}"
     order = found.get("order")
     if order and order["class_by_class"]:
         yield (
-            f"warning: the database is stored class by class: {order['neighbours_alike']:.1%} of "
+            f"the database is stored class by class: {order['neighbours_alike']:.1%} of "
             f"neighbours have the same labels, {order['by_chance']:.1%} would by chance; an mAP whose "
             "ties are broken by this order is biased (jaxhash's is their mean over all orders)"
         )

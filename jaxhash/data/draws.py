@@ -103,6 +103,7 @@ def of_each_class(
     count: int,
     rng: np.random.Generator,
     what: str,
+    flag: str = "",
 ) -> Int[np.ndarray, " chosen"]:
     """So many of the items of each class that has some; of several classes an item counts for one.
 
@@ -116,7 +117,11 @@ def of_each_class(
         has = held == label if held.ndim == 1 else held[:, label] != 0
         own = items[has & free]
         if len(own) < count:
-            raise FewItems(label, f"has {len(own)} {what}, too few for {count} of each class")
+            raise FewItems(
+                label,
+                f"has {len(own)} {what}, too few for {count} of each class"
+                + f"; lower --{flag}-per-class" * bool(flag),
+            )
         drawn = rng.permutation(own)[:count]
         free[np.searchsorted(items, drawn)] = False
         chosen.append(drawn)

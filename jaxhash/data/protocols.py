@@ -146,9 +146,9 @@ def own_parts(
     query, learnt = parts[source], parts["train"]
     rng = np.random.default_rng(seed)
     if queries is not None:
-        query = of_each_class(labels, query, queries, rng, f"items in the part {source}")
+        query = of_each_class(labels, query, queries, rng, f"items in the part {source}", "queries")
     if train is not None:
-        learnt = of_each_class(labels, learnt, train, rng, "items in the part train")
+        learnt = of_each_class(labels, learnt, train, rng, "items in the part train", "train")
     held_out = parts.get("validation", query[:0]) if source != "validation" else query[:0]
     split = Split("parts", learnt, query, parts.get("database", parts["train"]), held_out)
     drawn = None if queries is None and train is None else seed

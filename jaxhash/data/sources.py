@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from jaxhash.data.labels import check_names, read_labels
-from jaxhash.errors import UserError, first_line
+from jaxhash.errors import UserError, first_line, printable
 
 #: Sets of at most this many decoded bytes are decoded once and held in memory.
 MEMORY_LIMIT = 2**30
@@ -107,7 +107,9 @@ class Source:
             >>> Source("pets", inputs, labels, ("cat", "dog")).name_of(1)
             'item 1'
         """
-        return f"item {item:,}" if self.item_names is None else str(self.item_names[item])
+        return (
+            f"item {item:,}" if self.item_names is None else printable(str(self.item_names[item]))
+        )
 
 
 def load_source(

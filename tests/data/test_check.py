@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 
 import numpy as np
 import PIL.Image
@@ -259,7 +260,7 @@ def test_feature_file(check):
         "leak: 4 of 10 query items (40 %) have an equal input in train"
     )
     assert "in database: " not in text
-    assert "warning: the database is stored class by class: 90.5% of neighbours" in text
+    assert "the database is stored class by class: 90.5% of neighbours" in text
     assert table(text, "class")["fewest"] == ["0", "(1)", "0", "(0)", "0", "(0)"]
     assert table(text, "class")["most"] == ["5", "(0)", "10", "(1)", "10", "(29)"]
     assert "classes without any train item: 1, 2, 3, 4, 5, 6, 7, 8 and 21 more\n" in text
@@ -336,3 +337,33 @@ def test_mirflickr_with_queries_in_the_database(check, shared_data, folder):
     assert text.splitlines()[-1] == "leak: query and database share 12 items"
     names = sorted(line.split()[0] for line in planted)
     assert f"by name: query and database share 12 items ({', '.join(names[:3])} and 9 more)" in text
+
+
+def test_names_are_printed_as_they_are(check):
+    """Markup, codes of emojis and ends of lines in the names of classes and files stay in their line."""
+    for class_name in ("[red]x", ":cat:", "new\nline"):
+        for number in range(4):
+            os.makedirs(f"set/{class_name}", exist_ok=True)
+            PIL.Image.new("L", (4, 4), 9).save(f"set/{class_name}/[b] {number}\n.png")
+    counts = ("--queries-per-class", "1", "--train-per-class", "1")
+    status, text = check("--dataset", "folder:set", *counts)
+    assert status == 1 and r"query :cat:/[b]" in text and r"\n.png and" in text
+    assert [name in table(text, "class") for name in ("[red]x", ":cat:", r"new\nline")] == [
+        True
+    ] * 3
+    status, text = check("--dataset", "folder:set", *counts[:2], "--train-per-class", "4")
+    assert status == 2 and text.count("\n") == 1 and "class :cat: (0)" in text
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--queries-per-class", "0"),
+        ("--train-per-class", "-1"),
+        ("--split-seed", "-1"),
+        ("--image-size", "100000"),
+    ],
+)
+def test_values_that_train_refuses_are_refused(check, flag, value):
+    status, text = check("--dataset", "digits", flag, value)
+    assert status == 2 and f"{flag} must be at" in text and value in text
