@@ -73,6 +73,8 @@ class Parts(NamedTuple):
     """What the inputs of the source were prepared by; it belongs to the model."""
     equal_inputs: Mapping[str, Mapping[str, int]] = MappingProxyType({})
     """By two parts of the split, the items of the first that are equal to another of the second."""
+    data_sha256: str = ""
+    """Digest of the split, the labels and the inputs of its items."""
     leaks: Sequence[str] = ()
     """What is wrong with the split, and allowed."""
     notes: Sequence[str] = ()

@@ -105,7 +105,7 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
     ):
         if is_first():
             keep_index(parts.source, folder)
-        keep_form(folder, parts.form)
+        keep_form(folder, parts.form, parts.data_sha256)
         _describe(config, parts, console)
         encode = PartEncoder(parts)
         _fit(config, parts, encode, console, profile=profile)

@@ -127,7 +127,7 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
     ):
         if is_first():
             keep_index(parts.source, folder)
-        keep_form(folder, parts.form)
+        keep_form(folder, parts.form, parts.data_sha256)
         _describe(config, axes, parts, members, console)
         state, watch = _fit(config, axes, parts, members, console)
         end_if_asked()

@@ -1,5 +1,6 @@
 """Equal inputs: items whose bytes are those of another one, which a split by number cannot see."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -29,10 +30,12 @@ class Equal(NamedTuple):
         counts: by two parts, how many items of the first have the input of another item of the second,
             a matrix over the parts that are not empty, as `Split.overlaps` has it.
         examples: the first few where parts must be apart: a part, its item, another part, its item.
+        sha256: digest of all inputs, in the order of their items.
     """
 
     counts: dict[str, dict[str, int]]
     examples: list[tuple[str, int, str, int]]
+    sha256: str = ""
 
 
 def equal_inputs(split: Split, inputs: Rows, console: Console | None = None) -> Equal:
@@ -52,7 +55,8 @@ def equal_inputs(split: Split, inputs: Rows, console: Console | None = None) -> 
         {'train': 1, 'database': 1}
     """
     items = np.unique(np.concatenate(list(split.parts.values())))
-    _, content = np.unique(_digests(inputs, items, console), return_inverse=True)
+    digests = _digests(inputs, items, console)
+    _, content = np.unique(digests, return_inverse=True)
     of_part = {
         name: np.searchsorted(items, np.unique(members)) for name, members in split.parts.items()
     }
@@ -67,7 +71,7 @@ def equal_inputs(split: Split, inputs: Rows, console: Console | None = None) -> 
                 for item in mine[has_other][:_EXAMPLES] if (first, second) in APART else ():
                     other = theirs[(content[theirs] == content[item]) & (theirs != item)][0]
                     examples.append((first, int(items[item]), second, int(items[other])))
-    return Equal(found, examples)
+    return Equal(found, examples, hashlib.sha256(digests.astype("<u8")).hexdigest())
 
 
 def name_equal(equal: Equal, name_of: Callable[[int], str]) -> list[str]:

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, Shaped
 from jaxhash.data.features import blocks
 from jaxhash.data.sources import Index, Rows
 from jaxhash.errors import UserError
-from jaxhash.training.processes import agreed, is_first
+from jaxhash.training.processes import agreed
 from jaxhash.training.writers import read_json, write_json
 
 #: Of images so many are looked at, evenly spaced; of vectors all that a model learns from.
@@ -28,6 +28,9 @@ ODD_RATIO = 4.0
 
 #: Images of bytes whose largest value is below this are told: they may be meant for 0 to 255.
 ODD_MOST = 64
+
+#: Name of the digest of the data in inputs.json, see `jaxhash.build.Parts`.
+_DATA = "data_sha256"
 
 #: Root mean squares that float32 can scale to 1.
 _SCALABLE = (1e-37, 1e37)
@@ -197,6 +200,8 @@ def stored_form(folder: Path, dataset: str) -> InputForm | None:
         if path.is_file():
             content = read_json(path, "remove the folder, and train anew")
             try:
+                if isinstance(content, dict):
+                    content.pop(_DATA, None)
                 return InputForm.from_json(content).to_json()
             except ValueError as error:
                 raise UserError(
@@ -213,11 +218,24 @@ def stored_form(folder: Path, dataset: str) -> InputForm | None:
     return stored and InputForm.from_json(stored)
 
 
-def keep_form(folder: Path, form: InputForm) -> None:
-    """Write what the inputs of the model in a run's folder are, once."""
+def keep_form(folder: Path, form: InputForm, data_sha256: str) -> None:
+    """Write what the inputs of the model in a run's folder are, and what data it learns from, once.
+
+    Raises:
+        UserError: in all processes, if it has begun to learn from other data.
+    """
     path = folder / "inputs.json"
-    if is_first() and not path.exists():
-        write_json(path, form.to_json())
+
+    def keep() -> None:
+        if not path.exists():
+            write_json(path, form.to_json() | {_DATA: data_sha256})
+        elif read_json(path, "").get(_DATA) != data_sha256:
+            raise UserError(
+                f"{folder} is a training that began with other data: items, labels or the split have "
+                "changed since; bring them back, or remove the folder to begin anew"
+            )
+
+    agreed(keep)
 
 
 class _Scaled:

@@ -1,5 +1,6 @@
 """What a configuration makes of a data set before there is a model: its split, and what is odd about it."""
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -69,7 +70,8 @@ def examine(
         console: where progress is printed.
 
     Returns:
-        ``equal_inputs``, ``leaks``, ``notes`` and ``warnings``, as `jaxhash.build.Parts` has them.
+        ``equal_inputs``, ``data_sha256``, ``leaks``, ``notes`` and ``warnings``, as
+        `jaxhash.build.Parts` has them.
 
     Raises:
         UserError: if the split leaks, or the labels tell the method nothing.
@@ -94,7 +96,15 @@ def examine(
     useless, less = ([], []) if is_known else tell_relevance(source.labels, split)
     return {
         "equal_inputs": equal.counts,
+        "data_sha256": _digest(split, source, equal),
         "leaks": leaks,
         "notes": [*notes, *named, *less],
         "warnings": [*form.remarks(source.inputs, others), *few, *useless],
     }
+
+
+def _digest(split: Split, source: Source, equal: Equal) -> str:
+    """What tells the items of a split, with their labels and inputs, from others."""
+    digest = hashlib.sha256(split.sha256.encode() + equal.sha256.encode())
+    digest.update(source.labels.astype("<i8").tobytes())
+    return digest.hexdigest()

@@ -80,7 +80,7 @@ def finish_members(
                 picked = [_of_member(record, number) for record in records]
                 own_parts = with_numbers(own, parts, {})
                 with open_folder(own.run_dir, own.to_json()):
-                    keep_form(own.run_dir, parts.form)
+                    keep_form(own.run_dir, parts.form, parts.data_sha256)
                     _write_metrics(own.run_dir / "metrics.jsonl", picked)
                     _save(own, own_parts, mine)
                     try:

@@ -136,9 +136,11 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_the_file_holds_every_bit_and_is_written_once(tmp_path, form):
     assert stored_form(tmp_path, "features:f.npz") is None
-    keep_form(tmp_path, form)
-    keep_form(tmp_path, dataclasses.replace(form, least=-9.0))
+    keep_form(tmp_path, form, "some")
+    keep_form(tmp_path, dataclasses.replace(form, least=-9.0), "some")
     assert stored_form(tmp_path, "features:f.npz") == form
+    with pytest.raises(UserError, match="began with other data"):
+        keep_form(tmp_path, form, "other")
 
 
 def test_a_training_that_kept_no_scale(tmp_path):

@@ -11,6 +11,7 @@ from rich.console import Console
 from jaxhash import run
 from jaxhash.build import build
 from jaxhash.config import Config
+from jaxhash.data.inputs import keep_form
 from jaxhash.errors import UserError
 
 CLASSES = np.arange(200) % 4
@@ -145,6 +146,23 @@ def test_equal_inputs_are_told_and_refused(config, equal):
     else:
         with pytest.raises(UserError, match="4 of 200 query items .* --allow-leak takes it"):
             build(config)
+
+
+def test_a_training_does_not_go_on_with_other_data(config, tmp_path):
+    """Another value, label or part is another digest, in a file of the same name and sizes."""
+    parts = build(config)
+    keep_form(tmp_path, parts.form, parts.data_sha256)
+    for other in (
+        dict(features=VECTORS + 0.1 * (np.arange(200) == 199)[:, None]),
+        dict(labels=CLASSES * (np.arange(200) != 7)),
+        dict(split=np.repeat([0, 1], [149, 51])),
+    ):
+        write(**other)
+        changed = build(config, form=parts.form)
+        with pytest.raises(UserError, match="began with other data"):
+            keep_form(tmp_path, parts.form, changed.data_sha256)
+    write(features=VECTORS.astype("f8"))
+    keep_form(tmp_path, parts.form, build(config, form=parts.form).data_sha256)
 
 
 # The form of the inputs
