@@ -81,7 +81,7 @@ def fit_from_checkpoint(
         start = 0
         if found := checkpoints.newest(state):
             start, state = found
-            console.print(f"going on from step {start} of {parts.total_steps}")
+            say(console, f"going on from step {start} of {parts.total_steps}")
         trace = Profile(profile, start=start, total_steps=parts.total_steps)
         with (
             contextlib.closing(trace),

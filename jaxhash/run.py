@@ -91,7 +91,7 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
     check_devices(config)
     config, folder = config.located(), config.run_dir
     if results := agreed(lambda: finished(folder, config)):
-        console.print(f"{folder} is finished, nothing is left to do")
+        say(console, f"{folder} is finished, nothing is left to do")
         if profile:
             say(console, "--profile: no step is left to trace")
         print_results(folder, results, console)
@@ -118,7 +118,7 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
             config, parts, encode, records, console, before=before, notes={**speed, **made_on}
         )
     report.print_table(results, console)
-    console.print(f"results and plots are in {folder}")
+    say(console, f"results and plots are in {folder}")
     return results
 
 
@@ -221,7 +221,10 @@ def compare_again(
     folder = config.run_dir
     stored, records = read_results(folder), read_metrics(folder / "metrics.jsonl", 0)
     if not (folder / "checkpoints" / str(parts.total_steps)).is_dir():
-        raise UserError(f"{folder} has no checkpoint of its last step, {parts.total_steps}")
+        raise UserError(
+            f"{folder} has no checkpoint of its last step, {parts.total_steps}: put it back, or remove "
+            "results.json, and the same jaxhash train makes both anew"
+        )
     _, results = _evaluate(config, parts, encode, records, console)
     report.print_table(results, console)
     if tell_missing(records, parts.total_steps, console):
@@ -231,9 +234,9 @@ def compare_again(
     if different:
         raise UserError(f"not what {folder / 'results.json'} says: {'; '.join(different)}")
     unwritten = f" (but for {', '.join(missing)}, not in it)" if missing else ""
-    console.print(
+    say(
+        console,
         f"every number equals that of {folder / 'results.json'}, to the last digit{unwritten}",
-        soft_wrap=True,
     )
     return results
 

@@ -107,14 +107,19 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
             every member diverges.
     """
     config, settings = _checked(config, axes, seeds)
+    run.check_devices(config)
     config, folder = config.located(), config.run_dir
     content = config.to_json() | {"sweep": {"seeds": seeds, "axes": _lists(axes)}}
     _check_folder(folder, config, content)
     if (folder / "results.json").is_file():
-        console.print(f"{folder} is finished, nothing is left to do")
         results = read_results(folder)
-        print_results(folder, results, console)
-        return results
+        if not (unfinished := _unfinished(folder, results)):
+            say(console, f"{folder} is finished, nothing is left to do")
+            print_results(folder, results, console)
+            return results
+        say(
+            console, f"{', '.join(unfinished)} of {folder} has no results.json, and is finished now"
+        )
     form = stored_form(folder, config.dataset)
     parts, banks = _whole(config, build(config, form=form, console=console))
     members = _members(settings, range(config.seed, config.seed + seeds))
@@ -148,7 +153,7 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
         results |= {"seconds": records[-1]["seconds"] if records else None, **made_on}
         write_json(folder / "results.json", results)
     report.print_sweep(results, console)
-    console.print(f"results are in {folder}, and each member's in a folder there")
+    say(console, f"results are in {folder}, and each member's in a folder there")
     return results
 
 
@@ -159,6 +164,11 @@ def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> di
         UserError: if the folder holds no finished sweep, a member has no folder, or a number differs.
     """
     config, varied = read_finished(folder, data_dir)
+    axes, seeds = varied["axes"], varied["seeds"]
+    try:
+        config, settings = _checked(config, axes, seeds)
+    except UserError as error:
+        raise UserError(f"{folder / 'config.json'}: {error}") from error
     results, path = read_results(folder), folder / "results.json"
     try:
         members = [Member(m["seed"], m["values"]) for m in results["members"]]
@@ -168,8 +178,7 @@ def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> di
         expected = summarize(results["members"])
     except Exception as error:  # it may hold anything
         raise damaged(folder, error) from error
-    settings = _settings(varied["axes"])
-    if members != _members(settings, range(config.seed, config.seed + varied["seeds"])):
+    if members != _members(settings, range(config.seed, config.seed + seeds)):
         raise UserError(f"{path} is of other members than {folder / 'config.json'} says")
     if chosen != (expected, best(expected)):
         raise UserError(
@@ -190,10 +199,23 @@ def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> di
     return results
 
 
+def _unfinished(folder: Path, results: dict[str, Any]) -> list[str]:
+    """Folders of members of a finished sweep whose results are gone, as after damage."""
+    try:
+        there = [m for m in results["members"] if m["scores"] is not None]
+        names = [Member(m["seed"], m["values"]).folder for m in there]
+    except Exception as error:  # it may hold anything
+        raise damaged(folder, error) from error
+    return [
+        n for n in names if (folder / n).is_dir() and not (folder / n / "results.json").exists()
+    ]
+
+
 def is_sweep(folder: Path) -> bool:
     """Whether a folder holds a sweep, as far as its config.json can be read."""
+    path = folder / "config.json"
     try:
-        return "sweep" in json.loads((folder / "config.json").read_bytes())
+        return path.is_file() and "sweep" in json.loads(path.read_bytes())
     except (OSError, ValueError, TypeError, RecursionError):
         return False
 
@@ -257,7 +279,6 @@ def _checked(config: Config, axes: Axes, seeds: int) -> tuple[Config, list[dict[
     for setting in settings:
         dataclasses.replace(config, **setting).check()
     dataclasses.replace(config, seed=config.seed + seeds - 1).check()
-    run.check_devices(config)
     return config, settings
 
 
@@ -296,7 +317,7 @@ def _describe(
         own = f"the {len(parts.split.validation):,} items of the part validation"
         chosen_on = held_out if "-validation" in parts.split.name else own
         lines.append(f"the setting is chosen on {chosen_on}; the queries are touched once")
-    console.print("\n".join(lines), highlight=False, soft_wrap=True)
+    say(console, "\n".join(lines))
 
 
 def _fit(

@@ -439,6 +439,32 @@ def test_refused(refusal, tmp_path, monkeypatch, options, said):
     assert said in refusal("train", *options.split())
 
 
+@pytest.mark.parametrize(
+    ("varied", "said"),
+    [
+        ({"seeds": 10**12, "axes": {}}, "1,000,000,000,000 members"),  # not a list of so many
+        ({"seeds": 0, "axes": {}}, "--seeds must be at least 1"),
+        ({"seeds": 2, "axes": {"bits": [8.0]}}, "cannot vary 'bits'"),
+    ],
+)
+def test_configurations_are_checked_as_those_of_commands(tmp_path, varied, said):
+    write_json(tmp_path / "config.json", digits_hashnet_hswd().to_json() | {"sweep": varied})
+    write_json(tmp_path / "results.json", {})
+    with pytest.raises(UserError, match=f"config.json: .*{said}"):
+        sweep.evaluate(tmp_path, Console(quiet=True))
+
+
+def test_members_whose_results_are_gone_are_not_finished(tmp_path):
+    members = [{"seed": seed, "values": {}, "scores": {}} for seed in (0, 1, 2)]
+    members[2]["scores"] = None  # diverged
+    for name in ("seed0", "seed1", "seed2"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "seed0" / "results.json").touch()
+    assert sweep._unfinished(tmp_path, {"members": members}) == ["seed1"]
+    with pytest.raises(UserError, match="results.json is damaged"):
+        sweep._unfinished(tmp_path, {"members": 5})
+
+
 def test_sweep_is_evaluated_again_by_its_members(swept, one_device, capsys, tmp_path):
     whole, _, _ = swept
     folder = tmp_path / "sweep"

@@ -12,7 +12,7 @@ from rich.console import Console
 from jaxhash import report
 from jaxhash.config import Config
 from jaxhash.errors import UserError, first_line
-from jaxhash.training.writers import check_writable, read_json
+from jaxhash.training.writers import check_writable, is_number, read_json
 
 #: What a training writes into its folder.
 FILES = (
@@ -80,14 +80,15 @@ def read_config(folder: Path) -> tuple[Config, dict[str, Any] | None]:
     path = folder / "config.json"
     remedy = "put a sound copy back, or train anew into another --run-dir"
     fields = read_json(path, remedy)
+    holds_sweep = "sweep" in fields
     sweep = fields.pop("sweep", None)
     try:
         config = Config.from_json(fields)
         config.check()
-        if sweep is not None:
+        if holds_sweep:
             _check_sweep(sweep)
     except (ValueError, UserError) as error:
-        kind = "run" if sweep is None else "sweep"
+        kind = "sweep" if holds_sweep else "run"
         raise UserError(
             f"{path} is not the configuration of a {kind}: {first_line(error)}; {remedy}"
         ) from error
@@ -107,9 +108,9 @@ def read_finished(
         UserError: if it is not finished, or holds what is not its own.
     """
     check_entries(folder)
-    for name in ("config.json", "results.json"):
+    for name, remedy in (("config.json", ""), ("results.json", "; the same jaxhash train ends it")):
         if not (folder / name).is_file():
-            raise UserError(f"{folder} is no finished run: it has no {name}")
+            raise UserError(f"{folder} is no finished run: it has no {name}{remedy}")
     config, sweep = read_config(folder)
     config = dataclasses.replace(
         config,
@@ -209,6 +210,6 @@ def _check_sweep(sweep: Any) -> None:
     seeds = sweep.get("seeds") if isinstance(sweep, dict) else None
     good = type(seeds) is int and isinstance(axes, dict)
     for values in axes.values() if good else ():
-        good &= isinstance(values, list) and all(type(v) in (int, float) for v in values)
+        good &= isinstance(values, list) and all(map(is_number, values))
     if not good:
         raise ValueError("'sweep' must have a number of 'seeds', and lists of numbers in 'axes'")

@@ -192,15 +192,16 @@ def _is_record(record: Any, members: int | None) -> bool:
         return False
     for name, value in record.items():
         if isinstance(value, list) and members != 0 and name not in _OF_ALL:
-            good = members in (None, len(value)) and all(n is None or _is_number(n) for n in value)
+            good = members in (None, len(value)) and all(n is None or is_number(n) for n in value)
         else:
-            good = _is_number(value) or (value is None and name not in _NUMBERS)
+            good = is_number(value) or (value is None and name not in _NUMBERS)
         if not good:
             return False
     return True
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether what JSON holds is a number that is finite, also as a float."""
     return type(value) in (int, float) and abs(value) <= sys.float_info.max  # nan is not
 
 

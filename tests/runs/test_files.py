@@ -7,7 +7,7 @@ import os
 import pytest
 from rich.console import Console
 
-from jaxhash import run
+from jaxhash import run, sweep
 from jaxhash.errors import UserError
 from jaxhash.presets import digits_hashnet_hswd
 from jaxhash.runs.files import FILES, FOLDERS, check_free, print_results, read_config, read_results
@@ -44,6 +44,7 @@ def test_links_and_pipes_under_a_runs_own_names_are_refused(folder, name):
         assert str(path) in said and word in said and "remove it" in said
         with pytest.raises(UserError, match=name):
             run.evaluate(folder, Console(quiet=True))
+        assert not sweep.is_sweep(folder)
     path.unlink()
     (folder / "config.json").write_text(kept)
     assert not check_free(folder, "run")
@@ -103,6 +104,9 @@ def test_folders_that_cannot_be_made_are_refused_before_the_data_are_opened(refu
         ({"colour": "red"}, "there is no field 'colour'"),
         ({"head_multiplier": 1}, "whose models had other parameters"),
         ({"sweep": 3}, "'sweep' must have"),
+        ({"sweep": None}, "'sweep' must have"),
+        ({"sweep": {"seeds": 2, "axes": {"clip_norm": [10**400]}}}, "'sweep' must have"),
+        ({"sweep": {"seeds": 2, "axes": {"clip_norm": [float("nan")]}}}, "'sweep' must have"),
         ({"sweep": {"seeds": 2, "axes": {"clip_norm": ["x"]}}}, "'sweep' must have"),
     ],
 )
