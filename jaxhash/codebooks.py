@@ -118,7 +118,7 @@ def minimum_distance(codes: Int8[np.ndarray, "classes bits"]) -> int:
     """
     check_signs("codes", codes)
     check_shape("codes", codes, (None, None))
-    rows, least, step = codes.astype(np.float32), codes.shape[1], 4096
+    rows, least, step = np.asarray(codes, np.float32), codes.shape[1], 4096
     for start in range(0, len(rows), step):
         block = rows[start : start + step]
         products = block @ rows[start:].T
@@ -161,6 +161,7 @@ def label_codes(
         leaves them out of the checkpoint; here they are the caller's to keep.
     """
     check_signs("codes", codes)
+    check_shape("codes", codes, (None, None))
     check_signs("ties", ties)
     check_shape("ties", ties, codes.shape[1:])
     return majority(label_sums(labels, codes), ties)

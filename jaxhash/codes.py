@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int8, Shaped, UInt8
 
-from jaxhash.ops.arguments import Whole, check_packed, check_signs, whole_number
+from jaxhash.ops.arguments import Whole, check_packed, check_signs, dtype_of, whole_number
 from jaxhash.ops.meshes import like_rows, on_any_mesh
 
 
@@ -139,5 +139,5 @@ def hamming_distance(
 
 def _check_cut(name: str, codes: Shaped[Array, "..."] | Shaped[np.ndarray, "..."]) -> None:
     """Raise where zero does not cut codes: it is the least of bools, counts and 0/1 codes."""
-    if not jnp.issubdtype(codes.dtype, jnp.floating):
+    if not jnp.issubdtype(dtype_of(name, codes), jnp.floating):
         check_signs(name, codes)

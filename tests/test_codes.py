@@ -91,6 +91,8 @@ def test_codes_that_zero_does_not_cut_are_refused(unchecked, function, array):
             function(array([[0, 1]], dtype=dtype))
     with pytest.raises(ValueError, match="^codes must be -1 and"):
         function(array([[0, 1]], dtype=np.int8))
+    with pytest.raises(TypeError, match="^codes must be an array"):
+        function([[-1.0, 1.0]])
     np.testing.assert_array_equal(
         function(array([[-1, 1]], dtype=np.int8)), function(array([[-1.0, 1.0]]))
     )

@@ -132,3 +132,12 @@ def test_distance_of_embeddings_does_not_depend_on_their_scale(exponent):
     rows = 10.0**exponent * np.array([[3, 4], [-4, 3], [-3, -4]], np.float32)
     expected = [[0, 0.5, 1], [0.5, 0, 0.5], [1, 0.5, 0]]
     np.testing.assert_allclose(embedding_distance(rows.astype(np.float32)), expected, atol=1e-6)
+
+
+def test_ids_beside_those_of_jax_are_not_cut_short():
+    """2^32 would be 0 in int32."""
+    large, zero = np.array([2**32]), np.array([0])
+    assert not share_a_label(large, zero).any()
+    for sides in ((large, jnp.asarray(zero)), (jnp.asarray(zero), large)):
+        with pytest.raises(ValueError, match="must be below 2147483648"):
+            share_a_label(*sides)

@@ -84,7 +84,7 @@ def binary_cross_entropy(
 
     Args:
         logits: scores a of the classes.
-        labels: multi-hot rows y; anything but 0 is 1.
+        labels: multi-hot rows y.
         where: True for the valid rows. N counts those of them that have a label: a row of zeros
             means "no label", not "none of these classes".
         axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
@@ -105,10 +105,9 @@ def binary_cross_entropy(
         Departure: a mean over the classes as well, so that a weight does not depend on their
         number.
     """
+    labels = as_mask("labels", labels, (None, None))
     logits, labels, where = _labelled(logits, labels, where)
-    cost = jax.nn.softplus(
-        jnp.where(labels != 0, -logits, logits)
-    )  # no difference of large numbers
+    cost = jax.nn.softplus(jnp.where(labels > 0, -logits, logits))  # no difference of large numbers
     return mean_of_rows(jnp.mean(cost, axis=1), where, axis_name)
 
 
@@ -161,6 +160,7 @@ def hash_proxy(
     value = values_at_hand(temperature)
     if value is not None and not value > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
+    labels = as_mask("labels", labels, (len(codes), len(proxies)))
     scores = cosines(codes, proxies) / temperature
     return cross_entropy(scores, labels, where=where, axis_name=axis_name)
 
@@ -383,6 +383,7 @@ def _labelled(
     """
     logits = accumulate(as_floating("logits", logits, ndim=2))
     labels = as_real("labels", labels, logits.shape, least=0.0).astype(logits.dtype)
+    labels = jnp.maximum(labels, 0.0)  # of traced ones no weight below 0 could be refused
     where = as_mask("where", where, logits.shape[:1])
     if where is not None:
         labels = jnp.where(where[:, None], labels, 0.0)

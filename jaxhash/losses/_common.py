@@ -29,6 +29,15 @@ def valid_codes(
     return codes if where is None else jnp.where(where[:, None], codes, masked), where
 
 
+def with_a_row(
+    codes: Float[Array, "n bits"], where: Bool[Array, " n"] | None
+) -> tuple[Float[Array, "rows bits"], Bool[Array, " rows"] | None]:
+    """The batch; of no rows at all, one that is masked: the least of nothing cannot be sought."""
+    if len(codes):
+        return codes, where
+    return jnp.zeros_like(codes, shape=(1, codes.shape[1])), jnp.zeros(1, bool)
+
+
 def mean_of_rows(
     values: Float[Array, "n ..."], where: Bool[Array, " n"] | None, axis_name: str | None
 ) -> Float[Array, "..."]:

@@ -13,6 +13,7 @@ from jaxhash.losses._common import (
     mean_of_rows,
     valid_codes,
     whole_batch,
+    with_a_row,
 )
 from jaxhash.ops.arguments import as_floating, check_shape, values_at_hand, whole_number
 from jaxhash.ops.meshes import on_any_mesh
@@ -103,7 +104,7 @@ def nearest_neighbour_kl(
         k-nearest-neighbor distances", IEEE Transactions on Information Theory 55 (2009).
     """
     _check(k, norm, epsilon)
-    codes, where = valid_codes(codes, where)
+    codes, where = with_a_row(*valid_codes(codes, where))
     bits = codes.shape[1]
     others, columns = whole_batch(codes, where, axis_name)
     count = row_count(codes, where, axis_name)
@@ -134,7 +135,7 @@ def nearest_neighbour_kl(
 
 def rows_at_once(*columns: Float[Array, "_ bits"]) -> int:
     """How many rows to work off at a time with those columns."""
-    return max(_AT_ONCE // max(map(len, columns)), 1)
+    return max(_AT_ONCE // max(1, *map(len, columns)), 1)
 
 
 def over_bits(

@@ -16,6 +16,7 @@ from jaxhash.losses._common import (
     mean_of_rows,
     sum_of_shares,
     valid_codes,
+    with_a_row,
 )
 from jaxhash.ops.arguments import values_at_hand
 from jaxhash.ops.meshes import on_any_mesh
@@ -224,7 +225,7 @@ def koleo(
     """
     if epsilon <= 0:
         raise ValueError(f"epsilon must be above 0, got {epsilon}")
-    codes, where = valid_codes(codes, where)
+    codes, where = with_a_row(*valid_codes(codes, where))
     codes = unit_rows(codes)
     others, valid = codes, jnp.ones(codes.shape[0], bool) if where is None else where
     columns = valid

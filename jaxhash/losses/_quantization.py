@@ -14,6 +14,7 @@ from jaxhash.losses._common import (
     share_of_whole,
     sum_of_shares,
     whole_batch,
+    with_a_row,
 )
 from jaxhash.ops.arguments import as_floating, as_mask, values_at_hand
 from jaxhash.ops.meshes import on_any_mesh
@@ -137,6 +138,7 @@ def hswd(
     if jnp.shape(mass) not in ((), (bits,)):
         raise ValueError(f"mass must be a number or have shape {(bits,)}, got {jnp.shape(mass)}")
 
+    codes, where = with_a_row(codes, where)
     count = row_count(codes, where, axis_name)
     if target == "sampled":
         lower = _sampled_negatives(key, mass, count, codes, axis_name)

@@ -243,6 +243,7 @@ def _pairs(
 ) -> tuple[Float[Array, "n bits"], Float[Array, "m bits"], Float[Array, "n m"], Bool[Array, "n m"]]:
     """The arguments of a loss of pairs in the accumulation dtype, 0 where in no valid pair."""
     codes, others, _, where = valid_pairs(codes, others, None, where)
-    similarity = accumulate(as_real("similarity", similarity, (len(codes), len(others))))
+    pairs = len(codes), len(others)
+    similarity = accumulate(as_real("similarity", similarity, pairs, least=-1.01, most=1.01))
     where = jnp.ones(similarity.shape, bool) if where is None else where
     return codes, others, jnp.where(where, similarity, 0.0), where

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int8, Shaped
 
 from jaxhash.metrics._inputs import check_labels
+from jaxhash.ops.arguments import dtype_of
 from jaxhash.similarity import has_label
 
 #: Rows counted at a time: small enough for memory, and counts below 2^24 are exact in float32.
@@ -251,11 +252,12 @@ def flip_rate(codes: Int8[np.ndarray, "n bits"], others: Int8[np.ndarray, "n bit
         >>> flip_rate(np.array([[1, 1], [-1, 1]], np.int8), np.array([[1, 1], [1, 1]], np.int8))
         FlipRate(mean=0.25, per_bit=array([0.5, 0. ]))
     """
+    sides = as_bits(codes), as_bits(others)
     if codes.shape != others.shape:
         raise ValueError(
             f"both encodings must have the same items and bits, got {codes.shape} and {others.shape}"
         )
-    pairs = zip(as_bits(codes), as_bits(others), strict=True)
+    pairs = zip(*sides, strict=True)
     flips = sum(((a != b).sum(axis=0) for a, b in pairs), np.zeros(codes.shape[1], np.int64))
     return FlipRate(float(flips.sum() / codes.size), flips / len(codes))
 
@@ -264,7 +266,7 @@ def as_bits(codes: Codes) -> Bits:
     """The codes as bits; those of -1 and +1 are checked as they are read."""
     if isinstance(codes, Bits):
         return codes
-    if codes.dtype != np.int8:
+    if dtype_of("codes", codes) != np.int8:
         raise TypeError(f"codes must be int8 of -1 and +1, got {codes.dtype}")
     check_shape(codes)
     return Bits(codes, codes.shape[1], _read_signs)

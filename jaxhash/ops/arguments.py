@@ -24,21 +24,23 @@ def check_shape(
     """Raise unless ``array`` is None or has the shape, of which None is any length."""
     if array is None:
         return
-    if None in shape and len(shape) == array.ndim:
-        shape = tuple(
-            got if want is None else want for want, got in zip(shape, array.shape, strict=True)
-        )
-    if array.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    fits = len(shape) == array.ndim and all(
+        want in (None, got) for want, got in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        wanted = str(shape).replace("None", "any")
+        raise ValueError(f"{name} must have shape {wanted}, got {array.shape}")
 
 
 def as_floating(name: str, array: Float[ArrayLike, "..."], *, ndim: int) -> Float[Array, "..."]:
-    """The array as one of JAX; it must be floating, with ``ndim`` dimensions."""
-    dtype = _dtype(name, array)
+    """The array as one of JAX; it must be floating, with ``ndim`` dimensions and some columns."""
+    dtype = dtype_of(name, array)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"{name} must be floating, got {dtype}")
     if array.ndim != ndim:
         raise ValueError(f"{name} must have {ndim} dimensions, got shape {array.shape}")
+    if array.shape[0] and not array.shape[-1]:
+        raise ValueError(f"{name} must have at least one column, got shape {array.shape}")
     return jnp.asarray(array)
 
 
@@ -53,9 +55,10 @@ def as_real(
     """The array as one of JAX; it must hold real numbers or bools, and have the shape.
 
     No value at hand may be below ``least`` or above ``most``. NaN passes: padding may hold it.
+    Where they go from -1 on, bools are not meant, nor unsigned integers, which have no -1.
     """
-    dtype = _dtype(name, array)
-    if not _is_real(dtype):
+    dtype = dtype_of(name, array)
+    if not (_is_signed if -math.inf < least <= -1 else _is_real)(dtype):
         raise TypeError(f"{name} must be real numbers, got {dtype}")
     check_shape(name, array, shape)
     values = values_at_hand(array) if (least, most) != (-math.inf, math.inf) else None
@@ -84,7 +87,7 @@ def zeros_and_ones(
 
     Values that are not at hand cannot be refused: of these, all that is above 0 is taken for 1.
     """
-    dtype = _dtype(name, array)
+    dtype = dtype_of(name, array)
     if jnp.issubdtype(dtype, jnp.bool_):
         return array
     if not _is_real(dtype):
@@ -125,7 +128,9 @@ def as_index(
     apart: of JAX they are mostly traced, and refused in any case.
     One that is not at hand and out of range is left to the caller.
     """
-    dtype, values = _dtype(name, index), values_at_hand(index)
+    dtype, values = dtype_of(name, index), values_at_hand(index)
+    signed = jnp.issubdtype(dtype, jnp.signedinteger)
+    form = dtype if signed else np.int64 if isinstance(index, np.ndarray) else jnp.int32
     if jnp.issubdtype(dtype, jnp.floating) and isinstance(index, np.ndarray):
         if not (values % 1 == 0).all():
             raise ValueError(f"{name} must be integers, got other {dtype}")
@@ -137,17 +142,16 @@ def as_index(
         low, high = int(values.min()), int(values.max())
         if low < least:
             raise ValueError(f"{name} must be {least} or more, got {low}")
-        if number is not None and high >= number:
+        number = jnp.iinfo(form).max + 1 if number is None else number
+        if high >= number:
             raise ValueError(f"{name} must be below {number}, got {high}")
-    if jnp.issubdtype(dtype, jnp.signedinteger):
-        return index
-    return index.astype(np.int64 if isinstance(index, np.ndarray) else jnp.int32)
+    return index if signed else index.astype(form)
 
 
 def check_signs(name: str, codes: Shaped[ArrayLike, "..."]) -> None:
     """Raise unless codes are real numbers, and all that are at hand -1 or +1."""
-    dtype = _dtype(name, codes)
-    if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.signedinteger, jnp.floating)):
+    dtype = dtype_of(name, codes)
+    if not _is_signed(dtype):
         raise TypeError(f"{name} must be -1 and +1, got {dtype}")
     values = values_at_hand(codes)
     if values is not None:
@@ -158,7 +162,7 @@ def check_signs(name: str, codes: Shaped[ArrayLike, "..."]) -> None:
 
 def check_packed(name: str, codes: Shaped[ArrayLike, "..."]) -> None:
     """Raise unless codes are bytes, as packed ones are."""
-    dtype = _dtype(name, codes)
+    dtype = dtype_of(name, codes)
     if dtype != np.uint8:
         raise TypeError(f"{name} must be packed codes, which are uint8, got {dtype}")
 
@@ -181,7 +185,8 @@ def values_at_hand(array: Shaped[ArrayLike, "..."]) -> np.ndarray | None:
     return np.asarray(array)
 
 
-def _dtype(name: str, array: Shaped[ArrayLike, "..."]) -> jnp.dtype:
+def dtype_of(name: str, array: Shaped[ArrayLike, "..."]) -> jnp.dtype:
+    """The dtype of an array of JAX or NumPy; nothing else has one, a list neither."""
     if not isinstance(array, jax.Array | np.ndarray):
         raise TypeError(f"{name} must be an array, got {type(array).__name__}")
     return array.dtype
@@ -189,3 +194,7 @@ def _dtype(name: str, array: Shaped[ArrayLike, "..."]) -> jnp.dtype:
 
 def _is_real(dtype: jnp.dtype) -> bool:
     return any(jnp.issubdtype(dtype, kind) for kind in (jnp.bool_, jnp.integer, jnp.floating))
+
+
+def _is_signed(dtype: jnp.dtype) -> bool:
+    return any(jnp.issubdtype(dtype, kind) for kind in (jnp.signedinteger, jnp.floating))

@@ -84,11 +84,15 @@ def check_mapped(axis_name: str | None) -> None:
     large by the number of devices, and nobody would say so.
 
     Raises:
-        ValueError: if the axis is one of ``jax.shard_map`` with ``check_vma=True``.
+        ValueError: if the axis is one of ``jax.shard_map`` with ``check_vma=True``, or no mapped one.
     """
     if axis_name is None:
         return
-    if jax.typeof(lax.axis_index(axis_name)).manual_axis_type.varying:
+    try:
+        index = lax.axis_index(axis_name)
+    except NameError:
+        raise ValueError(f"axis_name {axis_name!r} is mapped by nothing around this call") from None
+    if jax.typeof(index).manual_axis_type.varying:
         raise ValueError(
             f"axis_name {axis_name!r} is mapped by jax.shard_map with check_vma=True, where JAX "
             "sums the gradients itself: pass check_vma=False to jax.shard_map, then sum them"

@@ -1,10 +1,11 @@
 """Class ids and multi-hot rows: who has a label, and how alike two sets of labels are."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
-from jaxhash.ops.arguments import UNLABELLED, Whole, as_labels, whole_number
+from jaxhash.ops.arguments import UNLABELLED, Whole, as_index, as_labels, whole_number
 from jaxhash.ops.meshes import like_rows, on_any_mesh
 
 
@@ -198,4 +199,9 @@ def _of_one_kind(
             "labels must be class ids [n] or multi-hot rows [n, classes], the same on both sides; "
             f"got shapes {np.shape(labels)} and {np.shape(others)}"
         )
-    return as_labels("labels", labels), as_labels("others", others)
+    labels, others = as_labels("labels", labels), as_labels("others", others)
+    if labels.ndim == 1 and isinstance(labels, jax.Array) != isinstance(others, jax.Array):
+        limit = jnp.iinfo(jnp.asarray(0).dtype).max + 1  # JAX would cut larger ids of NumPy short
+        for name, ids in (("labels", labels), ("others", others)):
+            as_index(name, ids, limit, least=UNLABELLED)
+    return labels, others

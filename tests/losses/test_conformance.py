@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from conformance import CONFORMANCE, MOVED, STEPS
+from conformance import BITS, CONFORMANCE, MOVED, STEPS
 
 from jaxhash import losses
 
@@ -31,7 +31,7 @@ LOOPS = {"dtsh", "hswd", "mihash", "nearest_neighbour_kl", "pair_scatter", "qsmi
 LOOPS |= {"semantic_similarity"}
 
 #: Losses whose labels may be weights.
-WEIGHTED = ("binary_cross_entropy", "cross_entropy", "hash_proxy")
+WEIGHTED = ("cross_entropy",)
 
 #: As 0 and 1 come along; each is to mean the same.
 DTYPES = (bool, np.int8, np.uint8, np.int32, np.float16, np.float32, ml_dtypes.bfloat16)
@@ -94,6 +94,27 @@ def test_a_code_of_nan_is_told(name):
     moved, rest = parts(name)
     value, _ = program(name)(moved | {"codes": moved["codes"].at[3, 1].set(jnp.nan)}, rest)
     assert np.isnan(value)
+
+
+#: Arrays that have a row for each row of codes, if they have as many.
+OF_ROWS = {"where", "similar", "similarity", "labels", "teacher", "targets", "codes"}
+
+
+@each_with({"hswd", "koleo", "nearest_neighbour_kl", "semantic_similarity"})
+def test_a_batch_without_rows_costs_nothing(name):
+    moved, rest = parts(name)
+    aligned = OF_ROWS | ({"others"} if name in ("nt_xent", "view_divergence") else set())
+    aligned |= {"centres"} if name == "csq" else set()
+    empty = {n: a[:0] if n in aligned else a for n, a in (moved | rest).items()}
+    assert CONFORMANCE[name].value(empty) == 0
+
+
+def test_codes_without_bits_are_refused(unchecked):
+    for name in CONFORMANCE:
+        moved, rest = parts(name)
+        empty = {n: a[:, :0] if a.shape[1:] == (BITS,) else a for n, a in (moved | rest).items()}
+        with pytest.raises(ValueError, match="^(codes|logits) must have at least one column"):
+            CONFORMANCE[name].value(empty)
 
 
 @each_with(LOOPS)

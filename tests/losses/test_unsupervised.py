@@ -338,6 +338,8 @@ def test_eight_devices_are_one(loss):
             )
         ),
         (cosine_regression, TypeError, "similarity", {"similarity": jnp.ones((N, M), bool)}),
+        (semantic_structure, TypeError, "similarity", {"similarity": jnp.ones((N, M), bool)}),
+        (semantic_structure, ValueError, "similarity", {"similarity": jnp.full((N, M), 2)}),
         *(
             (loss, *case)
             for loss in VIEWS

@@ -159,3 +159,21 @@ def test_whole_numbers(value):
 def test_other_numbers_are_not_whole(unchecked, value):
     with pytest.raises(TypeError, match="^it must be an integer"):
         whole_number("it", value)
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.uint64])
+def test_ids_that_the_signed_dtype_does_not_have(dtype):
+    """The largest would be -1, and so mean "no label"."""
+    largest = np.array([np.iinfo(dtype).max], dtype)
+    if dtype == np.uint32:
+        assert as_index("labels", largest) == 2**32 - 1
+    for ids in (largest,)[dtype == np.uint32 :] + (jnp.array([2**32 - 1], jnp.uint32),):
+        with pytest.raises(ValueError, match="^labels must be below"):
+            as_index("labels", ids)
+
+
+def test_signed_numbers_are_no_bools():
+    """Of which False would be 0, half way between -1 and +1."""
+    for array in (np.array([True]), np.array([1], np.uint8)):
+        with pytest.raises(TypeError, match="^targets must be real"):
+            as_real("targets", array, (1,), least=-1.0, most=1.0)

@@ -226,6 +226,11 @@ def test_gradients_that_would_be_summed_twice_are_refused(make):
         jax.eval_shape(mapped(function, arrays, check_vma=True), arrays)
 
 
+def test_an_axis_that_nothing_maps_is_told():
+    with pytest.raises(ValueError, match="^axis_name 'data' is mapped by nothing"):
+        losses.koleo(jnp.ones((2, 3)), axis_name="data")
+
+
 def test_arrays_that_are_the_same_everywhere_are_refused_too():
     """Nothing tells of the mapping but the axis."""
     refused = jax.shard_map(
