@@ -28,7 +28,7 @@ from jaxhash.build import (
 )
 from jaxhash.codes import binarize
 from jaxhash.config import Config, differences
-from jaxhash.data.inputs import keep_form, stored_form
+from jaxhash.data.inputs import has_learned_from, keep_form, stored_form
 from jaxhash.data.scan import keep_index
 from jaxhash.errors import UserError
 from jaxhash.evaluation import (
@@ -205,9 +205,16 @@ def build_again(config: Config, console: Console) -> Parts:
     """`build` for a run that is finished."""
     try:
         form = stored_form(config.run_dir, config.dataset)
-        return build(config, form=form, console=console)
+        parts = build(config, form=form, console=console)
     except UserError as error:  # of a value that config.json has, or of data that are not there
         raise UserError(f"{config.run_dir}: {error}") from error
+    if not has_learned_from(config.run_dir, parts.data_sha256):
+        say(
+            console,
+            "warning: the data are not those of the training: items, labels or the split have changed "
+            "since",
+        )
+    return parts
 
 
 def compare_again(

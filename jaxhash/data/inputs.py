@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, Shaped
 from jaxhash.data.features import blocks
 from jaxhash.data.sources import Index, Rows
 from jaxhash.errors import UserError
-from jaxhash.training.processes import agreed
+from jaxhash.training.processes import agreed, is_first
 from jaxhash.training.writers import read_json, write_json
 
 #: Of images so many are looked at, evenly spaced; of vectors all that a model learns from.
@@ -218,6 +218,22 @@ def stored_form(folder: Path, dataset: str) -> InputForm | None:
     return stored and InputForm.from_json(stored)
 
 
+def has_learned_from(folder: Path, data_sha256: str) -> bool:
+    """Whether the model in a run's folder has learned from such data, as far as is known.
+
+    Args:
+        folder: folder of the run.
+        data_sha256: digest of the data, see `jaxhash.build.Parts`.
+    """
+
+    def same() -> bool:
+        path = folder / "inputs.json"
+        stored = read_json(path, "remove the folder, and train anew") if path.is_file() else {}
+        return stored.get(_DATA, data_sha256) == data_sha256
+
+    return agreed(same)
+
+
 def keep_form(folder: Path, form: InputForm, data_sha256: str) -> None:
     """Write what the inputs of the model in a run's folder are, and what data it learns from, once.
 
@@ -226,16 +242,13 @@ def keep_form(folder: Path, form: InputForm, data_sha256: str) -> None:
     """
     path = folder / "inputs.json"
 
-    def keep() -> None:
-        if not path.exists():
-            write_json(path, form.to_json() | {_DATA: data_sha256})
-        elif read_json(path, "").get(_DATA) != data_sha256:
-            raise UserError(
-                f"{folder} is a training that began with other data: items, labels or the split have "
-                "changed since; bring them back, or remove the folder to begin anew"
-            )
-
-    agreed(keep)
+    if not has_learned_from(folder, data_sha256):
+        raise UserError(
+            f"{folder} is a training that began with other data: items, labels or the split have "
+            "changed since; bring them back, or remove the folder to begin anew"
+        )
+    if is_first() and not path.exists():
+        write_json(path, form.to_json() | {_DATA: data_sha256})
 
 
 class _Scaled:

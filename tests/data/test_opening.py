@@ -222,6 +222,12 @@ def test_a_run_is_found_again_from_anywhere(config, tmp_path, monkeypatch, outpu
     other.mkdir()
     monkeypatch.chdir(other)
     assert "every number equals" in output("evaluate", str(tmp_path / "run"))
+    np.savez(tmp_path / "f.npz", features=VECTORS, labels=(CLASSES + 1) % 4, split=PARTS)
+    console = Console(width=200)
+    with console.capture() as printed, pytest.raises(UserError, match="not what"):
+        run.evaluate(tmp_path / "run", console)
+    assert "warning: the data are not those of the training" in printed.get()
+    np.savez(tmp_path / "f.npz", features=VECTORS, labels=CLASSES, split=PARTS)
     form = json.loads((tmp_path / "run" / "inputs.json").read_text())
     form["scale"] *= 2  # as of other training items
     (tmp_path / "run" / "inputs.json").write_text(json.dumps(form))
