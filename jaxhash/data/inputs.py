@@ -96,7 +96,9 @@ class InputForm:
             inputs: inputs of this form, not prepared.
             parts: by the name of a part its items, of which a sample is looked at.
         """
-        if self.dtype == "uint8" and self.kind == "images" and self.most < ODD_MOST:
+        if self.least == self.most:
+            yield f"all values of the training items are {self.least:g}: there is nothing to learn from"
+        elif self.dtype == "uint8" and self.kind == "images" and self.most < ODD_MOST:
             yield (
                 f"the training images hold values from {self.least:g} to {self.most:g}, and bytes go to "
                 "255: they may be of another range"
@@ -104,7 +106,7 @@ class InputForm:
         for name, items in parts.items():
             size = _measure(inputs, _sample(items)).size
             ratio = size / self.size if self.size else 1.0
-            if size and not 1 / ODD_RATIO <= ratio <= ODD_RATIO:
+            if not 1 / ODD_RATIO <= ratio <= ODD_RATIO:
                 yield (
                     f"the {name} items are {ratio:.3g} times as large as the training items (medians of "
                     f"root mean squares, {size:.3g} and {self.size:.3g}): they may be of another range"

@@ -374,8 +374,11 @@ def check_labels(
 def _ids(name: str, labels: np.ndarray) -> Int[np.ndarray, " n"]:
     of, least, most = f"{name}labels", 0, 0
     for rows in _blocks(labels):
-        if labels.dtype == bool or not np.isfinite(rows).all() or (rows % 1 != 0).any():
-            raise fault(of, f"{of} must be integer class ids")
+        if labels.dtype == bool:
+            raise fault(of, f"{of} must be integer class ids, got bool")
+        whole = np.isfinite(rows) & (np.trunc(rows) == rows)
+        if not whole.all():
+            raise fault(of, f"{of} must be integer class ids, got {rows[~whole][0]}")
         least, most = min(least, rows.min().item()), max(most, rows.max().item())
     if least < UNLABELLED:
         wrapped = labels.dtype in (np.int8, np.int16)

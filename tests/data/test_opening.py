@@ -197,6 +197,15 @@ def test_items_of_another_range_are_told(config):
     assert said.startswith("the query items are 2")
 
 
+def test_training_items_without_any_difference_are_told(config):
+    write(features=np.where(PARTS[:, None] == 0, 0, VECTORS))
+    [said] = build(config).warnings
+    assert said.startswith("all values of the training items are 0")
+    write(features=np.where(PARTS[:, None] == 1, 0, VECTORS), labels=CLASSES * (PARTS == 0))
+    allowed = dataclasses.replace(config, allow_leak=True)
+    assert build(allowed).warnings[0].startswith("the query items are 0 times as large")
+
+
 def test_labels_that_teach_nothing_are_refused_but_to_methods_that_see_none(config):
     write(labels=CLASSES * 0)
     with pytest.raises(UserError, match="all training items are of class 0"):
