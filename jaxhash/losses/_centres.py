@@ -64,8 +64,9 @@ def csq(
         takes them of a tanh that has rounded to 1, so that codes beyond about 9 have no gradient.
     """
     codes, where = valid_codes(codes, where)
-    check_signs("centres", centres)
-    centres = as_real("centres", centres, codes.shape).astype(codes.dtype)
+    check_shape("centres", centres, codes.shape)
+    check_signs("centres", centres, where)
+    centres = jnp.asarray(centres, codes.dtype)
     agree = 0.5 * (1.0 + centres) * jax.nn.softplus(-2.0 * codes)
     differ = 0.5 * (1.0 - centres) * jax.nn.softplus(2.0 * codes)
     return mean_of_rows(jnp.mean(agree + differ, axis=1), where, axis_name)
@@ -167,8 +168,8 @@ def orthohash(
 
     Raises:
         TypeError: if codes are not floating.
-        ValueError: if shapes do not fit, scale is not above 0, margin is below 0, margin_type is
-            unknown, or both rows and centres are spread.
+        ValueError: if shapes do not fit, centres are other than -1 and +1, scale is not above 0,
+            margin is below 0, margin_type is unknown, or both rows and centres are spread.
 
     Example:
         >>> centres = jnp.array([[1.0, 1.0], [1.0, -1.0]])
@@ -186,9 +187,11 @@ def orthohash(
         off where it grows without bound.
     """
     codes, where = valid_codes(codes, where)
-    centres = as_real("centres", centres, (len(centres), codes.shape[1])).astype(codes.dtype)
-    labels = as_mask("labels", labels, (len(codes), len(centres))).astype(codes.dtype)
+    check_shape("centres", centres, (None, codes.shape[1]))
     where_classes = as_mask("where_classes", where_classes, centres.shape[:1])
+    check_signs("centres", centres, where_classes)
+    centres = jnp.asarray(centres, codes.dtype)
+    labels = as_mask("labels", labels, (len(codes), len(centres))).astype(codes.dtype)
     if scale <= 0:
         raise ValueError(f"scale must be above 0, got {scale}")
     if margin < 0:

@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
 from jaxhash.losses._common import pair_count, sum_of_shares, sum_over_devices
 from jaxhash.losses._pairwise import inner_products, mean_of_pairs, valid_pairs
-from jaxhash.ops.arguments import as_floating, as_mask, check_shape
+from jaxhash.ops.arguments import as_floating, as_mask, check_shape, check_signs
 from jaxhash.ops.meshes import like_rows, on_any_mesh
 from jaxhash.ops.numerics import accumulate
 from jaxhash.selection import row_count
@@ -41,7 +41,7 @@ def distance_to_codes(
 
     Raises:
         TypeError: if codes or targets are not floating.
-        ValueError: if shapes do not fit.
+        ValueError: if shapes do not fit, or targets are other than -1 and +1.
 
     Example:
         >>> distance_to_codes(jnp.array([[0.5, 1.0]]), jnp.array([[1.0, -1.0]]))  # (0.25 + 4) / 2
@@ -55,6 +55,7 @@ def distance_to_codes(
     codes, targets = _as_floating(codes=codes, targets=targets)
     check_shape("targets", targets, codes.shape)
     where = as_mask("where", where, codes.shape[:1])
+    check_signs("targets", targets, where)
     gap = codes - lax.stop_gradient(targets)
     if where is not None:
         gap = jnp.where(where[:, None], gap, 0.0)

@@ -9,7 +9,13 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree, Shaped
 
 from jaxhash.codes import relax
-from jaxhash.ops.arguments import as_index, as_labels, check_shape, zeros_and_ones
+from jaxhash.ops.arguments import (
+    as_index,
+    as_labels,
+    check_shape,
+    values_at_hand,
+    zeros_and_ones,
+)
 from jaxhash.ops.meshes import check_mapped, like, on_any_mesh
 
 #: A weight in a sum of losses, which may be traced.
@@ -171,7 +177,12 @@ def _checked(batch: Batch) -> Batch:
         check_shape("index", index, rows)
         index = as_index("index", index, least=-1)  # padding may be nowhere
     check_shape("mask", batch.mask, rows)
-    return batch._replace(labels=labels, index=index, mask=zeros_and_ones("mask", batch.mask))
+    mask = zeros_and_ones("mask", batch.mask)
+    if index is not None:
+        valid, known = values_at_hand(mask), values_at_hand(index)
+        if valid is not None and known is not None and (known[valid] < 0).any():
+            raise ValueError("index must be 0 or more in rows that the mask keeps, got -1")
+    return batch._replace(labels=labels, index=index, mask=mask)
 
 
 def stateless(

@@ -16,7 +16,8 @@ from jaxhash.objectives._base import (
     Variables,
     without_padding,
 )
-from jaxhash.objectives._tables import Bank, axis_of, facing, no_padding, table_rows
+from jaxhash.objectives._tables import Bank, axis_of, entries, facing, no_padding, table_rows
+from jaxhash.ops.arguments import as_index
 from jaxhash.selection import row_numbers
 from jaxhash.similarity import UNLABELLED, share_a_label
 
@@ -125,10 +126,11 @@ def empty_bank(setup: Setup) -> Bank:
 
 def remember(bank: Bank, codes: Float[Array, "n bits"], batch: Batch, context: Context) -> Bank:
     """The bank with the rows of the whole batch overwritten; padding is dropped."""
+    index = jnp.where(batch.mask, batch.index, -1)
     rows = (
         lax.stop_gradient(codes),
         jnp.asarray(batch.labels, bank.labels.dtype),
-        jnp.where(batch.mask, batch.index, -1),
+        as_index("index", index, entries(bank, context), least=-1),
     )
     if context.axis_name is not None:
         rows = lax.all_gather(rows, context.axis_name, tiled=True)

@@ -24,6 +24,7 @@ def check_shape(
     """Raise unless ``array`` is None or has the shape, of which None is any length."""
     if array is None:
         return
+    dtype_of(name, array)
     fits = len(shape) == array.ndim and all(
         want in (None, got) for want, got in zip(shape, array.shape, strict=True)
     )
@@ -148,13 +149,16 @@ def as_index(
     return index if signed else index.astype(form)
 
 
-def check_signs(name: str, codes: Shaped[ArrayLike, "..."]) -> None:
-    """Raise unless codes are real numbers, and all that are at hand -1 or +1."""
+def check_signs(
+    name: str, codes: Shaped[ArrayLike, "n ..."], where: Bool[ArrayLike, " n"] | None = None
+) -> None:
+    """Raise unless codes are real numbers, and all that are at hand, of valid rows, -1 or +1."""
     dtype = dtype_of(name, codes)
     if not _is_signed(dtype):
         raise TypeError(f"{name} must be -1 and +1, got {dtype}")
-    values = values_at_hand(codes)
-    if values is not None:
+    values, valid = values_at_hand(codes), True if where is None else values_at_hand(where)
+    if values is not None and valid is not None:
+        values = values[valid]
         wrong = (values != 1) & (values != -1)
         if wrong.any():
             raise ValueError(f"{name} must be -1 and +1, got {values[wrong][0]}")

@@ -109,6 +109,25 @@ def test_a_batch_without_rows_costs_nothing(name):
     assert CONFORMANCE[name].value(empty) == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "argument", "where"),
+    [
+        ("csq", "centres", "where"),
+        ("distance_to_codes", "targets", "where"),
+        ("orthohash", "centres", "where_classes"),
+    ],
+)
+def test_signs_of_valid_rows_are_looked_at(unchecked, name, argument, where):
+    """0 and 1 would be other codes in silence; padding may hold anything."""
+    arrays = CONFORMANCE[name].arrays
+    signs = np.array(arrays[argument])
+    with pytest.raises(ValueError, match=f"^{argument} must be -1 and"):
+        CONFORMANCE[name].value(arrays | {argument: (signs > 0).astype(np.float32)})
+    signs[2] = np.zeros(BITS)
+    masked = arrays | {argument: signs, where: np.arange(len(signs)) != 2}
+    assert np.isfinite(CONFORMANCE[name].value(masked))
+
+
 def test_codes_without_bits_are_refused(unchecked):
     for name in CONFORMANCE:
         moved, rest = parts(name)

@@ -55,6 +55,7 @@ def test_batches_of_every_dtype(name):
         (ValueError, "mask must have shape", {"mask": MASK[:, None]}),
         (ValueError, "index must have shape", {"index": np.arange(ROWS + 1)}),
         (TypeError, "index must be integers", {"index": MASK}),
+        (ValueError, "index must be 0 or more in rows", {"index": INDEX - 1}),
         (ValueError, "labels must be integers", {"labels": IDS + 0.5}),
         (ValueError, "labels must be -1 or more", {"labels": IDS - 2}),
         (ValueError, "labels must be 0 or 1, got 3", {"labels": 3 * ONE_HOT}),
@@ -66,3 +67,10 @@ def test_batches_of_every_dtype(name):
 def test_batches_that_mean_nothing_are_refused(unchecked, name, error, words, change):
     with pytest.raises(error, match=words):
         value(name, **change)
+
+
+def test_items_that_a_bank_does_not_have_are_refused():
+    """They would be dropped, and with all of them the loss would be 0; padding may be anywhere."""
+    with pytest.raises(ValueError, match="^index must be below 6, got 6"):
+        value("hashnet", index=INDEX + 1)
+    assert value("hashnet", index=np.where(MASK, INDEX, 99)) == value("hashnet")
