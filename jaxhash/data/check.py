@@ -114,10 +114,10 @@ def examine(checked: Checked, console: Console | None = None) -> dict[str, Any]:
 
     Returns:
         ``split`` and ``sha256``; by part, ``items`` and ``repeated``; ``overlaps`` and ``leaks`` as
-        `Split` has them, with those by equal inputs; ``leaking_items``, the first of them by name; ``conflicts``, ``notes`` and ``warnings``. With
-        labels, ``unlabelled`` by part, ``classes`` with the items of each class by part, and ``order``
-        of the database. With inputs, ``same_content``, see `jaxhash.data.equal.equal_inputs`, and
-        ``left_out``.
+        `Split` has them, with those by equal inputs; ``leaking_items``, the first of them by name;
+        ``conflicts``, ``notes`` and ``warnings``. With labels, ``unlabelled`` by part, ``classes`` with
+        the items of each class by part, and ``order`` of the database. With inputs, ``same_content``,
+        see `jaxhash.data.equal.equal_inputs`, and ``left_out``.
 
     Example:
         >>> split = Split("small", np.array([0]), np.array([1]), np.array([1, 2]))

@@ -23,29 +23,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxhash.errors import first_line
 
+_NAMES = """
+AVIF BLP BMP CUR DCX DDS DIB FITS FLI FTEX GBR GIF ICNS ICO IM JPEG JPEG2000 MPO MSP PCD PCX PIXAR
+PNG PPM PSD QOI SGI SUN TGA TIFF WEBP XBM XPM
+"""
+
 #: The formats that are opened, by Pillow's names. Left out are those that start another program or
 #: need one (EPS, WMF), hold no raster (MPEG, BUFR, GRIB, HDF5), open what is inside as any format
 #: (IPTC), or have no suffix.
-FORMATS = frozenset(
-    (
-        *("AVIF", "BLP", "BMP", "CUR", "DCX", "DDS", "DIB", "FITS", "FLI", "FTEX", "GBR", "GIF"),
-        *(
-            "ICNS",
-            "ICO",
-            "IM",
-            "JPEG",
-            "JPEG2000",
-            "MPO",
-            "MSP",
-            "PCD",
-            "PCX",
-            "PIXAR",
-            "PNG",
-            "PPM",
-        ),
-        *("PSD", "QOI", "SGI", "SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM"),
-    )
-)
+FORMATS = frozenset(_NAMES.split())
 
 #: Values that can be white, by the kind of numbers; "colours" are of 16 bits a channel.
 WHITES = {
