@@ -15,6 +15,7 @@ from jaxhash import machine, metrics
 from jaxhash.data.arrays import read_npy, read_npz
 from jaxhash.data.labels import read_labels
 from jaxhash.data.lists import read_list
+from jaxhash.data.remarks import tell_relevance
 from jaxhash.errors import UserError
 from jaxhash.retrieval.health import health_lines
 from jaxhash.similarity import has_label
@@ -218,6 +219,8 @@ def _results(
             f"{first.without_relevant:,} of {first.queries:,} queries have nothing relevant in the "
             "database",
         )
+    elif arguments.relevance == "shared":
+        results["warnings"] += tell_relevance(query.labels, database.labels)[0]
     if len(every) > 1:
         key = "map" if arguments.k is None else "map_at_k"
         scores = {one.convention.name: one.scores[key] for one in every}

@@ -124,3 +124,11 @@ def test_compared_codes_are_looked_at_too(output):
     both("sigmoid.npz", query_codes=1 / (1 + np.exp(-CODES["q"])))
     text = output("evaluate", both("codes.npz"), "--compare", "sigmoid.npz")
     assert "warning: sigmoid.npz: query codes are never negative" in text
+
+
+@pytest.mark.parametrize("labels", [lambda n: np.zeros(n, int), lambda n: np.ones((n, 2), int)])
+def test_a_search_in_which_everything_is_relevant_is_told(output, labels):
+    name = both("codes.npz", query_labels=labels(QUERIES), database_labels=labels(ITEMS))
+    assert "warning: all queries and all of the database are of one class" in output(
+        "evaluate", name
+    )

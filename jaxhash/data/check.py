@@ -139,7 +139,7 @@ def examine(checked: Checked, console: Console | None = None) -> dict[str, Any]:
     }
     if checked.labels is not None:
         found |= _examine_labels(split, checked.labels, checked.class_names)
-        useless, less = tell_relevance(checked.labels, split)
+        useless, less = tell_relevance(checked.labels[split.query], checked.labels[split.database])
         found["warnings"] += useless
         found["notes"] += less
     if checked.inputs is not None:

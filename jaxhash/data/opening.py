@@ -93,7 +93,8 @@ def examine(
         notes.append(
             f"--validation {config.validation:g} is not used: the data have a part validation"
         )
-    useless, less = ([], []) if is_known else tell_relevance(source.labels, split)
+    searched = source.labels[split.query], source.labels[split.database]
+    useless, less = ([], []) if is_known else tell_relevance(*searched)
     return {
         "equal_inputs": equal.counts,
         "data_sha256": _digest(split, source, equal),

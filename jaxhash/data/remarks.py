@@ -3,25 +3,26 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
-from jaxhash.data.splits import Split
 from jaxhash.errors import UserError
 from jaxhash.similarity import has_label
 
 
 def tell_relevance(
-    labels: Int[np.ndarray, " items *classes"], split: Split
+    query: Shaped[np.ndarray, " queries *classes"], database: Shaped[np.ndarray, " items *classes"]
 ) -> tuple[list[str], list[str]]:
     """What makes a search by these labels say nothing, and what makes it say less, a sentence each.
 
+    Args:
+        query: class ids, or rows of 0 and 1, of the queries.
+        database: the same of what is searched.
+
     Example:
-        >>> split = Split("some", np.array([0]), np.array([1, 2]), np.array([3]))
-        >>> tell_relevance(np.array([0, 0, 1, 1]), split)
+        >>> tell_relevance(np.array([0, 1]), np.array([1, 2]))
         ([], ['queries with nothing relevant in the database: 1 of 2'])
     """
-    query, database = labels[split.query], labels[split.database]
-    if labels.ndim == 1:
+    if query.ndim == 1:
         alone = len(np.unique(np.concatenate([query, database]))) == 1 and query[0] >= 0
         found = np.isin(query, database[has_label(database)])
     else:

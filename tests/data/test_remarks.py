@@ -35,7 +35,7 @@ SEARCHES = {
 def test_what_is_relevant(labels, kind):
     labels = labels if kind == "ids" else rows(labels)
     relevant = share_a_label(labels[SPLIT.query], labels[SPLIT.database])
-    useless, less = tell_relevance(labels, SPLIT)
+    useless, less = tell_relevance(labels[SPLIT.query], labels[SPLIT.database])
     assert [sentence.endswith("any codes have mAP 1") for sentence in useless] == (
         [True] if relevant.all() else [] if relevant.any() else [False]
     )
