@@ -209,7 +209,7 @@ def _refuse_parts_below(name: str, folder: Path) -> None:
     """Raise if what a class, or a part, is made of are parts."""
     below = _subfolders(folder)
     parts = {part_of(path.name) for path in below} - {None}
-    flat = any(entry.is_file() for entry in os.scandir(folder))
+    flat = any(not _is_folder(entry) for entry in os.scandir(folder))
     if len(parts) > 1 or (parts and not flat and all(part_of(path.name) for path in below)):
         raise UserError(
             f"--dataset {name}: {folder} is where classes are expected, and holds parts "
@@ -261,7 +261,14 @@ def _of_one_part(found: Sequence[tuple[str, str, str]]) -> list[str]:
 
 def _subfolders(folder: Path) -> list[Path]:
     entries = os.scandir(folder)
-    return sorted(Path(e) for e in entries if e.is_dir() and not e.name.startswith("."))
+    return sorted(Path(e) for e in entries if _is_folder(e) and not e.name.startswith("."))
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _walk(folder: Path, passed: dict[str, Counter[str]]) -> Iterator[str]:
@@ -295,7 +302,7 @@ def _pass_over(folder: Path, where: str, passed: dict[str, Counter[str]]) -> Non
     for entry in os.scandir(folder):
         if entry.name.startswith("."):
             passed["as hidden"][entry.name] += 1
-        elif not entry.is_dir():
+        elif not _is_folder(entry):
             passed[where][_suffix(entry.name)] += 1
 
 

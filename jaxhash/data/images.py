@@ -92,7 +92,8 @@ def read_image(
         OSError: or other exceptions of Pillow, if it is not a whole image.
         ValueError: if the range of its numbers is not known.
     """
-    with Image.open(path, formats=_formats()) as image:
+    # Of a path Pillow maps some TIFF files into memory, and does not turn those (13.0).
+    with open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
         remarks = ("frames",) * _is_one_of_many(image)
         if image_size is not None:
             image.draft(None, (2 * image_size, 2 * image_size))

@@ -232,9 +232,11 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, memory):
     (tmp_path / "cat" / "zero.png").symlink_to("/dev/zero")
     (tmp_path / "dog" / "nowhere.png").symlink_to(tmp_path / "nowhere")
     (tmp_path / "dog" / "folder.png").mkdir()
+    (tmp_path / "dog" / "self.png").symlink_to(tmp_path / "dog" / "self.png")
+    (tmp_path / "self").symlink_to(tmp_path / "self")
     source = load_source(f"folder:{tmp_path}", most_bad=0.5)
     assert source.left_out[:2] == ("cat/pipe.png: not a file", "cat/zero.png: not a file")
-    assert source.left_out[2].startswith("dog/nowhere.png: ") and len(source.left_out) == 3
+    assert source.left_out[2].startswith("dog/nowhere.png: ") and len(source.left_out) == 4
 
 
 def test_a_folder_that_may_not_be_read_is_no_empty_one(tmp_path, monkeypatch):

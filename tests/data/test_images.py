@@ -183,6 +183,21 @@ def test_orientation(tmp_path, orientation, suffix):
     assert decode(tmp_path / f"a.{suffix}", 8)[0, 0].argmax() == 0  # red, at a fraction of the size
 
 
+@pytest.mark.parametrize("orientation", TAKEN)
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "I;16", "F"])
+def test_orientation_of_tiff_of_every_kind(tmp_path, orientation, mode):
+    """Those that Pillow could map into memory too."""
+    seen = np.zeros((8, 6), np.uint8)
+    seen[:4, :3], seen[:4, 3:], seen[4:, :3] = 51, 119, 255
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.ascontiguousarray(TAKEN[orientation](seen[..., None])[..., 0])
+    image = PIL.Image.fromarray(stored.astype(np.uint16) * 257 if mode == "I;16" else stored)
+    image = image if mode == "I;16" else image.convert(mode)
+    image.save(tmp_path / "a.tif", exif=exif)
+    np.testing.assert_array_equal(decode(tmp_path / "a.tif"), np.stack([seen] * 3, axis=-1))
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 77])
 def test_orientations_that_there_are_not(tmp_path, orientation):
     exif = PIL.Image.Exif()
