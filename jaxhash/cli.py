@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from jaxhash import __version__
 from jaxhash.errors import Stopped, UserError, first_line
@@ -98,16 +98,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         said = interrupt if interrupt.args else stop.words(signal.SIGINT)
         _exit(stop.STATUS[signal.SIGINT], said)
     except Exception as error:
-        if isinstance(error, RuntimeError) and re.search(
-            "(?i)(initialize|unknown) backend", f"{error}"
-        ):
+        if _is_of_a_backend(error):
             named = os.environ.get("JAX_PLATFORMS")
-            _exit(2, UserError(f"JAX_PLATFORMS is {named!r}: {first_line(error)}"))
+            said = (
+                first_line(error)
+                if str(error)
+                else "there is none here; leave it out, or choose cpu"
+            )
+            _exit(2, UserError(f"JAX_PLATFORMS is {named!r}: {said}"))
         if not _is_one_of_several():
             raise
         from jaxhash.training import processes
 
         processes.end_by(error)
+
+
+def _is_of_a_backend(error: Exception) -> bool:
+    """Whether JAX could not begin to use a backend: some of its errors say so, one says nothing."""
+    if isinstance(error, RuntimeError):
+        return bool(re.search("(?i)(initialize|unknown) backend", f"{error}"))
+    if not isinstance(error, AssertionError) or str(error) or "jax" not in sys.modules:
+        return False
+    try:
+        return not (_is_one_of_several() or sys.modules["jax"].devices())
+    except AssertionError:
+        return True
 
 
 def _is_one_of_several() -> bool:
@@ -386,3 +401,10 @@ def _quiet() -> None:
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # errors are told by us, in a line
     logging.getLogger("jax").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    sys.unraisablehook = _tell_unraisable
+
+
+def _tell_unraisable(raised: Any) -> None:
+    """As Python does, but for threads that write a checkpoint on after its write has failed."""
+    if str(raised.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(raised)

@@ -371,8 +371,19 @@ def test_platform_that_is_not_there(refusal, monkeypatch, said):
     assert refusal("train") == f"jaxhash: JAX_PLATFORMS is 'gpu': {said}\n"
 
 
+def test_platform_of_which_jax_says_nothing(refusal, monkeypatch):
+    """Of `cuda` without its plugin JAX has a bare assertion."""
+
+    def devices(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    assert "JAX_PLATFORMS is 'cuda'" in refusal("train")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("platform", ["gpu", "tpu", "nonsense"])
+@pytest.mark.parametrize("platform", ["gpu", "cuda", "tpu", "nonsense"])
 @pytest.mark.parametrize(
     "command", ["train --epochs 3", "train --epochs 3 --dry-run", "train --seeds 2", "bench"]
 )

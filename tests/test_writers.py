@@ -1,5 +1,6 @@
 """Where a run's numbers go: files that survive a kill, and lines on the screen."""
 
+import errno
 import io
 import json
 import os
@@ -47,6 +48,19 @@ def test_write_json_that_fails_leaves_the_old_file(path):
     with pytest.raises(TypeError):
         write_json(path, {"a": 2, "b": object()})
     assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_disk_that_is_full_names_the_file_and_keeps_the_old_one(path, monkeypatch):
+    write_json(path, {"a": 1})
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=path.name):
+        write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert list(path.parent.iterdir()) == [path]
 
 
 # Metrics

@@ -34,13 +34,24 @@ _NUMBERS = (*_OF_ALL, "dead_bits", "skipped")
 
 @contextlib.contextmanager
 def whole_file(path: Path, mode: str) -> Iterator[IO]:
-    """Open a file to be written whole or not at all: it takes its name when it is closed."""
+    """Open a file to be written whole or not at all: it takes its name when it is closed.
+
+    Raises:
+        OSError: with the file's name, if it cannot be written.
+    """
     partial = path.with_name(path.name + ".partial")
-    with partial.open(mode) as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open(mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()  # a disk that is full needs the room
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def check_output(path: Path, *suffixes: str, new: bool = False, makes_folder: bool = False) -> None:
