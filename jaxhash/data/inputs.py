@@ -32,6 +32,9 @@ ODD_MOST = 64
 #: Name of the digest of the data in inputs.json, see `jaxhash.build.Parts`.
 _DATA = "data_sha256"
 
+#: What to do where the file of a run's inputs is damaged.
+_REMEDY = "put a sound copy back, or train anew into another --run-dir"
+
 #: Root mean squares that float32 can scale to 1.
 _SCALABLE = (1e-37, 1e37)
 
@@ -200,14 +203,14 @@ def stored_form(folder: Path, dataset: str) -> InputForm | None:
 
     def read() -> dict[str, Any] | None:
         if path.is_file():
-            content = read_json(path, "remove the folder, and train anew")
+            content = read_json(path, _REMEDY)
             try:
                 if isinstance(content, dict):
                     content.pop(_DATA, None)
                 return InputForm.from_json(content).to_json()
             except ValueError as error:
                 raise UserError(
-                    f"{path} does not say what the inputs of a run are: {error}"
+                    f"{path} does not say what the inputs of a run are: {error}; {_REMEDY}"
                 ) from error
         if dataset.startswith("features:") and any((folder / "checkpoints").glob("*")):
             raise UserError(
@@ -230,7 +233,7 @@ def has_learned_from(folder: Path, data_sha256: str) -> bool:
 
     def same() -> bool:
         path = folder / "inputs.json"
-        stored = read_json(path, "remove the folder, and train anew") if path.is_file() else {}
+        stored = read_json(path, _REMEDY) if path.is_file() else {}
         return stored.get(_DATA, data_sha256) == data_sha256
 
     return agreed(same)

@@ -163,6 +163,7 @@ class Checkpoints:
             try:
                 found = step, self.restore(like, step)
                 data = self._read(step, "data", ocp.args.JsonRestore())
+                self._check_step(step, data)
                 self._candidates(step)
             except UserError as error:
                 reason = str(error)
@@ -201,6 +202,11 @@ class Checkpoints:
         self._manager.reload()
         return target
 
+    def _check_step(self, step: int, data: Mapping[str, Any]) -> None:
+        """Raise unless a checkpoint is that of its folder's name; an old one does not say."""
+        if (own := data.get("step", step)) != step:
+            raise UserError(f"the checkpoint {self._folder(step)} is that of step {own}")
+
     def _check_data(self, step: int, data: Mapping[str, Any]) -> None:
         """Raise if a checkpoint knows other data than there are; an old one knows nothing of them."""
         other = [
@@ -234,7 +240,7 @@ class Checkpoints:
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state),
-                    data=ocp.args.JsonSave(self._data),
+                    data=ocp.args.JsonSave({**self._data, "step": step}),
                     candidates=ocp.args.JsonSave([each._asdict() for each in candidates]),
                 ),
             )

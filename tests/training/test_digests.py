@@ -144,3 +144,14 @@ def test_restoring_a_damaged_one_is_refused(written, tmp_path):
     flip(path, 1000, 6)
     with Checkpoints(folder) as checkpoints, pytest.raises(UserError, match="is damaged"):
         checkpoints.restore(written[1][2], 2)
+
+
+def test_one_under_the_name_of_another_step_is_put_aside(written, tmp_path):
+    """As a copy that went wrong: each file is whole, and the state is that of another step."""
+    folder, states = written
+    copy = tmp_path / "checkpoints"
+    shutil.copytree(folder, copy)
+    shutil.rmtree(copy / "2")
+    shutil.copytree(copy / "1", copy / "2")
+    step, said = newest_after(copy, states)
+    assert step == 1 and "checkpoints/2 is that of step 1" in said[0]
