@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int8, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxhash.metrics._inputs import check_labels
 from jaxhash.ops.arguments import dtype_of
@@ -26,6 +26,10 @@ class FlipRate(NamedTuple):
 
     mean: float
     per_bit: Float[np.ndarray, " bits"]
+
+
+#: Codes of -1 and +1.
+Signs = Int[np.ndarray, "n bits"] | Float[np.ndarray, "n bits"]
 
 
 class Bits:
@@ -74,7 +78,7 @@ class Bits:
 
 
 #: What the measures take: codes of -1 and +1, or codes of another form that says how it is read.
-Codes = Int8[np.ndarray, "n bits"] | Bits
+Codes = Signs | Bits
 
 
 def bit_balance(codes: Codes) -> float:
@@ -238,7 +242,7 @@ def duplicate_bits(codes: Codes) -> Int[np.ndarray, "pairs 2"]:
     return np.argwhere(np.triu((differing == 0) | (differing == bits.items), k=1))
 
 
-def flip_rate(codes: Int8[np.ndarray, "n bits"], others: Int8[np.ndarray, "n bits"]) -> FlipRate:
+def flip_rate(codes: Signs, others: Signs) -> FlipRate:
     """The share of bits that differ between two encodings of the same items.
 
     Args:
@@ -266,13 +270,13 @@ def as_bits(codes: Codes) -> Bits:
     """The codes as bits; those of -1 and +1 are checked as they are read."""
     if isinstance(codes, Bits):
         return codes
-    if dtype_of("codes", codes) != np.int8:
-        raise TypeError(f"codes must be int8 of -1 and +1, got {codes.dtype}")
+    if dtype_of("codes", codes).kind not in "if":
+        raise TypeError(f"codes must be signed integers or floats of -1 and +1, got {codes.dtype}")
     check_shape(codes)
     return Bits(codes, codes.shape[1], _read_signs)
 
 
-def _read_signs(codes: Int8[np.ndarray, "n bits"]) -> Bool[np.ndarray, "n bits"]:
+def _read_signs(codes: Signs) -> Bool[np.ndarray, "n bits"]:
     codes = np.asarray(codes)  # JAX would count in float32, and not at all on some meshes
     wrong = np.abs(codes) != 1
     if wrong.any():

@@ -97,6 +97,15 @@ def test_low_precision_loses_no_digits():
     assert quantization_error(codes) == pytest.approx((float(codes[0, 0]) - 1) ** 2, rel=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.int64, np.float16, np.float32, np.float64])
+def test_signs_of_any_dtype_are_the_same_codes(dtype):
+    codes = random_codes(20, 4, share=0.3)
+    assert bit_balance(codes.astype(dtype)) == bit_balance(codes)
+    np.testing.assert_array_equal(bit_entropy(codes.astype(dtype)), bit_entropy(codes))
+    with pytest.raises(ValueError, match="codes must be -1 and"):
+        bit_balance(codes.astype(dtype) / 2 if dtype is np.float32 else 0 * codes.astype(dtype))
+
+
 # Each bit
 
 
