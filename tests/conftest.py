@@ -1,6 +1,7 @@
 """Eight CPU devices, no silent broadcasting of ranks, and the command line, for every test."""
 
 import os
+import signal
 from pathlib import Path
 
 import jax
@@ -16,6 +17,8 @@ HURRY = [
 if jax.__version_info__ < (0, 11, 1):  # later ones do not know the flag, and end the process
     HURRY.append("--xla_cpu_use_fusion_emitters=false")
 os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *HURRY])
+# Where tests run in the background Ctrl-C is ignored, and every process that they start inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
