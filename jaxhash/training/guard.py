@@ -63,6 +63,8 @@ def _watch(worker: int, said: int) -> int:
     listener = threading.Thread(target=_pass_on, args=(said, last), daemon=True)
     listener.start()
     status = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+    if stop.ending.is_set():
+        threading.Event().wait()  # until the thread that killed the worker ends this process too
     listener.join(1.0)
     if status >= 0:
         return status

@@ -36,6 +36,8 @@ _listening = False
 _worker: int | None = None
 _is_worker = False
 
+#: Set where a signal is about to end this process: nothing else is to end it, or to say why it ends.
+ending = threading.Event()
 
 #: What a training that is stopped does when it is started again, unless its step is saved.
 _GOES_ON = "the same command goes on from the last checkpoint"
@@ -96,6 +98,7 @@ def _listen(reader: int) -> None:
 
 def _end_at_once(number: int) -> None:
     """End this process with a line, whatever its main thread does."""
+    ending.set()
     if _worker:
         os.kill(_worker, signal.SIGKILL)
     flush = threading.Thread(target=sys.stdout.flush, daemon=True)

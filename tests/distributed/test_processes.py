@@ -164,6 +164,7 @@ def test_equal_to_one_process_with_one_device(folders, topology):
             assert a[name].shape == b[name].shape and (a[name] != b[name]).mean() < 2e-3
 
 
+@pytest.mark.slow
 def test_terminated_and_started_again(tmp_path, start, train):
     """A signal to one process stops both after one step; they end with the bits of the others."""
     whole, again = tmp_path / "whole", tmp_path / "again"

@@ -100,6 +100,14 @@ DAMAGES = {
 }
 
 
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def broken(config):
+    return (config.run_dir / "broken_checkpoints").iterdir()
+
+
 @pytest.fixture
 def stopped(undisturbed, tmp_path):
     """A run as a kill after step 20 leaves it, with checkpoints of steps 15 and 20."""
@@ -123,28 +131,29 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
 ):
     folder = stopped.run_dir / "checkpoints" / "20"
     damage(folder, tmp_path / "other")
-    before = {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    before = contents(folder)
     capsys.readouterr()
     run.train(stopped, Console(width=200))
     said = capsys.readouterr().out
     assert f"warning: the checkpoint {folder} cannot be read (" in said
     assert "going on from step 15 of 24" in said
     assert_same_run(undisturbed, stopped)
-    (aside,) = (stopped.run_dir / "broken_checkpoints").iterdir()
+    (aside,) = broken(stopped)
     assert aside.name.startswith("20-")
-    after = {p.relative_to(aside): p.read_bytes() for p in aside.rglob("*") if p.is_file()}
-    assert after == before
+    assert contents(aside) == before
 
 
-def test_where_no_checkpoint_can_be_read_nothing_is_touched(stopped, console):
+def test_where_no_checkpoint_can_be_read_nothing_is_lost(stopped, console):
+    """The damaged ones are put aside as they are; it takes another call to begin anew."""
     folders = [stopped.run_dir / "checkpoints" / step for step in ("15", "20")]
     for folder in folders:
         truncate(folder)
+    before = [contents(folder) for folder in folders]
     records = read_metrics(stopped.run_dir / "metrics.jsonl")
     with pytest.raises(UserError) as caught:
         run.train(stopped, console)
     assert all(f"the checkpoint {folder} cannot be read" in str(caught.value) for folder in folders)
-    assert all(folder.is_dir() for folder in folders)
+    assert before == [contents(aside) for aside in sorted(broken(stopped))]
     assert read_metrics(stopped.run_dir / "metrics.jsonl") == records
 
 
