@@ -100,6 +100,7 @@ def test_tfidf_keeps_the_products_of_the_weights(folder):
     np.testing.assert_allclose(found @ found.T, kept @ kept.T, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_captions_of_one_image_are_near(output, shared_data, tmp_path, monkeypatch):
     """On real captions: those of an image are nearer than those of another; and a run hashes them."""
     monkeypatch.chdir(tmp_path)
@@ -122,6 +123,7 @@ def test_captions_of_one_image_are_near(output, shared_data, tmp_path, monkeypat
     assert "to the last digit" in output("evaluate", "run")
 
 
+@pytest.mark.slow
 def test_captions_teach_codes_of_images_without_classes(output, tmp_path, monkeypatch):
     """Vectors of the images are noise about their captions' means: what is like in one is in both."""
     monkeypatch.chdir(tmp_path)

@@ -44,6 +44,7 @@ def folder(tmp_path, monkeypatch, tensors):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_features_of_every_image(folder, output, monkeypatch):
     """Of a set that ends in half a batch; here the network sees 500 of the images."""
     whole = load_source("digits")

@@ -170,8 +170,8 @@ def test_member_has_the_bits_of_its_own_run(swept, tmp_path, one_device):
 @pytest.mark.parametrize(
     ("mapping", "model"),
     [
-        ("vmap", "cnn"),
-        pytest.param("vmap", "mlp", marks=pytest.mark.slow),
+        pytest.param("vmap", "cnn", marks=pytest.mark.slow),
+        ("vmap", "mlp"),
         pytest.param("scan", "mlp", marks=pytest.mark.slow),
         pytest.param("unroll", "cnn", marks=pytest.mark.slow),
     ],

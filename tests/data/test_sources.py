@@ -345,6 +345,7 @@ def test_tfds_subset_of_cifar10(shared_data, monkeypatch, limit):
     assert_rows_equal_records(source, shared_data, [0, 1, 4_999, 5_000, 14_999])
 
 
+@pytest.mark.slow
 def test_tfds_fashion_mnist(shared_data):
     source = load_source("tfds:fashion_mnist", shared_data / "tfds")
     assert source.inputs.shape == (70_000, 28, 28, 1)

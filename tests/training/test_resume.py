@@ -164,7 +164,11 @@ def test_evaluating_a_damaged_checkpoint(undisturbed, tmp_path, console):
         run.evaluate(tmp_path / "run", console)
 
 
-@pytest.mark.parametrize("options", [{"augment_on": "device"}, {"workers": 2}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"augment_on": "device"}, pytest.param({"workers": 2}, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_where_batches_are_made_changes_no_bit(undisturbed, tmp_path, console, options):
     """A run may go on with other workers, and with images that are cropped elsewhere."""
     again = config(tmp_path / "run")
