@@ -249,7 +249,9 @@ class Config:
             )
         fields = dict(fields)
         fields.setdefault("protocol", PER_CLASS)  # the only one there was
-        if "queries" not in COUNTS.get(str(fields["protocol"]), ()) and fields.get("queries_per_class"):
+        if "queries" not in COUNTS.get(str(fields["protocol"]), ()) and fields.get(
+            "queries_per_class"
+        ):
             # The counts of per-class stood beside protocols that have their own.
             fields |= {"queries_per_class": None, "train_per_class": None}
         if "quantizer_options" not in fields:
