@@ -14,7 +14,7 @@ from jaxhash.config import SPLIT_NUMBERS, check_image_size, check_numbers
 from jaxhash.data.equal import equal_inputs, name_equal, tell_equal
 from jaxhash.data.inputs import measure_inputs
 from jaxhash.data.lists import FILE_NAMES, read_split_lists
-from jaxhash.data.protocols import AUTO, make_split, read_split, tell_parts
+from jaxhash.data.protocols import AUTO, read_split, split_source, tell_parts
 from jaxhash.data.remarks import tell_relevance
 from jaxhash.data.sources import Rows, load_source
 from jaxhash.data.splits import Split
@@ -202,17 +202,7 @@ def _read(arguments: CheckArguments) -> Checked:
 
 def _read_dataset(arguments: CheckArguments) -> Checked:
     source = load_source(arguments.dataset, arguments.data_dir, arguments.image_size)
-    split = make_split(
-        arguments.protocol,
-        source.labels,
-        source.part,
-        queries=arguments.queries_per_class,
-        train=arguments.train_per_class,
-        seed=arguments.split_seed,
-        folder=arguments.data_dir,
-        parts=source.items_of_parts,
-        class_names=source.class_names,
-    )
+    split = split_source(arguments, source)
     return Checked(
         split,
         source.labels,

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from jaxhash.data.equal import Equal, equal_inputs, name_equal, tell_equal
 from jaxhash.data.inputs import InputForm
-from jaxhash.data.protocols import OWN_PARTS, make_split, resolve, tell_parts
+from jaxhash.data.protocols import OWN_PARTS, resolve, split_source, tell_parts
 from jaxhash.data.remarks import refuse_unlearnable, tell_relevance
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split, refuse_leaks, with_validation
@@ -26,17 +26,7 @@ def open_split(config: "Config", source: Source) -> Split:
     Raises:
         UserError: if the data do not allow it, or the split leaks.
     """
-    split = make_split(
-        config.protocol,
-        source.labels,
-        source.part,
-        queries=config.queries_per_class,
-        train=config.train_per_class,
-        seed=config.split_seed,
-        folder=config.data_dir,
-        parts=source.items_of_parts,
-        class_names=source.class_names,
-    )
+    split = split_source(config, source)
     if config.validation and not _has_own_validation(config, source, split):
         split = with_validation(
             split, source.labels, fraction=config.validation, seed=config.split_seed

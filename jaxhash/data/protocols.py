@@ -8,6 +8,7 @@ are some, as `jaxhash.data.splits.per_class` is where there are none. Those of n
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -25,6 +26,7 @@ from jaxhash.data.literature import (
     nus_wide_21,
     nus_wide_81,
 )
+from jaxhash.data.sources import Source
 from jaxhash.data.splits import PARTS, FewItems, Split, per_class
 from jaxhash.errors import UserError
 
@@ -332,3 +334,29 @@ def read_split(path: Path, *, items: int | None = None) -> Split:
             bound = "" if items is None else f" and below {items:,}"
             raise UserError(f"{path}: {name} must be from 0{bound}, got {wrong[0]}")
     return Split(path.stem, **{name: array.astype(np.int64) for name, array in arrays.items()})
+
+
+@runtime_checkable
+class SplitOptions(Protocol):
+    """The options of a command that choose a split, as `make_split` has them."""
+
+    protocol: str
+    queries_per_class: int | None
+    train_per_class: int | None
+    split_seed: int
+    data_dir: Path | None
+
+
+def split_source(options: SplitOptions, source: Source) -> Split:
+    """Make the split of a source that the options name, by `make_split`."""
+    return make_split(
+        options.protocol,
+        source.labels,
+        source.part,
+        queries=options.queries_per_class,
+        train=options.train_per_class,
+        seed=options.split_seed,
+        folder=options.data_dir,
+        parts=source.items_of_parts,
+        class_names=source.class_names,
+    )
