@@ -2,7 +2,7 @@
 
     python experiments/chunks.py
 
-One step of HashNet + HSWD on digits of 16 x 16 pixels by a ResNet-20 with frozen normalisation, on one
+One step of HashNet + HSWD on digits of 16 x 16 pixels by a ResNet-20 with frozen normalization, on one
 device, whole and in chunks: bytes that the compiled step needs beside its arguments, its time, and how
 far the update is from that of the whole batch.
 """
@@ -20,10 +20,11 @@ import optax
 import tyro
 
 from jaxhash.bench.timing import alternate
-from jaxhash.build import build, initial_state, make_batches, make_step
-from jaxhash.machine import hardware, versions
-from jaxhash.presets import digits_hashnet_hswd
-from jaxhash.training.writers import write_json
+from jaxhash.runs.experiment import build, initial_state, make_batches, make_step
+from jaxhash.runs.presets import digits_hashnet_hswd
+from jaxhash.training.devices import hardware
+from jaxhash.utils.files import write_json
+from jaxhash.utils.hardware import versions
 
 PATH = Path(__file__).parent / "results" / "chunks.json"
 

@@ -22,10 +22,11 @@ from costs_model import H100, V5E, Training
 from hlo_traffic import BRANCH, RING, ROUND, total
 
 from jaxhash.data import pipeline
-from jaxhash.machine import hardware, versions
 from jaxhash.models import Encoder, resnet50, summary, vit_b16
 from jaxhash.objectives import combine, hashnet, hswd, weighted
-from jaxhash.training.writers import write_json
+from jaxhash.training.devices import hardware
+from jaxhash.utils.files import write_json
+from jaxhash.utils.hardware import versions
 
 PATH = Path(__file__).parent / "results" / "costs.json"
 DEVICES = 8

@@ -6,7 +6,7 @@ from typing import Any
 
 import costs_traffic as traffic
 
-from jaxhash.selection import INTERPOLATIONS
+from jaxhash.ops.selection import INTERPOLATIONS
 
 #: Bytes of an entry that is sorted: its code, its mask and its place, for the gradient.
 SORTED = 9

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import optax
 from hlo_traffic import RING, Collective, collectives, sent
 
-from jaxhash import losses, selection
+from jaxhash import losses
 from jaxhash.models import Encoder
-from jaxhash.objectives import Batch, Context, Objective, Setup, Spread, Variables, hashnet
+from jaxhash.objectives import Batch, Context, Objective, Setup, TableSharding, Variables, hashnet
+from jaxhash.ops import selection
 from jaxhash.training.parallel import AXIS
 from jaxhash.training.state import create_state
 from jaxhash.training.step import train_step
@@ -98,7 +99,7 @@ def gradients(parameters: int) -> Traffic:
 
 
 def batch_norms(channels: int, layers: int) -> Traffic:
-    """Batch normalisation over the whole batch, of so many layers with so many channels in all.
+    """Batch normalization over the whole batch, of so many layers with so many channels in all.
 
     Sum with a count, then sum of squares, forward; the gradient of each backward.
     """
@@ -113,8 +114,8 @@ def code_metrics(bits: int) -> Traffic:
 def sent_once(twin_channels: int, layers: int, resolutions: int) -> Traffic:
     """What XLA finds twice in a residual network and sends once, to be subtracted.
 
-    A projection's normalisation and the one it is added to have the same gradient of their biases,
-    and normalisations of one resolution have the same count.
+    A projection's normalization and the one it is added to have the same gradient of their biases,
+    and normalizations of one resolution have the same count.
     """
     return Traffic(all_reduce=-WORD * (twin_channels + layers - resolutions))
 
@@ -165,7 +166,7 @@ def compiled_pairs(
     codes, numbers, mask = _rows(batch, bits, devices)
     objective, items = hashnet(pairs=pairs), 8 * batch
     rows = items // devices if is_spread else items
-    spread = Spread(items) if is_spread else Spread()
+    spread = TableSharding(items) if is_spread else TableSharding()
     state = jax.eval_shape(
         lambda: objective.init(jax.random.key(0), Setup(bits, rows, 10, False, None, {})).state
     )
@@ -218,7 +219,7 @@ def compiled_step(
 
 
 def sizes(model: nn.Module, size: int) -> tuple[int, int, int]:
-    """Parameters of the model, channels of its batch normalisations, and their number."""
+    """Parameters of the model, channels of its batch normalizations, and their number."""
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
     return _counts(variables["params"], variables.get("batch_stats", {}))
@@ -265,7 +266,7 @@ def _rows(batch: int, bits: int, devices: int) -> tuple[jax.ShapeDtypeStruct, ..
 
 
 def _counts(params: Any, statistics: Any) -> tuple[int, int, int]:
-    """Parameters, channels and layers; each batch normalisation keeps a mean and a variance."""
+    """Parameters, channels and layers; each batch normalization keeps a mean and a variance."""
     kept = jax.tree.leaves(statistics)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
     return parameters, sum(leaf.size for leaf in kept) // 2, len(kept) // 2

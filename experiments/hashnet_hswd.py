@@ -19,9 +19,9 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from jaxhash import run
-from jaxhash.presets import PRESETS
-from jaxhash.training.writers import write_json
+from jaxhash.runs import train as run
+from jaxhash.runs.presets import PRESETS
+from jaxhash.utils.files import write_json
 
 HERE = Path(__file__).parent
 
@@ -33,7 +33,7 @@ VARIANTS = {
 }
 
 #: Every variant is tried at the preset's learning rate and below: without HSWD the codes grow
-#: without bound at a high rate, and one rate for all would favour one of them.
+#: without bound at a high rate, and one rate for all would favor one of them.
 FACTORS = {"": 1, "-third": 1 / 3}
 
 

@@ -31,13 +31,13 @@ from rich.console import Console
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neural_network import MLPClassifier
 
-from jaxhash import sweep
-from jaxhash.build import build
-from jaxhash.config import Config
-from jaxhash.evaluation import SIDES, score_all, score_all_floats
-from jaxhash.presets import cifar100_features
 from jaxhash.retrieval.baselines import class_codes, pca_random_rotation
-from jaxhash.training.writers import write_json
+from jaxhash.runs import sweep
+from jaxhash.runs.config import Config
+from jaxhash.runs.evaluation import QUERY_AND_DATABASE, score_all, score_all_floats
+from jaxhash.runs.experiment import build
+from jaxhash.runs.presets import cifar100_features
+from jaxhash.utils.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 SEARCH, PATH = RESULTS / "hierarchy_search.json", RESULTS / "hierarchy.json"
@@ -180,8 +180,10 @@ def cell(base: Config, method: str, variant: str, **fields) -> Config:
 def to_be_beaten(config: Config, bits: tuple[int, ...], seeds: int) -> list[dict[str, Any]]:
     """The scores of the features, and of codes that need no hashing method."""
     parts = build(config)
-    train, *sides = (parts.source.inputs[getattr(parts.split, name)] for name in ("train", *SIDES))
-    vectors = dict(zip(SIDES, sides, strict=True))
+    train, *sides = (
+        parts.source.inputs[getattr(parts.split, name)] for name in ("train", *QUERY_AND_DATABASE)
+    )
+    vectors = dict(zip(QUERY_AND_DATABASE, sides, strict=True))
     labels = parts.source.labels[parts.split.train]
     classifiers = {
         "ridge regression": [RidgeClassifier().fit(train, labels)] * seeds,

@@ -22,16 +22,18 @@ import jax
 import numpy as np
 import tyro
 
-from jaxhash.build import build, initial_state
-from jaxhash.config import Config
-from jaxhash.machine import hardware, versions
+from jaxhash.runs.config import Config
+from jaxhash.runs.experiment import build, initial_state
+from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.training.checkpoint import Checkpoints
+from jaxhash.training.devices import hardware
 from jaxhash.training.speed import TIMES
-from jaxhash.training.writers import read_metrics, write_json
+from jaxhash.utils.files import write_json
+from jaxhash.utils.hardware import versions
 
 PATH = Path(__file__).parent / "results" / "kills.json"
 
-#: Batch normalisation, cropped images, a bank, and a model to choose.
+#: Batch normalization, cropped images, a bank, and a model to choose.
 FLAGS = (
     "--crop 1 --validation 0.1 --choose validation --evaluate-every 4 --epochs {epochs} "
     "--checkpoint-every 5"

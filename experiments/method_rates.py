@@ -17,10 +17,10 @@ import tyro
 from methods import SUPERVISED  # to choose for the others by labels would be supervision
 from rich.console import Console
 
-from jaxhash import sweep
-from jaxhash.config import Config
-from jaxhash.presets import PRESETS, preset_of_method
-from jaxhash.training.writers import write_json
+from jaxhash.runs import sweep
+from jaxhash.runs.config import Config
+from jaxhash.runs.presets import PRESETS, preset_of_method
+from jaxhash.utils.files import write_json
 
 PATH = Path(__file__).parent / "results" / "method_rates.json"
 

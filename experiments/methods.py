@@ -18,12 +18,12 @@ import jax
 import tyro
 from rich.console import Console
 
-from jaxhash import sweep
-from jaxhash.composition import published_weight
-from jaxhash.errors import UserError
 from jaxhash.objectives import METHODS
-from jaxhash.presets import PRESETS, preset_of_method
-from jaxhash.training.writers import write_json
+from jaxhash.runs import sweep
+from jaxhash.runs.composition import published_weight
+from jaxhash.runs.presets import PRESETS, preset_of_method
+from jaxhash.utils.errors import UserError
+from jaxhash.utils.files import write_json
 
 PATH = Path(__file__).parent / "results" / "methods.json"
 

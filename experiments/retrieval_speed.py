@@ -22,9 +22,10 @@ from typing import NamedTuple
 import numpy as np
 import tyro
 
-from jaxhash.machine import hardware, versions
 from jaxhash.metrics import retrieval
-from jaxhash.training.writers import write_json
+from jaxhash.training.devices import hardware
+from jaxhash.utils.files import write_json
+from jaxhash.utils.hardware import versions
 
 PATH = Path(__file__).parent / "results" / "retrieval_speed.json"
 BITS, K = 64, 5000

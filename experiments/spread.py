@@ -22,10 +22,11 @@ import jax
 import numpy as np
 import tyro
 
-from jaxhash.build import build, initial_state, make_batches, make_lift, make_step
-from jaxhash.machine import hardware, peak_bytes, versions
-from jaxhash.presets import cifar10_features_hashnet_hswd
-from jaxhash.training.writers import write_json
+from jaxhash.runs.experiment import build, initial_state, make_batches, make_lift, make_step
+from jaxhash.runs.presets import cifar10_features_hashnet_hswd
+from jaxhash.training.devices import hardware, peak_bytes
+from jaxhash.utils.files import write_json
+from jaxhash.utils.hardware import versions
 
 PATH = Path(__file__).parent / "results" / "spread.json"
 
@@ -97,15 +98,17 @@ def measure(options: dict[str, Any], devices: int, steps: int) -> dict[str, floa
     lift = make_lift(config, parts, make_step(config, parts))
     # The last step of an epoch, as far as the number tells: the second one here begins another.
     state = initial_state(config, parts)
-    state = lift.enter(lift.place(state.replace(step=state.step + parts.steps_per_epoch - 1)))
+    state = lift.to_local(
+        lift.replicate(state.replace(step=state.step + parts.steps_per_epoch - 1))
+    )
     batches, seconds = make_batches(config, parts), []
     for _ in range(2 + steps):
-        batch = lift.put(next(batches))
+        batch = lift.shard_batch(next(batches))
         start = time.monotonic()
         state, metrics = lift(state, batch)
         jax.block_until_ready((state, metrics))
         seconds.append(time.monotonic() - start)
-    tables = jax.tree.leaves(lift.leave(state).objective_state)
+    tables = jax.tree.leaves(lift.to_global(state).objective_state)
     return {
         "table_bytes": sum(leaf.addressable_shards[0].data.nbytes for leaf in tables),
         "peak_bytes": peak_bytes(),

@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from jaxhash.machine import hardware, versions
-from jaxhash.training.writers import write_json
+from jaxhash.training.devices import hardware
+from jaxhash.utils.files import write_json
+from jaxhash.utils.hardware import versions
 
 PATH = Path(__file__).parent / "results" / "sweep_speed.json"
 PRESET = "cifar10-features-hashnet-hswd"

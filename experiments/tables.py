@@ -344,7 +344,7 @@ def chunks_table(content: dict) -> str:
             f"{step['seconds'] / whole['seconds']:.1f} |"
         )
     made = (
-        "A ResNet-20 with frozen normalisation: bytes beside the arguments, as compiled for a CPU; "
+        "A ResNet-20 with frozen normalization: bytes beside the arguments, as compiled for a CPU; "
         "distance of the update from that of the whole batch, relative to it; time as a multiple "
         "of the whole batch's, on a CPU, whose convolutions are slow in a loop"
     )

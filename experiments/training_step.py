@@ -17,10 +17,11 @@ import numpy as np
 import tyro
 
 from jaxhash.bench.timing import alternate
-from jaxhash.build import build, initial_state, make_batches, make_lift, make_step
-from jaxhash.machine import hardware, versions
-from jaxhash.presets import fashion_mnist_hashnet_hswd
-from jaxhash.training.writers import write_json
+from jaxhash.runs.experiment import build, initial_state, make_batches, make_lift, make_step
+from jaxhash.runs.presets import fashion_mnist_hashnet_hswd
+from jaxhash.training.devices import hardware
+from jaxhash.utils.files import write_json
+from jaxhash.utils.hardware import versions
 
 PATH = Path(__file__).parent / "results" / "training_step.json"
 
@@ -67,8 +68,8 @@ def _call(config):
     """A function that makes one step from the last one's state."""
     parts = build(config)
     lifted = make_lift(config, parts, make_step(config, parts))
-    batch = lifted.put(next(make_batches(config, parts)))
-    held = [lifted.enter(lifted.place(initial_state(config, parts)))]
+    batch = lifted.shard_batch(next(make_batches(config, parts)))
+    held = [lifted.to_local(lifted.replicate(initial_state(config, parts)))]
 
     def call():
         held[0], metrics = lifted(held[0], batch)

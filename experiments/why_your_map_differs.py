@@ -14,9 +14,10 @@ import numpy as np
 
 from jaxhash import metrics
 from jaxhash.data.protocols import cifar10_i, cifar10_i_prime, cifar10_ii
-from jaxhash.machine import hardware, versions
 from jaxhash.metrics import distance_counts, mean_average_precision
-from jaxhash.training.writers import write_json
+from jaxhash.training.devices import hardware
+from jaxhash.utils.files import write_json
+from jaxhash.utils.hardware import versions
 
 COMMAND = "python experiments/why_your_map_differs.py"
 PATH = Path(__file__).parent / "results" / "why_your_map_differs.json"

@@ -6,9 +6,9 @@ from jaxhash.training import guard
 def main() -> None:
     """Run the command of this process's arguments."""
     guard.begin()
-    from jaxhash import cli
+    from jaxhash.cli.main import main as run
 
-    cli.main()
+    run()
 
 
 if __name__ == "__main__":

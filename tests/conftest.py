@@ -36,7 +36,7 @@ def refusal(tmp_path, capsys):
 
     Nothing under ``tmp_path``, where the test works, may change.
     """
-    from jaxhash.cli import main  # not above: first the library is put under type checks
+    from jaxhash.cli.main import main  # not above: first the library is put under type checks
 
     def files():
         return {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
@@ -58,7 +58,7 @@ def refusal(tmp_path, capsys):
 @pytest.fixture
 def output(capsys):
     """A function that runs a command that succeeds, and returns what it prints."""
-    from jaxhash.cli import main
+    from jaxhash.cli.main import main
 
     def run(*arguments):
         try:

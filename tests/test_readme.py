@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jaxhash.objectives import METHODS
-from jaxhash.presets import PRESETS, preset_of_method
+from jaxhash.runs.presets import PRESETS, preset_of_method
 
 ROOT = Path(__file__).parents[1]
 

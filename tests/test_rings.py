@@ -1,4 +1,4 @@
-"""The rings of the library: the maths knows jax and numpy, learning knows neither data nor plots."""
+"""The rings of the library: which folder may import what, third-party packages included."""
 
 import ast
 import subprocess
@@ -10,27 +10,32 @@ import pytest
 import jaxhash
 
 PACKAGE = Path(jaxhash.__file__).parent
-MATHS = (
-    "codebooks",
-    "codes",
-    "selection",
-    "_selection_kernel",
-    "similarity",
-    "losses",
-    "metrics",
-    "ops",
-)
+
+MATHS = ("ops", "similarity", "losses", "metrics")
 LEARNING = ("objectives", "models", "training")
+WORLD = ("data", "retrieval", "runs", "report", "bench", "cli")
+
+_OF_MATHS = {"jax", "jaxtyping", "numpy", "scipy"}
+_OF_LEARNING = _OF_MATHS | {"flax", "optax", "orbax"}
+
+#: What files of a folder import beside the standard library: packages of others, and our folders.
+ALLOWED = {
+    "utils": ({"numpy", "rich"}, ("utils",)),
+    "ops": (_OF_MATHS, ("ops",)),
+    "similarity": (_OF_MATHS, ("ops", "similarity")),
+    "losses": (_OF_MATHS, ("ops", "similarity", "losses")),
+    "metrics": (_OF_MATHS, ("ops", "similarity", "metrics")),
+    "objectives": (_OF_LEARNING, (*MATHS, "objectives", "utils")),
+    "models": (_OF_LEARNING | {"safetensors", "h5py"}, (*MATHS, "models", "utils")),
+    "training": (_OF_LEARNING | {"xxhash"}, (*MATHS, *LEARNING, "utils")),
+}
+
+#: What learning does not know of our own: it prints nothing.
+SCREEN = "jaxhash.utils.console"
 
 
-def files(names):
-    """All modules of the named parts of the package; of those that exist."""
-    found = [p for name in names for p in (PACKAGE / f"{name}.py", *(PACKAGE / name).rglob("*.py"))]
-    return [path for path in found if path.exists()]
-
-
-def each_file(names):
-    return pytest.mark.parametrize("path", files(names), ids=lambda p: str(p.relative_to(PACKAGE)))
+def files(folder):
+    return sorted((PACKAGE / folder).rglob("*.py"))
 
 
 def imports(path):
@@ -47,6 +52,53 @@ def is_within(name, packages):
     return any(f"{name}.".startswith(f"{package}.") for package in packages)
 
 
+def forbidden(folder, path):
+    """What a file imports and its folder may not."""
+    packages, folders = ALLOWED[folder]
+    allowed = {*packages, *sys.stdlib_module_names, *(f"jaxhash.{name}" for name in folders)}
+    found = [name for name in imports(path) if not is_within(name, allowed)]
+    if folder in LEARNING:
+        found += [name for name in imports(path) if is_within(name, {SCREEN})]
+    return found
+
+
+def test_every_folder_is_in_a_ring():
+    there = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert there == {*ALLOWED, *WORLD}
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
+
+
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_a_folder_imports_what_its_ring_allows(folder):
+    assert files(folder)
+    found = {str(path.relative_to(PACKAGE)): forbidden(folder, path) for path in files(folder)}
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    ("folder", "line"),
+    [
+        ("training", "import rich"),
+        ("training", "from jaxhash.runs.files import read_config"),
+        ("training", "from jaxhash import report"),
+        ("objectives", "def f():\n    from jaxhash.utils.console import print_line"),
+        ("losses", "import flax.linen as nn"),
+        ("metrics", "from jaxhash.utils.files import write_json"),
+        ("utils", "import jax"),
+    ],
+)
+def test_what_is_forbidden_is_found(tmp_path, folder, line):
+    path = tmp_path / "new.py"
+    path.write_text(line)
+    assert len(forbidden(folder, path)) == 1
+
+
+def test_only_the_command_imports_its_verbs():
+    for folder in (*ALLOWED, *(name for name in WORLD if name != "cli")):
+        for path in files(folder):
+            assert not any(is_within(name, {"jaxhash.cli"}) for name in imports(path)), path
+
+
 def test_maths_loads_nothing_heavy():
     """In a fresh interpreter; what jax itself loads counts too."""
     modules = ", ".join(f"jaxhash.{name}" for name in MATHS)
@@ -57,28 +109,4 @@ def test_maths_loads_nothing_heavy():
     loaded = set(run.stdout.split())
     assert loaded >= {"jax", "jaxhash.losses", "jaxhash.metrics"}
     heavy = {"flax", "optax", "orbax", "tensorflow", "tensorflow_datasets", "matplotlib", "tyro"}
-    assert not loaded & heavy
-
-
-def test_every_part_of_the_maths_is_found():
-    assert all(files([name]) for name in MATHS)
-
-
-@each_file(MATHS)
-def test_maths_imports_jax_numpy_and_itself(path):
-    """The one exception: exact transport, whose assignment problem SciPy solves on the host."""
-    allowed = {"jax", "numpy", "jaxtyping", *sys.stdlib_module_names}
-    allowed |= {f"jaxhash.{name}" for name in MATHS}
-    if path.stem == "_transport":
-        allowed |= {"scipy"}
-    assert [name for name in imports(path) if not is_within(name, allowed)] == []
-
-
-@each_file(LEARNING)
-def test_learning_imports_neither_data_nor_reports(path):
-    """The one exception: the checkpoint, which keeps the state of grain's iterator."""
-    outer = {"tensorflow_datasets", "grain", "matplotlib", "tyro"}
-    outer |= {f"jaxhash.{name}" for name in ("data", "retrieval", "report", "bench", "cli")}
-    if path.parent.name == "training" and path.stem.strip("_") == "checkpoint":
-        outer -= {"grain"}
-    assert [name for name in imports(path) if is_within(name, outer)] == []
+    assert not loaded & (heavy | {"rich"})

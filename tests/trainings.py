@@ -13,13 +13,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxhash import run
-from jaxhash.build import build, initial_state
-from jaxhash.presets import digits_hashnet_hswd
+from jaxhash.runs import train as run
+from jaxhash.runs.experiment import build, initial_state
+from jaxhash.runs.metrics_file import read_metrics
+from jaxhash.runs.presets import digits_hashnet_hswd
 from jaxhash.training import loop
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.speed import TIMES
-from jaxhash.training.writers import read_metrics
 
 #: 24 steps of 8 an epoch, with a checkpoint amid an epoch.
 OPTIONS = dict(epochs=3, checkpoint_every=5, crop=1)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from jaxhash.bench.losses import LOSSES, TORCH
-from jaxhash.config import flag
-from jaxhash.errors import UserError
+from jaxhash.runs.config import flag
+from jaxhash.utils.errors import UserError
 
 Pass = Literal["forward", "forward+backward"]
 Dtype = Literal["float32", "bfloat16", "float16"]

@@ -23,9 +23,10 @@ from jaxhash.data.augment import Augment, Drawn
 from jaxhash.data.folders import Files, read_folder
 from jaxhash.data.pipeline import training_batches
 from jaxhash.data.sources import MOST_BAD, Source, load_source
-from jaxhash.errors import UserError
 from jaxhash.objectives import Batch
-from jaxhash.training.writers import check_output, say, write_json
+from jaxhash.utils.console import print_line
+from jaxhash.utils.errors import UserError
+from jaxhash.utils.files import check_output, write_json
 
 #: What a result file says it is.
 FORMAT = "jaxhash bench data 1"
@@ -78,11 +79,11 @@ def bench_data(config: DataConfig, console: Console, command: str) -> dict[str, 
         with _opened(name, config) as source:
             for rate in _measure(source, config):
                 rates.append(rate)
-                say(console, _line(rate))
+                print_line(console, _line(rate))
                 content["rates"] = [each._asdict() for each in rates]
                 write_json(output, content)
     console.print(_table(rates))
-    say(console, f"results are in {output}")
+    print_line(console, f"results are in {output}")
     return content
 
 

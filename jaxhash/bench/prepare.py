@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from jaxhash.bench.config import Pass, Setting
 from jaxhash.bench.losses import Loss
-from jaxhash.machine import physical_memory
+from jaxhash.utils.hardware import physical_memory
 
 #: Name of the mapped axis that the batch is spread over.
 AXIS = "devices"

@@ -59,7 +59,7 @@ def print_points(measured: Sequence[Measured], console: Console) -> None:
 def plot_points(measured: Sequence[Measured], title: str) -> Figure:
     """Seconds of a call over the batch size and over the bits, log-log, quartiles shaded.
 
-    A row of panels for each pass, dtype and number of devices; a colour for each loss, a line style
+    A row of panels for each pass, dtype and number of devices; a color for each loss, a line style
     for each machine. The legend tells the exponents; `jaxhash.bench.growth` says of which points.
     """
     points = [point for _, points in measured for point in points]

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from jaxhash import machine
 from jaxhash.bench.config import PRESETS, BenchConfig
 from jaxhash.bench.growth import collect_series
 from jaxhash.bench.losses import LOSSES, TORCH, has_torch
@@ -29,8 +28,10 @@ from jaxhash.bench.report import (
 )
 from jaxhash.bench.survey import Survey
 from jaxhash.bench.timing import copy_bandwidth
-from jaxhash.errors import UserError
-from jaxhash.training.writers import check_output, write_json
+from jaxhash.training.devices import hardware, peak_device_bytes
+from jaxhash.utils.errors import UserError
+from jaxhash.utils.files import check_output, write_json
+from jaxhash.utils.hardware import versions
 
 #: What a result file says it is.
 FORMAT = "jaxhash bench 1"
@@ -92,8 +93,8 @@ def measured_here(format: str, command: str, packages: Sequence[str]) -> dict[st
         "format": format,
         "command": command,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "hardware": machine.hardware(),
-        "versions": machine.versions(packages),
+        "hardware": hardware(),
+        "versions": versions(packages),
     }
 
 
@@ -190,7 +191,7 @@ def _findings(survey: Survey) -> dict[str, Any]:
             for stop in survey.stops
         ],
         "exponents": [one.to_json() for one in series if one.exponent is not None],
-        "peak_device_bytes": machine.peak_device_bytes(),
+        "peak_device_bytes": peak_device_bytes(),
     }
 
 

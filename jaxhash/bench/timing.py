@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxhash.training.processes import all_agree
+from jaxhash.training.distributed import all_hosts
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -35,13 +35,13 @@ def alternate(
     for call in calls.values():
         start = clock()
         for done in range(WARM_UP):
-            if done and not all_agree(clock() - start < budget_seconds):
+            if done and not all_hosts(clock() - start < budget_seconds):
                 break
             call()
     seconds = {name: [] for name in calls}
     start = clock()
     for done in range(repeats):
-        if done >= FEWEST_ROUNDS and not all_agree(clock() - start < budget_seconds):
+        if done >= FEWEST_ROUNDS and not all_hosts(clock() - start < budget_seconds):
             break
         for name, call in calls.items():
             seconds[name] += _turn(call, clock)
@@ -56,7 +56,7 @@ def _turn(call: Callable[[], Any], clock: Callable[[], float]) -> list[float]:
     """
     seconds = []
     start = clock()
-    while not seconds or all_agree(clock() - start < TURN):
+    while not seconds or all_hosts(clock() - start < TURN):
         before = clock()
         call()
         seconds.append(clock() - before)

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxhash.errors import UserError, first_line
-from jaxhash.machine import free_memory
+from jaxhash.utils.errors import UserError, first_line
+from jaxhash.utils.hardware import free_memory
 
 #: How a .npz file begins, an empty one, and a .npy file.
 _ZIP, _EMPTY_ZIP, _NPY = b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY"

@@ -10,7 +10,6 @@ from jaxtyping import Int
 from rich.console import Console
 from rich.table import Table
 
-from jaxhash.config import SPLIT_NUMBERS, check_image_size, check_numbers
 from jaxhash.data.equal import equal_inputs, name_equal, tell_equal
 from jaxhash.data.inputs import measure_inputs
 from jaxhash.data.lists import FILE_NAMES, read_split_lists
@@ -18,9 +17,11 @@ from jaxhash.data.protocols import AUTO, read_split, split_source, tell_parts
 from jaxhash.data.remarks import tell_relevance
 from jaxhash.data.sources import Rows, load_source
 from jaxhash.data.splits import Split
-from jaxhash.errors import UserError, printable
+from jaxhash.runs.config import SPLIT_NUMBERS, check_image_size, check_numbers
 from jaxhash.similarity import has_label
-from jaxhash.training.writers import say, write_json
+from jaxhash.utils.console import print_line
+from jaxhash.utils.errors import UserError, printable
+from jaxhash.utils.files import write_json
 
 #: More classes than these are summed up as the fewest, the median and the most items of a class.
 MOST_ROWS = 20
@@ -161,7 +162,7 @@ def print_findings(found: Mapping[str, Any], console: Console) -> None:
     if "classes" in found:
         console.print(_classes_table(found))
     for remark in _remarks(found):
-        say(console, remark)
+        print_line(console, remark)
 
 
 def _read(arguments: CheckArguments) -> Checked:
@@ -237,7 +238,7 @@ def _examine_labels(
 
 
 def _order(labels: Int[np.ndarray, " items *classes"]) -> dict[str, Any]:
-    """Whether items with the same labels stand together: how many neighbours have the same ones.
+    """Whether items with the same labels stand together: how many neighbors have the same ones.
 
     Said of an order where labels change less than half as often as they would in a random one.
     """
@@ -302,7 +303,7 @@ def _remarks(found: Mapping[str, Any]) -> Iterator[str]:
     if order and order["class_by_class"]:
         yield (
             f"the database is stored class by class: {order['neighbours_alike']:.1%} of "
-            f"neighbours have the same labels, {order['by_chance']:.1%} would by chance; an mAP whose "
+            f"neighbors have the same labels, {order['by_chance']:.1%} would by chance; an mAP whose "
             "ties are broken by this order is biased (jaxhash's is their mean over all orders)"
         )
     if found["conflicts"]:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxhash.data.splits import FewItems, Split, per_class
-from jaxhash.errors import UserError
+from jaxhash.utils.errors import UserError
 
 #: Class ids, or multi-hot rows, of all items.
 Labels = Int[np.ndarray, " items *classes"]

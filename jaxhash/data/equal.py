@@ -11,7 +11,7 @@ from rich.console import Console
 from jaxhash.data.scan import digest_of
 from jaxhash.data.sources import Rows
 from jaxhash.data.splits import APART, Split
-from jaxhash.training.writers import track_progress
+from jaxhash.utils.console import track_progress
 
 #: A part of which this share of items, or more, is found again where it must not be leaks.
 LEAK_SHARE = 0.01

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Shaped
 from jaxhash.data.arrays import read_npz
 from jaxhash.data.labels import check_class_ids, check_names, read_labels
 from jaxhash.data.sources import PARTS, Index, Source
-from jaxhash.errors import UserError
+from jaxhash.utils.errors import UserError
 
 #: Arrays that a feature file may hold.
 _OPTIONAL = ("scale", "class_names", "split", "split_names", "coarse_labels", "item_names")

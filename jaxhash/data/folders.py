@@ -15,8 +15,8 @@ import numpy as np
 from jaxhash.data.images import decode, suffixes
 from jaxhash.data.scan import Files, ImageSet, Scan
 from jaxhash.data.sources import MEMORY_LIMIT, PARTS, Source
-from jaxhash.errors import UserError
-from jaxhash.training.processes import agreed
+from jaxhash.training.distributed import broadcast_from_host0
+from jaxhash.utils.errors import UserError
 
 __all__ = ["Files", "decode", "part_of", "read_folder"]
 
@@ -64,7 +64,7 @@ def read_folder(
 
     Classes are numbered in the order of their names. Images may lie deeper within a class. Hidden
     files, those of other suffixes than `suffixes` and those of no class are passed over, and counted
-    in the notes. Parts are recognised by the names of `PART_NAMES`.
+    in the notes. Parts are recognized by the names of `PART_NAMES`.
 
     Every image is decoded once, by the first process. Those that cannot be are left out before
     anything is counted.
@@ -95,7 +95,7 @@ def read_folder(
         mine.append(rows)
         return {"layout": layout, "scan": scan}
 
-    found = agreed(look)
+    found = broadcast_from_host0(look)
     layout, scan = _Layout(*found["layout"]), Scan(*found["scan"])
     good = np.array(scan.good)
     return Source(

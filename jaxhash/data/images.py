@@ -3,8 +3,8 @@
 Read are the raster formats that Pillow decodes by itself (`FORMATS`). A format that another program
 would have to render, such as EPS, is not opened, whatever the file is called.
 
-The orientation that a file states is applied. Transparent pixels are shown over white. Colours are
-taken as the numbers that they are, without regard to a colour profile.
+The orientation that a file states is applied. Transparent pixels are shown over white. Colors are
+taken as the numbers that they are, without regard to a color profile.
 
 Integers of more than 8 bits do not say what is white, nor do floats. It is the smallest of the
 `WHITES` that none of their values is above: of 16-bit files that hold 0 to 4,081 it is 4,095.
@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from jaxhash.errors import first_line
+from jaxhash.utils.errors import first_line
 
 _NAMES = """
 AVIF BLP BMP CUR DCX DDS DIB FITS FLI FTEX GBR GIF ICNS ICO IM JPEG JPEG2000 MPO MSP PCD PCX PIXAR
@@ -33,11 +33,11 @@ PNG PPM PSD QOI SGI SUN TGA TIFF WEBP XBM XPM
 #: (IPTC), or have no suffix.
 FORMATS = frozenset(_NAMES.split())
 
-#: Values that can be white, by the kind of numbers; "colours" are of 16 bits a channel.
+#: Values that can be white, by the kind of numbers; "colors" are of 16 bits a channel.
 WHITES = {
     "integers": (255.0, 1023.0, 4095.0, 16383.0, 65535.0),
     "floats": (1.0, 255.0, 65535.0),
-    "colours": (255.0, 1023.0, 4095.0, 16383.0, 65535.0),
+    "colors": (255.0, 1023.0, 4095.0, 16383.0, 65535.0),
 }
 
 #: Floats up to here count as 0 to 1: filters overshoot.
@@ -102,7 +102,7 @@ def read_image(
         else:
             wide = any(";16" in str(tile[3]) for tile in image.tile)
             image = _turned(image)
-            deep = ("colours", _upper_bound(image)) if wide else None
+            deep = ("colors", _upper_bound(image)) if wide else None
             if deep and whites is None:
                 white_of([deep])
             image, has_hidden = _over_white(image)
@@ -141,7 +141,7 @@ def white_of(deep: Iterable[Sequence[Any]]) -> dict[str, float]:
     """What is white, by the kind of numbers, of files with these largest values.
 
     Raises:
-        ValueError: if colours of 16 bits a channel use less than 15 of them: Pillow reads the upper 8.
+        ValueError: if colors of 16 bits a channel use less than 15 of them: Pillow reads the upper 8.
 
     Example:
         >>> white_of([("integers", 900), ("integers", 4081), ("floats", 1.01)])
@@ -156,9 +156,9 @@ def white_of(deep: Iterable[Sequence[Any]]) -> dict[str, float]:
         kind: next(white for white in WHITES[kind] if value <= white)
         for kind, value in largest.items()
     }
-    if whites.get("colours", 2**16) < 2**15:
+    if whites.get("colors", 2**16) < 2**15:
         raise ValueError(
-            f"colours of 16 bits a channel without a value above {whites['colours']:,.0f}: the upper 8 "
+            f"colors of 16 bits a channel without a value above {whites['colors']:,.0f}: the upper 8 "
             "bits alone are read, which leaves next to nothing; write them with 8 bits a channel"
         )
     return whites
@@ -224,5 +224,5 @@ def _over_white(image: Image.Image) -> tuple[Image.Image, bool]:
 
 def _upper_bound(image: Image.Image) -> int:
     """The largest value of 16 bits that the upper 8 of them allow."""
-    colours = image.convert("RGB").getextrema()
-    return max(high for _, high in colours) * 256 + 255
+    colors = image.convert("RGB").getextrema()
+    return max(high for _, high in colors) * 256 + 255

@@ -16,9 +16,9 @@ from jaxtyping import Float, Int, Shaped
 
 from jaxhash.data.features import blocks
 from jaxhash.data.sources import Index, Rows
-from jaxhash.errors import UserError
-from jaxhash.training.processes import agreed, is_first
-from jaxhash.training.writers import read_json, write_json
+from jaxhash.training.distributed import broadcast_from_host0, is_main_process
+from jaxhash.utils.errors import UserError
+from jaxhash.utils.files import read_json, write_json
 
 #: Of images so many are looked at, evenly spaced; of vectors all that a model learns from.
 SAMPLE = 256
@@ -29,7 +29,7 @@ ODD_RATIO = 4.0
 #: Images of bytes whose largest value is below this are told: they may be meant for 0 to 255.
 ODD_MOST = 64
 
-#: Name of the digest of the data in inputs.json, see `jaxhash.build.Parts`.
+#: Name of the digest of the data in inputs.json, see `jaxhash.runs.experiment.Parts`.
 _DATA = "data_sha256"
 
 #: What to do where the file of a run's inputs is damaged.
@@ -219,7 +219,7 @@ def stored_form(folder: Path, dataset: str) -> InputForm | None:
             )
         return None
 
-    stored = agreed(read)
+    stored = broadcast_from_host0(read)
     return stored and InputForm.from_json(stored)
 
 
@@ -228,7 +228,7 @@ def has_learned_from(folder: Path, data_sha256: str) -> bool:
 
     Args:
         folder: folder of the run.
-        data_sha256: digest of the data, see `jaxhash.build.Parts`.
+        data_sha256: digest of the data, see `jaxhash.runs.experiment.Parts`.
     """
 
     def same() -> bool:
@@ -236,7 +236,7 @@ def has_learned_from(folder: Path, data_sha256: str) -> bool:
         stored = read_json(path, _REMEDY) if path.is_file() else {}
         return stored.get(_DATA, data_sha256) == data_sha256
 
-    return agreed(same)
+    return broadcast_from_host0(same)
 
 
 def keep_form(folder: Path, form: InputForm, data_sha256: str) -> None:
@@ -252,7 +252,7 @@ def keep_form(folder: Path, form: InputForm, data_sha256: str) -> None:
             f"{folder} is a training that began with other data: items, labels or the split have "
             "changed since; bring them back, or remove the folder to begin anew"
         )
-    if is_first() and not path.exists():
+    if is_main_process() and not path.exists():
         write_json(path, form.to_json() | {_DATA: data_sha256})
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from jaxhash.errors import UserError
 from jaxhash.metrics import check_labels
+from jaxhash.utils.errors import UserError
 
 #: Class ids are below this, or below the number of items where there are more: a larger one is taken
 #: for a mistake, such as an id of the image.

@@ -15,7 +15,7 @@ from jaxtyping import Int
 
 from jaxhash.data.labels import check_class_ids, read_labels
 from jaxhash.data.splits import Split
-from jaxhash.errors import UserError
+from jaxhash.utils.errors import UserError
 
 #: The names under which the lists of a split are found in a folder, in any case.
 FILE_NAMES = {

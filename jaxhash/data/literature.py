@@ -28,7 +28,7 @@ from jaxhash.data.draws import (
     with_train_in_database,
 )
 from jaxhash.data.splits import FewItems, Split
-from jaxhash.errors import UserError
+from jaxhash.utils.errors import UserError
 
 
 def cifar10_i(

@@ -11,11 +11,11 @@ from jaxhash.data.protocols import OWN_PARTS, resolve, split_source, tell_parts
 from jaxhash.data.remarks import refuse_unlearnable, tell_relevance
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split, refuse_leaks, with_validation
-from jaxhash.objectives import METHODS, Semantics
-from jaxhash.training.processes import agreed
+from jaxhash.objectives import METHODS, ClassSimilarity
+from jaxhash.training.distributed import broadcast_from_host0
 
 if TYPE_CHECKING:  # a configuration knows the names of protocols
-    from jaxhash.config import Config
+    from jaxhash.runs.config import Config
 
 
 def open_split(config: "Config", source: Source) -> Split:
@@ -46,7 +46,7 @@ def examine(
     source: Source,
     split: Split,
     form: InputForm,
-    semantics: Semantics,
+    class_similarity: ClassSimilarity,
     console: Console | None,
 ) -> dict[str, Any]:
     """What there is to tell of the data.
@@ -56,23 +56,23 @@ def examine(
         source: the data as the set has them.
         split: how they are split.
         form: what the model's inputs are.
-        semantics: what is known of the meaning of the labels.
+        class_similarity: what is known of the meaning of the labels.
         console: where progress is printed.
 
     Returns:
         ``equal_inputs``, ``data_sha256``, ``leaks``, ``notes`` and ``warnings``, as
-        `jaxhash.build.Parts` has them.
+        `jaxhash.runs.experiment.Parts` has them.
 
     Raises:
         UserError: if the split leaks, or the labels tell the method nothing.
     """
-    equal = Equal(*agreed(lambda: equal_inputs(split, source.inputs, console)))
+    equal = Equal(*broadcast_from_host0(lambda: equal_inputs(split, source.inputs, console)))
     sizes = {name: len(items) for name, items in split.parts.items()}
     leaks, few = tell_equal(equal.counts, sizes)
     named = name_equal(equal, source.name_of)
     refuse_leaks(split, [*split.leaks, *leaks, *named * bool(leaks)], allow=config.allow_leak)
     leaks = [*split.leaks, *leaks]
-    is_known = semantics.embeddings is not None
+    is_known = class_similarity.embeddings is not None
     if METHODS[config.objective].kind != "unsupervised":
         refuse_unlearnable(
             source.labels[split.train], source.class_names, config.objective, own_classes=is_known

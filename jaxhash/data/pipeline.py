@@ -82,7 +82,7 @@ def training_batches(
         batch_size=batch_size,
         mine=rows_of_process(batch_size, process_index, process_count),
         views=views,
-        hand_over=augment_on == "device",
+        defer=augment_on == "device",
     )
     batches = grain.MapDataset.range(sys.maxsize).seed(seed).random_map(load)[start:]
     if not workers:
@@ -162,7 +162,7 @@ class _Load(grain.transforms.RandomMap):
         batch_size: rows of a global batch.
         mine: this process's rows of it.
         views: how many times each item is augmented.
-        hand_over: leave the augmentation to the device.
+        defer: leave the augmentation to the device.
     """
 
     source: Source
@@ -172,7 +172,7 @@ class _Load(grain.transforms.RandomMap):
     batch_size: int
     mine: slice
     views: int = 1
-    hand_over: bool = False
+    defer: bool = False
 
     @property
     def batches(self) -> int:
@@ -193,7 +193,7 @@ class _Load(grain.transforms.RandomMap):
         return Batch(inputs, self.source.labels[items], rows, mask)
 
     def _augmented(self, inputs: np.ndarray, draws: list[np.ndarray]) -> Any:
-        if self.hand_over:
+        if self.defer:
             return Drawn(inputs, tuple(each.astype(np.int32) for each in draws))
         views = tuple(self.augment.apply(inputs, each) for each in draws)
         return views if self.views > 1 else views[0]

@@ -28,7 +28,7 @@ from jaxhash.data.literature import (
 )
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import PARTS, FewItems, Split, per_class
-from jaxhash.errors import UserError
+from jaxhash.utils.errors import UserError
 
 #: `jaxhash.data.splits.per_class` with sizes of one's own, and those that it has without.
 PER_CLASS, QUERIES, TRAIN = "per-class", 100, 500

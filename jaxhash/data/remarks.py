@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from jaxhash.errors import UserError
 from jaxhash.similarity import has_label
+from jaxhash.utils.errors import UserError
 
 
 def tell_relevance(

@@ -24,9 +24,10 @@ from PIL import Image
 from jaxhash import __version__
 from jaxhash.data.images import try_read, white_of
 from jaxhash.data.sources import Index, Rows, Source
-from jaxhash.errors import UserError
-from jaxhash.machine import cores_used
-from jaxhash.training.writers import track_progress, whole_file
+from jaxhash.utils.console import track_progress
+from jaxhash.utils.errors import UserError
+from jaxhash.utils.files import whole_file
+from jaxhash.utils.hardware import cores_used
 
 #: Name of the index in a folder that it is kept in.
 INDEX = "images.json"

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from jaxhash.data.labels import check_names, read_labels
-from jaxhash.errors import UserError, first_line, printable
+from jaxhash.utils.errors import UserError, first_line, printable
 
 #: Sets of at most this many decoded bytes are decoded once and held in memory.
 MEMORY_LIMIT = 2**30

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from jaxhash.errors import UserError
+from jaxhash.utils.errors import UserError
 
 #: The parts of a split, in the order in which they are used.
 PARTS = ("train", "validation", "query", "database")

@@ -22,12 +22,12 @@ Conventions, the same for every function here:
   nothing is to be summed.
 """
 
-from jaxhash.losses._centres import MarginType as MarginType
-from jaxhash.losses._centres import csq as csq
-from jaxhash.losses._centres import dpn as dpn
-from jaxhash.losses._centres import hyp2_pairs as hyp2_pairs
-from jaxhash.losses._centres import hyp2_proxies as hyp2_proxies
-from jaxhash.losses._centres import orthohash as orthohash
+from jaxhash.losses._centers import MarginType as MarginType
+from jaxhash.losses._centers import csq as csq
+from jaxhash.losses._centers import dpn as dpn
+from jaxhash.losses._centers import hyp2_pairs as hyp2_pairs
+from jaxhash.losses._centers import hyp2_proxies as hyp2_proxies
+from jaxhash.losses._centers import orthohash as orthohash
 from jaxhash.losses._classification import bernoulli_kl_per_code as bernoulli_kl_per_code
 from jaxhash.losses._classification import binary_cross_entropy as binary_cross_entropy
 from jaxhash.losses._classification import cosine_distillation as cosine_distillation
@@ -44,7 +44,7 @@ from jaxhash.losses._distance import dch as dch
 from jaxhash.losses._distance import dsh as dsh
 from jaxhash.losses._distance import qsmi as qsmi
 from jaxhash.losses._distance import wglhh as wglhh
-from jaxhash.losses._divergence import nearest_neighbour_kl as nearest_neighbour_kl
+from jaxhash.losses._divergence import nearest_neighbor_kl as nearest_neighbor_kl
 from jaxhash.losses._elementwise import cauchy_quantization as cauchy_quantization
 from jaxhash.losses._elementwise import cosine_quantization as cosine_quantization
 from jaxhash.losses._elementwise import cubic_quantization as cubic_quantization
@@ -124,7 +124,7 @@ __all__ = [
     "log_cosh_quantization",
     "mean_likelihood",
     "mihash",
-    "nearest_neighbour_kl",
+    "nearest_neighbor_kl",
     "nt_xent",
     "optimal_transport",
     "orthohash",

@@ -303,7 +303,7 @@ def variance_shortfall(
         as in a later collection, a bit that is +1 on every image has the largest variance.
     """
     codes, where = valid_codes(codes, where)
-    # The centre may be taken as a constant: the squares sum to the least about it.
+    # The center may be taken as a constant: the squares sum to the least about it.
     centred = codes - lax.stop_gradient(mean_of_rows(codes, where, axis_name))[None, :]
     loss = mean_of_rows(1.0 - centred**2, where, axis_name)
     return loss if reduce_fn is None else reduce_fn(loss)

@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Num, Shaped
 
 from jaxhash.ops.arguments import as_floating, as_mask
 from jaxhash.ops.numerics import accumulate
-from jaxhash.selection import row_count
+from jaxhash.ops.selection import row_count
 
 #: The name of a reduction, such as ``jnp.mean``; None leaves the loss unreduced.
 Reduce = Callable[[Array], Array]

@@ -1,6 +1,6 @@
 """Losses against binary codes that are not the network's own, and the steps that find these codes.
 
-The steps are exact minimisers, one bit of all codes at a time, with the rest held (discrete cyclic
+The steps are exact minimizers, one bit of all codes at a time, with the rest held (discrete cyclic
 coordinate descent). They have no gradient. The rows that they see may be spread over devices.
 """
 
@@ -13,7 +13,7 @@ from jaxhash.losses._pairwise import inner_products, mean_of_pairs, valid_pairs
 from jaxhash.ops.arguments import as_floating, as_mask, check_shape, check_signs
 from jaxhash.ops.meshes import like_rows, on_any_mesh
 from jaxhash.ops.numerics import accumulate
-from jaxhash.selection import row_count
+from jaxhash.ops.selection import row_count
 
 _EXACT = lax.Precision.HIGHEST
 

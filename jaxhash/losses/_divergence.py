@@ -1,4 +1,4 @@
-"""How far the law of the codes is from a nearly binary one, by distances to nearest neighbours."""
+"""How far the law of the codes is from a nearly binary one, by distances to nearest neighbors."""
 
 import math
 from collections.abc import Callable
@@ -18,9 +18,9 @@ from jaxhash.losses._common import (
 from jaxhash.ops.arguments import as_floating, check_shape, values_at_hand, whole_number
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import accumulate
-from jaxhash.selection import row_count, row_numbers
+from jaxhash.ops.selection import row_count, row_numbers
 
-#: Distances held at a time while neighbours are searched (4 MiB each time they are stored).
+#: Distances held at a time while neighbors are searched (4 MiB each time they are stored).
 _AT_ONCE = 2**20
 
 #: How the gap in one more bit enters what is kept of a distance, which is 0 without a bit.
@@ -32,7 +32,7 @@ ADD_GAP: dict[int | float, Callable[[Array, Array], Array]] = {
 
 
 @on_any_mesh
-def nearest_neighbour_kl(
+def nearest_neighbor_kl(
     codes: Float[Array, "n bits"],
     *,
     key: Key[Array, ""] | Shaped[Array, "2"] | None = None,
@@ -43,7 +43,7 @@ def nearest_neighbour_kl(
     where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""Divergence of the law of the codes from a nearly binary one, by nearest neighbours.
+    r"""Divergence of the law of the codes from a nearly binary one, by nearest neighbors.
 
     With :math:`\nu_i` the distance of code i to its k-th nearest vector of a sample of the target
     law, and :math:`\rho_i` that to the k-th nearest other code,
@@ -59,7 +59,7 @@ def nearest_neighbour_kl(
 
     The entries of the target are independent draws of the law Beta(a, a) on [0, 1]: a = 1 is
     uniform, and a = 0 would be a fair coin. A sample as large as the (valid, global) batch is drawn
-    afresh from ``key``. The neighbours are found in blocks of rows, so that no more than about a
+    afresh from ``key``. The neighbors are found in blocks of rows, so that no more than about a
     million distances are held, and no array of all pairs and bits.
 
     Args:
@@ -67,19 +67,19 @@ def nearest_neighbour_kl(
         key: random key, the same on every device; not needed with a sample.
         target: the concentration a, or a sample of the target law to use instead, the same on every
             device, all of its rows.
-        k: which neighbour counts, the nearest by default. A larger k is less noisy and gentler with
+        k: which neighbor counts, the nearest by default. A larger k is less noisy and gentler with
             a pair of duplicates.
         norm: 1, 2 or ``math.inf``, of the distances.
-        epsilon: distance below which neighbours push each other no more strongly, so that
+        epsilon: distance below which neighbors push each other no more strongly, so that
             duplicates are finite.
         where: True for the valid rows; all of them by default. N counts these. A masked row is
-            nobody's neighbour.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`. Neighbours are
+            nobody's neighbor.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`. Neighbors are
             searched in the batch of all devices.
 
     Returns:
         The loss, a float32 scalar, which may be negative; 0 for a batch of at most k valid rows.
-        The neighbour receives a gradient too. Exact duplicates have none, for want of a direction
+        The neighbor receives a gradient too. Exact duplicates have none, for want of a direction
         away from each other.
 
     Raises:
@@ -90,7 +90,7 @@ def nearest_neighbour_kl(
     Example:
         >>> z = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # each 1 from its nearest
         >>> sample = jnp.array([[0.0, 0.5], [1.0, 1.0]])  # 1/2, 1 and 1/2 from them
-        >>> nearest_neighbour_kl(z, target=sample).round(4)  # (2/3) log(1/2)
+        >>> nearest_neighbor_kl(z, target=sample).round(4)  # (2/3) log(1/2)
         Array(-0.4621, dtype=float32)
 
     Reference:
@@ -120,12 +120,12 @@ def nearest_neighbour_kl(
     search = partial(_kth_nearest, k=k, add_gap=add_gap)
     pool, targets = lax.stop_gradient((others.T, sample.T))
 
-    def neighbours(row):
+    def neighbors(row):
         code, itself = row
         return search(code, pool, columns & (number != itself)), search(code, targets, drawn)
 
     rows = lax.stop_gradient(codes), row_numbers(len(codes), axis_name)
-    of_codes, of_sample = lax.map(neighbours, rows, batch_size=rows_at_once(others, sample))
+    of_codes, of_sample = lax.map(neighbors, rows, batch_size=rows_at_once(others, sample))
 
     nu, rho = (_distance(codes, each, norm) for each in (sample[of_sample], others[of_codes]))
     enough = count > k

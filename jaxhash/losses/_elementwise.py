@@ -1,6 +1,6 @@
 """Quantization losses of each code on its own, with no view of the batch.
 
-With b = sign u, where zero counts as +1 as in `jaxhash.codes`, |u| - 1 is the way from a code to its
+With b = sign u, where zero counts as +1 as in `jaxhash.ops.codes`, |u| - 1 is the way from a code to its
 sign but for its direction. Every loss here is written in u - b, so that a code at exactly 0 moves to
 the sign that it is cut to, instead of resting at the cusp.
 """
@@ -11,8 +11,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Shaped
 
-from jaxhash.codes import binarize
 from jaxhash.losses._common import Reduce, mean_of_rows, valid_codes
+from jaxhash.ops.codes import binarize
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import unit_rows
 
@@ -33,7 +33,7 @@ def l2_quantization(
     It makes bits binary but not balanced: a bit that is +1 on every image costs 0. `hswd` is this
     penalty plus the cost of moving the codes nearest to 0 across it until the bit is balanced.
 
-    Zero counts as +1, as in `jaxhash.codes`, so its gradient is :math:`-2/N` as at :math:`0^+`: a
+    Zero counts as +1, as in `jaxhash.ops.codes`, so its gradient is :math:`-2/N` as at :math:`0^+`: a
     code at exactly 0 moves to the sign that it is cut to, instead of resting at the cusp.
 
     Args:

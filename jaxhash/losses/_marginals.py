@@ -21,7 +21,7 @@ from jaxhash.losses._common import (
 from jaxhash.ops.arguments import values_at_hand
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import unit_rows
-from jaxhash.selection import row_count, row_numbers
+from jaxhash.ops.selection import row_count, row_numbers
 
 
 @on_any_mesh
@@ -188,7 +188,7 @@ def koleo(
     where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""Spread of the codes over the sphere: each is pushed from its nearest neighbour (KoLeo).
+    r"""Spread of the codes over the sphere: each is pushed from its nearest neighbor (KoLeo).
 
     With :math:`v_i = u_i / \lVert u_i \rVert`,
 
@@ -200,15 +200,15 @@ def koleo(
 
     Args:
         codes: raw outputs of the network, unbounded. Rows are the batch.
-        epsilon: distance below which neighbours push each other less again, so that duplicates are
+        epsilon: distance below which neighbors push each other less again, so that duplicates are
             finite. Two signs that differ in one bit are :math:`2 / \sqrt{\mathrm{bits}}` apart, 0.18
             at 128 bits.
         where: True for the valid rows; all of them by default. N counts these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`. Neighbours are
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`. Neighbors are
             searched in the batch of all devices.
 
     Returns:
-        The loss, a float32 scalar; 0 without a neighbour. A row of zeros has no direction, and no
+        The loss, a float32 scalar; 0 without a neighbor. A row of zeros has no direction, and no
         gradient. Nor have exact duplicates, for want of a direction away from each other.
 
     Raises:

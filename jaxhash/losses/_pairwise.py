@@ -5,13 +5,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
-from jaxhash.codes import binarize
 from jaxhash.losses._common import (
     Reduce,
     pair_weight,
     sum_of_shares,
 )
 from jaxhash.ops.arguments import as_floating, as_mask, as_real, check_shape
+from jaxhash.ops.codes import binarize
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import accumulate, unit_rows
 

@@ -19,7 +19,7 @@ from jaxhash.losses._common import (
 from jaxhash.ops.arguments import as_floating, as_mask, values_at_hand
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import accumulate
-from jaxhash.selection import Cut, above, find_cut, lower_by_one, row_count
+from jaxhash.ops.selection import Cut, above, include_next, row_count, top_m_threshold
 
 Target = Literal["sampled", "balanced", "expected"]
 Method = Literal["select", "kernel", "sort"]
@@ -79,7 +79,7 @@ def hswd(
         method: how the codes are ranked; None is ``"select"``, or ``"sort"`` where the target needs it.
 
             * ``"select"``: only the codes' side of the border is found, by counting
-              (`jaxhash.selection`). Memory is that of the codes, also over devices.
+              (`jaxhash.ops.selection`). Memory is that of the codes, also over devices.
             * ``"kernel"``: the same search as one Pallas kernel, for a GPU that holds the whole
               batch (no ``axis_name``). Not yet measured on one; elsewhere it is interpreted, slowly.
             * ``"sort"``: sorts each column, and gathers the whole batch on each device. Needed for
@@ -184,11 +184,11 @@ def _by_selection(
     """
     upper = count - lower
     whole = jnp.floor(upper).astype(jnp.int32)
-    cuts = (find_cut(codes, whole, where=where, axis_name=axis_name, kernel=kernel),)
+    cuts = (top_m_threshold(codes, whole, where=where, axis_name=axis_name, kernel=kernel),)
     fraction = upper - whole
     levels = levels and tuple(level[None] for level in levels)
     if splits:
-        cuts += (lower_by_one(cuts[0], codes, where=where, axis_name=axis_name),)
+        cuts += (include_next(cuts[0], codes, where=where, axis_name=axis_name),)
 
     # The backward pass is to keep the codes as they came, not a float32 array of their size.
     @partial(jax.checkpoint, prevent_cse=False)
@@ -330,7 +330,7 @@ def _sampled_negatives(
 def _expected_signs(rank: Int[Array, " n"], count: Int[Array, ""]) -> Float[Array, " n"]:
     """The mean of the r-th smallest of ``count`` Rademacher signs, 2 P(Bin(count, 1/2) < r) - 1.
 
-    The binomial probabilities are built outwards from the centre by their ratios and normalised by
+    The binomial probabilities are built outwards from the center by their ratios and normalized by
     their sum. The textbook forms by lgamma or the incomplete beta function lose three digits in
     float32 at count = 8,192, because they subtract logarithms of the size of count.
     """
@@ -338,8 +338,8 @@ def _expected_signs(rank: Int[Array, " n"], count: Int[Array, ""]) -> Float[Arra
     outcome = (count + 1) // 2 + shell
     ratio = jnp.maximum(count - outcome, 0) / (outcome + 1)  # of P(outcome + 1) to P(outcome)
     relative = jnp.concatenate([jnp.ones(1), jnp.cumprod(ratio)[:-1]])
-    mirrored = jnp.where(2 * outcome == count, 1.0, 2.0)  # the centre has no mirror image
+    mirrored = jnp.where(2 * outcome == count, 1.0, 2.0)  # the center has no mirror image
     inner = jnp.cumsum(mirrored * relative)
-    from_centre = 2 * rank - count - 1
-    reached = jnp.clip((jnp.abs(from_centre) + 1) // 2 - 1, 0, shell[-1])
-    return jnp.sign(from_centre) * inner[reached] / inner[-1]
+    from_center = 2 * rank - count - 1
+    reached = jnp.clip((jnp.abs(from_center) + 1) // 2 - 1, 0, shell[-1])
+    return jnp.sign(from_center) * inner[reached] / inner[-1]

@@ -152,7 +152,7 @@ def mihash(
         Cakir, He, Bargal, Sclaroff, "MIHash: Online hashing with mutual information", ICCV 2017,
         and "Hashing with mutual information", TPAMI 2019. Departures: the released code sums over
         anchors and its later version halves the number of bins. One library of hashing losses
-        returns H(D) - H(D|C) itself as the loss and so minimises the information.
+        returns H(D) - H(D|C) itself as the loss and so minimizes the information.
     """
     codes, others, similar, where = valid_pairs(codes, others, similar, where)
     kinds = _kinds(similar, where)

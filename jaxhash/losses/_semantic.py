@@ -16,7 +16,7 @@ from jaxhash.losses._divergence import ADD_GAP, over_bits, rows_at_once
 from jaxhash.ops.arguments import UNLABELLED, as_floating, as_index, check_shape
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import accumulate
-from jaxhash.selection import row_count, row_numbers
+from jaxhash.ops.selection import row_count, row_numbers
 
 Normaliser = Literal["pairs", "weights"]
 

@@ -13,7 +13,7 @@ from jaxhash.losses._common import share_of_whole, whole_batch
 from jaxhash.losses._quantization import distance_to_signs
 from jaxhash.ops.arguments import as_floating, as_mask, whole_number
 from jaxhash.ops.meshes import on_any_mesh
-from jaxhash.selection import row_count
+from jaxhash.ops.selection import row_count
 
 Directions = Literal["random", "axes"]
 

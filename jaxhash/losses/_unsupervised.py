@@ -10,7 +10,7 @@ from jaxhash.losses._pairwise import cosines, inner_products, mean_of_pairs, val
 from jaxhash.ops.arguments import as_floating, as_real, check_shape
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import accumulate, unit_rows
-from jaxhash.selection import row_count, row_numbers
+from jaxhash.ops.selection import row_count, row_numbers
 
 
 @on_any_mesh

@@ -1,4 +1,4 @@
-"""Entropy and divergence of continuous laws from samples, by distances to nearest neighbours."""
+"""Entropy and divergence of continuous laws from samples, by distances to nearest neighbors."""
 
 import math
 from collections.abc import Iterator
@@ -28,13 +28,13 @@ def knn_divergence(
               + \log \frac m{n - 1},
 
     in nats. It may be negative. For fixed k it tends to the divergence as samples grow, but it
-    takes many in more than a few dimensions; `jaxhash.losses.nearest_neighbour_kl`, whose
+    takes many in more than a few dimensions; `jaxhash.losses.nearest_neighbor_kl`, whose
     measurable form this is, is after its gradient.
 
     Args:
         x: sample of the first law, with densities; real numbers.
         y: sample of the second.
-        k: which neighbour counts, the same in both samples.
+        k: which neighbor counts, the same in both samples.
         norm: 1, 2 or ``math.inf``, of the distances. Any of them estimates the same.
 
     Returns:
@@ -81,7 +81,7 @@ def kl_entropy(x: Shaped[np.ndarray, "n d"], *, k: Whole = 1, norm: int | float 
 
     Args:
         x: sample of a law with densities; real numbers.
-        k: which neighbour counts.
+        k: which neighbor counts.
         norm: 1, 2 or ``math.inf``, of the distances. Any of them estimates the same.
 
     Returns:
@@ -98,7 +98,7 @@ def kl_entropy(x: Shaped[np.ndarray, "n d"], *, k: Whole = 1, norm: int | float 
 
     Reference:
         Of the textbook: Kozachenko, Leonenko, "Sample estimate of the entropy of a random vector",
-        Problems of Information Transmission 23 (1987), for k = 1; with k neighbours Goria,
+        Problems of Information Transmission 23 (1987), for k = 1; with k neighbors Goria,
         Leonenko, Mergel, Novi Inverardi, Journal of Nonparametric Statistics 17 (2005). Kraskov's
         form has :math:`\psi(n)` for :math:`\log(n - 1)`.
     """

@@ -51,7 +51,7 @@ def weighted_average_precision(
 
     (H are the harmonic numbers), since two places p and q of the group have
     :math:`E[1_{g_p > 0}\, g_q] = G (r-1) / (n (n-1))`. The best order of a group sorts its items by
-    gain, greatest first, and the worst order is the reverse: of two neighbours the one with more
+    gain, greatest first, and the worst order is the reverse: of two neighbors the one with more
     gain adds more in front. With ``"retrieved"`` the divisor depends on the order too: the
     expectation is taken over the number m of relevant items that a cut group contributes, which is
     hypergeometric, and the worst and the best order are the least and the greatest value over m.

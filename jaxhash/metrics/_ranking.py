@@ -113,7 +113,7 @@ def ndcg(
     gain: Gain = "exponential",
     ties: Ties = "expected",
 ) -> Float[np.ndarray, " queries"]:
-    r"""Normalised discounted cumulative gain of the first k.
+    r"""Normalized discounted cumulative gain of the first k.
 
     .. math:: \mathrm{DCG} = \sum_{i \le k} \frac{\mathrm{gain}(g_i)}{\log_2(1 + i)}
 

@@ -51,7 +51,7 @@ class AlexNet(Backbone):
 
     Reference:
         Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural
-        networks", NIPS 2012, in the one-tower form, without local response normalisation, of
+        networks", NIPS 2012, in the one-tower form, without local response normalization, of
         Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014, that
         torchvision has. Caffe's weights are of the older form.
     """

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, DTypeLike, Float, Int, Shaped
 from jaxhash.models._names import Names
 from jaxhash.models._norm import BatchNorm
 from jaxhash.models._preprocessing import CENTRED, Preprocessing
-from jaxhash.selection import row_numbers
+from jaxhash.ops.selection import row_numbers
 
 
 class Layers(nn.Module, kw_only=True):
@@ -26,7 +26,7 @@ class Layers(nn.Module, kw_only=True):
         dtype: dtype of the computation.
         param_dtype: dtype of the parameters.
         axis_name: mapped axis that the batch is spread over, or None.
-        freeze_norm: batch normalisation by the running statistics, in training too.
+        freeze_norm: batch normalization by the running statistics, in training too.
     """
 
     dtype: DTypeLike = jnp.float32
@@ -69,7 +69,7 @@ class Layers(nn.Module, kw_only=True):
         )
 
     def batch_norm(self, *, epsilon: float = 1e-5, name: str) -> BatchNorm:
-        """Batch normalisation over the global batch."""
+        """Batch normalization over the global batch."""
         return BatchNorm(
             axis_name=self.axis_name,
             frozen=self.freeze_norm,
@@ -80,7 +80,7 @@ class Layers(nn.Module, kw_only=True):
         )
 
     def layer_norm(self, *, epsilon: float = 1e-6, name: str) -> nn.LayerNorm:
-        """Layer normalisation, its statistics in float32."""
+        """Layer normalization, its statistics in float32."""
         return nn.LayerNorm(
             epsilon=epsilon, dtype=self.dtype, param_dtype=self.param_dtype, name=name
         )
@@ -167,7 +167,7 @@ class Backbone(Layers, kw_only=True):
 
         Args:
             inputs: images of bytes, or inputs that are prepared already.
-            train: whether batch normalisation and dropout are those of training.
+            train: whether batch normalization and dropout are those of training.
             mask: False where a row is padding; it has no say in the others.
             rows: a number for each row, on which its dropout depends; see `Block`.
 

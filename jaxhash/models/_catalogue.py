@@ -77,7 +77,7 @@ def backbone_of(
 
     Args:
         name: one of `BACKBONES`.
-        preprocessing: how images of bytes are normalised.
+        preprocessing: how images of bytes are normalized.
         image_size: height and width that they are brought to; None leaves them.
         options: attributes of `Backbone`.
 

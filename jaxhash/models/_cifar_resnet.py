@@ -23,7 +23,7 @@ _WIDTHS = (16, 32, 64)
 
 
 class Stem(Block):
-    """A 3x3 convolution, normalised, with a ReLU."""
+    """A 3x3 convolution, normalized, with a ReLU."""
 
     @nn.compact
     def __call__(

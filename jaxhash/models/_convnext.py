@@ -21,7 +21,7 @@ from jaxhash.models._preprocessing import IMAGENET, Preprocessing
 
 
 class Stem(Block):
-    """A 4x4 convolution of stride 4, normalised."""
+    """A 4x4 convolution of stride 4, normalized."""
 
     width: int
 
@@ -34,7 +34,7 @@ class Stem(Block):
 
 
 class Downsample(Block):
-    """Normalised, and a 2x2 convolution of stride 2."""
+    """Normalized, and a 2x2 convolution of stride 2."""
 
     width: int
 
@@ -66,9 +66,9 @@ class ConvNeXtBlock(Block):
 class ConvNeXt(Backbone, kw_only=True):
     """A ConvNeXt of four stages after the stem.
 
-    Features are the means over positions, normalised. That normalisation is of no stage; in
+    Features are the means over positions, normalized. That normalization is of no stage; in
     torchvision it belongs to the classifier (``classifier.0``). Stochastic depth, which only acts
-    in training, and the originals' initialisation of kernels (a normal of 0.02, here Linen's) are
+    in training, and the originals' initialization of kernels (a normal of 0.02, here Linen's) are
     left out.
 
     Attributes:
@@ -91,7 +91,7 @@ class ConvNeXt(Backbone, kw_only=True):
             yield downsample + [partial(ConvNeXtBlock)] * size
 
     def readout(self, x: Float[Array, "n h w c"]) -> Float[Array, "n features"]:
-        """Means over positions, normalised, or logits of them."""
+        """Means over positions, normalized, or logits of them."""
         features = self.layer_norm(name="norm")(x.mean(axis=(1, 2)))
         return features if self.classes is None else self.classify(features)
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from jaxhash.models._base import of_rows
 from jaxhash.models._norm import BatchNorm
-from jaxhash.selection import row_numbers
+from jaxhash.ops.selection import row_numbers
 
 
 class Encoder(nn.Module):
@@ -22,7 +22,7 @@ class Encoder(nn.Module):
         backbone: makes the module from inputs to features, given ``axis_name`` and ``name``: a
             backbone class, or a ``functools.partial`` of one.
         bits: length of a code.
-        head_norm: whether the codes are batch-normalised, without scale and bias: each bit is then
+        head_norm: whether the codes are batch-normalized, without scale and bias: each bit is then
             centred, as OrthoHash has it.
         axis_name: mapped axis that the batch is spread over; handed to the backbone.
     """
@@ -39,13 +39,13 @@ class Encoder(nn.Module):
         *,
         train: bool = False,
         mask: Bool[Array | np.ndarray, " n"] | None = None,
-        headless: bool = False,
+        return_features: bool = False,
         rows: Int[Array | np.ndarray, " n"] | None = None,
     ) -> PyTree[Float[Array, "n _"]]:
         """Codes before they are cut at zero; padding (mask False) has no say in the others.
 
         Inputs of several views are one large batch to the network, and codes are a tuple like them.
-        With ``headless`` it is the features of the backbone that are returned. What the backbone
+        With ``return_features`` it is the features of the backbone that are returned. What the backbone
         draws for an input, such as dropout, depends on its number in ``rows``, which is its place in
         the global batch by default, and on the view.
         """
@@ -59,7 +59,7 @@ class Encoder(nn.Module):
             rows = jnp.concatenate([len(views) * rows + view for view in range(len(views))])
         backbone = self.backbone(axis_name=self.axis_name, name="backbone")
         codes = backbone(x, train=train, mask=mask, **of_rows(backbone, rows))
-        if not headless:
+        if not return_features:
             codes = nn.Dense(self.bits, name="head")(codes)
             if self.head_norm:
                 norm = BatchNorm(affine=False, axis_name=self.axis_name, name="head_norm")

@@ -32,7 +32,7 @@ _BOTTLENECKS = (
 
 
 class Stem(Block):
-    """A 3x3 convolution of stride 2, normalised, with a ReLU6."""
+    """A 3x3 convolution of stride 2, normalized, with a ReLU6."""
 
     padding: Padding
 
@@ -75,7 +75,7 @@ class InvertedResidual(Block):
 
 
 class Top(Block):
-    """A 1x1 convolution to 1,280 channels, normalised, with a ReLU6."""
+    """A 1x1 convolution to 1,280 channels, normalized, with a ReLU6."""
 
     @nn.compact
     def __call__(
@@ -97,7 +97,7 @@ class MobileNetV2(Backbone):
 
     Reference:
         Sandler, Howard, Zhu, Zhmoginov, Chen, "MobileNetV2: inverted residuals and linear
-        bottlenecks", CVPR 2018. The epsilon of batch normalisation is torchvision's, 1e-5;
+        bottlenecks", CVPR 2018. The epsilon of batch normalization is torchvision's, 1e-5;
         TensorFlow's is 1e-3.
     """
 
@@ -114,33 +114,33 @@ class MobileNetV2(Backbone):
 
     def weight_names(self) -> dict[str, Names]:
         """The names of torchvision."""
-        names = _normalised("stage0_0/conv", "features.0.0", "stage0_0/norm", "features.0.1")
+        names = _normalized("stage0_0/conv", "features.0.0", "stage0_0/norm", "features.0.1")
         position = 1
         for i, (expansion, _, blocks, _) in enumerate(_BOTTLENECKS, start=1):
             for j in range(blocks):
                 ours, theirs = f"stage{i}_{j}", f"features.{position}.conv"
                 layers = ["expand", "depthwise"] if expansion > 1 else ["depthwise"]
                 for k, layer in enumerate(layers):
-                    names += _normalised(
+                    names += _normalized(
                         f"{ours}/{layer}",
                         f"{theirs}.{k}.0",
                         f"{ours}/{layer}_norm",
                         f"{theirs}.{k}.1",
                     )
                 k = len(layers)
-                names += _normalised(
+                names += _normalized(
                     f"{ours}/project", f"{theirs}.{k}", f"{ours}/project_norm", f"{theirs}.{k + 1}"
                 )
                 position += 1
         top = f"stage{len(_BOTTLENECKS) + 1}_0"
-        names += _normalised(
+        names += _normalized(
             f"{top}/conv", f"features.{position}.0", f"{top}/norm", f"features.{position}.1"
         )
         names.append(pytorch_dense("classifier", "classifier.1"))
         return {"pytorch": merge(*names)}
 
 
-def _normalised(conv, their_conv, norm, their_norm):
+def _normalized(conv, their_conv, norm, their_norm):
     return [pytorch_convolution(conv, their_conv), pytorch_batch_norm(norm, their_norm)]
 
 
@@ -152,7 +152,7 @@ def mobilenet_v2(**options: Any) -> MobileNetV2:
 def mobilenet_v2_tf(*, preprocessing: Preprocessing = CENTRED_RGB, **options: Any) -> MobileNetV2:
     """MobileNetV2 for weights that were trained in TensorFlow: its padding and its preprocessing.
 
-    The names are torchvision's still, and so is the epsilon of batch normalisation: weights whose
-    normalisation is folded into scale and bias do not mind.
+    The names are torchvision's still, and so is the epsilon of batch normalization: weights whose
+    normalization is folded into scale and bias do not mind.
     """
     return MobileNetV2(padding="SAME", preprocessing=preprocessing, **options)

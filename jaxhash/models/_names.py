@@ -51,7 +51,7 @@ def pytorch_dense(ours: str, theirs: str, *, bias: bool = True) -> Names:
 
 
 def pytorch_norm(ours: str, theirs: str) -> Names:
-    """The leaves of a layer normalisation."""
+    """The leaves of a layer normalization."""
     return {
         f"params/{ours}/scale": Tensor(f"{theirs}.weight", same),
         f"params/{ours}/bias": Tensor(f"{theirs}.bias", same),
@@ -59,7 +59,7 @@ def pytorch_norm(ours: str, theirs: str) -> Names:
 
 
 def pytorch_batch_norm(ours: str, theirs: str) -> Names:
-    """The leaves of a batch normalisation, its running statistics among them."""
+    """The leaves of a batch normalization, its running statistics among them."""
     return pytorch_norm(ours, theirs) | {
         f"batch_stats/{ours}/mean": Tensor(f"{theirs}.running_mean", same),
         f"batch_stats/{ours}/var": Tensor(f"{theirs}.running_var", same),

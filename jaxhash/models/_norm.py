@@ -1,4 +1,4 @@
-"""Batch normalisation over the valid rows of the whole batch on all devices."""
+"""Batch normalization over the valid rows of the whole batch on all devices."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, DTypeLike, Float
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation whose statistics are those of the global batch without its padding.
+    """Batch normalization whose statistics are those of the global batch without its padding.
 
     The sums and the counts of valid positions are added over devices, then the squares of what
     deviates from the mean (which lose no digits where the mean is large), so the
@@ -18,7 +18,7 @@ class BatchNorm(nn.Module):
 
     Attributes:
         axis_name: mapped axis that the batch is spread over, or None.
-        frozen: normalise by the running statistics, and leave them, in training too.
+        frozen: normalize by the running statistics, and leave them, in training too.
         affine: whether there are a scale and a bias, which are trained.
         momentum: decay of the running statistics.
         epsilon: added to the variance.
@@ -42,7 +42,7 @@ class BatchNorm(nn.Module):
         train: bool = False,
         mask: Bool[Array | np.ndarray, " n"] | None = None,
     ) -> Float[Array, "n *space features"]:
-        """Normalise by the batch's statistics when training, by the running ones otherwise."""
+        """Normalize by the batch's statistics when training, by the running ones otherwise."""
         features = x.shape[-1]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features)
         running_var = self.variable("batch_stats", "var", jnp.ones, features)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Shaped
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Resize images of bytes, and normalise each channel: ``(x - mean) / std``.
+    """Resize images of bytes, and normalize each channel: ``(x - mean) / std``.
 
     Floating inputs have been prepared already, and stay as they are.
 

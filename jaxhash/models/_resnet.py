@@ -40,13 +40,13 @@ class BasicBlock(Block):
     def __call__(
         self, x: Float[Array, "n h w c"], train: bool, mask: Bool[Array, " n"] | None
     ) -> Float[Array, "n h2 w2 width"]:
-        norm = partial(_normalised, self, train, mask)
+        norm = partial(_normalized, self, train, mask)
         y = nn.relu(norm(self.conv(self.width, 3, stride=self.stride, padding=1, name="conv1"), x))
         y = norm(self.conv(self.width, 3, padding=1, name="conv2"), y)
         return nn.relu(y + self.shortcut(norm, x))
 
     def shortcut(self, norm: Callable, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 width"]:
-        """The input in the shape of the result; ``norm(conv, x)`` is a convolution, normalised."""
+        """The input in the shape of the result; ``norm(conv, x)`` is a convolution, normalized."""
         return _shortcut(self, norm, x, self.width)
 
 
@@ -64,7 +64,7 @@ class Bottleneck(Block):
     def __call__(
         self, x: Float[Array, "n h w c"], train: bool, mask: Bool[Array, " n"] | None
     ) -> Float[Array, "n h2 w2 width4"]:
-        norm = partial(_normalised, self, train, mask)
+        norm = partial(_normalized, self, train, mask)
         y = nn.relu(norm(self.conv(self.width, 1, name="conv1"), x))
         y = nn.relu(norm(self.conv(self.width, 3, stride=self.stride, padding=1, name="conv2"), y))
         y = norm(self.conv(4 * self.width, 1, name="conv3"), y)
@@ -72,7 +72,7 @@ class Bottleneck(Block):
 
 
 def residual_names(ours: str, theirs: str, convolutions: int) -> list[Names]:
-    """The leaves of a block's normalised convolutions, counted from 1 on both sides."""
+    """The leaves of a block's normalized convolutions, counted from 1 on both sides."""
     return [
         merge(
             pytorch_convolution(f"{ours}/conv{k}", f"{theirs}.conv{k}"),
@@ -82,7 +82,7 @@ def residual_names(ours: str, theirs: str, convolutions: int) -> list[Names]:
     ]
 
 
-def _normalised(block, train, mask, conv, x):
+def _normalized(block, train, mask, conv, x):
     name = conv.name.replace("conv", "norm") if "conv" in conv.name else f"{conv.name}_norm"
     return block.batch_norm(name=name)(conv(x), train=train, mask=mask)
 

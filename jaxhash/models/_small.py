@@ -11,7 +11,7 @@ from jaxhash.models._base import Backbone, Block
 
 
 class Convolution(Block):
-    """A 3x3 convolution of stride 2 with batch normalisation and a ReLU."""
+    """A 3x3 convolution of stride 2 with batch normalization and a ReLU."""
 
     width: int
 
@@ -24,7 +24,7 @@ class Convolution(Block):
 
 
 class Dense(Block):
-    """A linear layer on flattened inputs with batch normalisation and a ReLU."""
+    """A linear layer on flattened inputs with batch normalization and a ReLU."""
 
     width: int
 
@@ -57,7 +57,7 @@ class CNN(Backbone):
 
 
 class MLP(Backbone):
-    """Dense layers on flattened inputs, each with batch normalisation and a ReLU.
+    """Dense layers on flattened inputs, each with batch normalization and a ReLU.
 
     Attributes:
         widths: width of each layer; each is a stage.

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Shaped
 from safetensors import deserialize  # not `safetensors.numpy`, which knows no bfloat16
 
-from jaxhash.errors import UserError
 from jaxhash.models._places import NotWeights, Place
 from jaxhash.models._pytorch import check_unpacked, is_legacy, most_unpacked, read_pytorch
+from jaxhash.utils.errors import UserError
 
 #: The kinds of NumPy's dtypes that are numbers.
 _NUMBERS = "biufc"

@@ -22,7 +22,7 @@ _GRID = 7
 
 
 class Convolution(Block):
-    """A 3x3 convolution, perhaps normalised, with a ReLU; then perhaps a 2x2 max pooling."""
+    """A 3x3 convolution, perhaps normalized, with a ReLU; then perhaps a 2x2 max pooling."""
 
     width: int
     norm: bool
@@ -47,13 +47,13 @@ class VGG(Backbone, kw_only=True):
 
     Attributes:
         widths: channels of the convolutions of each stage, which a pooling ends.
-        norm: batch normalisation after each convolution; the convolutions keep their bias.
+        norm: batch normalization after each convolution; the convolutions keep their bias.
         dropout: rate of dropout after fc6 and, as part of the features, after fc7: what stands in
             the classifier's place is trained as the classifier was.
 
     Reference:
         Simonyan, Zisserman, "Very deep convolutional networks for large-scale image recognition",
-        ICLR 2015; weights and the place of batch normalisation are torchvision's.
+        ICLR 2015; weights and the place of batch normalization are torchvision's.
     """
 
     widths: tuple[tuple[int, ...], ...]
@@ -107,7 +107,7 @@ def vgg11(**options: Any) -> VGG:
 
 
 def vgg11_bn(**options: Any) -> VGG:
-    """VGG-11 normalised: 132,868,840 parameters with 1,000 classes; 4,096 features."""
+    """VGG-11 normalized: 132,868,840 parameters with 1,000 classes; 4,096 features."""
     return VGG(widths=_VGG11, norm=True, **options)
 
 
@@ -117,5 +117,5 @@ def vgg16(**options: Any) -> VGG:
 
 
 def vgg16_bn(**options: Any) -> VGG:
-    """VGG-16 normalised: 138,365,992 parameters with 1,000 classes; 4,096 features."""
+    """VGG-16 normalized: 138,365,992 parameters with 1,000 classes; 4,096 features."""
     return VGG(widths=_VGG16, norm=True, **options)

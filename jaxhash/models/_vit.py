@@ -64,7 +64,7 @@ class Patches(Block):
 
 
 class TransformerBlock(Block):
-    """Attention and a two-layer perceptron, each on the normalised input, which is added."""
+    """Attention and a two-layer perceptron, each on the normalized input, which is added."""
 
     heads: int
     gelu: Gelu
@@ -87,23 +87,23 @@ class TransformerBlock(Block):
 
 
 class ViT(Backbone, kw_only=True):
-    """A vision transformer: patches, then blocks with the normalisation in front.
+    """A vision transformer: patches, then blocks with the normalization in front.
 
-    Features are the class token after the last normalisation, or the mean of the normalised tokens
+    Features are the class token after the last normalization, or the mean of the normalized tokens
     of a network without class token. The patches are stage 0, each block is a stage; the
-    parameters of the last normalisation belong to none. A network is made for one size of images,
+    parameters of the last normalization belong to none. A network is made for one size of images,
     that of its position embeddings: weights for another size are not resampled.
 
     The defaults are those of torchvision's weights. Other weights want other options:
 
     - timm's ports of AugReg: ``preprocessing=CENTRED``; DeiT and DINO: none.
-    - timm's without class token: ``pool="mean"``, unless they normalise after the mean (``fc_norm``).
+    - timm's without class token: ``pool="mean"``, unless they normalize after the mean (``fc_norm``).
     - AugReg's own .npz files (vit_jax): `vit_s16_flax` and `vit_b16_flax`, which have
       ``preprocessing=CENTRED, gelu="tanh"``.
     - big_vision's: the same, and for ViT-S/16 on ImageNet-1k ``pool="mean"`` and
       ``positions="sincos2d"``, without classes: its classifier has a hidden layer ("pre_logits").
 
-    Dropout, which is 0 in torchvision's and timm's networks, and the originals' initialisation of
+    Dropout, which is 0 in torchvision's and timm's networks, and the originals' initialization of
     the matrices (Xavier, here Linen's) are left out.
 
     Attributes:
@@ -154,7 +154,7 @@ class ViT(Backbone, kw_only=True):
             yield [partial(TransformerBlock, heads=self.heads, gelu=self.gelu)]
 
     def readout(self, x: Float[Array, "n tokens width"]) -> Float[Array, "n features"]:
-        """The class token normalised, or the mean of the normalised tokens; or logits of them."""
+        """The class token normalized, or the mean of the normalized tokens; or logits of them."""
         norm = self.layer_norm(name="encoder_norm")
         features = norm(x[:, 0]) if self.pool == "token" else norm(x).mean(axis=1)
         return features if self.classes is None else self.classify(features)

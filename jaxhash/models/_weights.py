@@ -13,16 +13,16 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import Shaped
 
-from jaxhash.errors import UserError
 from jaxhash.models._base import Backbone
 from jaxhash.models._names import Names
 from jaxhash.models._places import Place, count_by_prefix, under
 from jaxhash.models._tensors import TensorFile
+from jaxhash.utils.errors import UserError
 
 #: How many names of each kind a complaint lists.
 _LISTED = 8
 
-#: What PyTorch counts beside weights: batches of a normalisation, and models of an average.
+#: What PyTorch counts beside weights: batches of a normalization, and models of an average.
 _COUNTERS = ("num_batches_tracked", "n_averaged")
 
 
@@ -46,7 +46,7 @@ def load_weights(
 
     Nothing is filled in and nothing is dropped in silence: each leaf of the model has a tensor of
     the file, and each tensor of the same state dict has a leaf or is named in ``leave_out``. What
-    is no weight is passed over: ``num_batches_tracked``, which PyTorch's batch normalisation
+    is no weight is passed over: ``num_batches_tracked``, which PyTorch's batch normalization
     counts, and ``n_averaged``, which its averages of models count.
 
     A training's checkpoint may hold several state dicts, beside optimizers and scores, and wrappers
@@ -66,7 +66,7 @@ def load_weights(
             embeddings of a `ViT` depend on it.
 
     Returns:
-        ``params`` and, where the model normalises batches, ``batch_stats``: nested dicts of NumPy
+        ``params`` and, where the model normalizes batches, ``batch_stats``: nested dicts of NumPy
         arrays in the dtypes that the model has.
 
     Raises:
@@ -83,7 +83,7 @@ def load_weights(
         ...     load_weights(f"{folder}/bare.npz", resnet18(), leave_out=["fc"])
         Traceback (most recent call last):
         ...
-        jaxhash.errors.UserError: ...bare.npz does not fit ResNet: missing conv1.weight, ...
+        jaxhash.utils.errors.UserError: ...bare.npz does not fit ResNet: missing conv1.weight, ...
     """
     return read_weights(path, model, leave_out=leave_out, inputs=inputs).variables
 

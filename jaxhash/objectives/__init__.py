@@ -1,4 +1,4 @@
-"""What is minimised: a published method whole, with its trained parameters and its state.
+"""What is minimized: a published method whole, with its trained parameters and its state.
 
 An objective is a pair of pure functions; objectives add up::
 
@@ -7,12 +7,12 @@ An objective is a pair of pure functions; objectives add up::
 
 from jaxhash.objectives._autoencoder import dcw_autoencoder as dcw_autoencoder
 from jaxhash.objectives._base import Batch as Batch
+from jaxhash.objectives._base import ClassSimilarity as ClassSimilarity
 from jaxhash.objectives._base import Context as Context
 from jaxhash.objectives._base import Loss as Loss
 from jaxhash.objectives._base import Objective as Objective
-from jaxhash.objectives._base import Semantics as Semantics
 from jaxhash.objectives._base import Setup as Setup
-from jaxhash.objectives._base import Spread as Spread
+from jaxhash.objectives._base import TableSharding as TableSharding
 from jaxhash.objectives._base import Variables as Variables
 from jaxhash.objectives._base import Weight as Weight
 from jaxhash.objectives._base import combine as combine
@@ -21,10 +21,10 @@ from jaxhash.objectives._catalogue import METHODS as METHODS
 from jaxhash.objectives._catalogue import QUANTIZERS as QUANTIZERS
 from jaxhash.objectives._catalogue import Method as Method
 from jaxhash.objectives._catalogue import MethodName as MethodName
-from jaxhash.objectives._centres import csq as csq
-from jaxhash.objectives._centres import dpn as dpn
-from jaxhash.objectives._centres import hyp2 as hyp2
-from jaxhash.objectives._centres import orthohash as orthohash
+from jaxhash.objectives._centers import csq as csq
+from jaxhash.objectives._centers import dpn as dpn
+from jaxhash.objectives._centers import hyp2 as hyp2
+from jaxhash.objectives._centers import orthohash as orthohash
 from jaxhash.objectives._classification import CrossEntropy as CrossEntropy
 from jaxhash.objectives._classification import cross_entropy as cross_entropy
 from jaxhash.objectives._classification import greedyhash as greedyhash
@@ -72,9 +72,9 @@ from jaxhash.objectives._ranking import tie_aware_ap as tie_aware_ap
 from jaxhash.objectives._semantic import shred as shred
 from jaxhash.objectives._semantic import shrewd as shrewd
 from jaxhash.objectives._tables import Bank as Bank
-from jaxhash.objectives._tables import OfClasses as OfClasses
-from jaxhash.objectives._tables import OfItems as OfItems
-from jaxhash.objectives._tables import spread_leaves as spread_leaves
+from jaxhash.objectives._tables import ClassTable as ClassTable
+from jaxhash.objectives._tables import ItemTable as ItemTable
+from jaxhash.objectives._tables import sharded_leaves as sharded_leaves
 from jaxhash.objectives._unsupervised import bihalf as bihalf
 from jaxhash.objectives._unsupervised import cibhash as cibhash
 from jaxhash.objectives._unsupervised import greedyhash_u as greedyhash_u
@@ -92,13 +92,13 @@ __all__ = [
     "Method",
     "MethodName",
     "Objective",
-    "OfClasses",
-    "OfItems",
+    "ClassTable",
+    "ItemTable",
     "Pairs",
     "QUANTIZERS",
-    "Semantics",
+    "ClassSimilarity",
     "Setup",
-    "Spread",
+    "TableSharding",
     "Unseen",
     "Variables",
     "Weight",
@@ -151,7 +151,7 @@ __all__ = [
     "shred",
     "shrewd",
     "sinkhorn",
-    "spread_leaves",
+    "sharded_leaves",
     "supervised_deep_hashing",
     "swd",
     "tie_aware_ap",

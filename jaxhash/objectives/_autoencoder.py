@@ -7,19 +7,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key, Shaped
 
 from jaxhash import losses
-from jaxhash.codes import relax
 from jaxhash.losses._common import sum_of_shares
 from jaxhash.objectives._base import (
     Loss,
     Objective,
     Variables,
     Weight,
-    of_relaxed,
-    stateless,
-    with_penalty,
+    add_penalty,
+    from_loss,
+    on_relaxed,
     without_padding,
 )
-from jaxhash.selection import row_count
+from jaxhash.ops.codes import relax
+from jaxhash.ops.selection import row_count
 
 #: Kernel and bias of each layer.
 Decoder = list[dict[str, Float[Array, "..."]]]
@@ -72,10 +72,10 @@ def dcw_autoencoder(*, narrow: int = 100, wide: int = 500, penalty: Weight = 0.1
         value = sum_of_shares(jnp.sum(squares) / entries, context.axis_name)
         return Loss(value, variables.state, {"dcw_autoencoder": value})
 
-    return with_penalty(
+    return add_penalty(
         Objective(init, loss),
         penalty,
-        stateless("dcw_autoencoder_penalty", of_relaxed(losses.hswd), random=True),
+        from_loss("dcw_autoencoder_penalty", on_relaxed(losses.hswd), random=True),
     )
 
 

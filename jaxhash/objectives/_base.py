@@ -1,4 +1,4 @@
-"""The interface between the training step and whatever is being minimised."""
+"""The interface between the training step and whatever is being minimized."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree, Shaped
 
-from jaxhash.codes import relax
 from jaxhash.ops.arguments import (
     as_index,
     as_labels,
@@ -16,6 +15,7 @@ from jaxhash.ops.arguments import (
     values_at_hand,
     zeros_and_ones,
 )
+from jaxhash.ops.codes import relax
 from jaxhash.ops.meshes import check_mapped, like, on_any_mesh
 
 #: A weight in a sum of losses, which may be traced.
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
     """False, or 0, where the row is padding."""
 
 
-class Semantics(NamedTuple):
+class ClassSimilarity(NamedTuple):
     """What is known of the meaning of the labels or of the images; nothing by default."""
 
     distances: Float[Any, "classes classes"] | None = None
@@ -46,10 +46,10 @@ class Semantics(NamedTuple):
     """Of each training image what a distance of meanings is taken from, such as its caption's."""
 
 
-class Spread(NamedTuple):
+class TableSharding(NamedTuple):
     """Which tables have their rows spread over the devices, in order and as many on each.
 
-    A table is a `jaxhash.objectives.Bank`, `OfItems` or `OfClasses` in an objective's state.
+    A table is a `jaxhash.objectives.Bank`, `ItemTable` or `ClassTable` in an objective's state.
     """
 
     items: int | None = None
@@ -74,9 +74,9 @@ class Setup(NamedTuple):
     """Inputs of the model, for their shape: decoders and memories of features need it."""
     variables: PyTree
     """The model's initial variables, for objectives that keep a copy of the model."""
-    semantics: Semantics = Semantics()
+    class_similarity: ClassSimilarity = ClassSimilarity()
     """What is known beyond the labels."""
-    spread: Spread = Spread()
+    spread: TableSharding = TableSharding()
     """Which tables are made for their rows to be spread over devices."""
 
 
@@ -102,10 +102,10 @@ class Context(NamedTuple):
     """The model's present variables; their gradient flows."""
     encode: Callable[..., PyTree]
     """``encode(variables, inputs)``: codes by a copy of the model, in evaluation mode; the features
-    that it makes them from with ``headless=True``."""
+    that it makes them from with ``return_features=True``."""
     axis_name: str | None
     """The mapped axis that the batch is spread over, or None."""
-    spread: Spread = Spread()
+    spread: TableSharding = TableSharding()
     """Which tables are spread over the mapped axis: of these a device has its own rows only."""
 
 
@@ -185,7 +185,7 @@ def _checked(batch: Batch) -> Batch:
     return batch._replace(labels=labels, index=index, mask=mask)
 
 
-def stateless(
+def from_loss(
     name: str, loss: Callable[..., Float[Array, ""]], *, random: bool = False
 ) -> Objective:
     """A loss of the codes alone as an objective; of several views the mean over them.
@@ -214,12 +214,12 @@ def probabilities(codes: Float[Array, "n bits"]) -> Float[Array, "n bits"]:
     return 0.5 + 0.5 * relax(codes.astype(jnp.float32))
 
 
-def of_probabilities(loss: Callable[..., Float[Array, ""]]) -> Callable[..., Float[Array, ""]]:
+def on_probabilities(loss: Callable[..., Float[Array, ""]]) -> Callable[..., Float[Array, ""]]:
     """The loss of the `probabilities`, as a loss of the raw codes."""
     return lambda codes, **options: loss(probabilities(codes), **options)
 
 
-def of_relaxed(loss: Callable[..., Float[Array, ""]]) -> Callable[..., Float[Array, ""]]:
+def on_relaxed(loss: Callable[..., Float[Array, ""]]) -> Callable[..., Float[Array, ""]]:
     """The loss of tanh(u) in float32, as a loss of the raw codes u."""
     return lambda codes, **options: loss(relax(codes.astype(jnp.float32)), **options)
 
@@ -306,7 +306,7 @@ def weighted(weight: Weight, objective: Objective) -> Objective:
     return objective._replace(loss=loss)
 
 
-def with_penalty(objective: Objective, weight: Weight, penalty: Objective) -> Objective:
+def add_penalty(objective: Objective, weight: Weight, penalty: Objective) -> Objective:
     """The objective with its own penalty, which a weight of 0 leaves out altogether.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from jaxhash.objectives import _quantizers as quantizers
 from jaxhash.objectives._autoencoder import dcw_autoencoder
 from jaxhash.objectives._base import Objective
-from jaxhash.objectives._centres import csq, dpn, hyp2, orthohash
+from jaxhash.objectives._centers import csq, dpn, hyp2, orthohash
 from jaxhash.objectives._classification import (
     cross_entropy,
     greedyhash,
@@ -32,7 +32,7 @@ Kind = Literal[
     "pairwise",
     "ranking",
     "discrete",
-    "centres",
+    "centers",
     "classification",
     "hierarchy",
     "distillation",
@@ -59,7 +59,7 @@ class Method(NamedTuple):
 
 _SHARED = "any label shared"
 _SOFT = "y / sum(y)"
-_MAJORITY = "sign of the sum of centres"
+_MAJORITY = "sign of the sum of centers"
 _BLIND = "sees no labels"
 _FIXED = "images: first model"
 
@@ -73,7 +73,7 @@ METHODS: dict[str, Method] = {
         Method(dbdh, "pairwise", "-", _SHARED, "Zheng et al., Neurocomputing 2020"),
         Method(lcdsh, "pairwise", "-", _SHARED, "Zhu and Gao, IJCAI 2017"),
         Method(idhn, "pairwise", "-", "cosine of labels", "Zhang et al., TMM 2019"),
-        Method(dfh, "pairwise", "bank, centres", _SHARED, "Li et al., BMVC 2019"),
+        Method(dfh, "pairwise", "bank, centers", _SHARED, "Li et al., BMVC 2019"),
         Method(dch, "pairwise", "-", _SHARED, "Cao et al., CVPR 2018"),
         Method(dsh, "pairwise", "-", _SHARED, "Liu et al., CVPR 2016"),
         Method(qsmih, "pairwise", "-", _SHARED, "Passalis and Tefas, SPIC 2021"),
@@ -84,10 +84,10 @@ METHODS: dict[str, Method] = {
         Method(dsdh, "discrete", "bank, codes, classifier", _SHARED, "Li et al., NIPS 2017"),
         Method(dsdh_released, "pairwise", "bank", _SHARED, "Doan et al., CVPR 2022"),
         Method(asymmetric_dsh, "discrete", "bank, codes", _SHARED, "Jiang and Li, AAAI 2018"),
-        Method(csq, "centres", "centres", _MAJORITY, "Yuan et al., CVPR 2020"),
-        Method(dpn, "centres", "centres", "mean over its centres", "Fan et al., IJCAI 2020"),
-        Method(orthohash, "centres", "centres", _SOFT, "Hoe et al., NeurIPS 2021"),
-        Method(hyp2, "centres", "proxies", "a proxy each label", "Xu et al., ACM MM 2022"),
+        Method(csq, "centers", "centers", _MAJORITY, "Yuan et al., CVPR 2020"),
+        Method(dpn, "centers", "centers", "mean over its centers", "Fan et al., IJCAI 2020"),
+        Method(orthohash, "centers", "centers", _SOFT, "Hoe et al., NeurIPS 2021"),
+        Method(hyp2, "centers", "proxies", "a proxy each label", "Xu et al., ACM MM 2022"),
         Method(cross_entropy, "classification", "classifier", _SOFT, "baseline"),
         Method(greedyhash, "classification", "classifier", _SOFT, "Su et al., NeurIPS 2018"),
         Method(jmlh, "classification", "classifier", _SOFT, "Shen et al., ICCVW 2019"),
@@ -98,7 +98,7 @@ METHODS: dict[str, Method] = {
             _SOFT,
             "Liong et al., CVPR 2015",
         ),
-        Method(hpdh, "hierarchy", "centres", _SOFT, "Zhang et al., 2019"),
+        Method(hpdh, "hierarchy", "centers", _SOFT, "Zhang et al., 2019"),
         Method(shrewd, "hierarchy", "distances", "cosine of labels", "Arponen and Bishop, 2019"),
         Method(
             shred,

@@ -9,7 +9,6 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxhash import losses
-from jaxhash.codes import relax, straight_through, with_gradient_of
 from jaxhash.objectives._base import (
     Batch,
     Context,
@@ -17,16 +16,17 @@ from jaxhash.objectives._base import (
     Objective,
     Variables,
     Weight,
+    add_penalty,
     check_weights,
     combine,
+    from_loss,
     noise_of_items,
-    of_relaxed,
-    stateless,
+    on_relaxed,
     weighted,
-    with_penalty,
     without_padding,
 )
 from jaxhash.objectives._pairs import pairwise
+from jaxhash.ops.codes import relax, straight_through, with_gradient_of
 from jaxhash.similarity import multi_hot
 
 #: How the scores of the classes become a loss: they compete for an image, or each stands alone.
@@ -88,7 +88,7 @@ def greedyhash(*, penalty: Weight = 0.1) -> Objective:
         return straight_through(codes)
 
     method = classification("greedyhash", signs, losses.cross_entropy, bias=False)
-    return with_penalty(method, penalty, stateless("greedyhash_penalty", losses.cubic_quantization))
+    return add_penalty(method, penalty, from_loss("greedyhash_penalty", losses.cubic_quantization))
 
 
 def jmlh(*, stochastic: bool = True, penalty: Weight = 0.1) -> Objective:
@@ -126,7 +126,7 @@ def jmlh(*, stochastic: bool = True, penalty: Weight = 0.1) -> Objective:
         return with_gradient_of(chance, heads.astype(codes.dtype))
 
     method = classification("jmlh", coins, losses.cross_entropy)
-    return with_penalty(method, penalty, stateless("jmlh_penalty", losses.bernoulli_kl_per_code))
+    return add_penalty(method, penalty, from_loss("jmlh_penalty", losses.bernoulli_kl_per_code))
 
 
 def supervised_deep_hashing(
@@ -177,7 +177,7 @@ def supervised_deep_hashing(
     name = "supervised_deep_hashing"
 
     def part_of(part: str, loss: Callable[..., Float[Array, ""]]) -> Objective:
-        return stateless(f"{name}_{part}", of_relaxed(loss))
+        return from_loss(f"{name}_{part}", on_relaxed(loss))
 
     weights = {
         "spread": spread,
@@ -203,7 +203,7 @@ def supervised_deep_hashing(
     )
     method = combine(*(weighted(weight, part) for weight, part in parts if weight))
     own = part_of("penalty", losses.l2_quantization)
-    return with_penalty(method, penalty, own)
+    return add_penalty(method, penalty, own)
 
 
 def classification(

@@ -10,7 +10,6 @@ from jax import lax
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxhash import losses
-from jaxhash.codes import relax
 from jaxhash.losses._common import sum_over_devices
 from jaxhash.losses._discrete import dissimilarity
 from jaxhash.objectives._base import (
@@ -28,13 +27,14 @@ from jaxhash.objectives._base import (
 from jaxhash.objectives._pairs import Unseen, empty_bank, from_bank, pairwise, remember
 from jaxhash.objectives._tables import (
     Bank,
-    OfItems,
-    axis_of,
+    ItemTable,
     entries,
-    facing,
+    gather_for_table,
     look_up,
     padded,
+    table_axis,
 )
+from jaxhash.ops.codes import relax
 from jaxhash.similarity import multi_hot, share_a_label
 
 #: Images whose similarity to all others is held at a time.
@@ -46,7 +46,7 @@ class DiscreteState(NamedTuple):
 
     bank: Bank
     """The last real-valued code and the labels of each training image."""
-    codes: OfItems
+    codes: ItemTable
     """Codes of -1 and +1; random until the first epoch has ended."""
     of_class: PyTree
     """The classifier W of DSDH; of ADSH the sum of each class's codes and its size, or ()."""
@@ -123,7 +123,7 @@ def dsdh(
             return codes, classifier
 
         codes, classifier = lax.fori_loop(0, sweeps, sweep, (state.codes.rows, state.of_class))
-        return state._replace(codes=OfItems(codes), of_class=classifier)
+        return state._replace(codes=ItemTable(codes), of_class=classifier)
 
     def loss(variables, codes, batch, context):
         state = _once_an_epoch(find_codes, variables.state, context)
@@ -218,13 +218,13 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
             where=bank.seen,
             axis_name=axis_name,
         )
-        return state._replace(codes=OfItems(codes), of_class=of_class)
+        return state._replace(codes=ItemTable(codes), of_class=of_class)
 
     def loss(variables, codes, batch, context):
         state = _once_an_epoch(find_codes, variables.state, context)
         relaxed = relax(without_padding(codes.astype(jnp.float32), batch))
         bank = remember(state.bank, relaxed, batch, context)
-        rows, facing_batch = facing(bank, relaxed, batch, context)
+        rows, facing_batch = gather_for_table(bank, relaxed, batch, context)
         value = losses.asymmetric_dsh(
             rows,
             state.codes.rows,
@@ -249,7 +249,7 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
 
 def _random_codes(key: Key[Array, ""], setup: Setup, of_class: PyTree) -> DiscreteState:
     codes = jax.random.rademacher(key, (setup.items, setup.bits), jnp.float32)
-    return DiscreteState(empty_bank(setup), OfItems(padded(codes, setup.spread.items)), of_class)
+    return DiscreteState(empty_bank(setup), ItemTable(padded(codes, setup.spread.items)), of_class)
 
 
 def _once_an_epoch(
@@ -258,7 +258,7 @@ def _once_an_epoch(
     context: Context,
 ) -> DiscreteState:
     """The state with new codes if an epoch has just ended."""
-    find = partial(find_codes, axis_name=axis_of(state.codes, context))
+    find = partial(find_codes, axis_name=table_axis(state.codes, context))
     return lax.cond(context.new_epoch, find, lambda same: same, state)
 
 

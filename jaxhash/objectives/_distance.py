@@ -5,7 +5,7 @@ from functools import partial
 import jax.numpy as jnp
 
 from jaxhash import losses
-from jaxhash.objectives._base import Objective, Weight, check_positive, stateless, with_penalty
+from jaxhash.objectives._base import Objective, Weight, add_penalty, check_positive, from_loss
 from jaxhash.objectives._pairs import Pairs, Unseen, pairwise
 
 
@@ -41,7 +41,7 @@ def dch(
     check_positive(gamma=gamma)
     method = pairwise("dch", partial(losses.dch, gamma=gamma), pairs=pairs, unseen=unseen)
     to_signs = partial(losses.cauchy_quantization, gamma=gamma)
-    return with_penalty(method, penalty, stateless("dch_penalty", to_signs))
+    return add_penalty(method, penalty, from_loss("dch_penalty", to_signs))
 
 
 def dsh(
@@ -80,7 +80,7 @@ def dsh(
         return 2.0 * losses.l1_quantization(codes, reduce_fn=jnp.sum, **keywords)
 
     method = pairwise("dsh", partial(losses.dsh, margin=margin), pairs=pairs, unseen=unseen)
-    return with_penalty(method, penalty, stateless("dsh_penalty", to_signs))
+    return add_penalty(method, penalty, from_loss("dsh_penalty", to_signs))
 
 
 def qsmih(
@@ -121,7 +121,7 @@ def qsmih(
     """
     check_positive(needs=needs)
     method = pairwise("qsmih", partial(losses.qsmi, needs=needs), pairs=pairs, unseen=unseen)
-    return with_penalty(method, penalty, stateless("qsmih_penalty", losses.l1_quantization))
+    return add_penalty(method, penalty, from_loss("qsmih_penalty", losses.l1_quantization))
 
 
 def wglhh(
@@ -160,4 +160,4 @@ def wglhh(
     loss = partial(losses.wglhh, alpha=alpha, similar_weight=similar_weight)
     method = pairwise("wglhh", loss, pairs=pairs, unseen=unseen)
     to_signs = partial(losses.l2_quantization, reduce_fn=jnp.sum)
-    return with_penalty(method, penalty, stateless("wglhh_penalty", to_signs))
+    return add_penalty(method, penalty, from_loss("wglhh_penalty", to_signs))

@@ -7,19 +7,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxhash import losses
-from jaxhash.codes import relax
 from jaxhash.objectives._base import (
     Loss,
     Objective,
     Variables,
     Weight,
+    add_penalty,
     check_positive,
     check_weights,
-    of_relaxed,
-    stateless,
-    with_penalty,
+    from_loss,
+    on_relaxed,
     without_padding,
 )
+from jaxhash.ops.codes import relax
 from jaxhash.similarity import multi_hot
 
 
@@ -87,9 +87,9 @@ def dhd(
         }
         return Loss(proxy + distillation * follow, variables.state, terms)
 
-    quantization = of_relaxed(partial(losses.gaussian_bce_quantization, sigma=sigma))
-    own = _of_the_first_view(stateless("dhd_penalty", quantization))
-    return with_penalty(Objective(init, of_views, views=2), penalty, own)
+    quantization = on_relaxed(partial(losses.gaussian_bce_quantization, sigma=sigma))
+    own = _of_the_first_view(from_loss("dhd_penalty", quantization))
+    return add_penalty(Objective(init, of_views, views=2), penalty, own)
 
 
 def _of_the_first_view(objective: Objective) -> Objective:

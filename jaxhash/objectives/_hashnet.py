@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 
 from jaxhash import losses
-from jaxhash.codes import relax
 from jaxhash.objectives._base import Objective, check_positive
 from jaxhash.objectives._pairs import Pairs, Unseen, pairwise
+from jaxhash.ops.codes import relax
 
 
 def hashnet(

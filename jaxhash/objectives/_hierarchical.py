@@ -1,4 +1,4 @@
-"""Hashing with centres at each level of a hierarchy: HPDH."""
+"""Hashing with centers at each level of a hierarchy: HPDH."""
 
 from functools import partial
 from typing import NamedTuple
@@ -18,12 +18,12 @@ from jaxhash.objectives._base import (
     Setup,
     Variables,
     Weight,
+    add_penalty,
     check_positive,
     check_weights,
     combine,
-    stateless,
+    from_loss,
     weighted,
-    with_penalty,
     without_padding,
 )
 from jaxhash.similarity import UNLABELLED, multi_hot
@@ -32,8 +32,8 @@ from jaxhash.similarity import UNLABELLED, multi_hot
 _NOBODY = -1e30
 
 
-class Centres(NamedTuple):
-    """The centre of each class, and what the next one is found from."""
+class Centers(NamedTuple):
+    """The center of each class, and what the next one is found from."""
 
     codes: Float[Array, "classes bits"]
     sums: Float[Array, "classes bits"]
@@ -50,14 +50,14 @@ def hpdh(
     bound: Weight = 10.0,
     penalty: Weight = 0.1,
 ) -> Objective:
-    r"""HPDH: a code is nearest to the centre of its group at each level of the hierarchy.
+    r"""HPDH: a code is nearest to the center of its group at each level of the hierarchy.
 
     .. math:: L = \sum_\ell \operatorname{cross\_entropy}\big(
               -\tfrac12 \sigma \|u - \mu^\ell_c\|^2, y^\ell\big)
               + \alpha \operatorname{mean}(|u| - m)_+ + \eta \operatorname{mean}(\operatorname{sign} u - u)^2
 
-    over the classes and the levels of `Semantics.levels` (none: the classes alone). The centre of a
-    class is the mean code of its images over the last epoch, that of a group the mean of the centres
+    over the classes and the levels of `ClassSimilarity.levels` (none: the classes alone). The center of a
+    class is the mean code of its images over the last epoch, that of a group the mean of the centers
     of its children; before the first epoch has ended classes have random signs. Of an image of
     several labels each counts by its share, y / sum(y).
 
@@ -76,7 +76,7 @@ def hpdh(
 
     Reference:
         HPDH, arXiv 1901.11259, as read off its released code; the text was not at hand. Departures:
-        sigma was not found; the centres are made from the codes of the epoch as they come, where
+        sigma was not found; the centers are made from the codes of the epoch as they come, where
         that code encodes the training set anew, and begin with signs; several labels.
     """
     if scale is not None:
@@ -87,7 +87,7 @@ def hpdh(
     def init(key, setup):
         codes = jax.random.rademacher(key, (setup.classes, setup.bits), jnp.float32)
         return Variables(
-            state=Centres(
+            state=Centers(
                 codes, jnp.zeros_like(codes), jnp.zeros(setup.classes), jnp.asarray(_parents(setup))
             )
         )
@@ -99,14 +99,14 @@ def hpdh(
         classify = partial(
             losses.cross_entropy, where=jnp.asarray(batch.mask), axis_name=context.axis_name
         )
-        share, centres = _shares(batch, len(state.codes)), state.codes
-        value = classify(_scores(codes, centres, sigma), share)
+        share, centers = _shares(batch, len(state.codes)), state.codes
+        value = classify(_scores(codes, centers, sigma), share)
         for parents in state.parents:
             of_parent = (parents[:, None] == jnp.arange(len(parents))[None, :]).astype(jnp.float32)
             children = jnp.sum(of_parent, axis=0)
-            centres = _matmul(of_parent.T, centres) / jnp.maximum(children, 1.0)[:, None]
+            centers = _matmul(of_parent.T, centers) / jnp.maximum(children, 1.0)[:, None]
             share = _matmul(share, of_parent)
-            scores = jnp.where(children > 0, _scores(codes, centres, sigma), _NOBODY)
+            scores = jnp.where(children > 0, _scores(codes, centers, sigma), _NOBODY)
             value = value + classify(scores, share)
         return Loss(value, _counted(state, codes, batch, context.axis_name), {"hpdh": value})
 
@@ -114,13 +114,13 @@ def hpdh(
         excess = jnp.maximum(jnp.abs(codes.astype(jnp.float32)) - margin, 0.0)
         return jnp.mean(mean_of_rows(excess, where, axis_name))
 
-    method = combine(Objective(init, loss), weighted(bound, stateless("hpdh_bound", outside)))
-    return with_penalty(method, penalty, stateless("hpdh_penalty", losses.l2_quantization))
+    method = combine(Objective(init, loss), weighted(bound, from_loss("hpdh_bound", outside)))
+    return add_penalty(method, penalty, from_loss("hpdh_penalty", losses.l2_quantization))
 
 
 def _parents(setup: Setup) -> Int32[np.ndarray, "levels classes"]:
-    """The tree of the groups as `Centres.parents` has it."""
-    levels = setup.semantics.levels
+    """The tree of the groups as `Centers.parents` has it."""
+    levels = setup.class_similarity.levels
     below, parents = np.arange(setup.classes), []
     for level in np.empty((0, setup.classes), np.int32) if levels is None else np.asarray(levels):
         if level.shape != below.shape:
@@ -142,15 +142,15 @@ def _shares(batch: Batch, classes: int) -> Float[Array, "n classes"]:
 
 
 def _scores(
-    codes: Float[Array, "n bits"], centres: Float[Array, "m bits"], sigma: float
+    codes: Float[Array, "n bits"], centers: Float[Array, "m bits"], sigma: float
 ) -> Float[Array, "n m"]:
-    """Minus half the squared distances, but for what is the same for all centres."""
-    return sigma * (_matmul(codes, centres.T) - 0.5 * jnp.sum(centres**2, axis=1)[None, :])
+    """Minus half the squared distances, but for what is the same for all centers."""
+    return sigma * (_matmul(codes, centers.T) - 0.5 * jnp.sum(centers**2, axis=1)[None, :])
 
 
 def _counted(
-    state: Centres, codes: Float[Array, "n bits"], batch: Batch, axis_name: str | None
-) -> Centres:
+    state: Centers, codes: Float[Array, "n bits"], batch: Batch, axis_name: str | None
+) -> Centers:
     """The state with the rows of all devices added to the sums of their classes."""
     share = _shares(batch, len(state.codes)) * batch.mask[:, None]
     found = _matmul(share.T, lax.stop_gradient(codes)), jnp.sum(share, axis=0)
@@ -159,12 +159,12 @@ def _counted(
     return state._replace(sums=state.sums + found[0], counts=state.counts + found[1])
 
 
-def _renew(state: Centres, new_epoch: Bool[Array, ""]) -> Centres:
+def _renew(state: Centers, new_epoch: Bool[Array, ""]) -> Centers:
     """In a new epoch the means of the last one; a class that it has not shown stays."""
     means = state.sums / jnp.maximum(state.counts, 1e-6)[:, None]
     codes = jnp.where(new_epoch & (state.counts > 0)[:, None], means, state.codes)
     sums, counts = (jnp.where(new_epoch, 0.0, total) for total in (state.sums, state.counts))
-    return Centres(codes, sums, counts, state.parents)
+    return Centers(codes, sums, counts, state.parents)
 
 
 def _matmul(one: Float[Array, "n k"], other: Float[Array, "k m"]) -> Float[Array, "n m"]:

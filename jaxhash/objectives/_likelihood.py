@@ -9,19 +9,19 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from jaxhash import losses
-from jaxhash.codes import binarize, straight_through
 from jaxhash.objectives._base import (
     Loss,
     Objective,
     Variables,
     Weight,
+    add_penalty,
     check_positive,
     check_weights,
-    stateless,
-    with_penalty,
+    from_loss,
     without_padding,
 )
 from jaxhash.objectives._pairs import Pairs, Unseen, pairwise
+from jaxhash.ops.codes import binarize, straight_through
 from jaxhash.similarity import label_cosine, multi_hot
 
 
@@ -51,7 +51,7 @@ def dpsh(*, pairs: Pairs = "bank", unseen: Unseen = "ignored", penalty: Weight =
         `jaxhash.losses.hashnet` of the raw codes with scale 1/2.
     """
     method = pairwise("dpsh", losses.mean_likelihood, pairs=pairs, unseen=unseen)
-    return with_penalty(method, penalty, stateless("dpsh_penalty", losses.l2_quantization))
+    return add_penalty(method, penalty, from_loss("dpsh_penalty", losses.l2_quantization))
 
 
 def dhn(*, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight = 0.1) -> Objective:
@@ -78,7 +78,7 @@ def dhn(*, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight =
         weight is that of public reimplementations.
     """
     method = pairwise("dhn", losses.mean_likelihood, pairs=pairs, unseen=unseen)
-    return with_penalty(method, penalty, stateless("dhn_penalty", losses.log_cosh_quantization))
+    return add_penalty(method, penalty, from_loss("dhn_penalty", losses.log_cosh_quantization))
 
 
 def dbdh(*, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight = 0.1) -> Objective:
@@ -115,7 +115,7 @@ def dbdh(*, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight 
         return straight_through(codes)
 
     method = pairwise("dbdh", losses.mean_likelihood, pairs=pairs, unseen=unseen, relax=cut)
-    return with_penalty(method, penalty, stateless("dbdh_penalty", balance))
+    return add_penalty(method, penalty, from_loss("dbdh_penalty", balance))
 
 
 def lcdsh(
@@ -151,7 +151,7 @@ def lcdsh(
 
     both = partial(pairwise, pairs=pairs, unseen=unseen)
     method = both("lcdsh", losses.mean_likelihood)
-    return with_penalty(method, penalty, both("lcdsh_penalty", locality))
+    return add_penalty(method, penalty, both("lcdsh_penalty", locality))
 
 
 def idhn(
@@ -204,7 +204,7 @@ def idhn(
         relax=softsign,
         similarity=label_cosine,
     )
-    return with_penalty(method, penalty, stateless("idhn_penalty", to_signs))
+    return add_penalty(method, penalty, from_loss("idhn_penalty", to_signs))
 
 
 def dfh(
@@ -219,7 +219,7 @@ def dfh(
     unseen: Unseen = "ignored",
     penalty: Weight = 0.5,
 ) -> Objective:
-    r"""DFH: a likelihood with a margin, and codes drawn to binary ones next to their class centre.
+    r"""DFH: a likelihood with a margin, and codes drawn to binary ones next to their class center.
 
     `jaxhash.losses.mean_likelihood` of the raw codes with scale 1/2 and a margin, and ``penalty``
     times
@@ -227,7 +227,7 @@ def dfh(
     .. math:: \operatorname{mean}_{ik} (u_{ik} - b_{ik})^2, \qquad
               b_i = \operatorname{sign}(u_i + \mu\, C^\top y_i), \qquad C = \operatorname{sign} V,
 
-    where V holds a relaxed centre a class, zeros at first. Each batch then moves V by ``steps`` of
+    where V holds a relaxed center a class, zeros at first. Each batch then moves V by ``steps`` of
     gradient descent on
 
     .. math:: \operatorname{mean} (Y V - B)^2
@@ -235,22 +235,22 @@ def dfh(
               + \mathrm{binary}\cdot\operatorname{mean} (V - \operatorname{sign} V)^2,
               \qquad T = 2 I - \mathbf 1 \mathbf 1^\top,
 
-    which draws the centres to the codes of their class and apart from each other. The centre of an
-    image of several classes is the sum of theirs. Without a penalty there are no centres.
+    which draws the centers to the codes of their class and apart from each other. The center of an
+    image of several classes is the sum of theirs. Without a penalty there are no centers.
 
     Args:
         margin: of the likelihood, in units of theta.
-        mu: weight of the centre against the code, where the binary code is chosen.
-        inter: weight of the distances between centres.
-        binary: weight of the distance of centres to their signs.
-        steps: of gradient descent on the centres, each batch.
+        mu: weight of the center against the code, where the binary code is chosen.
+        inter: weight of the distances between centers.
+        binary: weight of the distance of centers to their signs.
+        steps: of gradient descent on the centers, each batch.
         falls: after which shares of the steps the rate falls to a tenth, and to a hundredth.
         pairs: ``"bank"``, or ``"batch"`` for the other rows of the batch alone.
         unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
-        penalty: weight of the distance to the binary codes; 0 leaves it and the centres out.
+        penalty: weight of the distance to the binary codes; 0 leaves it and the centers out.
 
     Raises:
-        ValueError: if ``steps`` is below 1, ``margin`` or a weight of the centres is below 0,
+        ValueError: if ``steps`` is below 1, ``margin`` or a weight of the centers is below 0,
             ``falls`` are not two shares in order, or ``pairs`` or ``unseen`` is unknown.
 
     Example:
@@ -259,11 +259,11 @@ def dfh(
 
     Reference:
         Li, Pei, Zha, van Gemert, "Push for quantization: deep Fisher hashing", BMVC 2019. Of the
-        paper only the abstract was at hand; centres, weights, steps and the bank are those of the
-        authors' released code, which trains on multi-label data with sums of centres. That code has
+        paper only the abstract was at hand; centers, weights, steps and the bank are those of the
+        authors' released code, which trains on multi-label data with sums of centers. That code has
         its margin commented out; public reimplementations have 1 and 3. Departure: the rate of the
         descent, 0.03, is at most classes^2 / (16 bits inter), above which the descent on the
-        centres of a few classes diverges. Of 200 steps the rate falls after 150 and 180, the numbers
+        centers of a few classes diverges. Of 200 steps the rate falls after 150 and 180, the numbers
         that the released code names; its own counter is ahead by two, so that it falls after 148
         and 178, and that of DeepHash-pytorch by one: 149 and 179. Both also cut theta at -100
         and 50, beyond which a pair has no gradient.
@@ -277,22 +277,22 @@ def dfh(
     likelihood = partial(losses.mean_likelihood, margin=margin)
     method = pairwise("dfh", likelihood, pairs=pairs, unseen=unseen)
     descend = partial(_descend, inter=inter, binary=binary, steps=steps, falls=falls)
-    centres = _fisher_centres(mu, descend)
-    return with_penalty(method, penalty, centres)
+    centers = _fisher_centers(mu, descend)
+    return add_penalty(method, penalty, centers)
 
 
-def _fisher_centres(mu: float, descend: Callable[..., Float[Array, "classes bits"]]) -> Objective:
-    """DFH's distance of the codes to binary ones, whose state is the relaxed centres."""
+def _fisher_centers(mu: float, descend: Callable[..., Float[Array, "classes bits"]]) -> Objective:
+    """DFH's distance of the codes to binary ones, whose state is the relaxed centers."""
 
     def init(key, setup):
         return Variables(state=jnp.zeros((setup.classes, setup.bits), jnp.float32))
 
     def loss(variables, codes, batch, context):
-        centres = lax.stop_gradient(variables.state)
+        centers = lax.stop_gradient(variables.state)
         mask = jnp.asarray(batch.mask)
         codes = without_padding(codes.astype(jnp.float32), batch)
-        labels = multi_hot(batch.labels, centres.shape[0])
-        pull = jnp.matmul(labels, jnp.sign(centres), precision=lax.Precision.HIGHEST)
+        labels = multi_hot(batch.labels, centers.shape[0])
+        pull = jnp.matmul(labels, jnp.sign(centers), precision=lax.Precision.HIGHEST)
         binary_codes = binarize(lax.stop_gradient(codes) + mu * pull).astype(jnp.float32)
 
         value = losses.distance_to_codes(
@@ -302,13 +302,13 @@ def _fisher_centres(mu: float, descend: Callable[..., Float[Array, "classes bits
         rows = labels, binary_codes, mask & labels.any(axis=1)
         if context.axis_name is not None:
             rows = lax.all_gather(rows, context.axis_name, tiled=True)
-        return Loss(value, descend(centres, *rows), {"dfh_penalty": value})
+        return Loss(value, descend(centers, *rows), {"dfh_penalty": value})
 
     return Objective(init, loss)
 
 
 def _descend(
-    centres: Float[Array, "classes bits"],
+    centers: Float[Array, "classes bits"],
     labels: Float[Array, "n classes"],
     codes: Float[Array, "n bits"],
     where: Bool[Array, " n"],
@@ -318,22 +318,22 @@ def _descend(
     steps: int,
     falls: tuple[float, float],
 ) -> Float[Array, "classes bits"]:
-    """Centres closer to the codes of their class, to each other's opposite and to their signs."""
-    classes, bits = centres.shape
+    """Centers closer to the codes of their class, to each other's opposite and to their signs."""
+    classes, bits = centers.shape
     matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
     apart = bits * (2.0 * jnp.eye(classes) - 1.0)
     rate = min(0.03, classes**2 / (16 * bits * inter)) if inter else 0.03
 
-    def energy(centres):
-        gap = jnp.where(where[:, None], matmul(labels, centres) - codes, 0.0)
+    def energy(centers):
+        gap = jnp.where(where[:, None], matmul(labels, centers) - codes, 0.0)
         intra = jnp.sum(gap**2) / (jnp.maximum(jnp.sum(where), 1) * bits)
-        between = jnp.mean((matmul(centres, centres.T) - apart) ** 2)
-        cut = jnp.mean((centres - lax.stop_gradient(jnp.sign(centres))) ** 2)
+        between = jnp.mean((matmul(centers, centers.T) - apart) ** 2)
+        cut = jnp.mean((centers - lax.stop_gradient(jnp.sign(centers))) ** 2)
         return intra + inter * between + binary * cut
 
-    def step(number, centres):
+    def step(number, centers):
         first, second = (share * steps for share in falls)
         slow = jnp.where(number < first, 1.0, jnp.where(number < second, 0.1, 0.01))
-        return centres - rate * slow * jax.grad(energy)(centres)
+        return centers - rate * slow * jax.grad(energy)(centers)
 
-    return lax.fori_loop(0, steps, step, centres)
+    return lax.fori_loop(0, steps, step, centers)

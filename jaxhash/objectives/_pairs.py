@@ -16,9 +16,16 @@ from jaxhash.objectives._base import (
     Variables,
     without_padding,
 )
-from jaxhash.objectives._tables import Bank, axis_of, entries, facing, no_padding, table_rows
+from jaxhash.objectives._tables import (
+    Bank,
+    entries,
+    gather_for_table,
+    row_mask,
+    table_axis,
+    table_rows,
+)
 from jaxhash.ops.arguments import as_index
-from jaxhash.selection import row_numbers
+from jaxhash.ops.selection import row_numbers
 from jaxhash.similarity import UNLABELLED, share_a_label
 
 #: What the rows of a batch are paired with.
@@ -79,7 +86,7 @@ def pairwise(
         codes, state = relax(codes, context), variables.state
         if pairs == "bank":
             state = remember(state, codes, batch, context)
-            codes, batch = facing(state, codes, batch, context)
+            codes, batch = gather_for_table(state, codes, batch, context)
             columns = from_bank(state, batch, unseen, context)
         else:
             columns = from_batch(codes, batch, context.axis_name)
@@ -108,7 +115,7 @@ def from_batch(codes: Float[Array, "n bits"], batch: Batch, axis_name: str | Non
 
 def from_bank(bank: Bank, batch: Batch, unseen: Unseen, context: Context) -> Columns:
     """All images of a bank, or those that it has seen."""
-    seen = no_padding(bank, context) if unseen == "dissimilar" else bank.seen
+    seen = row_mask(bank, context) if unseen == "dissimilar" else bank.seen
     return Columns(bank.codes, bank.labels, batch.mask[:, None] & seen[None, :])
 
 
@@ -135,7 +142,7 @@ def remember(bank: Bank, codes: Float[Array, "n bits"], batch: Batch, context: C
     if context.axis_name is not None:
         rows = lax.all_gather(rows, context.axis_name, tiled=True)
     codes, labels, index = rows
-    index = index - row_numbers(len(bank.seen), axis_of(bank, context))[0]
+    index = index - row_numbers(len(bank.seen), table_axis(bank, context))[0]
     index = jnp.where(index >= 0, index, len(bank.seen))  # out of range: dropped
     return Bank(
         bank.codes.at[index].set(codes, mode="drop"),

@@ -18,9 +18,9 @@ from jaxhash.losses import Directions, Order, Target
 from jaxhash.objectives._base import (
     Objective,
     check_weights,
-    of_probabilities,
-    of_relaxed,
-    stateless,
+    from_loss,
+    on_probabilities,
+    on_relaxed,
 )
 
 
@@ -183,7 +183,7 @@ def balance() -> Objective:
     Example:
         >>> quantizer = balance()
     """
-    return _quantizer("balance", of_relaxed(losses.bit_balance))
+    return _quantizer("balance", on_relaxed(losses.bit_balance))
 
 
 def decorrelation(*, centred: bool = False) -> Objective:
@@ -198,7 +198,7 @@ def decorrelation(*, centred: bool = False) -> Objective:
         >>> quantizer = decorrelation(centred=True)
     """
     return _quantizer(
-        "decorrelation", of_relaxed(partial(losses.bit_decorrelation, centred=centred))
+        "decorrelation", on_relaxed(partial(losses.bit_decorrelation, centred=centred))
     )
 
 
@@ -218,10 +218,10 @@ def bernoulli_kl(*, mass: float = 0.5) -> Objective:
 
 
 def koleo(*, epsilon: float = 1e-2) -> Objective:
-    """`jaxhash.losses.koleo` on the raw codes: each is pushed from its nearest neighbour.
+    """`jaxhash.losses.koleo` on the raw codes: each is pushed from its nearest neighbor.
 
     Args:
-        epsilon: distance below which neighbours push each other less again.
+        epsilon: distance below which neighbors push each other less again.
 
     Raises:
         ValueError: if epsilon is not above 0.
@@ -233,11 +233,11 @@ def koleo(*, epsilon: float = 1e-2) -> Objective:
 
 
 def empirical_kl(*, target: float = 0.1, k: int = 1, norm: float = 1.0) -> Objective:
-    """`jaxhash.losses.nearest_neighbour_kl` of (1 + tanh u) / 2 against nearly fair bits.
+    """`jaxhash.losses.nearest_neighbor_kl` of (1 + tanh u) / 2 against nearly fair bits.
 
     Args:
         target: concentration a of the law Beta(a, a) of each bit.
-        k: which neighbour counts.
+        k: which neighbor counts.
         norm: 1, 2 or infinity, of the distances.
 
     Raises:
@@ -246,8 +246,8 @@ def empirical_kl(*, target: float = 0.1, k: int = 1, norm: float = 1.0) -> Objec
     Example:
         >>> quantizer = empirical_kl(k=3)
     """
-    loss = partial(losses.nearest_neighbour_kl, target=target, k=k, norm=norm)
-    return _quantizer("empirical_kl", of_probabilities(loss), random=True)
+    loss = partial(losses.nearest_neighbor_kl, target=target, k=k, norm=norm)
+    return _quantizer("empirical_kl", on_probabilities(loss), random=True)
 
 
 def parity_hswd(
@@ -304,4 +304,4 @@ def _quantizer(
     codes = jax.ShapeDtypeStruct((2, 2), jnp.float32)
     key = {"key": jax.eval_shape(jax.random.key, 0)} if random else {}
     jax.eval_shape(loss, codes, **key)
-    return stateless(name, loss, random=random)
+    return from_loss(name, loss, random=random)

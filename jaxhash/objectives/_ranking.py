@@ -3,16 +3,16 @@
 from functools import partial
 
 from jaxhash import losses
-from jaxhash.codes import relax
 from jaxhash.objectives._base import (
     Objective,
     Weight,
+    add_penalty,
     check_positive,
     check_weights,
-    stateless,
-    with_penalty,
+    from_loss,
 )
 from jaxhash.objectives._pairs import pairwise
+from jaxhash.ops.codes import relax
 
 
 def dtsh(*, margin: float | None = None, penalty: Weight = 1.0) -> Objective:
@@ -40,7 +40,7 @@ def dtsh(*, margin: float | None = None, penalty: Weight = 1.0) -> Objective:
     """
     check_weights(margin=margin)
     objective = pairwise("dtsh", partial(losses.dtsh, margin=margin), pairs="batch")
-    return with_penalty(objective, penalty, stateless("dtsh_penalty", losses.l2_quantization))
+    return add_penalty(objective, penalty, from_loss("dtsh_penalty", losses.l2_quantization))
 
 
 def mihash(*, beta: float = 0.5) -> Objective:

@@ -17,19 +17,19 @@ from jaxhash.objectives._base import (
     Setup,
     Variables,
     Weight,
+    add_penalty,
     check_positive,
     check_weights,
     combine,
+    from_loss,
     left_out,
-    of_probabilities,
+    on_probabilities,
     probabilities,
-    stateless,
     weighted,
-    with_penalty,
     without_padding,
 )
 from jaxhash.objectives._classification import classification
-from jaxhash.objectives._tables import OfItems, look_up, padded
+from jaxhash.objectives._tables import ItemTable, look_up, padded
 from jaxhash.similarity import embedding_distance, has_label, label_cosine
 
 
@@ -49,9 +49,9 @@ def shrewd(
     r"""SHREWD: codes as far apart as their meanings, and an empirical divergence from fair bits.
 
     .. math:: L = \operatorname{semantic\_similarity}(z, d)
-              + \lambda \operatorname{nearest\_neighbour\_kl}(z), \qquad z = (1 + \tanh u) / 2
+              + \lambda \operatorname{nearest\_neighbor\_kl}(z), \qquad z = (1 + \tanh u) / 2
 
-    of `jaxhash.losses`. The distances d are those of `Semantics`: of the embeddings of the images,
+    of `jaxhash.losses`. The distances d are those of `ClassSimilarity`: of the embeddings of the images,
     `jaxhash.similarity.embedding_distance`, where there are any; else of the classes, where images
     have one; else 1 - `jaxhash.similarity.label_cosine`, which for class ids is 0 or 1.
 
@@ -79,7 +79,7 @@ def shrewd(
     if normaliser not in get_args(Normaliser):
         raise ValueError(f"normaliser must be one of {get_args(Normaliser)}, got {normaliser!r}")
     options = {"gamma": gamma, "rho": rho, "normaliser": normaliser}
-    similarity = of_probabilities(partial(losses.semantic_similarity, **options))
+    similarity = on_probabilities(partial(losses.semantic_similarity, **options))
 
     def loss(variables, codes, batch, context):
         value = similarity(
@@ -89,7 +89,7 @@ def shrewd(
         )
         return Loss(value, variables.state, {"shrewd": value})
 
-    return with_penalty(Objective(_semantics, loss), penalty, _divergence("shrewd_penalty"))
+    return add_penalty(Objective(_semantics, loss), penalty, _divergence("shrewd_penalty"))
 
 
 def shred(
@@ -104,7 +104,7 @@ def shred(
 
     .. math:: L = \operatorname{cross\_entropy}(W^T z + b, y)
               + \mu \operatorname{semantic\_similarity}(z, d)
-              + \lambda \operatorname{nearest\_neighbour\_kl}(z)
+              + \lambda \operatorname{nearest\_neighbor\_kl}(z)
 
     Args:
         similarity: mu, the weight of the semantic similarity; 0 leaves it out.
@@ -129,12 +129,12 @@ def shred(
     semantic = shrewd(gamma=gamma, rho=rho, normaliser=normaliser, penalty=0.0)
     classify = classification("shred_classification", _probabilities, losses.cross_entropy)
     method = classify if left_out(similarity) else combine(classify, weighted(similarity, semantic))
-    return with_penalty(method, penalty, _divergence("shred_penalty"))
+    return add_penalty(method, penalty, _divergence("shred_penalty"))
 
 
 def _divergence(name: str) -> Objective:
     """The own penalty of both: the empirical divergence from fair bits."""
-    return stateless(name, of_probabilities(losses.nearest_neighbour_kl), random=True)
+    return from_loss(name, on_probabilities(losses.nearest_neighbor_kl), random=True)
 
 
 def _probabilities(codes: Float[Array, "n bits"], batch: Batch, context: Context):
@@ -143,14 +143,14 @@ def _probabilities(codes: Float[Array, "n bits"], batch: Batch, context: Context
 
 def _semantics(key: Key[Array, ""], setup: Setup) -> Variables:
     """What distances are taken from, for the checkpoint."""
-    known = setup.semantics
+    known = setup.class_similarity
     if known.embeddings is not None:
         if len(known.embeddings) != setup.items:
             raise ValueError(
                 f"there are {len(known.embeddings)} embeddings and {setup.items} training items"
             )
         embeddings = jnp.asarray(known.embeddings, jnp.float32)
-        return Variables(state=OfItems(padded(embeddings, setup.spread.items)))
+        return Variables(state=ItemTable(padded(embeddings, setup.spread.items)))
     if known.distances is None or setup.multi_label:
         return Variables()
     if known.distances.shape != (setup.classes, setup.classes):
@@ -167,7 +167,7 @@ def _meaning(state: PyTree, batch: Batch, context: Context) -> dict[str, Any]:
     def everyone(rows):
         return rows if axis_name is None else lax.all_gather(rows, axis_name, tiled=True)
 
-    if isinstance(state, OfItems):
+    if isinstance(state, ItemTable):
         rows = look_up(state, batch.index, context)
         return {"distances": embedding_distance(rows, everyone(rows)), "where": mask}
     if isinstance(state, ClassDistances):

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Shaped
 
-from jaxhash.codebooks import label_sums
-from jaxhash.objectives._base import Batch, Context, Spread
-from jaxhash.selection import row_numbers
+from jaxhash.objectives._base import Batch, Context, TableSharding
+from jaxhash.ops.codebooks import label_sums
+from jaxhash.ops.selection import row_numbers
 from jaxhash.similarity import UNLABELLED
 
 #: Rows of a spread table are a multiple of this, and so of 2, 4, 6, 8, 12 ... devices: checkpoints
@@ -17,13 +17,13 @@ from jaxhash.similarity import UNLABELLED
 ROWS = 3 * 1024
 
 
-class OfItems(NamedTuple):
+class ItemTable(NamedTuple):
     """A table with a row for each training image."""
 
     rows: Shaped[Array, "items columns"]
 
 
-class OfClasses(NamedTuple):
+class ClassTable(NamedTuple):
     """A table with a row for each class."""
 
     rows: Shaped[Array, "classes columns"]
@@ -37,7 +37,7 @@ class Bank(NamedTuple):
     seen: Bool[Array, " items"]
 
 
-Table = OfItems | OfClasses | Bank
+Table = ItemTable | ClassTable | Bank
 
 
 def table_rows(number: int, spread: int | None) -> int:
@@ -51,14 +51,14 @@ def padded(rows: Shaped[Array, "n ..."], spread: int | None) -> Shaped[Array, "r
     return jnp.pad(rows, ((0, missing), *((0, 0),) * (rows.ndim - 1)))
 
 
-def spread_leaves(state: PyTree, spread: Spread) -> PyTree[bool]:
+def sharded_leaves(state: PyTree, spread: TableSharding) -> PyTree[bool]:
     """Of each leaf of an objective's state whether its rows are spread over devices.
 
     Example:
         >>> import numpy as np
-        >>> state = {"codes": OfItems(np.zeros((8, 4))), "centres": OfClasses(np.zeros((3, 4)))}
-        >>> spread_leaves(state, Spread(items=8))
-        {'centres': OfClasses(rows=False), 'codes': OfItems(rows=True)}
+        >>> state = {"codes": ItemTable(np.zeros((8, 4))), "centers": ClassTable(np.zeros((3, 4)))}
+        >>> sharded_leaves(state, TableSharding(items=8))
+        {'centers': ClassTable(rows=False), 'codes': ItemTable(rows=True)}
     """
 
     def of_node(node):
@@ -68,7 +68,7 @@ def spread_leaves(state: PyTree, spread: Spread) -> PyTree[bool]:
     return jax.tree.map(of_node, state, is_leaf=lambda node: isinstance(node, Table))
 
 
-def axis_of(table: Table, context: Context) -> str | None:
+def table_axis(table: Table, context: Context) -> str | None:
     """The mapped axis that the rows of a table are spread over; None where a device has them all."""
     return None if _number(table, context.spread) is None else context.axis_name
 
@@ -79,13 +79,13 @@ def entries(table: Table, context: Context) -> int:
     return len(jax.tree.leaves(table)[0]) if number is None else number
 
 
-def no_padding(table: Table, context: Context) -> Bool[Array, " rows"]:
+def row_mask(table: Table, context: Context) -> Bool[Array, " rows"]:
     """Which of this device's rows of a table are no padding."""
     rows = len(jax.tree.leaves(table)[0])
-    return row_numbers(rows, axis_of(table, context)) < entries(table, context)
+    return row_numbers(rows, table_axis(table, context)) < entries(table, context)
 
 
-def facing(
+def gather_for_table(
     table: Table, codes: Float[Array, "n bits"], batch: Batch, context: Context
 ) -> tuple[Float[Array, "m bits"], Batch]:
     """The rows of the batch that this device compares with a table, as the table knows their labels.
@@ -93,18 +93,18 @@ def facing(
     They are its own, or all where the table is spread: so each pair is on one device, and the
     gradient of a row comes back to where the row is.
     """
-    axis_name = axis_of(table, context)
+    axis_name = table_axis(table, context)
     if axis_name is None:
         return codes, batch
     rows = codes, jnp.asarray(batch.labels), jnp.asarray(batch.mask)
     codes, labels, mask = lax.all_gather(rows, axis_name, tiled=True)
-    if isinstance(table, OfClasses):
+    if isinstance(table, ClassTable):
         labels = _own(labels, len(table.rows), axis_name)
     return codes, batch._replace(labels=labels, mask=mask)
 
 
 def look_up(
-    table: OfItems | OfClasses, labels: Shaped[ArrayLike, " n *rows"], context: Context
+    table: ItemTable | ClassTable, labels: Shaped[ArrayLike, " n *rows"], context: Context
 ) -> Float[Array, "n columns"]:
     """For each row of the batch the sum of those of the table that it names.
 
@@ -113,7 +113,7 @@ def look_up(
         labels: numbers of rows of the table, of which -1 names none; or multi-hot rows.
         context: how the table is spread.
     """
-    rows, axis_name = lax.stop_gradient(table.rows), axis_of(table, context)
+    rows, axis_name = lax.stop_gradient(table.rows), table_axis(table, context)
     if axis_name is None:
         return label_sums(labels, rows)
     labels = lax.all_gather(jnp.asarray(labels), axis_name, tiled=True)
@@ -121,8 +121,8 @@ def look_up(
     return lax.psum_scatter(sums, axis_name, tiled=True)
 
 
-def _number(table: Table, spread: Spread) -> int | None:
-    return spread.classes if isinstance(table, OfClasses) else spread.items
+def _number(table: Table, spread: TableSharding) -> int | None:
+    return spread.classes if isinstance(table, ClassTable) else spread.items
 
 
 def _own(

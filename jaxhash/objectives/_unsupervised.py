@@ -9,7 +9,6 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxhash import losses
-from jaxhash.codes import relax, straight_through, with_gradient_of
 from jaxhash.losses._common import sum_over_devices
 from jaxhash.losses._pairwise import cosines
 from jaxhash.objectives._base import (
@@ -20,15 +19,16 @@ from jaxhash.objectives._base import (
     Setup,
     Variables,
     Weight,
+    add_penalty,
     check_positive,
     check_weights,
+    from_loss,
     noise_of_items,
-    stateless,
-    with_penalty,
     without_padding,
 )
 from jaxhash.objectives._pairs import Columns, from_batch
-from jaxhash.selection import above, find_cut, row_count
+from jaxhash.ops.codes import relax, straight_through, with_gradient_of
+from jaxhash.ops.selection import above, row_count, top_m_threshold
 
 #: Width of a bin of cosine distances, and the number of bins from distance 0 to 2.
 BIN, BINS = 0.01, 200
@@ -61,10 +61,10 @@ def greedyhash_u(*, penalty: Weight = 0.1) -> Objective:
         of the batch instead of its first half with its second half; and the features stay those of
         the start where the backbone is trained as well.
     """
-    return with_penalty(
+    return add_penalty(
         _feature_cosines("greedyhash_u", lambda codes, mask, axis_name: straight_through(codes)),
         penalty,
-        stateless("greedyhash_u_penalty", losses.cubic_quantization),
+        from_loss("greedyhash_u_penalty", losses.cubic_quantization),
     )
 
 
@@ -91,10 +91,10 @@ def bihalf(*, penalty: Weight = 3.0) -> Objective:
         `greedyhash_u`; halves of the whole batch, however many devices hold it; and in an odd batch
         the penalty draws the middle code to 0.
     """
-    return with_penalty(
+    return add_penalty(
         _feature_cosines("bihalf", bihalf_codes),
         penalty,
-        stateless("bihalf_penalty", partial(losses.hswd, target="balanced")),
+        from_loss("bihalf_penalty", partial(losses.hswd, target="balanced")),
     )
 
 
@@ -215,7 +215,7 @@ def fixed_features(encoder: PyTree, batch: Batch, context: Context) -> Float[Arr
     """
     features = jnp.asarray(batch.inputs)
     if features.ndim > 2:
-        features = context.encode(encoder, features, headless=True)
+        features = context.encode(encoder, features, return_features=True)
     features = lax.stop_gradient(features.astype(jnp.float32))
     return without_padding(features, batch)
 
@@ -230,7 +230,7 @@ def bihalf_codes(
     """
     half = row_count(codes, mask, axis_name) // 2
     upper = above(
-        find_cut(codes, half, where=mask, axis_name=axis_name), codes, axis_name=axis_name
+        top_m_threshold(codes, half, where=mask, axis_name=axis_name), codes, axis_name=axis_name
     )
     return with_gradient_of(codes, jnp.where(upper & mask[:, None], 1.0, -1.0))
 

@@ -3,9 +3,9 @@
 from rich.console import Console
 from rich.table import Table
 
-from jaxhash.composition import published_weight
 from jaxhash.objectives import METHODS, QUANTIZERS
-from jaxhash.presets import preset_of_method
+from jaxhash.runs.composition import published_weight
+from jaxhash.runs.presets import preset_of_method
 
 METHOD_COLUMNS = ("method", "kind", "state", "multi-label", "own penalty", "reference", "preset")
 

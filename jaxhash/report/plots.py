@@ -13,20 +13,20 @@ from jaxhash.training.speed import TIMES
 RIGHT, WRONG = "#2a7f3f", "#c0392b"
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """A few queries, each with its nearest items of the database."""
 
     images: Sequence[Sequence[Shaped[np.ndarray, "..."]]]
-    """A row a query: its input first, then those of its neighbours, nearest first."""
+    """A row a query: its input first, then those of its neighbors, nearest first."""
     titles: Sequence[Sequence[str]]
     """Class names of the same."""
     relevant: Sequence[Sequence[bool]] | Bool[np.ndarray, "queries k"]
-    """Whether each neighbour (without the query) shares a class with the query."""
+    """Whether each neighbor (without the query) shares a class with the query."""
     names: Sequence[Sequence[str]] = ()
     """What the items are called, as ``titles``; they are in no plot."""
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The rows in words: a query, and its neighbours."""
+        """The rows in words: a query, and its neighbors."""
         return [
             {
                 "query": names[0],
@@ -87,29 +87,29 @@ def plot_precision_recall(results: dict[str, Any]) -> Figure:
     return figure
 
 
-def plot_neighbours(neighbours: Neighbours) -> Figure:
+def plot_neighbors(neighbors: Neighbors) -> Figure:
     """A grid: each row a query and its nearest items, right ones framed green, wrong ones red."""
-    rows, columns = len(neighbours.images), len(neighbours.images[0])
+    rows, columns = len(neighbors.images), len(neighbors.images[0])
     height = rows + 0.2  # in cells
     figure = Figure(figsize=(0.8 * columns, 0.8 * height))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, columns), ylim=(height, 0), aspect="equal")
     axes.set_axis_off()  # one pair of axes for all cells: a pair for each takes ten times as long
-    for row, (images, titles, relevant) in enumerate(zip(*neighbours[:3], strict=True)):
+    for row, (images, titles, relevant) in enumerate(zip(*neighbors[:3], strict=True)):
         for column, (image, title, right) in enumerate(
             zip(images, titles, (None, *relevant), strict=True)
         ):
-            colour = "0.2" if right is None else RIGHT if right else WRONG
-            _draw_input(axes, image, centre=(column + 0.5, row + 0.75), colour=colour)
-            axes.text(column + 0.5, row + 0.3, title, fontsize=6, color=colour, ha="center")
+            color = "0.2" if right is None else RIGHT if right else WRONG
+            _draw_input(axes, image, center=(column + 0.5, row + 0.75), color=color)
+            axes.text(column + 0.5, row + 0.3, title, fontsize=6, color=color, ha="center")
     axes.text(0.5, 0.15, "query", ha="center", fontsize=7)
     return figure
 
 
 def _draw_input(
-    axes: Any, values: Shaped[np.ndarray, "..."], *, centre: tuple[float, float], colour: str
+    axes: Any, values: Shaped[np.ndarray, "..."], *, center: tuple[float, float], color: str
 ) -> None:
     """An image as itself, a feature vector as a small heat map of its values, in a frame."""
-    options = {"interpolation": "nearest", "cmap": "gray"}  # which colours do not need
+    options = {"interpolation": "nearest", "cmap": "gray"}  # which colors do not need
     if values.ndim == 3:
         cells = values.squeeze(axis=2) if values.shape[2] == 1 else values
     else:
@@ -118,6 +118,6 @@ def _draw_input(
         reach = np.abs(values).max()
         options |= {"cmap": "coolwarm", "vmin": -reach, "vmax": reach}
     height, width = np.array(cells.shape[:2]) * 0.76 / max(cells.shape[:2])
-    left, top = centre[0] - width / 2, centre[1] - height / 2
+    left, top = center[0] - width / 2, center[1] - height / 2
     axes.imshow(cells, extent=(left, left + width, top + height, top), **options)
-    axes.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=colour, linewidth=2))
+    axes.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=color, linewidth=2))

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxhash.models import Summary
-from jaxhash.training.writers import say
+from jaxhash.utils.console import print_line
 
 
 def print_summary(summary: Summary, console: Console) -> None:
@@ -18,7 +18,7 @@ def print_summary(summary: Summary, console: Console) -> None:
         table.add_row(row.name, shape, *_numbers(row.parameters, row.trained, row.macs))
     table.add_row("all", "", *_numbers(summary.parameters, summary.trained, summary.macs))
     console.print(table)
-    say(console, f"training: about {summary.training_macs:,} multiply-adds an input")
+    print_line(console, f"training: about {summary.training_macs:,} multiply-adds an input")
 
 
 def _numbers(*counts: int) -> list[str]:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from jaxhash.report.table import COLUMNS
 from jaxhash.training.members import Member, setting_name
-from jaxhash.training.writers import say
+from jaxhash.utils.console import print_line
 
 #: The columns of a setting: a key of its scores, and the title.
 SHOWN = {
@@ -50,7 +50,7 @@ def print_sweep(results: dict[str, Any], console: Console) -> None:
         table.add_row(*names, *cells)
     console.print(table)
     for remark in _remarks(results):
-        say(console, remark)
+        print_line(console, remark)
 
 
 def _remarks(results: dict[str, Any]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxhash.retrieval.health import health_lines
-from jaxhash.training.writers import say
+from jaxhash.utils.console import print_line
 
 #: A key of the scores, and the title; the last three where the run knows distances of classes.
 COLUMNS = {
@@ -51,7 +51,7 @@ def print_table(results: dict[str, Any], console: Console) -> None:
         table.add_row(name, *cells)
     console.print(table)
     for remark in _remarks(results):
-        say(console, remark)
+        print_line(console, remark)
 
 
 def _remarks(results: dict[str, Any]) -> Iterator[str]:

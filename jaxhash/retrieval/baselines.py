@@ -175,17 +175,17 @@ def _principal_components(
     """
     items, dimensions = train.shape
     if items >= dimensions:
-        covariance = sum(centred.T @ centred for _, centred in _centred(train, mean, memory_bytes))
+        covariance = sum(centred.T @ centred for _, centred in _centered(train, mean, memory_bytes))
         _, vectors = np.linalg.eigh(covariance)
         return vectors.T[::-1][:most]
     products = np.empty((items, items))
-    for rows, centred in _centred(train, mean, memory_bytes):
-        for columns, others in _centred(train, mean, memory_bytes):
+    for rows, centred in _centered(train, mean, memory_bytes):
+        for columns, others in _centered(train, mean, memory_bytes):
             products[rows, columns] = centred @ others.T
     _, vectors = np.linalg.eigh(products)
     weights = vectors.T[:0:-1][:most]  # without the last: the centred items add up to zero
     components = sum(
-        weights[:, rows] @ centred for rows, centred in _centred(train, mean, memory_bytes)
+        weights[:, rows] @ centred for rows, centred in _centered(train, mean, memory_bytes)
     )
     return components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1e-12)
 
@@ -215,7 +215,7 @@ def _mean(train: Features, memory_bytes: int) -> Float[np.ndarray, " dimensions"
     return mean.astype(train[:1].dtype)
 
 
-def _centred(
+def _centered(
     train: Features, mean: Float[np.ndarray, " dimensions"], memory_bytes: int
 ) -> Iterator[tuple[slice, Float[np.ndarray, "rows dimensions"]]]:
     blocks = _blocks(train, memory_bytes)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, PyTree, Shaped
 
 from jaxhash.objectives import Batch
-from jaxhash.training.processes import of_all_processes
+from jaxhash.training.distributed import allgather
 from jaxhash.training.stop import end_if_asked
 
 
@@ -34,7 +34,7 @@ def make_encoder(model: nn.Module) -> Callable[[PyTree, Iterable[Batch]], np.nda
             batch_codes = apply(placed[whole], jax.device_put(batch.inputs, rows))
             codes.append(np.asarray(batch_codes))
             masks.append(batch.mask)
-        codes, mask = (_in_order(of_all_processes(np.stack(rows))) for rows in (codes, masks))
+        codes, mask = (_in_order(allgather(np.stack(rows))) for rows in (codes, masks))
         return codes[mask]
 
     return encode

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from jaxhash import metrics
-from jaxhash.codes import binarize
+from jaxhash.ops.codes import binarize
 from jaxhash.retrieval.score import threads_within
 from jaxhash.retrieval.vectors import Track, Vectors, inner_products, untracked
 

@@ -21,7 +21,7 @@ def nearest(
     Args:
         query: real-valued codes, cut at zero.
         database: the same; it may be mapped from a file.
-        k: neighbours a query; at most the size of the database.
+        k: neighbors a query; at most the size of the database.
         memory_bytes: bound on what is held besides the codes and the answer.
 
     Raises:

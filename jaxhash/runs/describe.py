@@ -6,9 +6,9 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from jaxhash.build import Parts
-from jaxhash.config import Config
-from jaxhash.training.writers import say
+from jaxhash.runs.config import Config
+from jaxhash.runs.experiment import Parts
+from jaxhash.utils.console import print_line
 
 #: Of files that cannot be read so many are named in the log.
 MOST_NAMED = 10
@@ -57,7 +57,7 @@ def tell_missing(records: Sequence[Any], steps: int, console: Console) -> bool:
     """Say so if steps of a training that is through have no record; return whether they have not."""
     missing = steps - len(records)
     if missing:
-        say(
+        print_line(
             console,
             f"warning: {missing:,} of {steps:,} steps have no record in metrics.jsonl: skipped steps, "
             "a collapse and the seconds of training are as the others tell",

@@ -10,9 +10,9 @@ from typing import Any
 from rich.console import Console
 
 from jaxhash import report
-from jaxhash.config import Config
-from jaxhash.errors import UserError, first_line
-from jaxhash.training.writers import check_writable, is_number, read_json
+from jaxhash.runs.config import Config
+from jaxhash.utils.errors import UserError, first_line
+from jaxhash.utils.files import check_writable, is_number, read_json
 
 #: What a training writes into its folder.
 FILES = (

@@ -14,21 +14,29 @@ from typing import Any
 
 from rich.console import Console
 
-from jaxhash import run
-from jaxhash.build import Parts, initial_state, initial_states, make_lift, make_step, with_numbers
-from jaxhash.config import Config, differences
 from jaxhash.data.inputs import keep_form
-from jaxhash.errors import UserError
-from jaxhash.evaluation import PartEncoder, encode_drawn, validation_scores
-from jaxhash.fitting import data_facts
+from jaxhash.runs import train as run
+from jaxhash.runs.config import Config, differences
+from jaxhash.runs.evaluation import SplitEncoder, encode_drawn, validation_scores
+from jaxhash.runs.experiment import (
+    Parts,
+    initial_state,
+    initial_states,
+    make_lift,
+    make_step,
+    with_hyperparams,
+)
 from jaxhash.runs.files import read_finished
+from jaxhash.runs.fitting import data_fingerprint
+from jaxhash.runs.folder import open_folder
 from jaxhash.training.checkpoint import Checkpoints
-from jaxhash.training.choice import model_choice
-from jaxhash.training.folder import open_folder
 from jaxhash.training.members import Member, state_of_member, without_penalty
+from jaxhash.training.model_selection import model_choice
 from jaxhash.training.state import TrainState
 from jaxhash.training.stop import end_if_asked
-from jaxhash.training.writers import say, track_progress, whole_file
+from jaxhash.utils.console import print_line, track_progress
+from jaxhash.utils.errors import UserError
+from jaxhash.utils.files import whole_file
 
 
 def finish_members(
@@ -62,7 +70,7 @@ def finish_members(
         it; None if it has diverged, or makes codes that are not finite.
     """
     track = partial(track_progress, console=console)
-    encode, found, known = PartEncoder(parts), [None] * len(members), None
+    encode, found, known = SplitEncoder(parts), [None] * len(members), None
     seeds = list(dict.fromkeys(member.seed for member in members))
     for seed, initial in zip(seeds, initial_states(config, parts, seeds), strict=True):
         before = None
@@ -72,13 +80,15 @@ def finish_members(
             end_if_asked()
             own = config_of_member(config, member)
             mine = state_of_member(state, number)
-            say(console, f"member {number + 1} of {len(members)}, {member.name}: {own.run_dir}")
+            print_line(
+                console, f"member {number + 1} of {len(members)}, {member.name}: {own.run_dir}"
+            )
             results = run.finished(own.run_dir, own)
             if results is None:
                 if before is None:
                     before = encode_drawn(encode, parts, initial.variables, track)
                 picked = [_of_member(record, number) for record in records]
-                own_parts = with_numbers(own, parts, {})
+                own_parts = with_hyperparams(own, parts, {})
                 with open_folder(own.run_dir, own.to_json()):
                     keep_form(own.run_dir, parts.form, parts.data_sha256)
                     _write_metrics(own.run_dir / "metrics.jsonl", picked)
@@ -110,10 +120,10 @@ def evaluate_members(
     Raises:
         UserError: if a member has no folder, or a number differs.
     """
-    encode, found = PartEncoder(parts), []
+    encode, found = SplitEncoder(parts), []
     for member in members:
         own = config_of_member(config, member)
-        say(console, f"{member.name}: {own.run_dir}")
+        print_line(console, f"{member.name}: {own.run_dir}")
         if not own.run_dir.is_dir():
             raise UserError(
                 f"{config.run_dir} has no folder {own.run_dir.name} of that member; where its results "
@@ -122,7 +132,7 @@ def evaluate_members(
         stored, _ = read_finished(own.run_dir, config.data_dir)
         if other := differences(stored, own):
             raise UserError(f"{own.run_dir} is another run: {'; '.join(other)}")
-        found.append(run.compare_again(own, with_numbers(own, parts, {}), encode, console))
+        found.append(run.compare_again(own, with_hyperparams(own, parts, {}), encode, console))
     return found
 
 
@@ -147,9 +157,9 @@ def _save(config: Config, parts: Parts, state: TrainState) -> None:
     if config.quantizer_weight == 0:
         state = without_penalty(state, initial_state(config, parts))
     lift = make_lift(config, parts, make_step(config, parts))
-    with Checkpoints(config.run_dir / "checkpoints", data=data_facts(parts)) as checkpoints:
+    with Checkpoints(config.run_dir / "checkpoints", data=data_fingerprint(parts)) as checkpoints:
         if parts.total_steps not in checkpoints.steps:
-            checkpoints.save(parts.total_steps, lift.place(state))
+            checkpoints.save(parts.total_steps, lift.replicate(state))
 
 
 def _last(config: Config, parts: Parts) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from jaxhash.errors import UserError, first_line
-from jaxhash.training.choice import Candidate, ranked
 from jaxhash.training.digests import check_digests, write_digests
-from jaxhash.training.processes import agreed, all_agree, is_first
+from jaxhash.training.distributed import all_hosts, broadcast_from_host0, is_main_process
+from jaxhash.training.model_selection import Candidate, ranked
 from jaxhash.training.state import TrainState
+from jaxhash.utils.errors import UserError, first_line
 
 
 class Checkpoints:
@@ -42,9 +42,9 @@ class Checkpoints:
         newest: int = 2,
         best: int = 1,
         data: Mapping[str, Any] | None = None,
-        say: Callable[[str], None] = lambda line: None,
+        print_line: Callable[[str], None] = lambda line: None,
     ):
-        self._best, self._data, self._say = best, dict(data or {}), say
+        self._best, self._data, self._say = best, dict(data or {}), print_line
         self._preserved = _NewestAndBest(newest)
         self._saving: int | None = None
         self._checked: set[int] = set()
@@ -110,7 +110,7 @@ class Checkpoints:
         return Path(self._manager.directory) / str(step)
 
     def _write_digests(self) -> None:
-        if is_first():
+        if is_main_process():
             folder = Path(self._manager.directory)
             unnamed = folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
             written = next(unnamed, self._folder(self._saving))  # named from the start in a bucket
@@ -130,7 +130,7 @@ class Checkpoints:
                 return check_digests(self._folder(step))
 
         try:
-            has_digests = agreed(check)
+            has_digests = broadcast_from_host0(check)
         except UserError:
             self._damaged.add(step)
             raise
@@ -167,7 +167,7 @@ class Checkpoints:
                 self._candidates(step)
             except UserError as error:
                 reason = str(error)
-            if all_agree(reason is None):
+            if all_hosts(reason is None):
                 self._check_data(step, data)
                 break
             broken[step] = reason or f"another process cannot read the checkpoint of step {step}"
@@ -194,11 +194,11 @@ class Checkpoints:
         folder = Path(self._manager.directory)
         aside = folder.with_name(f"broken_{folder.name}")
         target = aside / f"{step}-{time.time_ns()}"
-        if is_first():
+        if is_main_process():
             aside.mkdir(exist_ok=True)
             self._folder(step).rename(target)
         self._checked.discard(step)
-        all_agree(True)  # the others wait
+        all_hosts(True)  # the others wait
         self._manager.reload()
         return target
 

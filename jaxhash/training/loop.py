@@ -2,44 +2,63 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import Shaped
 
-from jaxhash.errors import UserError
 from jaxhash.objectives import Batch
 from jaxhash.training.checkpoint import Checkpoints
-from jaxhash.training.choice import Candidates, best
-from jaxhash.training.parallel import Lift
+from jaxhash.training.model_selection import Candidates, best
+from jaxhash.training.parallel import DataParallel
 from jaxhash.training.speed import Profile, StepTimer
 from jaxhash.training.state import TrainState
 from jaxhash.training.stop import StopRequest
-from jaxhash.training.writers import MetricsFile, ProgressLine
+from jaxhash.utils.errors import UserError
 
 #: Updates in a row that may be skipped, less one.
-MOST_SKIPS = 20
+MAX_CONSECUTIVE_SKIPS = 20
+
+
+@runtime_checkable
+class MetricsWriter(Protocol):
+    """Keeps the metrics of each step."""
+
+    def write(self, step: int, metrics: dict[str, Any]) -> None:
+        """Appends the record of a step."""
+
+
+@runtime_checkable
+class Progress(Protocol):
+    """Shows a person how far the training is."""
+
+    def update(self, step: int, metrics: dict[str, Any]) -> None:
+        """Shows the metrics of a step."""
+
+    def print(self, line: str) -> None:
+        """Prints a line of its own."""
+
 
 #: Sees the step and the metrics of each record; may return a line for the log.
-Watcher = Callable[[int, dict[str, Any]], str | None]
+Monitor = Callable[[int, dict[str, Any]], str | None]
 
 
 def fit(
     state: TrainState,
     batches: Iterator[Batch],
-    lift: Lift,
+    lift: DataParallel,
     *,
     start: int,
     total_steps: int,
     checkpoint_every: int,
     checkpoints: Checkpoints,
     candidates: Candidates,
-    watch: Watcher,
+    watch: Monitor,
     stop: StopRequest,
     profile: Profile,
-    metrics_file: MetricsFile | None,
-    progress: ProgressLine,
+    metrics_file: MetricsWriter | None,
+    progress: Progress,
 ) -> TrainState:
     """Run the steps from ``start`` to ``total_steps``.
 
@@ -68,14 +87,14 @@ def fit(
         Stopped: if SIGTERM did.
     """
     pending, timer = None, StepTimer()
-    batch = lift.put(next(batches)) if start < total_steps else None
+    batch = lift.shard_batch(next(batches)) if start < total_steps else None
     for step in range(start + 1, total_steps + 1):
         timer.start()
         profile.before(step)
         state, metrics = lift(state, batch)
         timer.launched()
         if step < total_steps:
-            batch = lift.put(next(batches))
+            batch = lift.shard_batch(next(batches))
             timer.ready(in_time=not metrics["loss"].is_ready())
         profile.after(step, metrics)
         if pending is not None:
@@ -83,7 +102,7 @@ def fit(
         pending = (step, metrics, timer.times())
         stopped = stop.made(step)
         saved = step % checkpoint_every == 0 or step == total_steps or stopped
-        scored = candidates.is_due(step)
+        scored = candidates.should_evaluate(step)
         if saved or scored:
             _report(*pending, watch, metrics_file, progress)
             pending = None
@@ -95,14 +114,14 @@ def fit(
             )
             saved |= checkpoints.keeps(candidate, candidates.found)
         if saved:
-            checkpoints.save(step, lift.leave(state), candidates.found)
+            checkpoints.save(step, lift.to_global(state), candidates.found)
         if stopped:
             checkpoints.wait()
             stop.raise_after(step)
     return state
 
 
-def refuse_broken(step: int, metrics: dict[str, int | float]) -> None:
+def check_finite(step: int, metrics: dict[str, int | float]) -> None:
     """Raise a `UserError` if the loss or another metric of a step is not finite."""
     if broken := _broken(metrics):
         raise UserError(
@@ -111,7 +130,7 @@ def refuse_broken(step: int, metrics: dict[str, int | float]) -> None:
         )
 
 
-class Skips:
+class SkipCounter:
     """Tells of the updates that are dropped, and ends a training that has come to nothing else.
 
     Args:
@@ -127,15 +146,15 @@ class Skips:
         """A line for the log if the update of this step is dropped, else None.
 
         Raises:
-            UserError: if it is the last of `MOST_SKIPS` in a row.
+            UserError: if it is the last of `MAX_CONSECUTIVE_SKIPS` in a row.
         """
         if not metrics.get("skipped"):
             self._in_a_row = 0
             return None
         self._in_a_row += 1
-        if self._in_a_row >= MOST_SKIPS:
+        if self._in_a_row >= MAX_CONSECUTIVE_SKIPS:
             raise UserError(
-                f"training stopped at step {step}: {MOST_SKIPS} updates in a row were skipped, at "
+                f"training stopped at step {step}: {MAX_CONSECUTIVE_SKIPS} updates in a row were skipped, at "
                 f"last as {_broken(metrics)}; a lower --learning-rate or --clip-norm may help"
             )
         return f"warning: step {step}: the update is skipped: {_broken(metrics)}"
@@ -151,9 +170,9 @@ def _report(
     step: int,
     metrics: dict,
     times: dict[str, float],
-    watch: Watcher,
-    metrics_file: MetricsFile | None,
-    progress: ProgressLine,
+    watch: Monitor,
+    metrics_file: MetricsWriter | None,
+    progress: Progress,
 ) -> None:
     values = {name: _plain(value) for name, value in jax.device_get(metrics).items()}
     values = {"loss": values["loss"]} | values  # first in the line

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
-from jaxhash.errors import UserError
 from jaxhash.objectives import Batch
 from jaxhash.training.collapse import CollapseAlarm
 from jaxhash.training.state import TrainState
+from jaxhash.utils.errors import UserError
 
 #: What is said of a sweep that has nothing left to train.
 ALL_DIVERGED = (

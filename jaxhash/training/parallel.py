@@ -14,9 +14,9 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from jaxhash.errors import UserError
-from jaxhash.objectives import Batch, Spread, spread_leaves
+from jaxhash.objectives import Batch, TableSharding, sharded_leaves
 from jaxhash.training.state import TrainState
+from jaxhash.utils.errors import UserError
 
 #: Name of the mapped axis.
 AXIS = "devices"
@@ -25,7 +25,7 @@ AXIS = "devices"
 Mapping = Literal["pmap", "shard_map"]
 
 
-class Lift:
+class DataParallel:
     """The step over all devices, each with its share of the batch, and states brought there.
 
     The state is donated. No leaf has a device axis in the global form, so a checkpoint can be
@@ -45,7 +45,7 @@ class Lift:
         devices: Sequence[jax.Device] | None = None,
         *,
         mapping: Mapping = "pmap",
-        spread: Spread = Spread(),  # noqa: B008
+        spread: TableSharding = TableSharding(),  # noqa: B008
     ):
         self.devices = jax.devices() if devices is None else list(devices)
         self._local = [d for d in self.devices if d.process_index == jax.process_index()]
@@ -54,12 +54,12 @@ class Lift:
         self._local_mesh = jax.sharding.Mesh(np.array(self._local), (AXIS,))
         self._spread = spread
         self._step = partial(step, axis_name=AXIS)
-        if spread != Spread():
+        if spread != TableSharding():
             self._step = partial(self._step, spread=spread)
         self._mapping = mapping
         self._mapped = None
 
-    def place(self, state: TrainState) -> TrainState:
+    def replicate(self, state: TrainState) -> TrainState:
         """A state that each process holds whole, in the global form.
 
         Raises:
@@ -77,9 +77,9 @@ class Lift:
                 return jax.device_put(leaf, sharding)
             return _from_each_process(leaf, sharding)
 
-        return jax.tree.map(put, state, self._spread_leaves(state))
+        return jax.tree.map(put, state, self._sharded_leaves(state))
 
-    def enter(self, state: TrainState) -> TrainState:
+    def to_local(self, state: TrainState) -> TrainState:
         """From the global to the mapped form; no data are copied."""
         if self._mapping == "shard_map":
             return state
@@ -90,9 +90,9 @@ class Lift:
             sharding = _sharding(self._local_mesh, spread)
             return jax.make_array_from_single_device_arrays(shape, sharding, parts)
 
-        return jax.tree.map(to_local, state, self._spread_leaves(state))
+        return jax.tree.map(to_local, state, self._sharded_leaves(state))
 
-    def leave(self, state: TrainState) -> TrainState:
+    def to_global(self, state: TrainState) -> TrainState:
         """From the mapped to the global form."""
         if self._mapping == "shard_map":
             return state
@@ -105,10 +105,10 @@ class Lift:
             sharding = _sharding(self._mesh, spread)
             return jax.make_array_from_single_device_arrays(shape, sharding, parts)
 
-        return jax.tree.map(to_global, state, self._spread_leaves(state))
+        return jax.tree.map(to_global, state, self._sharded_leaves(state))
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
-        """One step from a state in the mapped form and a batch that was `put` onto the devices.
+        """One step from a state in the mapped form and a batch that `shard_batch` put onto the devices.
 
         The metrics are those of the whole batch, and each process has them.
         """
@@ -116,7 +116,7 @@ class Lift:
             self._mapped = self._map(state)
         return self._mapped(state, batch)
 
-    def put(self, batch: Batch) -> Batch:
+    def shard_batch(self, batch: Batch) -> Batch:
         """This process's rows of a batch, from the host onto its devices."""
         rows = split(batch, len(self._local))
         if self._mapping == "pmap":
@@ -133,7 +133,7 @@ class Lift:
         """The step, mapped for states like this one."""
         if self._mapping == "pmap":
             return self._by_pmap(state)
-        specs = jax.tree.map(_spec, self._spread_leaves(state))
+        specs = jax.tree.map(_spec, self._sharded_leaves(state))
         mapped = jax.shard_map(
             self._step,
             mesh=self._mesh,
@@ -146,7 +146,7 @@ class Lift:
     def _by_pmap(self, state: TrainState) -> Callable:
         """The leaves go in and out as a tuple: pmap wants axes that can be hashed."""
         tree = jax.tree.structure(state)
-        spread = jax.tree.leaves(self._spread_leaves(state))
+        spread = jax.tree.leaves(self._sharded_leaves(state))
         axes = tuple(0 if is_spread else None for is_spread in spread)
 
         def of_leaves(leaves, batch):
@@ -168,10 +168,10 @@ class Lift:
 
         return step
 
-    def _spread_leaves(self, state: TrainState) -> TrainState:
+    def _sharded_leaves(self, state: TrainState) -> TrainState:
         """Of each leaf whether its rows are spread."""
         none = jax.tree.map(lambda _: False, state)
-        return none.replace(objective_state=spread_leaves(state.objective_state, self._spread))
+        return none.replace(objective_state=sharded_leaves(state.objective_state, self._spread))
 
     def _shards(self, leaf: jax.Array) -> list[Any]:
         """The parts of an array on this process's devices, in the order of the devices."""

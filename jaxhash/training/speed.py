@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import PyTree
 
-from jaxhash import machine
+from jaxhash.training.devices import peak_bytes
 
 #: What a record of metrics.jsonl says of time: seconds of training up to its step, of this step,
 #: the share of it that the devices may have waited for the next batch, and of a process's first
@@ -87,7 +87,7 @@ class Speed(NamedTuple):
             step_seconds=median,
             examples_per_second=rows / median,
             wait_share=waited / total,
-            peak_bytes=machine.peak_bytes(),
+            peak_bytes=peak_bytes(),
         )
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Key, PyTree
 
-from jaxhash.objectives import Objective, Semantics, Setup, Spread
+from jaxhash.objectives import ClassSimilarity, Objective, Setup, TableSharding
 
 
 @flax.struct.dataclass
@@ -22,7 +22,7 @@ class TrainState:
         step: steps done.
         key: where the randomness of all steps comes from.
         params: ``model`` and ``objective``, both trained by the optimizer.
-        batch_stats: statistics of batch normalisation.
+        batch_stats: statistics of batch normalization.
         objective_state: memory of the objective.
         opt_state: memory of the optimizer.
     """
@@ -50,9 +50,9 @@ def create_state(
     items: int,
     classes: int,
     multi_label: bool = False,
-    semantics: Semantics = Semantics(),  # noqa: B008
+    class_similarity: ClassSimilarity = ClassSimilarity(),  # noqa: B008
     pretrained: dict[str, PyTree] | None = None,
-    spread: Spread = Spread(),  # noqa: B008
+    spread: TableSharding = TableSharding(),  # noqa: B008
 ) -> TrainState:
     """The state before the first step.
 
@@ -60,12 +60,12 @@ def create_state(
         key: all randomness of the training comes from here.
         inputs: a batch of inputs, for their shapes.
         model: from inputs to codes; see `jaxhash.models.Encoder`.
-        objective: what is minimised.
+        objective: what is minimized.
         optimizer: any optax transformation.
         items: size of the training set.
         classes: number of classes.
         multi_label: whether labels are multi-hot rows.
-        semantics: what is known of the meaning of classes or images.
+        class_similarity: what is known of the meaning of classes or images.
         pretrained: variables of the backbone of an `Encoder`, by `jaxhash.models.load_weights`;
             drawn at random if not given.
         spread: which of the objective's tables have rows of padding, to be spread over devices.
@@ -77,7 +77,7 @@ def create_state(
     bits = jax.tree.leaves(codes)[0].shape[-1]
     made = objective.init(
         objective_key,
-        Setup(bits, items, classes, multi_label, inputs, variables, semantics, spread),
+        Setup(bits, items, classes, multi_label, inputs, variables, class_similarity, spread),
     )
     params = {"model": variables["params"], "objective": made.params}
     return TrainState(

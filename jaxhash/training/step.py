@@ -12,10 +12,10 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxhash.models._base import of_rows
-from jaxhash.objectives import Batch, Context, Objective, Spread, Variables
+from jaxhash.objectives import Batch, Context, Objective, TableSharding, Variables
 from jaxhash.ops.meshes import like, on_any_mesh
-from jaxhash.training.chunks import in_chunks
 from jaxhash.training.collapse import code_metrics
+from jaxhash.training.gradient_cache import gradient_cache
 from jaxhash.training.state import TrainState
 
 
@@ -38,7 +38,7 @@ def train_step(
     prepare: Callable[[PyTree], PyTree] = lambda inputs: inputs,
     chunk_size: int | None = None,
     axis_name: str | None = None,
-    spread: Spread = Spread(),  # noqa: B008
+    spread: TableSharding = TableSharding(),  # noqa: B008
 ) -> tuple[TrainState, dict[str, Array]]:
     """Encode the batch, differentiate the objective, update parameters and memory.
 
@@ -55,14 +55,14 @@ def train_step(
             argument ``rows``, it gets the items of the batch, on which random draws such as dropout
             are to depend, and on nothing of the devices or chunks that hold the batch. (That of
             ``flax.linen.Dropout`` depends on them.)
-        objective: what is minimised.
+        objective: what is minimized.
         optimizer: the transformation that ``state.opt_state`` belongs to.
         steps_per_epoch: length of an epoch.
         total_steps: length of the training, which progress is measured against.
         skip_broken: drop an update whose loss or gradient is not finite: all but the number of the
             step stays as it is.
         prepare: from the inputs of the batch to those of the model, such as an augmentation.
-        chunk_size: rows that are encoded at a time; see `jaxhash.training.chunks.in_chunks`.
+        chunk_size: rows that are encoded at a time; see `jaxhash.training.gradient_cache.gradient_cache`.
         axis_name: mapped axis that the batch is spread over.
         spread: of which of the objective's tables a device has its own rows only.
 
@@ -131,7 +131,7 @@ def loss_step(
     total_steps: int,
     prepare: Callable[[PyTree], PyTree] = lambda inputs: inputs,
     axis_name: str | None = None,
-    spread: Spread = Spread(),  # noqa: B008
+    spread: TableSharding = TableSharding(),  # noqa: B008
 ) -> tuple[TrainState, dict[str, Array]]:
     """The objective and its gradient in codes and in its own parameters, to be timed by itself.
 
@@ -183,7 +183,7 @@ def _encode(
     key: Key[Array, ""],
     chunk_size: int | None,
 ) -> tuple[PyTree, PyTree]:
-    """The codes of a batch in training, and the statistics of batch normalisation after it.
+    """The codes of a batch in training, and the statistics of batch normalization after it.
 
     Linen hashes a module's path into the key of dropout: no draw is shared. A model that does not
     know its rows draws by their place, so that each chunk needs another key.
@@ -207,10 +207,10 @@ def _encode(
         return model.apply(variables, inputs, train=True, mask=mask, rngs=rngs, **known)
 
     try:
-        codes = in_chunks(of_chunk, (batch.inputs, batch.mask, batch.index), chunk_size)
+        codes = gradient_cache(of_chunk, (batch.inputs, batch.mask, batch.index), chunk_size)
     except ModifyScopeVariableError as error:
         raise ValueError(
-            "batch normalisation takes statistics of the whole batch, which chunks do not have; it "
+            "batch normalization takes statistics of the whole batch, which chunks do not have; it "
             "can be frozen"
         ) from error
     return codes, variables["batch_stats"]

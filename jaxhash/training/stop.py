@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from jaxhash.errors import Stopped
+from jaxhash.utils.errors import Stopped
 
 #: Statuses by the signal: interrupted, as shells have it; and EX_TEMPFAIL of sysexits.h, by which a
 #: scheduler knows that it may start the command again.

@@ -15,8 +15,8 @@ from rich.console import Console
 from jaxhash.bench import run
 from jaxhash.bench.config import PRESETS, BenchConfig, Preset
 from jaxhash.bench.measure import Point
-from jaxhash.cli import main
-from jaxhash.errors import UserError
+from jaxhash.cli.main import main
+from jaxhash.utils.errors import UserError
 
 TINY = "bench --losses sort l2 --batch-sizes 8 16 --bits 4 --repeats 2"
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from jaxhash.bench import data
 from jaxhash.bench.config import DataConfig
-from jaxhash.cli import main
+from jaxhash.cli.main import main
 from jaxhash.data.augment import Augment
 
 QUICK = "--batch-size 8 --repeats 2 --budget-seconds 0.01 --workers 0"

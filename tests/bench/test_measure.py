@@ -70,7 +70,7 @@ def test_several_processes_make_as_many_calls_as_the_slowest(monkeypatch):
     """Two threads stand for them, of which one is five times as slow: each waits for the other's word."""
     together, words, orders = threading.Barrier(2, timeout=60), {}, {}
 
-    def all_agree(mine):
+    def all_hosts(mine):
         words[threading.current_thread().name] = mine
         together.wait()
         found = all(words.values())
@@ -82,7 +82,7 @@ def test_several_processes_make_as_many_calls_as_the_slowest(monkeypatch):
         alternate(clock.calls, repeats=50, budget_seconds=20.0, clock=clock)
         orders[cost] = clock.order
 
-    monkeypatch.setattr(timing, "all_agree", all_agree)
+    monkeypatch.setattr(timing, "all_hosts", all_hosts)
     threads = [threading.Thread(target=work, args=(cost,)) for cost in (1.0, 5.0)]
     for thread in threads:
         thread.start()
@@ -90,7 +90,7 @@ def test_several_processes_make_as_many_calls_as_the_slowest(monkeypatch):
         thread.join()
     assert orders[1.0] == orders[5.0]
     alone = Clock(a=5.0 * TURN / 10, b=5.0)
-    monkeypatch.setattr(timing, "all_agree", lambda mine: mine)
+    monkeypatch.setattr(timing, "all_hosts", lambda mine: mine)
     alternate(alone.calls, repeats=50, budget_seconds=20.0, clock=alone)
     assert orders[5.0] == alone.order
 

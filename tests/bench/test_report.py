@@ -74,7 +74,7 @@ def test_growth_is_a_panel_an_axis_with_exponents():
                for text in batch.get_legend().get_texts())  # fmt: skip
 
 
-def test_a_line_style_a_machine_and_a_colour_a_loss():
+def test_a_line_style_a_machine_and_a_color_a_loss():
     ours = Measured("A", growth("select", 1.0) + growth("ot", 3.0))
     theirs = Measured("B", growth("ot", 2.0))
     [batch, _] = plot_points([ours, theirs], "").axes

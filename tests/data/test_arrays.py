@@ -8,7 +8,7 @@ import pytest
 
 from jaxhash.data import arrays
 from jaxhash.data.arrays import read_npy, read_npz
-from jaxhash.errors import UserError
+from jaxhash.utils.errors import UserError
 
 ARRAYS = {
     "floats": np.arange(12, dtype=np.float32).reshape(3, 4),

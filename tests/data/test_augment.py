@@ -130,7 +130,7 @@ def test_an_entry_is_zero_or_scaled(dtype):
 
 @pytest.mark.parametrize("drop", [0.1, 0.5, 0.9])
 def test_entries_are_dropped_alike_and_apart(drop):
-    """Of each row, each column, each pair of neighbours, and of neighbouring rows."""
+    """Of each row, each column, each pair of neighbors, and of neighboring rows."""
     n, entries = 400, 300
     zero = dropped(Augment(drop=drop), np.ones((n, entries), np.float32)) == 0
 

@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from jaxhash.cli import main
+from jaxhash.cli.main import main
 from jaxhash.data.check import Checked, examine
 from jaxhash.data.splits import Split
 
@@ -260,7 +260,7 @@ def test_feature_file(check):
         "leak: 4 of 10 query items (40 %) have an equal input in train"
     )
     assert "in database: " not in text
-    assert "the database is stored class by class: 90.5% of neighbours" in text
+    assert "the database is stored class by class: 90.5% of neighbors" in text
     assert table(text, "class")["fewest"] == ["0", "(1)", "0", "(0)", "0", "(0)"]
     assert table(text, "class")["most"] == ["5", "(0)", "10", "(1)", "10", "(29)"]
     assert "classes without any train item: 1, 2, 3, 4, 5, 6, 7, 8 and 21 more\n" in text

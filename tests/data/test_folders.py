@@ -12,7 +12,7 @@ from jaxhash.data.augment import Augment
 from jaxhash.data.folders import decode
 from jaxhash.data.pipeline import training_batches
 from jaxhash.data.sources import load_source
-from jaxhash.errors import UserError
+from jaxhash.utils.errors import UserError
 
 
 def pixels(seed, height=6, width=6):
@@ -104,7 +104,7 @@ def test_parts_above_the_classes(tmp_path, parts, is_test):
     ],
 )
 def test_usual_names_of_parts(tmp_path, names, parts):
-    """They come in the order of use, whatever they are called, and what was recognised is told."""
+    """They come in the order of use, whatever they are called, and what was recognized is told."""
     for name in names:
         fill(tmp_path / name, images=2)
     source = load_source(f"folder:{tmp_path}")

@@ -12,7 +12,7 @@ import pytest
 from jaxhash.data.folders import decode
 from jaxhash.data.images import FORMATS, read_image, suffixes, try_read, white_of
 from jaxhash.data.sources import load_source
-from jaxhash.errors import UserError
+from jaxhash.utils.errors import UserError
 
 
 def pixels(seed, height=6, width=6):
@@ -25,7 +25,7 @@ def write(path, image, **options):
 
 
 def png_of_16_bits(path, values, chunk=b""):
-    """A PNG whose channels have 16 bits, which Pillow does not write in colours."""
+    """A PNG whose channels have 16 bits, which Pillow does not write in colors."""
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[values.shape[2]]
 
     def block(name, content):
@@ -63,8 +63,8 @@ def test_the_middle_at_the_size_asked_for(tmp_path, height, width):
     assert result.shape == (6, 6, 3) and result.dtype == np.uint8
     np.testing.assert_array_equal(result, resized)
     scale, places = side / 6, np.arange(1, 5)  # the inner pixels of a plane lie on it
-    centres = (places + 0.5) * scale - 0.5
-    plane = (centres + top)[:, None] * 3 + (centres + left) * 5
+    centers = (places + 0.5) * scale - 0.5
+    plane = (centers + top)[:, None] * 3 + (centers + left) * 5
     np.testing.assert_allclose(result[1:5, 1:5, 0], plane, atol=1.01 + 8 * (side < 6))
 
 
@@ -95,7 +95,7 @@ def test_16_bits_of_grey_keep_their_upper_half(tmp_path):
 
 
 def test_the_first_frame(tmp_path):
-    frames = [PIL.Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames = [PIL.Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     np.testing.assert_array_equal(decode(tmp_path / "a.gif")[0, 0], [255, 0, 0])
     assert read_image(tmp_path / "a.gif").remarks == ("frames",)
@@ -210,7 +210,7 @@ def test_orientations_that_there_are_not(tmp_path, orientation):
     "kind", ["RGBA", "LA", "PA", "P", "RGB key", "L key", "I;16 key", "RGBA 16"]
 )
 def test_transparent_pixels_are_white(tmp_path, kind):
-    """What colour they hide is not to be seen; half of it is half."""
+    """What color they hide is not to be seen; half of it is half."""
     path = tmp_path / "a.png"
     rgba = np.zeros((2, 2, 4), np.uint8)
     rgba[..., :3], rgba[0, :, 3], rgba[1, 0, 3] = 100, 255, 128
@@ -309,13 +309,13 @@ def test_white_is_that_of_the_whole_set(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
-def test_colours_of_16_bits(tmp_path, channels):
+def test_colors_of_16_bits(tmp_path, channels):
     """Pillow reads their upper half. Where nothing stands there it is not guessed at."""
     values = np.full((4, 4, channels), 40_000)
     png_of_16_bits(tmp_path / "set" / "a" / "0.png", values // 16)
-    with pytest.raises(UserError, match="colours of 16 bits a channel without a value above 4,095"):
+    with pytest.raises(UserError, match="colors of 16 bits a channel without a value above 4,095"):
         load_source(f"folder:{tmp_path / 'set'}")
-    assert "colours of 16 bits" in try_read(tmp_path / "set" / "a" / "0.png", None)
+    assert "colors of 16 bits" in try_read(tmp_path / "set" / "a" / "0.png", None)
     values[..., -1] = 65_535 if channels in (2, 4) else 40_000
     png_of_16_bits(tmp_path / "set" / "a" / "1.png", values)
     inputs = load_source(f"folder:{tmp_path / 'set'}").inputs
@@ -324,6 +324,6 @@ def test_colours_of_16_bits(tmp_path, channels):
 
 def test_what_is_white_for_several_files():
     assert white_of([]) == {}
-    assert white_of([("colours", 65_535), ("integers", 65_535)]) == dict.fromkeys(
-        ("colours", "integers"), 65_535
+    assert white_of([("colors", 65_535), ("integers", 65_535)]) == dict.fromkeys(
+        ("colors", "integers"), 65_535
     )

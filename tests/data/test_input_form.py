@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxhash.data.inputs import InputForm, keep_form, measure_inputs, stored_form
-from jaxhash.errors import UserError
+from jaxhash.utils.errors import UserError
 
 PREPROCESSING = {"mean": (127.5,), "std": (127.5,), "channels": None, "bgr": False, "size": None}
 RNG = np.random.default_rng(0)

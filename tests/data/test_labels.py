@@ -5,7 +5,7 @@ import pytest
 
 from jaxhash.data.labels import check_class_ids, read_labels
 from jaxhash.data.sources import load_source
-from jaxhash.errors import UserError
+from jaxhash.utils.errors import UserError
 
 IDS = [0, 2, -1, 1]
 ROWS = [[0, 1], [1, 1], [0, 0], [1, 0]]

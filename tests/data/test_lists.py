@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxhash.data.lists import read_list, read_split_lists
-from jaxhash.errors import UserError
+from jaxhash.utils.errors import UserError
 
 TRAIN = "a.jpg 1 0 0\nb.jpg 0 1 1\n"
 QUERY = "q.jpg 0 0 1\n"

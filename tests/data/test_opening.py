@@ -8,11 +8,11 @@ import PIL.Image
 import pytest
 from rich.console import Console
 
-from jaxhash import run
-from jaxhash.build import build
-from jaxhash.config import Config
 from jaxhash.data.inputs import keep_form
-from jaxhash.errors import UserError
+from jaxhash.runs import train as run
+from jaxhash.runs.config import Config
+from jaxhash.runs.experiment import build
+from jaxhash.utils.errors import UserError
 
 CLASSES = np.arange(200) % 4
 VECTORS = (np.random.default_rng(0).normal(size=(200, 8)) + 3 * np.eye(4, 8)[CLASSES]).astype("f4")
@@ -118,7 +118,7 @@ def test_parts_of_a_folder(tmp_path, monkeypatch):
     ],
 )
 def test_split_of_a_preset_is_that_of_its_own_data(preset, flags, meant):
-    from jaxhash.cli import _parse_train
+    from jaxhash.cli.main import _parse_train
 
     config = _parse_train([preset, *flags.split()]).config
     assert (config.protocol, config.queries_per_class, config.train_per_class) == meant

@@ -21,8 +21,8 @@ import pytest
 from jaxhash.data.augment import Augment
 from jaxhash.data.pipeline import evaluation_batches, training_batches
 from jaxhash.data.sources import Source
-from jaxhash.errors import UserError
 from jaxhash.training.members import SeedBatches
+from jaxhash.utils.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (40, 5, 5, 1)).astype(np.uint8)
 SOURCE = Source("random", IMAGES, np.arange(40, dtype=np.int32) % 7, tuple("abcdefg"))

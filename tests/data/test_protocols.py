@@ -7,8 +7,6 @@ import jax
 import numpy as np
 import pytest
 
-from jaxhash.build import build, initial_state, make_batches, make_step
-from jaxhash.config import Config
 from jaxhash.data.protocols import (
     COUNTS,
     PROTOCOLS,
@@ -20,7 +18,9 @@ from jaxhash.data.protocols import (
 )
 from jaxhash.data.sources import load_source
 from jaxhash.data.splits import per_class
-from jaxhash.errors import UserError
+from jaxhash.runs.config import Config
+from jaxhash.runs.experiment import build, initial_state, make_batches, make_step
+from jaxhash.utils.errors import UserError
 
 SETS = ("train", "query", "database")
 

@@ -5,8 +5,8 @@ import pytest
 
 from jaxhash.data.remarks import refuse_unlearnable, tell_relevance
 from jaxhash.data.splits import Split
-from jaxhash.errors import UserError
 from jaxhash.similarity import share_a_label
+from jaxhash.utils.errors import UserError
 
 SPLIT = Split("some", np.arange(2), np.arange(2, 8), np.arange(8, 20))
 

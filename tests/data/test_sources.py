@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 
 from jaxhash.data import features, sources
 from jaxhash.data.sources import Source, load_source
-from jaxhash.errors import UserError
+from jaxhash.utils.errors import UserError
 
 
 def error_line(name, data_dir=None):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxhash.data.splits import Split, per_class, refuse_leaks, with_validation
-from jaxhash.errors import UserError
+from jaxhash.utils.errors import UserError
 
 SETS = ("train", "query", "database")
 LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [20, 30, 15]))

@@ -9,14 +9,12 @@ import numpy as np
 import optax
 import pytest
 
-from jaxhash import build
-from jaxhash.errors import UserError
 from jaxhash.models import CNN, Encoder
 from jaxhash.models._base import Backbone, Block
 from jaxhash.objectives import (
     Batch,
-    Semantics,
-    Spread,
+    ClassSimilarity,
+    TableSharding,
     _tables,
     asymmetric_dsh,
     cibhash,
@@ -33,16 +31,18 @@ from jaxhash.objectives import (
     hswd,
     orthohash,
     qsmih,
+    sharded_leaves,
     shrewd,
-    spread_leaves,
     weighted,
     wglhh,
 )
-from jaxhash.presets import digits_hashnet_hswd
+from jaxhash.runs import experiment
+from jaxhash.runs.presets import digits_hashnet_hswd
 from jaxhash.training.optimizer import make_optimizer
-from jaxhash.training.parallel import Lift, split
+from jaxhash.training.parallel import DataParallel, split
 from jaxhash.training.state import create_state
 from jaxhash.training.step import train_step
+from jaxhash.utils.errors import UserError
 
 ITEMS, ROWS, CLASSES, BITS, STEPS = 40, 22, 13, 6, 5
 
@@ -87,8 +87,10 @@ def begin(parts, devices, state, mapping="pmap", **options):
     step = partial(train_step, steps_per_epoch=2, total_steps=STEPS, **parts, **options)
     if devices is None:
         return jax.jit(step), state
-    lift = Lift(step, devices, mapping=mapping)
-    return lambda state, batch: lift(state, lift.put(batch)), lift.enter(lift.place(state))
+    lift = DataParallel(step, devices, mapping=mapping)
+    return lambda state, batch: lift(state, lift.shard_batch(batch)), lift.to_local(
+        lift.replicate(state)
+    )
 
 
 def train(parts, devices, batches, mapping="pmap", **options):
@@ -180,10 +182,12 @@ def test_the_step_is_traced_once_and_the_state_is_donated(mapping):
         traces.append(1)
         return train_step(*args, **kwargs)
 
-    step = Lift(partial(counted, steps_per_epoch=2, total_steps=STEPS, **made), mapping=mapping)
-    first = state = step.enter(step.place(created(made)))
+    step = DataParallel(
+        partial(counted, steps_per_epoch=2, total_steps=STEPS, **made), mapping=mapping
+    )
+    first = state = step.to_local(step.replicate(created(made)))
     for batch in batches():
-        state, metrics = step(state, step.put(batch))
+        state, metrics = step(state, step.shard_batch(batch))
         assert metrics["loss"].sharding.is_fully_replicated
     assert len(traces) == 1
     assert first.params["model"]["head"]["kernel"].is_deleted()
@@ -248,7 +252,7 @@ def test_split_pads_with_masked_rows():
 
 # Tables that are spread over devices
 
-SPREAD = Spread(items=ITEMS, classes=CLASSES)
+SPREAD = TableSharding(items=ITEMS, classes=CLASSES)
 SPREADABLE = {
     "hashnet": lambda unseen: hashnet(unseen=unseen),
     "dpsh": lambda unseen: dpsh(unseen=unseen),
@@ -304,22 +308,22 @@ def test_spread_tables_change_nothing(monkeypatch, mapping, method, unseen, mult
     options = {"multi_label": multi_label}
     if method == "shrewd":
         embeddings = np.random.default_rng(2).normal(size=(ITEMS, 4)).astype(np.float32)
-        options["semantics"] = Semantics(embeddings=embeddings)
+        options["class_similarity"] = ClassSimilarity(embeddings=embeddings)
     rows = [several_labels(b) if multi_label else b for b in batches(padding=7)]
     one, losses_of_one = train(made, None, rows, **options)
-    lift = Lift(
+    lift = DataParallel(
         partial(train_step, steps_per_epoch=2, total_steps=STEPS, **made),
         mapping=mapping,
         spread=SPREAD,
     )
-    state, losses = lift.enter(lift.place(created(made, spread=SPREAD, **options))), []
+    state, losses = lift.to_local(lift.replicate(created(made, spread=SPREAD, **options))), []
     for batch in rows:
-        state, metrics = lift(state, lift.put(batch))
+        state, metrics = lift(state, lift.shard_batch(batch))
         losses.append(jax.device_get(metrics))
     assert_close(losses_of_one, losses)
-    found = lift.leave(state)
-    is_spread = spread_leaves(found.objective_state, SPREAD)
-    of_items = spread_leaves(found.objective_state, Spread(items=ITEMS))
+    found = lift.to_global(state)
+    is_spread = sharded_leaves(found.objective_state, SPREAD)
+    of_items = sharded_leaves(found.objective_state, TableSharding(items=ITEMS))
     assert any(jax.tree.leaves(is_spread))
 
     def without_padding(leaf, is_spread, is_of_items):
@@ -336,28 +340,33 @@ def test_spread_tables_change_nothing(monkeypatch, mapping, method, unseen, mult
 @pytest.mark.parametrize(
     "objective, choice, least, expected",
     [
-        ("hashnet", "auto", 800 * 32 * 4, Spread(items=800)),  # codes of the bank, and its labels
-        ("hashnet", "auto", 800 * (32 * 4 + 4 + 1) + 1, Spread()),
-        ("csq", "auto", 10 * 32, Spread(classes=10)),
-        ("csq", "auto", 10 * 32 + 1, Spread()),
-        ("csq", "always", 2**40, Spread(800, 10)),
-        ("hashnet", "never", 1, Spread()),
+        (
+            "hashnet",
+            "auto",
+            800 * 32 * 4,
+            TableSharding(items=800),
+        ),  # codes of the bank, and its labels
+        ("hashnet", "auto", 800 * (32 * 4 + 4 + 1) + 1, TableSharding()),
+        ("csq", "auto", 10 * 32, TableSharding(classes=10)),
+        ("csq", "auto", 10 * 32 + 1, TableSharding()),
+        ("csq", "always", 2**40, TableSharding(800, 10)),
+        ("hashnet", "never", 1, TableSharding()),
     ],
 )
 def test_which_tables_are_spread(monkeypatch, objective, choice, least, expected):
-    monkeypatch.setattr(build, "SPREAD_BYTES", least)
+    monkeypatch.setattr(experiment, "SPREAD_BYTES", least)
     config = replace(digits_hashnet_hswd(), objective=objective, spread_banks=choice)
-    assert build.build(config).spread == expected
+    assert experiment.build(config).spread == expected
 
 
 def test_a_table_that_cannot_be_spread_evenly():
     made = parts()
     step = partial(train_step, **made)
-    lift = Lift(step, spread=Spread(items=ITEMS), devices=jax.devices()[:3])
+    lift = DataParallel(step, spread=TableSharding(items=ITEMS), devices=jax.devices()[:3])
     with pytest.raises(
         UserError, match="bank or codebook of 40 rows cannot be spread evenly over 3"
     ):
-        lift.place(created(made))
+        lift.replicate(created(made))
 
 
 # A large batch in chunks
@@ -380,7 +389,7 @@ def test_chunks_have_the_loss_and_the_gradient_of_the_whole_batch(devices, size)
 
 
 def test_chunks_of_a_model_that_takes_statistics_of_the_batch():
-    with pytest.raises(ValueError, match="batch normalisation takes statistics of the whole batch"):
+    with pytest.raises(ValueError, match="batch normalization takes statistics of the whole batch"):
         train(parts() | {"chunk_size": 2}, None, batches())
 
 

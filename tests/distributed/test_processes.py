@@ -13,10 +13,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxhash.build import build, initial_state
-from jaxhash.config import Config
+from jaxhash.runs.config import Config
+from jaxhash.runs.experiment import build, initial_state
+from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.training.checkpoint import Checkpoints
-from jaxhash.training.writers import read_metrics
 
 #: 14 steps; the last batch of an epoch is short; HashNet's bank is spread over the devices.
 FLAGS = [
@@ -218,7 +218,7 @@ import os, signal, sys, time
 from jaxhash.training import guard
 guard.begin()
 import jax
-from jaxhash.errors import UserError
+from jaxhash.utils.errors import UserError
 from jaxhash.training import loop
 report = loop._report
 def report_and(step, *rest):

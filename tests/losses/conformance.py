@@ -46,7 +46,7 @@ def _normal(*shape):
 
 _CODES = _normal(ROWS, BITS)
 _OF_ROWS = {"where": np.arange(ROWS) != 2}
-_CENTRES = _OF_ROWS | {"centres": np.sign(_normal(ROWS, BITS))}
+_CENTERS = _OF_ROWS | {"centers": np.sign(_normal(ROWS, BITS))}
 _TARGETS = _OF_ROWS | {"targets": np.sign(_normal(ROWS, BITS))}
 _VIEWS = _OF_ROWS | {"others": _normal(ROWS, BITS)}
 _CLASS = np.arange(ROWS, dtype=np.int32) % CLASSES
@@ -57,7 +57,7 @@ _LABELS["labels"][3] = [True, True, False]
 _LABELS["labels"][5] = False
 _PROXIES = _LABELS | {"proxies": _normal(CLASSES, BITS)}
 _OF_CLASSES = _LABELS | {
-    "centres": np.sign(_normal(CLASSES, BITS)),
+    "centers": np.sign(_normal(CLASSES, BITS)),
     "where_classes": np.ones(CLASSES, bool),
 }
 
@@ -96,7 +96,7 @@ CONFORMANCE = {
         losses.cosine_regression, _COLUMNS | {"similarity": _SHARES}, scale_free=True
     ),
     "cross_entropy": _of_scores(losses.cross_entropy),
-    "csq": Row(losses.csq, _CENTRES, power=1),
+    "csq": Row(losses.csq, _CENTERS, power=1),
     "cubic_quantization": Row(losses.cubic_quantization, _OF_ROWS, power=3),
     "dch": Row(losses.dch, _PAIRS, scale_free=True),
     "decorrelated_hswd": Row(losses.decorrelated_hswd, _OF_ROWS, _KEY, power=2),
@@ -118,7 +118,7 @@ CONFORMANCE = {
     "log_cosh_quantization": Row(losses.log_cosh_quantization, _OF_ROWS, power=1),
     "mean_likelihood": Row(losses.mean_likelihood, _PAIRS, power=2),
     "mihash": Row(losses.mihash, _PAIRS),
-    "nearest_neighbour_kl": Row(losses.nearest_neighbour_kl, _OF_ROWS, _KEY),
+    "nearest_neighbor_kl": Row(losses.nearest_neighbor_kl, _OF_ROWS, _KEY),
     "nt_xent": Row(losses.nt_xent, _VIEWS, scale_free=True),
     "optimal_transport": Row(losses.optimal_transport, _OF_ROWS, _KEY, power=2),
     "orthohash": Row(losses.orthohash, _OF_CLASSES, scale_free=True),

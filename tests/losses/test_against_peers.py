@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jaxhash import losses
-from jaxhash.codebooks import label_sums, majority
 from jaxhash.objectives import Batch, Context, Setup, qsmih
+from jaxhash.ops.codebooks import label_sums, majority
 
 ROWS, BITS = 6, 5
 LABELS = np.array([0, 1, 2, 0, 1, 2])

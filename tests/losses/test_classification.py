@@ -63,8 +63,8 @@ def cosine(u, v):
 
 
 def proxies(codes, labels):
-    codes, centres = np.asarray(codes, float), np.asarray(PROXIES, float)
-    cosines = np.array([[cosine(u, p) for p in centres] for u in codes])
+    codes, centers = np.asarray(codes, float), np.asarray(PROXIES, float)
+    cosines = np.array([[cosine(u, p) for p in centers] for u in codes])
     return soft_cross_entropy(cosines / 0.2, labels)
 
 

@@ -27,7 +27,7 @@ COMPOSED = {"decorrelated_hswd", "optimal_transport", "parity_hswd", "sliced_was
 each = each_with(CONFORMANCE.keys() - COMPOSED)
 
 #: Losses with a loop or a draw in them, which have dtypes of their own.
-LOOPS = {"dtsh", "hswd", "mihash", "nearest_neighbour_kl", "pair_scatter", "qsmi", "sinkhorn"}
+LOOPS = {"dtsh", "hswd", "mihash", "nearest_neighbor_kl", "pair_scatter", "qsmi", "sinkhorn"}
 LOOPS |= {"semantic_similarity"}
 
 #: Losses whose labels may be weights.
@@ -100,11 +100,11 @@ def test_a_code_of_nan_is_told(name):
 OF_ROWS = {"where", "similar", "similarity", "labels", "teacher", "targets", "codes"}
 
 
-@each_with({"hswd", "koleo", "nearest_neighbour_kl", "semantic_similarity"})
+@each_with({"hswd", "koleo", "nearest_neighbor_kl", "semantic_similarity"})
 def test_a_batch_without_rows_costs_nothing(name):
     moved, rest = parts(name)
     aligned = OF_ROWS | ({"others"} if name in ("nt_xent", "view_divergence") else set())
-    aligned |= {"centres"} if name == "csq" else set()
+    aligned |= {"centers"} if name == "csq" else set()
     empty = {n: a[:0] if n in aligned else a for n, a in (moved | rest).items()}
     assert CONFORMANCE[name].value(empty) == 0
 
@@ -112,9 +112,9 @@ def test_a_batch_without_rows_costs_nothing(name):
 @pytest.mark.parametrize(
     ("name", "argument", "where"),
     [
-        ("csq", "centres", "where"),
+        ("csq", "centers", "where"),
         ("distance_to_codes", "targets", "where"),
-        ("orthohash", "centres", "where_classes"),
+        ("orthohash", "centers", "where_classes"),
     ],
 )
 def test_signs_of_valid_rows_are_looked_at(unchecked, name, argument, where):

@@ -1,4 +1,4 @@
-"""The nearest-neighbour divergence of codes against its formula, and what it is to tell apart."""
+"""The nearest-neighbor divergence of codes against its formula, and what it is to tell apart."""
 
 import math
 from functools import cache, partial
@@ -11,14 +11,14 @@ import pytest
 import scipy.stats
 from jax.test_util import check_grads
 
-from jaxhash.losses import _divergence, nearest_neighbour_kl
+from jaxhash.losses import _divergence, nearest_neighbor_kl
 from jaxhash.losses._divergence import _symmetric_beta
 
 KEY = jax.random.key(0)
 STATIC = ("k", "norm", "epsilon", "axis_name")
 
-loss = jax.jit(nearest_neighbour_kl, static_argnames=STATIC)
-loss_and_gradient = jax.jit(jax.value_and_grad(nearest_neighbour_kl), static_argnames=STATIC)
+loss = jax.jit(nearest_neighbor_kl, static_argnames=STATIC)
+loss_and_gradient = jax.jit(jax.value_and_grad(nearest_neighbor_kl), static_argnames=STATIC)
 
 each_norm = pytest.mark.parametrize("norm", [1, 2, math.inf])
 
@@ -65,7 +65,7 @@ def test_by_hand():
     for norm in (1, 2, math.inf):
         value = loss(codes, target=sample, norm=norm)
         assert value == pytest.approx(2 / 3 * np.log(0.5), rel=1e-5)  # -0.46210
-    # The second neighbours: 1, 2, 2 among the codes, 2, 3/2, 1 in the sample, in the norm 1.
+    # The second neighbors: 1, 2, 2 among the codes, 2, 3/2, 1 in the sample, in the norm 1.
     expected = (np.log(2 * 1.5 * 1) - np.log(1 * 2 * 2)) / 3
     assert loss(codes, target=sample, k=2) == pytest.approx(expected, rel=1e-5)
 
@@ -168,9 +168,9 @@ def test_moments_of_the_default_law():
 
 @each_norm
 def test_gradient_is_that_of_finite_differences(norm):
-    """With codes whose kinks are 5e-3 away at least: ties of neighbours, gaps of 0 or the greatest."""
+    """With codes whose kinks are 5e-3 away at least: ties of neighbors, gaps of 0 or the greatest."""
     codes, sample = uniform(7, 3, seed=20), uniform(8, 3, seed=128)
-    f = jax.jit(partial(nearest_neighbour_kl, target=sample, k=3, norm=norm))
+    f = jax.jit(partial(nearest_neighbor_kl, target=sample, k=3, norm=norm))
     check_grads(f, (codes,), order=1, modes=("fwd", "rev"), eps=3e-4, rtol=0.02, atol=0.02)
 
 
@@ -221,7 +221,7 @@ def test_descent_makes_codes_binary_and_different():
     @jax.jit
     def descend(outputs):
         def step(outputs, key):
-            slope = jax.grad(lambda u: nearest_neighbour_kl((1 + jnp.tanh(u)) / 2, key=key))
+            slope = jax.grad(lambda u: nearest_neighbor_kl((1 + jnp.tanh(u)) / 2, key=key))
             direction = slope(outputs)
             return outputs - 0.05 * jnp.sign(direction), None
 
@@ -242,7 +242,7 @@ def test_blocks_do_not_matter(monkeypatch, at_once):
     codes, sample = uniform(23, 4), uniform(12, 4, seed=1)
     value, slope = loss_and_gradient(codes, target=sample, k=2)
     monkeypatch.setattr(_divergence, "_AT_ONCE", at_once)
-    blocked = jax.jit(jax.value_and_grad(partial(nearest_neighbour_kl, target=sample, k=2)))
+    blocked = jax.jit(jax.value_and_grad(partial(nearest_neighbor_kl, target=sample, k=2)))
     blocked_value, blocked_slope = blocked(codes)
     np.testing.assert_allclose(blocked_value, value, rtol=1e-6)
     np.testing.assert_allclose(blocked_slope, slope, rtol=1e-6)
@@ -250,7 +250,7 @@ def test_blocks_do_not_matter(monkeypatch, at_once):
 
 def test_memory_does_not_grow_with_pairs_and_bits():
     """4,096 codes of 64 bits: their pairs and bits would take 4 GiB, and the pairs 64 MiB."""
-    step = jax.jit(jax.value_and_grad(lambda z: nearest_neighbour_kl(z, key=KEY)))
+    step = jax.jit(jax.value_and_grad(lambda z: nearest_neighbor_kl(z, key=KEY)))
     compiled = step.lower(jax.ShapeDtypeStruct((4096, 64), jnp.float32)).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 2**26
 
@@ -266,7 +266,7 @@ def test_order_of_the_batch_and_of_the_bits_does_not_matter():
 
 def test_eager_is_jitted():
     codes = uniform(9, 4)
-    np.testing.assert_allclose(nearest_neighbour_kl(codes, key=KEY), loss(codes, key=KEY), 1e-5)
+    np.testing.assert_allclose(nearest_neighbor_kl(codes, key=KEY), loss(codes, key=KEY), 1e-5)
 
 
 @pytest.mark.parametrize("filling", [0.0, 0.5, 1e30, np.nan, np.inf])
@@ -318,7 +318,7 @@ def cost_and_gradients(weights, images, where, *, sampled, axis_name=None):
     def cost(weights, images):
         codes = jax.nn.sigmoid(images @ weights)
         target = uniform(6, 4, seed=3) if sampled else 0.1
-        return nearest_neighbour_kl(
+        return nearest_neighbor_kl(
             codes, key=KEY, target=target, k=2, where=where, axis_name=axis_name
         )
 
@@ -382,4 +382,4 @@ def test_errors_name_the_argument(monkeypatch, error, name, arguments):
     """Without the type checks of the test run, which would speak before the library does."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(error, match=rf"\b{name}\b"):
-        nearest_neighbour_kl(**{"codes": jnp.ones((4, 2)), "key": KEY} | arguments)
+        nearest_neighbor_kl(**{"codes": jnp.ones((4, 2)), "key": KEY} | arguments)

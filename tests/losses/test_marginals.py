@@ -106,7 +106,7 @@ def test_spread_by_hand():
     assert koleo(codes, epsilon=1e-6) == pytest.approx(-np.log(3) / 2 / 3, rel=1e-5)
 
 
-def test_padding_is_nobodys_neighbour():
+def test_padding_is_nobodys_neighbor():
     """Not even of codes that lie opposite each other, 2 apart."""
     codes, where = jnp.array([[1.0, 0.0], [-3.0, 0.0], [0.0, 0.0]]), jnp.arange(3) < 2
     assert koleo(codes, where=where, epsilon=1e-6) == pytest.approx(-np.log(2))

@@ -16,7 +16,7 @@ STATIC = ("gamma", "rho", "normaliser", "scale_gradient", "axis_name")
 loss = jax.jit(semantic_similarity, static_argnames=STATIC)
 loss_and_gradient = jax.jit(jax.value_and_grad(semantic_similarity), static_argnames=STATIC)
 
-each_normaliser = pytest.mark.parametrize("normaliser", ["pairs", "weights"])
+each_normalizer = pytest.mark.parametrize("normaliser", ["pairs", "weights"])
 
 
 def normal(*shape, seed=0):
@@ -152,7 +152,7 @@ def test_scale_gradient():
     np.testing.assert_allclose(slope, expected, rtol=1e-4, atol=1e-7)
 
 
-@each_normaliser
+@each_normalizer
 @pytest.mark.parametrize("scale_gradient", [True, False])
 @pytest.mark.parametrize("valid", [0, 1, 2, 6])
 @pytest.mark.parametrize("filling", [0.0, 1.0, "bits", "random"])
@@ -173,7 +173,7 @@ def test_gradient_is_finite(normaliser, scale_gradient, valid, filling):
             assert value == 0 and not slope.any()
 
 
-@each_normaliser
+@each_normalizer
 def test_single_row_costs_nothing(normaliser):
     value, slope = loss_and_gradient(normal(1, 4), jnp.ones((1, 1)), normaliser=normaliser)
     assert value == 0 and not slope.any()
@@ -214,7 +214,7 @@ def test_eager_is_jitted():
     np.testing.assert_allclose(semantic_similarity(codes, distances), loss(codes, distances), 1e-5)
 
 
-@each_normaliser
+@each_normalizer
 @pytest.mark.parametrize("filling", [0.0, 1e30, np.nan, np.inf])
 def test_masked_batch_is_its_valid_rows(normaliser, filling):
     where = np.isin(np.arange(11), [1, 4], invert=True)
@@ -230,7 +230,7 @@ def test_masked_batch_is_its_valid_rows(normaliser, filling):
     np.testing.assert_array_equal(slope[~where], 0.0)
 
 
-@each_normaliser
+@each_normalizer
 @pytest.mark.parametrize("valid", [0, 1])
 def test_batch_without_a_pair_costs_nothing(normaliser, valid):
     where = jnp.arange(5) < valid

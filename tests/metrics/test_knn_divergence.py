@@ -1,4 +1,4 @@
-"""Entropy and divergence from nearest neighbours: by loops, against closed forms, and the loss."""
+"""Entropy and divergence from nearest neighbors: by loops, against closed forms, and the loss."""
 
 import math
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from jaxhash.losses import nearest_neighbour_kl
+from jaxhash.losses import nearest_neighbor_kl
 from jaxhash.metrics import _divergence, kl_entropy, knn_divergence
 
 NORMS = (1, 2, math.inf)
@@ -70,7 +70,7 @@ def test_entropy_of_a_normal_law(norm, d, k, bias):
     """log(2 pi e) / 2 a dimension: 2.8379 in two.
 
     Within four standard errors, and the bias at 400 points, known to be a few hundredths in two
-    dimensions, where the density is not constant up to the neighbour.
+    dimensions, where the density is not constant up to the neighbor.
     """
     mean, error = mean_and_error(lambda rng: kl_entropy(rng.normal(size=(400, d)), k=k, norm=norm))
     assert mean == pytest.approx(d / 2 * np.log(2 * np.pi * np.e), abs=4 * error + bias)
@@ -111,7 +111,7 @@ def test_the_loss_is_the_divergence_a_bit_without_its_constant(norm, k):
     """Up to float32 and the loss's floor of 1e-6 under distances of about 1/2."""
     rng = np.random.default_rng(0)
     codes, sample = rng.random((40, 8)).astype(np.float32), rng.random((30, 8)).astype(np.float32)
-    value = nearest_neighbour_kl(jnp.asarray(codes), target=jnp.asarray(sample), k=k, norm=norm)
+    value = nearest_neighbor_kl(jnp.asarray(codes), target=jnp.asarray(sample), k=k, norm=norm)
     whole = knn_divergence(codes, sample, k=k, norm=norm)
     assert float(value) == pytest.approx((whole - np.log(30 / 39)) / 8, abs=1e-5)
 

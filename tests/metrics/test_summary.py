@@ -27,10 +27,10 @@ ALWAYS = {
 def problem(multi_hot=False, seed=0):
     """Codes that say something about the labels; the first query has none."""
     rng = np.random.default_rng(seed)
-    centres, sides = rng.normal(size=(4, BITS)), []
+    centers, sides = rng.normal(size=(4, BITS)), []
     for n in (QUERIES, ITEMS):
         rows = rng.random((n, 4)) < 0.35 if multi_hot else np.eye(4)[rng.integers(4, size=n)] > 0
-        codes = rows @ centres + 0.5 * rng.normal(size=(n, BITS))
+        codes = rows @ centers + 0.5 * rng.normal(size=(n, BITS))
         labels = rows if multi_hot else rows.argmax(axis=1)
         if n == QUERIES:
             labels[0] = False if multi_hot else -1

@@ -19,7 +19,7 @@ def read(tmp_path):
 @pytest.fixture
 def refused(read, tmp_path):
     """Why a file of these bytes is refused: one line that names it."""
-    from jaxhash.errors import UserError
+    from jaxhash.utils.errors import UserError
 
     def run(content):
         with pytest.raises(UserError) as error:

@@ -144,7 +144,7 @@ def test_frozen_stages_have_no_gradient_and_keep_their_statistics(frozen, remat)
         assert_equal(features, model.apply(variables, images()), 1e-5)
 
 
-def test_frozen_normalisation_keeps_its_statistics_and_learns_its_scale():
+def test_frozen_normalization_keeps_its_statistics_and_learns_its_scale():
     model = small(freeze_norm=True)
     variables = variables_of(model, images())
     features, stats, grads = train(model, variables, images())

@@ -10,10 +10,10 @@ import pytest
 from pytorch_files import saved, tensor
 from test_weights import Tiny, tensors
 
-from jaxhash.errors import UserError
 from jaxhash.models import load_weights, read_weights
 from jaxhash.models._places import Place, find_places
 from jaxhash.models._weights import file_and_key
+from jaxhash.utils.errors import UserError
 
 MODEL = Tiny(classes=5)
 

@@ -15,7 +15,7 @@ def count(tree):
 @pytest.mark.parametrize(
     "backbone, shape, parameters",
     [
-        # kernels, two per channel of batch normalisation, then the head
+        # kernels, two per channel of batch normalization, then the head
         (MLP, (512,), 512 * 256 + 2 * 256 + 257 * 16),
         (partial(MLP, widths=(8, 4)), (8, 8, 1), 64 * 8 + 16 + 8 * 4 + 8 + 5 * 16),
         (CNN, (28, 28, 1), 9 * (32 + 32 * 64 + 64 * 128) + 2 * 224 + (4 * 4 * 128 + 1) * 16),
@@ -69,14 +69,14 @@ def small():
     return model, variables | {"batch_stats": statistics}
 
 
-@pytest.mark.parametrize("headless", [False, True])
-def test_views_are_encoded_as_each_is(small, headless):
+@pytest.mark.parametrize("return_features", [False, True])
+def test_views_are_encoded_as_each_is(small, return_features):
     model, variables = small
-    codes = model.apply(variables, two_views(), headless=headless)
+    codes = model.apply(variables, two_views(), return_features=return_features)
     assert isinstance(codes, tuple)
     for of_view, view in zip(codes, two_views(), strict=True):
-        assert of_view.shape == (6, 7 if headless else 3)
-        alone = model.apply(variables, view, headless=headless)
+        assert of_view.shape == (6, 7 if return_features else 3)
+        alone = model.apply(variables, view, return_features=return_features)
         np.testing.assert_allclose(of_view, alone, rtol=1e-5, atol=1e-6)
 
 

@@ -98,7 +98,7 @@ def rows(model, inputs):
 
 
 def test_rows_of_images():
-    """Each number by hand: kernel, then scale and bias of the normalisation; 28 -> 14 -> 7."""
+    """Each number by hand: kernel, then scale and bias of the normalization; 28 -> 14 -> 7."""
     expected = [
         ("stage 0", (14, 14, 4), 9 * 4 + 8, 9 * 4 + 8, 14 * 14 * 36),
         ("stage 1", (7, 7, 6), 9 * 24 + 12, 9 * 24 + 12, 7 * 7 * 216),

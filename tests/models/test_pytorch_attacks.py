@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from pytorch_files import Global, archive, kinds, legacy, pickled, same, saved, tensor
 
-from jaxhash.errors import UserError
 from jaxhash.models._pickles import ordered_dict, unpickle
+from jaxhash.utils.errors import UserError
 
 DEEP = 200_000  # a tuple so deep ends the process when it is hashed
 

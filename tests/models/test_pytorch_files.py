@@ -27,7 +27,7 @@ from pytorch_files import (
     tensor,
 )
 
-from jaxhash.errors import UserError
+from jaxhash.utils.errors import UserError
 
 
 @kinds

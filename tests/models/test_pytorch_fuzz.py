@@ -8,8 +8,8 @@ import pytest
 from pytorch_files import Call, Global, Storage, archive, legacy, pickled, read_tensors, tensor
 from test_weights import Tiny, tensors
 
-from jaxhash.errors import UserError
 from jaxhash.models import load_weights
+from jaxhash.utils.errors import UserError
 
 FLOATS, INDICES = np.arange(6, dtype=np.float32), np.array([0, 1, 3, 0, 1, 1])
 REBUILD = Global("torch._utils._rebuild_tensor_v2")

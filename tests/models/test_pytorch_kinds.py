@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pytorch_files import read_tensors
 
-from jaxhash.errors import UserError
+from jaxhash.utils.errors import UserError
 
 torch = pytest.importorskip("torch", reason="torch writes the files of these tests")
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pytorch_files import read_tensors
 
-from jaxhash.errors import UserError
 from jaxhash.models import _pytorch, _tensors
+from jaxhash.utils.errors import UserError
 
 NUMBERS = np.array([[0, 1, 2], [3, 4, 100]])
 

@@ -14,9 +14,9 @@ import pytest
 from flax import traverse_util
 
 from jaxhash import models
-from jaxhash.errors import UserError
 from jaxhash.models._convnext import ConvNeXt
 from jaxhash.models._vit import ViT, sincos2d
+from jaxhash.utils.errors import UserError
 
 WIDTH, DEPTH, HEADS, CLASSES = 32, 2, 4, 5
 IMAGES = np.random.default_rng(0).normal(size=(2, 48, 48, 3)).astype(np.float32)
@@ -77,12 +77,12 @@ def scrambled(variables, seed=1):
 
     def draw(path, leaf):
         [*_, module, kind] = (entry.key for entry in path)
-        scale, centre = 0.5, float(kind == "scale")
+        scale, center = 0.5, float(kind == "scale")
         if kind == "kernel":
             scale = (30.0 if "Dense_1" in module else 1.0) / np.sqrt(leaf.size / leaf.shape[-1])
         elif "Dense_0" in module:
-            centre = -2.5
-        return (centre + scale * rng.normal(size=leaf.shape)).astype(np.float32)
+            center = -2.5
+        return (center + scale * rng.normal(size=leaf.shape)).astype(np.float32)
 
     return jax.tree.map_with_path(draw, variables)
 
@@ -206,5 +206,5 @@ def test_layers_of_convnext_start_near_the_identity():
 
 
 @pytest.mark.parametrize("make", [models.vit_s16, models.vit_b16, models.convnext_tiny])
-def test_bytes_are_normalised_as_in_torchvision(make):
+def test_bytes_are_normalized_as_in_torchvision(make):
     assert make().preprocessing == models.IMAGENET

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxhash.errors import UserError
 from jaxhash.models import CNN, MLP, cifar_resnet20, load_weights
 from jaxhash.models._names import (
     Tensor,
@@ -18,10 +17,11 @@ from jaxhash.models._names import (
     pytorch_dense,
     same,
 )
+from jaxhash.utils.errors import UserError
 
 
 class Tiny(CNN, kw_only=True):
-    """One convolution, 3 to 4 channels on 8x8, normalised; a classifier on its 64 activations."""
+    """One convolution, 3 to 4 channels on 8x8, normalized; a classifier on its 64 activations."""
 
     widths: tuple[int, ...] = (4,)
     image_size = 8
@@ -124,7 +124,7 @@ def test_the_convention_is_told_by_the_names(write):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-def test_a_model_without_batch_normalisation_has_no_statistics(write):
+def test_a_model_without_batch_normalization_has_no_statistics(write):
     class Linear(MLP):
         image_size = 2
 
@@ -333,7 +333,7 @@ def test_published_weights(shared_data):
     path = shared_data / "weights" / "resnet20-12fca82f.th"
     whole = load_weights(path, cifar_resnet20(classes=10))
     assert sum(leaf.size for leaf in jax.tree.leaves(whole["params"])) == 269_722
-    headless = load_weights(path, cifar_resnet20(), leave_out=("linear",))
-    assert sum(leaf.size for leaf in jax.tree.leaves(headless["params"])) == 269_722 - 650
+    return_features = load_weights(path, cifar_resnet20(), leave_out=("linear",))
+    assert sum(leaf.size for leaf in jax.tree.leaves(return_features["params"])) == 269_722 - 650
     with pytest.raises(UserError, match="unexpected layer1.3.conv1.weight, .* and 172 more$"):
         load_weights(path.with_name("resnet56-4bfd9763.th"), cifar_resnet20(classes=10))

@@ -233,10 +233,10 @@ class InvertedResidual(nn.Module):
         hidden = channels * expansion
         layers = []
         if expansion != 1:
-            layers.append(normalised(convolution(channels, hidden, 1, tensorflow=tensorflow)))
+            layers.append(normalized(convolution(channels, hidden, 1, tensorflow=tensorflow)))
         depthwise = convolution(hidden, hidden, 3, stride, hidden, tensorflow=tensorflow)
         project = convolution(hidden, width, 1, tensorflow=tensorflow)
-        layers += [normalised(depthwise), project, nn.BatchNorm2d(width)]
+        layers += [normalized(depthwise), project, nn.BatchNorm2d(width)]
         self.conv = nn.Sequential(*layers)
         self.adds = stride == 1 and channels == width
 
@@ -244,14 +244,14 @@ class InvertedResidual(nn.Module):
         return x + self.conv(x) if self.adds else self.conv(x)
 
 
-def normalised(conv):
+def normalized(conv):
     return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU6())
 
 
 class MobileNetV2(nn.Module):
     def __init__(self, classes, tensorflow=False):
         super().__init__()
-        layers = [normalised(convolution(3, 32, 3, 2, tensorflow=tensorflow))]
+        layers = [normalized(convolution(3, 32, 3, 2, tensorflow=tensorflow))]
         channels = 32
         for expansion, width, blocks, stride in [
             (1, 16, 1, 1),
@@ -266,7 +266,7 @@ class MobileNetV2(nn.Module):
                 step = 1 if j else stride
                 layers.append(InvertedResidual(channels, width, expansion, step, tensorflow))
                 channels = width
-        layers.append(normalised(convolution(320, 1280, 1, tensorflow=tensorflow)))
+        layers.append(normalized(convolution(320, 1280, 1, tensorflow=tensorflow)))
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, classes))
 

@@ -9,10 +9,10 @@ import numpy as np
 import optax
 import pytest
 
-from jaxhash.composition import published_weight
 from jaxhash.models import Encoder, linear
 from jaxhash.objectives import METHODS, QUANTIZERS, Batch, Context, Setup, combine, weighted
-from jaxhash.training.parallel import Lift
+from jaxhash.runs.composition import published_weight
+from jaxhash.training.parallel import DataParallel
 from jaxhash.training.state import create_state
 from jaxhash.training.step import train_step
 
@@ -87,10 +87,10 @@ def lift(step, devices):
     """The compiled step, and what places a state for it."""
     if devices == 1:
         return jax.jit(step), lambda state: state
-    lifted = Lift(step, jax.devices()[:devices])
+    lifted = DataParallel(step, jax.devices()[:devices])
     return (
-        lambda state, batch: lifted(state, lifted.put(batch)),
-        lambda state: lifted.enter(lifted.place(state)),
+        lambda state, batch: lifted(state, lifted.shard_batch(batch)),
+        lambda state: lifted.to_local(lifted.replicate(state)),
     )
 
 

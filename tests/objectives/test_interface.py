@@ -22,7 +22,7 @@ from jaxhash.objectives import (
     hswd,
     weighted,
 )
-from jaxhash.objectives._base import stateless, with_penalty
+from jaxhash.objectives._base import add_penalty, from_loss
 from jaxhash.training.state import create_state
 from jaxhash.training.step import train_step
 
@@ -192,7 +192,7 @@ def test_each_view_has_a_key_of_its_own():
     def draw(codes, *, key, where, axis_name):
         return jax.random.uniform(key)
 
-    quantizer = stateless("draw", draw, random=True)
+    quantizer = from_loss("draw", draw, random=True)
     codes = jnp.ones((2, 3))
     batch = Batch(None, None, None, jnp.ones(2, bool))
     one = quantizer.loss(Variables(), codes, batch, CONTEXT).value
@@ -222,7 +222,7 @@ def test_next_to_one_of_two_views_an_objective_of_one_sees_the_first():
     codes, inputs = (
         (jnp.full((2, 3), a), jnp.full((2, 3), b)) for a, b in ((1.0, 2.0), (10.0, 20.0))
     )
-    quantizer = stateless("mean", lambda codes, where, axis_name: jnp.mean(codes))
+    quantizer = from_loss("mean", lambda codes, where, axis_name: jnp.mean(codes))
     within = combine(seen("one", 1), weighted(0.5, quantizer))
     objective = combine(seen("two", 2), within)
     assert objective.views == 2 and within.views == 1
@@ -244,8 +244,8 @@ def test_a_penalty_of_zero_is_not_there_and_changes_no_other_draw():
         return Loss(jnp.float32(1), (), {"a": jnp.float32(1)})
 
     method = Objective(init, loss)
-    penalty = stateless("b", lambda codes, where, axis_name: jnp.float32(5))
-    without, beside = (with_penalty(method, weight, penalty) for weight in (0.0, 2.0))
+    penalty = from_loss("b", lambda codes, where, axis_name: jnp.float32(5))
+    without, beside = (add_penalty(method, weight, penalty) for weight in (0.0, 2.0))
     key, setup = jax.random.key(3), Setup(3, 2, 1, False, None, None)
     assert without.init(key, setup).params == beside.init(key, setup).params[0]
     batch = Batch(None, None, None, jnp.ones(2, bool))
@@ -261,4 +261,4 @@ def test_a_penalty_of_zero_is_not_there_and_changes_no_other_draw():
 @pytest.mark.parametrize("weight", [-1.0, float("nan"), -1])
 def test_a_penalty_below_zero_is_refused(weight):
     with pytest.raises(ValueError, match="penalty must be at least 0, got"):
-        with_penalty(hswd(), weight, hswd())
+        add_penalty(hswd(), weight, hswd())

@@ -1,4 +1,4 @@
-"""DPSH, DHN, DBDH, LCDSH, IDHN and DFH: their terms, their relaxation, and DFH's centres."""
+"""DPSH, DHN, DBDH, LCDSH, IDHN and DFH: their terms, their relaxation, and DFH's centers."""
 
 from functools import partial
 
@@ -226,11 +226,11 @@ def test_bad_options(method, options):
         method(**options)
 
 
-# DFH's centres
+# DFH's centers
 
 
-def released_centres(
-    centres, labels, codes, steps, *, inter=1.0, binary=1.0, rate=0.03, falls=None
+def released_centers(
+    centers, labels, codes, steps, *, inter=1.0, binary=1.0, rate=0.03, falls=None
 ):
     """Gradient descent as the released code has it, with the gradients written out, in float64.
 
@@ -238,37 +238,37 @@ def released_centres(
     given, counted from 0.
     """
     first, second = falls or (0.75 * steps, 0.9 * steps)
-    classes, bits = centres.shape
+    classes, bits = centers.shape
     for number in range(steps):
-        gap = (labels @ centres - codes) / (len(codes) * bits)
-        between = (centres @ centres.T - bits * (2 * np.eye(classes) - 1)) / classes**2
-        slope = 2 * labels.T @ gap + inter * 4 * between @ centres
-        slope += binary * 2 * (centres - np.sign(centres)) / (classes * bits)
+        gap = (labels @ centers - codes) / (len(codes) * bits)
+        between = (centers @ centers.T - bits * (2 * np.eye(classes) - 1)) / classes**2
+        slope = 2 * labels.T @ gap + inter * 4 * between @ centers
+        slope += binary * 2 * (centers - np.sign(centers)) / (classes * bits)
         slow = 1 if number < first else 0.1 if number < second else 0.01
-        centres = centres - rate * slow * slope
-    return centres
+        centers = centers - rate * slow * slope
+    return centers
 
 
 @pytest.mark.parametrize("labels", ["ids", "rows"])
 def test_dfh_over_two_steps_is_the_released_code(labels):
-    """Binary codes by the centres before the batch, centres by the binary codes."""
+    """Binary codes by the centers before the batch, centers by the binary codes."""
     multi_label = labels == "rows"
     data = batch(range(6), ROWS if multi_label else LABELS)
     rows = ROWS if multi_label else np.eye(CLASSES)[LABELS[:6]]
     has_label = rows.any(axis=1)
     objective = dfh(mu=0.4, inter=0.7, binary=0.3, steps=40, pairs="batch", margin=2.0)
-    variables, centres = start(objective, multi_label), np.zeros((CLASSES, BITS))
+    variables, centers = start(objective, multi_label), np.zeros((CLASSES, BITS))
     for seed in range(2):
         u = normal(6, BITS, seed=seed)
         result = step(objective, u, data, variables)
-        binary_codes = np.sign(np.asarray(u, float) + 0.4 * rows @ np.sign(centres))
+        binary_codes = np.sign(np.asarray(u, float) + 0.4 * rows @ np.sign(centers))
         penalty = ((np.asarray(u, float) - binary_codes) ** 2).mean()
         assert result.terms["dfh_penalty"] == pytest.approx(penalty, rel=1e-5)
         assert result.value == pytest.approx(float(result.terms["dfh"]) + 0.5 * penalty, rel=1e-5)
-        centres = released_centres(
-            centres, rows[has_label], binary_codes[has_label], 40, inter=0.7, binary=0.3
+        centers = released_centers(
+            centers, rows[has_label], binary_codes[has_label], 40, inter=0.7, binary=0.3
         )
-        np.testing.assert_allclose(result.state[1], centres, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(result.state[1], centers, rtol=1e-4, atol=1e-5)
         variables = variables._replace(state=result.state)
     if not multi_label:
         assert result.terms["dfh"] == pytest.approx(likelihoods(u, LABELS, margin=2.0), rel=1e-5)
@@ -286,11 +286,11 @@ def test_dfh_rate_falls_where_it_is_told_to(falls):
         given = map(jnp.asarray, (start, labels, codes, np.ones(6, bool)))
         found = np.asarray(_descend(*given, **options))
     for one in (-1, 0, 1):
-        expected = released_centres(start, labels, codes, 200, falls=(falls[0] + one, falls[1]))
+        expected = released_centers(start, labels, codes, 200, falls=(falls[0] + one, falls[1]))
         assert (np.abs(found - expected).max() < 1e-13) == (one == 0)
 
 
-def test_dfh_gradient_takes_binary_codes_and_centres_as_constants():
+def test_dfh_gradient_takes_binary_codes_and_centers_as_constants():
     u, objective = normal(6, BITS), dfh(margin=0.0, pairs="batch", steps=5)
     state = (), 3 * jnp.sign(normal(CLASSES, BITS, seed=1))
 
@@ -298,13 +298,13 @@ def test_dfh_gradient_takes_binary_codes_and_centres_as_constants():
         variables = start(objective)._replace(state=state)
         return step(objective, u, batch(range(6)), variables).terms["dfh_penalty"]
 
-    centres = np.sign(state[1])[LABELS[:6]]
-    expected = 2 * (u - np.sign(u + centres)) / u.size
+    centers = np.sign(state[1])[LABELS[:6]]
+    expected = 2 * (u - np.sign(u + centers)) / u.size
     np.testing.assert_allclose(jax.grad(penalty)(u), expected, rtol=1e-5, atol=1e-7)
 
 
-def test_dfh_draws_codes_to_the_centre_of_their_class_for_a_large_mu():
-    """Where the centre outweighs the code, the binary code is the centre."""
+def test_dfh_draws_codes_to_the_center_of_their_class_for_a_large_mu():
+    """Where the center outweighs the code, the binary code is the center."""
     state = (), jnp.array([[1.0, -2.0, 0.5, -0.1]] * CLASSES)
     objective = dfh(mu=100.0, pairs="batch", steps=1)
     variables = start(objective)._replace(state=state)
@@ -315,23 +315,23 @@ def test_dfh_draws_codes_to_the_centre_of_their_class_for_a_large_mu():
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3, 10])
-def test_dfh_centres_of_few_classes_stay_finite_and_apart(classes):
+def test_dfh_centers_of_few_classes_stay_finite_and_apart(classes):
     """At the released rate those of two classes with 64 bits grow without bound."""
     objective = dfh()
-    _, centres = objective.init(jax.random.key(0), Setup(64, 40, classes, False, None, None)).state
+    _, centers = objective.init(jax.random.key(0), Setup(64, 40, classes, False, None, None)).state
     labels, u = jnp.arange(40) % classes, normal(40, 64)
     data = Batch(None, labels, jnp.arange(40), jnp.ones(40, bool))
     variables = objective.init(jax.random.key(0), Setup(64, 40, classes, False, None, None))
     for _ in range(3):
         result = objective.loss(variables, u, data, context())
         variables = variables._replace(state=result.state)
-    centres = np.asarray(variables.state[1])
-    assert np.isfinite(centres).all() and np.abs(centres).max() < 10
-    between = (centres @ centres.T)[~np.eye(classes, dtype=bool)]
+    centers = np.asarray(variables.state[1])
+    assert np.isfinite(centers).all() and np.abs(centers).max() < 10
+    between = (centers @ centers.T)[~np.eye(classes, dtype=bool)]
     assert (between < 0.3 * 64).all()
 
 
-def test_dfh_centres_of_eight_devices_are_those_of_one():
+def test_dfh_centers_of_eight_devices_are_those_of_one():
     """Two rows a device; one device has nothing but padding, and one row has no label."""
     objective = dfh(pairs="batch", steps=20)
     u, mask = normal(16, BITS), jnp.arange(16) < 13
@@ -345,16 +345,16 @@ def test_dfh_centres_of_eight_devices_are_those_of_one():
             )
             return result.value, result.state[1]
 
-        (value, centres), slope = jax.value_and_grad(cost, has_aux=True)(u)
-        return value, centres, slope
+        (value, centers), slope = jax.value_and_grad(cost, has_aux=True)(u)
+        return value, centers, slope
 
     rows = u, labels, jnp.arange(16), mask
     whole = jax.jit(run)(*rows)
     shards = (each.reshape(8, 2, *each.shape[1:]) for each in rows)
     mapped = jax.jit(jax.vmap(partial(run, axis_name="device"), axis_name="device"))
-    value, centres, slope = mapped(*shards)
+    value, centers, slope = mapped(*shards)
     for device in range(8):
         np.testing.assert_allclose(value[device], whole[0], rtol=1e-5)
-        np.testing.assert_allclose(centres[device], whole[1], rtol=1e-4, atol=1e-6)
-        np.testing.assert_array_equal(centres[device], centres[0])
+        np.testing.assert_allclose(centers[device], whole[1], rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(centers[device], centers[0])
     np.testing.assert_allclose(slope.reshape(16, BITS), whole[2], rtol=1e-4, atol=1e-6)

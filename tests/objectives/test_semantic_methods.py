@@ -9,7 +9,16 @@ import pytest
 from jaxtyping import TypeCheckError
 
 from jaxhash import losses
-from jaxhash.objectives import Batch, Context, Semantics, Setup, Variables, hpdh, shred, shrewd
+from jaxhash.objectives import (
+    Batch,
+    ClassSimilarity,
+    Context,
+    Setup,
+    Variables,
+    hpdh,
+    shred,
+    shrewd,
+)
 
 BITS, ITEMS, CLASSES = 4, 16, 4
 IDS = np.array([0, 1, 2, 3, 0, 1, 2, 3, 0, 0, -1, 1, 2, 3, 3, 1], np.int32)
@@ -27,7 +36,7 @@ ORDER = np.random.default_rng(1).permutation(ITEMS).astype(np.int32)
 
 
 def setup(labels, **semantics):
-    return Setup(BITS, ITEMS, CLASSES, labels.ndim == 2, None, None, Semantics(**semantics))
+    return Setup(BITS, ITEMS, CLASSES, labels.ndim == 2, None, None, ClassSimilarity(**semantics))
 
 
 def context(new_epoch=False, axis_name=None):
@@ -74,13 +83,13 @@ each_known = pytest.mark.parametrize("known", KNOWN)
 
 @each_known
 def test_shrewd_is_its_two_losses_of_probabilities(known):
-    labels, semantics = KNOWN[known]
+    labels, class_similarity = KNOWN[known]
     objective = shrewd(gamma=0.2, rho=1.0, penalty=0.5)
     found = objective.loss(
-        start(objective, labels, **semantics), padded(CODES), batch(labels), context()
+        start(objective, labels, **class_similarity), padded(CODES), batch(labels), context()
     )
     z = (1 + np.tanh(CODES)) / 2
-    distances, valid = meaning_of(labels, semantics)
+    distances, valid = meaning_of(labels, class_similarity)
     rows = np.flatnonzero(valid)
     expected = losses.semantic_similarity(
         jnp.asarray(z[rows]),
@@ -101,7 +110,7 @@ def test_its_penalty_is_the_divergence_of_the_probabilities():
     alone = shrewd(penalty=0.0)
     without = alone.loss(start(alone, IDS), padded(CODES), batch(IDS), context())
     key = jax.random.split(context().key, 2)[1]
-    expected = losses.nearest_neighbour_kl(
+    expected = losses.nearest_neighbor_kl(
         jnp.asarray((1 + np.tanh(CODES)) / 2), key=key, where=jnp.asarray(MASK)
     )
     np.testing.assert_allclose(found.terms["shrewd_penalty"], expected, rtol=1e-5)
@@ -134,14 +143,14 @@ def test_shred_adds_the_cross_entropy_of_probabilities():
     ]
 
 
-def hpdh_loop(codes, labels, centres, sigma):
+def hpdh_loop(codes, labels, centers, sigma):
     """The loss of one batch, level by level, and the sums of the classes."""
     share = np.zeros((ITEMS, CLASSES))
     for i in np.flatnonzero(MASK):
         of = labels[ORDER][i]
         share[i] = of / max(of.sum(), 1) if labels.ndim == 2 else np.arange(CLASSES) == of
     rows = np.flatnonzero(share.any(axis=1))
-    groups = {c: centres[c] for c in range(CLASSES)}
+    groups = {c: centers[c] for c in range(CLASSES)}
     group_of, value = {c: c for c in range(CLASSES)}, 0.0
     for level in [None, *LEVELS]:
         if level is not None:
@@ -163,26 +172,26 @@ def hpdh_loop(codes, labels, centres, sigma):
 def test_hpdh_over_three_epochs(labels):
     objective = hpdh(scale=0.7, bound=0.0, penalty=0.0)
     variables = start(objective, labels, levels=LEVELS)
-    centres = np.asarray(variables.state[0].codes)
-    assert set(np.unique(centres)) <= {-1.0, 1.0}
+    centers = np.asarray(variables.state[0].codes)
+    assert set(np.unique(centers)) <= {-1.0, 1.0}
     for epoch in range(3):
         sums, counts = np.zeros((CLASSES, BITS)), np.zeros(CLASSES)
         for step in range(2):
             codes = np.random.default_rng(2 * epoch + step).normal(size=(ITEMS, BITS))
             codes = codes.astype(np.float32)
             found = loss_of(objective, variables, codes, labels, epoch > 0 and step == 0)
-            value, more, number = hpdh_loop(codes, labels, centres, 0.7)
+            value, more, number = hpdh_loop(codes, labels, centers, 0.7)
             np.testing.assert_allclose(found.terms["hpdh"], value, rtol=1e-5)
             sums, counts = sums + more, counts + number
             variables = variables._replace(state=found.state)
-        centres = sums / counts[:, None]
+        centers = sums / counts[:, None]
 
 
 def loss_of(objective, variables, codes, labels, new_epoch=False):
     return objective.loss(variables, padded(codes), batch(labels), context(new_epoch))
 
 
-def test_hpdh_keeps_the_centre_of_a_class_that_an_epoch_has_not_shown():
+def test_hpdh_keeps_the_center_of_a_class_that_an_epoch_has_not_shown():
     objective = hpdh(penalty=0.0)
     labels = np.zeros(ITEMS, np.int32)
     variables = start(objective, labels)

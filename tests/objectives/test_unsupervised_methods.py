@@ -22,7 +22,7 @@ from jaxhash.objectives import (
     semantic_structure_hashing,
     weighted,
 )
-from jaxhash.objectives._base import stateless
+from jaxhash.objectives._base import from_loss
 from jaxhash.objectives._unsupervised import (
     BIN,
     BINS,
@@ -193,8 +193,8 @@ def test_features_of_images_are_those_of_the_initial_model(name):
     """The features, given as vectors, make the same loss."""
     images, method = normal(ROWS, 2, 3, 1, seed=4), METHODS[name]
 
-    def encode(variables, inputs, *, headless=False):
-        assert headless
+    def encode(variables, inputs, *, return_features=False):
+        assert return_features
         return inputs.reshape(len(inputs), -1) @ variables["w"]
 
     begun = begin(method, images)
@@ -463,7 +463,7 @@ def test_terms_bear_the_name_and_the_state_keeps_its_kind(name):
 
 
 def test_a_quantizer_beside_two_views_is_the_mean_over_them():
-    both = combine(METHODS["cibhash"], weighted(0.1, stateless("l2", losses.l2_quantization)))
+    both = combine(METHODS["cibhash"], weighted(0.1, from_loss("l2", losses.l2_quantization)))
     assert both.views == 2
     expected = np.mean([losses.l2_quantization(view[KEPT]) for view in codes_of(both)])
     np.testing.assert_allclose(loss_of(both).terms["l2"], expected, rtol=1e-5)

@@ -12,10 +12,10 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxhash import losses, similarity
-from jaxhash.codebooks import label_sums
-from jaxhash.codes import hamming_distance, pack, unpack
-from jaxhash.objectives import METHODS, QUANTIZERS, Batch, Context, Semantics, Setup
-from jaxhash.selection import mth_largest
+from jaxhash.objectives import METHODS, QUANTIZERS, Batch, ClassSimilarity, Context, Setup
+from jaxhash.ops.codebooks import label_sums
+from jaxhash.ops.codes import hamming_distance, pack, unpack
+from jaxhash.ops.selection import mth_largest
 
 ROWS, BITS, CLASSES = 16, 6, 5
 SIZES = {"n": ROWS, "m": ROWS, "items": ROWS, "bits": BITS}  # others are numbers of classes
@@ -97,13 +97,13 @@ def objective_of(make, axis_name=None):
     objective = make(**OPTIONS.get(make.__name__, {}))
     rng = np.random.default_rng(0)
     inputs = jnp.asarray(rng.normal(size=(ROWS, 7)), jnp.float32)
-    semantics = Semantics(
+    class_similarity = ClassSimilarity(
         distances=1.0 - np.eye(CLASSES, dtype=np.float32),
         levels=np.array([[0, 0, 1, 1, 1]]),
         embeddings=rng.normal(size=(2 * ROWS, 3)).astype(np.float32),
     )
     of_views = (inputs,) * objective.views if objective.views > 1 else inputs
-    setup = Setup(BITS, 2 * ROWS, CLASSES, False, of_views, {}, semantics)
+    setup = Setup(BITS, 2 * ROWS, CLASSES, False, of_views, {}, class_similarity)
     variables = objective.init(jax.random.key(0), setup)
 
     def loss(codes, inputs, labels, index, mask):
@@ -242,7 +242,7 @@ def test_arrays_that_are_the_same_everywhere_are_refused_too():
 
 
 @pytest.mark.parametrize(
-    "name", ["hswd", "dtsh", "nearest_neighbour_kl", "semantic_similarity", "sinkhorn"]
+    "name", ["hswd", "dtsh", "nearest_neighbor_kl", "semantic_similarity", "sinkhorn"]
 )
 def test_without_an_axis_name_devices_have_losses_of_their_own(name):
     """Under check_vma=True as well, where the state of a loop has to vary from the start."""

@@ -9,10 +9,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from jaxhash.report import (
-    Neighbours,
+    Neighbors,
     plot_code_values,
     plot_losses,
-    plot_neighbours,
+    plot_neighbors,
     plot_precision_recall,
 )
 from jaxhash.report.plots import RIGHT, WRONG
@@ -75,20 +75,20 @@ def test_precision_recall_leaves_gaps_where_precision_is_none():
 
 INPUTS = {
     "grey images": RNG.integers(0, 256, (2, 4, 8, 8, 1)).astype(np.uint8),
-    "colour images": RNG.integers(0, 256, (2, 4, 8, 6, 3)).astype(np.uint8),
+    "color images": RNG.integers(0, 256, (2, 4, 8, 6, 3)).astype(np.uint8),
     "images of one row": RNG.integers(0, 256, (2, 4, 1, 8, 3)).astype(np.uint8),
     "vectors": RNG.normal(size=(2, 4, 30)).astype(np.float32),
     "one query": RNG.normal(size=(1, 4, 30)).astype(np.float32),
-    "one neighbour": RNG.normal(size=(2, 2, 30)).astype(np.float32),
+    "one neighbor": RNG.normal(size=(2, 2, 30)).astype(np.float32),
 }
 
 
 @pytest.mark.parametrize("inputs", INPUTS.values(), ids=INPUTS)
-def test_neighbours(inputs):
+def test_neighbors(inputs):
     rows, columns = inputs.shape[:2]
     titles = [[f"{row} {column}" for column in range(columns)] for row in range(rows)]
     relevant = np.arange(rows * (columns - 1)).reshape(rows, -1) % 2 == 0
-    figure = plot_neighbours(Neighbours(list(inputs), titles, relevant))
+    figure = plot_neighbors(Neighbors(list(inputs), titles, relevant))
     assert_can_be_saved(figure)
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.texts] == [*sum(titles, []), "query"]

@@ -22,7 +22,7 @@ each_length = pytest.mark.parametrize("bits", [1, 4, 6, 16])
 
 @each_baseline
 @each_length
-def test_codes_are_floats_centred_on_the_training_items(baseline, bits):
+def test_codes_are_floats_centerd_on_the_training_items(baseline, bits):
     function = baseline(TRAIN, bits)
     assert function(OTHERS).shape == (30, bits) and function(OTHERS).dtype == np.float32
     np.testing.assert_allclose(function(TRAIN).mean(axis=0), 0.0, atol=1e-5)

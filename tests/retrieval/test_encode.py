@@ -18,7 +18,7 @@ INPUTS = np.random.default_rng(0).normal(size=(37, 5)).astype(np.float32)
 
 @pytest.fixture(scope="module")
 def variables():
-    """With running statistics as training leaves them, not those of initialisation."""
+    """With running statistics as training leaves them, not those of initialization."""
     created = MODEL.init(jax.random.key(0), INPUTS)
     _, trained = MODEL.apply(created, INPUTS, train=True, mutable="batch_stats")
     return created | trained
@@ -59,7 +59,7 @@ def test_variables_are_placed_once_a_call(variables, monkeypatch):
 
 
 def test_the_encoder_is_compiled_once_for_all_variables():
-    """Those of initialisation, and those that training leaves on the devices."""
+    """Those of initialization, and those that training leaves on the devices."""
     compiled = []
 
     class Spy(nn.Module):

@@ -8,19 +8,19 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from jaxhash import metrics
-from jaxhash.codes import binarize
+from jaxhash.ops.codes import binarize
 from jaxhash.retrieval.score import CONVENTIONS, score_codes, score_floats
 
 RNG = np.random.default_rng(0)
 QUERY, DATABASE = (RNG.normal(size=(n, 12)).astype(np.float32) for n in (70, 200))
 LABELS, OTHER_LABELS = (RNG.integers(0, 4, n) for n in (70, 200))
-SIDES = QUERY, LABELS, DATABASE, OTHER_LABELS
+QUERY_AND_DATABASE = QUERY, LABELS, DATABASE, OTHER_LABELS
 
 each_score = pytest.mark.parametrize("score", [score_codes, score_floats])
 
 
 def test_codes_have_the_metrics_of_their_signs():
-    scores = score_codes(*SIDES)
+    scores = score_codes(*QUERY_AND_DATABASE)
     counts = metrics.distance_counts(binarize(QUERY), LABELS, binarize(DATABASE), OTHER_LABELS)
     curve = metrics.precision_recall(counts)
     assert scores == {
@@ -43,7 +43,7 @@ def test_codes_have_the_metrics_of_their_signs():
 
 
 def test_one_bit_has_no_correlation():
-    assert score_codes(*(side[:, :1] if side.ndim == 2 else side for side in SIDES))[
+    assert score_codes(*(side[:, :1] if side.ndim == 2 else side for side in QUERY_AND_DATABASE))[
         "bit_correlation"
     ] == 0  # fmt: skip
 
@@ -64,7 +64,7 @@ def test_floats_are_ranked_by_cosine():
     expected = np.mean(
         [average_precision_score(*row) for row in zip(relevant, cosine, strict=True)]
     )
-    assert score_floats(*SIDES) == {"map": pytest.approx(expected, rel=1e-6)}
+    assert score_floats(*QUERY_AND_DATABASE) == {"map": pytest.approx(expected, rel=1e-6)}
 
 
 def test_floats_that_are_zero_are_all_tied():
@@ -77,9 +77,9 @@ def test_floats_that_are_zero_are_all_tied():
 def test_scores_do_not_depend_on_the_order_of_the_database(score):
     order = np.random.default_rng(1).permutation(len(DATABASE))
     shuffled = score(QUERY, LABELS, DATABASE[order], OTHER_LABELS[order])
-    same = pytest.approx(jax.tree.leaves(score(*SIDES)), rel=1e-12)
+    same = pytest.approx(jax.tree.leaves(score(*QUERY_AND_DATABASE)), rel=1e-12)
     assert jax.tree.leaves(shuffled) == same
 
 
 def test_conventions_are_those_of_scores():
-    assert CONVENTIONS.keys() - {"relevance"} <= score_codes(*SIDES).keys()
+    assert CONVENTIONS.keys() - {"relevance"} <= score_codes(*QUERY_AND_DATABASE).keys()

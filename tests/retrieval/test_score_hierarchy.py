@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxhash.codes import binarize
+from jaxhash.ops.codes import binarize
 from jaxhash.retrieval import hierarchy, vectors
 from jaxhash.retrieval.hierarchy import (
     HIERARCHY_CONVENTIONS,

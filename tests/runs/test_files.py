@@ -7,10 +7,11 @@ import os
 import pytest
 from rich.console import Console
 
-from jaxhash import run, sweep
-from jaxhash.errors import UserError
-from jaxhash.presets import digits_hashnet_hswd
+from jaxhash.runs import sweep
+from jaxhash.runs import train as run
 from jaxhash.runs.files import FILES, FOLDERS, check_free, print_results, read_config, read_results
+from jaxhash.runs.presets import digits_hashnet_hswd
+from jaxhash.utils.errors import UserError
 
 CONFIG = digits_hashnet_hswd().to_json()
 
@@ -100,7 +101,7 @@ def test_folders_that_cannot_be_made_are_refused_before_the_data_are_opened(refu
         ({"data_dir": 3}, "'data_dir' cannot be '3'"),
         ({"objective_options": 5}, "'objective_options' cannot be '5'"),
         ({"objective_options": [5]}, "'objective_options' cannot be"),
-        ({"objective_options": ["colour=red"]}, "has no option colour"),
+        ({"objective_options": ["color=red"]}, "has no option color"),
         ({"colour": "red"}, "there is no field 'colour'"),
         ({"head_multiplier": 1}, "whose models had other parameters"),
         ({"sweep": 3}, "'sweep' must have"),

@@ -15,9 +15,9 @@ from trainings import (
     train_with_an_interruption,
 )
 
-from jaxhash import run
-from jaxhash.errors import UserError
+from jaxhash.runs import train as run
 from jaxhash.training.checkpoint import Checkpoints
+from jaxhash.utils.errors import UserError
 
 
 @pytest.fixture(scope="module", params=RULES)

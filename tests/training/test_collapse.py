@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxhash import metrics
-from jaxhash.codes import binarize
+from jaxhash.ops.codes import binarize
 from jaxhash.training.collapse import ROWS, STEPS, CollapseAlarm, code_metrics
 
 RNG = np.random.default_rng(0)

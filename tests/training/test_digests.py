@@ -7,12 +7,12 @@ import numpy as np
 import optax
 import pytest
 
-from jaxhash.errors import UserError
 from jaxhash.models import MLP, Encoder
 from jaxhash.objectives import hswd
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.digests import NAME
 from jaxhash.training.state import create_state
+from jaxhash.utils.errors import UserError
 
 #: Kept by orbax for itself; what stands in them changes no number.
 OTHERS = ("_CHECKPOINT_METADATA", "commit_success.txt")
@@ -72,7 +72,7 @@ def plain(state):
 def newest_after(folder, states):
     """What is found in the folder, and said; it is the whole state of its step."""
     said = []
-    with Checkpoints(folder, say=said.append) as checkpoints:
+    with Checkpoints(folder, print_line=said.append) as checkpoints:
         step, state = checkpoints.newest(states[2])
     jax.tree.map(np.testing.assert_array_equal, plain(state), plain(states[step]))
     return step, said

@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 from trainings import assert_same_run, config, results_of, train_with_an_interruption
 
-from jaxhash import build as build_module
-from jaxhash import run
-from jaxhash.errors import UserError
+from jaxhash.runs import experiment
+from jaxhash.runs import train as run
+from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.training import collapse, loop
 from jaxhash.training.checkpoint import Checkpoints
-from jaxhash.training.writers import read_metrics
+from jaxhash.utils.errors import UserError
 
 
 @pytest.mark.slow
@@ -66,7 +66,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, console, option):
 
 def poisoned(monkeypatch, begin, end):
     """From step ``begin`` on, and before ``end``, the loss is no number."""
-    make = build_module.objective_of
+    make = experiment.objective_of
 
     def objective_of(*args):
         objective = make(*args)
@@ -79,7 +79,7 @@ def poisoned(monkeypatch, begin, end):
 
         return objective._replace(loss=loss)
 
-    monkeypatch.setattr(build_module, "objective_of", objective_of)
+    monkeypatch.setattr(experiment, "objective_of", objective_of)
 
 
 def test_a_broken_update_is_skipped_and_counted(tmp_path, monkeypatch):
@@ -102,7 +102,7 @@ def test_a_broken_update_is_skipped_and_counted(tmp_path, monkeypatch):
 
 
 def test_a_run_that_skips_everything_ends(tmp_path, console, monkeypatch):
-    monkeypatch.setattr(loop, "MOST_SKIPS", 4)
+    monkeypatch.setattr(loop, "MAX_CONSECUTIVE_SKIPS", 4)
     poisoned(monkeypatch, 11, 24)
     broken = config(tmp_path / "run", on_nan="skip")
     with pytest.raises(UserError, match="stopped at step 15: 4 updates in a row were skipped, at"):

@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 from trainings import assert_same_training, config, results_of
 
-from jaxhash import run
-from jaxhash.errors import UserError
-from jaxhash.training.writers import read_metrics
+from jaxhash.runs import train as run
+from jaxhash.runs.metrics_file import read_metrics
+from jaxhash.utils.errors import UserError
 
 
 def test_times_are_logged_programs_kept_and_steps_traced(undisturbed, tmp_path, capsys):
@@ -87,7 +87,7 @@ def test_evaluate_names_what_an_older_version_did_not_write(undisturbed, tmp_pat
     (folder / "results.json").write_text(json.dumps(results))
     with pytest.raises(UserError) as caught:
         run.evaluate(folder, Console(quiet=True))
-    assert "items: colour is gone" in str(caught.value)
+    assert "items: color is gone" in str(caught.value)
     assert "baselines: random hyperplanes: map " in str(caught.value)
 
 

@@ -18,21 +18,21 @@ def run(total_steps, *, start=0, checkpoint_every=100):
             done.append(f"read {number}")
             yield number
 
-    class Lift:
+    class DataParallel:
         def __call__(self, state, batch):
             assert batch == state + 1
             done.append(f"launch {batch}")
             return batch, {"loss": jnp.float32(batch)}
 
-        def put(self, batch):
+        def shard_batch(self, batch):
             done.append(f"put {batch}")
             return batch
 
-        def leave(self, state):
+        def to_global(self, state):
             return state
 
     nothing = SimpleNamespace(
-        is_due=lambda step: False,
+        should_evaluate=lambda step: False,
         found=[],
         made=lambda step: False,
         print=print,
@@ -42,7 +42,7 @@ def run(total_steps, *, start=0, checkpoint_every=100):
     state = fit(
         start,
         batches(),
-        Lift(),
+        DataParallel(),
         start=start,
         total_steps=total_steps,
         checkpoint_every=checkpoint_every,

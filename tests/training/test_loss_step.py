@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxhash.build import build, initial_state, make_batches, make_lift, make_loss_step
-from jaxhash.presets import digits_hashnet_hswd
+from jaxhash.runs.experiment import build, initial_state, make_batches, make_lift, make_loss_step
+from jaxhash.runs.presets import digits_hashnet_hswd
 
 
 @pytest.mark.parametrize("objective", ["greedyhash-u", "cibhash"])
@@ -22,8 +22,8 @@ def test_it_is_that_of_inputs_augmented_on_host_or_device(objective):
         lift = make_lift(config, parts, make_loss_step(config, parts))
         state = initial_state(config, parts)
         kernel = np.asarray(state.params["model"]["head"]["kernel"])
-        batch = lift.put(next(make_batches(config, parts)))
-        after, metrics = lift(lift.enter(lift.place(state)), batch)
+        batch = lift.shard_batch(next(make_batches(config, parts)))
+        after, metrics = lift(lift.to_local(lift.replicate(state)), batch)
         np.testing.assert_array_equal(after.params["model"]["head"]["kernel"], kernel)
         found.append(jax.device_get(metrics))
     assert np.isfinite(found[0]["loss"]) and found[0]["grad_sum"] != 0

@@ -2,9 +2,9 @@
 
 import pytest
 
-from jaxhash.errors import UserError
 from jaxhash.training.collapse import STEPS
 from jaxhash.training.members import Member, Watch
+from jaxhash.utils.errors import UserError
 
 TWO = [Member(0, {}), Member(1, {"clip_norm": 0.5})]
 

@@ -19,11 +19,12 @@ from trainings import (
     train_with_an_interruption,
 )
 
-from jaxhash import cli, run
-from jaxhash.errors import Stopped, UserError
+from jaxhash.cli.main import RESUME_ME
+from jaxhash.runs import train as run
+from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.training import loop
 from jaxhash.training.checkpoint import Checkpoints
-from jaxhash.training.writers import read_metrics
+from jaxhash.utils.errors import Stopped, UserError
 
 
 # Before the first checkpoint, and amid an epoch.
@@ -57,7 +58,7 @@ def test_terminated_and_started_again(undisturbed, tmp_path, console):
     endless = config(tmp_path / "endless")
     flags = ["--epochs", "5000", "--checkpoint-every", "5"]
     status, said = signal_a_training(endless, flags, signal.SIGTERM, after=5)
-    assert status == cli.RESUME_ME == 75
+    assert status == RESUME_ME == 75
     assert said.splitlines()[-1].startswith("jaxhash: stopped by SIGTERM; step ")
 
 

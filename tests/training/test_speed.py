@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxhash.training import speed
-from jaxhash.training.compiled import kept_programs
+from jaxhash.training.compilation_cache import compilation_cache
 from jaxhash.training.speed import Profile, Speed, StepTimer
 
 
@@ -68,16 +68,16 @@ def test_programs_are_kept_in_the_folder_and_only_there(tmp_path):
     before = jax.config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", None)
     try:
-        with kept_programs(tmp_path / "cache"):
+        with compilation_cache(tmp_path / "cache"):
             jax.jit(lambda x: jnp.sin(x) * 3.5)(1.0)
         kept = list((tmp_path / "cache").iterdir())
         assert kept
         jax.jit(lambda x: jnp.cos(x) * 4.5)(1.0)
         assert list((tmp_path / "cache").iterdir()) == kept
-        with kept_programs(None):
+        with compilation_cache(None):
             assert jax.config.jax_compilation_cache_dir is None
         jax.config.update("jax_compilation_cache_dir", str(tmp_path / "theirs"))
-        with kept_programs(tmp_path / "other"):  # what was set already stays
+        with compilation_cache(tmp_path / "other"):  # what was set already stays
             assert jax.config.jax_compilation_cache_dir == str(tmp_path / "theirs")
     finally:
         jax.config.update("jax_compilation_cache_dir", before)

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from jaxhash.errors import Stopped
 from jaxhash.training.guard import who_is_gone
 from jaxhash.training.stop import StopRequest, end_if_asked, noted
+from jaxhash.utils.errors import Stopped
 
 GOES_ON = "the same command goes on from the last checkpoint"
 KINDS = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: Stopped}

@@ -1,0 +1,337 @@
+"""Losses of a code against the center, the target or the proxy of its classes."""
+
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, ArrayLike, Float, Shaped
+
+from jaxhash.losses._common import (
+    mean_of_rows,
+    sum_of_shares,
+    sum_over_devices,
+    valid_codes,
+)
+from jaxhash.losses._pairwise import cosines, mean_of_pairs, valid_pairs
+from jaxhash.ops.arguments import as_floating, as_mask, as_real, check_shape, check_signs
+from jaxhash.ops.meshes import on_any_mesh
+from jaxhash.ops.numerics import accumulate
+
+#: Where a margin is taken off: from the cosine, or from the angle.
+MarginType = Literal["cosine", "arc"]
+
+
+@on_any_mesh
+def csq(
+    codes: Float[Array, "n bits"],
+    centers: Shaped[ArrayLike, "n bits"],
+    *,
+    where: Shaped[ArrayLike, " n"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Binary cross-entropy between each relaxed code and the center of its class (CSQ).
+
+    With :math:`v = \tanh u`, of which :math:`(v + 1)/2` is the probability of +1, and a center c,
+
+    .. math:: L = -\operatorname{mean}_{ij} \Big[ \tfrac{1 + c_{ij}}2 \log\tfrac{1 + v_{ij}}2
+                  + \tfrac{1 - c_{ij}}2 \log\tfrac{1 - v_{ij}}2 \Big]
+              = \operatorname{mean}_{ij} \Big[ \log(1 + e^{2 u_{ij}}) - (1 + c_{ij})\, u_{ij} \Big].
+
+    The second form, of the logits 2u, is the one computed: it is finite however large a code is.
+
+    Args:
+        codes: raw outputs of the network, unbounded. Rows are the batch.
+        centers: the center of each row, -1 or +1; see `jaxhash.ops.codebooks.label_codes`.
+        where: True for the valid rows; all of them by default.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit, or centers are other than -1 and +1.
+
+    Example:
+        >>> csq(jnp.array([[0.0, 50.0]]), jnp.array([[1.0, -1.0]])).round(4)  # (log 2 + 100) / 2
+        Array(50.3466, dtype=float32)
+
+    Reference:
+        Yuan et al., "Central Similarity Quantization for Efficient Image and Video Retrieval"
+        (CSQ), CVPR 2020, its central similarity loss. Departure: the mean over bits of the released
+        code, where the paper sums. The cross-entropy of that code cuts logarithms off at -100 and
+        takes them of a tanh that has rounded to 1, so that codes beyond about 9 have no gradient.
+    """
+    codes, where = valid_codes(codes, where)
+    check_shape("centers", centers, codes.shape)
+    check_signs("centers", centers, where)
+    centers = jnp.asarray(centers, codes.dtype)
+    agree = 0.5 * (1.0 + centers) * jax.nn.softplus(-2.0 * codes)
+    differ = 0.5 * (1.0 - centers) * jax.nn.softplus(2.0 * codes)
+    return mean_of_rows(jnp.mean(agree + differ, axis=1), where, axis_name)
+
+
+@on_any_mesh
+def dpn(
+    codes: Float[Array, "n bits"],
+    targets: Shaped[ArrayLike, "n bits"],
+    *,
+    margin: float = 1.0,
+    where: Shaped[ArrayLike, " n"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Polarization loss: a hinge that drives each bit past a margin, on the side of its target.
+
+    .. math:: L = \operatorname{mean}_{ij} \Big[ \tfrac{1 + t_{ij}}2 \max(0, m - u_{ij})
+                  + \tfrac{1 - t_{ij}}2 \max(0, m + u_{ij}) \Big],
+
+    which for targets of -1 and +1 is the mean of :math:`\max(0, m - u_{ij} t_{ij})`. A target
+    between is the mean of those of several classes, and the loss then the mean of theirs.
+
+    Args:
+        codes: raw outputs of the network, unbounded. Rows are the batch.
+        targets: the target of each row, in [-1, 1].
+        margin: m, at which a bit no longer costs.
+        where: True for the valid rows; all of them by default.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit, or margin is not above 0.
+
+    Example:
+        >>> dpn(jnp.array([[0.5, 3.0, -2.0, 0.5]]), jnp.array([[1, 1, 1, 0]]))  # (.5+0+3+1)/4
+        Array(1.125, dtype=float32)
+
+    Reference:
+        Fan, Ng, Ju, Zhang, Chan, "Deep Polarized Network for Supervised Learning of Accurate Binary
+        Hashing Codes" (DPN), IJCAI 2020, its polarization loss. Departure: a mean over bits and
+        labels, where the authors' code sums over both. That code also adds 0.1 times the mean
+        square of the codes, which is left to the weight decay here.
+    """
+    if margin <= 0:
+        raise ValueError(f"margin must be above 0, got {margin}")
+    codes, where = valid_codes(codes, where)
+    targets = as_real("targets", targets, codes.shape, least=-1.0, most=1.0).astype(codes.dtype)
+    up = 0.5 * (1.0 + targets) * jnp.maximum(margin - codes, 0.0)
+    down = 0.5 * (1.0 - targets) * jnp.maximum(margin + codes, 0.0)
+    return mean_of_rows(jnp.mean(up + down, axis=1), where, axis_name)
+
+
+@on_any_mesh
+def orthohash(
+    codes: Float[Array, "n bits"],
+    centers: Shaped[ArrayLike, "classes bits"],
+    labels: Shaped[ArrayLike, "n classes"],
+    *,
+    scale: float = 8.0,
+    margin: float = 0.2,
+    margin_type: MarginType = "cosine",
+    where: Shaped[ArrayLike, " n"] | None = None,
+    where_classes: Shaped[ArrayLike, " classes"] | None = None,
+    axis_name: str | None = None,
+    classes_axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Cross-entropy of the cosines between a code and the centers of all classes (OrthoHash).
+
+    With :math:`\theta_{ic}` the angle between code i and center c, and :math:`y_{ic}` 1 where image
+    i is of class c and 0 elsewhere, the logits are
+
+    .. math:: z_{ic} = s\,(\cos\theta_{ic} - m\, y_{ic})
+              \quad\text{or}\quad z_{ic} = s \cos(\theta_{ic} + m\, y_{ic}),
+              \qquad L = -\operatorname{mean}_i \sum_c \frac{y_{ic}}{\sum_k y_{ik}}
+                         \log \frac{e^{z_{ic}}}{\sum_k e^{z_{ik}}}.
+
+    The length of a code does not matter. A code of zeros has no direction, its cosines are 0 and
+    so is its gradient. Rows without a label are left out.
+
+    Args:
+        codes: raw outputs of the network, unbounded. Rows are the batch.
+        centers: the center of each class, of -1 and +1.
+        labels: 1 where the row is of the class, 0 elsewhere: multi-hot rows.
+        scale: s, the inverse temperature of the cosines.
+        margin: m, what the cosine (``"cosine"``) or the angle in radians (``"arc"``) of the right
+            class is held back by.
+        margin_type: see margin. Beyond :math:`\theta = \pi - m` the arc rises again, as published.
+        where: True for the valid rows; all of them by default.
+        where_classes: True for the centers that are of a class; all of them by default.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+        classes_axis_name: mapped axis over which the centers are spread, with the columns of the
+            labels. Each device then has all rows, and the gradient is what its centers ask of them.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit, centers are other than -1 and +1, scale is not above 0,
+            margin is below 0, margin_type is unknown, or both rows and centers are spread.
+
+    Example:
+        >>> centers = jnp.array([[1.0, 1.0], [1.0, -1.0]])
+        >>> right = jnp.array([[1.0, 0.0]])
+        >>> orthohash(jnp.array([[3.0, 3.0]]), centers, right, scale=1.0, margin=0.5).round(4)
+        Array(0.4741, dtype=float32)
+
+        The cosines are 1 and 0, the logits 1/2 and 0: log(1 + e^-0.5).
+
+    Reference:
+        Hoe et al., "One Loss for All: Deep Hashing with a Single Cosine Similarity based Learning
+        Objective" (OrthoHash), NeurIPS 2021, with the scale, the margin and the rule for several
+        labels that its released code has. Departure: that code clips the cosine before the arc, and
+        so gives an aligned code no gradient at all; here only the derivative of the sine is cut
+        off where it grows without bound.
+    """
+    codes, where = valid_codes(codes, where)
+    check_shape("centers", centers, (None, codes.shape[1]))
+    where_classes = as_mask("where_classes", where_classes, centers.shape[:1])
+    check_signs("centers", centers, where_classes)
+    centers = jnp.asarray(centers, codes.dtype)
+    labels = as_mask("labels", labels, (len(codes), len(centers))).astype(codes.dtype)
+    if scale <= 0:
+        raise ValueError(f"scale must be above 0, got {scale}")
+    if margin < 0:
+        raise ValueError(f"margin must be at least 0, got {margin}")
+    if margin_type not in get_args(MarginType):
+        raise ValueError(f"margin_type must be one of {get_args(MarginType)}, got {margin_type!r}")
+    if axis_name is not None and classes_axis_name is not None:
+        raise ValueError("axis_name and classes_axis_name cannot both be given")
+    count = sum_over_devices(jnp.sum(labels, axis=1), classes_axis_name)
+    where = count > 0 if where is None else where & (count > 0)
+    cosine = cosines(codes, centers)
+    if margin_type == "cosine":
+        held = cosine - margin
+    else:
+        sine = jnp.sqrt(jnp.maximum(1.0 - cosine**2, 1e-6))
+        held = cosine * jnp.cos(margin) - sine * jnp.sin(margin)
+    logits = scale * jnp.where(labels > 0, held, cosine)
+    if where_classes is not None:
+        logits = jnp.where(where_classes[None, :], logits, -jnp.inf)
+    logits, log_sum = _normalized(logits, classes_axis_name)
+    surprise = count * log_sum - jnp.sum(jnp.where(labels > 0, labels * logits, 0.0), axis=1)
+    mean = mean_of_rows(surprise / jnp.maximum(count, 1.0), where, axis_name)
+    return sum_of_shares(mean, classes_axis_name)
+
+
+def _normalized(
+    logits: Float[Array, "n classes"], axis_name: str | None
+) -> tuple[Float[Array, "n classes"], Float[Array, " n"]]:
+    """The logits less the largest of their row, and the logarithm of the sum of their exponentials.
+
+    Of spread classes both are of all devices, and the logarithm is this device's share: the value
+    divided by the number of devices, with the gradient of its own logits.
+    """
+    largest = jnp.max(lax.stop_gradient(logits), axis=1)
+    if axis_name is not None:
+        largest = lax.pmax(largest, axis_name)
+    logits = logits - largest[:, None]
+    own = jnp.sum(jnp.exp(logits), axis=1)
+    if axis_name is None:
+        return logits, jnp.log(own)
+    total = sum_over_devices(own, axis_name)
+    share = jnp.log(total) / lax.axis_size(axis_name)
+    return logits, share + (own - lax.stop_gradient(own)) / total
+
+
+@on_any_mesh
+def hyp2_proxies(
+    codes: Float[Array, "n bits"],
+    proxies: Float[Array, "classes bits"],
+    labels: Shaped[ArrayLike, "n classes"],
+    *,
+    threshold: float | Float[Array, ""],
+    where: Shaped[ArrayLike, " n"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Multi-label proxy loss of HyP^2: codes turn to their classes' proxies, off all the others.
+
+    .. math:: L = \operatorname{mean}_{y_{ic} = 1} \big[1 - \cos(u_i, p_c)\big]
+              + \operatorname{mean}_{y_{ic} = 0} \max\big(0, \cos(u_i, p_c) - \zeta\big)
+
+    A kind of pair that does not occur contributes 0. A code of zeros has no direction, its cosines
+    are 0 and so is its gradient. Rows without a label are left out.
+
+    Args:
+        codes: raw outputs of the network, unbounded. Rows are the batch.
+        proxies: the trained direction of each class.
+        labels: 1 where the row is of the class, 0 elsewhere: multi-hot rows.
+        threshold: zeta, the cosine up to which a code may be near another class's proxy.
+        where: True for the valid rows; all of them by default.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes or proxies are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> u, p = jnp.array([[2.0, 0.0]]), jnp.array([[0.0, 3.0], [1.0, 0.0], [-1.0, 0.0]])
+        >>> hyp2_proxies(u, p, jnp.array([[1, 0, 0]]), threshold=0.25)  # 1 - 0, and (0.75 + 0) / 2
+        Array(1.375, dtype=float32)
+
+    Reference:
+        Xu et al., "HyP^2 Loss: Beyond Hypersphere Metric Space for Multi-label Image Retrieval",
+        ACM Multimedia 2022, in the form of its released code. Departure: rows without a label,
+        which that code counts among the pairs of y = 0, are left out.
+    """
+    codes, where = valid_codes(codes, where)
+    proxies = accumulate(as_floating("proxies", proxies, ndim=2))
+    check_shape("proxies", proxies, (len(proxies), codes.shape[1]))
+    belongs = as_mask("labels", labels, (len(codes), len(proxies)))
+    cosine = cosines(codes, proxies)
+    valid = belongs.any(axis=1) if where is None else where & belongs.any(axis=1)
+    near = mean_of_pairs(1.0 - cosine, valid[:, None] & belongs, axis_name)
+    excess = jnp.maximum(cosine - threshold, 0.0)
+    return near + mean_of_pairs(excess, valid[:, None] & ~belongs, axis_name)
+
+
+@on_any_mesh
+def hyp2_pairs(
+    codes: Float[Array, "n bits"],
+    others: Float[Array, "m bits"],
+    similar: Shaped[ArrayLike, "n m"],
+    *,
+    threshold: float | Float[Array, ""],
+    where: Shaped[ArrayLike, "n m"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Irrelevant-pair loss of HyP^2: codes of images that share no label turn off each other.
+
+    .. math:: L = \operatorname{mean}_{s_{ij} = 0} \max\big(0, \cos(u_i, v_j) - \zeta\big)
+
+    Similar pairs cost nothing. The loss is 0 where there is no dissimilar pair.
+
+    Args:
+        codes: codes of this device's rows.
+        others: codes of the columns: the batch itself (gathered, over devices) or a bank.
+        similar: True where the pair shares a label.
+        threshold: zeta, the cosine up to which two codes may be near each other.
+        where: True for the valid pairs.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> u, v = jnp.array([[2.0, 0.0]]), jnp.array([[1.0, 0.0], [5.0, 0.0], [-1.0, 0.0]])
+        >>> hyp2_pairs(u, v, jnp.array([[True, False, False]]), threshold=0.25)  # (0.75 + 0) / 2
+        Array(0.375, dtype=float32)
+
+    Reference:
+        Xu et al. (HyP^2), ACM Multimedia 2022; its released code takes only pairs of images with
+        more than one label each, which is the caller's business here.
+    """
+    codes, others, similar, where = valid_pairs(codes, others, similar, where)
+    irrelevant = ~similar if where is None else where & ~similar
+    excess = jnp.maximum(cosines(codes, others) - threshold, 0.0)
+    return mean_of_pairs(excess, irrelevant, axis_name)

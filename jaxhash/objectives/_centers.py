@@ -1,0 +1,343 @@
+"""Methods that give each class a place in code space: CSQ, DPN, OrthoHash and HyP^2."""
+
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, ArrayLike, Bool, Float, Int8
+
+from jaxhash import losses
+from jaxhash.losses import MarginType
+from jaxhash.losses._common import sum_over_devices
+from jaxhash.objectives._base import (
+    Batch,
+    Context,
+    Loss,
+    Objective,
+    Setup,
+    Variables,
+    Weight,
+    add_penalty,
+    check_positive,
+    check_weights,
+    from_loss,
+    on_relaxed,
+)
+from jaxhash.objectives._pairs import from_batch
+from jaxhash.objectives._tables import (
+    ClassTable,
+    gather_for_table,
+    look_up,
+    padded,
+    row_mask,
+    table_axis,
+)
+from jaxhash.ops.codebooks import codebook, majority
+from jaxhash.ops.codes import binarize
+from jaxhash.similarity import has_label, multi_hot, share_a_label
+
+#: Where the targets of DPN come from.
+Targets = Literal["codebook", "random", "adaptive"]
+
+
+class Centers(NamedTuple):
+    """The center of each class, and the bit of a mixed center that its classes do not decide."""
+
+    codes: ClassTable
+    ties: Int8[Array, " bits"]
+
+
+class Adaptive(NamedTuple):
+    """Targets that follow the codes from epoch to epoch."""
+
+    codes: ClassTable
+    votes: ClassTable
+    """Sum of the signs of this epoch's codes of each class, without those short of the margin."""
+
+
+def csq(*, penalty: Weight = 1e-4, codebook_seed: int = 0) -> Objective:
+    r"""CSQ: each bit is classified as the bit of its class's center, `jaxhash.losses.csq`.
+
+    The centers are a `jaxhash.ops.codebooks.codebook`. An image of several labels has a center of its
+    own, each bit of which is what most of its classes have; ties go to a random sign for each bit
+    that is drawn once. Images without a label are left out, but for the penalty.
+
+    Args:
+        penalty: weight of the mean of :math:`\log\cosh(|\tanh u| - 1)`; 0 leaves it out. The
+            released code has 0.05, a later implementation 1e-4, both for the mean of
+            :math:`(|\tanh u| - 1)^2`, which near the signs is twice the published term.
+        codebook_seed: of the centers and of the ties.
+
+    Example:
+        >>> method = csq(penalty=0.0)
+
+    Reference:
+        Yuan et al., "Central Similarity Quantization for Efficient Image and Video Retrieval",
+        CVPR 2020. Departure: the codebook goes on at any number of classes and bits with a proven
+        distance, where the paper has Hadamard rows at powers of 2 and random centers beyond.
+    """
+
+    def init(key, setup):
+        ties = _random_signs(codebook_seed, setup.bits)
+        return Variables(state=Centers(_codebook(setup, codebook_seed), jnp.asarray(ties)))
+
+    def loss(variables, codes, batch, context):
+        centers = variables.state
+        value = losses.csq(
+            codes,
+            majority(look_up(centers.codes, batch.labels, context), centers.ties),
+            where=_labelled(batch),
+            axis_name=context.axis_name,
+        )
+        return Loss(value, centers, {"csq": value})
+
+    own = from_loss("csq_penalty", on_relaxed(losses.log_cosh_quantization))
+    return add_penalty(Objective(init, loss), penalty, own)
+
+
+def dpn(*, margin: float = 1.0, targets: Targets = "codebook", codebook_seed: int = 0) -> Objective:
+    r"""DPN: a hinge drives each bit past a margin, on the side of its class's target.
+
+    The loss is `jaxhash.losses.dpn`. Of an image of several labels it is the mean over the targets
+    of its classes. Images without a label are left out.
+
+    Args:
+        margin: at which a bit no longer costs.
+        targets: ``"codebook"`` for a `jaxhash.ops.codebooks.codebook`; ``"random"`` for fair signs;
+            ``"adaptive"`` for fair signs at first, and from each epoch to the next the sign of the
+            sum over a class of :math:`\operatorname{sign} u` where :math:`|u|` is above the
+            margin. A sum of 0 leaves the target as it was.
+        codebook_seed: of the targets.
+
+    Raises:
+        ValueError: if margin is not above 0, or targets is unknown.
+
+    Example:
+        >>> method = dpn(targets="random")
+
+    Reference:
+        Fan, Ng, Ju, Zhang, Chan, "Deep Polarized Network for Supervised Learning of Accurate Binary
+        Hashing Codes", IJCAI 2020, whose abstract says that random targets suffice; the adaptive
+        ones are as a later implementation has them, the text was not at hand. Departure: targets
+        have a proven distance by default. An implementation (DeepHash-pytorch) keeps the codes of
+        the whole training set for the adaptive targets, and lets a sum of 0 make a target of 0,
+        which is no sign; and of an image of several labels its target is the sign of their sum,
+        with random signs where that is 0, as `csq` has it, where this one has their mean: a bit on
+        which its classes differ is drawn by the difference alone, and no farther than the margin.
+    """
+    check_positive(margin=margin)
+    if targets not in get_args(Targets):
+        raise ValueError(f"targets must be one of {get_args(Targets)}, got {targets!r}")
+
+    def init(key, setup):
+        if targets == "codebook":
+            return Variables(state=_codebook(setup, codebook_seed))
+        codes = _table(_random_signs(codebook_seed, setup.classes, setup.bits), setup)
+        if targets == "random":
+            return Variables(state=codes)
+        return Variables(state=Adaptive(codes, ClassTable(jnp.zeros(codes.rows.shape))))
+
+    def loss(variables, codes, batch, context):
+        state = variables.state
+        if targets == "adaptive":
+            state = _elect(state, context.new_epoch)
+        present = state.codes if targets == "adaptive" else state
+        value = losses.dpn(
+            codes,
+            _mean_targets(present, batch, context),
+            margin=margin,
+            where=_labelled(batch),
+            axis_name=context.axis_name,
+        )
+        if targets == "adaptive":
+            votes = state.votes.rows + _votes(codes, batch, margin, present, context)
+            state = state._replace(votes=ClassTable(votes))
+        return Loss(value, state, {"dpn": value})
+
+    return Objective(init, loss)
+
+
+def orthohash(
+    *,
+    scale: float = 8.0,
+    margin: float = 0.2,
+    margin_type: MarginType = "cosine",
+    codebook_seed: int = 0,
+) -> Objective:
+    """OrthoHash: softmax over the cosines to fixed centers, `jaxhash.losses.orthohash`.
+
+    The centers are a `jaxhash.ops.codebooks.codebook`, orthogonal where there are no more classes than
+    bits and a Hadamard matrix of that order. An image of several labels has the target y / sum(y).
+    Images without a label are left out.
+
+    In the paper a batch normalization without scale and shift ends the network, for balanced bits;
+    that is a matter of the model, or of a quantizer joined to this objective.
+
+    Args:
+        scale: of the cosines.
+        margin: of the cosine or the angle of the right classes. The released code names 0.3 for
+            CIFAR-10.
+        margin_type: ``"cosine"`` or ``"arc"``.
+        codebook_seed: of the centers.
+
+    Raises:
+        ValueError: if scale is not above 0, margin is below 0 or margin_type is unknown.
+
+    Example:
+        >>> method = orthohash(margin_type="arc")
+
+    Reference:
+        Hoe et al., "One Loss for All: Deep Hashing with a Single Cosine Similarity based Learning
+        Objective", NeurIPS 2021, with the defaults of its released code. Departure: that code draws
+        centers as fair signs by default, which are orthogonal on average only.
+    """
+    check_positive(scale=scale)
+    check_weights(margin=margin)
+    if margin_type not in get_args(MarginType):
+        raise ValueError(f"margin_type must be one of {get_args(MarginType)}, got {margin_type!r}")
+
+    def init(key, setup):
+        return Variables(state=_codebook(setup, codebook_seed))
+
+    def loss(variables, codes, batch, context):
+        centers = variables.state
+        codes, batch = gather_for_table(centers, codes, batch, context)
+        classes_axis = table_axis(centers, context)
+        value = losses.orthohash(
+            codes,
+            centers.rows,
+            multi_hot(batch.labels, len(centers.rows)),
+            scale=scale,
+            margin=margin,
+            margin_type=margin_type,
+            where=batch.mask,
+            where_classes=row_mask(centers, context),
+            axis_name=None if classes_axis else context.axis_name,
+            classes_axis_name=classes_axis,
+        )
+        return Loss(value, centers, {"orthohash": value})
+
+    return Objective(init, loss)
+
+
+def hyp2(*, beta: float = 0.5, threshold: float | None = None) -> Objective:
+    r"""HyP^2: codes turn to the trained proxies of their classes, and off irrelevant codes.
+
+    The loss is `jaxhash.losses.hyp2_proxies` plus beta times `jaxhash.losses.hyp2_pairs` among the
+    images of the whole batch that have more than one label. With class ids there are none of
+    these, and the proxies are all. Images without a label are left out.
+
+    Args:
+        beta: weight of the pairs; 0 leaves them out.
+        threshold: cosine up to which codes may be near what they are not. By default
+            :math:`1 - 2 d / \mathrm{bits}`, the largest cosine between two words of a
+            `jaxhash.ops.codebooks.codebook` of distance d, with as many words as the least power of 2
+            that is not below the number of classes.
+
+    Raises:
+        ValueError: if beta is below 0 or threshold is not in [-1, 1].
+
+    Example:
+        >>> method = hyp2(beta=0.0)
+
+    Reference:
+        Xu et al., "HyP^2 Loss: Beyond Hypersphere Metric Space for Multi-label Image Retrieval",
+        ACM Multimedia 2022, in the form and with the beta of its released code. Departure: that
+        code reads the threshold from a table by bits and by the logarithm of the number of classes,
+        rounded up, which was not at hand; the default here is what such a table would hold if its
+        distances were those of `jaxhash.ops.codebooks`.
+    """
+    check_weights(beta=beta)
+    if threshold is not None and not -1 <= threshold <= 1:
+        raise ValueError(f"threshold must be in [-1, 1], got {threshold}")
+
+    def init(key, setup):
+        shape, zeta = (setup.classes, setup.bits), threshold
+        if zeta is None:
+            words = 1 << int(setup.classes - 1).bit_length()
+            zeta = 1 - 2 * codebook(words, setup.bits).distance / setup.bits
+        proxies = jnp.sqrt(2 / setup.classes) * jax.random.normal(key, shape)
+        return Variables(params=proxies, state=jnp.float32(zeta))
+
+    def loss(variables, codes, batch, context):
+        proxies, zeta = variables
+        codes = codes.astype(jnp.float32)
+        options = {"threshold": zeta, "axis_name": context.axis_name}
+        labels = multi_hot(batch.labels, len(proxies))
+        value = losses.hyp2_proxies(codes, proxies, labels, where=batch.mask, **options)
+        terms = {"hyp2_proxies": value}
+        if beta > 0 and batch.labels.ndim == 2:
+            columns = from_batch(codes, batch, context.axis_name)
+            several, theirs = (_several(rows) for rows in (batch.labels, columns.labels))
+            pairs = losses.hyp2_pairs(
+                codes,
+                columns.codes,
+                share_a_label(batch.labels, columns.labels),
+                where=columns.where & several[:, None] & theirs[None, :],
+                **options,
+            )
+            value, terms = value + beta * pairs, terms | {"hyp2_pairs": pairs}
+        return Loss(value, zeta, terms)
+
+    return Objective(init, loss)
+
+
+def _random_signs(seed: int, *shape: int) -> Int8[np.ndarray, "..."]:
+    """Fair signs, the same on all devices and in all runs of a seed."""
+    return np.random.default_rng(seed).choice(np.array([-1, 1], np.int8), shape)
+
+
+def _codebook(setup: Setup, seed: int) -> ClassTable:
+    return _table(codebook(setup.classes, setup.bits, seed=seed).codes, setup)
+
+
+def _table(codes: Int8[np.ndarray, "classes bits"], setup: Setup) -> ClassTable:
+    return ClassTable(padded(jnp.asarray(codes), setup.spread.classes))
+
+
+def _labelled(batch: Batch) -> Bool[Array, " n"]:
+    """Which rows are no padding and have a label."""
+    return jnp.asarray(batch.mask) & has_label(jnp.asarray(batch.labels))
+
+
+def _several(labels: Bool[ArrayLike, "n classes"]) -> Bool[ArrayLike, " n"]:
+    """Which multi-hot rows have more than one label."""
+    return labels.sum(axis=1) > 1
+
+
+def _mean_targets(targets: ClassTable, batch: Batch, context: Context) -> Float[Array, "n bits"]:
+    """The mean over the classes of each row of their targets."""
+    total = look_up(targets, batch.labels, context)
+    if batch.labels.ndim == 1:
+        return total
+    classes = jnp.sum(jnp.asarray(batch.labels) != 0, axis=1, keepdims=True)
+    return total / jnp.maximum(classes, 1)
+
+
+def _elect(state: Adaptive, new_epoch: Bool[Array, ""]) -> Adaptive:
+    """In a new epoch, the targets that the last one voted for, and votes of 0."""
+    codes, votes = state.codes.rows, state.votes.rows
+    elected = jnp.where(votes == 0, codes, jnp.sign(votes).astype(jnp.int8))
+    return Adaptive(
+        ClassTable(jnp.where(new_epoch, elected, codes)),
+        ClassTable(jnp.where(new_epoch, 0.0, votes)),
+    )
+
+
+def _votes(
+    codes: Float[Array, "n bits"],
+    batch: Batch,
+    margin: float,
+    targets: ClassTable,
+    context: Context,
+) -> Float[Array, "classes bits"]:
+    """Sum over the whole batch of the signs beyond the margin, of each class in the table."""
+    codes, batch = gather_for_table(
+        targets, lax.stop_gradient(codes.astype(jnp.float32)), batch, context
+    )
+    signs = jnp.where(jnp.abs(codes) > margin, binarize(codes).astype(jnp.float32), 0.0)
+    rows = multi_hot(batch.labels, len(targets.rows)) * batch.mask[:, None]
+    votes = jnp.matmul(rows.T, signs, precision=lax.Precision.HIGHEST)
+    return votes if table_axis(targets, context) else sum_over_devices(votes, context.axis_name)

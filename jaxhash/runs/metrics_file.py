@@ -1,0 +1,93 @@
+"""metrics.jsonl: one record a step, appended while a run trains, and read again with care."""
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from jaxhash.utils.errors import UserError
+from jaxhash.utils.files import is_number
+
+#: Of a record what is one number for all members of a sweep, and what is never None: a metric may be,
+#: for it was not finite.
+_OF_ALL = ("step", "seconds", "step_seconds", "wait_share", "compile_seconds")
+_NUMBERS = (*_OF_ALL, "dead_bits", "skipped")
+
+
+class MetricsFile:
+    """A metrics.jsonl, one record a line, each with its step and the seconds of training so far.
+
+    Opened at a step, it drops what was written after it, for those steps are about to run again,
+    and lets the seconds go on from there.
+    """
+
+    def __init__(self, path: Path, *, step: int, members: int = 0):
+        kept = [record for record in read_metrics(path, members) if record["step"] <= step]
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        partial.replace(path)
+        self._file = path.open("a")
+        self._zero = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
+
+    def __enter__(self) -> "MetricsFile":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    def write(self, step: int, metrics: dict[str, Any]) -> None:
+        """Append the record of a step."""
+        seconds = round(time.monotonic() - self._zero, 3)
+        numbers = {name: _json_number(value) for name, value in metrics.items()}
+        self._file.write(json.dumps({"step": step, "seconds": seconds, **numbers}) + "\n")
+        self._file.flush()
+
+
+def read_metrics(path: Path, members: int | None = None) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl; a last line that was cut off by a kill is dropped.
+
+    Args:
+        path: the file; no records where there is none.
+        members: how many trainings each metric is a list of, 0 where it is a number; None for either.
+
+    Raises:
+        UserError: if another line is no record of a later step than that before it.
+    """
+    records: list[dict[str, Any]] = []
+    lines = path.read_bytes().split(b"\n") if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            if number == len(lines):
+                break
+            record = None
+        after = records[-1]["step"] if records else 0
+        if not _is_record(record, members) or record["step"] <= after:
+            raise UserError(
+                f"{path} is damaged (line {number} is no record of a step after {after}); put a sound "
+                "copy back, or remove the line, or the file: what follows from it is then left out"
+            )
+        records.append(record)
+    return records
+
+
+def _is_record(record: Any, members: int | None) -> bool:
+    if not isinstance(record, dict) or not {"step", "seconds"} <= set(record):
+        return False
+    if type(record["step"]) is not int or ("step_seconds" in record) != ("wait_share" in record):
+        return False
+    for name, value in record.items():
+        if isinstance(value, list) and members != 0 and name not in _OF_ALL:
+            good = members in (None, len(value)) and all(n is None or is_number(n) for n in value)
+        else:
+            good = is_number(value) or (value is None and name not in _NUMBERS)
+        if not good:
+            return False
+    return True
+
+
+def _json_number(value: Any) -> Any:
+    """None for a number that is not finite, for which JSON has no word."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

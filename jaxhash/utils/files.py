@@ -1,0 +1,108 @@
+"""Files that are written whole, and JSON that is read with care."""
+
+import contextlib
+import json
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from jaxhash.utils.errors import UserError, first_line
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, mode: str) -> Iterator[IO]:
+    """Open a file to be written whole or not at all: it takes its name when it is closed.
+
+    Raises:
+        OSError: with the file's name, if it cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open(mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()  # a disk that is full needs the room
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def check_output(path: Path, *suffixes: str, new: bool = False, makes_folder: bool = False) -> None:
+    """Raise a `UserError` unless a file can be written whole there; to be asked before the work.
+
+    Args:
+        path: the value of --output.
+        suffixes: how its name may end.
+        new: whether it must not be there yet.
+        makes_folder: whether its folder is made where there is none.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise UserError(f"--output {path} must end in {' or '.join(suffixes)}")
+    if path.is_dir():
+        raise UserError(f"--output {path} is a folder; choose the name of a file")
+    if new and os.path.lexists(path):
+        raise UserError(f"--output {path} exists; remove it, or choose another")
+    if not makes_folder and not path.absolute().parent.is_dir():
+        raise UserError(f"--output {path}: there is no such folder")
+    for name in (path, path.with_name(path.name + ".partial")):
+        if os.path.lexists(name) and not stat.S_ISREG(name.lstat().st_mode):
+            raise UserError(f"--output {path}: {name} is there, and is no file; remove it")
+    check_writable(path.absolute().parent, f"--output {path}")
+
+
+def check_writable(folder: Path, name: str) -> None:
+    """Raise a `UserError` unless files can be made in a folder, or in what it is to be made in.
+
+    Args:
+        folder: it need not be there yet.
+        name: of what is to be written, for what is said.
+    """
+    there = folder.absolute()
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir():
+        raise UserError(f"{name}: {there} is no folder")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(f"{name}: nothing can be written into {there} ({error.strerror})") from None
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    with whole_file(path, "w") as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Args:
+        path: the file.
+        remedy: what to do where it is damaged.
+
+    Raises:
+        UserError: if it holds none.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError, OSError) as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}); {remedy}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged (it holds no JSON object); {remedy}")
+    return content
+
+
+def is_number(value: Any) -> bool:
+    """Whether what JSON holds is a number that is finite, also as a float."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # nan is not

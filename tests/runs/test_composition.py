@@ -1,0 +1,121 @@
+"""A method, its own penalty and a quantizer: what each way to ask for them is made of."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxhash.objectives import Batch, Context, Setup, dpsh, hashnet, hswd
+from jaxhash.runs.composition import objective_of, objective_words, quantizer_weight, read_options
+from jaxhash.runs.config import Config
+from jaxhash.utils.errors import UserError
+
+ROWS, BITS = 12, 4
+
+
+def value(objective):
+    rng = np.random.default_rng(0)
+    codes = jnp.asarray(rng.normal(size=(ROWS, BITS)), jnp.float32)
+    labels = rng.integers(0, 3, ROWS).astype(np.int32)
+    batch = Batch(None, *map(jnp.asarray, (labels, np.arange(ROWS), np.ones(ROWS, bool))))
+    context = Context(jax.random.key(0), jnp.float32(0), jnp.bool_(False), None, None, None)
+    variables = objective.init(jax.random.key(1), Setup(BITS, ROWS, 3, False, None, None))
+    loss = objective.loss(variables, codes, batch, context)
+    return loss.value, loss.terms
+
+
+def config(**changes):
+    return dataclasses.replace(Config(objective="dpsh"), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts", "words"),
+    [
+        ({"quantizer": "own"}, {"likelihood": 1, "own": 0.1}, "dpsh"),
+        ({"quantizer": "none"}, {"likelihood": 1}, "dpsh(penalty=0)"),
+        ({"quantizer": "own", "quantizer_weight": 2.0}, {"likelihood": 1, "own": 2}, "dpsh(penalty=2)"),
+        ({}, {"likelihood": 1, "hswd": 0.1}, "dpsh(penalty=0) + 0.1 hswd"),
+        (
+            {"keep_own": True, "quantizer_weight": 3.0},
+            {"likelihood": 1, "own": 0.1, "hswd": 3},
+            "dpsh + 3 hswd",
+        ),
+        (
+            {"quantizer_options": ("target=balanced",)},
+            {"likelihood": 1, "balanced": 0.1},
+            "dpsh(penalty=0) + 0.1 hswd(target=balanced)",
+        ),
+    ],
+)  # fmt: skip
+def test_replace_and_add(changes, parts, words):
+    """The values of the parts are those of the losses alone; HSWD's draw depends on its place."""
+    asked = config(**changes)
+    found, terms = value(objective_of(asked))
+    assert objective_words(asked) == words
+    likelihood, own_terms = value(dpsh())
+    alone = {"likelihood": value(dpsh(penalty=0.0))[0], "own": own_terms["dpsh_penalty"]}
+    for name in ("hswd", "balanced"):
+        if name in parts:
+            alone[name] = terms["hswd"]
+    np.testing.assert_allclose(found, sum(w * alone[name] for name, w in parts.items()), rtol=1e-6)
+    assert ("dpsh_penalty" in terms) == ("own" in parts)
+    assert ("hswd" in terms) == bool({"hswd", "balanced"} & parts.keys())
+    if "balanced" in parts:
+        np.testing.assert_allclose(terms["hswd"], value(hswd(target="balanced"))[0], rtol=1e-6)
+
+
+def test_the_weight_may_be_another():
+    for changes in ({"quantizer": "own"}, {}, {"keep_own": True}):
+        asked = config(**changes)
+        jitted = jax.jit(lambda weight, asked=asked: value(objective_of(asked, weight))[0])
+        expected = value(objective_of(dataclasses.replace(asked, quantizer_weight=0.7)))[0]
+        np.testing.assert_allclose(jitted(0.7), expected, rtol=1e-6)
+
+
+def test_published_weights():
+    assert quantizer_weight(config()) == 0.1  # HSWD's, not the method's
+    assert quantizer_weight(Config(objective="dtsh", quantizer="own")) == 1.0
+    assert quantizer_weight(config(quantizer="none")) is None
+
+
+def test_words_of_a_sweep_leave_out_the_weight():
+    assert objective_words(config(), without_weight=True) == "dpsh(penalty=0) + hswd"
+    assert objective_words(config(quantizer="own"), without_weight=True) == "dpsh"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"objective": "hashnet", "quantizer": "own"}, "--quantizer own: hashnet has no quantization"),
+        ({"objective": "hashnet", "keep_own": True}, "--keep-own: hashnet has no quantization"),
+        ({"keep_own": True, "quantizer": "none"}, "--keep-own is beside a quantizer, and --quantizer is none"),
+        ({"keep_own": True, "quantizer": "own"}, "--keep-own is beside a quantizer, and --quantizer is own"),
+        ({"quantizer": "none", "quantizer_weight": 1.0}, "--quantizer-weight needs a quantizer"),
+        ({"quantizer": "own", "quantizer_options": ("a=1",)}, "--quantizer-options needs a quantizer"),
+        ({"quantizer_options": ("target=ballanced",)}, "--quantizer-options target=ballanced: expected sampled or"),
+        ({"objective_options": ("penalty=1",)}, "--objective-options penalty=1: dpsh has no option penalty; the options are pairs"),
+        ({"objective_options": ("pairs",)}, "--objective-options pairs: expected NAME=VALUE"),
+        ({"objective_options": ("pairs=batch", "pairs=bank")}, "--objective-options has pairs twice"),
+        ({"objective": "hashnet", "objective_options": ("stages=0",)}, "--objective-options: stages must be at least 1, got 0"),
+        ({"objective": "hashnet", "objective_options": ("stages=2.5",)}, "--objective-options stages=2.5: expected a whole number"),
+        ({"objective": "hashnet", "objective_options": ("scale=x",)}, "--objective-options scale=x: expected a number"),
+        ({"objective": "hashnet", "objective_options": ("scale=true",)}, "--objective-options scale=true: expected a number"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together(changes, line):
+    with pytest.raises(UserError) as caught:
+        config(**changes).check()
+    assert str(caught.value).startswith(line) and "\n" not in str(caught.value)
+
+
+def test_a_dash_is_as_good_as_an_underscore():
+    def method(*, margin_type: str, wide: bool = False):
+        return hashnet()
+
+    with pytest.raises(UserError, match="expected true or false"):
+        read_options("--x", method, ["wide=1"])
+    assert read_options("--x", method, ["wide=true"]) == {"wide": True}
+    with pytest.raises(UserError, match="expected a number"):
+        read_options("--x", method, ["margin-type=arc"])

@@ -1,0 +1,294 @@
+"""What is measured of a variables model, on labels of every kind."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jaxhash.data.augment import Augment
+from jaxhash.data.sources import Source
+from jaxhash.data.splits import Split
+from jaxhash.models import MLP, Encoder
+from jaxhash.objectives import ClassSimilarity
+from jaxhash.retrieval.hierarchy import (
+    HIERARCHY_CONVENTIONS,
+    embedding_similarity,
+    score_hierarchy,
+    score_vectors_hierarchy,
+)
+from jaxhash.runs import evaluation
+from jaxhash.runs.evaluation import (
+    SplitEncoder,
+    candidate_score,
+    flip_rate,
+    measure,
+    validation_scores,
+)
+from jaxhash.runs.experiment import Parts
+
+ITEMS, BITS = 60, 6
+RNG = np.random.default_rng(0)
+IDS = RNG.integers(0, 3, ITEMS).astype(np.int32)
+#: Each image has the class of its id, and every fifth a second one.
+MULTI_HOT = (np.eye(4)[IDS] + np.eye(4)[3] * (np.arange(ITEMS) % 5 == 0)[:, None]).astype(np.int8)
+
+each_kind = pytest.mark.parametrize("labels", [IDS, MULTI_HOT], ids=["ids", "multi-hot"])
+
+
+def parts_of(labels):
+    images = RNG.integers(0, 256, (ITEMS, 6, 6, 1)).astype(np.uint8)
+    names = ("ant", "bee", "cow", "owl")[: 3 if labels.ndim == 1 else 4]
+    order = np.random.default_rng(1).permutation(ITEMS)
+    query, validation, train, database = np.split(order, [8, 14, 30])
+    return Parts(
+        source=Source("images", images, labels, names),
+        split=Split("by hand", train, query, database, validation),
+        model=Encoder(MLP, BITS),
+        pretrained=None,
+        objective=None,
+        optimizer=None,
+        steps_per_epoch=1,
+        total_steps=1,
+    )
+
+
+@pytest.fixture
+def variables():
+    images = np.zeros((2, 6, 6, 1), np.uint8)
+    return Encoder(MLP, BITS).init(jax.random.key(0), images)
+
+
+def brute_force_map(query, query_labels, database, database_labels):
+    """Mean over queries, and over random orders of the ties, of the average precision."""
+    rng, values = np.random.default_rng(0), []
+    sets = [{(c,) for c in np.flatnonzero(row)} for row in query_labels]
+    others = [{(c,) for c in np.flatnonzero(row)} for row in database_labels]
+    for code, labels in zip(query, sets, strict=True):
+        distance = ((code >= 0) != (database >= 0)).sum(axis=1)
+        relevant = np.array([bool(labels & other) for other in others])
+        for _ in range(300):
+            order = np.lexsort((rng.random(len(database)), distance))
+            ranks = np.flatnonzero(relevant[order]) + 1
+            values.append(np.mean(np.arange(1, len(ranks) + 1) / ranks) if len(ranks) else 0.0)
+    return np.mean(values)
+
+
+def codes_and_sets(parts, encode, variables, name):
+    sets = MULTI_HOT if parts.source.labels.ndim == 2 else np.eye(3)[IDS]
+    return encode(variables, name), sets[getattr(parts.split, name)]
+
+
+@each_kind
+def test_best_on_test_is_the_map_of_the_queries(labels, variables):
+    parts = parts_of(labels)
+    encode = SplitEncoder(parts)
+    value = candidate_score("best-on-test", parts, encode)(variables)
+    query, database = (
+        codes_and_sets(parts, encode, variables, name) for name in ("query", "database")
+    )
+    assert value == pytest.approx(brute_force_map(*query, *database), abs=0.01)
+
+
+@each_kind
+def test_validation_items_search_one_another(labels, variables):
+    parts = parts_of(labels)
+    encode = SplitEncoder(parts)
+    codes, sets = codes_and_sets(parts, encode, variables, "validation")
+    values = [
+        brute_force_map(codes[[i]], sets[[i]], np.delete(codes, i, 0), np.delete(sets, i, 0))
+        for i in range(len(codes))
+    ]
+    value = candidate_score("validation", parts, encode)(variables)
+    assert value == pytest.approx(np.mean(values), abs=0.01)
+
+
+def test_the_last_model_is_not_scored():
+    parts = parts_of(IDS)
+    assert candidate_score("last", parts, SplitEncoder(parts)) is None
+
+
+def test_codes_of_a_part_are_those_of_its_items_in_order(variables):
+    parts = parts_of(IDS)
+    encode = SplitEncoder(parts)
+    for name in ("train", "validation", "query", "database"):
+        items = getattr(parts.split, name)
+        expected = parts.model.apply(variables, parts.source.inputs[items])
+        np.testing.assert_allclose(encode(variables, name), expected, atol=1e-5)
+
+
+def test_flip_rate_is_the_share_of_bits_that_change(variables):
+    parts = parts_of(IDS)
+    encode = SplitEncoder(parts)
+    codes = {"query": encode(variables, "query")}
+
+    def rate(augment, seed=0):
+        return flip_rate(parts, encode, variables, codes, augment=augment, seed=seed)
+
+    assert rate(Augment()) is None
+    augment = Augment(crop=2, flip=True)
+    moved = encode(variables, "query", augment=augment, seed=3)
+    assert rate(augment, seed=3) == np.mean((moved >= 0) != (codes["query"] >= 0)) > 0
+    assert rate(augment, seed=3) != rate(augment, seed=4)
+    codes["query"] = moved
+    assert rate(augment, seed=3) == 0
+
+
+@each_kind
+def test_measures_are_ready_for_json(labels, variables):
+    parts = parts_of(labels)
+    encode = SplitEncoder(parts)
+    codes = evaluation.encode_split(encode, variables)
+    found = measure(parts, codes, seed=0)
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    health = found["health"]
+    signs = np.where(codes["database"] >= 0, 1.0, -1.0)
+    live = signs[:, np.ptp(signs, axis=0) > 0]
+    correlation = np.abs(np.corrcoef(live.T)[np.triu_indices(live.shape[1], 1)])
+    assert health["bit_correlation"]["largest"] == pytest.approx(correlation.max())
+    pairs = BITS * (BITS - 1) / 2  # a dead bit is correlated with nothing
+    assert health["bit_correlation"]["mean"] == pytest.approx(correlation.sum() / pairs)
+    assert np.shape(health["mutual_information"]) == (BITS, *labels.shape[1:])
+    assert (health["items"], health["bits"]) == (len(parts.split.database), BITS)
+    assert health["quantization_error"] == pytest.approx(found["quantization_error"])
+
+
+#: Ants are near to bees; and what each image means, by an encoder.
+DISTANCES = np.array([[0.0, 0.25, 1.0], [0.25, 0.0, 1.0], [1.0, 1.0, 0.0]])
+EMBEDDINGS = np.random.default_rng(3).normal(size=(ITEMS, 4)).astype(np.float32)
+
+
+def test_classes_with_distances_are_scored_by_them(variables):
+    parts = parts_of(IDS)._replace(class_similarity=ClassSimilarity(DISTANCES))
+    codes = evaluation.encode_split(SplitEncoder(parts), variables)
+    found = measure(parts, codes, seed=0)
+    query, database = (IDS[getattr(parts.split, name)] for name in ("query", "database"))
+    expected = score_hierarchy(codes["query"], query, codes["database"], database, 1 - DISTANCES)
+    assert {name: found[name] for name in expected} == expected
+    assert found["conventions"].keys() > HIERARCHY_CONVENTIONS.keys()
+    # Three codes, one a class that is predicted, and hierarchical scores for every ranking.
+    assert found["baselines"]["class index as code"]["distinct_codes"] <= 3
+    for scores in (*found["baselines"].values(), *found["float_rankings"].values()):
+        assert scores.keys() > HIERARCHY_CONVENTIONS.keys()
+    flat = parts.source.inputs.reshape(ITEMS, -1).astype(np.float32)
+    unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    sides = (unit[parts.split.query], query, unit[parts.split.database], database)
+    by_cosine = score_vectors_hierarchy(*sides, lambda a, b: 1 - DISTANCES[a][:, b])
+    floats = found["float_rankings"]["input features"]
+    assert {name: floats[name] for name in by_cosine} == pytest.approx(by_cosine)
+
+
+@each_kind
+def test_items_with_embeddings_are_scored_by_them(labels, variables):
+    """Whatever the labels are; and of all items, though the objective knows the training items."""
+    parts = parts_of(labels)._replace(class_similarity=ClassSimilarity(embeddings=EMBEDDINGS))
+    codes = evaluation.encode_split(SplitEncoder(parts), variables)
+    found = measure(parts, codes, seed=0)
+    query, database = parts.split.query, parts.split.database
+    unit = EMBEDDINGS / np.linalg.norm(EMBEDDINGS, axis=1, keepdims=True)
+    expected = score_vectors_hierarchy(
+        np.where(codes["query"] >= 0, 1, -1),
+        unit[query],
+        np.where(codes["database"] >= 0, 1, -1),
+        unit[database],
+        embedding_similarity,
+    )
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert "class index as code" not in found["baselines"]
+
+
+def test_validation_items_are_scored_by_the_distances_among_them(variables):
+    parts = parts_of(IDS)
+    encode = SplitEncoder(parts)
+    assert validation_scores(parts, encode, variables).keys() == {"validation_map"}
+    found = validation_scores(
+        parts._replace(class_similarity=ClassSimilarity(DISTANCES)), encode, variables
+    )
+    codes, labels = encode(variables, "validation"), IDS[parts.split.validation]
+    expected = score_hierarchy(codes, labels, codes, labels, 1 - DISTANCES)
+    assert found["validation_mahp_at_250"] == expected["mahp_at_250_among_queries"]
+    for items, names in (([], set()), ([3], {"validation_map"})):
+        split = dataclasses.replace(parts.split, validation=np.array(items, int))
+        few = parts._replace(split=split, class_similarity=ClassSimilarity(DISTANCES))
+        assert validation_scores(few, SplitEncoder(few), variables).keys() == names
+
+
+@each_kind
+def test_neighbors_have_the_names_of_their_classes(labels, variables):
+    parts = parts_of(labels)
+    codes = evaluation.encode_split(SplitEncoder(parts), variables)
+    found = evaluation._neighbors(parts, codes, rows=3, k=5)
+    names = np.array(parts.source.class_names)
+    sets = [[i] for i in IDS] if labels.ndim == 1 else [np.flatnonzero(row) for row in labels]
+    images = {image.tobytes(): row for row, image in enumerate(parts.source.inputs)}
+    assert len(found.images) == 3
+    for row, titles, relevant in zip(found.images, found.titles, found.relevant, strict=True):
+        query, *others = (images[image.tobytes()] for image in row)
+        assert query in parts.split.query and np.isin(others, parts.split.database).all()
+        assert titles == [", ".join(names[sets[item]]) for item in (query, *others)]
+        assert relevant == [bool(set(sets[query]) & set(sets[other])) for other in others]
+
+
+def test_queries_that_are_shown_are_the_first_of_each_class():
+    first = evaluation._first_of_each_class
+    assert first(np.array([2, 0, 2, 0, 5])).tolist() == [1, 0, 4]
+    rows = np.array([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 0, 0], [1, 0, 1, 0]])
+    assert first(rows).tolist() == [3, 1]  # class 0, then 1 and 2 by the same query; none has 3
+
+
+def test_title_of_an_item_of_many_classes():
+    names = ("ant", "bee", "cow")
+    rows = np.array([[1, 1, 1], [0, 0, 0], [0, 0, 1]])
+    assert [evaluation._title(row, names) for row in rows] == ["ant, bee, ...", "", "cow"]
+
+
+def test_nothing_stands_beside_the_codes_where_it_is_left_out(variables):
+    parts = parts_of(IDS)
+    codes = evaluation.encode_split(SplitEncoder(parts), variables)
+    found, whole = measure(parts, codes, seed=0, beside="none"), measure(parts, codes, seed=0)
+    assert found["baselines"] == {} == found["float_rankings"]
+    assert "left out" in found["conventions"].pop("baselines")
+    assert whole["conventions"].pop("baselines") == "fitted to all 16 training items"
+    assert found.items() <= {**whole, "baselines": {}, "float_rankings": {}}.items()
+
+
+def test_memory_changes_but_the_sample(variables):
+    """Of 16 training items; all that is ranked and cut is that of the whole, block by block."""
+    parts = parts_of(IDS)
+    codes = evaluation.encode_split(SplitEncoder(parts), variables)
+    whole, steps = measure(parts, codes, seed=0), []
+
+    def track(blocks, what, total):
+        steps.append(what)
+        return blocks
+
+    few = measure(parts, codes, seed=0, memory_bytes=2**12, track=track)
+    assert few["float_rankings"]["input features"] == pytest.approx(
+        whole["float_rankings"]["input features"]
+    )
+    assert few["map"] == whole["map"] and few["health"] == whole["health"]
+    assert few["conventions"]["baselines"].startswith("fitted to 11 of the 16 training items")
+    assert few["baselines"].keys() == whole["baselines"].keys()
+    assert {"counting", "ranking by learned floats", "PCA + random rotation, database"} < set(steps)
+    again = measure(parts, codes, seed=0, memory_bytes=2**12)
+    assert again["baselines"] == few["baselines"]
+
+
+def test_sides_that_do_not_fit_are_told_of_a_run(variables):
+    parts = parts_of(IDS)
+    codes = evaluation.encode_split(SplitEncoder(parts), variables)
+    codes["query"] = 100 * np.abs(codes["query"]) + 1
+    found = measure(parts, codes, seed=0, beside="none")
+    assert found["query_health"]["collapse"] == "all 8 codes are the same"
+    assert any("query codes are" in line for line in found["warnings"])
+
+
+def test_code_values_are_drawn_of_items_evenly_spaced(variables, monkeypatch):
+    monkeypatch.setattr(evaluation, "DRAWN", 10)
+    parts = parts_of(IDS)
+    encode = SplitEncoder(parts)
+    drawn = evaluation.encode_drawn(encode, parts, variables)
+    whole = encode(variables, "database")
+    np.testing.assert_array_equal(drawn, whole[:: -(-len(whole) // 10)])
+    assert 5 <= len(drawn) <= 10

@@ -1,0 +1,247 @@
+"""Where a run's numbers go: files that survive a kill, and lines on the screen."""
+
+import errno
+import io
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from jaxhash.runs import metrics_file
+from jaxhash.runs.metrics_file import MetricsFile, read_metrics
+from jaxhash.utils import console
+from jaxhash.utils.console import ProgressLine
+from jaxhash.utils.errors import UserError
+from jaxhash.utils.files import check_output, write_json
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that is set by hand: ``clock.now``."""
+    clock = SimpleNamespace(now=1000.0)
+    for module in (console, metrics_file):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "some.json"
+
+
+# JSON files
+
+
+def test_write_json(path):
+    for content in ({"a": [1, None]}, {"b": 0.1}):
+        write_json(path, content)
+        assert json.loads(path.read_text()) == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_write_json_that_fails_leaves_the_old_file(path):
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": 2, "b": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_disk_that_is_full_names_the_file_and_keeps_the_old_one(path, monkeypatch):
+    write_json(path, {"a": 1})
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=path.name):
+        write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert list(path.parent.iterdir()) == [path]
+
+
+# Metrics
+
+
+def write_metrics(path, step, steps):
+    """Open the file at ``step`` and write the records of ``steps``."""
+    with MetricsFile(path, step=step) as file:
+        for step in steps:
+            file.write(step, {"loss": 1.5})
+
+
+def test_metrics_file(path, clock):
+    with MetricsFile(path, step=0) as file:
+        clock.now += 2.5
+        file.write(1, {"loss": 3.0})
+        clock.now += 1.0
+        file.write(2, {"loss": 2.0})
+        assert read_metrics(path) == [  # while it is open: nothing waits in a buffer
+            {"step": 1, "seconds": 2.5, "loss": 3.0},
+            {"step": 2, "seconds": 3.5, "loss": 2.0},
+        ]
+
+
+def test_metrics_file_that_is_opened_again_drops_what_runs_again(path, clock):
+    write_metrics(path, 0, [1, 2, 3, 4])
+    write_metrics(path, 2, [3, 4, 5])
+    assert [record["step"] for record in read_metrics(path)] == [1, 2, 3, 4, 5]
+    write_metrics(path, 0, [1])
+    assert [record["step"] for record in read_metrics(path)] == [1]
+
+
+def test_seconds_go_on_from_the_last_record_kept(path, clock):
+    """Neither the records dropped nor the time between two processes count."""
+    with MetricsFile(path, step=0) as file:
+        for step in (1, 2, 3):
+            clock.now += 10
+            file.write(step, {})
+    clock.now += 1e6
+    with MetricsFile(path, step=2) as file:
+        clock.now += 4
+        file.write(3, {})
+    assert [record["seconds"] for record in read_metrics(path)] == [10, 20, 24]
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_metrics_without_a_last_line_that_was_cut_off(path, clock, cut):
+    write_metrics(path, 0, [1, 2, 3])
+    whole = path.read_text()
+    path.write_text(whole[:-cut])
+    kept = [1, 2, 3] if cut == 1 else [1, 2]  # cut == 1 takes the line break only
+    assert [record["step"] for record in read_metrics(path)] == kept
+    write_metrics(path, 2, [3])
+    assert path.read_text() == whole
+
+
+def test_metrics_that_are_not_there(path):
+    assert read_metrics(path) == []
+
+
+# The screen
+
+
+def shown(clock, updates, *, terminal=False, **options):
+    """What is printed for updates ``(seconds, step)``."""
+    console = Console(file=io.StringIO(), width=120, force_terminal=terminal)
+    options = {"total": 100, "start": 0, "batch_size": 50, **options}
+    with ProgressLine(console, **options) as progress:
+        for seconds, step in updates:
+            clock.now = 1000.0 + seconds
+            progress.update(step, {"loss": 1.23456, "dead_bits": 3, "hswd": 0.5})
+    return console.file.getvalue()
+
+
+def test_plain_lines_where_there_is_no_terminal(clock):
+    """The rate counts from the first update: before it lies compilation."""
+    lines = shown(clock, [(7, 1), (17, 41), (22, 100)]).splitlines()
+    terms = "loss 1.2346  dead_bits 3  hswd 0.5000"
+    assert lines == [
+        f"step 1/100  {terms}  0 images/s  compiled",
+        f"step 41/100  {terms}  200 images/s  15 s left",
+        f"step 100/100  {terms}  330 images/s  0 s left",
+    ]
+
+
+def test_plain_lines_come_at_times_and_at_the_end(clock):
+    text = shown(clock, [(0, 1), (1, 2), (4, 3), (5, 4), (9, 5), (9.5, 100)])
+    assert [line.split()[1] for line in text.splitlines()] == ["1/100", "4/100", "100/100"]
+
+
+def test_rate_of_a_run_that_goes_on_counts_its_own_steps(clock):
+    text = shown(clock, [(0, 61), (10, 81)], start=60)
+    assert text.splitlines()[1].endswith("100 images/s  10 s left")
+
+
+def test_bar_on_a_terminal(clock):
+    text = shown(clock, [(0, 1), (10, 100)], terminal=True)
+    for part in ("step", "100/100", "loss 1.2346", "hswd 0.5000", "495 images/s"):
+        assert part in text
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_line_of_its_own_is_not_broken(terminal):
+    console = Console(file=io.StringIO(), width=40, force_terminal=terminal)
+    line = "warning: " + 20 * "[bits] are dead: "
+    with ProgressLine(console, total=9, start=0, batch_size=1) as progress:
+        progress.print(line)
+    assert line in console.file.getvalue()
+
+
+# What is read again
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "null",
+        "{}",
+        "5",
+        "[" * 10**5,
+        "\xff",
+        '{"step": 2}',
+        '{"step": "2", "seconds": 1}',
+        '{"step": true, "seconds": 1}',
+        '{"step": 1, "seconds": 1}',
+        '{"step": 2, "seconds": NaN}',
+        '{"step": 2, "seconds": null}',
+        '{"step": 2, "seconds": 1, "loss": "low"}',
+        '{"step": 2, "seconds": 1, "loss": [1.0]}',
+        '{"step": 2, "seconds": 1, "dead_bits": null}',
+        '{"step": 2, "seconds": 1, "step_seconds": 0.1}',
+        '{"step": 2, "seconds": 1, "loss": 1' + "0" * 400 + "}",
+    ],
+)
+def test_metrics_with_a_line_that_is_no_record(path, clock, line):
+    write_metrics(path, 0, [1, 2, 3])
+    first, _, third = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([first, line.encode("latin-1"), third, b""]))
+    with pytest.raises(UserError, match="line 2 is no record of a step after 1\); put .* remove"):
+        read_metrics(path, 0)
+
+
+def test_metrics_of_members(path):
+    path.write_text('{"step": 1, "seconds": 0.1, "loss": [1.0, null]}\n')
+    assert (
+        read_metrics(path, 2)
+        == read_metrics(path)
+        == [{"step": 1, "seconds": 0.1, "loss": [1.0, None]}]
+    )
+    for members in (0, 3):
+        with pytest.raises(UserError, match="line 1"):
+            read_metrics(path, members)
+
+
+# What will be written
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("out.txt", "must end in .json"),
+        ("nowhere/out.json", "there is no such folder"),
+        ("folder.json", "is a folder"),
+        ("pipe.json", "is no file"),
+        ("cut.json", "cut.json.partial is there, and is no file"),
+        ("file/out.json", "there is no such folder"),
+        ("/proc/out.json", "nothing can be written into /proc"),
+    ],
+)
+def test_outputs_that_cannot_be_written_are_told_before_the_work(tmp_path, name, said):
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "cut.json.partial").symlink_to(tmp_path / "file")
+    with pytest.raises(UserError, match=f"--output .*{said}"):
+        check_output(tmp_path / name, ".json")
+
+
+def test_outputs_that_can_be_written(tmp_path):
+    check_output(tmp_path / "out.json", ".json", new=True)
+    check_output(tmp_path / "a" / "b" / "out.json", ".json", makes_folder=True)
+    assert list(tmp_path.iterdir()) == []
+    write_json(tmp_path / "out.json", {})
+    check_output(tmp_path / "out.json", ".json")
+    with pytest.raises(UserError, match="exists"):
+        check_output(tmp_path / "out.json", ".json", new=True)
