@@ -27,7 +27,7 @@ from jaxhash.runs.experiment import build, initial_state
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.devices import hardware
-from jaxhash.training.speed import TIMES
+from jaxhash.training.speed import TIMING_FIELDS
 from jaxhash.utils.files import write_json
 from jaxhash.utils.hardware import versions
 
@@ -136,7 +136,7 @@ def digests(folder: Path) -> dict:
         state = kept.restore(initial_state(config, parts))
     leaves = jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
     records = read_metrics(folder / "metrics.jsonl")
-    records = [{k: v for k, v in record.items() if k not in TIMES} for record in records]
+    records = [{k: v for k, v in record.items() if k not in TIMING_FIELDS} for record in records]
     results = json.loads((folder / "results.json").read_text())
     del results["seconds"], results["speed"]
     return {

@@ -22,7 +22,13 @@ import jax
 import numpy as np
 import tyro
 
-from jaxhash.runs.experiment import build, initial_state, make_batches, make_lift, make_step
+from jaxhash.runs.experiment import (
+    build,
+    initial_state,
+    make_batches,
+    make_data_parallel,
+    make_step,
+)
 from jaxhash.runs.presets import cifar10_features_hashnet_hswd
 from jaxhash.training.devices import hardware, peak_bytes
 from jaxhash.utils.files import write_json
@@ -95,20 +101,20 @@ def measure(options: dict[str, Any], devices: int, steps: int) -> dict[str, floa
     jax.config.update("jax_num_cpu_devices", devices)
     config = dataclasses.replace(cifar10_features_hashnet_hswd(), **options)
     parts = build(config)
-    lift = make_lift(config, parts, make_step(config, parts))
+    parallel_step = make_data_parallel(config, parts, make_step(config, parts))
     # The last step of an epoch, as far as the number tells: the second one here begins another.
     state = initial_state(config, parts)
-    state = lift.to_local(
-        lift.replicate(state.replace(step=state.step + parts.steps_per_epoch - 1))
+    state = parallel_step.to_local(
+        parallel_step.replicate(state.replace(step=state.step + parts.steps_per_epoch - 1))
     )
     batches, seconds = make_batches(config, parts), []
     for _ in range(2 + steps):
-        batch = lift.shard_batch(next(batches))
+        batch = parallel_step.shard_batch(next(batches))
         start = time.monotonic()
-        state, metrics = lift(state, batch)
+        state, metrics = parallel_step(state, batch)
         jax.block_until_ready((state, metrics))
         seconds.append(time.monotonic() - start)
-    tables = jax.tree.leaves(lift.to_global(state).objective_state)
+    tables = jax.tree.leaves(parallel_step.to_global(state).objective_state)
     return {
         "table_bytes": sum(leaf.addressable_shards[0].data.nbytes for leaf in tables),
         "peak_bytes": peak_bytes(),

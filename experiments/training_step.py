@@ -17,7 +17,13 @@ import numpy as np
 import tyro
 
 from jaxhash.bench.timing import alternate
-from jaxhash.runs.experiment import build, initial_state, make_batches, make_lift, make_step
+from jaxhash.runs.experiment import (
+    build,
+    initial_state,
+    make_batches,
+    make_data_parallel,
+    make_step,
+)
 from jaxhash.runs.presets import fashion_mnist_hashnet_hswd
 from jaxhash.training.devices import hardware
 from jaxhash.utils.files import write_json
@@ -67,12 +73,12 @@ def quartiles(values):
 def _call(config):
     """A function that makes one step from the last one's state."""
     parts = build(config)
-    lifted = make_lift(config, parts, make_step(config, parts))
-    batch = lifted.shard_batch(next(make_batches(config, parts)))
-    held = [lifted.to_local(lifted.replicate(initial_state(config, parts)))]
+    parallel_step = make_data_parallel(config, parts, make_step(config, parts))
+    batch = parallel_step.shard_batch(next(make_batches(config, parts)))
+    held = [parallel_step.to_local(parallel_step.replicate(initial_state(config, parts)))]
 
     def call():
-        held[0], metrics = lifted(held[0], batch)
+        held[0], metrics = parallel_step(held[0], batch)
         jax.block_until_ready((held[0], metrics))
 
     return call

@@ -5,7 +5,7 @@ from jaxhash.training import guard
 
 def main() -> None:
     """Run the command of this process's arguments."""
-    guard.begin()
+    guard.supervise()
     from jaxhash.cli.main import main as run
 
     run()

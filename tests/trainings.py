@@ -19,7 +19,7 @@ from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.runs.presets import digits_hashnet_hswd
 from jaxhash.training import loop
 from jaxhash.training.checkpoint import Checkpoints
-from jaxhash.training.speed import TIMES
+from jaxhash.training.speed import TIMING_FIELDS
 
 #: 24 steps of 8 an epoch, with a checkpoint amid an epoch.
 OPTIONS = dict(epochs=3, checkpoint_every=5, crop=1)
@@ -48,7 +48,7 @@ def final_state(config):
 
 
 def without_seconds(records):
-    return [{k: v for k, v in record.items() if k not in TIMES} for record in records]
+    return [{k: v for k, v in record.items() if k not in TIMING_FIELDS} for record in records]
 
 
 def assert_same_training(one, other):

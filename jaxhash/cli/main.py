@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # a command imports what it needs: codes are evaluated withou
 T = TypeVar("T")
 
 #: Status of a training that was stopped by SIGTERM: the same command goes on.
-RESUME_ME = stop.STATUS[signal.SIGTERM]
+RESUME_ME = stop.EXIT_STATUS[signal.SIGTERM]
 
 #: Names of files and classes are printed as they are, whatever they hold.
 _PLAIN = {"markup": False, "emoji": False}
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     own = arguments is None
     arguments = list(sys.argv[1:] if own else arguments)
     if own:
-        guard.begin()
+        guard.supervise()
         _open_output()
     try:
         try:
@@ -96,8 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Stopped as stopped:
         _exit(RESUME_ME, stopped)
     except KeyboardInterrupt as interrupt:
-        said = interrupt if interrupt.args else stop.words(signal.SIGINT)
-        _exit(stop.STATUS[signal.SIGINT], said)
+        said = interrupt if interrupt.args else stop.signal_message(signal.SIGINT)
+        _exit(stop.EXIT_STATUS[signal.SIGINT], said)
     except Exception as error:
         if _is_of_a_backend(error):
             named = os.environ.get("JAX_PLATFORMS")
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         from jaxhash.training import distributed
 
-        distributed.end_by(error)
+        distributed.exit_with_error(error)
 
 
 def _is_of_a_backend(error: Exception) -> bool:
@@ -166,12 +166,12 @@ def _exit(status: int, said: object = None) -> NoReturn:
     if several:
         from jaxhash.training import distributed
     if several and isinstance(said, Exception):
-        distributed.wait_if_of_another(said)
+        distributed.wait_if_peer_failed(said)
     if said is not None:
         with contextlib.suppress(OSError):
             print(f"jaxhash: {with_flags(str(said))}", file=sys.stderr, flush=True)
     if several:
-        distributed.part(status)
+        distributed.shut_down(status)
     sys.exit(status)
 
 
@@ -289,7 +289,7 @@ def _join(parsed: "TrainArguments") -> "Console":
     """Become one of several processes, of which the first has a screen."""
     from jaxhash.training import distributed
 
-    distributed.join(
+    distributed.initialize_distributed(
         parsed.coordinator, parsed.processes, parsed.process, heartbeat=parsed.heartbeat
     )
     width = None if sys.stdout.isatty() else 120

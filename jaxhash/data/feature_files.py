@@ -88,7 +88,7 @@ def write_features(arguments: FeatureArguments, console: Console, command: str) 
             are those of another call.
     """
     arguments.check()
-    backbone = models.backbone_of(
+    backbone = models.backbone_factory(
         arguments.backbone,
         preprocessing=arguments.preprocessing,
         image_size=arguments.image_size,

@@ -2,12 +2,12 @@
 
 from jaxhash.models._alexnet import alexnet as alexnet
 from jaxhash.models._base import Backbone as Backbone
-from jaxhash.models._base import stage_of as stage_of
+from jaxhash.models._base import stage_index as stage_index
 from jaxhash.models._catalogue import BACKBONES as BACKBONES
 from jaxhash.models._catalogue import PREPROCESSINGS as PREPROCESSINGS
 from jaxhash.models._catalogue import BackboneName as BackboneName
 from jaxhash.models._catalogue import PreprocessingName as PreprocessingName
-from jaxhash.models._catalogue import backbone_of as backbone_of
+from jaxhash.models._catalogue import backbone_factory as backbone_factory
 from jaxhash.models._cifar_resnet import cifar_resnet20 as cifar_resnet20
 from jaxhash.models._cifar_resnet import cifar_resnet32 as cifar_resnet32
 from jaxhash.models._cifar_resnet import cifar_resnet44 as cifar_resnet44

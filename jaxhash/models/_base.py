@@ -221,11 +221,11 @@ def of_rows(module: nn.Module, rows: Int[Any, " n"] | None) -> dict[str, Int[Any
     return {"rows": rows} if taken else {}
 
 
-def stage_of(name: str) -> int | None:
+def stage_index(name: str) -> int | None:
     """The stage that a block of this name belongs to; None if it is none of a backbone's.
 
     Example:
-        >>> stage_of("stage3_0"), stage_of("classifier")
+        >>> stage_index("stage3_0"), stage_index("classifier")
         (3, None)
     """
     found = re.fullmatch(r"stage(\d+)_\d+", name)

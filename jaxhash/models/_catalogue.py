@@ -66,7 +66,7 @@ PREPROCESSINGS: dict[str, Preprocessing] = {
 PreprocessingName = Literal[("published", *PREPROCESSINGS)]
 
 
-def backbone_of(
+def backbone_factory(
     name: BackboneName,
     *,
     preprocessing: PreprocessingName = "published",
@@ -85,7 +85,7 @@ def backbone_of(
         ValueError: if there is no such preprocessing.
 
     Example:
-        >>> backbone_of("cnn", image_size=64)().preprocessing.size
+        >>> backbone_factory("cnn", image_size=64)().preprocessing.size
         64
     """
     make = BACKBONES[name]

@@ -13,7 +13,7 @@ from flax import traverse_util
 from jax.extend import core
 from jaxtyping import Array, Shaped
 
-from jaxhash.models._base import Backbone, stage_of
+from jaxhash.models._base import Backbone, stage_index
 
 Path = tuple[str, ...]
 
@@ -165,7 +165,7 @@ class _Calls:
             path = path[len(self.backbone) :]
         if not path:
             return "readout"
-        stage = stage_of(path[0])
+        stage = stage_index(path[0])
         return path[0] if stage is None else f"stage {stage}"
 
 

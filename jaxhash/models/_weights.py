@@ -102,7 +102,7 @@ def read_weights(
     if not conventions:
         raise UserError(f"no published weights are known for {type(model).__name__}")
     leaves = _leaves(model, model.example() if inputs is None else inputs)
-    path, key = file_and_key(path)
+    path, key = split_path_and_key(path)
     file = TensorFile(path)
     places = _under(file, key)
     prefix, names = _find(places, conventions, leaves, model, file, key)
@@ -135,11 +135,11 @@ def read_weights(
     return Weights(traverse_util.unflatten_dict(arrays, sep="/"), path, prefix)
 
 
-def file_and_key(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
+def split_path_and_key(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
     """The two of ``FILE:KEY``; a file of the whole name comes first, for names may hold colons.
 
     Example:
-        >>> file_and_key("absent.pth:teacher")
+        >>> split_path_and_key("absent.pth:teacher")
         (PosixPath('absent.pth:teacher'), None)
     """
     text = os.fspath(path)

@@ -76,7 +76,7 @@ class Setup(NamedTuple):
     """The model's initial variables, for objectives that keep a copy of the model."""
     class_similarity: ClassSimilarity = ClassSimilarity()
     """What is known beyond the labels."""
-    spread: TableSharding = TableSharding()
+    table_sharding: TableSharding = TableSharding()
     """Which tables are made for their rows to be spread over devices."""
 
 
@@ -105,7 +105,7 @@ class Context(NamedTuple):
     that it makes them from with ``return_features=True``."""
     axis_name: str | None
     """The mapped axis that the batch is spread over, or None."""
-    spread: TableSharding = TableSharding()
+    table_sharding: TableSharding = TableSharding()
     """Which tables are spread over the mapped axis: of these a device has its own rows only."""
 
 

@@ -294,7 +294,7 @@ def _codebook(setup: Setup, seed: int) -> ClassTable:
 
 
 def _table(codes: Int8[np.ndarray, "classes bits"], setup: Setup) -> ClassTable:
-    return ClassTable(padded(jnp.asarray(codes), setup.spread.classes))
+    return ClassTable(padded(jnp.asarray(codes), setup.table_sharding.classes))
 
 
 def _labelled(batch: Batch) -> Bool[Array, " n"]:

@@ -249,7 +249,9 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
 
 def _random_codes(key: Key[Array, ""], setup: Setup, of_class: PyTree) -> DiscreteState:
     codes = jax.random.rademacher(key, (setup.items, setup.bits), jnp.float32)
-    return DiscreteState(empty_bank(setup), ItemTable(padded(codes, setup.spread.items)), of_class)
+    return DiscreteState(
+        empty_bank(setup), ItemTable(padded(codes, setup.table_sharding.items)), of_class
+    )
 
 
 def _once_an_epoch(

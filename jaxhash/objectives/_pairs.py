@@ -121,7 +121,7 @@ def from_bank(bank: Bank, batch: Batch, unseen: Unseen, context: Context) -> Col
 
 def empty_bank(setup: Setup) -> Bank:
     """A bank that has seen nothing: codes of zeros, and no labels."""
-    rows = table_rows(setup.items, setup.spread.items)
+    rows = table_rows(setup.items, setup.table_sharding.items)
     labels = (
         jnp.zeros((rows, setup.classes), jnp.uint8)
         if setup.multi_label

@@ -150,7 +150,7 @@ def _semantics(key: Key[Array, ""], setup: Setup) -> Variables:
                 f"there are {len(known.embeddings)} embeddings and {setup.items} training items"
             )
         embeddings = jnp.asarray(known.embeddings, jnp.float32)
-        return Variables(state=ItemTable(padded(embeddings, setup.spread.items)))
+        return Variables(state=ItemTable(padded(embeddings, setup.table_sharding.items)))
     if known.distances is None or setup.multi_label:
         return Variables()
     if known.distances.shape != (setup.classes, setup.classes):

@@ -70,12 +70,12 @@ def sharded_leaves(state: PyTree, spread: TableSharding) -> PyTree[bool]:
 
 def table_axis(table: Table, context: Context) -> str | None:
     """The mapped axis that the rows of a table are spread over; None where a device has them all."""
-    return None if _number(table, context.spread) is None else context.axis_name
+    return None if _number(table, context.table_sharding) is None else context.axis_name
 
 
 def entries(table: Table, context: Context) -> int:
     """How many rows of a table, on all devices, are no padding."""
-    number = _number(table, context.spread)
+    number = _number(table, context.table_sharding)
     return len(jax.tree.leaves(table)[0]) if number is None else number
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Shaped
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jaxhash.training.speed import TIMES
+from jaxhash.training.speed import TIMING_FIELDS
 
 RIGHT, WRONG = "#2a7f3f", "#c0392b"
 
@@ -44,7 +44,7 @@ def plot_losses(records: Sequence[dict[str, int | float]]) -> Figure:
     """The loss and its terms over the steps, one panel each, with a running mean over 1/50."""
     steps = np.array([record["step"] for record in records])
     known = dict.fromkeys(name for record in records for name in record)
-    names = [name for name in known if name not in ("step", *TIMES)]
+    names = [name for name in known if name not in ("step", *TIMING_FIELDS)]
     panels = max(1, len(names))  # an empty one where no record is left
     figure = Figure(figsize=(3.2 * panels, 2.8), layout="constrained")
     window = max(1, len(steps) // 50)

@@ -9,7 +9,7 @@ from jaxtyping import Float, PyTree, Shaped
 
 from jaxhash.objectives import Batch
 from jaxhash.training.distributed import allgather
-from jaxhash.training.stop import end_if_asked
+from jaxhash.training.stop import raise_if_stop_requested
 
 
 def make_encoder(model: nn.Module) -> Callable[[PyTree, Iterable[Batch]], np.ndarray]:
@@ -27,7 +27,7 @@ def make_encoder(model: nn.Module) -> Callable[[PyTree, Iterable[Batch]], np.nda
             variables = jax.device_get(variables)
         codes, masks, placed = [], [], {}
         for batch in batches:
-            end_if_asked()
+            raise_if_stop_requested()
             whole, rows = _shardings(len(batch.mask))
             if whole not in placed:
                 placed[whole] = jax.device_put(variables, whole)

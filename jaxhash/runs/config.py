@@ -13,7 +13,7 @@ from jaxhash.data.protocols import AUTO, COUNTS, PER_CLASS, check_protocol
 from jaxhash.models import BackboneName, PreprocessingName
 from jaxhash.objectives import MethodName
 from jaxhash.runs.composition import WEIGHT, QuantizerName, objective_of, objective_words
-from jaxhash.training.model_selection import Rule
+from jaxhash.training.model_selection import SelectionRule
 from jaxhash.training.parallel import Mapping
 from jaxhash.utils.errors import UserError
 
@@ -151,7 +151,7 @@ class Config:
     """At a loss or a gradient that is not finite: stop the run, or skip the update and count it."""
     on_collapse: Literal["stop", "warn"] = "stop"
     """When more than half of the bits are dead for 20 steps: stop the run, or warn and go on."""
-    choose: Rule = "last"
+    choose: SelectionRule = "last"
     """Model to evaluate: the last, or the best mAP on validation items or on the queries."""
     evaluate_every: int = 5
     """Epochs between two models that --choose compares; the last one always takes part."""

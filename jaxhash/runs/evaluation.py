@@ -27,7 +27,7 @@ from jaxhash.retrieval.search import nearest
 from jaxhash.retrieval.vectors import Track, Vectors, unit_rows, untracked
 from jaxhash.runs.experiment import Parts
 from jaxhash.similarity import share_a_label
-from jaxhash.training.model_selection import Rule
+from jaxhash.training.model_selection import SelectionRule
 from jaxhash.utils.files import write_json
 
 #: Rows encoded at a time: a multiple of any usual number of devices.
@@ -112,7 +112,7 @@ def _drawn(parts: Parts) -> slice:
 
 
 def candidate_score(
-    rule: Rule, parts: Parts, encode: SplitEncoder
+    rule: SelectionRule, parts: Parts, encode: SplitEncoder
 ) -> Callable[[PyTree], float] | None:
     """How a rule scores a model during training: mAP over all items that are searched.
 

@@ -67,8 +67,8 @@ class Parts(NamedTuple):
     total_steps: int
     class_similarity: ClassSimilarity = ClassSimilarity()
     """Of the classes or, where it has embeddings, of all items of the source."""
-    spread: TableSharding = TableSharding()
-    """Which tables of the objective are spread over devices."""
+    table_sharding: TableSharding = TableSharding()
+    """Which tables of the objective have their rows sharded over devices."""
     form: InputForm | None = None
     """What the inputs of the source were prepared by; it belongs to the model."""
     equal_inputs: Mapping[str, Mapping[str, int]] = MappingProxyType({})
@@ -139,7 +139,9 @@ def build(
         form=form,
         **findings,
     )
-    return parts._replace(spread=_spread(config, parts, _objective_state(config, parts)))
+    return parts._replace(
+        table_sharding=_table_sharding(config, parts, _objective_state(config, parts))
+    )
 
 
 def with_hyperparams(config: Config, parts: Parts, numbers: Numbers) -> Parts:
@@ -203,19 +205,19 @@ def augmentation(config: Config) -> Augment:
 
 
 def make_step(config: Config, parts: Parts) -> Callable:
-    """`train_step` with all that stays the same, to be lifted over the devices."""
+    """`train_step` with all that stays the same, to be run over the devices by `DataParallel`."""
     return partial(
         train_step,
         model=parts.model,
         optimizer=parts.optimizer,
         skip_broken=config.on_nan == "skip",
-        chunk_size=config.chunk_size,
+        micro_batch_size=config.chunk_size,
         **_of_any_step(config, parts),
     )
 
 
 def make_loss_step(config: Config, parts: Parts) -> Callable:
-    """`loss_step` with all that stays the same, to be lifted likewise."""
+    """`loss_step` with all that stays the same, for the same use."""
     return partial(
         loss_step, bits=config.bits, encode=parts.model.apply, **_of_any_step(config, parts)
     )
@@ -232,9 +234,9 @@ def _of_any_step(config: Config, parts: Parts) -> dict[str, Any]:
     return options
 
 
-def make_lift(config: Config, parts: Parts, step: Callable) -> DataParallel:
+def make_data_parallel(config: Config, parts: Parts, step: Callable) -> DataParallel:
     """A step over the devices of all processes, as the configuration has it."""
-    return DataParallel(step, mapping=config.parallel, spread=parts.spread)
+    return DataParallel(step, mapping=config.parallel, table_sharding=parts.table_sharding)
 
 
 def check_model(name: str, model: nn.Module, inputs: Shaped[np.ndarray, "n ..."]) -> None:
@@ -259,11 +261,13 @@ def _creation(parts: Parts) -> Callable[..., TrainState]:
         classes=len(parts.source.class_names),
         multi_label=parts.source.labels.ndim == 2,
         class_similarity=known,
-        spread=parts.spread,
+        table_sharding=parts.table_sharding,
     )
 
 
-def _spread(config: Config, parts: Parts, state: PyTree[jax.ShapeDtypeStruct]) -> TableSharding:
+def _table_sharding(
+    config: Config, parts: Parts, state: PyTree[jax.ShapeDtypeStruct]
+) -> TableSharding:
     """Which tables of the objective's state are spread over devices."""
     if config.spread_banks == "never":
         return TableSharding()
@@ -370,7 +374,7 @@ def _model(config: Config, source: Source) -> nn.Module:
             f"--dataset {config.dataset} holds feature vectors: --image-size and --preprocessing are "
             "for images"
         )
-    backbone = models.backbone_of(
+    backbone = models.backbone_factory(
         config.model,
         preprocessing=config.preprocessing,
         image_size=config.image_size,

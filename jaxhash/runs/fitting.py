@@ -17,12 +17,12 @@ from rich.console import Console
 from jaxhash.bench.timing import alternate
 from jaxhash.objectives import Batch
 from jaxhash.runs.config import Config
-from jaxhash.runs.experiment import Parts, make_lift, make_loss_step
+from jaxhash.runs.experiment import Parts, make_data_parallel, make_loss_step
 from jaxhash.runs.metrics_file import MetricsFile, read_metrics
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.distributed import broadcast_from_host0, is_main_process
 from jaxhash.training.loop import Monitor, fit
-from jaxhash.training.model_selection import Candidates
+from jaxhash.training.model_selection import CandidateTracker
 from jaxhash.training.parallel import DataParallel
 from jaxhash.training.speed import Profile, Speed
 from jaxhash.training.state import TrainState
@@ -39,9 +39,9 @@ def fit_from_checkpoint(
     parts: Parts,
     state: TrainState,
     batches: Callable[..., Iterator[Batch]],
-    lift: DataParallel,
+    parallel_step: DataParallel,
     *,
-    make_watch: Callable[..., W],
+    make_monitor: Callable[..., W],
     console: Console,
     score: Callable[[PyTree], float] | None = None,
     members: int = 0,
@@ -54,15 +54,15 @@ def fit_from_checkpoint(
         parts: the lengths of an epoch and of the training.
         state: the state before the first step.
         batches: from ``start``, a number of steps, to the batches after them.
-        lift: one step over the devices.
-        make_watch: from ``records``, those that are there, to the ``watch`` of `fit`.
+        parallel_step: one step over the devices.
+        make_monitor: from ``records``, those that are there, to the ``monitor`` of `fit`.
         console: where progress is printed.
         score: from a model's variables to what it is chosen by; None if none is.
         members: trainings of a sweep that a step is a step of; 0 where it is a run's.
         profile: where a trace of a few steps goes, if anywhere.
 
     Returns:
-        The last state, as the lift leaves it, and what watched over it.
+        The last state, as the parallel_step leaves it, and what watched over it.
 
     Raises:
         KeyboardInterrupt: if Ctrl-C asked for it; the same call goes on.
@@ -70,7 +70,7 @@ def fit_from_checkpoint(
         UserError: if there are checkpoints, and none can be read or the data have changed since; or
             if one cannot be written.
     """
-    state = lift.replicate(state)
+    state = parallel_step.replicate(state)
     path = config.run_dir / "metrics.jsonl"
     kept = Checkpoints(
         config.run_dir / "checkpoints",
@@ -98,23 +98,25 @@ def fit_from_checkpoint(
                 batch_size=config.batch_size * (members or 1),
             ) as progress,
         ):
-            watch = make_watch(records=broadcast_from_host0(lambda: read_metrics(path, members)))
+            monitor = make_monitor(
+                records=broadcast_from_host0(lambda: read_metrics(path, members))
+            )
             state = fit(
-                lift.to_local(state),
+                parallel_step.to_local(state),
                 batches(start=start),
-                lift,
+                parallel_step,
                 start=start,
                 total_steps=parts.total_steps,
                 checkpoint_every=config.checkpoint_every,
                 checkpoints=checkpoints,
-                candidates=Candidates(
+                candidates=CandidateTracker(
                     score,
                     every=config.evaluate_every,
                     steps_per_epoch=parts.steps_per_epoch,
                     total_steps=parts.total_steps,
                     found=checkpoints.candidates,
                 ),
-                watch=watch,
+                monitor=monitor,
                 stop=stop,
                 profile=trace,
                 metrics_file=metrics_file,
@@ -124,7 +126,7 @@ def fit_from_checkpoint(
             left = start < parts.total_steps
             traced = f"the trace is in {profile}" if left else "--profile: no step is left to trace"
             print_line(console, traced)
-    return state, watch
+    return state, monitor
 
 
 def data_fingerprint(parts: Parts) -> dict[str, Any]:
@@ -136,20 +138,20 @@ def data_fingerprint(parts: Parts) -> dict[str, Any]:
 def time_loss(
     config: Config,
     parts: Parts,
-    lift: DataParallel,
+    parallel_step: DataParallel,
     state: TrainState,
     batch: Batch,
     console: Console,
 ) -> None:
     """Time the step as it is, and the loss with its gradient in the codes alone."""
-    alone = make_lift(config, parts, make_loss_step(config, parts))
-    held, rows = [state], lift.shard_batch(batch)
+    alone = make_data_parallel(config, parts, make_loss_step(config, parts))
+    held, rows = [state], parallel_step.shard_batch(batch)
 
-    def call(lifted):
-        held[0], metrics = lifted(held[0], rows)
+    def call(timed_step):
+        held[0], metrics = timed_step(held[0], rows)
         jax.block_until_ready(metrics)
 
-    calls = {"loss": partial(call, alone), "step": partial(call, lift)}
+    calls = {"loss": partial(call, alone), "step": partial(call, parallel_step)}
     seconds = alternate(calls, repeats=20, budget_seconds=20.0)
     loss, step = (statistics.median(seconds[name]) for name in ("loss", "step"))
     found = {"step_seconds": step, "loss_seconds": loss, "loss_share": loss / step}
@@ -174,7 +176,7 @@ def log_throughput(
         console: where it is printed.
         rows: examples of a step.
     """
-    speed = Speed.of(records, rows=rows)
+    speed = Speed.from_records(records, rows=rows)
     if speed is None:
         return {}
     print_line(console, f"{speed}")

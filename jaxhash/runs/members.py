@@ -22,7 +22,7 @@ from jaxhash.runs.experiment import (
     Parts,
     initial_state,
     initial_states,
-    make_lift,
+    make_data_parallel,
     make_step,
     with_hyperparams,
 )
@@ -30,10 +30,10 @@ from jaxhash.runs.files import read_finished
 from jaxhash.runs.fitting import data_fingerprint
 from jaxhash.runs.folder import open_folder
 from jaxhash.training.checkpoint import Checkpoints
-from jaxhash.training.members import Member, state_of_member, without_penalty
-from jaxhash.training.model_selection import model_choice
+from jaxhash.training.members import Member, drop_zero_penalty, member_state
+from jaxhash.training.model_selection import select_model
 from jaxhash.training.state import TrainState
-from jaxhash.training.stop import end_if_asked
+from jaxhash.training.stop import raise_if_stop_requested
 from jaxhash.utils.console import print_line, track_progress
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import whole_file
@@ -77,9 +77,9 @@ def finish_members(
         for number, member in enumerate(members):
             if member.seed != seed or diverged[number] is not None:
                 continue
-            end_if_asked()
+            raise_if_stop_requested()
             own = config_of_member(config, member)
-            mine = state_of_member(state, number)
+            mine = member_state(state, number)
             print_line(
                 console, f"member {number + 1} of {len(members)}, {member.name}: {own.run_dir}"
             )
@@ -155,12 +155,12 @@ def _write_metrics(path: Path, records: Sequence[dict[str, Any]]) -> None:
 def _save(config: Config, parts: Parts, state: TrainState) -> None:
     """Leave the checkpoint of the last step, if it is not there."""
     if config.quantizer_weight == 0:
-        state = without_penalty(state, initial_state(config, parts))
-    lift = make_lift(config, parts, make_step(config, parts))
+        state = drop_zero_penalty(state, initial_state(config, parts))
+    parallel_step = make_data_parallel(config, parts, make_step(config, parts))
     with Checkpoints(config.run_dir / "checkpoints", data=data_fingerprint(parts)) as checkpoints:
         if parts.total_steps not in checkpoints.steps:
-            checkpoints.save(parts.total_steps, lift.replicate(state))
+            checkpoints.save(parts.total_steps, parallel_step.replicate(state))
 
 
 def _last(config: Config, parts: Parts) -> dict[str, Any]:
-    return model_choice("last", [], epochs=config.epochs, total_steps=parts.total_steps)
+    return select_model("last", [], epochs=config.epochs, total_steps=parts.total_steps)

@@ -35,7 +35,7 @@ from jaxhash.runs.experiment import (
     build,
     initial_states,
     make_batches,
-    make_lift,
+    make_data_parallel,
     make_step,
     state_bytes,
     with_hyperparams,
@@ -57,16 +57,16 @@ from jaxhash.training.compilation_cache import compilation_cache
 from jaxhash.training.devices import device_memory
 from jaxhash.training.distributed import is_main_process
 from jaxhash.training.members import (
-    ALL_DIVERGED,
+    ALL_DIVERGED_ERROR,
     Member,
-    SeedBatches,
-    Watch,
+    MemberMonitor,
+    StackedBatches,
     best_mapping,
     member_step,
     stack_states,
 )
 from jaxhash.training.state import TrainState
-from jaxhash.training.stop import end_if_asked, noted
+from jaxhash.training.stop import defer_signals, raise_if_stop_requested
 from jaxhash.utils.console import print_line
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import write_json
@@ -81,7 +81,7 @@ VALIDATION = 0.1
 MOST_MEMBERS = 1000
 
 
-@noted()
+@defer_signals()
 def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> dict[str, Any]:
     """Train every setting with every seed together, evaluate each, and name the best setting.
 
@@ -126,7 +126,7 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
     members = _members(settings, range(config.seed, config.seed + seeds))
     _check_memory(config, parts, len(members))
     made_on = run.environment(parts)
-    end_if_asked()
+    raise_if_stop_requested()
     with (
         open_folder(folder, content),
         compilation_cache(folder / "cache" if config.compilation_cache else None),
@@ -135,8 +135,8 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
             keep_index(parts.source, folder)
         keep_form(folder, parts.form, parts.data_sha256)
         _describe(config, axes, parts, members, console)
-        state, watch = _fit(config, axes, parts, members, console)
-        end_if_asked()
+        state, monitor = _fit(config, axes, parts, members, console)
+        raise_if_stop_requested()
         records = read_metrics(folder / "metrics.jsonl", len(members))
         log_throughput(records, console, rows=config.batch_size * len(members))
         tell_missing(records, parts.total_steps, console)
@@ -148,9 +148,9 @@ def train(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
             records,
             made_on | {"trained_together": len(members)},
             console,
-            diverged=watch.diverged,
+            diverged=monitor.diverged,
         )
-        results = _results(config, axes, parts, members, finished, watch)
+        results = _results(config, axes, parts, members, finished, monitor)
         results |= {"seconds": records[-1]["seconds"] if records else None, **made_on}
         write_json(folder / "results.json", results)
     report.print_sweep(results, console)
@@ -226,8 +226,8 @@ def _whole(config: Config, parts: Parts) -> tuple[Parts, str]:
 
     The states of members are side by side: their banks stay whole on each device.
     """
-    banks = config.spread_banks if parts.spread == TableSharding() else "never"
-    return parts._replace(spread=TableSharding()), banks
+    banks = config.spread_banks if parts.table_sharding == TableSharding() else "never"
+    return parts._replace(table_sharding=TableSharding()), banks
 
 
 def _settings(axes: Axes) -> list[dict[str, float]]:
@@ -323,13 +323,13 @@ def _describe(
 
 def _fit(
     config: Config, axes: Axes, parts: Parts, members: Sequence[Member], console: Console
-) -> tuple[TrainState, Watch]:
+) -> tuple[TrainState, MemberMonitor]:
     """Bring the sweep to its last step, from the newest checkpoint if there is one."""
     seeds = list(dict.fromkeys(member.seed for member in members))
 
-    def batches(start: int) -> SeedBatches:
+    def batches(start: int) -> StackedBatches:
         of_seed = (dataclasses.replace(config, seed=seed) for seed in seeds)
-        return SeedBatches([make_batches(each, parts, start=start) for each in of_seed])
+        return StackedBatches([make_batches(each, parts, start=start) for each in of_seed])
 
     numbers = {
         name: np.array([member.setting[name] for member in members], np.float32) for name in axes
@@ -347,8 +347,10 @@ def _fit(
         parts,
         state,
         batches,
-        make_lift(config, parts, step),
-        make_watch=partial(Watch, members, bits=config.bits, rows=run.batch_rows(config, parts)),
+        make_data_parallel(config, parts, step),
+        make_monitor=partial(
+            MemberMonitor, members, bits=config.bits, rows=run.batch_rows(config, parts)
+        ),
         console=console,
         members=len(members),
     )
@@ -360,12 +362,12 @@ def _results(
     parts: Parts,
     members: Sequence[Member],
     finished: Sequence[dict[str, Any] | None],
-    watch: Watch,
+    monitor: MemberMonitor,
 ) -> dict[str, Any]:
     """All numbers of the sweep, but for its circumstances."""
     split, found = parts.split, []
     for number, (member, results) in enumerate(zip(members, finished, strict=True)):
-        diverged = watch.diverged[number]
+        diverged = monitor.diverged[number]
         if results is None and diverged is None:
             diverged = parts.total_steps
         scores = results and {name: results[name] for name in SCORES if name in results}
@@ -375,11 +377,11 @@ def _results(
                 "values": dict(member.setting),
                 "scores": scores,
                 "diverged_at_step": diverged,
-                "collapsed_at_step": next(iter(watch.alarms[number].steps), None),
+                "collapsed_at_step": next(iter(monitor.alarms[number].steps), None),
             }
         )
     if all(member["scores"] is None for member in found):
-        raise UserError(ALL_DIVERGED.format(parts.total_steps))
+        raise UserError(ALL_DIVERGED_ERROR.format(parts.total_steps))
     settings = summarize(found)
     return {
         "bits": config.bits,

@@ -39,7 +39,7 @@ from jaxhash.runs.experiment import (
     build,
     initial_state,
     make_batches,
-    make_lift,
+    make_data_parallel,
     make_step,
 )
 from jaxhash.runs.files import (
@@ -59,16 +59,16 @@ from jaxhash.training.compilation_cache import compilation_cache
 from jaxhash.training.devices import hardware
 from jaxhash.training.distributed import broadcast_from_host0, is_main_process
 from jaxhash.training.loop import Monitor, SkipCounter, check_finite
-from jaxhash.training.model_selection import SELECTION_DESCRIPTIONS, model_choice
+from jaxhash.training.model_selection import SELECTION_DESCRIPTIONS, select_model
 from jaxhash.training.state import TrainState
-from jaxhash.training.stop import end_if_asked, noted
+from jaxhash.training.stop import defer_signals, raise_if_stop_requested
 from jaxhash.utils.console import print_line, track_progress
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import whole_file, write_json
 from jaxhash.utils.hardware import versions
 
 
-@noted()
+@defer_signals()
 def train(config: Config, console: Console, *, profile: bool = False) -> dict[str, Any]:
     """Train, evaluate and report into ``config.run_dir``; return the results.
 
@@ -96,7 +96,7 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
         return results
     parts = build(config, form=stored_form(config.run_dir, config.dataset), console=console)
     made_on = environment(parts)
-    end_if_asked()
+    raise_if_stop_requested()
     with (
         open_folder(folder, config.to_json()),
         compilation_cache(folder / "cache" if config.compilation_cache else None),
@@ -107,7 +107,7 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
         _describe(config, parts, console)
         encode = SplitEncoder(parts)
         _fit(config, parts, encode, console, profile=profile)
-        end_if_asked()
+        raise_if_stop_requested()
         records = broadcast_from_host0(lambda: read_metrics(folder / "metrics.jsonl", 0))
         speed = log_throughput(records, console, rows=config.batch_size)
         track = partial(track_progress, console=console)
@@ -305,28 +305,28 @@ def _fit(
     config: Config, parts: Parts, encode: SplitEncoder, console: Console, *, profile: bool
 ) -> None:
     """Bring the run to its last step, from the newest checkpoint if there is one."""
-    lift = make_lift(config, parts, make_step(config, parts))
+    parallel_step = make_data_parallel(config, parts, make_step(config, parts))
     batches = partial(make_batches, config, parts)
     state, _ = fit_from_checkpoint(
         config,
         parts,
         initial_state(config, parts),
         batches,
-        lift,
-        make_watch=partial(_watch, config, parts),
+        parallel_step,
+        make_monitor=partial(_make_monitor, config, parts),
         console=console,
         score=candidate_score(config.choose, parts, encode),
         profile=config.run_dir / "profile" if profile else None,
     )
     if profile:
-        time_loss(config, parts, lift, state, next(batches()), console)
+        time_loss(config, parts, parallel_step, state, next(batches()), console)
 
 
-def _watch(config: Config, parts: Parts, records: list[dict[str, Any]]) -> Monitor:
+def _make_monitor(config: Config, parts: Parts, records: list[dict[str, Any]]) -> Monitor:
     """Stops a training whose loss is not finite, or whose codes collapse; or warns, and counts."""
     alarm, skips = _alarm(config, parts, records), SkipCounter(records)
 
-    def watch(step: int, metrics: dict[str, Any]) -> str | None:
+    def monitor(step: int, metrics: dict[str, Any]) -> str | None:
         if skipped := skips.update(step, metrics):
             return skipped
         check_finite(step, metrics)
@@ -338,7 +338,7 @@ def _watch(config: Config, parts: Parts, records: list[dict[str, Any]]) -> Monit
             )
         return collapsed and f"warning: step {step}: {collapsed}"
 
-    return watch
+    return monitor
 
 
 def _alarm(config: Config, parts: Parts, records: list[dict[str, Any]]) -> CollapseAlarm:
@@ -358,13 +358,13 @@ def _chosen(config: Config, parts: Parts, console: Console) -> tuple[TrainState,
     Raises:
         UserError: if its checkpoint is not there.
     """
-    like = make_lift(config, parts, make_step(config, parts)).replicate(
+    like = make_data_parallel(config, parts, make_step(config, parts)).replicate(
         initial_state(config, parts)
     )
     with Checkpoints(
         config.run_dir / "checkpoints", print_line=partial(print_line, console)
     ) as checkpoints:
-        choice = model_choice(
+        choice = select_model(
             config.choose,
             checkpoints.candidates,
             epochs=config.epochs,

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 
 from jaxhash.training.digests import check_digests, write_digests
 from jaxhash.training.distributed import all_hosts, broadcast_from_host0, is_main_process
-from jaxhash.training.model_selection import Candidate, ranked
+from jaxhash.training.model_selection import Candidate, rank_candidates
 from jaxhash.training.state import TrainState
 from jaxhash.utils.errors import UserError, first_line
 
@@ -114,7 +114,7 @@ class Checkpoints:
             folder = Path(self._manager.directory)
             unnamed = folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
             written = next(unnamed, self._folder(self._saving))  # named from the start in a bucket
-            write_digests(written, but=("_CHECKPOINT_METADATA",))  # orbax is still at that one
+            write_digests(written, exclude=("_CHECKPOINT_METADATA",))  # orbax is still at that one
 
     def _check(self, step: int) -> None:
         """Compare the files of a checkpoint with their digests; to be called by all processes.
@@ -219,14 +219,14 @@ class Checkpoints:
                 f"the data have changed since the checkpoint of step {step}: {'; '.join(other)}"
             )
 
-    def keeps(self, candidate: Candidate, candidates: Sequence[Candidate]) -> bool:
+    def should_keep(self, candidate: Candidate, candidates: Sequence[Candidate]) -> bool:
         """Whether a checkpoint of this one of the candidates is among those that are kept."""
-        return candidate in ranked(candidates)[: self._best]
+        return candidate in rank_candidates(candidates)[: self._best]
 
     def save(self, step: int, state: TrainState, candidates: Sequence[Candidate] = ()) -> None:
         """Save the state and the candidates after ``step`` steps.
 
-        The candidates that `keeps` says must have been saved with their own step, this one or an
+        The candidates that `should_keep` says must have been saved with their own step, this one or an
         earlier one.
 
         Raises:
@@ -234,7 +234,9 @@ class Checkpoints:
         """
         self.wait()  # else the one before, still being written, would be taken for this one
         self._saving = step
-        self._preserved.best = [candidate.step for candidate in ranked(candidates)[: self._best]]
+        self._preserved.best = [
+            candidate.step for candidate in rank_candidates(candidates)[: self._best]
+        ]
         with self._written():
             self._manager.save(
                 step,

@@ -12,10 +12,10 @@ from jaxhash.metrics import COLLAPSE_DEAD_SHARE
 
 #: A collapse lasts for so many steps in a row, the first steps included. One batch may hold images
 #: of one kind; a training that has collapsed stays so, and a few steps of delay cost nothing.
-STEPS = 20
+MIN_STEPS = 20
 
 #: In fewer rows many bits agree by chance: a fair bit is dead in n rows with probability 2^(1 - n).
-ROWS = 8
+MIN_ROWS = 8
 
 
 def code_metrics(
@@ -59,13 +59,13 @@ def _count(
 class CollapseAlarm:
     """Notices that the codes have collapsed, from the ``dead_bits`` of the steps.
 
-    More than `jaxhash.metrics.COLLAPSE_DEAD_SHARE` of the bits dead in each of `STEPS` steps in a row
+    More than `jaxhash.metrics.COLLAPSE_DEAD_SHARE` of the bits dead in each of `MIN_STEPS` steps in a row
     is a collapse. It is reported once, and again only after a step that ended it. All there is to
     know of a run follows from its records, so a run that goes on is given those it has.
 
     Args:
         bits: length of a code.
-        rows: rows of a batch; with fewer than `ROWS` nothing is noticed.
+        rows: rows of a batch; with fewer than `MIN_ROWS` nothing is noticed.
         records: what is in the run's metrics.jsonl already.
 
     Attributes:
@@ -87,9 +87,9 @@ class CollapseAlarm:
     def update(self, step: int, metrics: dict[str, int | float]) -> str | None:
         """A line for the log if a collapse is noticed at this step, else None."""
         dead = metrics.get("dead_bits", 0)
-        collapsed = self._rows >= ROWS and dead > COLLAPSE_DEAD_SHARE * self._bits
+        collapsed = self._rows >= MIN_ROWS and dead > COLLAPSE_DEAD_SHARE * self._bits
         self._dead_steps = self._dead_steps + 1 if collapsed else 0
-        if self._dead_steps != STEPS:
+        if self._dead_steps != MIN_STEPS:
             return None
         self.steps.append(step)
         return (

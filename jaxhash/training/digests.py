@@ -9,24 +9,24 @@ from pathlib import Path
 import xxhash
 
 #: The file that holds the digests of all others in its folder.
-NAME = "digests.json"
+DIGESTS_FILE = "digests.json"
 
 #: Bytes that are read at a time: they stay in a core's cache.
 _BLOCK = 2**18
 
 
-def write_digests(folder: Path, *, but: Container[str] = ()) -> None:
-    """Write the size and the 128 bits of XXH3 of every file under a folder into its `NAME`.
+def write_digests(folder: Path, *, exclude: Container[str] = ()) -> None:
+    """Write the size and the 128 bits of XXH3 of every file under a folder into its `DIGESTS_FILE`.
 
     That is as fast as memory is read. It finds damage, not what somebody changes on purpose.
 
     Args:
         folder: its files are whole, and stay as they are.
-        but: files that do not, by their names from this folder on.
+        exclude: files that do not, by their names from this folder on.
     """
     files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    names = [name for name in files if name not in but]
-    with (folder / NAME).open("w") as file:
+    names = [name for name in files if name not in exclude]
+    with (folder / DIGESTS_FILE).open("w") as file:
         json.dump(_digests(folder, sorted(names)), file, indent=0)
         file.flush()
         os.fsync(file.fileno())
@@ -57,14 +57,14 @@ def check_digests(folder: Path) -> bool:
         Traceback (most recent call last):
         ValueError: weights is damaged
     """
-    if not (folder / NAME).exists():
+    if not (folder / DIGESTS_FILE).exists():
         return False
     try:
-        written = json.loads((folder / NAME).read_text())
+        written = json.loads((folder / DIGESTS_FILE).read_text())
     except ValueError:
         written = None
     if not written or not isinstance(written, dict):
-        raise ValueError(f"{NAME} is damaged")
+        raise ValueError(f"{DIGESTS_FILE} is damaged")
     for name in written:
         if not (folder / name).is_file():
             raise ValueError(f"{name} is missing")

@@ -20,16 +20,16 @@ T = TypeVar("T")
 
 
 #: Seconds that a process which ends by an error waits for the others to do so too.
-PARTING = 10
+SHUTDOWN_SECONDS = 10
 
 #: Words of JAX's errors that another process can be the reason of.
-_OF_ANOTHER = re.compile(r"\b(Gloo|NCCL|RPC|UNAVAILABLE|DEADLINE_EXCEEDED|[Bb]arrier|by peer)\b")
+_PEER_FAILURE = re.compile(r"\b(Gloo|NCCL|RPC|UNAVAILABLE|DEADLINE_EXCEEDED|[Bb]arrier|by peer)\b")
 
 #: Seconds after which a process that is not heard of is gone, unless others are asked for.
 _heartbeat = 30
 
 
-def join(
+def initialize_distributed(
     coordinator: str | None,
     processes: int | None,
     process: int | None,
@@ -74,31 +74,31 @@ def join(
         ) from error
 
 
-def wait_if_of_another(error: BaseException | None) -> None:
+def wait_if_peer_failed(error: BaseException | None) -> None:
     """Where an error may come of another process's end, let JAX find that out, which ends this one."""
     while error is not None:
-        if not isinstance(error, UserError) and _OF_ANOTHER.search(str(error)):
-            time.sleep(_heartbeat + PARTING)
+        if not isinstance(error, UserError) and _PEER_FAILURE.search(str(error)):
+            time.sleep(_heartbeat + SHUTDOWN_SECONDS)
             return
         error = error.__cause__ or error.__context__
 
 
-def end_by(error: BaseException) -> NoReturn:
+def exit_with_error(error: BaseException) -> NoReturn:
     """End this process of several by an error of its own, so that the others notice."""
-    wait_if_of_another(error)
+    wait_if_peer_failed(error)
     traceback.print_exception(error)
-    _end(1)
+    _exit_at_once(1)
 
 
-def part(status: int) -> None:
+def shut_down(status: int) -> None:
     """End this process of several, unless the others end too: then JAX lets them part."""
     try:
-        distributed.global_state.client.wait_at_barrier("parting", 1000 * PARTING)
+        distributed.global_state.client.wait_at_barrier("parting", 1000 * SHUTDOWN_SECONDS)
     except Exception:
-        _end(status)
+        _exit_at_once(status)
 
 
-def _end(status: int) -> NoReturn:
+def _exit_at_once(status: int) -> NoReturn:
     """At once: at an orderly end JAX would wait for the others, as they do for this one."""
     sys.stdout.flush()
     sys.stderr.flush()

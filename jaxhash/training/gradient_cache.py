@@ -11,7 +11,7 @@ from jaxtyping import Array, Int, PyTree, Shaped
 def gradient_cache(
     encode: Callable[[Int[Array, ""], PyTree], PyTree],
     rows: PyTree[Shaped[Array, "n ..."]],
-    size: int,
+    micro_batch_size: int,
 ) -> PyTree[Shaped[Array, "n ..."]]:
     """Encode rows a chunk at a time; no more than a chunk's activations are ever held.
 
@@ -23,7 +23,7 @@ def gradient_cache(
     Args:
         encode: from the number of a chunk, from 0, and its rows to its codes.
         rows: what is encoded. The last chunk is filled up with zeros.
-        size: rows of a chunk.
+        micro_batch_size: rows of a chunk.
 
     Example:
         >>> rows = jnp.arange(5.0)
@@ -38,12 +38,12 @@ def gradient_cache(
         Setup", RepL4NLP 2021.
     """
     n = len(jax.tree.leaves(rows)[0])
-    chunks = -(-n // size)
+    chunks = -(-n // micro_batch_size)
 
     def cut(array):
         array = jnp.asarray(array)
-        missing = jnp.zeros((chunks * size - n, *array.shape[1:]), array.dtype)
-        return jnp.concatenate([array, missing]).reshape(chunks, size, *array.shape[1:])
+        missing = jnp.zeros((chunks * micro_batch_size - n, *array.shape[1:]), array.dtype)
+        return jnp.concatenate([array, missing]).reshape(chunks, micro_batch_size, *array.shape[1:])
 
     of_chunk = jax.checkpoint(encode)
     codes = lax.map(lambda chunk: of_chunk(*chunk), (jnp.arange(chunks), jax.tree.map(cut, rows)))

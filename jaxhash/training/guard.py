@@ -14,15 +14,15 @@ import threading
 from jaxhash.training import stop
 
 #: Status by which a scheduler may start the command again.
-START_AGAIN = stop.STATUS[signal.SIGTERM]
+RESTARTABLE_STATUS = stop.EXIT_STATUS[signal.SIGTERM]
 
 #: From the first line like this on, what the worker says beside Python is about its end.
 _ABOUT_THE_END = re.compile(rb"coordination_service|preemption_sync|PollForError|Check failure")
 
 
-def begin() -> None:
+def supervise() -> None:
     """To be called first in the process of the command line; of several, it goes on in a child."""
-    if stop.is_ready():
+    if stop.handles_signals():
         return
     while (opened := os.open(os.devnull, os.O_RDWR)) < 3:
         pass  # a standard file that is closed: the next that is opened would get what is printed
@@ -30,7 +30,7 @@ def begin() -> None:
     if "--distributed" in sys.argv[1:]:
         _fork()
     else:
-        stop.listen()
+        stop.handle_signals()
 
 
 def _fork() -> None:
@@ -41,11 +41,11 @@ def _fork() -> None:
     if worker:
         os.close(says)
         os.close(lifeline)
-        stop.listen(worker)
+        stop.handle_signals(worker)
         os._exit(_watch(worker, said))
     os.close(said)
     os.close(held)
-    stop.obey()
+    stop.ignore_signals()
     # Python goes on to say things where they are read; the libraries below it say them to the parent.
     sys.stderr = open(os.dup(2), "w", buffering=1)  # noqa: SIM115
     os.dup2(says, 2)
@@ -69,8 +69,8 @@ def _watch(worker: int, said: int) -> int:
     if status >= 0:
         return status
     text = b"".join(last).decode(errors="replace")
-    if gone := who_is_gone(text):
-        line, status = f"{gone} is gone; start all again", START_AGAIN
+    if gone := lost_processes(text):
+        line, status = f"{gone} is gone; start all again", RESTARTABLE_STATUS
     else:
         os.write(2, text.encode())
         name = signal.Signals(-status).name
@@ -88,13 +88,13 @@ def _pass_on(said: int, last: list[bytes]) -> None:
                 os.write(2, line)
 
 
-def who_is_gone(text: str) -> str | None:
+def lost_processes(text: str) -> str | None:
     r"""Which processes JAX's client says are gone, in words; None if it says nothing of the kind.
 
     Example:
-        >>> who_is_gone("tasks are unhealthy (stopped sending heartbeats):\n1\n3\nThe tasks have ...")
+        >>> lost_processes("tasks are unhealthy (stopped sending heartbeats):\n1\n3\nThe tasks have ...")
         'process 1, 3'
-        >>> who_is_gone("Failed to send RPC to coordination service. Either the leader task was ...")
+        >>> lost_processes("Failed to send RPC to coordination service. Either the leader task was ...")
         'process 0'
     """
     found = re.search(r"tasks are unhealthy.*\n((?:.*\d+\n)+)", text)

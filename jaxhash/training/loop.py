@@ -10,7 +10,7 @@ from jaxtyping import Shaped
 
 from jaxhash.objectives import Batch
 from jaxhash.training.checkpoint import Checkpoints
-from jaxhash.training.model_selection import Candidates, best
+from jaxhash.training.model_selection import CandidateTracker, best_candidate
 from jaxhash.training.parallel import DataParallel
 from jaxhash.training.speed import Profile, StepTimer
 from jaxhash.training.state import TrainState
@@ -47,14 +47,14 @@ Monitor = Callable[[int, dict[str, Any]], str | None]
 def fit(
     state: TrainState,
     batches: Iterator[Batch],
-    lift: DataParallel,
+    parallel_step: DataParallel,
     *,
     start: int,
     total_steps: int,
     checkpoint_every: int,
     checkpoints: Checkpoints,
-    candidates: Candidates,
-    watch: Monitor,
+    candidates: CandidateTracker,
+    monitor: Monitor,
     stop: StopRequest,
     profile: Profile,
     metrics_file: MetricsWriter | None,
@@ -67,15 +67,15 @@ def fit(
     fetched, so the host never waits for the step it has just launched.
 
     Args:
-        state: state after ``start`` steps, in the form that the lift maps.
+        state: state after ``start`` steps, in the form that the parallel_step maps.
         batches: this process's rows of the batches after those.
-        lift: from state and batch to state and metrics.
+        parallel_step: from state and batch to state and metrics.
         start: steps already done.
         total_steps: steps of the whole training.
         checkpoint_every: steps between two checkpoints.
         checkpoints: where they go.
         candidates: says after which steps a model is scored, and does it.
-        watch: sees step and metrics before they are written; what it returns is printed, and what
+        monitor: sees step and metrics before they are written; what it returns is printed, and what
             it raises ends the training. Checkpoints from before stay.
         stop: asks to stop after the step that is under way.
         profile: traces some of the steps.
@@ -87,37 +87,37 @@ def fit(
         Stopped: if SIGTERM did.
     """
     pending, timer = None, StepTimer()
-    batch = lift.shard_batch(next(batches)) if start < total_steps else None
+    batch = parallel_step.shard_batch(next(batches)) if start < total_steps else None
     for step in range(start + 1, total_steps + 1):
         timer.start()
         profile.before(step)
-        state, metrics = lift(state, batch)
+        state, metrics = parallel_step(state, batch)
         timer.launched()
         if step < total_steps:
-            batch = lift.shard_batch(next(batches))
+            batch = parallel_step.shard_batch(next(batches))
             timer.ready(in_time=not metrics["loss"].is_ready())
         profile.after(step, metrics)
         if pending is not None:
-            _report(*pending, watch, metrics_file, progress)
+            _report(*pending, monitor, metrics_file, progress)
         pending = (step, metrics, timer.times())
-        stopped = stop.made(step)
+        stopped = stop.should_stop(step)
         saved = step % checkpoint_every == 0 or step == total_steps or stopped
         scored = candidates.should_evaluate(step)
         if saved or scored:
-            _report(*pending, watch, metrics_file, progress)
+            _report(*pending, monitor, metrics_file, progress)
             pending = None
         if scored:
             candidate = candidates.add(step, state.variables)
-            is_best = candidate == best(candidates.found)
+            is_best = candidate == best_candidate(candidates.found)
             progress.print(
                 f"epoch {candidate.epoch}: mAP {candidate.map:.4f}{', the best so far' * is_best}"
             )
-            saved |= checkpoints.keeps(candidate, candidates.found)
+            saved |= checkpoints.should_keep(candidate, candidates.found)
         if saved:
-            checkpoints.save(step, lift.to_global(state), candidates.found)
+            checkpoints.save(step, parallel_step.to_global(state), candidates.found)
         if stopped:
             checkpoints.wait()
-            stop.raise_after(step)
+            stop.raise_stopped(step)
     return state
 
 
@@ -170,13 +170,13 @@ def _report(
     step: int,
     metrics: dict,
     times: dict[str, float],
-    watch: Monitor,
+    monitor: Monitor,
     metrics_file: MetricsWriter | None,
     progress: Progress,
 ) -> None:
     values = {name: _plain(value) for name, value in jax.device_get(metrics).items()}
     values = {"loss": values["loss"]} | values  # first in the line
-    warning = watch(step, values)
+    warning = monitor(step, values)
     if metrics_file is not None:
         metrics_file.write(step, values | times)
     progress.update(step, values)

@@ -21,7 +21,7 @@ from jaxhash.training.state import TrainState
 from jaxhash.utils.errors import UserError
 
 #: What is said of a sweep that has nothing left to train.
-ALL_DIVERGED = (
+ALL_DIVERGED_ERROR = (
     "training stopped at step {}: every member of the sweep has diverged; a lower --learning-rate "
     "or --clip-norm may help"
 )
@@ -73,12 +73,12 @@ def stack_states(states: Iterable[TrainState], settings: int) -> TrainState:
     return stack(list(states))
 
 
-def state_of_member(state: TrainState, number: int) -> TrainState:
+def member_state(state: TrainState, number: int) -> TrainState:
     """The state of one member, on the host; the others stay where they are."""
     return jax.device_get(_take(state, number))
 
 
-def without_penalty(state: TrainState, like: TrainState) -> TrainState:
+def drop_zero_penalty(state: TrainState, like: TrainState) -> TrainState:
     """A member's state in the form of its own run, which leaves out a penalty of weight 0.
 
     A weight that is varied leaves nothing out, so the member has a state of the penalty too, and one
@@ -173,7 +173,7 @@ def _put(index: Int[Array, ""], leaf: Shaped[Array, "members ..."], new: Shaped[
     return jax.lax.dynamic_update_index_in_dim(leaf, new, index, 0)
 
 
-class SeedBatches(Iterator[Batch]):
+class StackedBatches(Iterator[Batch]):
     """The batches of several seeds side by side, [rows, seeds, ...].
 
     Args:
@@ -188,7 +188,7 @@ class SeedBatches(Iterator[Batch]):
         return jax.tree.map(lambda *rows: np.stack(rows, axis=1), *batches)
 
 
-class Watch:
+class MemberMonitor:
     """Notices which members diverge or collapse, from the records of the steps.
 
     All there is to know follows from the records, so a sweep that goes on is given those it has.
@@ -238,5 +238,5 @@ class Watch:
             elif warning := self.alarms[number].update(step, mine):
                 lines.append(f"{member.name}: warning: step {step}: {warning}")
         if None not in self.diverged:
-            raise UserError(ALL_DIVERGED.format(step))
+            raise UserError(ALL_DIVERGED_ERROR.format(step))
         return "\n".join(lines) or None

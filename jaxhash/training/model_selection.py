@@ -6,10 +6,10 @@ from typing import Any, Literal, NamedTuple
 from jaxtyping import PyTree
 
 #: How the model is chosen; `SELECTION_DESCRIPTIONS` tells what each means.
-Rule = Literal["last", "validation", "best-on-test"]
+SelectionRule = Literal["last", "validation", "best-on-test"]
 
 #: One sentence a rule, stored and printed beside the numbers.
-SELECTION_DESCRIPTIONS: dict[Rule, str] = {
+SELECTION_DESCRIPTIONS: dict[SelectionRule, str] = {
     "last": "the last epoch; the queries are touched once",
     "validation": "chosen by best mAP of the validation items among themselves; the queries are touched once",
     "best-on-test": "chosen by best mAP on the test queries, as in the literature: optimistic",
@@ -24,30 +24,30 @@ class Candidate(NamedTuple):
     map: float
 
 
-def best(candidates: Sequence[Candidate]) -> Candidate:
+def best_candidate(candidates: Sequence[Candidate]) -> Candidate:
     """The candidate with the highest mAP, the first of equals.
 
     Raises:
         ValueError: if there is none.
 
     Example:
-        >>> best([Candidate(1, 8, 0.5), Candidate(2, 16, 0.7), Candidate(3, 24, 0.7)])
+        >>> best_candidate([Candidate(1, 8, 0.5), Candidate(2, 16, 0.7), Candidate(3, 24, 0.7)])
         Candidate(epoch=2, step=16, map=0.7)
     """
     return max(candidates, key=lambda candidate: candidate.map)
 
 
-def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
+def rank_candidates(candidates: Sequence[Candidate]) -> list[Candidate]:
     """The candidates, best first, and the first of equals first.
 
     Example:
-        >>> [c.epoch for c in ranked([Candidate(1, 8, 0.5), Candidate(2, 16, 0.7)])]
+        >>> [c.epoch for c in rank_candidates([Candidate(1, 8, 0.5), Candidate(2, 16, 0.7)])]
         [2, 1]
     """
     return sorted(candidates, key=lambda candidate: -candidate.map)
 
 
-class Candidates:
+class CandidateTracker:
     """The candidates of a training so far: every few epochs one, and the last epoch.
 
     Args:
@@ -81,8 +81,8 @@ class Candidates:
         return self.found[-1]
 
 
-def model_choice(
-    rule: Rule, candidates: Sequence[Candidate], *, epochs: int, total_steps: int
+def select_model(
+    rule: SelectionRule, candidates: Sequence[Candidate], *, epochs: int, total_steps: int
 ) -> dict[str, Any]:
     """Which model a rule chooses, ready for JSON: rule, epoch, step, candidates, and a sentence.
 
@@ -93,10 +93,10 @@ def model_choice(
         total_steps: steps of the training.
 
     Example:
-        >>> model_choice("last", [], epochs=3, total_steps=24)["step"]
+        >>> select_model("last", [], epochs=3, total_steps=24)["step"]
         24
     """
-    chosen = Candidate(epochs, total_steps, 0.0) if rule == "last" else best(candidates)
+    chosen = Candidate(epochs, total_steps, 0.0) if rule == "last" else best_candidate(candidates)
     return {
         "rule": rule,
         "epoch": chosen.epoch,

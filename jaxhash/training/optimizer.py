@@ -4,7 +4,7 @@ import jax
 import optax
 from jaxtyping import ArrayLike, Float, PyTree
 
-from jaxhash.models import stage_of
+from jaxhash.models import stage_index
 
 
 def make_optimizer(
@@ -72,5 +72,5 @@ def _group(path: tuple, freeze_stages: int) -> str:
     names = _names(path)
     if names[:2] != ["model", "backbone"]:
         return "head"
-    stage = stage_of(names[2])
+    stage = stage_index(names[2])
     return "frozen" if stage is not None and stage < freeze_stages else "backbone"

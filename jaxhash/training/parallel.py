@@ -45,17 +45,17 @@ class DataParallel:
         devices: Sequence[jax.Device] | None = None,
         *,
         mapping: Mapping = "pmap",
-        spread: TableSharding = TableSharding(),  # noqa: B008
+        table_sharding: TableSharding = TableSharding(),  # noqa: B008
     ):
         self.devices = jax.devices() if devices is None else list(devices)
         self._local = [d for d in self.devices if d.process_index == jax.process_index()]
         # The axis of the mesh has pmap's name: under another, the second step would compile again.
         self._mesh = jax.sharding.Mesh(np.array(self.devices), (AXIS,))
         self._local_mesh = jax.sharding.Mesh(np.array(self._local), (AXIS,))
-        self._spread = spread
+        self._table_sharding = table_sharding
         self._step = partial(step, axis_name=AXIS)
-        if spread != TableSharding():
-            self._step = partial(self._step, spread=spread)
+        if table_sharding != TableSharding():
+            self._step = partial(self._step, table_sharding=table_sharding)
         self._mapping = mapping
         self._mapped = None
 
@@ -171,7 +171,9 @@ class DataParallel:
     def _sharded_leaves(self, state: TrainState) -> TrainState:
         """Of each leaf whether its rows are spread."""
         none = jax.tree.map(lambda _: False, state)
-        return none.replace(objective_state=sharded_leaves(state.objective_state, self._spread))
+        return none.replace(
+            objective_state=sharded_leaves(state.objective_state, self._table_sharding)
+        )
 
     def _shards(self, leaf: jax.Array) -> list[Any]:
         """The parts of an array on this process's devices, in the order of the devices."""

@@ -14,10 +14,10 @@ from jaxhash.training.devices import peak_bytes
 #: What a record of metrics.jsonl says of time: seconds of training up to its step, of this step,
 #: the share of it that the devices may have waited for the next batch, and of a process's first
 #: step its compilation.
-TIMES = ("seconds", "step_seconds", "wait_share", "compile_seconds")
+TIMING_FIELDS = ("seconds", "step_seconds", "wait_share", "compile_seconds")
 
 #: Steps that a profile holds, after so many others in the same process.
-PROFILED, BEFORE = 5, 5
+PROFILE_STEPS, WARMUP_STEPS = 5, 5
 
 
 class StepTimer:
@@ -72,7 +72,7 @@ class Speed(NamedTuple):
     """The most memory that the first device, or where it keeps no count the process, has held."""
 
     @classmethod
-    def of(cls, records: Iterable[dict[str, Any]], *, rows: int) -> "Speed | None":
+    def from_records(cls, records: Iterable[dict[str, Any]], *, rows: int) -> "Speed | None":
         """From the records of metrics.jsonl and the rows of a batch; None where they have no times."""
         timed = [record for record in records if "step_seconds" in record]
         steps = [record for record in timed if "compile_seconds" not in record]
@@ -109,8 +109,8 @@ class Profile:
 
     def __init__(self, folder: Path | None, *, start: int, total_steps: int):
         self._folder, self._tracing = folder, False
-        self._first = min(start + 1 + BEFORE, max(start + 1, total_steps - PROFILED + 1))
-        self._last = min(self._first + PROFILED - 1, total_steps)
+        self._first = min(start + 1 + WARMUP_STEPS, max(start + 1, total_steps - PROFILE_STEPS + 1))
+        self._last = min(self._first + PROFILE_STEPS - 1, total_steps)
 
     def before(self, step: int) -> None:
         """To be called before each step."""

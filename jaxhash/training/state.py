@@ -52,7 +52,7 @@ def create_state(
     multi_label: bool = False,
     class_similarity: ClassSimilarity = ClassSimilarity(),  # noqa: B008
     pretrained: dict[str, PyTree] | None = None,
-    spread: TableSharding = TableSharding(),  # noqa: B008
+    table_sharding: TableSharding = TableSharding(),  # noqa: B008
 ) -> TrainState:
     """The state before the first step.
 
@@ -68,7 +68,7 @@ def create_state(
         class_similarity: what is known of the meaning of classes or images.
         pretrained: variables of the backbone of an `Encoder`, by `jaxhash.models.load_weights`;
             drawn at random if not given.
-        spread: which of the objective's tables have rows of padding, to be spread over devices.
+        table_sharding: which of the objective's tables have rows of padding, to be spread over devices.
     """
     model_key, objective_key, run_key = jax.random.split(key, 3)
     codes, variables = model.init_with_output(model_key, inputs)
@@ -77,7 +77,9 @@ def create_state(
     bits = jax.tree.leaves(codes)[0].shape[-1]
     made = objective.init(
         objective_key,
-        Setup(bits, items, classes, multi_label, inputs, variables, class_similarity, spread),
+        Setup(
+            bits, items, classes, multi_label, inputs, variables, class_similarity, table_sharding
+        ),
     )
     params = {"model": variables["params"], "objective": made.params}
     return TrainState(

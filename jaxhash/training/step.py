@@ -36,9 +36,9 @@ def train_step(
     total_steps: int,
     skip_broken: bool = False,
     prepare: Callable[[PyTree], PyTree] = lambda inputs: inputs,
-    chunk_size: int | None = None,
+    micro_batch_size: int | None = None,
     axis_name: str | None = None,
-    spread: TableSharding = TableSharding(),  # noqa: B008
+    table_sharding: TableSharding = TableSharding(),  # noqa: B008
 ) -> tuple[TrainState, dict[str, Array]]:
     """Encode the batch, differentiate the objective, update parameters and memory.
 
@@ -62,9 +62,9 @@ def train_step(
         skip_broken: drop an update whose loss or gradient is not finite: all but the number of the
             step stays as it is.
         prepare: from the inputs of the batch to those of the model, such as an augmentation.
-        chunk_size: rows that are encoded at a time; see `jaxhash.training.gradient_cache.gradient_cache`.
+        micro_batch_size: rows that are encoded at a time; see `jaxhash.training.gradient_cache.gradient_cache`.
         axis_name: mapped axis that the batch is spread over.
-        spread: of which of the objective's tables a device has its own rows only.
+        table_sharding: of which of the objective's tables a device has its own rows only.
 
     Returns:
         The next state; and of the whole batch the loss, its terms, the norm of the gradient and, of
@@ -82,9 +82,13 @@ def train_step(
 
     def loss_fn(params):
         variables = {"params": params["model"], "batch_stats": state.batch_stats}
-        codes, batch_stats = _encode(model, variables, batch, moment["key"], chunk_size)
+        codes, batch_stats = _encode(model, variables, batch, moment["key"], micro_batch_size)
         context = Context(
-            variables=variables, encode=model.apply, axis_name=axis_name, spread=spread, **moment
+            variables=variables,
+            encode=model.apply,
+            axis_name=axis_name,
+            table_sharding=table_sharding,
+            **moment,
         )
         mine = Variables(params["objective"], state.objective_state)
         loss = objective.loss(mine, codes, batch, context)
@@ -131,7 +135,7 @@ def loss_step(
     total_steps: int,
     prepare: Callable[[PyTree], PyTree] = lambda inputs: inputs,
     axis_name: str | None = None,
-    spread: TableSharding = TableSharding(),  # noqa: B008
+    table_sharding: TableSharding = TableSharding(),  # noqa: B008
 ) -> tuple[TrainState, dict[str, Array]]:
     """The objective and its gradient in codes and in its own parameters, to be timed by itself.
 
@@ -142,7 +146,11 @@ def loss_step(
     batch = batch._replace(inputs=prepare(batch.inputs))
     moment = _moment(state, steps_per_epoch, total_steps)
     context = Context(
-        variables=state.variables, encode=encode, axis_name=axis_name, spread=spread, **moment
+        variables=state.variables,
+        encode=encode,
+        axis_name=axis_name,
+        table_sharding=table_sharding,
+        **moment,
     )
     keys = jax.random.split(context.key, objective.views)
     codes = tuple(_normal_of_items(key, jnp.asarray(batch.index), bits) for key in keys)
@@ -181,14 +189,14 @@ def _encode(
     variables: dict[str, PyTree],
     batch: Batch,
     key: Key[Array, ""],
-    chunk_size: int | None,
+    micro_batch_size: int | None,
 ) -> tuple[PyTree, PyTree]:
     """The codes of a batch in training, and the statistics of batch normalization after it.
 
     Linen hashes a module's path into the key of dropout: no draw is shared. A model that does not
     know its rows draws by their place, so that each chunk needs another key.
     """
-    if chunk_size is None or chunk_size >= len(batch.mask):
+    if micro_batch_size is None or micro_batch_size >= len(batch.mask):
         codes, updates = model.apply(
             variables,
             batch.inputs,
@@ -207,7 +215,7 @@ def _encode(
         return model.apply(variables, inputs, train=True, mask=mask, rngs=rngs, **known)
 
     try:
-        codes = gradient_cache(of_chunk, (batch.inputs, batch.mask, batch.index), chunk_size)
+        codes = gradient_cache(of_chunk, (batch.inputs, batch.mask, batch.index), micro_batch_size)
     except ModifyScopeVariableError as error:
         raise ValueError(
             "batch normalization takes statistics of the whole batch, which chunks do not have; it "

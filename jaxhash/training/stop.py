@@ -22,7 +22,7 @@ from jaxhash.utils.errors import Stopped
 
 #: Statuses by the signal: interrupted, as shells have it; and EX_TEMPFAIL of sysexits.h, by which a
 #: scheduler knows that it may start the command again.
-STATUS = {signal.SIGINT: 130, signal.SIGTERM: 75}
+EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 75}
 
 #: How many loops are under way, which end by themselves after a step, and the signal that has been
 #: noted. A process and its worker share them.
@@ -40,29 +40,29 @@ _is_worker = False
 ending = threading.Event()
 
 #: What a training that is stopped does when it is started again, unless its step is saved.
-_GOES_ON = "the same command goes on from the last checkpoint"
+_RESUME_MESSAGE = "the same command goes on from the last checkpoint"
 
 
-def words(number: int, then: str = "") -> str:
+def signal_message(number: int, then: str = "") -> str:
     """What is said of a request: by which signal, and what happens then; of a training it goes on."""
     what = "interrupted" if number == signal.SIGINT else "stopped by SIGTERM"
-    then = then or _GOES_ON * (sys.argv[1:2] == ["train"])
+    then = then or _RESUME_MESSAGE * (sys.argv[1:2] == ["train"])
     return f"{what}; {then}" if then else what
 
 
-def is_ready() -> bool:
+def handles_signals() -> bool:
     """Whether the signals of this process are taken care of."""
     return _listening
 
 
-def listen(worker: int | None = None) -> None:
+def handle_signals(worker: int | None = None) -> None:
     """End this process at once, with a line, by a signal, for as long as it lives.
 
     While a `StopRequest` is entered the first signal is noted, and the second one ends the process.
     A thread of its own waits for them, as the main thread may be in a long compilation.
 
     Args:
-        worker: the process that does the work, by `obey`: it is told of the first signal, and killed
+        worker: the process that does the work, by `ignore_signals`: it is told of the first signal, and killed
             by the second.
     """
     global _listening, _worker
@@ -70,24 +70,24 @@ def listen(worker: int | None = None) -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    for number in STATUS:
+    for number in EXIT_STATUS:
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup, or a shell that puts it behind
             signal.signal(number, lambda *_: None)
     threading.Thread(target=_listen, args=(reader,), daemon=True).start()
 
 
-def obey() -> None:
+def ignore_signals() -> None:
     """Take signals from the process that this one works for alone: those of a terminal go to both."""
     global _listening, _is_worker
     _listening = _is_worker = True
-    for number in STATUS:  # JAX takes SIGTERM when it joins the others
+    for number in EXIT_STATUS:  # JAX takes SIGTERM when it joins the others
         signal.signal(number, signal.SIG_IGN)
 
 
 def _listen(reader: int) -> None:
     while True:
         for number in os.read(reader, 1):
-            if number not in STATUS:
+            if number not in EXIT_STATUS:
                 continue
             if not _shared[_LOOPS] or _shared[_NOTED]:
                 _end_at_once(number)
@@ -106,13 +106,13 @@ def _end_at_once(number: int) -> None:
     flush.join(0.5)  # who should read it may not
     cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # a progress bar hides it
     with contextlib.suppress(OSError):
-        os.write(2, f"{cursor}jaxhash: {words(number)}\n".encode())
-    os._exit(STATUS[number])
+        os.write(2, f"{cursor}jaxhash: {signal_message(number)}\n".encode())
+    os._exit(EXIT_STATUS[number])
 
 
 @contextlib.contextmanager
-def noted() -> Iterator[None]:
-    """Note the signals within, for `end_if_asked` and `StopRequest`; the program has them afterwards.
+def defer_signals() -> Iterator[None]:
+    """Note the signals within, for `raise_if_stop_requested` and `StopRequest`; the program has them afterwards.
 
     A second one goes to the handler that the program has. Outside the main thread, where Python takes
     no signals, nothing changes; nor of several processes, for which JAX notes the SIGTERM.
@@ -123,7 +123,7 @@ def noted() -> Iterator[None]:
     if _listening or not in_main or jax.distributed.is_initialized():
         yield
         return
-    before = {number: signal.getsignal(number) for number in STATUS}
+    before = {number: signal.getsignal(number) for number in EXIT_STATUS}
 
     def note(number: int, frame: FrameType | None) -> None:
         if not _shared[_NOTED]:
@@ -133,7 +133,7 @@ def noted() -> Iterator[None]:
         signal.raise_signal(number)
 
     try:
-        for number in STATUS:
+        for number in EXIT_STATUS:
             signal.signal(number, note)
         yield
     finally:
@@ -142,7 +142,7 @@ def noted() -> Iterator[None]:
         _shared[_NOTED] = 0
 
 
-def end_if_asked() -> None:
+def raise_if_stop_requested() -> None:
     """End here if that was asked for; several processes end after a step alone.
 
     Raises:
@@ -150,13 +150,13 @@ def end_if_asked() -> None:
         Stopped: by SIGTERM.
     """
     if _shared[_NOTED] and not _is_worker:
-        _end(_GOES_ON)
+        _end(_RESUME_MESSAGE)
 
 
 def _end(then: str) -> None:
     number = _shared[_NOTED] or signal.SIGTERM  # of several processes another may have got it
     kind = KeyboardInterrupt if number == signal.SIGINT else Stopped
-    raise kind(words(number, then))
+    raise kind(signal_message(number, then))
 
 
 class StopRequest:
@@ -172,7 +172,7 @@ class StopRequest:
     def __exit__(self, *_) -> None:
         _shared[_LOOPS] -= 1
 
-    def made(self, step: int) -> bool:
+    def should_stop(self, step: int) -> bool:
         """Whether to stop after this step; to be asked after each step, by all processes."""
         import jax
 
@@ -182,7 +182,7 @@ class StopRequest:
             return multihost_utils.reached_preemption_sync_point(step)
         return bool(_shared[_NOTED])
 
-    def raise_after(self, step: int) -> None:
+    def raise_stopped(self, step: int) -> None:
         """End the training, of which this step is saved.
 
         Raises:

@@ -93,13 +93,13 @@ def test_a_device_moves_images_to_the_same_bits(crop, flip, dtype, compiled):
         np.testing.assert_array_equal(after, augment.apply(before, drawn))
 
 
-@pytest.mark.parametrize("lifted", [jax.pmap, jax.vmap])
-def test_rows_are_moved_apart_from_each_other(lifted):
+@pytest.mark.parametrize("transform", [jax.pmap, jax.vmap])
+def test_rows_are_moved_apart_from_each_other(transform):
     """Four rows on each of five devices, or mapped."""
     augment = Augment(2, True)
     before, draws = images(20), draw(augment, 20)
     split = [array.reshape(5, 4, *array.shape[1:]) for array in (before, draws)]
-    after = lifted(augment.on_device)(Drawn(split[0], (split[1],)))
+    after = transform(augment.on_device)(Drawn(split[0], (split[1],)))
     np.testing.assert_array_equal(np.concatenate(after), augment.apply(before, draws))
 
 

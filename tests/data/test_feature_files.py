@@ -52,7 +52,7 @@ def test_the_features_of_every_image(folder, output, monkeypatch):
     monkeypatch.setattr("jaxhash.data.feature_files.load_source", lambda *_, **__: source)
     said = output(*FEATURES.split(), *OPTIONS)
     assert "f.npz: 500 images, 64 features each" in said
-    backbone = models.backbone_of("cifar-resnet20", preprocessing="centred")()
+    backbone = models.backbone_factory("cifar-resnet20", preprocessing="centred")()
     variables = models.load_weights("net.npz", backbone, leave_out="classifier")
     with np.load("f.npz") as file:
         expected = jax.jit(backbone.apply)(variables, source.inputs)

@@ -21,7 +21,7 @@ import pytest
 from jaxhash.data.augment import Augment
 from jaxhash.data.pipeline import evaluation_batches, training_batches
 from jaxhash.data.sources import Source
-from jaxhash.training.members import SeedBatches
+from jaxhash.training.members import StackedBatches
 from jaxhash.utils.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (40, 5, 5, 1)).astype(np.uint8)
@@ -303,7 +303,9 @@ def test_entries_of_vectors_are_dropped_from_each_view_and_process():
 
 
 def test_seeds_side_by_side_have_all_views():
-    batches = SeedBatches([training(augment=Augment(2, True), seed=i, views=2) for i in range(3)])
+    batches = StackedBatches(
+        [training(augment=Augment(2, True), seed=i, views=2) for i in range(3)]
+    )
     batch = next(batches)
     for number, view in enumerate(batch.inputs):
         assert view.shape == (8, 3, 5, 5, 1)

@@ -87,10 +87,10 @@ def begin(parts, devices, state, mapping="pmap", **options):
     step = partial(train_step, steps_per_epoch=2, total_steps=STEPS, **parts, **options)
     if devices is None:
         return jax.jit(step), state
-    lift = DataParallel(step, devices, mapping=mapping)
-    return lambda state, batch: lift(state, lift.shard_batch(batch)), lift.to_local(
-        lift.replicate(state)
-    )
+    parallel_step = DataParallel(step, devices, mapping=mapping)
+    return lambda state, batch: parallel_step(
+        state, parallel_step.shard_batch(batch)
+    ), parallel_step.to_local(parallel_step.replicate(state))
 
 
 def train(parts, devices, batches, mapping="pmap", **options):
@@ -311,17 +311,22 @@ def test_spread_tables_change_nothing(monkeypatch, mapping, method, unseen, mult
         options["class_similarity"] = ClassSimilarity(embeddings=embeddings)
     rows = [several_labels(b) if multi_label else b for b in batches(padding=7)]
     one, losses_of_one = train(made, None, rows, **options)
-    lift = DataParallel(
+    parallel_step = DataParallel(
         partial(train_step, steps_per_epoch=2, total_steps=STEPS, **made),
         mapping=mapping,
-        spread=SPREAD,
+        table_sharding=SPREAD,
     )
-    state, losses = lift.to_local(lift.replicate(created(made, spread=SPREAD, **options))), []
+    state, losses = (
+        parallel_step.to_local(
+            parallel_step.replicate(created(made, table_sharding=SPREAD, **options))
+        ),
+        [],
+    )
     for batch in rows:
-        state, metrics = lift(state, lift.shard_batch(batch))
+        state, metrics = parallel_step(state, parallel_step.shard_batch(batch))
         losses.append(jax.device_get(metrics))
     assert_close(losses_of_one, losses)
-    found = lift.to_global(state)
+    found = parallel_step.to_global(state)
     is_spread = sharded_leaves(found.objective_state, SPREAD)
     of_items = sharded_leaves(found.objective_state, TableSharding(items=ITEMS))
     assert any(jax.tree.leaves(is_spread))
@@ -356,17 +361,19 @@ def test_spread_tables_change_nothing(monkeypatch, mapping, method, unseen, mult
 def test_which_tables_are_spread(monkeypatch, objective, choice, least, expected):
     monkeypatch.setattr(experiment, "SPREAD_BYTES", least)
     config = replace(digits_hashnet_hswd(), objective=objective, spread_banks=choice)
-    assert experiment.build(config).spread == expected
+    assert experiment.build(config).table_sharding == expected
 
 
 def test_a_table_that_cannot_be_spread_evenly():
     made = parts()
     step = partial(train_step, **made)
-    lift = DataParallel(step, spread=TableSharding(items=ITEMS), devices=jax.devices()[:3])
+    parallel_step = DataParallel(
+        step, table_sharding=TableSharding(items=ITEMS), devices=jax.devices()[:3]
+    )
     with pytest.raises(
         UserError, match="bank or codebook of 40 rows cannot be spread evenly over 3"
     ):
-        lift.replicate(created(made))
+        parallel_step.replicate(created(made))
 
 
 # A large batch in chunks
@@ -383,14 +390,14 @@ def test_chunks_have_the_loss_and_the_gradient_of_the_whole_batch(devices, size)
     }
     rows = list(batches(padding=7))
     whole, losses = train(made, devices, rows)
-    chunked, losses_of_chunks = train(made | {"chunk_size": size}, devices, rows)
+    chunked, losses_of_chunks = train(made | {"micro_batch_size": size}, devices, rows)
     assert_close(losses, losses_of_chunks)
     assert_close(whole, chunked)
 
 
 def test_chunks_of_a_model_that_takes_statistics_of_the_batch():
     with pytest.raises(ValueError, match="batch normalization takes statistics of the whole batch"):
-        train(parts() | {"chunk_size": 2}, None, batches())
+        train(parts() | {"micro_batch_size": 2}, None, batches())
 
 
 # Dropout
@@ -441,8 +448,8 @@ def dropped_on_one_device(name):
     [
         ("cibhash", 8, "pmap", {}),
         ("cibhash", 8, "shard_map", {"remat": True}),
-        ("cibhash", None, "pmap", {"chunk_size": 5}),
-        pytest.param("cibhash", 8, "pmap", {"chunk_size": 2}, marks=pytest.mark.slow),
+        ("cibhash", None, "pmap", {"micro_batch_size": 5}),
+        pytest.param("cibhash", 8, "pmap", {"micro_batch_size": 2}, marks=pytest.mark.slow),
         pytest.param("dhd", 3, "pmap", {}, marks=pytest.mark.slow),
         pytest.param("csq", 8, "pmap", {}, marks=pytest.mark.slow),
     ],

@@ -216,7 +216,7 @@ def test_a_damaged_checkpoint_is_put_aside_by_all_processes(folders, tmp_path, t
 FAULT = """
 import os, signal, sys, time
 from jaxhash.training import guard
-guard.begin()
+guard.supervise()
 import jax
 from jaxhash.utils.errors import UserError
 from jaxhash.training import loop

@@ -137,7 +137,7 @@ def test_frozen_stages_have_no_gradient_and_keep_their_statistics(frozen, remat)
     moved = changed(variables["batch_stats"], stats)
     learning = changed(jax.tree.map(jnp.zeros_like, grads), grads)
     for block in grads:
-        expected = models.stage_of(block) >= frozen
+        expected = models.stage_index(block) >= frozen
         assert set(jax.tree.leaves(moved[block])) == {expected}
         assert set(jax.tree.leaves(learning[block])) == {expected}
     if frozen == STAGES:  # then training is evaluation

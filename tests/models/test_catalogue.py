@@ -21,7 +21,9 @@ def test_every_preprocessing_has_a_name():
 
 @pytest.mark.parametrize("name", models.PREPROCESSINGS)
 def test_preprocessing_and_options_reach_the_backbone(name):
-    model = models.backbone_of("resnet18", preprocessing=name, image_size=96, freeze_stages=2)()
+    model = models.backbone_factory(
+        "resnet18", preprocessing=name, image_size=96, freeze_stages=2
+    )()
     expected = dataclasses.replace(models.PREPROCESSINGS[name], size=96, channels=3)
     assert model.preprocessing == expected
     assert model.freeze_stages == 2
@@ -29,14 +31,14 @@ def test_preprocessing_and_options_reach_the_backbone(name):
 
 def test_preprocessing_that_there_is_not(unchecked):
     with pytest.raises(ValueError, match="preprocessing must be one of .*, got 'imagnet'"):
-        models.backbone_of("resnet18", preprocessing="imagnet")
+        models.backbone_factory("resnet18", preprocessing="imagnet")
 
 
 def test_published_preprocessing_is_the_backbones_own():
-    assert models.backbone_of("resnet18")().preprocessing == models.IMAGENET
+    assert models.backbone_factory("resnet18")().preprocessing == models.IMAGENET
     centred = dataclasses.replace(models.CENTRED, channels=3)
     for name in ("mobilenet-v2-tf", "vit-s16-flax", "vit-b16-flax"):
-        assert models.backbone_of(name)().preprocessing == centred
+        assert models.backbone_factory(name)().preprocessing == centred
     assert models.vit_s16_flax() == models.vit_s16(gelu="tanh", preprocessing=centred)
     assert models.vit_b16_flax() == models.vit_b16(gelu="tanh", preprocessing=centred)
-    assert models.backbone_of("cnn", preprocessing="imagenet")().preprocessing.channels is None
+    assert models.backbone_factory("cnn", preprocessing="imagenet")().preprocessing.channels is None

@@ -12,7 +12,7 @@ from test_weights import Tiny, tensors
 
 from jaxhash.models import load_weights, read_weights
 from jaxhash.models._places import Place, find_places
-from jaxhash.models._weights import file_and_key
+from jaxhash.models._weights import split_path_and_key
 from jaxhash.utils.errors import UserError
 
 MODEL = Tiny(classes=5)
@@ -178,13 +178,16 @@ def test_names_with_colons(write, monkeypatch, tmp_path):
     content = {"student": ONE, "teacher": TWO}
     for name in ("a:b.pth", r"C:\runs\net.pth", "teacher:teacher", "a:b:c"):
         path = write(content, name)
-        assert file_and_key(path) == (path, None)
-        assert file_and_key(f"{path}:teacher") == (path, "teacher")
+        assert split_path_and_key(path) == (path, None)
+        assert split_path_and_key(f"{path}:teacher") == (path, "teacher")
         assert seed_of(load_weights(f"{path}:teacher", MODEL)) == 1
     write(ONE, "a")
-    assert file_and_key(tmp_path / "a:b.pth") == (tmp_path / "a:b.pth", None)  # is there itself
-    assert file_and_key(tmp_path / "a:b:c:teacher") == (tmp_path / "a:b:c", "teacher")
-    assert file_and_key(tmp_path / "a:student") == (tmp_path / "a", "student")
+    assert split_path_and_key(tmp_path / "a:b.pth") == (
+        tmp_path / "a:b.pth",
+        None,
+    )  # is there itself
+    assert split_path_and_key(tmp_path / "a:b:c:teacher") == (tmp_path / "a:b:c", "teacher")
+    assert split_path_and_key(tmp_path / "a:student") == (tmp_path / "a", "student")
 
 
 def test_other_formats(tmp_path):

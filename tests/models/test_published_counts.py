@@ -54,7 +54,7 @@ def test_parameters_widths_and_names(name):
     outputs, without = shapes(make())
     assert outputs.shape == (1, features) and outputs.dtype == np.float32
     assert set(variables["params"]) - set(without["params"]) == {"classifier"}
-    stages = {models.stage_of(block) for block in without["params"]} - {None}
+    stages = {models.stage_index(block) for block in without["params"]} - {None}
     assert stages == set(range(len(stages))) and len(stages) >= 4
 
     maps = make().weight_names()

@@ -83,14 +83,14 @@ def assert_close(one, other, rtol=2e-4, atol=2e-5):
     jax.tree.map_with_path(compare, one, other)
 
 
-def lift(step, devices):
+def parallelize(step, devices):
     """The compiled step, and what places a state for it."""
     if devices == 1:
         return jax.jit(step), lambda state: state
-    lifted = DataParallel(step, jax.devices()[:devices])
+    parallel_step = DataParallel(step, jax.devices()[:devices])
     return (
-        lambda state, batch: lifted(state, lifted.shard_batch(batch)),
-        lambda state: lifted.to_local(lifted.replicate(state)),
+        lambda state, batch: parallel_step(state, parallel_step.shard_batch(batch)),
+        lambda state: parallel_step.to_local(parallel_step.replicate(state)),
     )
 
 
@@ -98,7 +98,7 @@ def two_steps(objective, multi_label, devices):
     """Two epochs of one batch each, so that what happens once an epoch happens."""
     batches = [batch_of(objective.views, multi_label, seed) for seed in (1, 2)]
     step = functools.partial(train_step, steps_per_epoch=1, total_steps=4, **parts_of(objective))
-    step, place = lift(step, devices)
+    step, place = parallelize(step, devices)
     state, metrics = place(state_of(objective, batches[0], multi_label)), []
     for batch in batches:
         state, found = step(state, batch)
@@ -153,12 +153,12 @@ def test_every_quantizer_trains_with_every_method(name, devices):
     def with_weights(weights):  # a row for each row of the batch, which goes to the devices
         return batch._replace(inputs=(jnp.tile(weights[None], (ITEMS, 1)), batch.inputs))
 
-    lifted, place = lift(step, devices)
+    parallel_step, place = parallelize(step, devices)
     without = jax.device_get(
-        lifted(place(jax.tree.map(jnp.copy, start)), with_weights(none))[0].params["model"]
+        parallel_step(place(jax.tree.map(jnp.copy, start)), with_weights(none))[0].params["model"]
     )
     for number, chosen in enumerate(QUANTIZERS):
-        after, metrics = lifted(
+        after, metrics = parallel_step(
             place(jax.tree.map(jnp.copy, start)), with_weights(none.at[number].set(1.0))
         )
         assert all_finite(metrics, after.params, after.objective_state), chosen

@@ -26,7 +26,7 @@ from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.runs.presets import PRESETS
 from jaxhash.training.collapse import CollapseAlarm
 from jaxhash.training.loop import SkipCounter
-from jaxhash.training.members import Member, Watch
+from jaxhash.training.members import Member, MemberMonitor
 from jaxhash.training.speed import Speed
 from jaxhash.utils.errors import UserError
 
@@ -322,9 +322,9 @@ def test_metrics(tmp_path, unchecked, members):
     def read(content):
         path.write_bytes(content)
         found = read_metrics(path, members)
-        Speed.of(found, rows=100)
+        Speed.from_records(found, rows=100)
         if members:
-            Watch([Member(0, {}), Member(1, {})], bits=16, rows=100, records=found)
+            MemberMonitor([Member(0, {}), Member(1, {})], bits=16, rows=100, records=found)
         else:
             CollapseAlarm(bits=16, rows=100, records=found)
             SkipCounter(found)

@@ -35,7 +35,7 @@ from jaxhash.runs.experiment import (
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.runs.presets import digits_hashnet_hswd
 from jaxhash.training.checkpoint import Checkpoints
-from jaxhash.training.members import SeedBatches, member_step, stack_states
+from jaxhash.training.members import StackedBatches, member_step, stack_states
 from jaxhash.training.parallel import DataParallel
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import write_json
@@ -194,7 +194,7 @@ def test_members_over_eight_devices_are_their_own_runs_up_to_rounding(tmp_path, 
     states, metrics = trained(
         DataParallel(step),
         stack_states(initial_states(base, parts, [3, 4]), 2),
-        SeedBatches([make_batches(dataclasses.replace(base, seed=s), parts) for s in (3, 4)]),
+        StackedBatches([make_batches(dataclasses.replace(base, seed=s), parts) for s in (3, 4)]),
     )
     values = {name: float(f"{array[1]:.6g}") for name, array in numbers.items()}
     single = dataclasses.replace(base, seed=4, **values)
@@ -226,16 +226,16 @@ def test_mapped_members_take_the_discrete_step_once_an_epoch(tmp_path, objective
     )
     of_members = jax.make_jaxpr(member_step(lambda _: make_step(base, parts), {}, mapping="vmap"))(
         stack_states(initial_states(base, parts, [3, 4]), 1),
-        next(SeedBatches([make_batches(base, parts)] * 2)),
+        next(StackedBatches([make_batches(base, parts)] * 2)),
     )
     assert str(of_members).count("cond[") == str(of_one).count("cond[") > 0
 
 
-def trained(lift, state, batches, steps=6):
+def trained(parallel_step, state, batches, steps=6):
     """The state after a few steps, and their metrics."""
-    state, metrics = lift.to_local(lift.replicate(state)), []
+    state, metrics = parallel_step.to_local(parallel_step.replicate(state)), []
     for _ in range(steps):
-        state, found = lift(state, lift.shard_batch(next(batches)))
+        state, found = parallel_step(state, parallel_step.shard_batch(next(batches)))
         metrics.append(jax.device_get(found))
     return state, metrics
 
@@ -266,7 +266,10 @@ def test_batches_of_seeds_are_their_batches_side_by_side_and_go_on(tmp_path):
         return make_batches(dataclasses.replace(base, seed=seed), parts, start=start)
 
     seeds = (5, 2)
-    both, alone = SeedBatches([of_seed(seed) for seed in seeds]), [of_seed(seed) for seed in seeds]
+    both, alone = (
+        StackedBatches([of_seed(seed) for seed in seeds]),
+        [of_seed(seed) for seed in seeds],
+    )
     for _ in range(4):
         batch = next(both)
         assert batch.inputs.shape[:2] == batch.mask.shape == (100, 2)
@@ -276,7 +279,7 @@ def test_batches_of_seeds_are_their_batches_side_by_side_and_go_on(tmp_path):
                 batch,
                 next(batches),
             )
-    again = SeedBatches([of_seed(seed, start=2) for seed in seeds])
+    again = StackedBatches([of_seed(seed, start=2) for seed in seeds])
     next(again)
     jax.tree.map(np.testing.assert_array_equal, next(again), batch)
 

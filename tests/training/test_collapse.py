@@ -7,7 +7,7 @@ import pytest
 
 from jaxhash import metrics
 from jaxhash.ops.codes import binarize
-from jaxhash.training.collapse import ROWS, STEPS, CollapseAlarm, code_metrics
+from jaxhash.training.collapse import MIN_ROWS, MIN_STEPS, CollapseAlarm, code_metrics
 
 RNG = np.random.default_rng(0)
 
@@ -83,13 +83,16 @@ def warned(dead, *, bits=8, rows=100):
 @pytest.mark.parametrize(
     ("dead", "steps"),
     [
-        ([8] * (STEPS - 1), []),
-        ([8] * STEPS, [STEPS]),
-        ([8] * (5 * STEPS), [STEPS]),  # once
-        ([5] * STEPS, [STEPS]),
-        ([4] * (5 * STEPS), []),  # half is not more than half
-        (([8] * (STEPS - 1) + [0]) * 5, []),  # not in a row
-        ([0] * 7 + [8] * STEPS + [4] + [8] * STEPS, [7 + STEPS, 8 + 2 * STEPS]),  # and again
+        ([8] * (MIN_STEPS - 1), []),
+        ([8] * MIN_STEPS, [MIN_STEPS]),
+        ([8] * (5 * MIN_STEPS), [MIN_STEPS]),  # once
+        ([5] * MIN_STEPS, [MIN_STEPS]),
+        ([4] * (5 * MIN_STEPS), []),  # half is not more than half
+        (([8] * (MIN_STEPS - 1) + [0]) * 5, []),  # not in a row
+        (
+            [0] * 7 + [8] * MIN_STEPS + [4] + [8] * MIN_STEPS,
+            [7 + MIN_STEPS, 8 + 2 * MIN_STEPS],
+        ),  # and again
     ],
 )
 def test_warning_after_many_steps_in_a_row_once_until_it_has_recovered(dead, steps):
@@ -98,16 +101,16 @@ def test_warning_after_many_steps_in_a_row_once_until_it_has_recovered(dead, ste
 
 
 def test_warning_names_step_and_bits_and_what_may_help():
-    alarm = CollapseAlarm(bits=32, rows=100, records=records([30] * (STEPS - 1)))
-    line = alarm.update(STEPS, {"dead_bits": 30})
+    alarm = CollapseAlarm(bits=32, rows=100, records=records([30] * (MIN_STEPS - 1)))
+    line = alarm.update(MIN_STEPS, {"dead_bits": 30})
     assert line.startswith("30 of 32 bits are the same for every image")
     assert all(hint in line for hint in ("--learning-rate", "--quantizer ", "--quantizer-weight"))
     assert "\n" not in line
 
 
 def test_bits_of_a_few_rows_are_dead_by_chance():
-    assert warned([8] * 100, rows=ROWS - 1) == []
-    assert warned([8] * 100, rows=ROWS) == [STEPS]
+    assert warned([8] * 100, rows=MIN_ROWS - 1) == []
+    assert warned([8] * 100, rows=MIN_ROWS) == [MIN_STEPS]
 
 
 def test_records_of_an_older_version_tell_nothing():
@@ -116,7 +119,7 @@ def test_records_of_an_older_version_tell_nothing():
 
 
 def test_an_alarm_that_goes_on_from_records_is_one_that_saw_them():
-    dead = [0] * 3 + [8] * (STEPS + 5) + [0] + [8] * (STEPS + 5)
+    dead = [0] * 3 + [8] * (MIN_STEPS + 5) + [0] + [8] * (MIN_STEPS + 5)
     whole = warned(dead)
     assert len(whole) == 2
     for cut in range(len(dead)):

@@ -10,7 +10,7 @@ import pytest
 from jaxhash.models import MLP, Encoder
 from jaxhash.objectives import hswd
 from jaxhash.training.checkpoint import Checkpoints
-from jaxhash.training.digests import NAME
+from jaxhash.training.digests import DIGESTS_FILE
 from jaxhash.training.state import create_state
 from jaxhash.utils.errors import UserError
 
@@ -114,7 +114,7 @@ def test_any_bit_of_any_file(written, tmp_path):
         flip(folder / name, int(rng.integers(10**6)), int(rng.integers(8)))
         step, said = newest_after(folder, written[1])
         assert step == 2 - len(said)
-        assert step == 1 or name.name == NAME or not (written[0] / name).stat().st_size
+        assert step == 1 or name.name == DIGESTS_FILE or not (written[0] / name).stat().st_size
         found += step == 1
     assert found > 5
 
@@ -124,7 +124,7 @@ def test_damaged_digests(written, tmp_path, content):
     """Nothing can be told by them: the checkpoint counts as damaged."""
     folder = tmp_path / "checkpoints"
     shutil.copytree(written[0], folder)
-    (folder / "2" / NAME).write_text(content)
+    (folder / "2" / DIGESTS_FILE).write_text(content)
     step, said = newest_after(folder, written[1])
     assert step == 1 and len(said) == 1
 

@@ -20,7 +20,7 @@ from jaxhash.utils.errors import UserError
 @pytest.mark.slow
 def test_a_collapse_is_said_once_also_over_an_interruption(tmp_path, monkeypatch):
     """At a rate like this the bits die within a few steps."""
-    monkeypatch.setattr(collapse, "STEPS", 3)
+    monkeypatch.setattr(collapse, "MIN_STEPS", 3)
     again = config(tmp_path / "run", learning_rate=3.0, on_collapse="warn")
     console = Console(file=io.StringIO(), width=200)
     train_with_an_interruption(again, console, monkeypatch, at=15)
@@ -37,7 +37,7 @@ def test_a_collapse_is_said_once_also_over_an_interruption(tmp_path, monkeypatch
 
 def test_a_collapse_stops_the_run_and_the_same_run_may_go_on(tmp_path, monkeypatch):
     """The error says since when and what; --on-collapse warn goes on from the checkpoint before."""
-    monkeypatch.setattr(collapse, "STEPS", 3)
+    monkeypatch.setattr(collapse, "MIN_STEPS", 3)
     again = config(tmp_path / "run", learning_rate=3.0)
     with pytest.raises(UserError, match=r"stopped at step \d+: \d+ of 32 bits are the same.*warn"):
         run.train(again, Console(quiet=True))

@@ -48,7 +48,7 @@ def run(total_steps, *, start=0, checkpoint_every=100):
         checkpoint_every=checkpoint_every,
         checkpoints=nothing,
         candidates=nothing,
-        watch=lambda step, metrics: done.append(f"report {step}"),
+        monitor=lambda step, metrics: done.append(f"report {step}"),
         stop=nothing,
         profile=Profile(None, start=start, total_steps=total_steps),
         metrics_file=None,

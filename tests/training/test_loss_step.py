@@ -6,7 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxhash.runs.experiment import build, initial_state, make_batches, make_lift, make_loss_step
+from jaxhash.runs.experiment import (
+    build,
+    initial_state,
+    make_batches,
+    make_data_parallel,
+    make_loss_step,
+)
 from jaxhash.runs.presets import digits_hashnet_hswd
 
 
@@ -19,11 +25,13 @@ def test_it_is_that_of_inputs_augmented_on_host_or_device(objective):
             digits_hashnet_hswd(), objective=objective, augment_on=where, crop=1, flip=True
         )
         parts = build(config)
-        lift = make_lift(config, parts, make_loss_step(config, parts))
+        parallel_step = make_data_parallel(config, parts, make_loss_step(config, parts))
         state = initial_state(config, parts)
         kernel = np.asarray(state.params["model"]["head"]["kernel"])
-        batch = lift.shard_batch(next(make_batches(config, parts)))
-        after, metrics = lift(lift.to_local(lift.replicate(state)), batch)
+        batch = parallel_step.shard_batch(next(make_batches(config, parts)))
+        after, metrics = parallel_step(
+            parallel_step.to_local(parallel_step.replicate(state)), batch
+        )
         np.testing.assert_array_equal(after.params["model"]["head"]["kernel"], kernel)
         found.append(jax.device_get(metrics))
     assert np.isfinite(found[0]["loss"]) and found[0]["grad_sum"] != 0

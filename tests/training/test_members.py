@@ -2,16 +2,16 @@
 
 import pytest
 
-from jaxhash.training.collapse import STEPS
-from jaxhash.training.members import Member, Watch
+from jaxhash.training.collapse import MIN_STEPS
+from jaxhash.training.members import Member, MemberMonitor
 from jaxhash.utils.errors import UserError
 
 TWO = [Member(0, {}), Member(1, {"clip_norm": 0.5})]
 
 
 def watched(records, before=()):
-    watch = Watch(TWO, bits=8, rows=100, records=before)
-    return watch, [watch(record["step"], record) for record in records]
+    monitor = MemberMonitor(TWO, bits=8, rows=100, records=before)
+    return monitor, [monitor(record["step"], record) for record in records]
 
 
 def records(losses, dead=None):
@@ -23,8 +23,8 @@ def records(losses, dead=None):
 
 
 def test_divergence_is_said_once_and_names_member_and_step():
-    watch, said = watched(records([[1.0, 1.0], [1.0, None], [1.0, None]]))
-    assert watch.diverged == [None, 2]
+    monitor, said = watched(records([[1.0, 1.0], [1.0, None], [1.0, None]]))
+    assert monitor.diverged == [None, 2]
     assert said == [
         None,
         "warning: step 2: seed 1, clip-norm 0.5 diverged: loss not finite",
@@ -33,18 +33,20 @@ def test_divergence_is_said_once_and_names_member_and_step():
 
 
 def test_collapse_is_said_for_the_member_and_not_for_one_that_diverged():
-    losses = [[1.0, 1.0]] + [[None, 1.0]] * STEPS
-    watch, said = watched(records(losses, [[8, 8]] * len(losses)))
-    assert watch.diverged == [2, None]
-    assert [alarm.steps for alarm in watch.alarms] == [[], [STEPS]]
-    assert said[STEPS - 1].startswith(f"seed 1, clip-norm 0.5: warning: step {STEPS}: 8 of 8 bits")
+    losses = [[1.0, 1.0]] + [[None, 1.0]] * MIN_STEPS
+    monitor, said = watched(records(losses, [[8, 8]] * len(losses)))
+    assert monitor.diverged == [2, None]
+    assert [alarm.steps for alarm in monitor.alarms] == [[], [MIN_STEPS]]
+    assert said[MIN_STEPS - 1].startswith(
+        f"seed 1, clip-norm 0.5: warning: step {MIN_STEPS}: 8 of 8 bits"
+    )
     assert sum(line is not None for line in said) == 2
 
 
 def test_watch_that_goes_on_from_records_is_one_that_saw_them():
     seen = records([[1.0, 1.0], [1.0, None], [1.0, None]])
-    watch, said = watched(seen[2:], before=seen[:2])
-    assert watch.diverged == [None, 2] and said == [None]
+    monitor, said = watched(seen[2:], before=seen[:2])
+    assert monitor.diverged == [None, 2] and said == [None]
 
 
 def test_watch_stops_when_all_have_diverged():

@@ -14,9 +14,9 @@ from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.model_selection import (
     SELECTION_DESCRIPTIONS,
     Candidate,
-    Candidates,
-    best,
-    model_choice,
+    CandidateTracker,
+    best_candidate,
+    select_model,
 )
 from jaxhash.training.state import create_state
 from jaxhash.utils.errors import UserError
@@ -25,13 +25,13 @@ FOUND = [Candidate(2, 16, 0.5), Candidate(4, 32, 0.7), Candidate(6, 48, 0.7), Ca
 
 
 def test_best_is_the_first_of_equals():
-    assert best(FOUND) == FOUND[1]
-    assert best(FOUND[::-1]) == FOUND[2]
+    assert best_candidate(FOUND) == FOUND[1]
+    assert best_candidate(FOUND[::-1]) == FOUND[2]
 
 
 def test_candidates_come_every_few_epochs_and_last():
     scores = {16: 0.5, 32: 0.7, 48: 0.7, 56: 0.1}
-    candidates = Candidates(scores.get, every=2, steps_per_epoch=8, total_steps=56)
+    candidates = CandidateTracker(scores.get, every=2, steps_per_epoch=8, total_steps=56)
     due = [step for step in range(1, 57) if candidates.should_evaluate(step)]
     assert due == [16, 32, 48, 56]
     assert [candidates.add(step, step) for step in due] == FOUND == candidates.found
@@ -39,13 +39,15 @@ def test_candidates_come_every_few_epochs_and_last():
 
 def test_candidates_go_on_from_those_found():
     before = FOUND[:2]
-    candidates = Candidates(lambda _: 0.7, every=2, steps_per_epoch=8, total_steps=56, found=before)
+    candidates = CandidateTracker(
+        lambda _: 0.7, every=2, steps_per_epoch=8, total_steps=56, found=before
+    )
     candidates.add(48, None)
     assert candidates.found == FOUND[:3] and before == FOUND[:2]
 
 
 def test_without_a_score_there_are_no_candidates():
-    candidates = Candidates(None, every=1, steps_per_epoch=1, total_steps=3)
+    candidates = CandidateTracker(None, every=1, steps_per_epoch=1, total_steps=3)
     assert not any(candidates.should_evaluate(step) for step in (1, 2, 3))
 
 
@@ -53,7 +55,7 @@ def test_without_a_score_there_are_no_candidates():
 def test_choice_in_words(rule):
     """Each rule says what it looked at; taking the best on the queries is called optimistic."""
     found = [] if rule == "last" else FOUND
-    choice = model_choice(rule, found, epochs=7, total_steps=56)
+    choice = select_model(rule, found, epochs=7, total_steps=56)
     assert (choice["epoch"], choice["step"]) == ((7, 56) if rule == "last" else (4, 32))
     assert [Candidate(**fields) for fields in choice["candidates"]] == found
     assert choice["rule"] == rule

@@ -39,12 +39,12 @@ def test_speed_of_records():
         {"step": 4, "step_seconds": 2.0, "wait_share": 0.0},
         {"step": 5, "step_seconds": 4.0, "wait_share": 0.75},
     ]
-    found = Speed.of(records, rows=100)
+    found = Speed.from_records(records, rows=100)
     assert found.compile_seconds == 8.0 and found.step_seconds == 2.0
     assert found.examples_per_second == 50.0
     assert found.wait_share == pytest.approx(3.5 / 7)
     assert found.peak_bytes > 2**20
-    assert Speed.of([{"step": 1, "seconds": 3.0}], rows=100) is None
+    assert Speed.from_records([{"step": 1, "seconds": 3.0}], rows=100) is None
 
 
 @pytest.mark.parametrize(

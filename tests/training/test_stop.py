@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from jaxhash.training.guard import who_is_gone
-from jaxhash.training.stop import StopRequest, end_if_asked, noted
+from jaxhash.training.guard import lost_processes
+from jaxhash.training.stop import StopRequest, defer_signals, raise_if_stop_requested
 from jaxhash.utils.errors import Stopped
 
 GOES_ON = "the same command goes on from the last checkpoint"
@@ -29,24 +29,24 @@ def handlers():
 
 @pytest.mark.parametrize("number", list(KINDS))
 def test_a_signal_is_noted_and_followed_where_that_is_asked(handlers, number):
-    with noted():
-        end_if_asked()
+    with defer_signals():
+        raise_if_stop_requested()
         with StopRequest() as stop:
-            assert not stop.made(1)
+            assert not stop.should_stop(1)
             signal.raise_signal(number)  # raises nothing
-            assert stop.made(2)
+            assert stop.should_stop(2)
             with pytest.raises(KINDS[number], match="step 2 is saved"):
-                stop.raise_after(2)
+                stop.raise_stopped(2)
         with pytest.raises(KINDS[number]):
-            end_if_asked()
+            raise_if_stop_requested()
         assert handlers == []
-    end_if_asked()  # it is over
+    raise_if_stop_requested()  # it is over
     signal.raise_signal(number)
     assert handlers == [number]
 
 
 def test_a_second_signal_is_the_programs(handlers):
-    with noted():
+    with defer_signals():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
         assert handlers == [signal.SIGINT]
@@ -56,8 +56,8 @@ def test_a_thread_takes_no_signals(handlers):
     ended = []
 
     def work():
-        with noted(), StopRequest() as stop:
-            ended.append(stop.made(1))
+        with defer_signals(), StopRequest() as stop:
+            ended.append(stop.should_stop(1))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -70,7 +70,7 @@ def test_a_thread_takes_no_signals(handlers):
 def process(code, *arguments, **options):
     """What a process of the command line, which is ready, does and says: status, output, errors."""
     begin = (
-        "import os, signal, sys, time\nfrom jaxhash.training import guard, stop\nguard.begin()\n"
+        "import os, signal, sys, time\nfrom jaxhash.training import guard, stop\nguard.supervise()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", begin + code, *arguments],
@@ -112,7 +112,7 @@ def test_a_request_in_the_loop_that_is_over_is_followed():
 with stop.StopRequest():
     os.kill(os.getpid(), signal.SIGINT)
     while not stop._shared[stop._NOTED]: time.sleep(0.01)
-try: stop.end_if_asked()
+try: stop.raise_if_stop_requested()
 except KeyboardInterrupt as end: print(end)
 """
     assert process(code) == (0, f"interrupted; {GOES_ON}\n", "")
@@ -179,4 +179,4 @@ def test_a_worker_ends_with_its_parent():
     ],
 )
 def test_who_is_gone(said, gone):
-    assert who_is_gone(said) == gone
+    assert lost_processes(said) == gone

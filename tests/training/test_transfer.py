@@ -97,7 +97,7 @@ def test_what_is_frozen_stays_and_the_run_does_without_the_file(weights, tmp_pat
     blocks = state.params["model"]["backbone"]
     for name, block in blocks.items():
         same = jax.tree.map(np.array_equal, dict(block), begun["params"][name])
-        frozen = models.stage_of(name) < FROZEN["freeze_stages"]
+        frozen = models.stage_index(name) < FROZEN["freeze_stages"]
         assert set(jax.tree.leaves(same)) == {frozen}, name
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype("float32")}
 
