@@ -69,9 +69,7 @@ def test_a_thread_takes_no_signals(handlers):
 
 def process(code, *arguments, **options):
     """What a process of the command line, which is ready, does and says: status, output, errors."""
-    begin = (
-        "import os, signal, sys, time\nfrom jaxhash.training import guard, stop\nguard.supervise()\n"
-    )
+    begin = "import os, signal, sys, time\nfrom jaxhash.training import guard, stop\nguard.supervise()\n"
     done = subprocess.run(
         [sys.executable, "-c", begin + code, *arguments],
         capture_output=True,
