@@ -20,9 +20,11 @@ from jaxhash.bench.config import MADE, DataConfig
 from jaxhash.bench.run import measured_here
 from jaxhash.bench.timing import FEWEST_ROUNDS, alternate
 from jaxhash.data.augment import Augment, Drawn
-from jaxhash.data.folders import Files, read_folder
+from jaxhash.data.load import MOST_BAD, load_source
 from jaxhash.data.pipeline import training_batches
-from jaxhash.data.sources import MOST_BAD, Source, load_source
+from jaxhash.data.readers.folder import read_folder
+from jaxhash.data.readers.image_files import Files
+from jaxhash.data.sources import Source
 from jaxhash.objectives import Batch
 from jaxhash.utils.console import print_line
 from jaxhash.utils.errors import UserError

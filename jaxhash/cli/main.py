@@ -309,20 +309,20 @@ def _data(arguments: list[str], console: "Console", command: str) -> None:
     """The commands about data."""
     name, *rest = arguments or ["--help"]
     if name == "check":
-        from jaxhash.data.check import CheckArguments, check
+        from jaxhash.data.checks.split_report import CheckArguments, check
 
         parsed = _parse(CheckArguments, rest, prog="jaxhash data check")
         _quiet()
         if check(parsed, console)["leaks"]:
             sys.exit(1)
     elif name == "features":
-        from jaxhash.data.feature_files import FeatureArguments, write_features
+        from jaxhash.data.writers.feature_files import FeatureArguments, write_features
 
         parsed = _parse(FeatureArguments, rest, prog="jaxhash data features")
         _quiet()
         write_features(parsed, console, command)
     elif name == "captions":
-        from jaxhash.data.captions import CaptionArguments, write_captions
+        from jaxhash.data.writers.caption_embeddings import CaptionArguments, write_captions
 
         parsed = _parse(CaptionArguments, rest, prog="jaxhash data captions")
         _quiet()

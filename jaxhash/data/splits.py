@@ -10,7 +10,7 @@ from jaxtyping import Int
 from jaxhash.utils.errors import UserError
 
 #: The parts of a split, in the order in which they are used.
-PARTS = ("train", "validation", "query", "database")
+SPLIT_PARTS = ("train", "validation", "query", "database")
 
 #: Pairs of parts that must not share an item. Training items may be in the database, and
 #: validation items, which come from the training items, with them.
@@ -75,7 +75,7 @@ class Split:
     @property
     def parts(self) -> dict[str, Int[np.ndarray, " items"]]:
         """The parts that are not empty, by name."""
-        named = ((name, getattr(self, name)) for name in PARTS)
+        named = ((name, getattr(self, name)) for name in SPLIT_PARTS)
         return {name: items for name, items in named if len(items)}
 
     @property
@@ -171,39 +171,6 @@ def refuse_leaks(split: Split, leaks: Sequence[str] | None = None, *, allow: boo
         )
 
 
-def per_class(
-    labels: Int[np.ndarray, " items *classes"], *, queries: int, train: int, seed: int = 0
-) -> Split:
-    """A fixed number of queries and training items of each class; the rest is the database.
-
-    Each class is permuted by the seed: its first ``queries`` items are queries, the next ``train``
-    are for training. 100 and 500 on the pooled 60,000 images is the usual CIFAR-10 protocol.
-
-    Items of several classes count for one. The queries of all classes are drawn first, then the
-    training items, class by class from the items of that class that are still there.
-
-    Args:
-        labels: class ids, or multi-hot rows; items without a label are in the database.
-        queries: queries of each class.
-        train: training items of each class.
-        seed: seed of the permutations.
-
-    Raises:
-        UserError: if a class has too few items, or none is left for the database.
-
-    Example:
-        >>> split = per_class(np.repeat([0, 1], 5), queries=1, train=2)
-        >>> [len(items) for items in (split.train, split.query, split.database)]
-        [4, 2, 4]
-    """
-    draw = _of_each_class if labels.ndim == 1 else _of_each_label
-    parts = draw(labels, queries, train, np.random.default_rng(seed))
-    return Split(
-        name=f"per-class-{queries}-{train}-rest-seed{seed}",
-        **{name: np.sort(np.concatenate(chosen)) for name, chosen in parts.items()},
-    )
-
-
 def with_validation(
     split: Split, labels: Int[np.ndarray, " items *classes"], *, fraction: float = 0.1, seed: int
 ) -> Split:
@@ -260,52 +227,6 @@ def _classes_together(labels: Int[np.ndarray, " items"]) -> Int[np.ndarray, " it
     """An order of the items in which classes stand together, by their first item."""
     _, first, label = np.unique(labels, return_index=True, return_inverse=True)
     return np.argsort(first[label], kind="stable")
-
-
-def _of_each_class(
-    labels: Int[np.ndarray, " items"], queries: int, train: int, rng: np.random.Generator
-) -> dict[str, list[Int[np.ndarray, " n"]]]:
-    """Permute each class and cut it in three; items without a class are in the database."""
-    classes, sizes = np.unique(labels[labels >= 0], return_counts=True)
-    label, size = classes[sizes.argmin()], sizes.min()
-    if size <= queries + train:
-        raise FewItems(
-            label,
-            f"has {size} items, too few for {queries} queries, {train} training items and a database; "
-            "lower --queries-per-class or --train-per-class",
-        )
-    parts = {"query": [], "train": [], "database": [np.flatnonzero(labels < 0)]}
-    for label in classes:
-        items = rng.permutation(np.flatnonzero(labels == label))
-        for name, chosen in zip(parts, np.split(items, [queries, queries + train]), strict=True):
-            parts[name].append(chosen)
-    return parts
-
-
-def _of_each_label(
-    labels: Int[np.ndarray, "items classes"], queries: int, train: int, rng: np.random.Generator
-) -> dict[str, list[Int[np.ndarray, " n"]]]:
-    """Draw from each label in turn, each item once."""
-    free = np.ones(len(labels), bool)
-    parts = {"query": [], "train": []}
-    for name, count in zip(parts, (queries, train), strict=True):
-        for label in range(labels.shape[1]):
-            items = np.flatnonzero(free & (labels[:, label] != 0))
-            if len(items) < count:
-                raise FewItems(
-                    label,
-                    f"has {len(items)} items left, too few for {queries} queries and {train} training "
-                    "items of each class; lower --queries-per-class or --train-per-class",
-                )
-            chosen = rng.permutation(items)[:count]
-            free[chosen] = False
-            parts[name].append(chosen)
-    if not free.any():
-        raise UserError(
-            f"{queries} queries and {train} training items of each class leave no item for the "
-            "database; lower --queries-per-class or --train-per-class"
-        )
-    return parts | {"database": [np.flatnonzero(free)]}
 
 
 def _items(count: int, what: str = "item") -> str:

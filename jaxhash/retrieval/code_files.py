@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxhash import metrics
-from jaxhash.data.arrays import read_npy, read_npz
-from jaxhash.data.labels import read_labels
-from jaxhash.data.lists import read_list
-from jaxhash.data.remarks import tell_relevance
+from jaxhash.data.checks.relevance import tell_relevance
+from jaxhash.data.readers.arrays import read_npy, read_npz
+from jaxhash.data.readers.labels import read_labels
+from jaxhash.data.readers.lists import read_list
 from jaxhash.retrieval.health import health_lines
 from jaxhash.similarity import has_label
 from jaxhash.utils.console import print_line, track_progress

@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float32, Int, Shaped
 
-from jaxhash.data.sources import Rows
+from jaxhash.data.rows import Rows
 
 T = TypeVar("T")
 

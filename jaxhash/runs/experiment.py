@@ -17,12 +17,13 @@ from rich.console import Console
 
 from jaxhash import models
 from jaxhash.data.augment import Augment
-from jaxhash.data.class_similarity import read_class_similarity
-from jaxhash.data.inputs import InputForm, measure_inputs
-from jaxhash.data.opening import examine, open_split
+from jaxhash.data.checks.training_data import examine, open_split
+from jaxhash.data.input_form import InputForm, measure_inputs
+from jaxhash.data.load import load_source
 from jaxhash.data.pipeline import training_batches
-from jaxhash.data.scan import INDEX
-from jaxhash.data.sources import Source, load_source
+from jaxhash.data.readers.class_similarity import read_class_similarity
+from jaxhash.data.readers.image_files import INDEX
+from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
 from jaxhash.objectives import (
     Batch,

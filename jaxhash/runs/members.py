@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from jaxhash.data.inputs import keep_form
+from jaxhash.data.input_form import keep_form
 from jaxhash.runs import train as run
 from jaxhash.runs.config import Config, differences
 from jaxhash.runs.evaluation import SplitEncoder, encode_drawn, validation_scores

@@ -21,8 +21,8 @@ import numpy as np
 from rich.console import Console
 
 from jaxhash import report
-from jaxhash.data.inputs import keep_form, stored_form
-from jaxhash.data.scan import keep_index
+from jaxhash.data.input_form import keep_form, stored_form
+from jaxhash.data.readers.image_files import keep_index
 from jaxhash.objectives import TableSharding
 from jaxhash.runs import train as run
 from jaxhash.runs.composition import objective_words

@@ -17,8 +17,8 @@ from jaxtyping import Float
 from rich.console import Console
 
 from jaxhash import models, report
-from jaxhash.data.inputs import has_learned_from, keep_form, stored_form
-from jaxhash.data.scan import keep_index
+from jaxhash.data.input_form import has_learned_from, keep_form, stored_form
+from jaxhash.data.readers.image_files import keep_index
 from jaxhash.ops.codes import binarize
 from jaxhash.retrieval import baselines
 from jaxhash.runs.config import Config, differences

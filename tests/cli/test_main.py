@@ -14,8 +14,8 @@ import tyro
 
 from jaxhash.bench.config import PRESETS as BENCH_PRESETS
 from jaxhash.bench.config import BenchConfig
-from jaxhash.data.check import CheckArguments
-from jaxhash.data.feature_files import FeatureArguments
+from jaxhash.data.checks.split_report import CheckArguments
+from jaxhash.data.writers.feature_files import FeatureArguments
 from jaxhash.objectives import METHODS, QUANTIZERS
 from jaxhash.runs.config import Config, flag
 from jaxhash.runs.presets import PRESETS

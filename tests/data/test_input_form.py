@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxhash.data.inputs import InputForm, keep_form, measure_inputs, stored_form
+from jaxhash.data.input_form import InputForm, keep_form, measure_inputs, stored_form
 from jaxhash.utils.errors import UserError
 
 PREPROCESSING = {"mean": (127.5,), "std": (127.5,), "channels": None, "bgr": False, "size": None}
@@ -43,7 +43,7 @@ def test_a_vector_is_the_same_input_whatever_is_beside_it():
 
 def test_measures_do_not_depend_on_the_blocks(monkeypatch):
     whole = measure_inputs(VECTORS, TRAIN)
-    monkeypatch.setattr("jaxhash.data.features._BLOCK", 1_000)
+    monkeypatch.setattr("jaxhash.data.readers.features._BLOCK", 1_000)
     assert measure_inputs(VECTORS, TRAIN) == whole
 
 

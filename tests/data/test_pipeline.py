@@ -208,7 +208,7 @@ def test_workers_end_with_a_process_that_is_killed(tmp_path):
         "import multiprocessing, os, signal\n"
         "from jaxhash.data.augment import Augment\n"
         "from jaxhash.data.pipeline import training_batches\n"
-        "from jaxhash.data.sources import load_source\n"
+        "from jaxhash.data.load import load_source\n"
         "import numpy as np\n"
         "if __name__ == '__main__':\n"
         "    options = dict(batch_size=4, seed=0, augment=Augment(), workers=1)\n"

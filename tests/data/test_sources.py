@@ -12,8 +12,9 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
-from jaxhash.data import features, sources
-from jaxhash.data.sources import Source, load_source
+from jaxhash.data.load import load_source
+from jaxhash.data.readers import features
+from jaxhash.data.sources import MEMORY_LIMIT, Source
 from jaxhash.utils.errors import UserError
 
 
@@ -275,7 +276,7 @@ def tiny(tmp_path_factory):
 def memory(request, monkeypatch):
     """Whether a TFDS set is decoded at once or image by image."""
     if request.param == "lazily":
-        monkeypatch.setattr(sources, "MEMORY_LIMIT", 0)
+        monkeypatch.setattr("jaxhash.data.readers.tfds.MEMORY_LIMIT", 0)
     return request.param
 
 
@@ -334,10 +335,10 @@ def test_tfds_data_that_were_cut_off(tiny, tmp_path):
     assert error_line("tfds:tiny", tmp_path).startswith("--dataset tfds:tiny could not be read: ")
 
 
-@pytest.mark.parametrize("limit", [sources.MEMORY_LIMIT, 0])
+@pytest.mark.parametrize("limit", [MEMORY_LIMIT, 0])
 def test_tfds_subset_of_cifar10(shared_data, monkeypatch, limit):
     """Rows of both parts, in memory and lazily, equal the records that TFDS reads."""
-    monkeypatch.setattr(sources, "MEMORY_LIMIT", limit)
+    monkeypatch.setattr("jaxhash.data.readers.tfds.MEMORY_LIMIT", limit)
     source = load_source("tfds:cifar10_subset", shared_data / "tfds")
     assert len(source.inputs) == 15_000
     np.testing.assert_array_equal(np.bincount(source.labels), [1_500] * 10)
@@ -369,9 +370,10 @@ def test_tfds_is_read_without_tensorflow(tiny, tmp_path):
     (tmp_path / "tensorflow.py").write_text("raise SystemExit('TensorFlow was imported')")
     program = """
 from pathlib import Path
-from jaxhash.data import sources
-for sources.MEMORY_LIMIT in 2**30, 0:
-    print(len(sources.load_source("tfds:tiny", Path.cwd()).inputs))
+from jaxhash.data.load import load_source
+from jaxhash.data.readers import tfds
+for tfds.MEMORY_LIMIT in 2**30, 0:
+    print(len(load_source("tfds:tiny", Path.cwd()).inputs))
 """
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run(

@@ -6,7 +6,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from jaxhash.data.splits import Split, per_class, refuse_leaks, with_validation
+from jaxhash.data.protocols import per_class
+from jaxhash.data.splits import Split, refuse_leaks, with_validation
 from jaxhash.utils.errors import UserError
 
 SETS = ("train", "query", "database")

@@ -97,7 +97,7 @@ def split_files(suffix):
 
 @pytest.mark.parametrize("layout", ["one file", ".npz", ".npy", ".txt", "override"])
 def test_every_layout_has_the_same_results(output, layout):
-    if layout == ".txt" and not importlib.util.find_spec("jaxhash.data.lists"):
+    if layout == ".txt" and not importlib.util.find_spec("jaxhash.data.readers.lists"):
         pytest.skip("list files cannot be read yet")
     arguments = [save()] if layout == "one file" else split_files(layout)
     found = results(output, *arguments, "--k", "5")

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jaxhash.data.class_similarity import read_class_similarity
-from jaxhash.data.features import read_features
+from jaxhash.data.readers.class_similarity import read_class_similarity
+from jaxhash.data.readers.features import read_features
 from jaxhash.data.sources import Source
 from jaxhash.retrieval import code_files
 from jaxhash.runs.config import Config

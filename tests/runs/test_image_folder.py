@@ -5,7 +5,8 @@ import json
 import numpy as np
 import PIL.Image
 
-from jaxhash.data import folders, scan
+from jaxhash.data.readers import image_files
+from jaxhash.data.readers.folder import read_folder
 
 RUN = (
     "train --dataset folder:set --model mlp --bits 8 --batch-size 16 --epochs 2 --protocol per-class "
@@ -16,7 +17,7 @@ RUN = (
 def test_items_of_a_folder_have_names(tmp_path, monkeypatch, output):
     """In the codes and beside the plots; what was found of the files is kept, and told."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(folders, "MEMORY_LIMIT", 0)
+    monkeypatch.setattr("jaxhash.data.readers.folder.MEMORY_LIMIT", 0)
     rng = np.random.default_rng(0)
     for number in range(32):
         path = (
@@ -45,8 +46,10 @@ def test_items_of_a_folder_have_names(tmp_path, monkeypatch, output):
             assert near["relevant"] == (near["class"] == row["class"])
     assert "6 queries, 10 items in the database" in output("evaluate", "run/codes.npz")
 
-    checked, try_read = [], scan.try_read
-    monkeypatch.setattr(scan, "try_read", lambda *of: checked.append(of[0].name) or try_read(*of))
-    index = tmp_path / "run" / scan.INDEX
-    again = folders.read_folder("folder:set", tmp_path / "set", None, 0.0, index=index)
+    checked, try_read = [], image_files.try_read
+    monkeypatch.setattr(
+        image_files, "try_read", lambda *of: checked.append(of[0].name) or try_read(*of)
+    )
+    index = tmp_path / "run" / image_files.INDEX
+    again = read_folder("folder:set", tmp_path / "set", None, 0.0, index=index)
     assert checked == ["0.tif"] and again.notes == tuple(results["notes"][: len(again.notes)])

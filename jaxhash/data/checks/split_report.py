@@ -1,0 +1,327 @@
+"""The command that looks at a split before a model does: ``jaxhash data check``."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+from rich.console import Console
+from rich.table import Table
+
+from jaxhash.data.checks.duplicates import equal_inputs, name_equal, tell_equal
+from jaxhash.data.checks.relevance import tell_relevance
+from jaxhash.data.input_form import measure_inputs
+from jaxhash.data.load import load_source
+from jaxhash.data.protocols import AUTO, split_source, tell_parts
+from jaxhash.data.readers.lists import FILE_NAMES, read_split_lists
+from jaxhash.data.readers.split_files import read_split
+from jaxhash.data.rows import Rows
+from jaxhash.data.splits import Split
+from jaxhash.runs.config import SPLIT_NUMBERS, check_image_size, check_numbers
+from jaxhash.similarity import has_label
+from jaxhash.utils.console import print_line
+from jaxhash.utils.errors import UserError, printable
+from jaxhash.utils.files import write_json
+
+#: More classes than these are summed up as the fewest, the median and the most items of a class.
+MOST_ROWS = 20
+
+#: Of a long list of names or sentences, so many are printed.
+MOST_NAMED = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckArguments:
+    """Check a split: sizes, overlaps, labels, order. A leak ends in status 1.
+
+    Name the split by --lists, by --train, --query and --database, by --dataset, or by --split.
+    """
+
+    lists: Path | None = None
+    """Folder with train.txt, test.txt or query.txt, and database.txt."""
+    train: Path | None = None
+    """List of the training items."""
+    query: Path | None = None
+    """List of the queries."""
+    database: Path | None = None
+    """List of the database."""
+    split: Path | None = None
+    """File .npz with arrays train, query and database of item numbers, and maybe validation."""
+    dataset: str | None = None
+    """Data set as for jaxhash train; equal inputs are looked for too."""
+    protocol: str = AUTO
+    """How the data set is split, as for jaxhash train."""
+    data_dir: Path | None = None
+    """Folder of the data set."""
+    image_size: int | None = None
+    """Height and width that the images of a folder are decoded to, where they have several sizes."""
+    queries_per_class: int | None = None
+    """Queries of each class, as for jaxhash train."""
+    train_per_class: int | None = None
+    """Training items of each class, likewise."""
+    split_seed: int = 0
+    """Seed of the split."""
+    json: Path | None = None
+    """File that the findings are written to."""
+
+
+class Checked(NamedTuple):
+    """A split with what is known of its items.
+
+    Attributes:
+        split: the split.
+        labels: class ids or multi-hot rows of all items.
+        class_names: a name for each class.
+        inputs: the items themselves.
+        conflicts: what is wrong with the labels, a sentence each.
+        left_out: files that cannot be read and are no items, with the reason.
+        notes: what was made of the data where there was a choice, a sentence each.
+        name_of: from an item to what it is called.
+    """
+
+    split: Split
+    labels: Int[np.ndarray, " items *classes"] | None = None
+    class_names: Sequence[str] = ()
+    inputs: Rows | None = None
+    conflicts: Sequence[str] = ()
+    left_out: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    name_of: Callable[[int | np.integer], str] = "item {:,}".format
+
+
+def check(arguments: CheckArguments, console: Console) -> dict[str, Any]:
+    """Examine a split, print what was found, write it where asked to, and return it.
+
+    Raises:
+        UserError: if the arguments do not name one split, or it cannot be read.
+    """
+    check_numbers(arguments, SPLIT_NUMBERS)
+    check_image_size(arguments.image_size)
+    if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
+        raise UserError(f"--json {arguments.json}: there is no such folder")
+    found = examine(_read(arguments), console)
+    print_findings(found, console)
+    if arguments.json is not None:
+        write_json(arguments.json, found)
+    return found
+
+
+def examine(checked: Checked, console: Console | None = None) -> dict[str, Any]:
+    """What there is to know of a split, as JSON values.
+
+    Args:
+        checked: the split, and what is known of its items.
+        console: where progress is printed.
+
+    Returns:
+        ``split`` and ``sha256``; by part, ``items`` and ``repeated``; ``overlaps`` and ``leaks`` as
+        `Split` has them, with those by equal inputs; ``leaking_items``, the first of them by name;
+        ``conflicts``, ``notes`` and ``warnings``. With labels, ``unlabelled`` by part, ``classes`` with
+        the items of each class by part, and ``order`` of the database. With inputs, ``same_content``,
+        see `jaxhash.data.checks.duplicates.equal_inputs`, and ``left_out``.
+
+    Example:
+        >>> split = Split("small", np.array([0]), np.array([1]), np.array([1, 2]))
+        >>> examine(Checked(split))["leaks"]
+        ['query and database share 1 item']
+    """
+    split = checked.split
+    found = {
+        "split": split.name,
+        "sha256": split.sha256,
+        "items": {name: len(items) for name, items in split.parts.items()},
+        "repeated": split.repeated(),
+        "overlaps": split.overlaps(),
+        "leaks": split.leaks,
+        "leaking_items": split.named_leaks(checked.name_of),
+        "conflicts": list(checked.conflicts),
+        "notes": list(checked.notes),
+        "warnings": [],
+    }
+    if checked.labels is not None:
+        found |= _examine_labels(split, checked.labels, checked.class_names)
+        useless, less = tell_relevance(checked.labels[split.query], checked.labels[split.database])
+        found["warnings"] += useless
+        found["notes"] += less
+    if checked.inputs is not None:
+        equal = equal_inputs(split, checked.inputs, console)
+        found["same_content"] = equal.counts
+        found["leaking_items"] += name_equal(equal, checked.name_of)
+        leaks, few = tell_equal(equal.counts, found["items"])
+        found["leaks"] = [*found["leaks"], *leaks]
+        form = measure_inputs(checked.inputs, split.train)
+        others = {name: items for name, items in split.parts.items() if name != "train"}
+        found["warnings"] += [*form.remarks(checked.inputs, others), *few]
+        found["left_out"] = list(checked.left_out)
+    return found
+
+
+def print_findings(found: Mapping[str, Any], console: Console) -> None:
+    """Print what `examine` found; the last line says whether the split leaks."""
+    console.print(_parts_table(found))
+    if "classes" in found:
+        console.print(_classes_table(found))
+    for remark in _remarks(found):
+        print_line(console, remark)
+
+
+def _read(arguments: CheckArguments) -> Checked:
+    """The split that the arguments name, and all that they say about its items."""
+    files = {name: getattr(arguments, name) for name in FILE_NAMES}
+    named = [name for name in ("lists", "split", "dataset") if getattr(arguments, name) is not None]
+    named += ["train, --query and --database"] * any(files.values())
+    if len(named) != 1:
+        given = " and ".join(f"--{name}" for name in named) or "none"
+        raise UserError(
+            "name one split: by --lists, by --train, --query and --database, by --dataset, or by "
+            f"--split; got {given}"
+        )
+    if arguments.dataset is not None:
+        return _read_dataset(arguments)
+    for name in (
+        "protocol",
+        "data_dir",
+        "image_size",
+        "queries_per_class",
+        "train_per_class",
+        "split_seed",
+    ):
+        if getattr(arguments, name) != getattr(CheckArguments, name):
+            raise UserError(f"--{name.replace('_', '-')} needs --dataset")
+    if arguments.split is not None:
+        return Checked(read_split(arguments.split))
+    missing = [name for name, file in files.items() if file is None]
+    if arguments.lists is None and missing:
+        raise UserError(f"--{missing[0]} is missing: a split has three lists")
+    listed = read_split_lists(files if arguments.lists is None else arguments.lists)
+    labels = listed.labels
+    classes = labels.max() + 1 if labels.ndim == 1 else labels.shape[1]
+    names = tuple(map(str, range(classes)))
+    name_of = listed.paths.__getitem__
+    return Checked(listed.split, labels, names, conflicts=listed.conflicts, name_of=name_of)
+
+
+def _read_dataset(arguments: CheckArguments) -> Checked:
+    source = load_source(arguments.dataset, arguments.data_dir, arguments.image_size)
+    split = split_source(arguments, source)
+    return Checked(
+        split,
+        source.labels,
+        source.class_names,
+        source.inputs,
+        left_out=source.left_out,
+        name_of=source.name_of,
+        notes=[*source.notes, *tell_parts(arguments.protocol, source.items_of_parts)],
+    )
+
+
+def _examine_labels(
+    split: Split, labels: Int[np.ndarray, " items *classes"], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """What there is to know of the labels of each part."""
+    counts, unlabelled = {}, {}
+    for name, items in split.parts.items():
+        held = labels[items]
+        if labels.ndim == 1:
+            counts[name] = np.bincount(held[has_label(held)], minlength=len(class_names))
+        else:
+            counts[name] = (held != 0).sum(axis=0)
+        unlabelled[name] = int((~has_label(held)).sum())
+    return {
+        "unlabelled": unlabelled,
+        "classes": [
+            {"class": class_name, **{name: int(counts[name][row]) for name in counts}}
+            for row, class_name in enumerate(class_names)
+        ],
+        "order": _order(labels[split.database]),
+    }
+
+
+def _order(labels: Int[np.ndarray, " items *classes"]) -> dict[str, Any]:
+    """Whether items with the same labels stand together: how many neighbors have the same ones.
+
+    Said of an order where labels change less than half as often as they would in a random one.
+    """
+    _, row, sizes = np.unique(labels, axis=0, return_inverse=True, return_counts=True)
+    row, pairs = row.reshape(-1), max(len(labels) * (len(labels) - 1), 1)
+    alike = float(np.mean(row[1:] == row[:-1])) if len(row) > 1 else 0.0
+    chance = float((sizes * (sizes - 1)).sum() / pairs)
+    return {
+        "neighbours_alike": alike,
+        "by_chance": chance,
+        "class_by_class": len(sizes) > 1 and 1 - alike < (1 - chance) / 2,
+    }
+
+
+def _parts_table(found: Mapping[str, Any]) -> Table:
+    """Sizes, repeated and unlabelled items, and what the parts share."""
+    table = Table(title=f"{found['split']}, split {found['sha256'][:12]}", box=None)
+    table.add_column("part")
+    parts, unlabelled = list(found["items"]), found.get("unlabelled")
+    columns = ["items", "repeated"] + ["no label"] * (unlabelled is not None)
+    for title in columns + [f"in {name}" for name in parts]:
+        table.add_column(title, justify="right")
+    for part in parts:
+        cells = [found["items"][part], found["repeated"][part]]
+        cells += [] if unlabelled is None else [unlabelled[part]]
+        shared = [
+            "-" if part == other else f"{found['overlaps'][part][other]:,}" for other in parts
+        ]
+        table.add_row(part, *(f"{cell:,}" for cell in cells), *shared)
+    return table
+
+
+def _classes_table(found: Mapping[str, Any]) -> Table:
+    """The items of each class; of many classes, the fewest, the median and the most."""
+    parts, classes = list(found["items"]), found["classes"]
+    table = Table(title=f"items of each of {len(classes):,} classes", box=None)
+    table.add_column("class")
+    for part in parts:
+        table.add_column(part, justify="right")
+    if len(classes) <= MOST_ROWS:
+        for row in classes:
+            table.add_row(printable(row["class"]), *(f"{row[part]:,}" for part in parts))
+        return table
+    ordered = {part: sorted(classes, key=lambda row, part=part: row[part]) for part in parts}
+    for title, place in (("fewest", 0), ("median", len(classes) // 2), ("most", -1)):
+        rows = ((part, ordered[part][place]) for part in parts)
+        table.add_row(title, *(f"{row[part]:,} ({row['class']})" for part, row in rows))
+    return table
+
+
+def _remarks(found: Mapping[str, Any]) -> Iterator[str]:
+    """Findings in words, the least first; the last one is about leaks."""
+    yield from found["notes"]
+    if found.get("left_out"):
+        named = _some(found["left_out"], "; ")
+        yield f"warning: unreadable images, left out: {len(found['left_out']):,} ({named})"
+    for part in found["items"]:
+        empty = [printable(row["class"]) for row in found.get("classes", ()) if not row[part]]
+        if empty:
+            yield f"classes without any {part} item: {_some(empty, ', ')}"
+    order = found.get("order")
+    if order and order["class_by_class"]:
+        yield (
+            f"the database is stored class by class: {order['neighbours_alike']:.1%} of "
+            f"neighbors have the same labels, {order['by_chance']:.1%} would by chance; an mAP whose "
+            "ties are broken by this order is biased (jaxhash's is their mean over all orders)"
+        )
+    if found["conflicts"]:
+        yield (
+            "warning: lines with other labels than their path has before: "
+            f"{len(found['conflicts']):,} ({_some(found['conflicts'], '; ')})"
+        )
+    yield from (f"by name: {sentence}" for sentence in found["leaking_items"])
+    yield from (f"warning: {sentence}" for sentence in found["warnings"])
+    again = found.get("same_content", {}).get("train", {}).get("database", 0)
+    if again:
+        yield f"training items with an equal input in database: {again:,}"
+    yield f"leak: {'; '.join(found['leaks'])}" if found["leaks"] else "no leak"
+
+
+def _some(entries: Sequence[str], separator: str) -> str:
+    """The first few of many."""
+    more = len(entries) - MOST_NAMED
+    return separator.join(entries[:MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")

@@ -1,0 +1,101 @@
+"""What a configuration makes of a data set before there is a model: its split, and what is odd about it."""
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from jaxhash.data.checks.duplicates import Equal, equal_inputs, name_equal, tell_equal
+from jaxhash.data.checks.relevance import refuse_unlearnable, tell_relevance
+from jaxhash.data.input_form import InputForm
+from jaxhash.data.protocols import OWN_PARTS, resolve, split_source, tell_parts
+from jaxhash.data.sources import Source
+from jaxhash.data.splits import Split, refuse_leaks, with_validation
+from jaxhash.objectives import METHODS, ClassSimilarity
+from jaxhash.training.distributed import broadcast_from_host0
+
+if TYPE_CHECKING:  # a configuration knows the names of protocols
+    from jaxhash.runs.config import Config
+
+
+def open_split(config: "Config", source: Source) -> Split:
+    """The protocol's split, with validation items where they are asked for.
+
+    Data that come in parts have them already where there is a part validation.
+
+    Raises:
+        UserError: if the data do not allow it, or the split leaks.
+    """
+    split = split_source(config, source)
+    if config.validation and not _has_own_validation(config, source, split):
+        split = with_validation(
+            split, source.labels, fraction=config.validation, seed=config.split_seed
+        )
+    leaks = split.leaks if source.item_names is None else split.named_leaks(source.name_of)
+    refuse_leaks(split, leaks, allow=config.allow_leak)  # before equal inputs are looked for
+    return split
+
+
+def _has_own_validation(config: "Config", source: Source, split: Split) -> bool:
+    is_own = resolve(config.protocol, source.items_of_parts) == OWN_PARTS
+    return is_own and len(split.validation) > 0
+
+
+def examine(
+    config: "Config",
+    source: Source,
+    split: Split,
+    form: InputForm,
+    class_similarity: ClassSimilarity,
+    console: Console | None,
+) -> dict[str, Any]:
+    """What there is to tell of the data.
+
+    Args:
+        config: what is to be trained.
+        source: the data as the set has them.
+        split: how they are split.
+        form: what the model's inputs are.
+        class_similarity: what is known of the meaning of the labels.
+        console: where progress is printed.
+
+    Returns:
+        ``equal_inputs``, ``data_sha256``, ``leaks``, ``notes`` and ``warnings``, as
+        `jaxhash.runs.experiment.Parts` has them.
+
+    Raises:
+        UserError: if the split leaks, or the labels tell the method nothing.
+    """
+    equal = Equal(*broadcast_from_host0(lambda: equal_inputs(split, source.inputs, console)))
+    sizes = {name: len(items) for name, items in split.parts.items()}
+    leaks, few = tell_equal(equal.counts, sizes)
+    named = name_equal(equal, source.name_of)
+    refuse_leaks(split, [*split.leaks, *leaks, *named * bool(leaks)], allow=config.allow_leak)
+    leaks = [*split.leaks, *leaks]
+    is_known = class_similarity.embeddings is not None
+    if METHODS[config.objective].kind != "unsupervised":
+        refuse_unlearnable(
+            source.labels[split.train], source.class_names, config.objective, own_classes=is_known
+        )
+    others = {name: items for name, items in split.parts.items() if name != "train"}
+    notes = [*source.notes, *tell_parts(config.protocol, source.items_of_parts)]
+    if config.validation and _has_own_validation(config, source, split):
+        notes.append(
+            f"--validation {config.validation:g} is not used: the data have a part validation"
+        )
+    searched = source.labels[split.query], source.labels[split.database]
+    useless, less = ([], []) if is_known else tell_relevance(*searched)
+    return {
+        "equal_inputs": equal.counts,
+        "data_sha256": _digest(split, source, equal),
+        "leaks": leaks,
+        "notes": [*notes, *named, *less],
+        "warnings": [*form.remarks(source.inputs, others), *few, *useless],
+    }
+
+
+def _digest(split: Split, source: Source, equal: Equal) -> str:
+    """What tells the items of a split, with their labels and inputs, from others."""
+    digest = hashlib.sha256(split.sha256.encode() + equal.sha256.encode())
+    digest.update(source.labels.astype("<i8").tobytes())
+    return digest.hexdigest()

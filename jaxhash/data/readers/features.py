@@ -1,0 +1,213 @@
+"""Feature files: vectors with their labels in one .npz, read from where they lie."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from jaxhash.data.readers.arrays import read_npz
+from jaxhash.data.readers.labels import check_class_ids, check_names, read_labels
+from jaxhash.data.rows import Index
+from jaxhash.data.sources import SOURCE_PARTS, Source
+from jaxhash.utils.errors import UserError
+
+#: Arrays that a feature file may hold.
+_OPTIONAL = ("scale", "class_names", "split", "split_names", "coarse_labels", "item_names")
+
+#: Bytes of float32 that are looked at together.
+_BLOCK = 2**24
+
+
+class Vectors:
+    """Rows of a feature file as float32, each multiplied by a factor for each dimension.
+
+    They are converted when they are read: the array may be a memory map, of any dtype of numbers.
+
+    Example:
+        >>> Vectors(np.array([[2, 3]], np.int8), np.array([0.5, 1.0]))[0]
+        array([1., 3.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        features: Shaped[np.ndarray, "items dimensions"],
+        scale: Shaped[np.ndarray, " #dimensions"],
+    ):
+        self._features, self._scale = features, np.asarray(scale, np.float32)
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    def __getitem__(self, rows: Index) -> Float[np.ndarray, "..."]:
+        with np.errstate(over="ignore"):  # an infinite value is refused when the file is opened
+            return np.asarray(self._features[rows]).astype(np.float32) * self._scale
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Items and dimensions."""
+        return self._features.shape
+
+
+def read_features(name: str, path: Path) -> Source:
+    """A source of the vectors of a .npz: ``features`` [items, dimensions] and ``labels``.
+
+    Labels are class ids (-1: no label) or 0/1 rows [items, classes]. Items without classes are each of
+    a class of their own: ``labels`` are ``np.arange(items)``. Integer features are multiplied by the
+    file's ``scale``, one factor a dimension.
+
+    ``class_names`` is optional: with it, each class must have an item; without, ids may have gaps. So
+    are ``split``, 0 for the items of the training part and 1 for those of the test part, or places in
+    ``split_names``, some of `jaxhash.data.sources.SOURCE_PARTS`; ``coarse_labels``, ids of groups of classes;
+    and ``item_names``, of each item what leads back to it.
+
+    Args:
+        name: name of the source.
+        path: the file. Arrays that are not compressed stay in it.
+
+    Raises:
+        UserError: if the file cannot be read, or an array of it does not fit.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such feature file; --data-dir names its folder")
+    arrays = read_npz(path, "features", "labels", optional=_OPTIONAL)
+    features = arrays["features"]
+    if features.ndim != 2 or features.dtype.kind not in "iuf":
+        raise UserError(
+            f"{path}: expected features [items, dimensions] of numbers, got shape {features.shape} "
+            f"of {features.dtype}"
+        )
+    labels = read_labels(arrays["labels"], path)
+    if len(labels) != len(features) or not features.size:
+        raise UserError(
+            f"{path}: expected features [items, dimensions] and labels [items] or [items, classes], "
+            f"got shapes {features.shape} and {labels.shape}"
+        )
+    check_class_ids(labels, len(labels), path)
+    items = _item_names(arrays.get("item_names"), labels, path)
+    vectors = Vectors(features, _scale(arrays.get("scale"), features, path))
+    parts, part_ids = _parts(arrays.get("split"), arrays.get("split_names"), labels, path)
+    source = Source(
+        name,
+        vectors,
+        labels,
+        _class_names(arrays.get("class_names"), labels, path),
+        part_ids,
+        _coarse_labels(arrays.get("coarse_labels"), labels, path),
+        parts=parts,
+        item_names=items,
+    )
+    _refuse_infinite(source, path)
+    return source
+
+
+def blocks(items: int, row_bytes: int) -> Iterator[slice]:
+    """Ranges of items, a few megabytes each, that cover all of them."""
+    rows = max(_BLOCK // max(row_bytes, 1), 1)
+    return (slice(start, min(start + rows, items)) for start in range(0, items, rows))
+
+
+def _refuse_infinite(source: Source, where: Any) -> None:
+    for rows in blocks(len(source.inputs), 4 * source.inputs.shape[1]):
+        finite = np.isfinite(source.inputs[rows]).all(axis=1)
+        if not finite.all():
+            item = source.name_of(rows.start + int(finite.argmin()))
+            raise UserError(f"{where}: features hold values that are not finite, first of {item}")
+
+
+def _scale(
+    scale: np.ndarray | None, features: np.ndarray, where: Any
+) -> Shaped[np.ndarray, " dimensions"]:
+    if scale is None:
+        return np.ones(1, np.float32)
+    if scale.shape not in ((), (1,), features.shape[1:]):
+        raise UserError(f"{where}: scale has shape {scale.shape}, expected {features.shape[1:]}")
+    if scale.dtype.kind not in "iuf":
+        raise UserError(f"{where}: scale must be finite numbers, got {scale.dtype}")
+    with np.errstate(over="ignore"):
+        factors = scale.reshape(-1).astype(np.float32)
+    if not np.isfinite(factors).all():
+        raise UserError(f"{where}: scale must be finite numbers, in float32 too")
+    return factors
+
+
+def _parts(
+    split: np.ndarray | None, names: np.ndarray | None, labels: np.ndarray, where: Any
+) -> tuple[tuple[str, ...] | None, Int[np.ndarray, " items"] | None]:
+    """The parts of a feature file, and of each item its part."""
+    if split is None:
+        return None, None
+    parts = ("train", "test") if names is None else tuple(map(str, names.reshape(-1)[:9]))
+    unknown = [name for name in parts if name not in SOURCE_PARTS]
+    if unknown or len(set(parts)) < len(parts):
+        raise UserError(
+            f"{where}: split_names must be some of {', '.join(SOURCE_PARTS)}, got {str(parts)[:200]}"
+        )
+    if split.shape != labels.shape[:1] or not np.isin(split, np.arange(len(parts))).all():
+        allowed = " or ".join(f"{number} ({name})" for number, name in enumerate(parts))
+        raise UserError(f"{where}: split must be {allowed} for each of the {len(labels):,} items")
+    return parts, split.astype(np.int8)
+
+
+def _item_names(
+    names: np.ndarray | None, labels: np.ndarray, where: Any
+) -> Shaped[np.ndarray, " items"] | None:
+    if names is None:
+        return None
+    if names.shape != labels.shape[:1] or names.dtype.kind != "U":
+        raise UserError(
+            f"{where}: item_names must be a string for each of the {len(labels):,} items, got shape "
+            f"{names.shape} of {names.dtype}"
+        )
+    return names
+
+
+def _coarse_labels(
+    coarse: np.ndarray | None, labels: np.ndarray, where: Any
+) -> Int[np.ndarray, " items"] | None:
+    if coarse is None:
+        return None
+    fits = labels.ndim == 1 and coarse.shape == labels.shape and coarse.dtype.kind in "iu"
+    if not fits or coarse.min() < 0:
+        raise UserError(
+            f"{where}: coarse_labels must be ids from 0, one for each of the {len(labels):,} items of one "
+            f"class, got shape {coarse.shape} of {coarse.dtype}"
+        )
+    coarse = read_labels(coarse, where, "coarse ")
+    check_class_ids(coarse, len(coarse), f"{where}: coarse_labels")
+    return coarse
+
+
+def _class_names(names: np.ndarray | None, labels: np.ndarray, where: Any) -> tuple[str, ...]:
+    """The names given, one for each class that has an item; numbers where none are given."""
+    if labels.ndim == 1 and labels.max() < 0:
+        raise UserError(
+            f"{where}: no item has a label; of items without classes labels are np.arange(items)"
+        )
+    if names is None:
+        classes = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
+        return tuple(map(str, range(classes)))
+    if names.ndim != 1 or names.dtype.kind not in "US":
+        raise UserError(
+            f"{where}: class_names must be strings, one for each class, got shape {names.shape} of "
+            f"{names.dtype}"
+        )
+    if names.dtype.kind == "S":
+        names = np.char.decode(names, "utf-8", "replace")
+    if labels.ndim == 1:
+        check_names(labels, len(names), where)
+        sizes = np.bincount(labels[labels >= 0], minlength=len(names))
+    else:
+        if labels.shape[1] != len(names):
+            raise UserError(
+                f"{where}: labels have {labels.shape[1]} columns, and class_names {len(names)} names"
+            )
+        sizes = labels.sum(axis=0, dtype=np.int64)
+    empty = np.flatnonzero(sizes == 0)
+    if len(empty):
+        more = f", and {len(empty) - 1:,} more classes" if len(empty) > 1 else ""
+        raise UserError(
+            f"{where}: class {str(names[empty[0]])[:80]} ({empty[0]}) has no item{more}"
+        )
+    return tuple(map(str, names))

@@ -1,0 +1,246 @@
+"""``jaxhash data features``: the features of a data set by a published backbone, in one file.
+
+A hash function trained on such a file takes seconds: ``jaxhash train --dataset features:FILE.npz``.
+"""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from rich.console import Console
+
+from jaxhash import models
+from jaxhash.data.load import load_source
+from jaxhash.data.pipeline import evaluation_batches
+from jaxhash.data.readers.image_files import INDEX, Files, keep_index
+from jaxhash.data.sources import Source
+from jaxhash.retrieval.encode import make_encoder
+from jaxhash.runs.config import check_image_size
+from jaxhash.runs.experiment import check_model
+from jaxhash.training.devices import hardware
+from jaxhash.utils.console import print_line, track_progress
+from jaxhash.utils.errors import UserError
+from jaxhash.utils.files import check_output, whole_file
+from jaxhash.utils.hardware import versions
+
+#: Batches whose features are written at a time.
+SHARD = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureArguments:
+    """Write the features that a backbone makes of all images of a data set, with their labels."""
+
+    backbone: models.BackboneName
+    """The network."""
+    weights: Annotated[Path, tyro.conf.arg(metavar="FILE[:KEY]")]
+    """Its published weights, or those under KEY in the file, such as teacher."""
+    dataset: Annotated[str, tyro.conf.arg(aliases=["--data"])]
+    """Data set of images: tfds:NAME or folder:DIR, as for jaxhash train."""
+    output: Path
+    """File .npz to write."""
+    data_dir: Path | None = None
+    """Folder of the data set."""
+    preprocessing: models.PreprocessingName = "published"
+    """How images of bytes are normalized: as the backbone's weights were published, or one of these."""
+    image_size: int | None = None
+    """Height and width that images are brought to on the device; they stay as they are if not given."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the computation; the features are float32."""
+    batch_size: int = 250
+    """Images at a time, over all devices."""
+
+    def check(self) -> None:
+        """Raise a `UserError` that names the first flag whose value is not allowed."""
+        if self.batch_size < 1:
+            raise UserError(f"--batch-size must be at least 1, got {self.batch_size}")
+        check_image_size(self.image_size)
+        check_output(self.output, ".npz", new=True)
+
+
+def write_features(arguments: FeatureArguments, console: Console, command: str) -> None:
+    """Encode all images and write ``features``, ``labels``, ``class_names`` and ``provenance``.
+
+    The file holds ``split`` and ``split_names`` too where the data set comes in parts, and
+    ``item_names`` where its items have any: all that `jaxhash.data.load.load_source` reads as
+    ``features:FILE.npz``. ``provenance`` is a JSON object: what the features are of, the network, and
+    the SHA-256 of the file of its weights.
+
+    Features are written as they come, in shards in a folder beside the file, which is removed in the
+    end. The same call after an interruption goes on from there, and ends with the same bytes.
+
+    Args:
+        arguments: what to encode, and by what.
+        console: where to print.
+        command: the command line, to be stored.
+
+    Raises:
+        UserError: if an argument is not allowed, the network cannot encode the data, or the shards
+            are those of another call.
+    """
+    arguments.check()
+    backbone = models.backbone_factory(
+        arguments.backbone,
+        preprocessing=arguments.preprocessing,
+        image_size=arguments.image_size,
+        dtype=arguments.dtype,
+    )()
+    folder = arguments.output.with_name(f"{arguments.output.name}.shards")
+    source = load_source(
+        arguments.dataset, arguments.data_dir, arguments.image_size, index=folder / INDEX
+    )
+    example = source.inputs[:1]
+    if example.ndim != 4:
+        raise UserError(
+            f"--dataset {arguments.dataset} holds feature vectors; a backbone takes images"
+        )
+    check_model(arguments.backbone, backbone, example)
+    weights = models.read_weights(
+        arguments.weights, backbone, leave_out="classifier", inputs=example
+    )
+    if weights.prefix:
+        print_line(console, f"the weights of {weights.file} (its {weights.prefix}*)")
+    weights_sha256 = hashlib.sha256(weights.file.read_bytes()).hexdigest()
+    for note in source.notes:
+        print_line(console, note)
+    provenance = {
+        "command": command,
+        "data": arguments.dataset,
+        "backbone": arguments.backbone,
+        "weights": weights.file.name,
+        "weights_prefix": weights.prefix,
+        "weights_sha256": weights_sha256,
+        "preprocessing": dataclasses.asdict(backbone.preprocessing),
+        "dtype": jnp.dtype(arguments.dtype).name,
+        "hardware": hardware(),
+        "versions": versions(("jaxhash", "jax", "jaxlib", "flax")),
+    }
+    _open_shards(folder, provenance | {"inputs": _digest(source), "batch": arguments.batch_size})
+    keep_index(source, folder)
+    start = time.monotonic()
+    shards, made = _encode(arguments, source, backbone, weights.variables, folder, console)
+    seconds = time.monotonic() - start
+    arrays = {
+        "labels": source.labels,
+        "class_names": np.array(source.class_names),
+        "provenance": np.array(json.dumps(provenance)),
+    }
+    if source.parts is not None:
+        arrays |= {"split": source.part_ids, "split_names": np.array(source.parts)}
+    if source.item_names is not None:
+        arrays["item_names"] = np.array(list(source.item_names))
+    dimensions = _write_whole(arguments.output, shards, arrays)
+    shutil.rmtree(folder)
+    print_line(
+        console,
+        f"{arguments.output}: {len(source.labels):,} images, {dimensions:,} features each, "
+        f"{made / seconds:,.0f} images/s",
+    )
+
+
+def _encode(
+    arguments: FeatureArguments,
+    source: Source,
+    backbone: models.Backbone,
+    variables: dict,
+    folder: Path,
+    console: Console,
+) -> tuple[list[Path], int]:
+    """Files of the features of all items, in order, and of how many items they were made now."""
+    items = np.arange(len(source.labels))
+    size = min(arguments.batch_size, len(items))
+    shards = {
+        folder / f"{number:06d}.npy": rows
+        for number, rows in enumerate(np.split(items, range(0, len(items), SHARD * size)[1:]))
+    }
+    missing = {path: rows for path, rows in shards.items() if not path.is_file()}
+    count = sum(map(len, missing.values()))
+    print_line(
+        console,
+        f"{arguments.dataset}: {count:,} images through {arguments.backbone} on "
+        f"{len(jax.local_devices())} x {jax.local_devices()[0].device_kind}",
+    )
+    if count < len(items):
+        print_line(console, f"{len(items) - count:,} more are in {folder}")
+    batches = sum(-(-len(rows) // size) for rows in missing.values())
+    ticks = track_progress(range(batches), f"batches of {size:,}", batches, console)
+    encode = make_encoder(backbone)
+    for path, rows in missing.items():
+        batches = evaluation_batches(source, rows, batch_size=size)
+        told = (batch for batch, _ in zip(batches, ticks, strict=False))
+        features = encode(variables, told)
+        broken = rows[~np.isfinite(features).all(axis=1)]
+        if len(broken):
+            raise UserError(
+                f"{arguments.backbone} makes features that are not finite of {len(broken):,} images, "
+                f"{source.name_of(broken[0])} the first"
+            )
+        with whole_file(path, "wb") as file:
+            np.save(file, features)
+    return list(shards), count
+
+
+def _open_shards(folder: Path, made_of: dict[str, Any]) -> None:
+    """Make the folder of the shards; or check that those that are there are of the same making."""
+    path, content = folder / "made_of.json", json.dumps(made_of, indent=2)
+    if not path.is_file():
+        folder.mkdir(exist_ok=True)
+        if any(folder.iterdir()):
+            raise UserError(f"{folder} is in the way: it holds no shards of features; remove it")
+        with whole_file(path, "w") as file:
+            file.write(content)
+    elif (before := path.read_text(errors="replace")) != content:
+        other = _first_difference(before, content)
+        raise UserError(
+            f"{folder} holds features of another call (its {other} is another); remove it, or choose "
+            "another --output"
+        )
+
+
+def _first_difference(before: str, now: str) -> str:
+    """The name of the first entry that two JSON texts do not share."""
+    made_of = json.loads(now)
+    try:
+        stored = dict(json.loads(before))
+    except (ValueError, TypeError):
+        stored = {}
+    return next((key for key in made_of if stored.get(key) != made_of[key]), "content")
+
+
+def _digest(source: Source) -> str:
+    """What the features depend on of the data."""
+    digest = hashlib.sha256(source.labels.tobytes())
+    for name in source.item_names or ():
+        digest.update(name.encode() + b"\0")
+    if isinstance(source.inputs, Files):
+        digest.update(json.dumps(source.inputs.index).encode())
+    elif isinstance(source.inputs, np.ndarray):
+        digest.update(np.ascontiguousarray(source.inputs))
+    return digest.hexdigest()
+
+
+def _write_whole(path: Path, shards: Sequence[Path], arrays: Mapping[str, np.ndarray]) -> int:
+    """Write features from their shards, and the other arrays, as np.savez does; return the dimensions."""
+    parts = [np.load(shard, mmap_mode="r") for shard in shards]
+    shape = (sum(map(len, parts)), *parts[0].shape[1:])
+    descr = np.lib.format.dtype_to_descr(parts[0].dtype)
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    with whole_file(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+        with archive.open("features.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array_header_1_0(member, header)
+            for part in parts:
+                member.write(np.ascontiguousarray(part))
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+    return shape[1]
