@@ -6,7 +6,7 @@ from typing import Any
 
 import costs_traffic as traffic
 
-from jaxhash.ops.selection import INTERPOLATIONS
+from jaxhash.ops.selection import INTERPOLATION_ROUNDS
 
 #: Bytes of an entry that is sorted: its code, its mask and its place, for the gradient.
 SORTED = 9
@@ -82,9 +82,9 @@ class Training:
 
 def selected(bits: int, rounds: int) -> traffic.Traffic:
     """HSWD by selection in so many rounds, of which those past interpolation follow a drawing in."""
-    later = rounds - INTERPOLATIONS
+    later = rounds - INTERPOLATION_ROUNDS
     return traffic.by_selection(
-        bits, min(rounds, INTERPOLATIONS), ties=later if later > 0 else None
+        bits, min(rounds, INTERPOLATION_ROUNDS), ties=later if later > 0 else None
     )
 
 

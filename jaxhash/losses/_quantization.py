@@ -19,7 +19,7 @@ from jaxhash.losses._common import (
 from jaxhash.ops.arguments import as_floating, as_mask, values_at_hand
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import accumulate
-from jaxhash.ops.selection import Cut, above, include_next, row_count, top_m_threshold
+from jaxhash.ops.selection import Threshold, include_next, is_above, row_count, top_m_threshold
 
 Target = Literal["sampled", "balanced", "expected"]
 Method = Literal["select", "kernel", "sort"]
@@ -192,12 +192,12 @@ def _by_selection(
 
     # The backward pass is to keep the codes as they came, not a float32 array of their size.
     @partial(jax.checkpoint, prevent_cse=False)
-    def cost(codes: Float[Array, "n bits"], cuts: tuple[Cut, ...]) -> Float[Array, " bits"]:
+    def cost(codes: Float[Array, "n bits"], cuts: tuple[Threshold, ...]) -> Float[Array, " bits"]:
         if where is not None:
             codes = jnp.where(where[:, None], codes, 0)  # the values of masked rows may be NaN
-        positive = above(cuts[0], codes, axis_name=axis_name).astype(jnp.float32)
+        positive = is_above(cuts[0], codes, axis_name=axis_name).astype(jnp.float32)
         if splits:
-            wider = above(cuts[1], codes, axis_name=axis_name).astype(jnp.float32)
+            wider = is_above(cuts[1], codes, axis_name=axis_name).astype(jnp.float32)
             positive = positive + fraction[None] * (wider - positive)
         signs = 2.0 * positive - 1.0
         costs = _costs(accumulate(codes), signs, order, levels, splits)

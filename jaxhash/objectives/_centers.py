@@ -34,7 +34,7 @@ from jaxhash.objectives._tables import (
     row_mask,
     table_axis,
 )
-from jaxhash.ops.codebooks import codebook, majority
+from jaxhash.ops.codebooks import codebook, majority_vote
 from jaxhash.ops.codes import binarize
 from jaxhash.similarity import has_label, multi_hot, share_a_label
 
@@ -87,7 +87,7 @@ def csq(*, penalty: Weight = 1e-4, codebook_seed: int = 0) -> Objective:
         centers = variables.state
         value = losses.csq(
             codes,
-            majority(look_up(centers.codes, batch.labels, context), centers.ties),
+            majority_vote(look_up(centers.codes, batch.labels, context), centers.ties),
             where=_labelled(batch),
             axis_name=context.axis_name,
         )

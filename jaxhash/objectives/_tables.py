@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Shaped
 
 from jaxhash.objectives._base import Batch, Context, TableSharding
-from jaxhash.ops.codebooks import label_sums
+from jaxhash.ops.codebooks import sum_over_labels
 from jaxhash.ops.selection import row_numbers
 from jaxhash.similarity import UNLABELLED
 
@@ -115,9 +115,9 @@ def look_up(
     """
     rows, axis_name = lax.stop_gradient(table.rows), table_axis(table, context)
     if axis_name is None:
-        return label_sums(labels, rows)
+        return sum_over_labels(labels, rows)
     labels = lax.all_gather(jnp.asarray(labels), axis_name, tiled=True)
-    sums = label_sums(_own(labels, len(rows), axis_name), rows)
+    sums = sum_over_labels(_own(labels, len(rows), axis_name), rows)
     return lax.psum_scatter(sums, axis_name, tiled=True)
 
 

@@ -28,7 +28,7 @@ from jaxhash.objectives._base import (
 )
 from jaxhash.objectives._pairs import Columns, from_batch
 from jaxhash.ops.codes import relax, straight_through, with_gradient_of
-from jaxhash.ops.selection import above, row_count, top_m_threshold
+from jaxhash.ops.selection import is_above, row_count, top_m_threshold
 
 #: Width of a bin of cosine distances, and the number of bins from distance 0 to 2.
 BIN, BINS = 0.01, 200
@@ -229,7 +229,7 @@ def bihalf_codes(
     later rows are the upper ones.
     """
     half = row_count(codes, mask, axis_name) // 2
-    upper = above(
+    upper = is_above(
         top_m_threshold(codes, half, where=mask, axis_name=axis_name), codes, axis_name=axis_name
     )
     return with_gradient_of(codes, jnp.where(upper & mask[:, None], 1.0, -1.0))

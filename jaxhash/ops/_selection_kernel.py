@@ -1,13 +1,14 @@
 """The search of `jaxhash.ops.selection` as one Pallas kernel (Triton), for NVIDIA GPUs.
 
-XLA runs a search of seven rounds as some thirty small kernels, with a look at the loop's condition
-from the host each round. Here one program searches a column from the first round to the last: its
-keys, 256 KiB at 65,536 rows, are read from the L2 cache in tiles, once a round. A round cuts the
-bracket into four equal parts of the integers, so that 16 rounds settle every column, whatever its
-values; rows of equal key at the cut are told apart by the caller.
+XLA runs a search of seven rounds as about thirty small kernels, and reads the condition of the loop
+on the host in each round. Here one program searches a column from the first round to the last: its
+keys, 256 KiB at 65,536 rows, are read from the L2 cache in tiles, once per round. A round divides
+the bracket into four equal ranges of integers, so 16 rounds settle every column for any values. The
+caller orders rows whose key equals the threshold.
 
-It is checked against the plain form in Pallas's interpreter, which also runs it where there is no
-GPU, and lowered to Triton. It has not run on a GPU yet: no figure is claimed, and it is no default.
+The tests compare it with the plain form in Pallas's interpreter, which also runs it where there is
+no GPU, and lower it to Triton. It has not run on a GPU yet, so it is not the default and no speed is
+claimed.
 """
 
 import jax
@@ -17,14 +18,14 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Int
 
-from jaxhash.ops.selection import _Bracket, _narrowed, _settled
+from jaxhash.ops._bracket import Bracket, is_settled, narrow
 
-#: Keys that a program loads at a time.
+#: Keys per load.
 TILE = 2048
 
 
-def search_in_kernel(keys: Int[Array, "n columns"], m: Int[Array, "1 columns"]) -> _Bracket:
-    """The settled bracket of each column; masked keys are the least integer of their type."""
+def search_in_kernel(keys: Int[Array, "n columns"], m: Int[Array, "1 columns"]) -> Bracket:
+    """Returns the settled bracket of each column; masked keys are the least integer of their type."""
     least = jnp.iinfo(keys.dtype).min
     rows, columns = keys.shape
     tile = min(TILE, pl.next_power_of_2(rows))
@@ -45,7 +46,7 @@ def search_in_kernel(keys: Int[Array, "n columns"], m: Int[Array, "1 columns"]) 
             zeros = (jnp.int32(0),) * len(thresholds)
             return lax.fori_loop(0, padded.shape[1] // tile, add_tile, zeros)
 
-        def narrow(bracket):
+        def next_round(bracket):
             middle = _midpoint(bracket.low, bracket.high)
             thresholds = (
                 _midpoint(bracket.low, middle),
@@ -53,10 +54,10 @@ def search_in_kernel(keys: Int[Array, "n columns"], m: Int[Array, "1 columns"]) 
                 _midpoint(middle, bracket.high),
             )
             counts = count_above(thresholds)
-            return _narrowed(bracket, m, zip(thresholds, counts, strict=True))
+            return narrow(bracket, m, zip(thresholds, counts, strict=True))
 
-        start = _Bracket(*(jnp.int32(value) for value in (*ends, padded.shape[1], 0)))
-        bracket = lax.while_loop(lambda bracket: ~_settled(bracket, m), narrow, start)
+        start = Bracket(*(jnp.int32(value) for value in (*ends, padded.shape[1], 0)))
+        bracket = lax.while_loop(lambda bracket: ~is_settled(bracket, m), next_round, start)
         for ref, value in zip(bracket_refs, bracket, strict=True):
             ref[0] = value
 
@@ -70,9 +71,9 @@ def search_in_kernel(keys: Int[Array, "n columns"], m: Int[Array, "1 columns"]) 
         compiler_params=triton.CompilerParams(num_warps=8),
         interpret=jax.default_backend() != "gpu",
     )
-    return _Bracket(*(row[None] for row in call(padded, m[0])))
+    return Bracket(*(row[None] for row in call(padded, m[0])))
 
 
 def _midpoint(low: Int[Array, ""], high: Int[Array, ""]) -> Int[Array, ""]:
-    """The mean of two integers, rounded down; their sum may be beyond the type."""
+    """Returns the mean of two integers, rounded down, without overflow of their sum."""
     return (low & high) + ((low ^ high) >> 1)

@@ -1,23 +1,23 @@
 """Exact order statistics of each column without a sort, on one device or over a mapped axis.
 
-A float's bits, read as an integer (two's complement where the float is negative), are in the order
-of the floats: the *keys* here. The m largest entries of a column are found by counting how many
-keys lie above a threshold, four thresholds a round, until a threshold has exactly m above it. A
-round reads the batch once and moves four counts a column, so memory is that of the input, and over
-devices (``axis_name``) the traffic is independent of the number of rows.
+The bits of a float, read as an integer (two's complement for negative floats), sort as the floats
+do; these integers are the *keys*. The m largest entries of a column are found by counting the keys
+above a threshold, four thresholds per round, until a threshold has exactly m keys above it. A round
+reads the batch once and moves four counts per column, so the search needs no more memory than the
+input, and over devices (``axis_name``) the traffic is independent of the number of rows.
 
-Thresholds are placed by interpolation, which ends after five to ten rounds on continuous data. If
-it does not, because entries are equal or their scale spans many magnitudes, the bracket is drawn in
-to the entries it holds, and then cut into five equal parts a round, which ends after some 14 rounds
-more whatever the values.
+Thresholds are placed by interpolation, which takes five to ten rounds on continuous data. If the
+search has not ended by then, because entries are equal or span many magnitudes, the bracket is
+shrunk to the entries inside it and then divided into five equal parts per round, which ends after
+about 14 more rounds for any values.
 
-Entries that are equal at the threshold are told apart by their row in the global batch (the rows of
-device 0, then those of device 1, ...): the later rows count as larger. That is the order of a stable
-ascending sort, and does not depend on how many devices hold the batch. -0 and +0 are equal;
-infinities have their place; a NaN takes some place beyond them, the same every time.
+Entries equal to the threshold are ordered by their row in the global batch (the rows of device 0,
+then those of device 1, ...): later rows count as larger. This is the order of a stable ascending
+sort, and is independent of the number of devices. -0 and +0 are equal; infinities are ordered as
+usual; a NaN sorts beyond them, at a position that is the same every time.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -25,37 +25,28 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Shaped
 
+from jaxhash.ops._bracket import Bracket, choose_end, is_exact, is_settled, narrow
 from jaxhash.ops.meshes import on_any_mesh
 
-#: Thresholds a round: as many counts as one 32-bit word holds while a block is counted.
+#: Thresholds per round: one 32-bit word holds this many counts while a block is counted.
 LANES = 4
-#: Rows that are reduced together at first: few enough for a CPU's nearest cache, and each block is
-#: work of its own for a thread.
+#: Rows reduced in the first step: few enough for a CPU's nearest cache; threads take whole blocks.
 BLOCK = 16
-#: Rounds by interpolation, before the bracket is cut into equal parts.
-INTERPOLATIONS = 10
-#: Rows from which the first thresholds are guessed.
+#: Rounds of interpolation before the bracket is divided into equal parts.
+INTERPOLATION_ROUNDS = 10
+#: Rows sampled to place the first thresholds.
 SAMPLE = 512
 
 
-class Cut(NamedTuple):
-    """Where each column is cut in two. An entry lies above if its (key, row) is the greater one."""
+class Threshold(NamedTuple):
+    """The threshold of each column; an entry is above it if its (key, row) is greater."""
 
     key: Int[Array, "1 columns"]
     row: Int[Array, "1 columns"]
 
 
-class _Bracket(NamedTuple):
-    """Two thresholds a column, and how many keys lie above each: at least m, and at most m."""
-
-    low: Int[Array, "..."]
-    high: Int[Array, "..."]
-    above_low: Int[Array, "..."]
-    above_high: Int[Array, "..."]
-
-
 Thresholds = Int[Array, "lanes columns"]
-Place = Callable[[_Bracket], Thresholds]
+PlaceThresholds = Callable[[Bracket], Thresholds]
 CountAbove = Callable[[Thresholds], Int[Array, "lanes columns"]]
 
 
@@ -67,26 +58,28 @@ def top_m_threshold(
     where: Bool[Array, " n"] | None = None,
     axis_name: str | None = None,
     kernel: bool = False,
-) -> Cut:
-    """Cut each column so that exactly its m largest entries lie above.
+) -> Threshold:
+    """Finds the threshold of each column with exactly its m largest entries above it.
 
     Args:
         values: float32, bfloat16 or float16 (float64 where enabled); not differentiated.
-        m: how many: one number, or one a column; may be traced. Clipped to 0 and the number of rows.
-        where: True for the valid rows; the others lie above no cut.
-        axis_name: mapped axis over which the rows are spread; m then counts rows of all devices.
-        kernel: search in one Pallas kernel, for a GPU; see `jaxhash.ops._selection_kernel`.
+        m: number of entries above the threshold, one for all columns or one per column; may be
+            traced. Clipped to 0 and the number of valid rows.
+        where: True for the valid rows; the others are above no threshold.
+        axis_name: mapped axis over which the rows are sharded; m then counts rows of all devices.
+        kernel: whether to search in one Pallas kernel, for a GPU; see
+            `jaxhash.ops._selection_kernel`.
 
     Returns:
-        The cut, to be read by `above`.
+        The threshold, an argument of `is_above`.
 
     Raises:
         TypeError: if values are not floating.
-        ValueError: if ``kernel`` is asked for float64 or together with ``axis_name``.
+        ValueError: if ``kernel`` is combined with float64 or with ``axis_name``.
 
     Example:
         >>> values = jnp.array([[3.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
-        >>> above(top_m_threshold(values, jnp.array([1, 2])), values)
+        >>> is_above(top_m_threshold(values, jnp.array([1, 2])), values)
         Array([[ True, False],
                [False,  True],
                [False,  True]], dtype=bool)
@@ -97,89 +90,88 @@ def top_m_threshold(
         raise ValueError("the kernel searches the batch of one device, of 32 bits at most")
     values = lax.stop_gradient(values)
     count = row_count(values, where, axis_name)
-    none = jnp.full_like(values, 0, jnp.int32, (1, values.shape[1]))  # varies as the values do
-    m = none + jnp.clip(jnp.broadcast_to(m, none.shape), 0, count).astype(jnp.int32)
+    zeros = jnp.full_like(values, 0, jnp.int32, (1, values.shape[1]))  # varies as the values do
+    m = zeros + jnp.clip(jnp.broadcast_to(m, zeros.shape), 0, count).astype(jnp.int32)
 
     def keys_above(thresholds):
         # The barrier keeps XLA from storing the keys of the whole batch before the loop.
-        fresh, thresholds = lax.optimization_barrier((values, thresholds))
-        return _count_above(thresholds, _keys(fresh, where), axis_name)
+        batch, thresholds = lax.optimization_barrier((values, thresholds))
+        return _count_above(thresholds, _to_keys(batch, where), axis_name)
 
     def tied_rows_above(key, thresholds):
-        fresh, thresholds = lax.optimization_barrier((values, thresholds))
+        batch, thresholds = lax.optimization_barrier((values, thresholds))
         tied = jnp.where(
-            _keys(fresh, where) == key, row_numbers(values.shape[0], axis_name)[:, None], -1
+            _to_keys(batch, where) == key, row_numbers(values.shape[0], axis_name)[:, None], -1
         )
         return _count_above(thresholds, tied, axis_name)
 
     def through_ties(bracket):
-        bracket = _drawn_in(bracket, m, values, where, axis_name)
-        bracket = _search(bracket, m, _equal_parts(bracket), _equal_parts, keys_above)
+        bracket = _shrink_to_keys(bracket, m, values, where, axis_name)
+        bracket = _search(bracket, m, _divide_equally(bracket), _divide_equally, keys_above)
         missing = jnp.where(bracket.above_low == m, 0, m - bracket.above_high)
-        key = _end(bracket, m)
-        rows = _whole(-1, last_row, count, m)
+        key = choose_end(bracket, m)
+        rows = _full_bracket(-1, last_row, count, m)
         rows = _search(
-            rows, missing, _equal_parts(rows), _equal_parts, partial(tied_rows_above, key)
+            rows, missing, _divide_equally(rows), _divide_equally, partial(tied_rows_above, key)
         )
-        return Cut(key.astype(info.dtype), _end(rows, missing))
+        return Threshold(key.astype(info.dtype), choose_end(rows, missing))
 
-    def between_keys(bracket):
-        return Cut(_end(bracket, m).astype(info.dtype), jnp.full_like(m, last_row))
+    def at_exact_end(bracket):
+        return Threshold(choose_end(bracket, m).astype(info.dtype), jnp.full_like(m, last_row))
 
-    info = jnp.iinfo(_keys(values).dtype)
+    info = jnp.iinfo(_to_keys(values).dtype)
     last_row = values.shape[0] * _devices(axis_name) - 1
     if kernel:
         from jaxhash.ops._selection_kernel import search_in_kernel  # Pallas is slow to import
 
-        bracket = search_in_kernel(_keys(values, where), m)
+        bracket = search_in_kernel(_to_keys(values, where), m)
     else:
         bracket = _search(
-            _whole(info.min, info.max, count, m, jnp.promote_types(info.dtype, jnp.int32)),
+            _full_bracket(info.min, info.max, count, m, jnp.promote_types(info.dtype, jnp.int32)),
             m,
-            _guess(values, m, count, where, axis_name),
-            lambda bracket: _interpolated(bracket, m, values.dtype),
+            _initial_thresholds(values, m, count, where, axis_name),
+            lambda bracket: _interpolate(bracket, m, values.dtype),
             keys_above,
-            INTERPOLATIONS,
+            INTERPOLATION_ROUNDS,
         )
-    return lax.cond(jnp.all(_is_exact(bracket, m)), between_keys, through_ties, bracket)
+    return lax.cond(jnp.all(is_exact(bracket, m)), at_exact_end, through_ties, bracket)
 
 
-def above(
-    cut: Cut, values: Float[Array, "n columns"], *, axis_name: str | None = None
+def is_above(
+    threshold: Threshold, values: Float[Array, "n columns"], *, axis_name: str | None = None
 ) -> Bool[Array, "n columns"]:
-    """Which entries lie above the cut. Rows that were masked in finding it are to be masked again.
+    """Returns which entries are above the threshold; rows that were masked must be masked again.
 
     Example:
         >>> values = jnp.array([[2.0], [2.0], [1.0]])
-        >>> above(top_m_threshold(values, 1), values)[:, 0]
+        >>> is_above(top_m_threshold(values, 1), values)[:, 0]
         Array([False,  True, False], dtype=bool)
     """
-    keys = _keys(values)
-    return (keys > cut.key) | (
-        (keys == cut.key) & (row_numbers(values.shape[0], axis_name)[:, None] > cut.row)
-    )
+    keys = _to_keys(values)
+    rows = row_numbers(values.shape[0], axis_name)[:, None]
+    return (keys > threshold.key) | ((keys == threshold.key) & (rows > threshold.row))
 
 
 @on_any_mesh
 def include_next(
-    cut: Cut,
+    threshold: Threshold,
     values: Float[Array, "n columns"],
     *,
     where: Bool[Array, " n"] | None = None,
     axis_name: str | None = None,
-) -> Cut:
-    """The cut that has one entry more above it in each column: the largest of those below.
+) -> Threshold:
+    """Lowers the threshold of each column below one more entry, the largest of those not above it.
 
     Example:
         >>> values = jnp.array([[3.0], [1.0], [2.0]])
-        >>> above(include_next(top_m_threshold(values, 1), values), values)[:, 0]
+        >>> is_above(include_next(top_m_threshold(values, 1), values), values)[:, 0]
         Array([ True, False,  True], dtype=bool)
     """
-    below = ~above(cut, values, axis_name=axis_name)
-    keys = jnp.where(below, _keys(values, where), jnp.iinfo(cut.key.dtype).min)
+    below = ~is_above(threshold, values, axis_name=axis_name)
+    keys = jnp.where(below, _to_keys(values, where), jnp.iinfo(threshold.key.dtype).min)
     key = _over_devices(lax.pmax, _reduce_rows(jnp.max, keys), axis_name)
     row = jnp.where(keys == key, row_numbers(values.shape[0], axis_name)[:, None], -1)
-    return Cut(key, _over_devices(lax.pmax, _reduce_rows(jnp.max, row), axis_name) - 1)
+    return Threshold(key, _over_devices(lax.pmax, _reduce_rows(jnp.max, row), axis_name) - 1)
 
 
 @on_any_mesh
@@ -190,116 +182,89 @@ def mth_largest(
     where: Bool[Array, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, " columns"]:
-    """The m-th largest value of each column, m = 1 being the maximum; arguments as in `top_m_threshold`.
+    """Returns the m-th largest value of each column, where m = 1 is the maximum.
 
-    NaN where m is not between 1 and the number of valid rows.
+    Arguments are those of `top_m_threshold`. The value is NaN where m is not between 1 and the
+    number of valid rows.
 
     Example:
         >>> mth_largest(jnp.array([[3.0, 0.5], [1.0, 0.5], [2.0, 0.7]]), jnp.array([2, 3]))
         Array([2. , 0.5], dtype=float32)
     """
-    cut = top_m_threshold(values, m, where=where, axis_name=axis_name)
-    inside = above(cut, values, axis_name=axis_name)
+    threshold = top_m_threshold(values, m, where=where, axis_name=axis_name)
+    selected = is_above(threshold, values, axis_name=axis_name)
     if where is not None:
-        inside &= where[:, None]
-    keys = jnp.where(inside, _keys(values), jnp.iinfo(cut.key.dtype).max)
+        selected &= where[:, None]
+    keys = jnp.where(selected, _to_keys(values), jnp.iinfo(threshold.key.dtype).max)
     least = _over_devices(lax.pmin, _reduce_rows(jnp.min, keys), axis_name)
     exists = (m >= 1) & (m <= row_count(values, where, axis_name))
-    return jnp.where(exists, _floats(least, values.dtype)[0], jnp.nan)
+    return jnp.where(exists, _from_keys(least, values.dtype)[0], jnp.nan)
 
 
 def row_count(
     values: Float[Array, "n columns"], where: Bool[Array, " n"] | None, axis_name: str | None
 ) -> Int[ArrayLike, ""]:
-    """The number of valid rows on all devices; a Python integer where it is known beforehand."""
+    """Returns the number of valid rows on all devices, as a Python integer if there is no mask."""
     if where is None:
         return values.shape[0] * _devices(axis_name)
     return _over_devices(lax.psum, jnp.sum(where, dtype=jnp.int32), axis_name)
 
 
 def _search(
-    bracket: _Bracket,
+    bracket: Bracket,
     m: Int[Array, "1 columns"],
     thresholds: Thresholds,
-    place: Place,
+    place: PlaceThresholds,
     count_above: CountAbove,
     rounds: int | None = None,
-) -> _Bracket:
-    """Narrow the bracket until all is settled or the rounds end.
+) -> Bracket:
+    """Narrows the bracket until every column is settled or the rounds are used up.
 
-    The first thresholds are given, later ones are placed in the bracket. The loop's state is two
-    arrays, thresholds beside the bracket and the number of the round: with an array for each, XLA
-    on a CPU spends more time on starting kernels than in them.
+    The first thresholds are given; ``place`` chooses those of later rounds. The state of the loop
+    is two arrays, the thresholds, and the bracket with the number of the round: with more arrays
+    XLA on a CPU spends more time starting kernels than running them.
     """
 
-    def goes_on(state):
+    def is_unfinished(state):
         *ends, round = jnp.split(state[0], 5)
-        unsettled = ~_settled(_Bracket(*ends), m)
+        unsettled = ~is_settled(Bracket(*ends), m)
         return jnp.any(unsettled if rounds is None else unsettled & (round < rounds))
 
-    def narrow(state):
+    def next_round(state):
         *ends, round = jnp.split(state[0], 5)
         lanes = (jnp.split(lane, LANES) for lane in (state[1], count_above(state[1])))
-        bracket = _narrowed(_Bracket(*ends), m, zip(*lanes, strict=True))
-        return jnp.concatenate([*bracket, round + 1]), _inside(bracket, place(bracket))
+        bracket = narrow(Bracket(*ends), m, zip(*lanes, strict=True))
+        return jnp.concatenate([*bracket, round + 1]), _clip_inside(bracket, place(bracket))
 
     start = jnp.concatenate([*bracket, jnp.zeros_like(bracket.low)])
-    state = lax.while_loop(goes_on, narrow, (start, _inside(bracket, thresholds)))
-    return _Bracket(*jnp.split(state[0], 5)[:4])
+    state = lax.while_loop(is_unfinished, next_round, (start, _clip_inside(bracket, thresholds)))
+    return Bracket(*jnp.split(state[0], 5)[:4])
 
 
-def _whole(
+def _full_bracket(
     least: int,
     most: int,
     count: Int[ArrayLike, ""],
     m: Int[Array, "1 columns"],
     integer: jnp.dtype = jnp.int32,
-) -> _Bracket:
-    """The bracket that holds all keys: more than ``least``, at most ``most``."""
-    return _Bracket(*(jnp.full_like(m, value, integer) for value in (least, most, count, 0)))
+) -> Bracket:
+    """Returns the bracket of all keys, which are greater than ``least`` and at most ``most``."""
+    return Bracket(*(jnp.full_like(m, value, integer) for value in (least, most, count, 0)))
 
 
-def _inside(bracket: _Bracket, thresholds: Thresholds) -> Thresholds:
-    """The thresholds moved between the bracket's ends."""
+def _clip_inside(bracket: Bracket, thresholds: Thresholds) -> Thresholds:
+    """Clips the thresholds to the inside of the bracket."""
     least = bracket.low + 1
     return jnp.clip(thresholds, least, jnp.maximum(bracket.high - 1, least))
-
-
-def _is_exact(bracket: _Bracket, m: Int[Array, "..."]) -> Bool[Array, "..."]:
-    """Whether a threshold has exactly m keys above it."""
-    return (bracket.above_low == m) | (bracket.above_high == m)
-
-
-def _end(bracket: _Bracket, m: Int[Array, "..."]) -> Int[Array, "..."]:
-    """The threshold with m keys above it; the higher one where there is none."""
-    return jnp.where(bracket.above_low == m, bracket.low, bracket.high)
-
-
-def _settled(bracket: _Bracket, m: Int[Array, "..."]) -> Bool[Array, "..."]:
-    """Whether a threshold has exactly m keys above it, or all keys in between are equal."""
-    return _is_exact(bracket, m) | (bracket.high - bracket.low == 1)
-
-
-def _narrowed(
-    bracket: _Bracket, m: Int[Array, "..."], counted: Iterable[tuple[Array, Array]]
-) -> _Bracket:
-    """The bracket with the closest thresholds as its ends, given the count above each."""
-    low, high, above_low, above_high = bracket
-    for threshold, count in counted:
-        low = jnp.where(count >= m, jnp.maximum(low, threshold), low)
-        above_low = jnp.where(count >= m, jnp.minimum(above_low, count), above_low)
-        high = jnp.where(count <= m, jnp.minimum(high, threshold), high)
-        above_high = jnp.where(count <= m, jnp.maximum(above_high, count), above_high)
-    return _Bracket(low, high, above_low, above_high)
 
 
 def _count_above(
     thresholds: Thresholds, keys: Int[Array, "n columns"], axis_name: str | None
 ) -> Int[Array, "lanes columns"]:
-    """How many keys of each column lie above each threshold, on all devices.
+    """Counts the keys of each column above each threshold, on all devices.
 
-    One addition counts for all thresholds: a block's counts have eight bits each of one word. They
-    are added up as 16 bits each of two words, and at last as numbers.
+    One addition counts for all thresholds: within a block each count takes eight bits of one word.
+    Blocks are added with 16 bits per count, two counts per word, and at last as int32.
     """
     thresholds = thresholds.astype(keys.dtype)
     word = sum(
@@ -314,8 +279,8 @@ def _count_above(
     return _over_devices(lax.psum, counts, axis_name)
 
 
-def _equal_parts(bracket: _Bracket) -> Thresholds:
-    """Thresholds that cut the bracket into LANES + 1 equal parts."""
+def _divide_equally(bracket: Bracket) -> Thresholds:
+    """Returns thresholds that divide the bracket into LANES + 1 equal parts."""
     integer = bracket.low.dtype
     unsigned = jnp.dtype(f"uint{jnp.iinfo(integer).bits}")
     width = (bracket.high - bracket.low).astype(unsigned).astype(jnp.float32)
@@ -323,12 +288,13 @@ def _equal_parts(bracket: _Bracket) -> Thresholds:
     return bracket.low + (part * width).astype(unsigned).astype(integer)
 
 
-def _interpolated(bracket: _Bracket, m: Int[Array, "1 columns"], dtype: jnp.dtype) -> Thresholds:
-    """Two thresholds about the place where m is expected, and two at the thirds of the bracket.
+def _interpolate(bracket: Bracket, m: Int[Array, "1 columns"], dtype: jnp.dtype) -> Thresholds:
+    """Returns two thresholds around the expected place of m, and two at the thirds of the bracket.
 
-    If the k keys wanted below the threshold, of c in the bracket, were uniform in it, the gap would
-    lie at (k + 1/2)/(c + 1), give or take a standard deviation; the outer thresholds shorten the
-    bracket to a third where they are not, as at the edge of a cluster.
+    Of the c keys in the bracket k are wanted below the threshold. If keys were uniform, the gap
+    would be expected at (k + 1/2)/(c + 1), and the two thresholds lie one standard deviation to
+    either side. Where keys are not uniform, as at the edge of a cluster, the thirds still shorten
+    the bracket.
     """
     low, high, above_low, above_high = (
         jnp.broadcast_to(row, (LANES, m.shape[1])) for row in bracket
@@ -339,22 +305,22 @@ def _interpolated(bracket: _Bracket, m: Int[Array, "1 columns"], dtype: jnp.dtyp
     place = expected + jnp.array([-1.0, 1.0, 0.0, 0.0])[:, None] * deviation
     thirds = jnp.array([0.0, 0.0, 1 / 3, 2 / 3])[:, None]
     place = jnp.clip(jnp.where(thirds > 0, thirds, place), 0.25 * unit, 1.0 - 0.25 * unit)
-    value = _floats(low, dtype) * (1.0 - place) + _floats(high, dtype) * place
-    keys = _keys(value.astype(dtype)).astype(low.dtype)
-    return jnp.where(jnp.isfinite(value), keys, _equal_parts(bracket))
+    value = _from_keys(low, dtype) * (1.0 - place) + _from_keys(high, dtype) * place
+    keys = _to_keys(value.astype(dtype)).astype(low.dtype)
+    return jnp.where(jnp.isfinite(value), keys, _divide_equally(bracket))
 
 
-def _guess(
+def _initial_thresholds(
     values: Float[Array, "n columns"],
     m: Int[Array, "1 columns"],
     count: Int[ArrayLike, ""],
     where: Bool[Array, " n"] | None,
     axis_name: str | None,
 ) -> Thresholds:
-    """First thresholds, from mean and deviation of a sample of rows.
+    """Places the first thresholds by the mean and standard deviation of a sample of rows.
 
-    The quantile of a normal law, give or take a tenth of the deviation, and the bounds that
-    Cantelli's inequality gives for every law.
+    Two lie a tenth of the deviation to either side of the quantile of a normal distribution; the
+    outer two are the bounds of Cantelli's inequality, which hold for any distribution.
     """
     stride = max(1, values.shape[0] // SAMPLE)
     sample = values[::stride].astype(jnp.float32)
@@ -373,31 +339,33 @@ def _guess(
     scores = jnp.concatenate(
         [-1.01 / jnp.sqrt(odds), normal - 0.1, normal + 0.1, 1.01 * jnp.sqrt(odds)]
     )
-    return _keys((mean + scores * deviation).astype(values.dtype)).astype(m.dtype)
+    return _to_keys((mean + scores * deviation).astype(values.dtype)).astype(m.dtype)
 
 
-def _drawn_in(
-    bracket: _Bracket,
+def _shrink_to_keys(
+    bracket: Bracket,
     m: Int[Array, "1 columns"],
     values: Float[Array, "n columns"],
     where: Bool[Array, " n"] | None,
     axis_name: str | None,
-) -> _Bracket:
-    """The bracket drawn in to the keys it holds: to a single one if they are all equal."""
-    keys = _keys(values, where)
+) -> Bracket:
+    """Shrinks the bracket to the keys inside it, to a single key if they are all equal."""
+    keys = _to_keys(values, where)
     inside = (keys > bracket.low) & (keys <= bracket.high)
     info = jnp.iinfo(keys.dtype)
     least = _reduce_rows(jnp.min, jnp.where(inside, keys, info.max))
     most = _reduce_rows(jnp.max, jnp.where(inside, keys, info.min))
-    done = _settled(bracket, m)
+    done = is_settled(bracket, m)
     return bracket._replace(
         low=jnp.where(done, bracket.low, _over_devices(lax.pmin, least, axis_name) - 1),
         high=jnp.where(done, bracket.high, _over_devices(lax.pmax, most, axis_name)),
     )
 
 
-def _keys(values: Float[Array, "..."], where: Bool[Array, " n"] | None = None) -> Int[Array, "..."]:
-    """Integers in the order of the floats; rows that are masked get the least one."""
+def _to_keys(
+    values: Float[Array, "..."], where: Bool[Array, " n"] | None = None
+) -> Int[Array, "..."]:
+    """Converts floats to integers of the same order; masked rows get the least integer."""
     integer = jnp.dtype(f"int{jnp.finfo(values.dtype).bits}")
     least = jnp.iinfo(integer).min
     bits = lax.bitcast_convert_type(values, integer)
@@ -405,8 +373,8 @@ def _keys(values: Float[Array, "..."], where: Bool[Array, " n"] | None = None) -
     return keys if where is None else jnp.where(where[:, None], keys, least)
 
 
-def _floats(keys: Int[Array, "..."], dtype: jnp.dtype) -> Float[Array, "..."]:
-    """The floats of keys, which may have been widened; the inverse of `_keys`."""
+def _from_keys(keys: Int[Array, "..."], dtype: jnp.dtype) -> Float[Array, "..."]:
+    """Converts keys, which may have been widened, back to floats; the inverse of `_to_keys`."""
     keys = keys.astype(f"int{jnp.finfo(dtype).bits}")
     bits = jnp.where(keys < 0, jnp.iinfo(keys.dtype).min - keys, keys)
     return lax.bitcast_convert_type(bits, dtype)
@@ -415,7 +383,7 @@ def _floats(keys: Int[Array, "..."], dtype: jnp.dtype) -> Float[Array, "..."]:
 def _reduce_blocks(
     reduction: Callable[..., Array], array: Shaped[Array, "n columns"], rows: int
 ) -> Shaped[Array, "blocks columns"]:
-    """Reduce each block of consecutive rows to one row; the last block may be shorter."""
+    """Reduces each block of consecutive rows to one row; the last block may be shorter."""
     full = array.shape[0] // rows * rows
     blocks = reduction(array[:full].reshape(-1, rows, array.shape[1]), axis=1)
     if full == array.shape[0]:
@@ -426,13 +394,13 @@ def _reduce_blocks(
 def _reduce_rows(
     reduction: Callable[..., Array], array: Shaped[Array, "n columns"]
 ) -> Shaped[Array, "1 columns"]:
-    """Reduce all rows to one. Without the barrier XLA would store the array to reduce it."""
+    """Reduces all rows to one; without the barrier XLA would store the array before reducing it."""
     blocks = lax.optimization_barrier(_reduce_blocks(reduction, array, BLOCK))
     return reduction(blocks, axis=0, keepdims=True)
 
 
 def row_numbers(rows: int, axis_name: str | None) -> Int[Array, " rows"]:
-    """The number in the global batch of each of this device's rows."""
+    """Returns the index in the global batch of each row of this device."""
     first = 0 if axis_name is None else lax.axis_index(axis_name) * rows
     return first + jnp.arange(rows, dtype=jnp.int32)
 

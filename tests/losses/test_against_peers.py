@@ -10,7 +10,7 @@ import pytest
 
 from jaxhash import losses
 from jaxhash.objectives import Batch, Context, Setup, qsmih
-from jaxhash.ops.codebooks import label_sums, majority
+from jaxhash.ops.codebooks import majority_vote, sum_over_labels
 
 ROWS, BITS = 6, 5
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -115,8 +115,8 @@ def test_dpn_of_a_port_has_the_majority_of_several_labels():
     labels = np.array([[1, 1, 1, 0]] * 3 + [[0, 1, 0, 0]] * 3)
     sums = labels @ targets
     expected = np.maximum(1 - u * np.sign(sums), 0).mean()
-    votes = label_sums(jnp.asarray(labels), jnp.asarray(targets, jnp.float32))
-    signs = majority(votes, jnp.ones(BITS, jnp.int8))
+    votes = sum_over_labels(jnp.asarray(labels), jnp.asarray(targets, jnp.float32))
+    signs = majority_vote(votes, jnp.ones(BITS, jnp.int8))
     np.testing.assert_array_equal(votes, sums)
     v = jnp.asarray(u, jnp.float32)
     np.testing.assert_allclose(losses.dpn(v, signs), expected, rtol=1e-5)

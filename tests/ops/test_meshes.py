@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxhash import losses, similarity
 from jaxhash.objectives import METHODS, QUANTIZERS, Batch, ClassSimilarity, Context, Setup
-from jaxhash.ops.codebooks import label_sums
+from jaxhash.ops.codebooks import sum_over_labels
 from jaxhash.ops.codes import hamming_distance, pack, unpack
 from jaxhash.ops.selection import mth_largest
 
@@ -176,7 +176,7 @@ FUNCTIONS = {
     "pack": (lambda rows, others: pack(rows), "codes"),
     "unpack": (lambda rows, others: unpack(rows, BITS), "packed"),
     "multi_hot": (lambda rows, others: similarity.multi_hot(rows, CLASSES), "ids"),
-    "label_sums": (lambda rows, others: label_sums(rows, jnp.eye(CLASSES)), "ids"),
+    "label_sums": (lambda rows, others: sum_over_labels(rows, jnp.eye(CLASSES)), "ids"),
     "mth_largest": (lambda rows, others: mth_largest(rows, 3), "codes"),
 }
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis.extra.numpy import arrays
 
-from jaxhash.ops.selection import above, include_next, mth_largest, row_count, top_m_threshold
+from jaxhash.ops.selection import include_next, is_above, mth_largest, row_count, top_m_threshold
 
 DEVICES = 8
 
@@ -70,7 +70,7 @@ def sets(values, m, where=None, axis_name=None):
     """The m largest of each column, the m + 1 largest, and the m-th largest value."""
     cut = top_m_threshold(values, m, where=where, axis_name=axis_name)
     further = include_next(cut, values, where=where, axis_name=axis_name)
-    chosen = [above(c, values, axis_name=axis_name) for c in (cut, further)]
+    chosen = [is_above(c, values, axis_name=axis_name) for c in (cut, further)]
     if where is not None:
         chosen = [c & where[:, None] for c in chosen]
     return chosen

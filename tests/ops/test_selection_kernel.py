@@ -7,7 +7,7 @@ import pytest
 
 from jaxhash.losses import hswd
 from jaxhash.ops import _selection_kernel
-from jaxhash.ops.selection import above, top_m_threshold
+from jaxhash.ops.selection import is_above, top_m_threshold
 
 KINDS = {
     "normal": lambda rng, shape: rng.normal(size=shape),
@@ -19,7 +19,7 @@ KINDS = {
 
 
 cut = jax.jit(
-    lambda values, m, where, kernel: above(
+    lambda values, m, where, kernel: is_above(
         top_m_threshold(values, m, where=where, kernel=kernel), values
     ),
     static_argnames="kernel",
