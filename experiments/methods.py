@@ -20,7 +20,6 @@ from rich.console import Console
 
 from jaxhash.objectives import METHODS
 from jaxhash.runs import sweep
-from jaxhash.runs.composition import published_weight
 from jaxhash.runs.presets import PRESETS, preset_of_method
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import write_json
@@ -61,7 +60,7 @@ def main(
     cells = [
         (method, variant, length)
         for length, method, variant in itertools.product(bits, methods, variants)
-        if variant != "own" or published_weight(method) is not None
+        if variant != "own" or METHODS[method].published_penalty is not None
     ]
     words = ["DIR" if word == str(data_dir) else word for word in sys.argv[1:]]
     command = shlex.join(["python", "experiments/methods.py", *words])

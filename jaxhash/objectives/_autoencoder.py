@@ -18,8 +18,11 @@ from jaxhash.objectives._base import (
     on_relaxed,
     without_padding,
 )
+from jaxhash.objectives._method import NO_LABELS, Method
 from jaxhash.ops.codes import relax
 from jaxhash.ops.selection import row_count
+
+__all__ = ["dcw_autoencoder"]
 
 #: Kernel and bias of each layer.
 Decoder = list[dict[str, Float[Array, "..."]]]
@@ -103,3 +106,15 @@ def flat_inputs(inputs: Shaped[ArrayLike, "n ..."]) -> Float[Array, "n entries"]
     inputs = jnp.asarray(inputs)
     rows = inputs.reshape(len(inputs), -1).astype(jnp.float32)
     return rows / 127.5 - 1.0 if inputs.dtype == jnp.uint8 else rows
+
+
+#: The rows of this family.
+METHODS = (
+    Method(
+        dcw_autoencoder,
+        "Doan and Reddy, 2020",
+        kind="unsupervised",
+        state="decoder",
+        multi_label=NO_LABELS,
+    ),
+)

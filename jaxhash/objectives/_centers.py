@@ -25,6 +25,7 @@ from jaxhash.objectives._base import (
     from_loss,
     on_relaxed,
 )
+from jaxhash.objectives._method import SOFT_LABELS, Method
 from jaxhash.objectives._pairs import from_batch
 from jaxhash.objectives._tables import (
     ClassTable,
@@ -37,6 +38,8 @@ from jaxhash.objectives._tables import (
 from jaxhash.ops.codebooks import codebook, majority_vote
 from jaxhash.ops.codes import binarize
 from jaxhash.similarity import has_label, multi_hot, share_a_label
+
+__all__ = ["csq", "dpn", "hyp2", "orthohash"]
 
 #: Where the targets of DPN come from.
 Targets = Literal["codebook", "random", "adaptive"]
@@ -341,3 +344,41 @@ def _votes(
     rows = multi_hot(batch.labels, len(targets.rows)) * batch.mask[:, None]
     votes = jnp.matmul(rows.T, signs, precision=lax.Precision.HIGHEST)
     return votes if table_axis(targets, context) else sum_over_devices(votes, context.axis_name)
+
+
+#: The rows of this family.
+METHODS = (
+    Method(
+        csq,
+        "Yuan et al., CVPR 2020",
+        kind="centers",
+        state="centers",
+        multi_label="sign of the sum of centers",
+        learning_rate=0.0003,
+    ),
+    Method(
+        dpn,
+        "Fan et al., IJCAI 2020",
+        kind="centers",
+        state="centers",
+        multi_label="mean over its centers",
+        learning_rate=0.0003,
+    ),
+    Method(
+        orthohash,
+        "Hoe et al., NeurIPS 2021",
+        kind="centers",
+        state="centers",
+        multi_label=SOFT_LABELS,
+        learning_rate=0.01,
+        settings={"head_norm": True},  # the paper's only term for balance
+    ),
+    Method(
+        hyp2,
+        "Xu et al., ACM MM 2022",
+        kind="centers",
+        state="proxies",
+        multi_label="a proxy each label",
+        learning_rate=0.01,
+    ),
+)

@@ -25,9 +25,12 @@ from jaxhash.objectives._base import (
     weighted,
     without_padding,
 )
+from jaxhash.objectives._method import SOFT_LABELS, Method
 from jaxhash.objectives._pairs import pairwise
 from jaxhash.ops.codes import relax, straight_through, with_gradient_of
 from jaxhash.similarity import multi_hot
+
+__all__ = ["CrossEntropy", "cross_entropy", "greedyhash", "jmlh", "supervised_deep_hashing"]
 
 #: How the scores of the classes become a loss: they compete for an image, or each stands alone.
 CrossEntropy = Literal["softmax", "sigmoid"]
@@ -243,3 +246,40 @@ def classification(
 
 def _relaxed(codes: Float[Array, "n bits"], batch: Batch, context: Context):
     return relax(codes)
+
+
+#: The rows of this family.
+METHODS = (
+    Method(
+        cross_entropy,
+        "baseline",
+        kind="classification",
+        state="classifier",
+        multi_label=SOFT_LABELS,
+        learning_rate=0.003,
+    ),
+    Method(
+        greedyhash,
+        "Su et al., NeurIPS 2018",
+        kind="classification",
+        state="classifier",
+        multi_label=SOFT_LABELS,
+        learning_rate=0.01,
+    ),
+    Method(
+        jmlh,
+        "Shen et al., ICCVW 2019",
+        kind="classification",
+        state="classifier",
+        multi_label=SOFT_LABELS,
+        learning_rate=0.01,
+    ),
+    Method(
+        supervised_deep_hashing,
+        "Liong et al., CVPR 2015",
+        kind="classification",
+        state="classifier",
+        multi_label=SOFT_LABELS,
+        learning_rate=0.01,
+    ),
+)

@@ -24,6 +24,7 @@ from jaxhash.objectives._base import (
     left_out,
     without_padding,
 )
+from jaxhash.objectives._method import Method
 from jaxhash.objectives._pairs import Unseen, empty_bank, from_bank, pairwise, remember
 from jaxhash.objectives._tables import (
     Bank,
@@ -36,6 +37,8 @@ from jaxhash.objectives._tables import (
 )
 from jaxhash.ops.codes import relax
 from jaxhash.similarity import multi_hot, share_a_label
+
+__all__ = ["asymmetric_dsh", "dsdh", "dsdh_released"]
 
 #: Images whose similarity to all others is held at a time.
 _ROWS = 256
@@ -297,3 +300,29 @@ def _sums_over_similar(
 
     start = jnp.zeros_like(rows), (bank.labels, rows)
     return lax.fori_loop(0, devices, add_part, start)[0], of_class
+
+
+#: The rows of this family.
+METHODS = (
+    Method(
+        dsdh,
+        "Li et al., NIPS 2017",
+        kind="discrete",
+        state="bank, codes, classifier",
+        learning_rate=0.003,
+    ),
+    Method(
+        dsdh_released,
+        "Doan et al., CVPR 2022",
+        kind="pairwise",
+        state="bank",
+        learning_rate=0.003,
+    ),
+    Method(
+        asymmetric_dsh,
+        "Jiang and Li, AAAI 2018",
+        kind="discrete",
+        state="bank, codes",
+        learning_rate=0.0003,
+    ),
+)

@@ -6,7 +6,10 @@ import jax.numpy as jnp
 
 from jaxhash import losses
 from jaxhash.objectives._base import Objective, Weight, add_penalty, check_positive, from_loss
+from jaxhash.objectives._method import Method
 from jaxhash.objectives._pairs import Pairs, Unseen, pairwise
+
+__all__ = ["dch", "dsh", "qsmih", "wglhh"]
 
 
 def dch(
@@ -161,3 +164,12 @@ def wglhh(
     method = pairwise("wglhh", loss, pairs=pairs, unseen=unseen)
     to_signs = partial(losses.l2_quantization, reduce_fn=jnp.sum)
     return add_penalty(method, penalty, from_loss("wglhh_penalty", to_signs))
+
+
+#: The rows of this family.
+METHODS = (
+    Method(dch, "Cao et al., CVPR 2018", kind="pairwise", learning_rate=0.003),
+    Method(dsh, "Liu et al., CVPR 2016", kind="pairwise", learning_rate=0.01),
+    Method(qsmih, "Passalis and Tefas, SPIC 2021", kind="pairwise"),
+    Method(wglhh, "Tu et al., ACM MM 2021", kind="pairwise", learning_rate=0.003),
+)

@@ -19,8 +19,11 @@ from jaxhash.objectives._base import (
     on_relaxed,
     without_padding,
 )
+from jaxhash.objectives._method import SOFT_LABELS, Method
 from jaxhash.ops.codes import relax
 from jaxhash.similarity import multi_hot
+
+__all__ = ["dhd"]
 
 
 def dhd(
@@ -108,3 +111,17 @@ def _two(codes) -> tuple[Float[Array, "n bits"], Float[Array, "n bits"]]:
     if not (isinstance(codes, (tuple, list)) and len(codes) == 2):
         raise ValueError(f"codes must be of two views, got {jax.tree.structure(codes)}")
     return tuple(codes)
+
+
+#: The rows of this family.
+METHODS = (
+    Method(
+        dhd,
+        "Jang et al., ECCV 2022",
+        kind="distillation",
+        state="proxies",
+        multi_label=SOFT_LABELS,
+        learning_rate=0.01,
+        settings={"drop": 0.2},  # two views must differ
+    ),
+)

@@ -4,8 +4,11 @@ import jax.numpy as jnp
 
 from jaxhash import losses
 from jaxhash.objectives._base import Objective, check_positive
+from jaxhash.objectives._method import Method
 from jaxhash.objectives._pairs import Pairs, Unseen, pairwise
 from jaxhash.ops.codes import relax
+
+__all__ = ["hashnet"]
 
 
 def hashnet(
@@ -54,3 +57,9 @@ def hashnet(
         return losses.hashnet(codes, *arguments, scale=factor, **keywords)
 
     return pairwise("hashnet", loss, pairs=pairs, unseen=unseen, relax=continued)
+
+
+#: The rows of this family.
+METHODS = (
+    Method(hashnet, "Cao et al., ICCV 2017", kind="pairwise", state="bank", learning_rate=0.0003),
+)

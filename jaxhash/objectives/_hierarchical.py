@@ -26,7 +26,10 @@ from jaxhash.objectives._base import (
     weighted,
     without_padding,
 )
+from jaxhash.objectives._method import SOFT_LABELS, Method
 from jaxhash.similarity import UNLABELLED, multi_hot
+
+__all__ = ["hpdh"]
 
 #: Score of a number that is no group: its share of a softmax is 0.
 _NOBODY = -1e30
@@ -169,3 +172,17 @@ def _renew(state: Centers, new_epoch: Bool[Array, ""]) -> Centers:
 
 def _matmul(one: Float[Array, "n k"], other: Float[Array, "k m"]) -> Float[Array, "n m"]:
     return jnp.matmul(one, other, precision=lax.Precision.HIGHEST)
+
+
+#: The rows of this family.
+METHODS = (
+    Method(
+        hpdh,
+        "Zhang et al., 2019",
+        kind="hierarchy",
+        state="centers",
+        multi_label=SOFT_LABELS,
+        data="cifar100",
+        learning_rate=0.01,
+    ),
+)

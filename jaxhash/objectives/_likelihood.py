@@ -20,9 +20,12 @@ from jaxhash.objectives._base import (
     from_loss,
     without_padding,
 )
+from jaxhash.objectives._method import LABEL_COSINE, Method
 from jaxhash.objectives._pairs import Pairs, Unseen, pairwise
 from jaxhash.ops.codes import binarize, straight_through
 from jaxhash.similarity import label_cosine, multi_hot
+
+__all__ = ["dbdh", "dfh", "dhn", "dpsh", "idhn", "lcdsh"]
 
 
 def dpsh(*, pairs: Pairs = "bank", unseen: Unseen = "ignored", penalty: Weight = 0.1) -> Objective:
@@ -337,3 +340,20 @@ def _descend(
         return centers - rate * slow * jax.grad(energy)(centers)
 
     return lax.fori_loop(0, steps, step, centers)
+
+
+#: The rows of this family.
+METHODS = (
+    Method(dpsh, "Li et al., IJCAI 2016", kind="pairwise", state="bank", learning_rate=0.003),
+    Method(dhn, "Zhu et al., AAAI 2016", kind="pairwise", learning_rate=0.01),
+    Method(dbdh, "Zheng et al., Neurocomputing 2020", kind="pairwise", learning_rate=0.01),
+    Method(lcdsh, "Zhu and Gao, IJCAI 2017", kind="pairwise", learning_rate=0.01),
+    Method(
+        idhn,
+        "Zhang et al., TMM 2019",
+        kind="pairwise",
+        multi_label=LABEL_COSINE,
+        learning_rate=0.0003,
+    ),
+    Method(dfh, "Li et al., BMVC 2019", kind="pairwise", state="bank, centers"),
+)

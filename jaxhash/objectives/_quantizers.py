@@ -23,6 +23,27 @@ from jaxhash.objectives._base import (
     on_relaxed,
 )
 
+__all__ = [
+    "balance",
+    "bernoulli_kl",
+    "cauchy",
+    "cosine",
+    "cubic",
+    "decorrelated_hswd",
+    "decorrelation",
+    "empirical_kl",
+    "gaussian_bce",
+    "hswd",
+    "koleo",
+    "l1",
+    "l2",
+    "log_cosh",
+    "ot",
+    "parity_hswd",
+    "sinkhorn",
+    "swd",
+]
+
 
 def hswd(
     *,
@@ -305,3 +326,26 @@ def _quantizer(
     key = {"key": jax.eval_shape(jax.random.key, 0)} if random else {}
     jax.eval_shape(loss, codes, **key)
     return from_loss(name, loss, random=random)
+
+
+#: Every quantizer, in the order of the tables.
+QUANTIZERS = (
+    hswd,
+    swd,
+    ot,
+    sinkhorn,
+    l1,
+    l2,
+    cubic,
+    log_cosh,
+    cosine,
+    cauchy,
+    gaussian_bce,
+    balance,
+    decorrelation,
+    bernoulli_kl,
+    koleo,
+    empirical_kl,
+    parity_hswd,
+    decorrelated_hswd,
+)

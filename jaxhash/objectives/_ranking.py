@@ -11,8 +11,11 @@ from jaxhash.objectives._base import (
     check_weights,
     from_loss,
 )
+from jaxhash.objectives._method import Method
 from jaxhash.objectives._pairs import pairwise
 from jaxhash.ops.codes import relax
+
+__all__ = ["dtsh", "mihash", "tie_aware_ap"]
 
 
 def dtsh(*, margin: float | None = None, penalty: Weight = 1.0) -> Objective:
@@ -90,3 +93,11 @@ def tie_aware_ap(*, beta: float = 0.5) -> Objective:
 def _of_histograms(name, loss, beta: float) -> Objective:
     check_positive(beta=beta)
     return pairwise(name, loss, pairs="batch", relax=lambda codes, context: relax(codes, beta))
+
+
+#: The rows of this family.
+METHODS = (
+    Method(dtsh, "Wang et al., ACCV 2016", kind="ranking", learning_rate=0.01),
+    Method(mihash, "Cakir et al., ICCV 2017", kind="ranking"),
+    Method(tie_aware_ap, "He et al., CVPR 2018", kind="ranking", learning_rate=0.01),
+)

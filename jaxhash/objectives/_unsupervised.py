@@ -26,9 +26,12 @@ from jaxhash.objectives._base import (
     noise_of_items,
     without_padding,
 )
+from jaxhash.objectives._method import NO_LABELS, Method
 from jaxhash.objectives._pairs import Columns, from_batch
 from jaxhash.ops.codes import relax, straight_through, with_gradient_of
 from jaxhash.ops.selection import is_above, row_count, top_m_threshold
+
+__all__ = ["bihalf", "cibhash", "greedyhash_u", "semantic_structure_hashing"]
 
 #: Width of a bin of cosine distances, and the number of bins from distance 0 to 2.
 BIN, BINS = 0.01, 200
@@ -313,3 +316,36 @@ def _drawn(
     else:
         signs = jnp.where(codes >= 0, 1.0, -1.0)
     return with_gradient_of(mean, signs)
+
+
+#: The rows of this family.
+METHODS = (
+    Method(
+        greedyhash_u,
+        "Su et al., NeurIPS 2018",
+        kind="unsupervised",
+        state="images: first model",
+        multi_label=NO_LABELS,
+    ),
+    Method(
+        bihalf,
+        "Li and van Gemert, AAAI 2021",
+        kind="unsupervised",
+        state="images: first model",
+        multi_label=NO_LABELS,
+    ),
+    Method(
+        cibhash,
+        "Qiu et al., IJCAI 2021",
+        kind="unsupervised",
+        multi_label=NO_LABELS,
+        settings={"drop": 0.2},  # two views must differ
+    ),
+    Method(
+        semantic_structure_hashing,
+        "Yang et al., IJCAI 2018",
+        kind="unsupervised",
+        state="histogram, images: first model",
+        multi_label=NO_LABELS,
+    ),
+)

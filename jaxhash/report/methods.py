@@ -4,7 +4,6 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxhash.objectives import METHODS, QUANTIZERS
-from jaxhash.runs.composition import published_weight
 from jaxhash.runs.presets import preset_of_method
 
 METHOD_COLUMNS = ("method", "kind", "state", "multi-label", "own penalty", "reference", "preset")
@@ -18,7 +17,7 @@ def method_rows() -> list[tuple[str, ...]]:
             method.kind,
             method.state,
             method.multi_label,
-            "-" if (weight := published_weight(name)) is None else f"{weight:g}",
+            "-" if (weight := method.published_penalty) is None else f"{weight:g}",
             method.reference,
             preset_of_method(name),
         )

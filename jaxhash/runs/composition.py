@@ -80,8 +80,7 @@ def objective_words(config: "Config", *, without_weight: bool = False) -> str:
 
 def published_weight(method: str) -> float | None:
     """Weight of the quantization penalty that a method was published with; None without one."""
-    penalty = inspect.signature(METHODS[method].make).parameters.get("penalty")
-    return None if penalty is None else penalty.default
+    return METHODS[method].published_penalty
 
 
 def read_options(flag: str, make: Callable[..., Objective], texts: Sequence[str]) -> Options:

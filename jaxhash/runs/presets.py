@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from jaxhash.objectives import METHODS
-from jaxhash.runs.composition import published_weight
+from jaxhash.objectives import METHODS, Method
 from jaxhash.runs.config import Config
 
 #: The split of CIFAR-10 (I), whose parts are pooled, for ten classes of whatever number of items.
@@ -83,67 +82,32 @@ def captions_shrewd() -> Config:
 
 
 def preset_of_method(method: str) -> str:
-    """Name of the preset that trains a method as it was published."""
-    data = "cifar100" if METHODS[method].kind == "hierarchy" else "cifar10"
-    return f"{data}-features-{method}"
+    """Returns the name of the preset that trains a method as it was published."""
+    return f"{METHODS[method].data}-features-{method}"
 
 
-def _of_method(method: str) -> Callable[[], Config]:
-    hierarchical = METHODS[method].kind == "hierarchy"
+#: The preset that has a method's data, and what its description calls them.
+_DATA: dict[str, tuple[Callable[[], Config], str]] = {
+    "cifar10": (cifar10_features_hashnet_hswd, "the same features"),
+    "cifar100": (cifar100_features, "features of CIFAR-100, with its coarse labels"),
+}
+
+
+def _of_method(method: Method) -> Callable[[], Config]:
+    base, data = _DATA[method.data]
 
     def preset() -> Config:
         return dataclasses.replace(
-            cifar100_features() if hierarchical else cifar10_features_hashnet_hswd(),
-            objective=method,
-            quantizer="none" if published_weight(method) is None else "own",
-            learning_rate=_RATES.get(method, 1e-3),
-            **_SETTINGS.get(method, {}),
+            base(),
+            objective=method.name,
+            quantizer="none" if method.published_penalty is None else "own",
+            learning_rate=method.learning_rate,
+            **method.settings,
         )
 
-    data = "features of CIFAR-100, with its coarse labels" if hierarchical else "the same features"
-    preset.__doc__ = f"{METHODS[method].reference}, on {data}."
+    preset.__doc__ = f"{method.reference}, on {data}."
     return preset
 
-
-#: What a method needs that differs from the preset of HashNet with HSWD.
-_SETTINGS: dict[str, dict[str, Any]] = {
-    "orthohash": {"head_norm": True},  # the paper's only term for balance
-    "dhd": {"drop": 0.2},  # two views must differ
-    "cibhash": {"drop": 0.2},
-    # The best by validation mAHP@250, as the rates of these methods, by `experiments/hierarchy.py`.
-    "shrewd": {"quantizer_weight": 0.03},
-    "shred": {"quantizer_weight": 0.3, "objective_options": ("similarity=10",)},
-}
-
-#: Learning rates other than 1e-3, the best of four by `experiments/method_rates.py`.
-_RATES: dict[str, float] = {
-    "hashnet": 0.0003,
-    "dpsh": 0.003,
-    "dhn": 0.01,
-    "dbdh": 0.01,
-    "lcdsh": 0.01,
-    "idhn": 0.0003,
-    "dch": 0.003,
-    "dsh": 0.01,
-    "wglhh": 0.003,
-    "dtsh": 0.01,
-    "tie-aware-ap": 0.01,
-    "dsdh": 0.003,
-    "dsdh-released": 0.003,
-    "asymmetric-dsh": 0.0003,
-    "csq": 0.0003,
-    "dpn": 0.0003,
-    "orthohash": 0.01,
-    "hyp2": 0.01,
-    "cross-entropy": 0.003,
-    "greedyhash": 0.01,
-    "jmlh": 0.01,
-    "supervised-deep-hashing": 0.01,
-    "dhd": 0.01,
-    "hpdh": 0.01,
-    "shrewd": 0.01,
-    "shred": 0.03,
-}
 
 #: All presets by name; the first is the default.
 PRESETS: dict[str, Callable[[], Config]] = {
@@ -154,4 +118,4 @@ PRESETS: dict[str, Callable[[], Config]] = {
         cifar10_features_hashnet_hswd,
         captions_shrewd,
     )
-} | {preset_of_method(method): _of_method(method) for method in METHODS}
+} | {preset_of_method(name): _of_method(method) for name, method in METHODS.items()}

@@ -1,0 +1,64 @@
+"""The row that describes a published method and its preset."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+from jaxhash.objectives._base import Objective
+
+Kind = Literal[
+    "pairwise",
+    "ranking",
+    "discrete",
+    "centers",
+    "classification",
+    "hierarchy",
+    "distillation",
+    "unsupervised",
+]
+
+#: Rules for images of several labels that methods of more than one family share.
+SOFT_LABELS = "y / sum(y)"
+LABEL_COSINE = "cosine of labels"
+NO_LABELS = "sees no labels"
+
+
+class Method(NamedTuple):
+    """A published method: the function that makes it, its description and its preset.
+
+    Each family module ends with ``METHODS``, the rows of its methods. The command line, the
+    presets, the README's table and the tests of every method read them.
+    """
+
+    make: Callable[..., Objective]
+    """The method's function; its keyword arguments are the options of the command line."""
+    reference: str
+    """Authors, venue and year."""
+    kind: Kind
+    state: str = "-"
+    """What it keeps or trains beside the network."""
+    multi_label: str = "any label shared"
+    """How it treats an image of several labels."""
+    data: Literal["cifar10", "cifar100"] = "cifar10"
+    """The features that its preset trains on; CIFAR-100 has a hierarchy of classes."""
+    learning_rate: float = 1e-3
+    """Learning rate of its preset, the best of four by `experiments/method_rates.py`."""
+    settings: Mapping[str, Any] = MappingProxyType({})
+    """Other fields of `jaxhash.runs.config.Config` that its preset sets."""
+
+    @property
+    def name(self) -> str:
+        """The name on the command line."""
+        return command_line_name(self.make)
+
+    @property
+    def published_penalty(self) -> float | None:
+        """Weight of the quantization penalty that it was published with; None without one."""
+        penalty = inspect.signature(self.make).parameters.get("penalty")
+        return None if penalty is None else penalty.default
+
+
+def command_line_name(make: Callable[..., Objective]) -> str:
+    """Returns the name of a method or a quantizer on the command line."""
+    return make.__name__.replace("_", "-")
