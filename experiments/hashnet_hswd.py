@@ -1,4 +1,4 @@
-"""HashNet alone beside HashNet + HSWD with sampled and balanced targets, at several learning rates.
+"""Compares HashNet with HashNet + HSWD, with sampled and balanced targets, at several rates.
 
     python experiments/hashnet_hswd.py fashion-mnist --data-dir TFDS_FOLDER
     python experiments/hashnet_hswd.py cifar10-features --data-dir FEATURE_FOLDER
@@ -32,8 +32,8 @@ VARIANTS = {
     "hashnet-hswd-balanced": {"quantizer": "hswd", "quantizer_options": ("target=balanced",)},
 }
 
-#: Every variant is tried at the preset's learning rate and below: without HSWD the codes grow
-#: without bound at a high rate, and one rate for all would favor one of them.
+#: Suffix of a run's folder, and factor of the preset's learning rate. Without HSWD the codes grow
+#: without bound at a high rate, so one rate for all variants would favor one of them.
 FACTORS = {"": 1, "-third": 1 / 3}
 
 
@@ -42,10 +42,10 @@ def main(
     data_dir: Path,
     seeds: int = 3,
 ) -> None:
-    """Train every variant with every seed and collect the results.
+    """Trains every variant with every seed and collects the results.
 
     Args:
-        name: data set.
+        name: name of the data set.
         data_dir: folder of the data.
         seeds: number of seeds, from 0.
     """
@@ -55,7 +55,7 @@ def main(
         VARIANTS.items(), FACTORS.items(), range(seeds)
     ):
         if factor < 1 and options.get("quantizer_options"):
-            continue  # as the sampled target, within the deviation over seeds
+            continue  # equals the sampled target within the deviation over seeds
         config = dataclasses.replace(
             preset,
             data_dir=data_dir,
@@ -66,7 +66,7 @@ def main(
         )
         results = run.train(config, Console(width=120))
         for scores in (results, *results["baselines"].values()):
-            for key in ("precision_recall", "health"):  # stay in the run folder
+            for key in ("precision_recall", "health"):  # large; they stay in the run folder
                 scores.pop(key, None)
         runs.append({"variant": variant, "learning_rate": config.learning_rate, **results})
     command = shlex.join(["python", "experiments/hashnet_hswd.py", name, "--data-dir", "DIR"])

@@ -1,17 +1,17 @@
-"""Codes that know a hierarchy of classes, beside codes that do not, on the CIFAR-100 features.
+"""Compares codes that learn a hierarchy of classes with codes that do not, on CIFAR-100 features.
 
     python experiments/hierarchy.py search --data-dir FEATURE_FOLDER --tree cifar.parent-child.txt
     python experiments/hierarchy.py train --data-dir FEATURE_FOLDER --tree cifar.parent-child.txt
 
-Cross-entropy, CSQ, SHREWD, SHRED and HPDH, each with no quantizer, with the empirical KL divergence and
-with HSWD, in place of a penalty of its own. The similarity of two classes is that of the tree. Two
-protocols: all classes train, and the test images search; or a quarter of the classes is unseen in
-training, and its images search one another (zero-shot).
+Methods are cross-entropy, CSQ, SHREWD, SHRED and HPDH, each with no quantizer, with the empirical KL
+divergence, and with HSWD in place of its own penalty. The tree defines the similarity of two classes.
+There are two protocols: all classes train and the test images search; or a quarter of the classes is
+unseen in training, and its images search one another (zero-shot).
 
 ``search`` chooses each method's learning rate, then each quantizer's weight, by mAHP@250 of training
 images that are held out; 64 bits, one seed. ``train`` trains all cells with three seeds by what it
-found, and scores what they have to beat: the features themselves, and codes that store nothing but the
-class that a classifier of the same features predicts.
+found, and scores the baselines: the features themselves, and codes that hold nothing but the class that
+a classifier of the same features predicts.
 
 Each cell is a sweep under runs/hierarchy, so an interrupted comparison goes on where it stopped. On a
 CPU core the search takes 20 minutes, and all cells two hours.
@@ -31,7 +31,7 @@ from rich.console import Console
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neural_network import MLPClassifier
 
-from jaxhash.retrieval.baselines import class_codes, pca_random_rotation
+from jaxhash.retrieval.baselines import class_index_from_predictor, pca_random_rotation
 from jaxhash.runs import sweep
 from jaxhash.runs.config import Config
 from jaxhash.runs.evaluation import QUERY_AND_DATABASE, score_all, score_all_floats
@@ -44,7 +44,7 @@ SEARCH, PATH = RESULTS / "hierarchy_search.json", RESULTS / "hierarchy.json"
 
 RUNS = Path("runs") / "hierarchy"
 
-#: Methods with their options.
+#: Options of each method.
 METHODS: dict[str, dict[str, Any]] = {
     "cross-entropy": {},
     "csq": {},
@@ -57,7 +57,7 @@ VARIANTS = ("none", "empirical-kl", "hswd")
 PROTOCOLS = ("cifar100", "zero-shot")
 RATES, WEIGHTS = (1e-3, 3e-3, 1e-2, 3e-2), (0.03, 0.1, 0.3)
 
-#: What is the same for all cells of a protocol.
+#: Keys of the results that are the same for all cells of a protocol.
 SHARED = ("dataset", "split", "split_sha256", "items", "epochs", "conventions")
 
 
@@ -69,18 +69,18 @@ def main(
     bits: tuple[int, ...] = (32, 64, 128),
     seeds: int = 3,
 ) -> None:
-    """Search the settings, or train every cell by them, and collect the results.
+    """Searches the settings, or trains every cell by them, and collects the results.
 
     Args:
-        phase: what to do.
+        phase: ``search`` or ``train``.
         data_dir: folder of the feature file.
-        tree: file of the tree of classes.
+        tree: path of the file with the tree of classes.
         methods: names of methods.
         bits: lengths of a code.
         seeds: number of seeds, from 0.
     """
-    words = {str(data_dir): "DIR", str(tree): "TREE"}
-    command = [words.get(word, word) for word in sys.argv[1:]]
+    placeholders = {str(data_dir): "DIR", str(tree): "TREE"}
+    command = [placeholders.get(word, word) for word in sys.argv[1:]]
     content = {"command": shlex.join(["python", "experiments/hierarchy.py", *command])}
     preset = cifar100_features()
     base = dataclasses.replace(preset, data_dir=data_dir, similarity=str(tree.absolute()))
@@ -92,7 +92,7 @@ def main(
 
 
 def search(base: Config, methods: tuple[str, ...], content: dict, console: Console) -> None:
-    """Choose the rate of each method without a quantizer, then the weight of each quantizer."""
+    """Selects the rate of each method without a quantizer, then the weight of each quantizer."""
     content["methods"] = {}
     for method in methods:
         found = content["methods"][method] = {}
@@ -127,7 +127,7 @@ def train(
     content: dict,
     console: Console,
 ) -> None:
-    """Train every cell with all seeds, by the settings that the search found."""
+    """Trains every cell with all seeds, by the settings that the search found."""
     settings = json.loads(SEARCH.read_text())["methods"]
     content |= {"protocols": {}, "rows": [], "baselines": []}
     for protocol, length, method, variant in itertools.product(PROTOCOLS, bits, methods, VARIANTS):
@@ -159,26 +159,26 @@ def train(
             }
         )
         write_json(PATH, content)
-        jax.clear_caches()  # the programs of a cell are of no use to the next
+        jax.clear_caches()  # the next cell cannot reuse the compiled programs
     for protocol in PROTOCOLS:
-        console.rule(f"{protocol}: what is to be beaten")
-        done = RUNS / protocol / "to_be_beaten.json"
+        console.rule(f"{protocol}: baselines")
+        done = RUNS / protocol / "baselines.json"
         if not done.exists():
             config = cell(base, "cross-entropy", "none", protocol=protocol)
-            write_json(done, to_be_beaten(config, bits, seeds))
+            write_json(done, score_baselines(config, bits, seeds))
         content["baselines"] += json.loads(done.read_text())
     write_json(PATH, content)
 
 
 def cell(base: Config, method: str, variant: str, **fields) -> Config:
-    """The configuration of a method with a quantizer."""
+    """Returns the configuration of a method with a quantizer."""
     return dataclasses.replace(
         base, objective=method, quantizer=variant, **METHODS[method] | fields
     )
 
 
-def to_be_beaten(config: Config, bits: tuple[int, ...], seeds: int) -> list[dict[str, Any]]:
-    """The scores of the features, and of codes that need no hashing method."""
+def score_baselines(config: Config, bits: tuple[int, ...], seeds: int) -> list[dict[str, Any]]:
+    """Returns the scores of the features, and of codes that need no hashing method."""
     parts = build(config)
     train, *sides = (
         parts.source.inputs[getattr(parts.split, name)] for name in ("train", *QUERY_AND_DATABASE)
@@ -214,12 +214,14 @@ def to_be_beaten(config: Config, bits: tuple[int, ...], seeds: int) -> list[dict
             add(
                 f"class index by {name}",
                 length,
-                lambda seed: class_codes(of_seed[seed].predict, labels, length, seed=seed),  # noqa: B023
+                lambda seed, fitted=of_seed, bits=length: class_index_from_predictor(
+                    fitted[seed].predict, labels, bits, seed=seed
+                ),
             )
         add(
             "PCA + random rotation",
             length,
-            lambda seed: pca_random_rotation(train, length, seed=seed),  # noqa: B023
+            lambda seed, bits=length: pca_random_rotation(train, bits, seed=seed),
         )
     correct = parts.source.labels[parts.split.query]
     accuracy = {

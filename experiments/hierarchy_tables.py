@@ -1,10 +1,10 @@
-"""The tables of `hierarchy.py`, for `tables.py` to draw."""
+"""Draws the tables of `hierarchy.py`, for `tables.py`."""
 
 from typing import Any
 
 from jaxhash.metrics import over_seeds
 
-#: Scores of a row: protocol, key and title.
+#: Columns of a table: protocol, key of the scores, and title.
 COLUMNS = (
     ("cifar100", "map", "mAP"),
     ("cifar100", "mahp_at_250_among_queries", "mAHP@250"),
@@ -14,21 +14,21 @@ COLUMNS = (
     ("zero-shot", "map", "zero-shot mAP"),
 )
 
-#: A quantizer in words.
+#: Titles of the quantizers.
 VARIANTS = {"none": "no quantizer", "empirical-kl": "KL", "hswd": "HSWD"}
 
 Members = list[dict[str, Any]]
 
 
 def draw(content: dict[str, Any], name: str) -> str:
-    """The table of that name: ``made``, ``terms``, or ``bits`` and a length."""
+    """Draws a table: ``made``, ``terms``, or ``bits`` and a length."""
     if name == "made":
         return _made(content)
     return _terms(content) if name == "terms" else _scores(content, int(name.removeprefix("bits")))
 
 
 def draw_search(content: dict[str, Any]) -> str:
-    """Validation mAHP@250 of each value that was tried, the chosen one in bold."""
+    """Draws validation mAHP@250 of each value that was tried, the chosen one in bold."""
     lines = ["| method | quantizer | tried | mAHP@250 of validation items |", "|---|---|---|---|"]
     for method, found in content["methods"].items():
         for variant, of in found.items():
@@ -43,16 +43,16 @@ def draw_search(content: dict[str, Any]) -> str:
 
 
 def _scores(content: dict[str, Any], bits: int) -> str:
-    """Every row at one length, the best of each column of the methods in bold, and the baselines."""
+    """Draws every row at one length, the best method of each column in bold, and the baselines."""
     rows = {}
     for row in content["rows"]:
         if row["bits"] == bits:
             name = f"`{row['method']}`, {VARIANTS[row['quantizer']]}"
             rows.setdefault(name, {})[row["protocol"]] = row["members"]
-    to_be_beaten = {}
+    baselines = {}
     for row in content["baselines"]:
         if row["bits"] in (bits, None):
-            to_be_beaten.setdefault(row["name"], {})[row["protocol"]] = row["members"]
+            baselines.setdefault(row["name"], {})[row["protocol"]] = row["members"]
     best = {
         (protocol, key): max(rows, key=lambda name: _mean(rows[name][protocol], key))  # noqa: B023
         for protocol, key, _ in COLUMNS
@@ -61,7 +61,7 @@ def _scores(content: dict[str, Any], bits: int) -> str:
         f"| {bits} bits | " + " | ".join(title for *_, title in COLUMNS) + " |",
         "|---|" + "---:|" * len(COLUMNS),
     ]
-    for name, of in (rows | to_be_beaten).items():
+    for name, of in (rows | baselines).items():
         cells = []
         for protocol, key, _ in COLUMNS:
             words = _cell(of[protocol], key)
@@ -71,7 +71,7 @@ def _scores(content: dict[str, Any], bits: int) -> str:
 
 
 def _terms(content: dict[str, Any]) -> str:
-    """What KL and HSWD add to each method, in the mean over the lengths."""
+    """Draws what KL and HSWD add to each method, in the mean over the lengths."""
     cells = {
         (row["method"], row["quantizer"], row["bits"], row["protocol"]): row["members"]
         for row in content["rows"]
@@ -97,7 +97,7 @@ def _terms(content: dict[str, Any]) -> str:
 
 
 def _made(content: dict[str, Any]) -> str:
-    """Data, splits and command, in a sentence."""
+    """Returns a sentence with data, splits and command."""
     seen, unseen = (content["protocols"][name] for name in ("cifar100", "zero-shot"))
     seeds, hardware = len(content["rows"][0]["members"]), content["hardware"]
 

@@ -1,4 +1,4 @@
-"""Every supervised method with no quantizer, its own, L2 and HSWD, on the CIFAR-10 features.
+"""Compares every supervised method with no quantizer, its own, L2 and HSWD, on CIFAR-10 features.
 
     python experiments/methods.py --data-dir FEATURE_FOLDER
 
@@ -26,12 +26,12 @@ from jaxhash.utils.files import write_json
 
 PATH = Path(__file__).parent / "results" / "methods.json"
 
-#: What is the same for all cells.
+#: Keys of the results that are the same for all cells.
 SHARED = ("dataset", "split", "split_sha256", "items", "hardware", "versions", "conventions")
 
 VARIANTS = ("none", "own", "l2", "hswd")
 
-#: Those that know a hierarchy of classes have data of their own.
+#: Supervised methods; those that learn a hierarchy of classes have an experiment of their own.
 SUPERVISED = tuple(
     name for name, method in METHODS.items() if method.kind not in ("hierarchy", "unsupervised")
 )
@@ -46,16 +46,16 @@ def main(
     learning_rate: float | None = None,
     output: Path = PATH,
 ) -> None:
-    """Train every cell with all seeds and collect the results.
+    """Trains every cell with all seeds and collects the results.
 
     Args:
         data_dir: folder of the feature file.
         methods: names of methods.
-        variants: quantizers; own is left out where a method has none.
+        variants: names of quantizers; ``own`` is skipped for methods without a penalty.
         bits: lengths of a code.
         seeds: number of seeds, from 0.
-        learning_rate: of all cells; that of each method's preset if not given.
-        output: the file to write.
+        learning_rate: learning rate of all cells; the rate of each method's preset if not given.
+        output: path of the result file.
     """
     cells = [
         (method, variant, length)
@@ -88,7 +88,7 @@ def main(
             row["error"] = str(error)
         content["rows"].append(row)
         write_json(output, content)
-        jax.clear_caches()  # the programs of a cell are of no use to the next
+        jax.clear_caches()  # the next cell cannot reuse the compiled programs
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""How long an evaluation takes: `jaxhash.metrics.retrieval` beside the usual argsort per query.
+"""Times an evaluation by `jaxhash.metrics.retrieval` and by the usual argsort per query.
 
     python experiments/retrieval_speed.py
 
 The reference is what the code bases of the field do, written from a description of them: for each
 query an integer product of label rows, a float product of codes, an argsort of the distances, and
 the precision at each relevant item. It is timed on some of the queries and scaled up, in turns with
-the whole evaluation, on the same arrays; so is the same loop with float32 labels, which spares it
-the slow integer product. Each size runs in a process of its own, whose peak memory is taken. The
-results land in experiments/results/retrieval_speed.json; on 2 CPU cores that takes two minutes.
+the whole evaluation, on the same arrays. So is the same loop with float32 labels, which avoids the slow
+integer product. Each size runs in a process of its own, whose peak memory is measured. The results are
+written to experiments/results/retrieval_speed.json; on 2 CPU cores that takes two minutes.
 """
 
 import json
@@ -49,7 +49,7 @@ SIZES = (
 
 
 def make_codes(size: Size, rng: np.random.Generator):
-    """Codes near the signs of their labels' directions, with the labels, for both sides."""
+    """Yields codes near the signs of their labels' directions, then the labels, for each side."""
     directions = rng.normal(size=(size.classes, BITS))
     for count in (size.queries, size.items):
         labels = np.zeros((count, size.classes), np.int64)
@@ -61,7 +61,7 @@ def make_codes(size: Size, rng: np.random.Generator):
 
 
 def argsort_loop(query_codes, query_labels, codes, labels, k: int) -> float:
-    """The sum of AP@k over the queries, as it is usually computed."""
+    """Returns the sum of AP@k over the queries, as it is usually computed."""
     total = 0.0
     for code, label in zip(query_codes, query_labels, strict=True):
         relevant = (label @ labels.T > 0).astype(np.float32)
@@ -75,7 +75,7 @@ def argsort_loop(query_codes, query_labels, codes, labels, k: int) -> float:
 
 
 def measure(size: Size, *, reference_queries: int, rounds: int) -> dict:
-    """Seconds of the whole evaluation by each, in turns."""
+    """Measures the seconds of the whole evaluation by each implementation, in turns."""
     sides = query_codes, query_labels, codes, labels = tuple(
         make_codes(size, np.random.default_rng(0))
     )
@@ -111,12 +111,12 @@ def measure(size: Size, *, reference_queries: int, rounds: int) -> dict:
 
 
 def main(reference_queries: int = 100, rounds: int = 5, only: str = "") -> None:
-    """Time every size in a process of its own and write the results.
+    """Times every size in a process of its own and writes the results.
 
     Args:
-        reference_queries: queries that the loop is timed on in each round.
-        rounds: turns, of which the median counts.
-        only: internal, the one size to measure and print.
+        reference_queries: number of queries that the loop is timed on in each round.
+        rounds: number of rounds; the median counts.
+        only: name of the one size to measure and print (internal).
     """
     if only:
         [size] = (size for size in SIZES if size.name == only)

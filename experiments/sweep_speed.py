@@ -1,11 +1,11 @@
-"""What eight seeds cost beside one: the feature preset's training, and the whole command.
+"""Measures what eight seeds cost compared with one: the training, and the whole command.
 
     python experiments/sweep_speed.py --data-dir FEATURE_FOLDER
 
-Both are `jaxhash train`, in alternation, each time in a new process and a new folder. The seconds of
-training are those of the run's results, with compilation; those of the command have the start of
-Python, the evaluation and, for one seed, baselines, float rankings and plots as well. The medians
-and their ratios land in experiments/results/sweep_speed.json. It takes about five minutes on 2 CPU
+Both run `jaxhash train` with the feature preset, in alternation, each time in a new process and a new
+folder. The seconds of training come from the run's results and include compilation. The seconds of the
+command also include the start of Python, the evaluation and, for one seed, baselines, float rankings
+and plots. The medians and their ratios are written to experiments/results/sweep_speed.json. It takes about five minutes on 2 CPU
 cores.
 """
 
@@ -31,14 +31,14 @@ PRESET = "cifar10-features-hashnet-hswd"
 def main(
     data_dir: Path, seeds: int = 8, turns: int = 3, epochs: int = 40, output: Path = PATH
 ) -> None:
-    """Time one seed and several, and write the ratios.
+    """Times one seed and several, and writes the ratios.
 
     Args:
         data_dir: folder of the feature file.
-        seeds: how many are trained together.
-        turns: how often each is run.
-        epochs: epochs of the training.
-        output: the file to write.
+        seeds: number of seeds that are trained together.
+        turns: number of runs of each.
+        epochs: number of epochs of the training.
+        output: path of the result file.
     """
     times = {1: [], seeds: []}
     for _ in range(turns):
@@ -66,7 +66,7 @@ def main(
 
 
 def _run(data_dir: Path, seeds: int, epochs: int) -> tuple[float, float]:
-    """Seconds of the training, and of the command around it."""
+    """Returns the seconds of the training, and of the command around it."""
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder) / "run"
         command = f"-m jaxhash train {PRESET} --seeds {seeds} --epochs {epochs}".split()

@@ -1,9 +1,9 @@
-"""Draw the tables and figures in words of the README and the pages from the results.
+"""Draws the tables and the sentences with figures of the README and the pages from the results.
 
     python experiments/tables.py
 
-Each table stands between a pair of comments that name its file under experiments/results/, and,
-after a dot, its table where the file holds several. The table of the methods is drawn from the code.
+Each table stands between a pair of comments. The first names the file under experiments/results/ and,
+after a dot, the table, if the file holds several. The table of the methods is drawn from the code.
 """
 
 import itertools
@@ -20,6 +20,15 @@ from jaxhash.report import METHOD_COLUMNS, method_rows
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
+
+#: Scripts by the names that stored commands have.
+RENAMED_SCRIPTS = {
+    "chunks.py": "gradient_cache.py",
+    "kills.py": "kill_and_resume.py",
+    "learning_rates.py": "learning_rates.py",
+    "spread.py": "table_sharding.py",
+}
+
 PAGES = (
     README,
     *(HERE / f"{name}.md" for name in ("methods", "hierarchy", "why_your_map_differs", "costs")),
@@ -32,7 +41,7 @@ COLUMNS = {
     "quantization_error": "quantization error",
 }
 
-#: Of a cell of `methods.py`.
+#: Columns of a table of cells of `methods.py`.
 CELL_COLUMNS = {
     "map": "mAP",
     "precision_at_radius_2": "P@H≤2",
@@ -42,17 +51,17 @@ CELL_COLUMNS = {
 }
 
 
-def table(content: dict) -> str:
-    """The results of one comparison: mean and standard deviation over seeds."""
+def comparison_table(content: dict) -> str:
+    """Draws the results of one comparison: mean and standard deviation over seeds."""
     runs = content["runs"]
     rows = {}
     for run in runs:
         name = f"{run['objective']}, rate {run['learning_rate']:.0e}"
         rows.setdefault(name, []).append(run)
     first, *_ = runs
-    a_seed_each = list({run["seed"]: run for run in runs}.values())  # baselines know no objective
+    run_per_seed = list({run["seed"]: run for run in runs}.values())  # baselines have no objective
     for name in first["baselines"]:
-        rows[name] = [run["baselines"][name] for run in a_seed_each]
+        rows[name] = [run["baselines"][name] for run in run_per_seed]
     rows["input features, cosine"] = [first["float_rankings"]["input features"]]
     lines = [
         f"| {first['dataset']}, {first['bits']} bits | " + " | ".join(COLUMNS.values()) + " |",
@@ -73,7 +82,7 @@ def table(content: dict) -> str:
 
 
 def bench_table(content: dict) -> str:
-    """Times of one benchmark, forward and backward, beside the time of the first loss."""
+    """Draws the times of a benchmark, forward and backward, relative to the first loss."""
     points = [point for point in content["points"] if point["which"] == "forward+backward"]
     first, *others = dict.fromkeys(point["loss"] for point in points)
     lines = [
@@ -96,7 +105,7 @@ def bench_table(content: dict) -> str:
 
 
 def ratio_line(content: dict) -> str:
-    """What HSWD adds to a training step, in a sentence."""
+    """Returns a sentence about what HSWD adds to a training step."""
     median = {name: 1e3 * times["median"] for name, times in content["seconds"].items()}
     return (
         f"A training step of `{content['preset']}` takes {median['hswd']:.1f} ms, without HSWD "
@@ -106,7 +115,7 @@ def ratio_line(content: dict) -> str:
 
 
 def sweep_line(content: dict) -> str:
-    """What several seeds cost beside one, in a sentence."""
+    """Returns a sentence about what several seeds cost, compared with one."""
     one, many = (
         {kind: seconds[count] for kind, seconds in content["seconds"].items()}
         for count in ("1", str(content["seeds"]))
@@ -123,7 +132,7 @@ def sweep_line(content: dict) -> str:
 
 
 def input_table(content: dict) -> str:
-    """Images a second of each stage of the input, of each data set."""
+    """Draws the images a second of each stage of the input, for each data set."""
     names = list(dict.fromkeys(rate["data"] for rate in content["rates"]))
     stages = {}
     for rate in content["rates"]:
@@ -147,7 +156,7 @@ def input_table(content: dict) -> str:
 
 
 def retrieval_table(content: dict) -> str:
-    """Seconds of whole evaluations, and how many times as long an argsort per query takes."""
+    """Draws the seconds of evaluations, and how many times as long an argsort per query takes."""
     lines = [
         "| queries × database, labels | jaxhash | first call | argsort per query | the same, float32 "
         "labels | peak memory |",
@@ -177,7 +186,7 @@ def retrieval_table(content: dict) -> str:
 
 
 def cells_table(content: dict) -> str:
-    """Cells of `methods.py`, one a line: mean and standard deviation over the seeds."""
+    """Draws cells of `methods.py`, one a row: mean and standard deviation over the seeds."""
     lines = [f"| bits | {' | '.join(['objective', *CELL_COLUMNS.values()])} |"]
     lines += ["|---:|---|" + "---:|" * len(CELL_COLUMNS)]
     for row in content["rows"]:
@@ -187,13 +196,13 @@ def cells_table(content: dict) -> str:
     return "\n".join([*lines, "", made_line(content)])
 
 
-#: Of `methods.py`, in words.
+#: Titles of the quantizers of `methods.py`.
 VARIANTS = {"none": "no quantizer", "own": "its own", "l2": "L2", "hswd": "HSWD"}
 
 
 def methods_table(content: dict, bits: int) -> str:
-    """Every method with every quantizer at one length: mAP, mean and deviation over the seeds."""
-    cells = _of_cells(content)
+    """Draws mAP of every method with every quantizer at one length: mean and standard deviation."""
+    cells = _scores_of_cells(content)
     lines = [
         f"| {bits} bits | {' | '.join(VARIANTS.values())} |",
         "|---|" + "---:|" * len(VARIANTS),
@@ -206,11 +215,12 @@ def methods_table(content: dict, bits: int) -> str:
 
 
 def quantizers_table(content: dict) -> str:
-    """What each quantizer changes: over all methods, beside the same methods without one.
+    """Draws what each quantizer changes, averaged over methods, against the methods without one.
 
-    The quantization error is left out: a few methods whose codes grow without bound would be its mean.
+    The quantization error is left out: a few methods whose codes grow without bound would dominate
+    its mean.
     """
-    cells = _of_cells(content)
+    cells = _scores_of_cells(content)
     columns = {key: title for key, title in CELL_COLUMNS.items() if key != "quantization_error"}
     lines = [
         f"| bits | quantizer | methods | {' | '.join(columns.values())} | mAP higher | lower |",
@@ -229,14 +239,14 @@ def quantizers_table(content: dict) -> str:
             _signed(statistics.fmean(_mean(a, key) - _mean(b, key) for a, b in pairs), key)
             for key in columns
         )
-        apart = [_clearly(*pair) for pair in pairs]
+        apart = [_clear_difference(*pair) for pair in pairs]
         counts = f"{apart.count(1)} | {apart.count(-1)}"
         lines.append(f"| {bits} | {words} | {len(pairs)} | {' | '.join(moved)} | {counts} |")
     return "\n".join(lines)
 
 
 def rates_table(content: dict) -> str:
-    """Validation mAP of each method at each rate, the chosen one in bold."""
+    """Draws validation mAP of each method at each rate, the chosen one in bold."""
     rates = list(next(iter(content["methods"].values()))["validation_map"])
     lines = [f"| method | {' | '.join(rates)} |", "|---|" + "---:|" * len(rates)]
     for method, found in content["methods"].items():
@@ -250,7 +260,7 @@ def rates_table(content: dict) -> str:
 
 
 def made_line(content: dict) -> str:
-    """Seeds, data, split and command of the cells, in a sentence."""
+    """Returns a sentence with seeds, data, split and command of the cells."""
     seeds, epochs = len(content["rows"][0]["members"]), content["rows"][0]["epochs"]
     return (
         f"{content['dataset']}, {seeds} seeds, {epochs} epochs; "
@@ -261,14 +271,14 @@ def made_line(content: dict) -> str:
 
 
 def objectives_table() -> str:
-    """The methods of the library, as `jaxhash train --objective help` prints them."""
+    """Draws the methods of the library, as `jaxhash train --objective help` prints them."""
     lines = [f"| {' | '.join(METHOD_COLUMNS)} |", "|---" * len(METHOD_COLUMNS) + "|"]
     lines += [f"| `{name}` | {' | '.join(rest)} |" for name, *rest in method_rows()]
     return "\n".join(lines)
 
 
 def named_table(content: dict, name: str) -> str:
-    """One table of a file that holds several, columns and rows as they are."""
+    """Draws one table of a file that holds several, columns and rows as stored."""
     columns, rows = (content["tables"][name][part] for part in ("columns", "rows"))
     align = "|---|" if isinstance(rows[0][0], str) else "|---:|"
     lines = [f"| {' | '.join(columns)} |", align + "---:|" * (len(columns) - 1)]
@@ -277,7 +287,7 @@ def named_table(content: dict, name: str) -> str:
 
 
 def origin_line(content: dict) -> str:
-    """What made the tables of a file, in a sentence."""
+    """Returns a sentence with what made the tables of a file."""
     hardware, versions = content["hardware"], content["versions"]
     return (
         f"All tables: jax {versions['jax']}, numpy {versions['numpy']}, "
@@ -307,8 +317,8 @@ def _cell(scores: list[dict], key: str) -> str:
     return f"{mean:.4f}" + (f" ± {deviation:.4f}" if (deviation or 0) > 5e-5 else "")
 
 
-def _of_cells(content: dict) -> dict[tuple[str, str, int], list[dict]]:
-    """The scores of the members of each cell that has trained, by method, quantizer and bits."""
+def _scores_of_cells(content: dict) -> dict[tuple[str, str, int], list[dict]]:
+    """Returns the scores of the members of each trained cell, by method, quantizer and bits."""
     scores = {
         (row["method"], row["quantizer"], row["bits"]): [
             member["scores"] for member in row.get("members", [])
@@ -326,15 +336,17 @@ def _signed(value: float, key: str) -> str:
     return f"{value:+,.0f}" if key == "distinct_codes" else f"{value:+.4f}"
 
 
-def _clearly(members: list[dict], others: list[dict]) -> int:
-    """1 or -1 if mAP is higher or lower by more than the sum of both deviations, else 0."""
+def _clear_difference(members: list[dict], others: list[dict]) -> int:
+    """Returns 1 or -1 if mAP is higher or lower by more than the sum of both deviations, else 0."""
     first, second = (over_seeds([member["map"] for member in each]) for each in (members, others))
-    apart = first.mean - second.mean
-    return 0 if abs(apart) <= first.deviation + second.deviation else 1 if apart > 0 else -1
+    difference = first.mean - second.mean
+    if abs(difference) <= first.deviation + second.deviation:
+        return 0
+    return 1 if difference > 0 else -1
 
 
-def chunks_table(content: dict) -> str:
-    """Memory and time of a step, whole and in chunks."""
+def gradient_cache_table(content: dict) -> str:
+    """Draws memory and time of a step, whole and in chunks."""
     whole = content["steps"][0]
     lines = ["| chunk | memory | update apart | time |", "|---:|---:|---:|---:|"]
     for step in content["steps"]:
@@ -351,8 +363,8 @@ def chunks_table(content: dict) -> str:
     return "\n".join([*lines, "", f"{made}. {_made_by(content)}"])
 
 
-def spread_table(content: dict) -> str:
-    """Memory and time with tables whole on each device and spread over them."""
+def table_sharding_table(content: dict) -> str:
+    """Draws memory and time with tables replicated on each device and sharded over them."""
     lines = [
         "| method | tables | on a device | process | step | first step of an epoch |",
         "|---|---|---:|---:|---:|---:|",
@@ -372,8 +384,8 @@ def spread_table(content: dict) -> str:
     return "\n".join([*lines, "", f"{made}. {_made_by(content)}"])
 
 
-def kills_line(content: dict) -> str:
-    """What became of a training that was killed again and again."""
+def kill_and_resume_line(content: dict) -> str:
+    """Returns a sentence about a training that was killed many times."""
     kills, ends = content["kills"], content["ends"]
     saves = sum(kill["during_save"] for kill in kills)
     same = "the same bits" if content["identical"] else "OTHER BITS"
@@ -385,11 +397,15 @@ def kills_line(content: dict) -> str:
 
 
 def _made_by(content: dict) -> str:
-    return f"jax {content['versions']['jax']}, by `{content['command']}`."
+    """Returns the version of JAX and the command, by the script's name of today."""
+    command = content["command"]
+    for old, new in RENAMED_SCRIPTS.items():
+        command = command.replace(f"experiments/{old}", f"experiments/{new}")
+    return f"jax {content['versions']['jax']}, by `{command}`."
 
 
-#: Of a key of a file's content, how its one table is drawn.
-DRAWN = {
+#: The function that draws the table of a file, by a key that only such a file holds.
+DRAWERS = {
     "tables": origin_line,
     "methods": rates_table,
     "rows": cells_table,
@@ -398,15 +414,15 @@ DRAWN = {
     "sizes": retrieval_table,
     "ratios": sweep_line,
     "ratio": ratio_line,
-    "runs": table,
-    "steps": chunks_table,
-    "spread": spread_table,
-    "kills": kills_line,
+    "runs": comparison_table,
+    "steps": gradient_cache_table,
+    "spread": table_sharding_table,
+    "kills": kill_and_resume_line,
 }
 
 
 def draw(file: str, name: str | None) -> str:
-    """The table of a file of results, or the one of that name."""
+    """Draws the table of a file of results, or its table of that name."""
     if file == "objectives":
         return objectives_table()
     content = json.loads((HERE / "results" / f"{file}.json").read_text())
@@ -417,7 +433,7 @@ def draw(file: str, name: str | None) -> str:
     if file == "hierarchy_search":
         return hierarchy_tables.draw_search(content)
     if name is None:
-        return next(draw for key, draw in DRAWN.items() if key in content)(content)
+        return next(draw for key, draw in DRAWERS.items() if key in content)(content)
     if "tables" in content:
         return named_table(content, name)
     if name == "made":
@@ -428,7 +444,7 @@ def draw(file: str, name: str | None) -> str:
 
 
 def render(text: str) -> str:
-    """A page with its tables drawn afresh."""
+    """Returns a page with its tables drawn again."""
     return re.sub(
         r"(<!-- table (\w+)(?:\.(\w+))? -->\n).*?(<!-- end -->)",
         lambda match: f"{match[1]}{draw(match[2], match[3])}\n{match[4]}",

@@ -1,9 +1,9 @@
-"""What HSWD adds to a training step: the Fashion-MNIST preset's step with and without it.
+"""Measures what HSWD adds to a training step: the Fashion-MNIST preset with and without it.
 
     python experiments/training_step.py --data-dir TFDS_FOLDER
 
-The steps are those of `jaxhash train`, on one real batch that lies in memory, called in
-alternation. The ratio of their medians lands in experiments/results/training_step.json. It takes
+The steps are those of `jaxhash train`, called in alternation on one real batch in memory. The ratio of
+their medians is written to experiments/results/training_step.json. It takes
 about half a minute on 2 CPU cores.
 """
 
@@ -16,7 +16,6 @@ import jax
 import numpy as np
 import tyro
 
-from jaxhash.bench.timing import alternate
 from jaxhash.runs.experiment import (
     build,
     initial_state,
@@ -26,6 +25,7 @@ from jaxhash.runs.experiment import (
 )
 from jaxhash.runs.presets import fashion_mnist_hashnet_hswd
 from jaxhash.training.devices import hardware
+from jaxhash.training.timing import time_alternately
 from jaxhash.utils.files import write_json
 from jaxhash.utils.hardware import versions
 
@@ -33,18 +33,18 @@ PATH = Path(__file__).parent / "results" / "training_step.json"
 
 
 def main(data_dir: Path, repeats: int = 200) -> None:
-    """Time both steps in alternation and write the ratio.
+    """Times both steps in alternation and writes the ratio.
 
     Args:
         data_dir: folder of the TFDS data.
-        repeats: calls of each.
+        repeats: greatest number of rounds.
     """
     preset = dataclasses.replace(fashion_mnist_hashnet_hswd(), data_dir=data_dir)
     calls = {
         quantizer: _call(dataclasses.replace(preset, quantizer=quantizer))
         for quantizer in ("none", "hswd")
     }
-    seconds = alternate(calls, repeats=repeats, budget_seconds=300)
+    seconds = time_alternately(calls, repeats=repeats, budget_seconds=300)
     medians = {name: float(np.median(values)) for name, values in seconds.items()}
     write_json(
         PATH,

@@ -1,4 +1,4 @@
-"""Why mAP differs: what each choice of an evaluation moves, on synthetic codes.
+"""Measures how each choice of an evaluation changes mAP, on synthetic codes.
 
     python experiments/why_your_map_differs.py
 
@@ -28,7 +28,7 @@ SETS = {10: (59_000, 1.4), 100: (128_503, 0.7), 1_000: (50_000, 0.5)}
 
 
 def embed(labels, noise, bits):
-    """Real-valued codes of items with these labels; ``noise`` is a number, or one for each item."""
+    """Returns real-valued codes of items with these labels; ``noise`` may differ by item."""
     rng = np.random.default_rng(0)
     labels = np.eye(labels.max() + 1)[labels] if labels.ndim == 1 else labels
     prototypes = rng.standard_normal((labels.shape[1], DIMENSIONS))
@@ -38,7 +38,7 @@ def embed(labels, noise, bits):
 
 
 def make_codes(classes, bits, items=None):
-    """Query codes and labels, database codes and labels; stored class by class, as usual."""
+    """Returns codes and labels of queries and database; stored class by class, as usual."""
     usual, noise = SETS[classes]
     labels = [np.sort(np.arange(count) % classes) for count in (QUERIES, items or usual)]
     values = embed(np.concatenate(labels), noise, bits)
@@ -46,23 +46,25 @@ def make_codes(classes, bits, items=None):
 
 
 def conventions():
-    """One ranking by each convention."""
-    alike = {}
+    """Scores one ranking by each convention."""
+    by_definition = {}
     for name, each in metrics.CONVENTIONS.items():
-        alike.setdefault((each.divide_by, each.empty), []).append(f"`{name}`")
+        by_definition.setdefault((each.divide_by, each.empty), []).append(f"`{name}`")
     rows = []
     for classes, bits in ((10, 32), (100, 64), (1_000, 16)):
         counts = distance_counts(*make_codes(classes, bits))
         for k in (None, 5_000, 1_000, 100):
             hit = metrics.chance_to_count(counts, k=k, divide_by="retrieved").mean()
-            values = [mean_average_precision(counts, k=k, divide_by=d, empty=e) for d, e in alike]
+            values = [
+                mean_average_precision(counts, k=k, divide_by=d, empty=e) for d, e in by_definition
+            ]
             rows.append([f"{classes} classes, {bits} bits", k or "all", *values, f"{1 - hit:.1%}"])
-    columns = " | ".join(", ".join(names) for names in alike.values())
+    columns = " | ".join(", ".join(names) for names in by_definition.values())
     return f"set | K | {columns} | queries without a hit".split(" | "), rows
 
 
 def ties(queries=200):
-    """The order of the items at one distance; to sort the database is slow, so for few queries."""
+    """Compares orders of the items at one distance, for few queries, since the sort is slow."""
     codes = make_codes(10, 64)
     chosen = np.linspace(0, QUERIES - 1, queries).astype(int)
     orders = [slice(None), slice(None, None, -1)]
@@ -84,7 +86,7 @@ def ties(queries=200):
 
 
 def sorted_map(query, query_labels, database, labels, kind="stable"):
-    """MAP over relevant retrieved, of the whole ranking and at 1,000, by sorting the database."""
+    """Computes mAP over the relevant retrieved, of the whole ranking and at 1,000, by a sort."""
     query, database = (np.where(side >= 0, np.float32(1), -1) for side in (query, database))
     values = []
     for code, label in zip(query, query_labels, strict=True):
@@ -98,7 +100,7 @@ def sorted_map(query, query_labels, database, labels, kind="stable"):
 
 
 def query_in_database():
-    """Each query takes the place of an item of its class in the database, and finds itself."""
+    """Replaces an item of the query's class by the query itself, so that it finds itself."""
     rows = []
     for classes, items in ((10, 59_000), (10, 5_000), (1_000, 50_000), (1_000, 5_000)):
         query, label, database, labels = make_codes(classes, 64, items)
@@ -114,7 +116,7 @@ def query_in_database():
 
 
 def protocol():
-    """The CIFAR-10 protocols, where items that were trained on have less noise than others."""
+    """Compares the CIFAR-10 protocols if training items have less noise than others."""
     labels, test = np.repeat(np.arange(10), 6_000), np.tile(np.arange(6_000) >= 5_000, 10)
     rows = []
     for make_split in (cifar10_i, cifar10_i_prime, cifar10_ii):
@@ -132,7 +134,7 @@ def protocol():
 
 
 def zero():
-    """Exact zeros among the values, read as +1, as -1, and kept as 0."""
+    """Compares exact zeros that are read as +1, as -1, and kept as 0."""
     query, label, database, labels = make_codes(10, 32)
     values, cases, rows = np.concatenate([query, database]), {}, []
     for share in (0, 0.01, 0.05, 0.2):  # the smallest values, as where a dead zone is cut out
@@ -149,13 +151,13 @@ def zero():
 
 
 def with_zeros(values, zero):
-    """Four bits a sign, so that signs s and t are 2 (1 - s t) apart; two zeros need other bits."""
+    """Encodes a sign by four bits: signs s and t differ in 2 (1 - s t); two zeros need other bits."""
     bits = np.array([(0, 0, 0, 0), zero, (1, 1, 1, 1)], bool)
     return bits[np.sign(values).astype(int) + 1].reshape(len(values), -1)
 
 
 def relevance():
-    """Items of several labels: relevant by a label in common, or by the same set."""
+    """Compares relevance by a common label with relevance by the same set of labels."""
     labels = np.random.default_rng(1).random((60_000, 20)) < np.linspace(0.2, 0.02, 20)
     labels = labels[labels.any(axis=1)].astype(np.int8)
     codes, rows = embed(labels, SETS[10][1], 64), []
@@ -171,7 +173,7 @@ def relevance():
 
 
 def statistics():
-    """Intervals over queries, and paired tests of 32 bits against others of the same features."""
+    """Computes intervals over queries, and paired tests of 32 bits against other bits."""
     query, label, database, labels = make_codes(10, 64)
     values, rows = [], []
     for bits in (slice(32), slice(32, 64), slice(34)):
@@ -189,7 +191,7 @@ def statistics():
 
 
 def main() -> None:
-    """Measure everything and write the tables."""
+    """Measures everything and writes the tables."""
     effects = conventions, ties, query_in_database, protocol, zero, relevance, statistics
     made_on = {"hardware": hardware(), "versions": versions(["jax", "jaxlib", "numpy", "jaxhash"])}
     tables = {f.__name__: dict(zip(("columns", "rows"), f(), strict=True)) for f in effects}

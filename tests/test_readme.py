@@ -58,7 +58,7 @@ def test_the_costs_are_shown_and_those_of_the_formulas(tables):
 
 def test_presets_have_the_rates_that_a_search_found():
     """Those of the methods that were searched; a method without a search has the default rate."""
-    results = json.loads((ROOT / "experiments" / "results" / "method_rates.json").read_text())
+    results = json.loads((ROOT / "experiments" / "results" / "learning_rates.json").read_text())
     searched = results["methods"].keys() & METHODS.keys()
     assert searched
     for name in searched:

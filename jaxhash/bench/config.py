@@ -16,7 +16,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 Preset = Literal["hswd", "growth"]
 
 #: Images that ``--data`` makes up, in memory and in files.
-MADE = ("arrays", "png", "jpeg")
+SYNTHETIC = ("arrays", "png", "jpeg")
 
 
 class Setting(NamedTuple):

@@ -1,4 +1,4 @@
-"""From a loss to a call that can be timed: codes, compilation, devices, memory."""
+"""Turns a loss into a call that can be timed: codes, compilation, devices, memory."""
 
 import contextlib
 import time
@@ -15,33 +15,33 @@ from jaxhash.bench.config import Pass, Setting
 from jaxhash.bench.losses import Loss
 from jaxhash.utils.hardware import physical_memory
 
-#: Name of the mapped axis that the batch is spread over.
+#: Name of the mapped axis that the batch is sharded over.
 AXIS = "devices"
 
 
 class OutOfMemory(Exception):
-    """A loss needs more memory than there is; the message is the reason in words."""
+    """A loss needs more memory than available; the message is the reason in words."""
 
 
-class Prepared(NamedTuple):
+class PreparedLoss(NamedTuple):
     """A loss ready to be timed."""
 
     call: Callable[[], Any]
-    """Computes once and returns when the device is done."""
+    """Computes the loss once and returns when the device is done."""
     compile_seconds: float | None
-    """Lowering and compiling; None where nothing is compiled."""
+    """Time of lowering and compiling; None if nothing is compiled."""
     peak_bytes: int | None
     """Arguments, outputs and temporaries of the compiled program, on each device; None if unknown.
-    What a callback allocates on the host is not in it."""
+    Memory that a callback allocates on the host is not counted."""
 
 
 Codes = Float[Array, "n bits"]
-#: What makes a loss ready for codes: `prepare` with the loss in it, or PyTorch's.
-Prepare = Callable[[Pass, Codes, Key[Array, ""]], Prepared]
+#: A function of pass, codes and key: `prepare_loss` of one loss, or `torch_hswd.prepare_torch`.
+PrepareLoss = Callable[[Pass, Codes, Key[Array, ""]], PreparedLoss]
 
 
-def draw_codes(setting: Setting) -> tuple[Codes, Key[Array, ""]]:
-    """Standard normal codes, spread over the setting's devices, and a key; always the same."""
+def random_codes(setting: Setting) -> tuple[Codes, Key[Array, ""]]:
+    """Returns standard normal codes, sharded over the setting's devices, and a key; always the same."""
     key = jax.random.key(0)
     shape = (setting.batch, setting.bits)
     codes = jax.random.normal(key, shape, jnp.float32).astype(setting.dtype)
@@ -52,41 +52,41 @@ def draw_codes(setting: Setting) -> tuple[Codes, Key[Array, ""]]:
     return codes, jax.device_put(key, NamedSharding(mesh, PartitionSpec()))
 
 
-def prepare(loss: Loss, which: Pass, codes: Codes, key: Key[Array, ""]) -> Prepared:
-    """Compile a loss for these codes, over the devices they lie on, and call it once.
+def prepare_loss(loss: Loss, which: Pass, codes: Codes, key: Key[Array, ""]) -> PreparedLoss:
+    """Compiles a loss for these codes, over the devices they lie on, and calls it once.
 
     Raises:
-        OutOfMemory: if it needs more memory than there is.
+        OutOfMemory: if the loss needs more memory than available.
     """
     program = jax.jit(_over_devices(loss, which, codes))
-    with refusing_memory():
+    with raise_out_of_memory():
         start = time.perf_counter()
         compiled = program.lower(codes, key).compile()
         compile_seconds = time.perf_counter() - start
         peak_bytes = _peak_bytes(compiled)
-        _refuse_more_than_there_is(peak_bytes, codes)
+        _check_memory(peak_bytes, codes)
 
         def call():
             return jax.block_until_ready(compiled(codes, key))
 
         call()
-    return Prepared(call, compile_seconds, peak_bytes)
+    return PreparedLoss(call, compile_seconds, peak_bytes)
 
 
 @contextlib.contextmanager
-def refusing_memory() -> Iterator[None]:
-    """Turn what JAX and PyTorch raise for want of memory into `OutOfMemory`."""
+def raise_out_of_memory() -> Iterator[None]:
+    """Raises `OutOfMemory` in place of the errors of JAX and PyTorch about memory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        said = str(error).lower()
-        if isinstance(error, MemoryError) or "resource_exhausted" in said or "memory" in said:
+        message = str(error).lower()
+        if isinstance(error, MemoryError) or "resource_exhausted" in message or "memory" in message:
             raise OutOfMemory("the device has not enough memory") from error
         raise
 
 
 def _over_devices(loss: Loss, which: Pass, codes: Codes) -> Callable:
-    """The loss, or its value and gradient, as a function of the whole codes and the key."""
+    """Returns the loss, or its value and gradient, as a function of the whole codes and the key."""
     backward = which == "forward+backward"
     axis = AXIS if len(codes.devices()) > 1 else None
 
@@ -102,7 +102,7 @@ def _over_devices(loss: Loss, which: Pass, codes: Codes) -> Callable:
         mesh=codes.sharding.mesh,
         in_specs=(rows, whole),
         out_specs=(whole, rows) if backward else whole,
-        check_vma=False,  # the losses sum over the devices themselves: see jaxhash.losses
+        check_vma=False,  # the losses sum over the devices: see jaxhash.losses
     )
 
 
@@ -115,14 +115,17 @@ def _peak_bytes(compiled: Any) -> int | None:
     ) - memory.alias_size_in_bytes
 
 
-def _refuse_more_than_there_is(peak_bytes: int | None, codes: Array) -> None:
-    """On a CPU the system would kill the process; other devices refuse by themselves."""
+def _check_memory(peak_bytes: int | None, codes: Array) -> None:
+    """Raises OutOfMemory on a CPU, where the system would kill the process.
+
+    Other devices raise an error of their own.
+    """
     devices = codes.devices()
     if peak_bytes is None or any(device.platform != "cpu" for device in devices):
         return
-    needed, there = peak_bytes * len(devices), physical_memory()
-    if needed > 0.75 * there:
+    needed, available = peak_bytes * len(devices), physical_memory()
+    if needed > 0.75 * available:
         raise OutOfMemory(
             f"it needs {needed / 2**30:.3g} GiB, more than 3/4 of the machine's "
-            f"{there / 2**30:.3g} GiB"
+            f"{available / 2**30:.3g} GiB"
         )

@@ -1,4 +1,4 @@
-"""The table and the plot of measurements, of one machine or several."""
+"""Prints and plots the measurements of one machine or several."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,29 +8,31 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxhash.bench.config import Setting
-from jaxhash.bench.growth import Series, collect_series
-from jaxhash.bench.measure import Point
+from jaxhash.bench.measure import Measurement
+from jaxhash.bench.scaling import Series, group_into_series
 
-#: One a machine.
+#: A line style for each machine.
 LINE_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
-SYMBOLS = {"batch": "n", "bits": "b"}
+AXIS_SYMBOLS = {"batch": "n", "bits": "b"}
 
 
-class Measured(NamedTuple):
-    """What one machine measured."""
+class MachineResults(NamedTuple):
+    """The measurements of one machine."""
 
     machine: str
-    """Its name, or the letter that stands for it."""
-    points: list[Point]
+    """Name of the machine, or the letter that stands for it."""
+    points: list[Measurement]
 
 
-def print_points(measured: Sequence[Measured], console: Console) -> None:
-    """One row a machine, setting, pass and loss; what is the same in all rows stands in the title.
+def print_points(measured: Sequence[MachineResults], console: Console) -> None:
+    """Prints a row for each machine, setting, pass and loss; equal values move into the title.
 
-    Of copy is the share of the copy bandwidth that the bytes to move make in the median time.
+    The column "of copy" is `Measurement.copy_share`.
     """
     rows = [(machine, point) for machine, points in measured for point in points]
-    rows.sort(key=lambda row: (row[1].setting, row[1].which))  # stable: machines, losses as given
+    rows.sort(
+        key=lambda row: (row[1].setting, row[1].which)
+    )  # stable: keeps the order of machines and losses
     keys = [{"machine": m, **p.setting._asdict(), "pass": p.which} for m, p in rows]
     varying = [name for name in keys[0] if len({key[name] for key in keys}) > 1]
     common = (_label(name, keys[0][name]) for name in keys[0] if name not in varying)
@@ -46,28 +48,28 @@ def print_points(measured: Sequence[Measured], console: Console) -> None:
         table.add_row(
             *(_cell(key[name]) for name in varying),
             point.loss,
-            in_units(point.median_seconds),
-            " to ".join(map(in_units, point.quartiles_seconds)),
+            format_seconds(point.median_seconds),
+            " to ".join(map(format_seconds, point.quartiles_seconds)),
             "-" if select is None else f"{point.median_seconds / select:.2f}",
             "-" if point.copy_share is None else f"{point.copy_share:.1%}",
-            "-" if point.peak_bytes is None else in_bytes(point.peak_bytes),
-            "-" if point.compile_seconds is None else in_units(point.compile_seconds),
+            "-" if point.peak_bytes is None else format_bytes(point.peak_bytes),
+            "-" if point.compile_seconds is None else format_seconds(point.compile_seconds),
         )
     console.print(table)
 
 
-def plot_points(measured: Sequence[Measured], title: str) -> Figure:
-    """Seconds of a call over the batch size and over the bits, log-log, quartiles shaded.
+def plot_points(measured: Sequence[MachineResults], title: str) -> Figure:
+    """Plots seconds of a call over the batch size and over the bits, log-log, quartiles shaded.
 
-    A row of panels for each pass, dtype and number of devices; a color for each loss, a line style
-    for each machine. The legend tells the exponents; `jaxhash.bench.growth` says of which points.
+    There is a row of panels for each pass, dtype and number of devices, a color for each loss, and a
+    line style for each machine. The legend has the exponents of `jaxhash.bench.scaling.fit_exponent`.
     """
     points = [point for _, points in measured for point in points]
-    least = 2 if collect_series(points) else 1  # without anything that varies, dots
+    min_points = 2 if group_into_series(points) else 1  # dots if nothing varies
     lines = [
         (number, one)
         for number, (_, points) in enumerate(measured)
-        for one in collect_series(points, least)
+        for one in group_into_series(points, min_points)
     ]
     rows = sorted({(one.which, one.dtype, one.devices) for _, one in lines})
     columns = sorted({(one.axis, one.at) for _, one in lines})
@@ -90,7 +92,7 @@ def plot_points(measured: Sequence[Measured], title: str) -> Figure:
 
 
 def _draw(axes, one: Series, suffix: str, style: dict[str, str]) -> None:
-    growth = "" if one.exponent is None else f": {SYMBOLS[one.axis]}^{one.exponent:.2f}"
+    growth = "" if one.exponent is None else f": {AXIS_SYMBOLS[one.axis]}^{one.exponent:.2f}"
     medians = [point.median_seconds for point in one.points]
     lower, upper = zip(*(point.quartiles_seconds for point in one.points), strict=True)
     axes.plot(one.sizes, medians, marker=".", label=f"{one.loss}{suffix}{growth}", **style)
@@ -101,39 +103,39 @@ def _draw(axes, one: Series, suffix: str, style: dict[str, str]) -> None:
     spread = f", {one.devices} devices" if one.devices > 1 else ""
     axes.set(
         title=f"{one.which}, {at}, {one.dtype}{spread}",
-        xlabel=f"{one.axis} {SYMBOLS[one.axis]}",
+        xlabel=f"{one.axis} {AXIS_SYMBOLS[one.axis]}",
         ylabel="seconds",
     )
 
 
-def say_setting(setting: Setting) -> str:
-    """A setting in words.
+def describe_setting(setting: Setting) -> str:
+    """Describes a setting in words.
 
     Example:
-        >>> say_setting(Setting(batch=1024, bits=64))
+        >>> describe_setting(Setting(batch=1024, bits=64))
         'batch 1,024, 64 bits, float32, 1 device'
     """
     return ", ".join(_label(name, value) for name, value in setting._asdict().items())
 
 
-def in_units(seconds: float) -> str:
-    """Seconds in the unit that fits, with three digits.
+def format_seconds(seconds: float) -> str:
+    """Formats seconds in a fitting unit, with three digits.
 
     Example:
-        >>> in_units(0.00123), in_units(12.345)
+        >>> format_seconds(0.00123), format_seconds(12.345)
         ('1.23 ms', '12.3 s')
     """
     for factor, unit in ((1.0, "s"), (1e3, "ms")):
-        if seconds * factor >= 0.9995:  # what rounds to 1
+        if seconds * factor >= 0.9995:  # rounds to 1
             return f"{seconds * factor:.3g} {unit}"
     return f"{seconds * 1e6:.3g} µs"
 
 
-def in_bytes(count: int) -> str:
-    """Bytes in the unit that fits, with three digits.
+def format_bytes(count: int) -> str:
+    """Formats bytes in a fitting unit, with three digits.
 
     Example:
-        >>> in_bytes(300), in_bytes(3 * 2**19), in_bytes(2**33)
+        >>> format_bytes(300), format_bytes(3 * 2**19), format_bytes(2**33)
         ('0.293 KiB', '1.5 MiB', '8 GiB')
     """
     for factor, unit in ((2**30, "GiB"), (2**20, "MiB")):

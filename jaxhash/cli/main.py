@@ -227,13 +227,13 @@ def _dispatch(arguments: list[str]) -> None:
         from jaxhash.bench.config import BenchConfig
 
         if isinstance(parsed, CompareArguments):
-            run.compare(parsed.compare, parsed.output, console)
+            run.compare_results(parsed.compare, parsed.output, console)
         elif isinstance(parsed, BenchConfig):
-            run.bench(parsed, console, shlex.join(["jaxhash", *arguments]))
+            run.run_benchmark(parsed, console, shlex.join(["jaxhash", *arguments]))
         else:
-            from jaxhash.bench import data
+            from jaxhash.bench import input_pipeline
 
-            data.bench_data(parsed, console, shlex.join(["jaxhash", *arguments]))
+            input_pipeline.benchmark_input(parsed, console, shlex.join(["jaxhash", *arguments]))
     else:
         raise UserError(f"unknown command {command!r}; there are train, evaluate, data and bench")
 

@@ -43,7 +43,7 @@ class Method(NamedTuple):
     data: Literal["cifar10", "cifar100"] = "cifar10"
     """The features that its preset trains on; CIFAR-100 has a hierarchy of classes."""
     learning_rate: float = 1e-3
-    """Learning rate of its preset, the best of four by `experiments/method_rates.py`."""
+    """Learning rate of its preset, the best of four by `experiments/learning_rates.py`."""
     settings: Mapping[str, Any] = MappingProxyType({})
     """Other fields of `jaxhash.runs.config.Config` that its preset sets."""
 

@@ -1,10 +1,12 @@
-"""Hash functions of feature vectors that no network learns: what a learned one has to beat.
+"""Hash functions of feature vectors without a network: the baselines of a learned hash function.
 
-Those that cut projections return real-valued codes, scaled by the one factor that brings them closest
-to -1 and +1, so their quantization error compares with that of learned codes. The scale changes no bit.
+Functions that cut projections return real-valued codes. One factor scales these codes to be as close
+as possible to -1 and +1, so that their quantization error compares with that of learned codes; the
+factor changes no bit.
 
-They are fitted to training features that are an array, or `Vectors` that are read block by block;
-``memory_bytes`` bounds what is held besides. `fitting_sample` says how many items it allows.
+The functions are fitted to training features: an array, or `LazyVectors`, which are read block by
+block. ``memory_bytes`` bounds the memory beside the features, and `max_fitting_items` returns how many
+items it allows.
 """
 
 import math
@@ -14,19 +16,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxhash.retrieval.vectors import Vectors
+from jaxhash.retrieval.vectors import LazyVectors
 
-#: Names of those that see no labels, in the results of a run.
-UNTRAINED = ("random hyperplanes", "PCA + random rotation")
+#: Names, in the results of a run, of the baselines that use no labels.
+UNSUPERVISED = ("random hyperplanes", "PCA + random rotation")
 
-Features = Vectors | Float[np.ndarray, "items dimensions"]
-Hash = Callable[[Float[np.ndarray, "n dimensions"]], Float[np.ndarray, "n bits"]]
+Features = LazyVectors | Float[np.ndarray, "items dimensions"]
+HashFunction = Callable[[Float[np.ndarray, "n dimensions"]], Float[np.ndarray, "n bits"]]
 
 
 def random_hyperplanes(
     train: Features, bits: int, *, seed: int = 0, memory_bytes: int = 2**30
-) -> Hash:
-    """Sides of random hyperplanes through the mean of the training features (LSH).
+) -> HashFunction:
+    """Fits random hyperplanes through the mean of the training features (LSH).
 
     Reference:
         Charikar, "Similarity estimation techniques from rounding algorithms", STOC 2002.
@@ -42,8 +44,8 @@ def random_hyperplanes(
 
 def pca_random_rotation(
     train: Features, bits: int, *, seed: int = 0, memory_bytes: int = 2**30
-) -> Hash:
-    """Signs of randomly rotated principal components of the training features.
+) -> HashFunction:
+    """Fits randomly rotated principal components of the training features.
 
     The rotation spreads the variance evenly over the bits. Where the features have fewer components
     than there are bits, the components are mapped into the longer code by a random isometry.
@@ -69,22 +71,22 @@ def class_index(
     bits: int,
     *,
     seed: int = 0,
-) -> Hash:
-    """The class that ridge regression predicts, each class written as a random code.
+) -> HashFunction:
+    """Fits a ridge classifier; the code of an item is a random code of its predicted class.
 
-    Nothing but a class id is stored, and by mAP such codes beat much of what is published as
-    hashing. Codes that say more than the class rank the other classes too.
+    Such codes hold nothing but a class id, and by mAP they beat much of what is published as
+    hashing. Codes that hold more than the class rank the other classes too.
 
     Args:
         train: features of the training items.
-        labels: their class ids.
+        labels: class ids of the training items.
         bits: length of a code.
         seed: seed of the codes of the classes.
 
     Reference:
         Sablayrolles, Douze, Usunier, Jégou, "How should we evaluate supervised hashing?", 2017,
-        whose classifier is a network. Ridge regression, by scikit-learn, is a choice of this
-        library: it takes seconds.
+        whose classifier is a network. This library uses scikit-learn's ridge regression, which
+        takes seconds.
 
     Example:
         >>> features = np.eye(4, dtype=np.float32)
@@ -95,28 +97,32 @@ def class_index(
 
     only, *others = np.unique(labels)
     if not others:
-        return class_codes(lambda rows: np.full(len(rows), only), labels, bits, seed=seed)
-    return class_codes(RidgeClassifier().fit(train[:], labels).predict, labels, bits, seed=seed)
+        return class_index_from_predictor(
+            lambda rows: np.full(len(rows), only), labels, bits, seed=seed
+        )
+    return class_index_from_predictor(
+        RidgeClassifier().fit(train[:], labels).predict, labels, bits, seed=seed
+    )
 
 
-def fitting_sample(train: Features, memory_bytes: int, *, ridge: bool = False) -> int:
-    """How many training items the baselines are fitted to: all of them, if the memory allows it.
+def max_fitting_items(train: Features, memory_bytes: int, *, ridge: bool = False) -> int:
+    """Returns how many training items fit into the memory while the baselines are fitted to them.
 
-    A quarter of it holds them as they are. Principal components of n items of d dimensions are those
-    of a matrix [d, d] or [n, n], the smaller, and four such are held in float64. Ridge regression
-    holds all items three times in float32, for which it has the half.
+    A quarter of the memory holds the items in their stored dtype. Principal components of n items
+    of d dimensions come from a matrix [d, d] or [n, n], the smaller one, and four such matrices are
+    held in float64. Ridge regression holds all items three times in float32, in half of the memory.
 
     Args:
-        train: the training items.
-        memory_bytes: bound on what is held.
+        train: features of the training items.
+        memory_bytes: bound on the memory in bytes.
         ridge: whether `class_index` is among the baselines.
 
     Example:
-        >>> fitting_sample(np.zeros((5, 3), np.float32), memory_bytes=2**30)
+        >>> max_fitting_items(np.zeros((5, 3), np.float32), memory_bytes=2**30)
         5
     """
     items, dimensions = train.shape
-    limits = [items, memory_bytes // 4 // _item_bytes(train)]
+    limits = [items, memory_bytes // 4 // _bytes_per_item(train)]
     largest = math.isqrt(memory_bytes // 32)
     if dimensions > largest:
         limits.append(largest)
@@ -125,17 +131,23 @@ def fitting_sample(train: Features, memory_bytes: int, *, ridge: bool = False) -
     return max(2, min(limits))
 
 
-def class_codes(
+def class_index_from_predictor(
     predict: Callable[[Float[np.ndarray, "n dimensions"]], Int[np.ndarray, " n"]],
     labels: Int[np.ndarray, " items"],
     bits: int,
     *,
     seed: int = 0,
-) -> Hash:
-    """The class that a function predicts, each of the classes that ``labels`` names a random code.
+) -> HashFunction:
+    """Returns a hash function: the code of an item is a random code of its predicted class.
+
+    Args:
+        predict: function from features to class ids.
+        labels: class ids; there is a code for each id up to the largest one.
+        bits: length of a code.
+        seed: seed of the codes of the classes.
 
     Example:
-        >>> codes = class_codes(lambda rows: np.array([0, 1, 0]), np.array([0, 1]), bits=4)(np.eye(3))
+        >>> codes = class_index_from_predictor(lambda rows: np.array([0, 1, 0]), np.array([0, 1]), bits=4)(np.eye(3))
         >>> codes[0].tolist() == codes[2].tolist(), sorted(set(codes.ravel().tolist()))
         (True, [-1.0, 1.0])
     """
@@ -144,48 +156,51 @@ def class_codes(
     return lambda features: codes[predict(features)]
 
 
-def lost_to(scores: Mapping[str, Any]) -> list[str]:
-    """The baselines without labels whose mAP is above that of the learned codes, a sentence each.
+def describe_stronger_baselines(scores: Mapping[str, Any]) -> list[str]:
+    """Lists the unsupervised baselines whose mAP is above that of the learned codes, a line each.
 
     Args:
-        scores: ``map`` of the learned codes, and ``baselines`` with those of each, if there are any.
+        scores: results with ``map`` of the learned codes, and ``baselines``, the scores of each
+            baseline by name, if there are any.
 
     Example:
-        >>> lost_to({"map": 0.5, "baselines": {"random hyperplanes": {"map": 0.6}}})
+        >>> describe_stronger_baselines({"map": 0.5, "baselines": {"random hyperplanes": {"map": 0.6}}})
         ['the learned codes have mAP 0.5000, and random hyperplanes without training 0.6000']
     """
-    found = {name: scores.get("baselines", {}).get(name, {}).get("map") for name in UNTRAINED}
+    values = {name: scores.get("baselines", {}).get(name, {}).get("map") for name in UNSUPERVISED}
     return [
         f"the learned codes have mAP {scores['map']:.4f}, and {name} without training {value:.4f}"
-        for name, value in found.items()
+        for name, value in values.items()
         if value is not None and value > scores["map"]
     ]
 
 
-def _item_bytes(train: Features) -> int:
-    return train.item_bytes if isinstance(train, Vectors) else train[:1].nbytes
+def _bytes_per_item(train: Features) -> int:
+    return train.bytes_per_item if isinstance(train, LazyVectors) else train[:1].nbytes
 
 
 def _principal_components(
-    train: Features, mean: Float[np.ndarray, " dimensions"], most: int, memory_bytes: int
+    train: Features, mean: Float[np.ndarray, " dimensions"], count: int, memory_bytes: int
 ) -> Float[np.ndarray, "components dimensions"]:
-    """Unit vectors, the largest variance first, by the smaller of the two matrices of products.
+    """Computes unit vectors, the largest variance first, from the smaller matrix of products.
 
-    The eigenvectors of that one are had many times faster than singular vectors.
+    Its eigenvectors take a fraction of the time of singular vectors.
     """
     items, dimensions = train.shape
     if items >= dimensions:
-        covariance = sum(centred.T @ centred for _, centred in _centered(train, mean, memory_bytes))
+        covariance = sum(
+            centered.T @ centered for _, centered in _centered(train, mean, memory_bytes)
+        )
         _, vectors = np.linalg.eigh(covariance)
-        return vectors.T[::-1][:most]
+        return vectors.T[::-1][:count]
     products = np.empty((items, items))
-    for rows, centred in _centered(train, mean, memory_bytes):
+    for rows, centered in _centered(train, mean, memory_bytes):
         for columns, others in _centered(train, mean, memory_bytes):
-            products[rows, columns] = centred @ others.T
+            products[rows, columns] = centered @ others.T
     _, vectors = np.linalg.eigh(products)
-    weights = vectors.T[:0:-1][:most]  # without the last: the centred items add up to zero
+    weights = vectors.T[:0:-1][:count]  # without the last: the centered items add up to zero
     components = sum(
-        weights[:, rows] @ centred for rows, centred in _centered(train, mean, memory_bytes)
+        weights[:, rows] @ centered for rows, centered in _centered(train, mean, memory_bytes)
     )
     return components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1e-12)
 
@@ -195,7 +210,8 @@ def _linear(
     mean: Float[np.ndarray, " dimensions"],
     projection: Float[np.ndarray, "dimensions bits"],
     memory_bytes: int,
-) -> Hash:
+) -> HashFunction:
+    """Returns the projection, with the factor that brings its values closest to -1 and +1."""
     projection = projection.astype(np.float32)
     size, squares, count = 0.0, 0.0, len(train) * projection.shape[1]
     for _, block in _blocks(train, memory_bytes):
@@ -207,7 +223,7 @@ def _linear(
 
 
 def _mean(train: Features, memory_bytes: int) -> Float[np.ndarray, " dimensions"]:
-    """The mean, in the precision of the features."""
+    """Computes the mean, in the precision of the features."""
     parts = (
         (block.mean(axis=0), len(block) / len(train)) for _, block in _blocks(train, memory_bytes)
     )
@@ -218,6 +234,7 @@ def _mean(train: Features, memory_bytes: int) -> Float[np.ndarray, " dimensions"
 def _centered(
     train: Features, mean: Float[np.ndarray, " dimensions"], memory_bytes: int
 ) -> Iterator[tuple[slice, Float[np.ndarray, "rows dimensions"]]]:
+    """Yields the blocks of `_blocks` without the mean, in float64."""
     blocks = _blocks(train, memory_bytes)
     return ((rows, (block - mean).astype(np.float64)) for rows, block in blocks)
 
@@ -225,7 +242,10 @@ def _centered(
 def _blocks(
     train: Features, memory_bytes: int
 ) -> Iterator[tuple[slice, Float[np.ndarray, "rows dimensions"]]]:
-    """All rows in order: whole where half of the memory holds them in float32, twice, and float64."""
+    """Yields all rows in order, in one block if half of the memory allows it.
+
+    A block is held twice in float32 and once in float64.
+    """
     items, dimensions = train.shape
     numbers = memory_bytes // 32
     step = items if items * dimensions <= numbers else max(1, numbers // 4 // dimensions)

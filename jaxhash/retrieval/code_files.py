@@ -16,7 +16,7 @@ from jaxhash.data.checks.relevance import tell_relevance
 from jaxhash.data.readers.arrays import read_npy, read_npz
 from jaxhash.data.readers.labels import read_labels
 from jaxhash.data.readers.lists import read_list
-from jaxhash.retrieval.health import health_lines
+from jaxhash.retrieval.health import describe_health
 from jaxhash.similarity import has_label
 from jaxhash.utils.console import print_line, track_progress
 from jaxhash.utils.errors import UserError
@@ -85,7 +85,7 @@ class EvaluateArguments:
                 )
 
 
-class LabelledCodes(NamedTuple):
+class LabeledCodes(NamedTuple):
     """One side of a search, and the files that it is from."""
 
     codes: np.ndarray
@@ -106,7 +106,7 @@ def evaluate(arguments: EvaluateArguments, console: Console, command: str) -> di
         check_output(arguments.output, ".json")
     if arguments.compare is None and arguments.compare_database is not None:
         raise UserError("--compare-database needs --compare")
-    query, database = read_sides(
+    query, database = read_query_and_database(
         arguments.path, arguments.database, arguments.labels, arguments.database_labels
     )
     results = _results(arguments, query, database, console)
@@ -119,14 +119,14 @@ def evaluate(arguments: EvaluateArguments, console: Console, command: str) -> di
     return results
 
 
-def read_sides(
+def read_query_and_database(
     path: Path,
     database: Path | None = None,
     labels: Path | None = None,
     database_labels: Path | None = None,
     *,
     flag: str = "--database",
-) -> tuple[LabelledCodes, LabelledCodes]:
+) -> tuple[LabeledCodes, LabeledCodes]:
     """Queries and database from one file that holds both, or from a file each.
 
     Args:
@@ -146,7 +146,7 @@ def read_sides(
         hint = f"; or give codes and labels, and {flag}"
         arrays = read_npz(path, *keys, hint=hint)
         return tuple(
-            LabelledCodes(
+            LabeledCodes(
                 arrays[f"{side}_codes"],
                 read_labels(arrays[f"{side}_labels"], path, f"{side} "),
                 path,
@@ -159,14 +159,14 @@ def read_sides(
     )
 
 
-def _read_side(path: Path, labels: Path | None, flag: str) -> LabelledCodes:
+def _read_side(path: Path, labels: Path | None, flag: str) -> LabeledCodes:
     if labels is None:
         if _is_npy(path):
             raise UserError(f"{path} holds no labels: {flag} names their file")
         arrays = read_npz(path, "codes", "labels")
-        return LabelledCodes(arrays["codes"], read_labels(arrays["labels"], path), path, path)
+        return LabeledCodes(arrays["codes"], read_labels(arrays["labels"], path), path, path)
     codes = read_npy(path) if _is_npy(path) else read_npz(path, "codes")["codes"]
-    return LabelledCodes(codes, _read_labels(labels), path, labels)
+    return LabeledCodes(codes, _read_labels(labels), path, labels)
 
 
 def _is_npy(path: Path) -> bool:
@@ -180,7 +180,7 @@ def _read_labels(path: Path) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _named(query: LabelledCodes, database: LabelledCodes) -> Iterator[None]:
+def _named(query: LabeledCodes, database: LabeledCodes) -> Iterator[None]:
     """What cannot be evaluated, in a line that begins with the file at fault.
 
     That is the file of the queries' codes where an argument does not fit them.
@@ -203,7 +203,7 @@ def _named(query: LabelledCodes, database: LabelledCodes) -> Iterator[None]:
 
 
 def _results(
-    arguments: EvaluateArguments, query: LabelledCodes, database: LabelledCodes, console: Console
+    arguments: EvaluateArguments, query: LabeledCodes, database: LabeledCodes, console: Console
 ) -> dict[str, Any]:
     names = list(metrics.CONVENTIONS) if arguments.convention == "all" else [arguments.convention]
     if arguments.compare is not None and len(names) > 1:
@@ -236,15 +236,15 @@ def _results(
         if second is not None:
             results["compare"] = _compare(arguments.compare, first, second, console)
             results["compare"] |= _look(arguments, *others, console)
-    for line in health_lines(results):
+    for line in describe_health(results):
         print_line(console, line)
-    for line in health_lines(results["compare"], f"{arguments.compare}: ") if others else ():
+    for line in describe_health(results["compare"], f"{arguments.compare}: ") if others else ():
         print_line(console, line)
     return results
 
 
 def _look(
-    arguments: EvaluateArguments, query: LabelledCodes, database: LabelledCodes, console: Console
+    arguments: EvaluateArguments, query: LabeledCodes, database: LabeledCodes, console: Console
 ) -> dict[str, Any]:
     """How the codes are read, which is printed, and what is to be said of both sides."""
     form = metrics.code_format(
@@ -266,8 +266,8 @@ def _look(
 def _summaries(
     arguments: EvaluateArguments,
     names: Sequence[str],
-    query: LabelledCodes,
-    database: LabelledCodes,
+    query: LabeledCodes,
+    database: LabeledCodes,
     console: Console,
 ) -> list[metrics.Retrieval]:
     """The metrics of a file by each of these conventions, from one count."""
@@ -330,15 +330,15 @@ def _interval(one: metrics.Retrieval, console: Console) -> list[float] | None:
 
 
 def _others(
-    arguments: EvaluateArguments, query: LabelledCodes, database: LabelledCodes
-) -> tuple[LabelledCodes, LabelledCodes]:
+    arguments: EvaluateArguments, query: LabeledCodes, database: LabeledCodes
+) -> tuple[LabeledCodes, LabeledCodes]:
     """The codes to compare with, which are codes of the same queries."""
     path, its_database = arguments.compare, arguments.compare_database
     if its_database is None:
-        others = read_sides(path, flag="--compare-database")
+        others = read_query_and_database(path, flag="--compare-database")
     else:
         others = tuple(
-            LabelledCodes(read_npy(file), mine.labels, file, file)  # the labels have been looked at
+            LabeledCodes(read_npy(file), mine.labels, file, file)  # the labels have been looked at
             if _is_npy(file)
             else _read_side(file, None, "")
             for file, mine in ((path, query), (its_database, database))
@@ -355,7 +355,7 @@ def _others(
 def _second(
     arguments: EvaluateArguments,
     first: metrics.Retrieval,
-    others: tuple[LabelledCodes, LabelledCodes],
+    others: tuple[LabeledCodes, LabeledCodes],
     console: Console,
 ) -> metrics.Retrieval:
     """The metrics of the codes to compare with."""
@@ -394,6 +394,6 @@ def _compare(
     return {"file": str(path), **test._asdict(), "other": second.to_json()}
 
 
-def _health(codes: metrics.CodeFormat, side: LabelledCodes) -> metrics.CodeHealth:
+def _health(codes: metrics.CodeFormat, side: LabeledCodes) -> metrics.CodeHealth:
     labels = side.labels if has_label(side.labels).any() else None
     return metrics.code_health(side.codes, labels, form=codes)

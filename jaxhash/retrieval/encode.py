@@ -1,4 +1,4 @@
-"""Encode a set of items with a trained model."""
+"""Encodes a set of items with a trained model."""
 
 from collections.abc import Callable, Iterable
 
@@ -13,40 +13,43 @@ from jaxhash.training.stop import raise_if_stop_requested
 
 
 def make_encoder(model: nn.Module) -> Callable[[PyTree, Iterable[Batch]], np.ndarray]:
-    """A function from the model's variables and batches to real-valued codes.
+    """Returns a function from the model's variables and batches to real-valued codes.
 
-    It is compiled once for batches of one shape, whatever the variables, and places the variables on
-    the devices once a call. Rows that are padding are left out, so the codes are those of the items,
-    in their order. The batches are spread over the local devices where their size is a multiple of
-    the number. Each of several processes encodes its own rows of each batch, and has the codes of all.
+    The function is compiled once for batches of one shape, whatever the variables. It places the
+    variables on the devices once a call and spreads a batch over the local devices where their
+    number divides the batch size. Padded rows are left out, so the codes are those of the items, in
+    order. In a job of several processes each process encodes its own rows of each batch, and every
+    process returns the codes of all rows.
     """
     apply = jax.jit(lambda variables, inputs: model.apply(variables, inputs, train=False))
 
     def encode(variables: PyTree, batches: Iterable[Batch]) -> Float[np.ndarray, "n bits"]:
-        if jax.process_count() > 1:  # they may lie on the devices of all
+        if jax.process_count() > 1:  # the variables may lie on the devices of all processes
             variables = jax.device_get(variables)
         codes, masks, placed = [], [], {}
         for batch in batches:
             raise_if_stop_requested()
-            whole, rows = _shardings(len(batch.mask))
-            if whole not in placed:
-                placed[whole] = jax.device_put(variables, whole)
-            batch_codes = apply(placed[whole], jax.device_put(batch.inputs, rows))
+            replicated, by_rows = _shardings(len(batch.mask))
+            if replicated not in placed:
+                placed[replicated] = jax.device_put(variables, replicated)
+            batch_codes = apply(placed[replicated], jax.device_put(batch.inputs, by_rows))
             codes.append(np.asarray(batch_codes))
             masks.append(batch.mask)
-        codes, mask = (_in_order(allgather(np.stack(rows))) for rows in (codes, masks))
+        codes, mask = (_merge_processes(allgather(np.stack(rows))) for rows in (codes, masks))
         return codes[mask]
 
     return encode
 
 
-def _in_order(rows: Shaped[np.ndarray, "processes batches n ..."]) -> Shaped[np.ndarray, "m ..."]:
-    """The rows of all batches, of which each process had a part in the order of the processes."""
+def _merge_processes(
+    rows: Shaped[np.ndarray, "processes batches n ..."],
+) -> Shaped[np.ndarray, "m ..."]:
+    """Concatenates the rows of all batches; within a batch the processes follow one another."""
     return np.moveaxis(rows, 0, 1).reshape(-1, *rows.shape[3:])
 
 
 def _shardings(rows: int) -> tuple[jax.sharding.Sharding, jax.sharding.Sharding]:
-    """Where variables and inputs go: over all local devices if they can share the rows, or one."""
+    """Returns the shardings of variables and inputs: all local devices if they divide the rows."""
     devices = jax.local_devices()
     mesh = jax.sharding.Mesh(devices if rows % len(devices) == 0 else devices[:1], ("devices",))
     return tuple(

@@ -1,4 +1,4 @@
-"""Score rankings: by codes, and by the floats that they come from."""
+"""Scores rankings by codes, and by the real-valued vectors that codes are cut from."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -8,11 +8,17 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from jaxhash import metrics
-from jaxhash.retrieval.vectors import Track, Vectors, inner_products, unit_rows, untracked
+from jaxhash.retrieval.vectors import (
+    LazyVectors,
+    ProgressTracker,
+    inner_products,
+    no_progress,
+    normalize_rows,
+)
 from jaxhash.similarity import share_a_label
 
-#: How the numbers below are defined; stored beside them.
-CONVENTIONS = {
+#: Definition of each score; stored beside the scores.
+SCORE_CONVENTIONS = {
     "map": "AP over all relevant items of the database, expectation over Hamming ties; mean over "
     "queries, 0 for a query without relevant items",
     "precision_at_radius_2": "mean over queries, 0 for a query with nothing within the radius",
@@ -30,23 +36,23 @@ def score_codes(
     database: Float[np.ndarray, "items bits"],
     database_labels: Int[np.ndarray, " items *classes"],
     *,
-    track: Track = untracked,
-    what: str = "counting",
+    track: ProgressTracker = no_progress,
+    description: str = "counting",
 ) -> dict[str, Any]:
-    """The metrics of a set of real-valued codes, cut at zero; `CONVENTIONS` says how.
+    """Computes the metrics of real-valued codes, cut at zero; `SCORE_CONVENTIONS` defines them.
 
     Args:
-        query: the queries.
-        query_labels: class ids, or multi-hot rows.
-        database: the items.
-        database_labels: labels of the same kind.
+        query: codes of the queries.
+        query_labels: class ids of the queries, or multi-hot rows.
+        database: codes of the items.
+        database_labels: labels of the items, of the same kind.
         track: shows the progress.
-        what: what is counted, in words.
+        description: text beside the progress.
     """
     bits = database.shape[1]
-    sides = pack_rows(query), query_labels, pack_rows(database), database_labels
+    sides = pack_signs(query), query_labels, pack_signs(database), database_labels
     counts = metrics.distance_counts(
-        *sides, bits=bits, track=lambda blocks, total: track(blocks, what, total)
+        *sides, bits=bits, track=lambda blocks, total: track(blocks, description, total)
     )
     health = metrics.code_health(sides[2], form=metrics.CodeFormat("packed", bits))
     pairs = np.triu_indices(bits, k=1)
@@ -64,62 +70,68 @@ def score_codes(
     }
 
 
-def pack_rows(codes: Float[np.ndarray, "n bits"]) -> UInt8[np.ndarray, "n bytes"]:
-    """Codes cut at zero, eight bits a byte, with no copy of them on the way."""
-    some = 2**13
-    blocks = (codes[at : at + some] >= 0 for at in range(0, len(codes), some))
+def pack_signs(codes: Float[np.ndarray, "n bits"]) -> UInt8[np.ndarray, "n bytes"]:
+    """Packs the signs of codes, eight bits a byte, without a copy of all codes on the way."""
+    step = 2**13
+    blocks = (codes[at : at + step] >= 0 for at in range(0, len(codes), step))
     return np.concatenate([np.packbits(block, axis=1) for block in blocks])
 
 
 def score_floats(
-    query: Vectors | Float[np.ndarray, "queries dimensions"],
+    query: LazyVectors | Float[np.ndarray, "queries dimensions"],
     query_labels: Int[np.ndarray, " queries *classes"],
-    database: Vectors | Float[np.ndarray, "items dimensions"],
+    database: LazyVectors | Float[np.ndarray, "items dimensions"],
     database_labels: Int[np.ndarray, " items *classes"],
     *,
     memory_bytes: int = 2**30,
-    track: Track = untracked,
-    what: str = "ranking",
+    track: ProgressTracker = no_progress,
+    description: str = "ranking",
 ) -> dict[str, float]:
-    """Score the ranking by cosine of real-valued vectors, by mAP.
+    """Computes the mAP of the ranking by cosine of real-valued vectors.
 
     Args:
-        query: the queries.
-        query_labels: class ids, or multi-hot rows.
-        database: the items.
-        database_labels: labels of the same kind.
-        memory_bytes: bound on what is held besides vectors that are arrays.
+        query: vectors of the queries.
+        query_labels: class ids of the queries, or multi-hot rows.
+        database: vectors of the items.
+        database_labels: labels of the items, of the same kind.
+        memory_bytes: bound on the memory in bytes, beside vectors that are arrays.
         track: shows the progress.
-        what: what is ranked, in words.
+        description: text beside the progress.
     """
 
     def average_precision(scores, relevant):
         return metrics.average_precision(metrics.score_counts(scores, relevant)).item()
 
     precisions = []
-    with ThreadPoolExecutor(threads_within(memory_bytes, len(database))) as threads:
+    with ThreadPoolExecutor(num_ranking_threads(memory_bytes, len(database))) as threads:
         for rows, scores in inner_products(
-            query, database, unit_rows, memory_bytes=memory_bytes, track=track, what=what
+            query,
+            database,
+            normalize_rows,
+            memory_bytes=memory_bytes,
+            track=track,
+            description=description,
         ):
-            relevant = _relevant(query_labels[rows], database_labels, memory_bytes // 8)
+            relevant = _relevance(query_labels[rows], database_labels, memory_bytes // 8)
             precisions += threads.map(average_precision, scores, relevant)
     return {"map": float(np.mean(precisions))}
 
 
-def threads_within(memory_bytes: int, items: int) -> int:
-    """Threads that rank so many items each, at 64 bytes an item, within a quarter of the memory.
+def num_ranking_threads(memory_bytes: int, items: int) -> int:
+    """Returns how many threads can rank so many items each, within a quarter of the memory.
 
-    Most of the time goes into sorts, beside Python.
+    A thread takes 64 bytes an item. Threads help since most of the time goes into sorts, which
+    release Python's lock.
     """
     return max(1, min((os.cpu_count() or 1) + 4, memory_bytes // 4 // (64 * items)))
 
 
-def _relevant(
+def _relevance(
     labels: Shaped[np.ndarray, " rows *classes"],
     others: Shaped[np.ndarray, " items *classes"],
     memory_bytes: int,
 ) -> Bool[np.ndarray, "rows items"]:
-    """`share_a_label`, of so many items at a time that their labels fit as floats."""
-    some = max(1, memory_bytes // (4 * (others.shape[1] if others.ndim > 1 else 1)))
-    blocks = (others[at : at + some] for at in range(0, len(others), some))
+    """Computes `share_a_label` in blocks of items whose labels fit into the memory as floats."""
+    step = max(1, memory_bytes // (4 * (others.shape[1] if others.ndim > 1 else 1)))
+    blocks = (others[at : at + step] for at in range(0, len(others), step))
     return np.concatenate([share_a_label(labels, block) for block in blocks], axis=1)

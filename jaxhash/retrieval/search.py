@@ -1,34 +1,34 @@
-"""Search a database of codes."""
+"""Searches a database of codes by Hamming distance."""
 
 import numpy as np
 from jaxtyping import Float, Int, Int64, Shaped, UInt
 
-#: Bytes that are held for an item while a query looks at it: its distance, and what picks the nearest.
-_BYTES = 32
+#: Bytes an item takes while one query is compared with it: its distance, and room for the selection.
+_BYTES_PER_ITEM = 32
 
 
-def nearest(
+def nearest_neighbors(
     query: Float[np.ndarray, "queries bits"],
     database: Float[np.ndarray, "items bits"],
     k: int,
     *,
     memory_bytes: int = 2**30,
 ) -> Int[np.ndarray, "queries k"]:
-    """Indices of the k items nearest in Hamming distance, equal distances in database order.
+    """Returns the indices of the k nearest items in Hamming distance, ties in database order.
 
-    The database is packed, and compared block by block; the answer does not depend on the blocks.
+    The database is packed and compared block by block. The result does not depend on the blocks.
 
     Args:
-        query: real-valued codes, cut at zero.
-        database: the same; it may be mapped from a file.
-        k: neighbors a query; at most the size of the database.
-        memory_bytes: bound on what is held besides the codes and the answer.
+        query: real-valued codes of the queries, cut at zero.
+        database: real-valued codes of the items, cut at zero; may be mapped from a file.
+        k: number of neighbors a query; at most the size of the database.
+        memory_bytes: bound on the memory in bytes, beside the codes and the result.
 
     Raises:
-        ValueError: if the codes are no rows of one length, or k is below 1.
+        ValueError: if the codes are not matrices with rows of one length, or ``k`` is below 1.
 
     Example:
-        >>> nearest(np.array([[1.0, 1.0]]), np.array([[-1.0, -1], [1, -1], [1, 1]]), k=2)
+        >>> nearest_neighbors(np.array([[1.0, 1.0]]), np.array([[-1.0, -1], [1, -1], [1, 1]]), k=2)
         array([[2, 1]], dtype=int32)
     """
     query, database = np.asanyarray(query), np.asanyarray(database)
@@ -39,45 +39,45 @@ def nearest(
         )
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    k, words = min(k, len(database)), _as_words(query)
+    k, words = min(k, len(database)), _pack_words(query)
     distance = np.full((len(query), k), np.iinfo(np.int64).max)
     index = np.zeros((len(query), k), np.int32 if len(database) < 2**31 else np.int64)
-    rows = max(k, memory_bytes // (_BYTES + 4 * words.itemsize * words.shape[1] + query.shape[1]))
+    rows = max(
+        k, memory_bytes // (_BYTES_PER_ITEM + 4 * words.itemsize * words.shape[1] + query.shape[1])
+    )
     for first in range(0, len(database), rows):
-        block = np.ascontiguousarray(_as_words(database[first : first + rows]).T)
+        block = np.ascontiguousarray(_pack_words(database[first : first + rows]).T)
         for number, code in enumerate(words):
-            of_block = _distances(code, block)
-            near = _nearest_of(of_block, k)
-            # Those found before come first: they lie before this block.
-            both = np.concatenate([distance[number], of_block[near]])
+            in_block = _hamming_distances(code, block)
+            near = _top_k(in_block, k)
+            # Neighbors from earlier blocks come first: at equal distance the earlier item wins.
+            both = np.concatenate([distance[number], in_block[near]])
             order = np.argsort(both, kind="stable")[:k]
             distance[number] = both[order]
             index[number] = np.concatenate([index[number], near + first])[order]
     return index
 
 
-def _as_words(codes: Shaped[np.ndarray, "n bits"]) -> UInt[np.ndarray, "n words"]:
-    """The signs of the codes in machine words, filled up with zeros."""
+def _pack_words(codes: Shaped[np.ndarray, "n bits"]) -> UInt[np.ndarray, "n words"]:
+    """Packs the signs of the codes into 64-bit words, filled up with zeros."""
     size = -(-codes.shape[1] // 64) * 8
-    packed, some = np.zeros((len(codes), size), np.uint8), 2**16
-    for first in range(0, len(codes), some):
-        rows = np.packbits(codes[first : first + some] >= 0, axis=1)
-        packed[first : first + some, : rows.shape[1]] = rows
+    packed, step = np.zeros((len(codes), size), np.uint8), 2**16
+    for first in range(0, len(codes), step):
+        rows = np.packbits(codes[first : first + step] >= 0, axis=1)
+        packed[first : first + step, : rows.shape[1]] = rows
     return packed.view(np.uint64)
 
 
-def _distances(
+def _hamming_distances(
     code: UInt[np.ndarray, " words"], block: UInt[np.ndarray, "words items"]
 ) -> UInt[np.ndarray, " items"]:
-    """Hamming distances of a code to those of a block."""
-    first, *rest = (
-        np.bitwise_count(theirs ^ mine) for mine, theirs in zip(code, block, strict=True)
-    )
+    """Computes the Hamming distances of a code to the codes of a block."""
+    first, *rest = (np.bitwise_count(items ^ word) for word, items in zip(code, block, strict=True))
     return first if not rest else np.sum([first, *rest], axis=0, dtype=np.uint32)
 
 
-def _nearest_of(distance: UInt[np.ndarray, " items"], k: int) -> Int64[np.ndarray, " k"]:
-    """The first k by distance, then by place, by counting how many lie at each distance."""
+def _top_k(distance: UInt[np.ndarray, " items"], k: int) -> Int64[np.ndarray, " k"]:
+    """Returns the first k items by distance, then by position, from the counts per distance."""
     within = np.cumsum(np.bincount(distance))
     last = int(np.searchsorted(within, min(k, len(distance))))
     nearer = np.flatnonzero(distance < last)

@@ -16,15 +16,15 @@ from jaxhash.data.pipeline import evaluation_batches, rows_of_process
 from jaxhash.ops.codes import binarize
 from jaxhash.retrieval import baselines
 from jaxhash.retrieval.encode import make_encoder
-from jaxhash.retrieval.hierarchy import (
+from jaxhash.retrieval.score import SCORE_CONVENTIONS, score_codes, score_floats
+from jaxhash.retrieval.score_hierarchy import (
     HIERARCHY_CONVENTIONS,
     embedding_similarity,
     score_hierarchy,
-    score_vectors_hierarchy,
+    score_hierarchy_of_vectors,
 )
-from jaxhash.retrieval.score import CONVENTIONS, score_codes, score_floats
-from jaxhash.retrieval.search import nearest
-from jaxhash.retrieval.vectors import Track, Vectors, unit_rows, untracked
+from jaxhash.retrieval.search import nearest_neighbors
+from jaxhash.retrieval.vectors import LazyVectors, ProgressTracker, no_progress, normalize_rows
 from jaxhash.runs.experiment import Parts
 from jaxhash.similarity import share_a_label
 from jaxhash.training.model_selection import SelectionRule
@@ -63,7 +63,7 @@ class SplitEncoder:
         augment: Augment = _NONE,
         seed: int = 0,
         rows: slice = slice(None),
-        track: Track = untracked,
+        track: ProgressTracker = no_progress,
     ) -> Float[np.ndarray, "items bits"]:
         """Real-valued codes of the items of a part, in order.
 
@@ -95,13 +95,15 @@ class SplitEncoder:
         return self._encode(variables, track(moved, f"encoding the {name} items", steps))
 
 
-def encode_split(encode: SplitEncoder, variables: PyTree, track: Track = untracked) -> Codes:
+def encode_split(
+    encode: SplitEncoder, variables: PyTree, track: ProgressTracker = no_progress
+) -> Codes:
     """Encode the queries and the database by the model with these variables."""
     return {name: encode(variables, name, track=track) for name in QUERY_AND_DATABASE}
 
 
 def encode_drawn(
-    encode: SplitEncoder, parts: Parts, variables: PyTree, track: Track = untracked
+    encode: SplitEncoder, parts: Parts, variables: PyTree, track: ProgressTracker = no_progress
 ) -> Float[np.ndarray, "items bits"]:
     """Encode those items of the database whose code values are drawn, `DRAWN` at the most."""
     return encode(variables, "database", rows=_drawn(parts), track=track)
@@ -196,7 +198,7 @@ def flip_rate(
 
 
 def score_all(
-    parts: Parts, codes: Codes, *, memory_bytes: int = 2**30, track: Track = untracked
+    parts: Parts, codes: Codes, *, memory_bytes: int = 2**30, track: ProgressTracker = no_progress
 ) -> dict[str, Any]:
     """The metrics of codes, the hierarchical ones too where the run knows what is similar."""
     return _score(parts, codes, partial(score_codes, track=track)) | _score_hierarchy(
@@ -209,12 +211,12 @@ def score_all_floats(parts: Parts, vectors: dict[str, Any], **options: Any) -> d
 
     Args:
         parts: the data and its split.
-        vectors: of each of the `QUERY_AND_DATABASE`, an array or `Vectors`.
-        options: ``memory_bytes``, ``track`` and ``what``, as `jaxhash.retrieval.score.score_floats`
+        vectors: of each of the `QUERY_AND_DATABASE`, an array or `LazyVectors`.
+        options: ``memory_bytes``, ``track`` and ``description``, as `jaxhash.retrieval.score.score_floats`
             takes them.
     """
     return _score(parts, vectors, partial(score_floats, **options)) | _score_hierarchy(
-        parts, vectors, unit_rows, **options
+        parts, vectors, normalize_rows, **options
     )
 
 
@@ -228,7 +230,7 @@ def _score(
 def _score_hierarchy(
     parts: Parts,
     vectors: dict[str, Any],
-    prepare: Callable[[np.ndarray], np.ndarray],
+    transform: Callable[[np.ndarray], np.ndarray],
     **options: Any,
 ) -> dict[str, float]:
     """The hierarchical metrics of codes cut at zero, or of vectors of length 1.
@@ -239,23 +241,26 @@ def _score_hierarchy(
     if not is_hierarchical(parts):
         return {}
     if known.embeddings is not None:
-        meanings, similarity = _of_sides(parts, unit_rows(known.embeddings)), embedding_similarity
+        meanings, similarity = (
+            _of_sides(parts, normalize_rows(known.embeddings)),
+            embedding_similarity,
+        )
     else:
         table = 1.0 - known.distances
-        if prepare is binarize:
+        if transform is binarize:
             return _score(parts, vectors, partial(score_hierarchy, similarity=table))
         meanings = _of_sides(parts, labels)
 
         def similarity(rows, columns):
             return table[rows][:, columns]
 
-    return score_vectors_hierarchy(
+    return score_hierarchy_of_vectors(
         vectors["query"],
         meanings["query"],
         vectors["database"],
         meanings["database"],
         similarity,
-        prepare=prepare,
+        transform=transform,
         **options,
     )
 
@@ -268,13 +273,13 @@ def _of_sides(parts: Parts, rows: np.ndarray) -> dict[str, np.ndarray]:
 def conventions(parts: Parts) -> dict[str, str]:
     """How the metrics of `score_all` are defined."""
     if not is_hierarchical(parts):
-        return CONVENTIONS
+        return SCORE_CONVENTIONS
     similarity = (
         "1 - semantic distance of the classes"
         if parts.class_similarity.embeddings is None
         else "cosine of the embeddings of two items, a negative one counts 0"
     )
-    return CONVENTIONS | HIERARCHY_CONVENTIONS | {"similarity": similarity}
+    return SCORE_CONVENTIONS | HIERARCHY_CONVENTIONS | {"similarity": similarity}
 
 
 def is_hierarchical(parts: Parts) -> bool:
@@ -291,7 +296,7 @@ def measure(
     seed: int,
     beside: str = "all",
     memory_bytes: int = 2**30,
-    track: Track = untracked,
+    track: ProgressTracker = no_progress,
     known: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The metrics of the codes, of baselines of the same length, and of the float rankings.
@@ -327,7 +332,7 @@ def measure(
     if beside == "none":
         return found
     inputs = {
-        side: Vectors(parts.source.inputs, getattr(parts.split, side))
+        side: LazyVectors(parts.source.inputs, getattr(parts.split, side))
         for side in QUERY_AND_DATABASE
     }
     if known and known["seed"] == seed:
@@ -343,28 +348,28 @@ def measure(
             }
             found["baselines"][name] = score_all(parts, made, **options)
     for name, vectors in (("learned floats", codes), ("input features", inputs)):
-        what = f"ranking by {name}"
+        description = f"ranking by {name}"
         found["float_rankings"][name] = (
             known["float_rankings"][name]
             if known and vectors is inputs
-            else score_all_floats(parts, vectors, what=what, **options)
+            else score_all_floats(parts, vectors, description=description, **options)
         )
     return found
 
 
 def _fit_baselines(
     parts: Parts, bits: int, *, seed: int, memory_bytes: int
-) -> tuple[str, dict[str, baselines.Hash]]:
+) -> tuple[str, dict[str, baselines.HashFunction]]:
     """What the baselines are fitted to, in words, and each by its name."""
     by_class = is_hierarchical(parts) and parts.class_similarity.embeddings is None
-    train = Vectors(parts.source.inputs, parts.split.train)
+    train = LazyVectors(parts.source.inputs, parts.split.train)
     chosen = np.arange(len(train))
-    size = baselines.fitting_sample(train, memory_bytes, ridge=by_class)
+    size = baselines.max_fitting_items(train, memory_bytes, ridge=by_class)
     words = f"fitted to all {len(train):,} training items"
     if size < len(train):
         chosen = np.sort(np.random.default_rng(seed).choice(len(train), size, replace=False))
         words = f"fitted to {size:,} of the {len(train):,} training items, drawn by the seed"
-    train = train.held(chosen)
+    train = train.load(chosen)
     options = {"seed": seed, "memory_bytes": memory_bytes}
     hashes = {
         "random hyperplanes": baselines.random_hyperplanes(train, bits, **options),
@@ -377,10 +382,15 @@ def _fit_baselines(
 
 
 def _hash(
-    baseline: baselines.Hash, inputs: Vectors, what: str, *, memory_bytes: int, track: Track
+    baseline: baselines.HashFunction,
+    inputs: LazyVectors,
+    what: str,
+    *,
+    memory_bytes: int,
+    track: ProgressTracker,
 ) -> Float[np.ndarray, "items bits"]:
     """The codes of a baseline, block by block."""
-    blocks = inputs.slices(memory_bytes // 16)
+    blocks = inputs.row_blocks(memory_bytes // 16)
     return np.concatenate([baseline(inputs[rows]) for rows in track(blocks, what, len(blocks))])
 
 
@@ -417,14 +427,16 @@ def draw(
     write_json(folder / "neighbours.json", neighbors.to_json())
 
 
-def _neighbors(parts: Parts, codes: Codes, *, rows: int = 8, k: int = 10) -> report.Neighbors:
+def _neighbors(
+    parts: Parts, codes: Codes, *, rows: int = 8, k: int = 10
+) -> report.NeighborExamples:
     """The first query of each of the first few classes, with its nearest items."""
     source, split = parts.source, parts.split
     first = _first_of_each_class(source.labels[split.query])[:rows]
-    found = nearest(codes["query"][first], codes["database"], k)
+    found = nearest_neighbors(codes["query"][first], codes["database"], k)
     items = np.concatenate([split.query[first][:, None], split.database[found]], axis=1)
     labels = source.labels[items]
-    return report.Neighbors(
+    return report.NeighborExamples(
         images=[source.inputs[row] for row in items],
         titles=[[_title(label, source.class_names) for label in row] for row in labels],
         relevant=[share_a_label(row[:1], row[1:])[0].tolist() for row in labels],

@@ -136,7 +136,7 @@ def print_results(folder: Path, results: dict[str, Any], console: Console) -> No
     Raises:
         UserError: if it lacks what the table shows.
     """
-    show = report.print_sweep if "settings" in results else report.print_table
+    show = report.print_sweep if "settings" in results else report.print_run
     try:
         show(results, console)
     except Exception as error:  # the numbers may be anything

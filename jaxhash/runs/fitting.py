@@ -14,7 +14,6 @@ import jax
 from jaxtyping import PyTree
 from rich.console import Console
 
-from jaxhash.bench.timing import alternate
 from jaxhash.objectives import Batch
 from jaxhash.runs.config import Config
 from jaxhash.runs.experiment import Parts, make_data_parallel, make_loss_step
@@ -27,6 +26,7 @@ from jaxhash.training.parallel import DataParallel
 from jaxhash.training.speed import Profile, Speed
 from jaxhash.training.state import TrainState
 from jaxhash.training.stop import StopRequest
+from jaxhash.training.timing import time_alternately
 from jaxhash.utils.console import ProgressLine, print_line
 from jaxhash.utils.files import write_json
 from jaxhash.utils.hardware import peak_process_bytes
@@ -152,7 +152,7 @@ def time_loss(
         jax.block_until_ready(metrics)
 
     calls = {"loss": partial(call, alone), "step": partial(call, parallel_step)}
-    seconds = alternate(calls, repeats=20, budget_seconds=20.0)
+    seconds = time_alternately(calls, repeats=20, budget_seconds=20.0)
     loss, step = (statistics.median(seconds[name]) for name in ("loss", "step"))
     found = {"step_seconds": step, "loss_seconds": loss, "loss_share": loss / step}
     if is_main_process():

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxhash.metrics import over_seeds
-from jaxhash.retrieval.hierarchy import HIERARCHY_CONVENTIONS
+from jaxhash.retrieval.score_hierarchy import HIERARCHY_CONVENTIONS
 
 #: By what the setting is chosen, the first of these that the run has, and how it is defined.
 VALIDATION_CONVENTIONS = {

@@ -115,7 +115,7 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
         results = finish(
             config, parts, encode, records, console, before=before, notes={**speed, **made_on}
         )
-    report.print_table(results, console)
+    report.print_run(results, console)
     print_line(console, f"results and plots are in {folder}")
     return results
 
@@ -181,7 +181,7 @@ def dry_run(config: Config, console: Console) -> None:
     config.check()
     parts = build(config, console=console)
     _describe(config, parts, console)
-    report.print_summary(models.summary(parts.model, parts.source.inputs[:1]), console)
+    report.print_model_summary(models.summary(parts.model, parts.source.inputs[:1]), console)
 
 
 def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def compare_again(
             "results.json, and the same jaxhash train makes both anew"
         )
     _, results = _evaluate(config, parts, encode, records, console)
-    report.print_table(results, console)
+    report.print_run(results, console)
     if tell_missing(records, parts.total_steps, console):
         del results["skipped_steps"], results["collapsed_at_step"]
     stored["objective"] = results["objective"]  # by config.json; its words may change
@@ -436,7 +436,7 @@ def _evaluate(
         track=track,
         known=known,
     )
-    lost = baselines.lost_to(measured)
+    lost = baselines.describe_stronger_baselines(measured)
     facts["warnings"] = [*parts.warnings, *measured["warnings"], *lost]
     return codes, measured | facts
 

@@ -8,13 +8,13 @@ import PIL.Image
 import pytest
 from rich.console import Console
 
-from jaxhash.bench.measure import Point
-from jaxhash.bench.report import Measured, plot_points, print_points
+from jaxhash.bench.measure import Measurement
+from jaxhash.bench.report import MachineResults, plot_points, print_points
 
 
 def point(loss, batch, median, *, bits=64, which="forward", share=0.25, compiled=1.5, peak=2**21):
     quartiles = [median / 2, median * 2]
-    return Point(
+    return Measurement(
         loss, which, batch, bits, "float32", 1, 9, median, quartiles, compiled, peak, 1, share
     )
 
@@ -28,7 +28,7 @@ def table(*measured):
 def test_rows_with_ratios_to_select_of_the_same_setting():
     bare = point("torch", 128, 6e-3, compiled=None, peak=None, share=None)
     title, head, *rows = table(
-        Measured("mine", [point("l2", 1024, 5e-4), point("select", 1024, 1e-3),
+        MachineResults("mine", [point("l2", 1024, 5e-4), point("select", 1024, 1e-3),
                           point("select", 128, 2e-3), bare])
     )  # fmt: skip
     assert title == "mine, 64 bits, float32, 1 device, forward"
@@ -43,8 +43,8 @@ def test_rows_with_ratios_to_select_of_the_same_setting():
 
 def test_machines_stand_beside_each_other():
     """Each with ratios of its own; without select there are none."""
-    a = Measured("A", [point("select", 128, 1e-3), point("l2", 128, 3e-3)])
-    b = Measured("B", [point("l2", 128, 5e-3)])
+    a = MachineResults("A", [point("select", 128, 1e-3), point("l2", 128, 3e-3)])
+    b = MachineResults("B", [point("l2", 128, 5e-3)])
     _, head, *rows = table(a, b)
     assert head.startswith("machine  loss")
     assert [row.split("  ")[:3] for row in rows] == [
@@ -61,7 +61,9 @@ def growth(loss, power):
 
 
 def test_growth_is_a_panel_an_axis_with_exponents():
-    figure = plot_points([Measured("mine", growth("select", 1.0) + growth("ot", 3.0))], "title")
+    figure = plot_points(
+        [MachineResults("mine", growth("select", 1.0) + growth("ot", 3.0))], "title"
+    )
     batch, bits = figure.axes
     assert figure.get_suptitle() == "title"
     assert (batch.get_xscale(), batch.get_yscale()) == ("log", "log")
@@ -75,8 +77,8 @@ def test_growth_is_a_panel_an_axis_with_exponents():
 
 
 def test_a_line_style_a_machine_and_a_color_a_loss():
-    ours = Measured("A", growth("select", 1.0) + growth("ot", 3.0))
-    theirs = Measured("B", growth("ot", 2.0))
+    ours = MachineResults("A", growth("select", 1.0) + growth("ot", 3.0))
+    theirs = MachineResults("B", growth("ot", 2.0))
     [batch, _] = plot_points([ours, theirs], "").axes
     labels = {line.get_label(): line for line in batch.lines}
     assert set(labels) == {"select, A: n^1.00", "ot, A: n^3.00", "ot, B: n^2.00"}
@@ -91,7 +93,7 @@ def test_passes_are_rows():
         for which in ("forward", "forward+backward")
         for n in (128, 256)
     ]
-    figure = plot_points([Measured("mine", points)], "")
+    figure = plot_points([MachineResults("mine", points)], "")
     assert [axes.get_title() for axes in figure.axes] == [
         "forward, 64 bits, float32",
         "forward+backward, 64 bits, float32",
@@ -104,6 +106,6 @@ def test_can_be_saved(count):
     """A single setting, too, of which nothing is a series."""
     points = [point("select", 128 * (i + 1), 1e-3) for i in range(count)]
     file = io.BytesIO()
-    plot_points([Measured("mine", points)], "").savefig(file, format="png")
+    plot_points([MachineResults("mine", points)], "").savefig(file, format="png")
     with PIL.Image.open(file) as image:
         assert len(image.convert("L").getcolors()) > 1

@@ -9,13 +9,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from jaxhash.report import (
-    Neighbors,
+    NeighborExamples,
     plot_code_values,
     plot_losses,
     plot_neighbors,
     plot_precision_recall,
 )
-from jaxhash.report.plots import RIGHT, WRONG
+from jaxhash.report.plots import IRRELEVANT_COLOR, RELEVANT_COLOR
 
 RNG = np.random.default_rng(0)
 
@@ -88,13 +88,13 @@ def test_neighbors(inputs):
     rows, columns = inputs.shape[:2]
     titles = [[f"{row} {column}" for column in range(columns)] for row in range(rows)]
     relevant = np.arange(rows * (columns - 1)).reshape(rows, -1) % 2 == 0
-    figure = plot_neighbors(Neighbors(list(inputs), titles, relevant))
+    figure = plot_neighbors(NeighborExamples(list(inputs), titles, relevant))
     assert_can_be_saved(figure)
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.texts] == [*sum(titles, []), "query"]
     frames = np.array([matplotlib.colors.to_hex(patch.get_edgecolor()) for patch in axes.patches])
     np.testing.assert_array_equal(
-        frames.reshape(rows, columns)[:, 1:], np.where(relevant, RIGHT, WRONG)
+        frames.reshape(rows, columns)[:, 1:], np.where(relevant, RELEVANT_COLOR, IRRELEVANT_COLOR)
     )
     for image, values in zip(axes.images, inputs.reshape(-1, *inputs.shape[2:]), strict=True):
         shown = image.get_array()

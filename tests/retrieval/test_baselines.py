@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from jaxhash.retrieval.baselines import (
-    class_codes,
     class_index,
-    fitting_sample,
+    class_index_from_predictor,
+    max_fitting_items,
     pca_random_rotation,
     random_hyperplanes,
 )
-from jaxhash.retrieval.vectors import Vectors
+from jaxhash.retrieval.vectors import LazyVectors
 
 MIXING = np.random.default_rng(1).normal(size=(6, 6))
 TRAIN = (np.random.default_rng(0).normal(size=(80, 6)) @ MIXING + 3.0).astype(np.float32)
@@ -22,7 +22,7 @@ each_length = pytest.mark.parametrize("bits", [1, 4, 6, 16])
 
 @each_baseline
 @each_length
-def test_codes_are_floats_centerd_on_the_training_items(baseline, bits):
+def test_codes_are_floats_centered_on_the_training_items(baseline, bits):
     function = baseline(TRAIN, bits)
     assert function(OTHERS).shape == (30, bits) and function(OTHERS).dtype == np.float32
     np.testing.assert_allclose(function(TRAIN).mean(axis=0), 0.0, atol=1e-5)
@@ -49,9 +49,9 @@ def test_the_scale_has_the_least_quantization_error(baseline, bits):
 @each_length
 def test_pca_rotation_keeps_the_geometry_of_the_top_components(bits):
     """Inner products of codes are those of the leading components' scores, up to the one scale."""
-    centred = (OTHERS - TRAIN.mean(axis=0)).astype(np.float64)
+    centered = (OTHERS - TRAIN.mean(axis=0)).astype(np.float64)
     _, components = np.linalg.eigh(np.cov(TRAIN.T))  # smallest first
-    scores = centred @ components[:, ::-1][:, :bits]
+    scores = centered @ components[:, ::-1][:, :bits]
     codes = pca_random_rotation(TRAIN, bits)(OTHERS)
     scale = np.sum(codes**2) / np.sum(scores**2)
     expected = scale * scores @ scores.T
@@ -63,8 +63,8 @@ def test_pca_of_fewer_items_than_dimensions_keeps_all_of_them(bits):
     """Seven items span six components: with six bits or more, their own distances."""
     few = np.random.default_rng(3).normal(size=(7, 40)).astype(np.float32)
     codes = pca_random_rotation(few, bits)(few).astype(np.float64)
-    centred = (few - few.mean(axis=0)).astype(np.float64)
-    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    centered = (few - few.mean(axis=0)).astype(np.float64)
+    left, sizes, _ = np.linalg.svd(centered, full_matrices=False)
     scores = (left * sizes)[:, : min(bits, 6)]
     expected = np.sum(codes**2) / np.sum(scores**2) * scores @ scores.T
     np.testing.assert_allclose(codes @ codes.T, expected, atol=1e-4 * expected.max())
@@ -103,7 +103,7 @@ def test_class_index_of_one_class_is_its_code():
 
 
 def test_codes_of_classes_are_fair_bits():
-    codes = class_codes(lambda rows: rows, np.array([999]), 64)(np.arange(1000))
+    codes = class_index_from_predictor(lambda rows: rows, np.array([999]), 64)(np.arange(1000))
     assert len(np.unique(codes, axis=0)) == 1000
     assert abs(codes.mean()) < 4 / np.sqrt(codes.size)
 
@@ -115,7 +115,7 @@ def test_blocks_are_fitted_as_the_whole(baseline, shape):
     rng = np.random.default_rng(4)
     features = (rng.normal(size=shape) * np.linspace(0.5, 5, shape[1]) + 3).astype(np.float32)
     whole = baseline(features, 8)(features)
-    parts = baseline(Vectors(features), 8, memory_bytes=32 * 8 * shape[1])(features)
+    parts = baseline(LazyVectors(features), 8, memory_bytes=32 * 8 * shape[1])(features)
     np.testing.assert_allclose(parts, whole, atol=1e-3 * np.abs(whole).max())
 
 
@@ -133,4 +133,4 @@ def test_blocks_are_fitted_as_the_whole(baseline, shape):
 )
 def test_sample_that_fits_the_memory(shape, memory_bytes, ridge, size):
     inputs = np.broadcast_to(np.zeros((), np.uint8), shape)
-    assert fitting_sample(Vectors(inputs), memory_bytes, ridge=ridge) == size
+    assert max_fitting_items(LazyVectors(inputs), memory_bytes, ridge=ridge) == size

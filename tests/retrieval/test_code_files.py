@@ -411,7 +411,7 @@ def test_pickles_are_not_loaded(refusal, key):
 @pytest.mark.parametrize("name", ["stored.npz", "compressed.npz", "array.npy"])
 def test_damaged_file_is_read_or_refused(name):
     """Every part of a file damaged, by the reader alone: nothing but `UserError` comes out."""
-    from jaxhash.retrieval.code_files import read_sides
+    from jaxhash.retrieval.code_files import read_query_and_database
     from jaxhash.utils.errors import UserError
 
     small = np.eye(3, dtype=np.int8)
@@ -426,7 +426,7 @@ def test_damaged_file_is_read_or_refused(name):
         for byte in (0xFF, content[at] ^ 1):
             bad.write_bytes(content[:at] + bytes([byte]) + content[at + 1 :])
             try:
-                read_sides(bad, Path("stored.npz"), labels)
+                read_query_and_database(bad, Path("stored.npz"), labels)
             except UserError as error:
                 assert str(error).startswith(f"{bad}") and "\n" not in str(error)
                 refused += 1

@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score
 
 from jaxhash import metrics
 from jaxhash.ops.codes import binarize
-from jaxhash.retrieval.score import CONVENTIONS, score_codes, score_floats
+from jaxhash.retrieval.score import SCORE_CONVENTIONS, score_codes, score_floats
 
 RNG = np.random.default_rng(0)
 QUERY, DATABASE = (RNG.normal(size=(n, 12)).astype(np.float32) for n in (70, 200))
@@ -82,4 +82,4 @@ def test_scores_do_not_depend_on_the_order_of_the_database(score):
 
 
 def test_conventions_are_those_of_scores():
-    assert CONVENTIONS.keys() - {"relevance"} <= score_codes(*QUERY_AND_DATABASE).keys()
+    assert SCORE_CONVENTIONS.keys() - {"relevance"} <= score_codes(*QUERY_AND_DATABASE).keys()

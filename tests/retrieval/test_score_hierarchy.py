@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from jaxhash.ops.codes import binarize
-from jaxhash.retrieval import hierarchy, vectors
-from jaxhash.retrieval.hierarchy import (
+from jaxhash.retrieval import vectors
+from jaxhash.retrieval.score_hierarchy import (
     HIERARCHY_CONVENTIONS,
     embedding_similarity,
     score_hierarchy,
-    score_vectors_hierarchy,
+    score_hierarchy_of_vectors,
 )
 
 TABLE = np.array([[1.0, 0.5, 0.0], [0.5, 1.0, 0.2], [0.0, 0.2, 1.0]])
@@ -65,7 +65,7 @@ def of_classes(rows, columns):
 
 @pytest.fixture(autouse=True)
 def several_blocks(monkeypatch):
-    monkeypatch.setattr(hierarchy, "_QUERIES", 3)
+    monkeypatch.setattr("jaxhash.retrieval.score_hierarchy._QUERIES", 3)
     monkeypatch.setattr(vectors, "_QUERIES", 3)
 
 
@@ -85,13 +85,13 @@ def test_signs_rank_as_their_codes():
     """By inner products, of which many are the same."""
     sides = binarize(QUERY), LABELS, binarize(DATABASE), OTHERS
     expected = score_hierarchy(QUERY, LABELS, DATABASE, OTHERS, TABLE)
-    assert score_vectors_hierarchy(*sides, of_classes) == pytest.approx(expected)
+    assert score_hierarchy_of_vectors(*sides, of_classes) == pytest.approx(expected)
 
 
 def test_scores_of_vectors_by_embeddings_are_naive_ones():
     unit = MEANINGS / np.maximum(np.linalg.norm(MEANINGS, axis=1, keepdims=True), 1e-9)
     queries, items = unit[:7], unit[7:]
-    found = score_vectors_hierarchy(QUERY, queries, DATABASE, items, embedding_similarity)
+    found = score_hierarchy_of_vectors(QUERY, queries, DATABASE, items, embedding_similarity)
 
     def cosine(rows, columns):
         size = np.linalg.norm(rows, axis=1)[:, None] * np.linalg.norm(columns, axis=1)
@@ -108,6 +108,6 @@ def test_scores_of_vectors_by_embeddings_are_naive_ones():
 
 
 def test_one_query_has_nobody_to_search_among():
-    for score, similarity in ((score_hierarchy, TABLE), (score_vectors_hierarchy, of_classes)):
+    for score, similarity in ((score_hierarchy, TABLE), (score_hierarchy_of_vectors, of_classes)):
         found = score(QUERY[:1], LABELS[:1], DATABASE, OTHERS, similarity)
         assert found.keys() == HIERARCHY_CONVENTIONS.keys() - {"mahp_at_250_among_queries"}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxhash.retrieval.score import score_floats
-from jaxhash.retrieval.vectors import Vectors, inner_products, unit_rows
+from jaxhash.retrieval.vectors import LazyVectors, inner_products, normalize_rows
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (3000, 5, 5, 3)).astype(np.uint8)
@@ -30,27 +30,31 @@ class Counted:
 
 @pytest.mark.parametrize("memory_bytes", [1, 2**22, 2**30])
 def test_products_are_those_of_the_whole(memory_bytes):
-    query, database = Vectors(IMAGES, QUERY), Vectors(IMAGES, ITEMS)
+    query, database = LazyVectors(IMAGES, QUERY), LazyVectors(IMAGES, ITEMS)
     found = np.full((len(QUERY), len(ITEMS)), np.nan, np.float32)
     if memory_bytes == 1:  # a query and an item at a time
-        query, found = Vectors(IMAGES, QUERY[:2]), found[:2]
-    for rows, scores in inner_products(query, database, unit_rows, memory_bytes=memory_bytes):
+        query, found = LazyVectors(IMAGES, QUERY[:2]), found[:2]
+    for rows, scores in inner_products(query, database, normalize_rows, memory_bytes=memory_bytes):
         assert np.isnan(found[rows]).all()
         found[rows] = scores
-    expected = unit_rows(FLAT[QUERY]) @ unit_rows(FLAT[ITEMS]).T
+    expected = normalize_rows(FLAT[QUERY]) @ normalize_rows(FLAT[ITEMS]).T
     np.testing.assert_allclose(found, expected[: len(found)], rtol=1e-6)
 
 
 def test_the_database_is_read_once_a_pass_and_a_block_at_a_time():
     inputs = Counted(IMAGES)
-    query, database = Vectors(inputs, QUERY), Vectors(inputs, ITEMS)
+    query, database = LazyVectors(inputs, QUERY), LazyVectors(inputs, ITEMS)
     inputs.reads[:], inputs.most, steps = 0, 0, []
 
-    def track(blocks, what, total):
-        steps.append((what, total))
+    def track(blocks, description, total):
+        steps.append((description, total))
         return blocks
 
-    list(inner_products(query, database, unit_rows, memory_bytes=2**22, track=track, what="words"))
+    list(
+        inner_products(
+            query, database, normalize_rows, memory_bytes=2**22, track=track, description="words"
+        )
+    )
     # 2^20 bytes hold the products of 90 queries, which is one group of at most 64: four passes, each
     # in blocks of 2^18 bytes of float32, 873 items.
     assert inputs.reads[2000] == 4 and inputs.most == 873
@@ -61,7 +65,7 @@ def test_scores_of_floats_do_not_depend_on_the_memory():
     labels = RNG.integers(0, 5, len(IMAGES))
     multi_hot = (RNG.random((len(IMAGES), 6)) < 0.3).astype(np.int8)
     for known in (labels, multi_hot):
-        sides = Vectors(IMAGES, QUERY), known[QUERY], Vectors(IMAGES, ITEMS), known[ITEMS]
+        sides = LazyVectors(IMAGES, QUERY), known[QUERY], LazyVectors(IMAGES, ITEMS), known[ITEMS]
         whole = score_floats(*sides)
         assert score_floats(*sides, memory_bytes=2**19) == pytest.approx(whole, rel=1e-5)
         assert score_floats(FLAT[QUERY], known[QUERY], FLAT[ITEMS], known[ITEMS]) == whole

@@ -12,11 +12,11 @@ from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
 from jaxhash.models import MLP, Encoder
 from jaxhash.objectives import ClassSimilarity
-from jaxhash.retrieval.hierarchy import (
+from jaxhash.retrieval.score_hierarchy import (
     HIERARCHY_CONVENTIONS,
     embedding_similarity,
     score_hierarchy,
-    score_vectors_hierarchy,
+    score_hierarchy_of_vectors,
 )
 from jaxhash.runs import evaluation
 from jaxhash.runs.evaluation import (
@@ -174,7 +174,7 @@ def test_classes_with_distances_are_scored_by_them(variables):
     flat = parts.source.inputs.reshape(ITEMS, -1).astype(np.float32)
     unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
     sides = (unit[parts.split.query], query, unit[parts.split.database], database)
-    by_cosine = score_vectors_hierarchy(*sides, lambda a, b: 1 - DISTANCES[a][:, b])
+    by_cosine = score_hierarchy_of_vectors(*sides, lambda a, b: 1 - DISTANCES[a][:, b])
     floats = found["float_rankings"]["input features"]
     assert {name: floats[name] for name in by_cosine} == pytest.approx(by_cosine)
 
@@ -187,7 +187,7 @@ def test_items_with_embeddings_are_scored_by_them(labels, variables):
     found = measure(parts, codes, seed=0)
     query, database = parts.split.query, parts.split.database
     unit = EMBEDDINGS / np.linalg.norm(EMBEDDINGS, axis=1, keepdims=True)
-    expected = score_vectors_hierarchy(
+    expected = score_hierarchy_of_vectors(
         np.where(codes["query"] >= 0, 1, -1),
         unit[query],
         np.where(codes["database"] >= 0, 1, -1),

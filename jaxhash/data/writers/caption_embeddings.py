@@ -16,7 +16,7 @@ from jaxtyping import Float
 from rich.console import Console
 
 from jaxhash.data.readers.arrays import read_npy
-from jaxhash.retrieval.vectors import unit_rows
+from jaxhash.retrieval.vectors import normalize_rows
 from jaxhash.utils.console import print_line
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import check_output, whole_file
@@ -72,12 +72,12 @@ def write_captions(arguments: CaptionArguments, console: Console, command: str) 
     images = list(dict.fromkeys(names))
     number = {name: i for i, name in enumerate(images)}
     labels = np.array([number[name] for name in names], np.int32)
-    features = unit_rows(features.astype(np.float32))
+    features = normalize_rows(features.astype(np.float32))
     items = _numbered(names)
     if arguments.pool:
         order = np.argsort(labels, kind="stable")
         starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
-        features = unit_rows(np.add.reduceat(features[order], starts))
+        features = normalize_rows(np.add.reduceat(features[order], starts))
         labels, items = np.arange(len(images), dtype=np.int32), images
     provenance = {
         "command": command,

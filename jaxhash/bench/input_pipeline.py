@@ -1,4 +1,4 @@
-"""``jaxhash bench --data``: images a second that are decoded, moved at random, and brought in batches."""
+"""Measures the input pipeline: images a second that are decoded, augmented, and batched."""
 
 import contextlib
 import os
@@ -16,9 +16,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from jaxhash.bench.config import MADE, DataConfig
-from jaxhash.bench.run import measured_here
-from jaxhash.bench.timing import FEWEST_ROUNDS, alternate
+from jaxhash.bench.config import SYNTHETIC, DataConfig
+from jaxhash.bench.run import result_header
 from jaxhash.data.augment import Augment, Drawn
 from jaxhash.data.load import MOST_BAD, load_source
 from jaxhash.data.pipeline import training_batches
@@ -26,50 +25,51 @@ from jaxhash.data.readers.folder import read_folder
 from jaxhash.data.readers.image_files import Files
 from jaxhash.data.sources import Source
 from jaxhash.objectives import Batch
+from jaxhash.training.timing import MIN_ROUNDS, time_alternately
 from jaxhash.utils.console import print_line
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import check_output, write_json
 
-#: What a result file says it is.
+#: Value of the key ``format`` of a result file.
 FORMAT = "jaxhash bench data 1"
 
-#: Height and width of the images that are made up, CIFAR's.
+#: Height and width of the synthetic images, as in CIFAR.
 SIZE = 32
 
-#: How many are made up, in memory and in files.
+#: Number of synthetic images in memory, and in files.
 ARRAYS, FILES = 20_000, 2_000
 
-#: Seconds of a pipeline from which the length of a round is taken.
-_WARM_UP = 0.5
+#: Time in seconds of the calls that determine the length of a round.
+_CALIBRATION_SECONDS = 0.5
 
 
 class Rate(NamedTuple):
-    """What was measured of one data set."""
+    """A measured rate of one stage of one data set."""
 
     data: str
     what: Literal["decode", "augment", "pipeline"]
     augment_on: Literal["host", "device"] | None
     workers: int | None
     images_per_second: float
-    """The median round's."""
+    """Rate of the median round."""
     quartiles: tuple[float, float]
     rounds: int
 
 
-def bench_data(config: DataConfig, console: Console, command: str) -> dict[str, Any]:
-    """Measure, print, and write the result file; return its content.
+def benchmark_input(config: DataConfig, console: Console, command: str) -> dict[str, Any]:
+    """Measures, prints, writes the result file, and returns its content.
 
-    Decoding is measured by all threads of the set's reader, where it has one: a folder's images are
-    read from their files, as those of a set too large for memory are. To augment on the device
-    includes the way there, and a pipeline ends with augmented images on the device.
+    Decoding uses all threads of the data set's reader, if it has one: a folder's images are read
+    from their files, as for a set too large for memory. The rate of augmentation on the device
+    includes the transfer, and a pipeline ends with augmented images on the device.
 
     Raises:
-        UserError: if the configuration does not allow it, or a data set cannot be read.
+        UserError: if the configuration is invalid, or a data set cannot be read.
     """
     config.check()
     packages = ("jaxhash", "jax", "jaxlib", "numpy", "grain", "pillow")
-    content = measured_here(FORMAT, command, packages) | {
-        "load_average": os.getloadavg(),  # others' work, which these rates suffer from
+    content = result_header(FORMAT, command, packages) | {
+        "load_average": os.getloadavg(),  # other processes lower the rates
         "settings": config.to_json(),
         "rates": [],
     }
@@ -77,11 +77,11 @@ def bench_data(config: DataConfig, console: Console, command: str) -> dict[str, 
     check_output(output, ".json", makes_folder=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     rates = []
-    for name in config.data or (*MADE, "digits"):
-        with _opened(name, config) as source:
+    for name in config.data or (*SYNTHETIC, "digits"):
+        with _open_source(name, config) as source:
             for rate in _measure(source, config):
                 rates.append(rate)
-                print_line(console, _line(rate))
+                print_line(console, _describe(rate))
                 content["rates"] = [each._asdict() for each in rates]
                 write_json(output, content)
     console.print(_table(rates))
@@ -89,8 +89,10 @@ def bench_data(config: DataConfig, console: Console, command: str) -> dict[str, 
     return content
 
 
-def made_up(images: int, rng: np.random.Generator) -> UInt8[np.ndarray, "images height width 3"]:
-    """Images that compress about as photographs do: soft blotches and a little noise."""
+def synthetic_images(
+    images: int, rng: np.random.Generator
+) -> UInt8[np.ndarray, "images height width 3"]:
+    """Draws images that compress about as photographs do: soft blotches and a little noise."""
     blotches = rng.integers(0, 256, (images, 4, 4, 3)).astype(np.uint8)
     soft = [np.asarray(Image.fromarray(x).resize((SIZE, SIZE))) for x in blotches]
     noise = rng.integers(-4, 5, (images, SIZE, SIZE, 3))
@@ -98,21 +100,21 @@ def made_up(images: int, rng: np.random.Generator) -> UInt8[np.ndarray, "images 
 
 
 @contextlib.contextmanager
-def _opened(name: str, config: DataConfig) -> Iterator[Source]:
-    """The data set; one made up lies in a folder that is removed afterwards."""
-    if name not in MADE:
-        source = _open(name, config)
+def _open_source(name: str, config: DataConfig) -> Iterator[Source]:
+    """Opens a data set; synthetic files lie in a folder that is removed afterwards."""
+    if name not in SYNTHETIC:
+        source = _load_source(name, config)
         if source.inputs[:1].ndim != 4:
-            raise UserError(f"--data {name}: it holds feature vectors, and no images")
+            raise UserError(f"`data={name}`: it holds feature vectors, and no images")
         yield source
         return
-    images = made_up(ARRAYS if name == "arrays" else FILES, np.random.default_rng(0))
+    images = synthetic_images(ARRAYS if name == "arrays" else FILES, np.random.default_rng(0))
     with TemporaryDirectory() as folder:
         inputs = images if name == "arrays" else _write(images, Path(folder), name)
         yield Source(name, inputs, np.zeros(len(images), np.int32), ("image",))
 
 
-def _open(name: str, config: DataConfig) -> Source:
+def _load_source(name: str, config: DataConfig) -> Source:
     if name.startswith("folder:"):
         folder = (config.data_dir or Path()) / name.removeprefix("folder:")
         return read_folder(name, folder, config.image_size, MOST_BAD, held=0)
@@ -127,29 +129,29 @@ def _write(images: UInt8[np.ndarray, "n height width 3"], folder: Path, kind: st
 
 
 def _measure(source: Source, config: DataConfig) -> Iterator[Rate]:
-    """All rates of a data set, one after the other: none has threads of another beside it."""
+    """Yields all rates of a data set, one after the other, so that no two compete for cores."""
     augment = Augment(config.crop, config.flip)
     size = min(config.batch_size, len(source.inputs))
     rows = np.random.default_rng(0).permutation(len(source.inputs))[:size]
     images = source.inputs[rows]
     draws = augment.draw(size, np.random.default_rng(0))
 
-    move = jax.jit(augment.on_device)
+    augment_on_device = jax.jit(augment.on_device)
     drawn = Drawn(images, (draws.astype(np.int32),))
-    on = {
+    augmenters = {
         "host": lambda: augment.apply(images, draws),
-        "device": lambda: jax.block_until_ready(move(drawn)),
+        "device": lambda: jax.block_until_ready(augment_on_device(drawn)),
     }
     calls: dict[tuple, Callable[[], Any]] = {
-        ("augment", where): on[where] for where in config.augment_on
+        ("augment", where): augmenters[where] for where in config.augment_on
     }
     if not isinstance(source.inputs, np.ndarray):
         calls = {("decode", None): lambda: source.inputs[rows]} | calls
     for (what, where), call in calls.items():
-        seconds = alternate(
+        seconds = time_alternately(
             {what: call}, repeats=config.repeats, budget_seconds=config.budget_seconds
         )[what]
-        yield _rate(source.name, what, where, None, size / np.array(seconds))
+        yield _summarize(source.name, what, where, None, size / np.array(seconds))
 
     for workers in config.workers:
         for where in config.augment_on:
@@ -162,39 +164,41 @@ def _measure(source: Source, config: DataConfig) -> Iterator[Rate]:
                 workers=workers,
                 augment_on=where,
             )
-            bring = move if where == "device" else jax.device_put
+            transfer = augment_on_device if where == "device" else jax.device_put
             with contextlib.closing(batches):
-                rates = _sustained(partial(_next, batches, bring), config, 8 * max(2, workers))
-            yield _rate(source.name, "pipeline", where, workers, rates)
+                rates = _sustained(
+                    partial(_transfer_next, batches, transfer), config, 8 * max(2, workers)
+                )
+            yield _summarize(source.name, "pipeline", where, workers, rates)
 
 
-def _next(batches: Iterator[Batch], bring: Callable[[Any], Any]) -> int:
-    """Bring the next batch to the device, and count its images."""
+def _transfer_next(batches: Iterator[Batch], transfer: Callable[[Any], Any]) -> int:
+    """Transfers the next batch to the device and returns its number of images."""
     batch = next(batches)
-    jax.block_until_ready(bring(batch.inputs))
+    jax.block_until_ready(transfer(batch.inputs))
     return int(batch.mask.sum())
 
 
 def _sustained(
     call: Callable[[], int],
     config: DataConfig,
-    least: int,
+    min_calls: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> np.ndarray:
-    """Images a second of rounds of calls without a break, after a few that do not count.
+    """Returns the images a second of rounds of calls without a break, after some untimed calls.
 
-    What waits in the pipeline's buffers when it begins is used up by then, and so is the time that
-    its workers take to start. A round is ``least`` calls or more, several times what buffers hold,
-    for workers bring batches in bursts.
+    The untimed calls use up the batches in the pipeline's buffers and the time that its workers take
+    to start. A round is ``min_calls`` calls or more, several times the size of the buffers, since
+    workers deliver batches in bursts.
     """
-    for _ in range(least):
+    for _ in range(min_calls):
         call()
     start, done = clock(), 0
-    while not done or clock() - start < _WARM_UP:
+    while not done or clock() - start < _CALIBRATION_SECONDS:
         call()
         done += 1
-    rounds = min(config.repeats, FEWEST_ROUNDS)
-    in_round = max(least, round(config.budget_seconds / rounds * done / (clock() - start)))
+    rounds = min(config.repeats, MIN_ROUNDS)
+    in_round = max(min_calls, round(config.budget_seconds / rounds * done / (clock() - start)))
     rates = []
     for _ in range(rounds):
         start = clock()
@@ -203,12 +207,14 @@ def _sustained(
     return np.array(rates)
 
 
-def _rate(data: str, what: str, where: str | None, workers: int | None, rates: np.ndarray) -> Rate:
+def _summarize(
+    data: str, what: str, where: str | None, workers: int | None, rates: np.ndarray
+) -> Rate:
     lower, median, upper = np.quantile(rates, (0.25, 0.5, 0.75)).tolist()
     return Rate(data, what, where, workers, median, (lower, upper), len(rates))
 
 
-def _line(rate: Rate) -> str:
+def _describe(rate: Rate) -> str:
     how = [] if rate.augment_on is None else [f"on {rate.augment_on}"]
     how += [] if rate.workers is None else [f"{rate.workers} workers"]
     return (

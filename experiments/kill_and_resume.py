@@ -1,10 +1,10 @@
-"""Kill one training at random moments, again and again, and compare it with one left in peace.
+"""Kills a training at random moments, many times, and compares it with an undisturbed one.
 
-    python experiments/kills.py --kills 20
+    python experiments/kill_and_resume.py --kills 20
 
 Each process is killed by SIGKILL after a random number of checkpoints and a random time; every third
-one as soon as the next checkpoint has begun to be written. The two trainings must end with the same
-bits: states, metrics of all steps, and results.
+process as soon as it starts to write its next checkpoint. Both trainings must end with the same bits:
+states, metrics of all steps, and results.
 """
 
 import hashlib
@@ -31,9 +31,9 @@ from jaxhash.training.speed import TIMING_FIELDS
 from jaxhash.utils.files import write_json
 from jaxhash.utils.hardware import versions
 
-PATH = Path(__file__).parent / "results" / "kills.json"
+PATH = Path(__file__).parent / "results" / "kill_and_resume.json"
 
-#: Batch normalization, cropped images, a bank, and a model to choose.
+#: Flags of a training with batch normalization, cropped images, a memory bank and model selection.
 FLAGS = (
     "--crop 1 --validation 0.1 --choose validation --evaluate-every 4 --epochs {epochs} "
     "--checkpoint-every 5"
@@ -41,24 +41,24 @@ FLAGS = (
 
 
 def main(kills: int = 20, epochs: int = 40, seed: int = 0, output: Path = PATH) -> None:
-    """Train twice, once with kills, and write what happened.
+    """Trains twice, once with kills, and writes the comparison.
 
     Args:
-        kills: processes that are killed.
-        epochs: length of the training, in epochs of 6 steps.
-        seed: seed of the moments.
-        output: the result file.
+        kills: number of processes that are killed.
+        epochs: number of epochs of the training; an epoch has 6 steps.
+        seed: seed of the moments of the kills.
+        output: path of the result file.
     """
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory() as scratch:
-        peace, war = Path(scratch, "peace"), Path(scratch, "war")
-        assert run(peace, epochs).wait() == 0
+        undisturbed, disturbed = Path(scratch, "undisturbed"), Path(scratch, "disturbed")
+        assert start_training(undisturbed, epochs).wait() == 0
         log = []
         while len(log) < kills:
-            log.append(killed(war, epochs, rng, during_save=len(log) % 3 == 2))
+            log.append(start_and_kill(disturbed, epochs, rng, during_save=len(log) % 3 == 2))
             print(log[-1], flush=True)
-        assert run(war, epochs).wait() == 0
-        ends = {name: digests(folder) for name, folder in (("peace", peace), ("war", war))}
+        assert start_training(disturbed, epochs).wait() == 0
+        ends = {"peace": digests(undisturbed), "war": digests(disturbed)}
         result = {
             "command": shlex.join(["python", *sys.argv]),
             "training": f"jaxhash train {FLAGS.format(epochs=epochs)}",
@@ -74,8 +74,8 @@ def main(kills: int = 20, epochs: int = 40, seed: int = 0, output: Path = PATH) 
     sys.exit(not result["identical"])
 
 
-def run(folder: Path, epochs: int) -> subprocess.Popen:
-    """Start a training, or go on with it."""
+def start_training(folder: Path, epochs: int) -> subprocess.Popen:
+    """Starts a training, or resumes it."""
     command = [sys.executable, "-m", "jaxhash", "train", "--run-dir", str(folder)]
     return subprocess.Popen(
         command + FLAGS.format(epochs=epochs).split(),
@@ -84,11 +84,11 @@ def run(folder: Path, epochs: int) -> subprocess.Popen:
     )
 
 
-def killed(folder: Path, epochs: int, rng: random.Random, *, during_save: bool) -> dict:
-    """Start a process and kill it; what was there when it died."""
+def start_and_kill(folder: Path, epochs: int, rng: random.Random, *, during_save: bool) -> dict:
+    """Starts a process, kills it, and returns the state of the folder at its death."""
     before, stale = checkpoints(folder)[-1:], unfinished(folder)
-    process = run(folder, epochs)
-    # A checkpoint or two are let through, so that the training comes on a little between two kills.
+    process = start_training(folder, epochs)
+    # Waits for up to one checkpoint, so that the training progresses between two kills.
     wanted, delay = rng.choice([0, 1, 1]), rng.uniform(0.0, 0.2)
     began = time.monotonic()
     while time.monotonic() - began < 300:
@@ -97,7 +97,7 @@ def killed(folder: Path, epochs: int, rng: random.Random, *, during_save: bool) 
         new = [step for step in checkpoints(folder) if [step] > before]
         if during_save and new and unfinished(folder) - stale:
             break
-        if not during_save and len(new) >= wanted and [metrics(folder)] > before:
+        if not during_save and len(new) >= wanted and [last_step(folder)] > before:
             time.sleep(delay)
             break
         time.sleep(0.0005)
@@ -107,33 +107,33 @@ def killed(folder: Path, epochs: int, rng: random.Random, *, during_save: bool) 
         "seconds": round(time.monotonic() - began, 2),
         "during_save": bool(unfinished(folder) - stale),
         "newest_checkpoint": (checkpoints(folder) or [None])[-1],
-        "last_record": metrics(folder),
+        "last_record": last_step(folder),
     }
 
 
 def checkpoints(folder: Path) -> list[int]:
-    """Steps whose checkpoints are whole, in order."""
-    there = (folder / "checkpoints").glob("*")
-    return sorted(int(path.name) for path in there if path.name.isdigit())
+    """Returns the steps of complete checkpoints, in order."""
+    paths = (folder / "checkpoints").glob("*")
+    return sorted(int(path.name) for path in paths if path.name.isdigit())
 
 
 def unfinished(folder: Path) -> set[str]:
-    """Checkpoints that are being written, or were when their process died."""
+    """Returns the names of checkpoints that are incomplete."""
     return {path.name for path in (folder / "checkpoints").glob("*tmp*")}
 
 
-def metrics(folder: Path) -> int:
-    """The last step that is in metrics.jsonl."""
+def last_step(folder: Path) -> int:
+    """Returns the last step in metrics.jsonl."""
     return max((record["step"] for record in read_metrics(folder / "metrics.jsonl")), default=0)
 
 
 def digests(folder: Path) -> dict:
-    """What two trainings that are the same have in common, as hashes."""
+    """Returns hashes of everything that equal trainings have in common."""
     config = Config.from_json(json.loads((folder / "config.json").read_text()))
     parts = build(config)
-    with Checkpoints(folder / "checkpoints") as kept:
-        steps = kept.steps
-        state = kept.restore(initial_state(config, parts))
+    with Checkpoints(folder / "checkpoints") as saved:
+        steps = saved.steps
+        state = saved.restore(initial_state(config, parts))
     leaves = jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
     records = read_metrics(folder / "metrics.jsonl")
     records = [{k: v for k, v in record.items() if k not in TIMING_FIELDS} for record in records]
@@ -150,7 +150,7 @@ def digests(folder: Path) -> dict:
 
 
 def digest(content: bytes) -> str:
-    """The first half of a SHA-256."""
+    """Returns the first half of a SHA-256, as hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()[:32]
 
 

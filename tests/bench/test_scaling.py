@@ -3,18 +3,20 @@
 import numpy as np
 import pytest
 
-from jaxhash.bench.growth import collect_series, exponent, larger_half, reason_to_stop
-from jaxhash.bench.measure import Point
+from jaxhash.bench.measure import Measurement
+from jaxhash.bench.scaling import fit_exponent, group_into_series, num_fitted, reason_to_stop
 
 
 def point(loss="select", batch=128, bits=64, median=1.0, which="forward", dtype="float32"):
-    return Point(loss, which, batch, bits, dtype, 1, 5, median, [median, median], 0.1, 9, 9, 0.5)
+    return Measurement(
+        loss, which, batch, bits, dtype, 1, 5, median, [median, median], 0.1, 9, 9, 0.5
+    )
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.75])
 def test_exponent_of_a_power_law(power):
     sizes = [2**i for i in range(7, 21)]
-    assert exponent(sizes, [3e-9 * n**power for n in sizes]) == pytest.approx(power, abs=1e-9)
+    assert fit_exponent(sizes, [3e-9 * n**power for n in sizes]) == pytest.approx(power, abs=1e-9)
 
 
 def test_exponent_is_of_the_larger_half():
@@ -22,16 +24,16 @@ def test_exponent_is_of_the_larger_half():
     for count in (14, 13):
         sizes = [2**i for i in range(count)]
         seconds = [5.0] * (count - 7) + [n**1.5 for n in sizes[-7:]]
-        assert exponent(sizes, seconds) == pytest.approx(1.5)
+        assert fit_exponent(sizes, seconds) == pytest.approx(1.5)
         seconds[-7] *= 2
-        assert exponent(sizes, seconds) < 1.49
-    assert [larger_half(n) for n in (3, 4, 5, 6, 7, 8)] == [3, 3, 3, 3, 4, 4]
+        assert fit_exponent(sizes, seconds) < 1.49
+    assert [num_fitted(n) for n in (3, 4, 5, 6, 7, 8)] == [3, 3, 3, 3, 4, 4]
 
 
 def test_exponent_is_least_squares():
     x, y = np.log([1.0, 2.0, 8.0]), np.array([0.1, 1.0, 1.7])
     slope = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
-    assert exponent([1, 2, 8], list(np.exp(y))) == pytest.approx(slope)
+    assert fit_exponent([1, 2, 8], list(np.exp(y))) == pytest.approx(slope)
 
 
 def test_series_of_two_crossing_walks():
@@ -39,7 +41,7 @@ def test_series_of_two_crossing_walks():
     batches = [point(batch=n, median=float(n)) for n in (512, 128, 256)]
     widths = [point(batch=128, bits=b, median=float(b) ** 2) for b in (32, 8)]
     lonely = [point(loss="ot"), point(which="forward+backward"), point(dtype="bfloat16")]
-    over_batch, over_bits = collect_series(batches + widths + lonely)
+    over_batch, over_bits = group_into_series(batches + widths + lonely)
     assert (over_batch.axis, over_batch.at, over_batch.sizes) == ("batch", 64, [128, 256, 512])
     assert (over_bits.axis, over_bits.at, over_bits.sizes) == ("bits", 128, [8, 32, 64])
     assert over_batch.exponent == pytest.approx(1.0)
@@ -53,7 +55,7 @@ def test_series_of_two_crossing_walks():
         "exponent": over_batch.exponent,
         "fitted_sizes": [128, 256, 512],
     }
-    assert collect_series(batches[:2])[0].exponent is None
+    assert group_into_series(batches[:2])[0].exponent is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""HSWD as the paper released it: two sorts in PyTorch. Needs the extra ``jaxhash[compare]``."""
+"""HSWD as its paper released it: two sorts in PyTorch. Needs the extra ``jaxhash[compare]``."""
 
 import jax
 import numpy as np
@@ -6,32 +6,32 @@ import torch
 from jaxtyping import Float
 
 from jaxhash.bench.config import Pass
-from jaxhash.bench.prepare import Prepared, refusing_memory
+from jaxhash.bench.prepare import PreparedLoss, raise_out_of_memory
 
 
 def released_hswd(
     codes: Float[torch.Tensor, "n bits"], noise: Float[torch.Tensor, "n bits"]
 ) -> Float[torch.Tensor, ""]:
-    """Mean squared difference of the sorted codes and the sorted signs of the noise."""
+    """Computes the mean squared difference of the sorted codes and the sorted signs of the noise."""
     ordered = torch.sort(codes, dim=0).values
     target = torch.sort(torch.sign(noise), dim=0).values
     return torch.mean((ordered - target) ** 2)
 
 
 def torch_device(platform: str) -> str | None:
-    """PyTorch's name of the kind of device that JAX computes on; None where it cannot use it."""
+    """Returns PyTorch's name of JAX's platform, or None if PyTorch cannot use it."""
     if platform == "cpu":
         return "cpu"
     return "cuda" if platform == "gpu" and torch.cuda.is_available() else None
 
 
-def prepare_torch(which: Pass, codes: Float[jax.Array, "n bits"], key: jax.Array) -> Prepared:
-    """The released form on a copy of the codes, called once; nothing is compiled.
+def prepare_torch(which: Pass, codes: Float[jax.Array, "n bits"], key: jax.Array) -> PreparedLoss:
+    """Prepares the released form on a copy of the codes and calls it once; nothing is compiled.
 
-    PyTorch draws the noise by its own generator, which the key seeds.
+    PyTorch draws the noise by its own generator, which is seeded from the key.
 
     Raises:
-        OutOfMemory: if the device's memory does not hold it.
+        OutOfMemory: if the device has not enough memory.
     """
     device = torch_device(codes.devices().pop().platform)
     values = np.array(codes.astype(np.float32))
@@ -48,6 +48,6 @@ def prepare_torch(which: Pass, codes: Float[jax.Array, "n bits"], key: jax.Array
             torch.cuda.synchronize()
         return loss.detach(), copy.grad
 
-    with refusing_memory():
+    with raise_out_of_memory():
         call()
-    return Prepared(call, compile_seconds=None, peak_bytes=None)
+    return PreparedLoss(call, compile_seconds=None, peak_bytes=None)

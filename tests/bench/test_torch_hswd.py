@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 
 from jaxhash.bench.config import Setting
-from jaxhash.bench.prepare import draw_codes
+from jaxhash.bench.prepare import random_codes
 
 torch = pytest.importorskip("torch", reason="PyTorch, the extra [compare], is not installed")
 
 
 @pytest.fixture
 def form():
-    from jaxhash.bench import torch_form
+    from jaxhash.bench import torch_hswd
 
-    return torch_form
+    return torch_hswd
 
 
 def test_value_and_gradient_are_those_of_numpy(form):
@@ -34,7 +34,7 @@ def test_value_and_gradient_are_those_of_numpy(form):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_what_is_timed(form, dtype):
-    codes, key = draw_codes(Setting(16, 4, dtype))
+    codes, key = random_codes(Setting(16, 4, dtype))
     assert form.prepare_torch("forward", codes, key).call()[1] is None
     prepared = form.prepare_torch("forward+backward", codes, key)
     (first, gradient), (second, again) = prepared.call(), prepared.call()

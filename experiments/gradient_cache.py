@@ -1,10 +1,10 @@
-"""What a large batch costs in memory and time when it goes through the network in chunks.
+"""Measures the memory and time of a large batch that is encoded in chunks (GradCache).
 
-    python experiments/chunks.py
+    python experiments/gradient_cache.py
 
-One step of HashNet + HSWD on digits of 16 x 16 pixels by a ResNet-20 with frozen normalization, on one
-device, whole and in chunks: bytes that the compiled step needs beside its arguments, its time, and how
-far the update is from that of the whole batch.
+The step is one of HashNet + HSWD on digits of 16 x 16 pixels, by a ResNet-20 with frozen normalization,
+on one device. Measured are the bytes that the compiled step needs beside its arguments, its time, and
+the distance of its update from the update of the whole batch.
 """
 
 import dataclasses
@@ -19,23 +19,23 @@ import jax
 import optax
 import tyro
 
-from jaxhash.bench.timing import alternate
 from jaxhash.runs.experiment import build, initial_state, make_batches, make_step
 from jaxhash.runs.presets import digits_hashnet_hswd
 from jaxhash.training.devices import hardware
+from jaxhash.training.timing import time_alternately
 from jaxhash.utils.files import write_json
 from jaxhash.utils.hardware import versions
 
-PATH = Path(__file__).parent / "results" / "chunks.json"
+PATH = Path(__file__).parent / "results" / "gradient_cache.json"
 
 
 def main(batch_size: int = 128, sizes: tuple[int, ...] = (64, 32, 16, 8), calls: int = 1) -> None:
-    """Compile and run each step, and write what it needs.
+    """Compiles and runs each step, and writes memory, time and distance of the update.
 
     Args:
-        batch_size: images of the batch.
-        sizes: chunks to try.
-        calls: timed calls of each.
+        batch_size: number of images of the batch.
+        sizes: chunk sizes to try.
+        calls: number of timed calls of each step.
     """
     config = dataclasses.replace(
         digits_hashnet_hswd(),
@@ -47,20 +47,21 @@ def main(batch_size: int = 128, sizes: tuple[int, ...] = (64, 32, 16, 8), calls:
     )
     parts = build(config)
     state, batch = initial_state(config, parts), next(make_batches(config, parts))
-    rows, whole = [], None
+    rows, whole_update = [], None
     for size in (None, *sizes):
         step = jax.jit(make_step(dataclasses.replace(config, chunk_size=size), parts))
         compiled = step.lower(state, batch).compile()
         after, _ = compiled(state, batch)
         update = jax.tree.map(lambda new, old: new - old, after.params, state.params)
-        whole = whole or update
-        apart = optax.global_norm(jax.tree.map(lambda a, b: a - b, update, whole))
+        whole_update = whole_update or update
+        difference = jax.tree.map(lambda a, b: a - b, update, whole_update)
+        distance = optax.global_norm(difference) / optax.global_norm(whole_update)
         rows.append(
             {
                 "chunk_size": size,
                 "temporary_bytes": compiled.memory_analysis().temp_size_in_bytes,
                 "seconds": _seconds(partial(compiled, state, batch), calls),
-                "update_apart": float(apart / optax.global_norm(whole)),
+                "update_apart": float(distance),
             }
         )
         print(rows[-1], flush=True)
@@ -77,10 +78,12 @@ def main(batch_size: int = 128, sizes: tuple[int, ...] = (64, 32, 16, 8), calls:
 
 
 def _seconds(call: Callable, calls: int) -> float:
-    def whole():
+    def blocking():
         jax.block_until_ready(call())
 
-    return statistics.median(alternate({"step": whole}, repeats=calls, budget_seconds=60.0)["step"])
+    return statistics.median(
+        time_alternately({"step": blocking}, repeats=calls, budget_seconds=60.0)["step"]
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ import io
 from rich.console import Console
 
 from jaxhash.models import Summary, SummaryRow
-from jaxhash.report import print_summary
+from jaxhash.report import print_model_summary
 
 
 def test_each_row_the_sums_and_the_training():
@@ -13,7 +13,7 @@ def test_each_row_the_sums_and_the_training():
         SummaryRow("head", (16,), 2_000, 2_000, 30_000),
     )
     file = io.StringIO()
-    print_summary(Summary(rows, remat=False), Console(file=file, width=80))
+    print_model_summary(Summary(rows, remat=False), Console(file=file, width=80))
     assert [line.split() for line in file.getvalue().splitlines()] == [
         ["part", "output", "parameters", "trained", "multiply-adds"],
         ["preprocessing", "-", "0", "0", "10"],

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from jaxhash.bench import run
 from jaxhash.bench.config import PRESETS, BenchConfig, Preset
-from jaxhash.bench.measure import Point
+from jaxhash.bench.measure import Measurement
 from jaxhash.cli.main import main
 from jaxhash.utils.errors import UserError
 
@@ -58,7 +58,7 @@ def test_result_file(result):
 
 
 def test_points_of_the_result_file(result):
-    points = [Point(**record) for record in result["points"]]
+    points = [Measurement(**record) for record in result["points"]]
     assert [(p.devices, p.batch, p.which, p.loss) for p in points] == [
         (devices, batch, which, loss)
         for devices in (1, 2)
@@ -87,7 +87,7 @@ def test_dispatch_is_synchronous_before_anything_runs(monkeypatch):
 
     monkeypatch.setattr(run, "copy_bandwidth", stop)
     with pytest.raises(UserError, match="False"):
-        run.bench(BenchConfig(), Console(file=io.StringIO()), "")
+        run.run_benchmark(BenchConfig(), Console(file=io.StringIO()), "")
 
 
 def test_default_files_and_exponents(folder, capsys):
@@ -106,14 +106,14 @@ def test_default_files_and_exponents(folder, capsys):
 
 
 def test_what_was_measured_outlives_a_kill(folder, monkeypatch):
-    measure = run.Survey.measure
+    measure = run.Benchmark.measure
 
     def killed(self, setting, walked):
         if setting.batch == 16:
             raise KeyboardInterrupt
         return measure(self, setting, walked)
 
-    monkeypatch.setattr(run.Survey, "measure", killed)
+    monkeypatch.setattr(run.Benchmark, "measure", killed)
     with pytest.raises(SystemExit) as exit:
         command(f"{TINY} --output killed.json")
     assert exit.value.code == 130

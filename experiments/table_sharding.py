@@ -1,11 +1,11 @@
-"""What spreading the tables of a large training set over devices saves.
+"""Measures what sharding the tables of a large training set over devices saves.
 
-    python experiments/spread.py
+    python experiments/table_sharding.py
 
-Steps on 320,000 vectors in codes of 128 bits, each setting in a process of its own: bytes of the
-objective's tables on one device, the most memory that the process has held for all of its devices, and
-seconds of a step and of the first step of an epoch, in which alternating methods find the codes of all
-images.
+A training set of 320,000 vectors is hashed into 128 bits, each setting in a process of its own. Measured
+are the bytes of the objective's tables on one device, the peak memory of the process for all of its
+devices, and the seconds of a step and of the first step of an epoch, in which alternating methods
+compute the codes of all images.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from jaxhash.training.devices import hardware, peak_bytes
 from jaxhash.utils.files import write_json
 from jaxhash.utils.hardware import versions
 
-PATH = Path(__file__).parent / "results" / "spread.json"
+PATH = Path(__file__).parent / "results" / "table_sharding.json"
 
 CLASSES, QUERIES = 100, 10
 
@@ -48,16 +48,16 @@ def main(
     methods: tuple[str, ...] = ("hashnet", "dsdh", "asymmetric-dsh"),
     output: Path = PATH,
 ) -> None:
-    """Measure each method with its tables whole on each device and spread, and write what was seen.
+    """Measures each method with its tables replicated and sharded, and writes the results.
 
     Args:
-        items: training images, a multiple of 100.
+        items: number of training images, a multiple of 100.
         bits: length of a code.
-        batch_size: rows of a step.
-        devices: CPU devices of a process.
-        steps: steps that are timed.
-        methods: objectives, each with its own penalty and HSWD.
-        output: the result file.
+        batch_size: number of rows of a step.
+        devices: number of CPU devices of a process.
+        steps: number of timed steps.
+        methods: names of objectives; each has its own penalty and HSWD.
+        output: path of the result file.
     """
     with tempfile.TemporaryDirectory() as folder:
         rng = np.random.default_rng(0)
@@ -76,10 +76,12 @@ def main(
         for method in methods:
             for spread in ("never", "always"):
                 options = settings | {"objective": method, "spread_banks": spread}
-                options["keep_own"] = method != "hashnet"  # without it nothing asks for the codes
+                options["keep_own"] = (
+                    method != "hashnet"
+                )  # without its penalty the method needs no codes
                 with multiprocessing.get_context("spawn").Pool(1) as process:
-                    found = process.apply(measure, (options, devices, steps))
-                rows.append({"method": method, "spread": spread == "always"} | found)
+                    measured = process.apply(measure, (options, devices, steps))
+                rows.append({"method": method, "spread": spread == "always"} | measured)
                 print(rows[-1], flush=True)
     write_json(
         output,
@@ -97,12 +99,12 @@ def main(
 
 
 def measure(options: dict[str, Any], devices: int, steps: int) -> dict[str, float]:
-    """Steps of one setting, in this process."""
+    """Measures the steps of one setting, in this process."""
     jax.config.update("jax_num_cpu_devices", devices)
     config = dataclasses.replace(cifar10_features_hashnet_hswd(), **options)
     parts = build(config)
     parallel_step = make_data_parallel(config, parts, make_step(config, parts))
-    # The last step of an epoch, as far as the number tells: the second one here begins another.
+    # By its number the first step ends an epoch, so that the second one begins the next epoch.
     state = initial_state(config, parts)
     state = parallel_step.to_local(
         parallel_step.replicate(state.replace(step=state.step + parts.steps_per_epoch - 1))

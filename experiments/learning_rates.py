@@ -1,10 +1,10 @@
-"""The learning rate of each supervised method's preset: the best of four by validation, at 32 bits.
+"""Finds the learning rate of each supervised method's preset: the best of four, at 32 bits.
 
-    python experiments/method_rates.py --data-dir FEATURE_FOLDER
+    python experiments/learning_rates.py --data-dir FEATURE_FOLDER
 
 Each method trains by its preset, with its own penalty, at four rates and two seeds, on nine tenths of
-the training items of the CIFAR-10 features; the others choose, and the queries have no say. A cell
-is a sweep under runs/method_rates, so an interrupted search goes on where it stopped.
+the training items of the CIFAR-10 features. The other tenth selects the rate; the queries are not used.
+A cell is a sweep under runs/learning_rates, so an interrupted search goes on where it stopped.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jax
 import tyro
-from methods import SUPERVISED  # to choose for the others by labels would be supervision
+from methods import SUPERVISED  # selection by labels would supervise the other methods
 from rich.console import Console
 
 from jaxhash.runs import sweep
@@ -22,9 +22,9 @@ from jaxhash.runs.config import Config
 from jaxhash.runs.presets import PRESETS, preset_of_method
 from jaxhash.utils.files import write_json
 
-PATH = Path(__file__).parent / "results" / "method_rates.json"
+PATH = Path(__file__).parent / "results" / "learning_rates.json"
 
-#: What is the same for all methods.
+#: Keys of the results that are the same for all methods.
 SHARED = (
     "bits",
     "dataset",
@@ -45,18 +45,18 @@ def main(
     seeds: int = 2,
     output: Path = PATH,
 ) -> None:
-    """Try every rate on every method and collect the validation mAP.
+    """Tries every rate on every method and collects the validation mAP.
 
     Args:
         data_dir: folder of the feature file.
         methods: names of methods.
-        rates: learning rates.
+        rates: learning rates to try.
         seeds: number of seeds, from 0.
-        output: the file to write.
+        output: path of the result file.
     """
     words = ["DIR" if word == str(data_dir) else word for word in sys.argv[1:]]
     content = {
-        "command": shlex.join(["python", "experiments/method_rates.py", *words]),
+        "command": shlex.join(["python", "experiments/learning_rates.py", *words]),
         "methods": {},
     }
     console = Console(width=120)
@@ -66,8 +66,8 @@ def main(
             PRESETS[preset_of_method(method)](),
             data_dir=data_dir,
             bits=32,
-            learning_rate=Config.learning_rate,  # swept: a search says nothing of the preset's
-            run_dir=Path("runs") / "method_rates" / method,
+            learning_rate=Config.learning_rate,  # swept below, so the preset's rate does not matter
+            run_dir=Path("runs") / "learning_rates" / method,
         )
         results = sweep.train(config, {"learning_rate": rates}, console, seeds=seeds)
         content |= {key: results[key] for key in SHARED}
@@ -80,7 +80,7 @@ def main(
             },
         }
         write_json(output, content)
-        jax.clear_caches()  # the programs of a cell are of no use to the next
+        jax.clear_caches()  # the next cell cannot reuse the compiled programs
 
 
 if __name__ == "__main__":

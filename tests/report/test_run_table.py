@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from jaxhash.report import print_table, table_rows
+from jaxhash.report import print_run, ranking_rows
 
 
 def codes_scores(start):
@@ -27,12 +27,12 @@ RESULTS = {
 
 def printed(results):
     file = io.StringIO()
-    print_table(results, Console(file=file, width=120))
+    print_run(results, Console(file=file, width=120))
     return [line.strip() for line in file.getvalue().splitlines()]
 
 
 def test_rows_are_codes_then_floats():
-    names, scores = zip(*table_rows(RESULTS), strict=True)
+    names, scores = zip(*ranking_rows(RESULTS), strict=True)
     assert [one["map"] for one in scores] == [0.6, 0.2, 0.4, 0.7, 0.51234]
     assert names[:3] == (
         "hashnet + 0.1 hswd(sampled), 24 bits",
@@ -54,7 +54,7 @@ def test_printed_table():
         ["0.7000", *"-----"],
         ["0.5123", *"-----"],
     ]
-    names = [name for name, _ in table_rows(RESULTS)]
+    names = [name for name, _ in ranking_rows(RESULTS)]
     assert [row.rsplit(maxsplit=6) for row in rows] == [
         [name, *cells] for name, cells in zip(names, numbers, strict=True)
     ]

@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 from rich.console import Console
 
-from jaxhash.bench import data
+from jaxhash.bench import input_pipeline
 from jaxhash.bench.config import DataConfig
 from jaxhash.cli.main import main
 from jaxhash.data.augment import Augment
@@ -24,8 +24,8 @@ def command(line):
 def folder(tmp_path, monkeypatch):
     """A folder to work in, few images, and hardly any warming up."""
     monkeypatch.chdir(tmp_path)
-    for name, value in {"ARRAYS": 20, "FILES": 12, "_WARM_UP": 0.0}.items():
-        monkeypatch.setattr(data, name, value)
+    for name, value in {"ARRAYS": 20, "FILES": 12, "_CALIBRATION_SECONDS": 0.0}.items():
+        monkeypatch.setattr(input_pipeline, name, value)
     return tmp_path
 
 
@@ -66,7 +66,9 @@ def test_result_file(folder, capsys):
 
 def test_by_default(monkeypatch, capsys):
     opened = []
-    monkeypatch.setattr(data, "_measure", lambda source, config: opened.append(source.name) or ())
+    monkeypatch.setattr(
+        input_pipeline, "_measure", lambda source, config: opened.append(source.name) or ()
+    )
     command("bench --data")
     assert opened == ["arrays", "png", "jpeg", "digits"]
     assert "results are in runs/bench/data-cpu.json" in capsys.readouterr().out
@@ -90,30 +92,32 @@ def test_a_folder_is_read_from_its_files(folder):
 @pytest.mark.parametrize("where", ["host", "device"])
 def test_a_pipeline_ends_with_augmented_images_on_the_device(where, monkeypatch):
     """And counts the images that are none of padding."""
-    counts, inputs, block = [], [], data.jax.block_until_ready
-    monkeypatch.setattr(data.jax, "block_until_ready", lambda x: inputs.append(x) or block(x))
+    counts, inputs, block = [], [], input_pipeline.jax.block_until_ready
+    monkeypatch.setattr(
+        input_pipeline.jax, "block_until_ready", lambda x: inputs.append(x) or block(x)
+    )
 
     def sustained(call, config, least):
         inputs.clear()
         counts.extend(call() for _ in range(3))
         return np.ones(2)
 
-    monkeypatch.setattr(data, "_sustained", sustained)
+    monkeypatch.setattr(input_pipeline, "_sustained", sustained)
     config = DataConfig(("arrays",), batch_size=8, workers=(0,), augment_on=(where,), repeats=1)
-    with data._opened("arrays", config) as source:
-        list(data._measure(source, config))
+    with input_pipeline._opened("arrays", config) as source:
+        list(input_pipeline._measure(source, config))
         options = dict(batch_size=8, seed=0, augment=Augment(4, True))
-        batches = data.training_batches(source, np.arange(20), **options)
+        batches = input_pipeline.training_batches(source, np.arange(20), **options)
     assert counts == [8, 8, 4]
     for array in inputs:
-        assert isinstance(array, data.jax.Array)
+        assert isinstance(array, input_pipeline.jax.Array)
         np.testing.assert_array_equal(array, next(batches).inputs)
 
 
 @pytest.mark.parametrize(("budget", "in_round"), [(48.0, 12), (4.0, 6)])
 def test_rounds_are_sustained(monkeypatch, budget, in_round):
     """Calls take no time while the buffer lasts, then a second each: only these count."""
-    monkeypatch.setattr(data, "_WARM_UP", 3.0)
+    monkeypatch.setattr(input_pipeline, "_CALIBRATION_SECONDS", 3.0)
     now, buffered = [0.0], [5]
 
     def call():
@@ -122,13 +126,13 @@ def test_rounds_are_sustained(monkeypatch, budget, in_round):
         return 7
 
     config = DataConfig((), repeats=4, budget_seconds=budget)
-    rates = data._sustained(call, config, 6, clock=lambda: now[0])
+    rates = input_pipeline._sustained(call, config, 6, clock=lambda: now[0])
     np.testing.assert_allclose(rates, [7.0] * 4)
     assert buffered[0] == 5 - 6 - 3 - 4 * in_round
 
 
 def test_images_made_up_compress_as_photographs_do():
-    images = data.made_up(20, np.random.default_rng(0))
+    images = input_pipeline.synthetic_images(20, np.random.default_rng(0))
     assert images.shape == (20, 32, 32, 3) and images.dtype == np.uint8
 
     def size(kind):
@@ -165,5 +169,5 @@ def test_what_is_refused(refusal, line, said):
 )
 def test_data_sets_that_are_none(folder, name, said):
     np.savez(folder / "f.npz", features=np.ones((3, 2), np.float32), labels=np.arange(3))
-    with pytest.raises(data.UserError, match="^" + said):
-        data.bench_data(DataConfig((name,)), Console(file=io.StringIO()), "")
+    with pytest.raises(input_pipeline.UserError, match="^" + said):
+        input_pipeline.benchmark_input(DataConfig((name,)), Console(file=io.StringIO()), "")

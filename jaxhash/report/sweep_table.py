@@ -1,4 +1,4 @@
-"""The table at the end of a sweep."""
+"""Prints the table at the end of a sweep."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from jaxhash.report.table import COLUMNS
+from jaxhash.report.run_table import COLUMNS
 from jaxhash.training.members import Member, setting_name
 from jaxhash.utils.console import print_line
 
-#: The columns of a setting: a key of its scores, and the title.
-SHOWN = {
+#: Columns of the table: a key of a setting's scores, and its title.
+SETTING_COLUMNS = {
     "validation_map": "validation mAP",
     "validation_mahp_at_250": "validation mAHP@250",
     **{
@@ -23,20 +23,20 @@ SHOWN = {
 
 
 def print_sweep(results: dict[str, Any], console: Console) -> None:
-    """Print mean and standard deviation over seeds of each setting, and which is the best."""
-    settings, chosen = results["settings"], results["best"]
+    """Prints mean and standard deviation over seeds of each setting, and the best setting."""
+    settings, best = results["settings"], results["best"]
     seeds = len(results["seeds"])
     table = Table(
         title=f"{results['dataset']}, {results['items']['database']:,} items, {results['bits']} bits, "
         f"{seeds} seed{'s' * (seeds > 1)}",
         box=None,
     )
-    known = next((setting["scores"] for setting in settings if setting["scores"]), {})
-    held_out = results["items"]["validation"] > 0
+    scores = next((setting["scores"] for setting in settings if setting["scores"]), {})
+    has_validation = results["items"]["validation"] > 0
     columns = {
         key: title
-        for key, title in SHOWN.items()
-        if key in known and (held_out or not key.startswith("validation"))
+        for key, title in SETTING_COLUMNS.items()
+        if key in scores and (has_validation or not key.startswith("validation"))
     }
     for name in results["axes"] or ["objective"]:
         table.add_column(name.replace("_", "-"))
@@ -44,17 +44,17 @@ def print_sweep(results: dict[str, Any], console: Console) -> None:
         table.add_column(title, justify="right")
     for number, setting in enumerate(settings):
         names = [f"{value:g}" for value in setting["values"].values()] or [results["objective"]]
-        names[0] += " *" * (number == chosen)
+        names[0] += " *" * (number == best)
         scores = setting["scores"]
         cells = ("-" if scores is None else _cell(scores[key]) for key in columns)
         table.add_row(*names, *cells)
     console.print(table)
-    for remark in _remarks(results):
-        print_line(console, remark)
+    for note in _notes(results):
+        print_line(console, note)
 
 
-def _remarks(results: dict[str, Any]) -> Iterator[str]:
-    """What a reader of the numbers has to know, and at last what is best."""
+def _notes(results: dict[str, Any]) -> Iterator[str]:
+    """Yields leaks, members that diverged or collapsed, and the best setting."""
     for leak in results["leaks"]:
         yield f"leak: {leak}"
     for member in results["members"]:
@@ -74,7 +74,7 @@ def _remarks(results: dict[str, Any]) -> Iterator[str]:
         yield f"mAP {_cell(settings[0]['scores']['map'])} over {len(results['seeds'])} seeds"
 
 
-def _cell(mean: dict[str, float | None]) -> str:
-    """Mean and standard deviation over seeds; of one seed there is no deviation."""
-    deviation = "n/a" if mean["deviation"] is None else f"{mean['deviation']:.4f}"
-    return f"{mean['mean']:.4f} ± {deviation}"
+def _cell(summary: dict[str, float | None]) -> str:
+    """Formats mean and standard deviation over seeds; one seed has no deviation."""
+    deviation = "n/a" if summary["deviation"] is None else f"{summary['deviation']:.4f}"
+    return f"{summary['mean']:.4f} ± {deviation}"

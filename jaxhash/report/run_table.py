@@ -1,4 +1,4 @@
-"""The table at the end of a run."""
+"""Prints the table at the end of a run."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from jaxhash.retrieval.health import health_lines
+from jaxhash.retrieval.health import describe_health
 from jaxhash.utils.console import print_line
 
-#: A key of the scores, and the title; the last three where the run knows distances of classes.
+#: Columns of the table: a key of the scores, and its title. The last three need class similarities.
 COLUMNS = {
     "map": "mAP",
     "map_worst_ties": "worst ties",
@@ -22,47 +22,47 @@ COLUMNS = {
     "mahp_at_2500": "mAHP@2500",
 }
 
-#: What the rankings by floats are called.
-FLOATS = {
+#: Titles of the rankings by real-valued vectors.
+FLOAT_RANKINGS = {
     "learned floats": "floats: network output, cosine",
     "input features": "floats: input features, cosine",
 }
 
 
-def table_rows(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Each ranking of a run with its metrics: codes first, then the float rankings."""
+def ranking_rows(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Returns each ranking of a run with its metrics: codes first, then the float rankings."""
     bits = results["bits"]
     return [
         (f"{results['objective']}, {bits} bits", results),
         *((f"{name}, {bits} bits", scores) for name, scores in results["baselines"].items()),
-        *((FLOATS[name], scores) for name, scores in results["float_rankings"].items()),
+        *((FLOAT_RANKINGS[name], scores) for name, scores in results["float_rankings"].items()),
     ]
 
 
-def print_table(results: dict[str, Any], console: Console) -> None:
-    """Print the results of a run beside its baselines and ceilings, and which model they are of."""
+def print_run(results: dict[str, Any], console: Console) -> None:
+    """Prints the results of a run with its baselines and float rankings, and notes below them."""
     table = Table(title=f"{results['dataset']}, {results['items']['database']:,} items", box=None)
     table.add_column("ranking by")
     shown = {key: title for key, title in COLUMNS.items() if key in results}
     for title in shown.values():
         table.add_column(title, justify="right")
-    for name, scores in table_rows(results):
+    for name, scores in ranking_rows(results):
         cells = (f"{scores[key]:.4f}" if key in scores else "-" for key in shown)
         table.add_row(name, *cells)
     console.print(table)
-    for remark in _remarks(results):
-        print_line(console, remark)
+    for note in _notes(results):
+        print_line(console, note)
 
 
-def _remarks(results: dict[str, Any]) -> Iterator[str]:
-    """What a reader of the numbers has to know; results of older versions know less."""
+def _notes(results: dict[str, Any]) -> Iterator[str]:
+    """Yields which model was evaluated, code health and leaks, as far as the results hold them."""
     if "model_choice" in results:
         choice = results["model_choice"]
         yield f"model of epoch {choice['epoch']}, step {choice['step']:,}: {choice['says']}"
     if "baselines" in results.get("conventions", {}):
         yield f"baselines: {results['conventions']['baselines']}"
     if "query_health" in results:
-        yield from health_lines(results)
+        yield from describe_health(results)
     for leak in results.get("leaks", []):
         yield f"leak: {leak}"
     if results.get("collapsed_at_step") is not None:

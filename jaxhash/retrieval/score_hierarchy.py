@@ -1,0 +1,153 @@
+"""Scores rankings by how similar in meaning their first items are to the query."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from jaxhash import metrics
+from jaxhash.ops.codes import binarize
+from jaxhash.retrieval.score import num_ranking_threads
+from jaxhash.retrieval.vectors import LazyVectors, ProgressTracker, inner_products, no_progress
+
+#: Definition of each score; stored beside the scores.
+HIERARCHY_CONVENTIONS = {
+    "mahp_at_250": "area under HP@1 to HP@250 by trapezoids (a perfect ranking has 0.996), "
+    "expectation over Hamming ties; mean over queries",
+    "mahp_at_250_among_queries": "mahp_at_250, the queries in search of one another, each without "
+    "itself",
+    "mahp_at_2500": "mean of HP@1 to HP@2500, expectation over Hamming ties; mean over queries",
+}
+
+#: Number of queries whose counts are held at a time.
+_QUERIES = 1000
+
+#: What a similarity function compares, a row for each item: class ids, or embeddings.
+Targets = Shaped[np.ndarray, "_ ..."]
+
+
+def score_hierarchy(
+    query: Float[np.ndarray, "queries bits"],
+    query_labels: Int[np.ndarray, " queries"],
+    database: Float[np.ndarray, "items bits"],
+    database_labels: Int[np.ndarray, " items"],
+    similarity: Float[np.ndarray, "classes classes"],
+) -> dict[str, float]:
+    """Computes the hierarchical metrics of real-valued codes, cut at zero.
+
+    `HIERARCHY_CONVENTIONS` has the definitions. A rank beyond the last item counts as the last one.
+
+    Args:
+        query: codes of the queries.
+        query_labels: class ids of the queries.
+        database: codes of the items.
+        database_labels: class ids of the items.
+        similarity: similarity of each two classes, 0 or above.
+    """
+    query, database = binarize(query), binarize(database)
+    values = {name: [] for name in HIERARCHY_CONVENTIONS}
+    for rows in np.array_split(np.arange(len(query)), -(-len(query) // _QUERIES)):
+        some = query[rows], query_labels[rows]
+        counts = metrics.similarity_counts(*some, database, database_labels, similarity)
+        values["mahp_at_250"].append(_precision_of_counts(counts, 250))
+        values["mahp_at_2500"].append(_precision_of_counts(counts, 2500, form="mean"))
+        if len(query) > 1:
+            counts = metrics.similarity_counts(*some, query, query_labels, similarity)
+            others = _precision_of_counts(metrics.leave_one_out(counts), 250)
+            values["mahp_at_250_among_queries"].append(others)
+    return {name: float(np.concatenate(each).mean()) for name, each in values.items() if each}
+
+
+def score_hierarchy_of_vectors(
+    query: LazyVectors | Shaped[np.ndarray, "queries dimensions"],
+    query_targets: Targets,
+    database: LazyVectors | Shaped[np.ndarray, "items dimensions"],
+    database_targets: Targets,
+    similarity: Callable[[Targets, Targets], Float[np.ndarray, "rows columns"]],
+    *,
+    transform: Callable[[np.ndarray], np.ndarray] = lambda vectors: vectors,
+    memory_bytes: int = 2**30,
+    track: ProgressTracker = no_progress,
+    description: str = "ranking",
+) -> dict[str, float]:
+    """Computes the metrics of `score_hierarchy` for the ranking by inner products of vectors.
+
+    Signs rank as the Hamming distance of their codes does, with the same ties; rows of length 1 rank
+    by cosine. Each query costs a partial sort of the database.
+
+    Args:
+        query: vectors of the queries, or signs.
+        query_targets: input of ``similarity``, a row for each query.
+        database: vectors of the items, of the same kind.
+        database_targets: input of ``similarity``, a row for each item.
+        similarity: function that returns the similarity, 0 or above, of each row of its first
+            argument to each row of its second.
+        transform: function that is applied to vectors before they are multiplied.
+        memory_bytes: bound on the memory in bytes, beside vectors that are arrays.
+        track: shows the progress.
+        description: text beside the progress.
+    """
+    values = {name: [] for name in HIERARCHY_CONVENTIONS}
+
+    def average(row):
+        _, scores, of_item = row
+        return (
+            _precision_of_scores(scores, of_item, 250),
+            _precision_of_scores(scores, of_item, 2500, form="mean"),
+        )
+
+    def average_among(row):
+        number, scores, of_item = row
+        return _precision_of_scores(np.delete(scores, number), np.delete(of_item, number), 250)
+
+    def ranked(items, targets, description):
+        """Yields the number, scores and similarities of each query, some queries at a time."""
+        step = max(1, memory_bytes // 8 // (8 * len(items)))
+        for rows, scores in inner_products(
+            query,
+            items,
+            transform,
+            memory_bytes=memory_bytes,
+            track=track,
+            description=description,
+        ):
+            for at in range(0, len(rows), step):
+                some = rows[at : at + step]
+                of_items = similarity(query_targets[some], targets)
+                yield zip(some, scores[at : at + step], of_items, strict=True)
+
+    with ThreadPoolExecutor(num_ranking_threads(memory_bytes, len(database))) as threads:
+        for block in ranked(database, database_targets, description):
+            for near, far in threads.map(average, block):
+                values["mahp_at_250"].append(near)
+                values["mahp_at_2500"].append(far)
+        if len(query) > 1:
+            for block in ranked(query, query_targets, f"{description}, among queries"):
+                values["mahp_at_250_among_queries"] += threads.map(average_among, block)
+    return {name: float(np.mean(each)) for name, each in values.items() if each}
+
+
+def embedding_similarity(
+    rows: Float[np.ndarray, "n dimensions"], columns: Float[np.ndarray, "m dimensions"]
+) -> Float[np.ndarray, "n m"]:
+    """Returns the cosine of embeddings of length 1; a negative cosine becomes 0.
+
+    Example:
+        >>> rows = np.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+        >>> embedding_similarity(rows[:1], rows).tolist()
+        [[1.0, 0.0, 0.0]]
+    """
+    return np.maximum(rows @ columns.T, 0.0)
+
+
+def _precision_of_counts(
+    counts: metrics.SimilarityCounts, k: int, **form
+) -> Float[np.ndarray, " queries"]:
+    k = min(k, int(counts.total.sum(axis=1).min()))
+    return metrics.average_hierarchical_precision(counts, k, **form)
+
+
+def _precision_of_scores(scores: np.ndarray, similarity: np.ndarray, k: int, **form) -> float:
+    k = min(k, len(scores))
+    return metrics.average_hierarchical_precision_of_scores(scores, similarity, k, **form)
