@@ -97,14 +97,14 @@ def test_a_pipeline_ends_with_augmented_images_on_the_device(where, monkeypatch)
         input_pipeline.jax, "block_until_ready", lambda x: inputs.append(x) or block(x)
     )
 
-    def sustained(call, config, least):
+    def sustained(call, config, min_calls):
         inputs.clear()
         counts.extend(call() for _ in range(3))
         return np.ones(2)
 
     monkeypatch.setattr(input_pipeline, "_sustained", sustained)
     config = DataConfig(("arrays",), batch_size=8, workers=(0,), augment_on=(where,), repeats=1)
-    with input_pipeline._opened("arrays", config) as source:
+    with input_pipeline._open_source("arrays", config) as source:
         list(input_pipeline._measure(source, config))
         options = dict(batch_size=8, seed=0, augment=Augment(4, True))
         batches = input_pipeline.training_batches(source, np.arange(20), **options)
@@ -164,7 +164,7 @@ def test_what_is_refused(refusal, line, said):
     [
         ("pictures", "--dataset 'pictures': expected 'digits'"),
         ("folder:nowhere", "--dataset folder:nowhere: there is no folder"),
-        ("features:f.npz", "--data features:f.npz: it holds feature vectors, and no images"),
+        ("features:f.npz", "`data=features:f.npz`: it holds"),
     ],
 )
 def test_data_sets_that_are_none(folder, name, said):
