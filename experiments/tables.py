@@ -25,7 +25,7 @@ README = HERE.parent / "README.md"
 RENAMED_SCRIPTS = {
     "chunks.py": "gradient_cache.py",
     "kills.py": "kill_and_resume.py",
-    "learning_rates.py": "learning_rates.py",
+    "method_rates.py": "learning_rates.py",
     "spread.py": "table_sharding.py",
 }
 
