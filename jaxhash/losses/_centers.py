@@ -7,16 +7,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Shaped
 
-from jaxhash.losses._common import (
-    mean_of_rows,
-    sum_of_shares,
-    sum_over_devices,
-    valid_codes,
-)
-from jaxhash.losses._pairwise import cosines, mean_of_pairs, valid_pairs
+from jaxhash.losses._common import check_codes, check_pairs, mean_over_pairs
 from jaxhash.ops.arguments import as_floating, as_mask, as_real, check_shape, check_signs
+from jaxhash.ops.collectives import masked_mean, psum_local_grad, psum_no_grad
 from jaxhash.ops.meshes import on_any_mesh
-from jaxhash.ops.numerics import accumulate
+from jaxhash.ops.numerics import accumulate, cosine_similarity
 
 #: Where a margin is taken off: from the cosine, or from the angle.
 MarginType = Literal["cosine", "arc"]
@@ -63,13 +58,13 @@ def csq(
         code, where the paper sums. The cross-entropy of that code cuts logarithms off at -100 and
         takes them of a tanh that has rounded to 1, so that codes beyond about 9 have no gradient.
     """
-    codes, where = valid_codes(codes, where)
+    codes, where = check_codes(codes, where)
     check_shape("centers", centers, codes.shape)
     check_signs("centers", centers, where)
     centers = jnp.asarray(centers, codes.dtype)
     agree = 0.5 * (1.0 + centers) * jax.nn.softplus(-2.0 * codes)
     differ = 0.5 * (1.0 - centers) * jax.nn.softplus(2.0 * codes)
-    return mean_of_rows(jnp.mean(agree + differ, axis=1), where, axis_name)
+    return masked_mean(jnp.mean(agree + differ, axis=1), where, axis_name)
 
 
 @on_any_mesh
@@ -115,11 +110,11 @@ def dpn(
     """
     if margin <= 0:
         raise ValueError(f"margin must be above 0, got {margin}")
-    codes, where = valid_codes(codes, where)
+    codes, where = check_codes(codes, where)
     targets = as_real("targets", targets, codes.shape, least=-1.0, most=1.0).astype(codes.dtype)
     up = 0.5 * (1.0 + targets) * jnp.maximum(margin - codes, 0.0)
     down = 0.5 * (1.0 - targets) * jnp.maximum(margin + codes, 0.0)
-    return mean_of_rows(jnp.mean(up + down, axis=1), where, axis_name)
+    return masked_mean(jnp.mean(up + down, axis=1), where, axis_name)
 
 
 @on_any_mesh
@@ -186,7 +181,7 @@ def orthohash(
         so gives an aligned code no gradient at all; here only the derivative of the sine is cut
         off where it grows without bound.
     """
-    codes, where = valid_codes(codes, where)
+    codes, where = check_codes(codes, where)
     check_shape("centers", centers, (None, codes.shape[1]))
     where_classes = as_mask("where_classes", where_classes, centers.shape[:1])
     check_signs("centers", centers, where_classes)
@@ -200,9 +195,9 @@ def orthohash(
         raise ValueError(f"margin_type must be one of {get_args(MarginType)}, got {margin_type!r}")
     if axis_name is not None and classes_axis_name is not None:
         raise ValueError("axis_name and classes_axis_name cannot both be given")
-    count = sum_over_devices(jnp.sum(labels, axis=1), classes_axis_name)
+    count = psum_no_grad(jnp.sum(labels, axis=1), classes_axis_name)
     where = count > 0 if where is None else where & (count > 0)
-    cosine = cosines(codes, centers)
+    cosine = cosine_similarity(codes, centers)
     if margin_type == "cosine":
         held = cosine - margin
     else:
@@ -213,8 +208,8 @@ def orthohash(
         logits = jnp.where(where_classes[None, :], logits, -jnp.inf)
     logits, log_sum = _normalized(logits, classes_axis_name)
     surprise = count * log_sum - jnp.sum(jnp.where(labels > 0, labels * logits, 0.0), axis=1)
-    mean = mean_of_rows(surprise / jnp.maximum(count, 1.0), where, axis_name)
-    return sum_of_shares(mean, classes_axis_name)
+    mean = masked_mean(surprise / jnp.maximum(count, 1.0), where, axis_name)
+    return psum_local_grad(mean, classes_axis_name)
 
 
 def _normalized(
@@ -232,7 +227,7 @@ def _normalized(
     own = jnp.sum(jnp.exp(logits), axis=1)
     if axis_name is None:
         return logits, jnp.log(own)
-    total = sum_over_devices(own, axis_name)
+    total = psum_no_grad(own, axis_name)
     share = jnp.log(total) / lax.axis_size(axis_name)
     return logits, share + (own - lax.stop_gradient(own)) / total
 
@@ -280,15 +275,15 @@ def hyp2_proxies(
         ACM Multimedia 2022, in the form of its released code. Departure: rows without a label,
         which that code counts among the pairs of y = 0, are left out.
     """
-    codes, where = valid_codes(codes, where)
+    codes, where = check_codes(codes, where)
     proxies = accumulate(as_floating("proxies", proxies, ndim=2))
     check_shape("proxies", proxies, (len(proxies), codes.shape[1]))
     belongs = as_mask("labels", labels, (len(codes), len(proxies)))
-    cosine = cosines(codes, proxies)
+    cosine = cosine_similarity(codes, proxies)
     valid = belongs.any(axis=1) if where is None else where & belongs.any(axis=1)
-    near = mean_of_pairs(1.0 - cosine, valid[:, None] & belongs, axis_name)
+    near = mean_over_pairs(1.0 - cosine, valid[:, None] & belongs, axis_name)
     excess = jnp.maximum(cosine - threshold, 0.0)
-    return near + mean_of_pairs(excess, valid[:, None] & ~belongs, axis_name)
+    return near + mean_over_pairs(excess, valid[:, None] & ~belongs, axis_name)
 
 
 @on_any_mesh
@@ -331,7 +326,7 @@ def hyp2_pairs(
         Xu et al. (HyP^2), ACM Multimedia 2022; its released code takes only pairs of images with
         more than one label each, which is the caller's business here.
     """
-    codes, others, similar, where = valid_pairs(codes, others, similar, where)
+    codes, others, similar, where = check_pairs(codes, others, similar, where)
     irrelevant = ~similar if where is None else where & ~similar
-    excess = jnp.maximum(cosines(codes, others) - threshold, 0.0)
-    return mean_of_pairs(excess, irrelevant, axis_name)
+    excess = jnp.maximum(cosine_similarity(codes, others) - threshold, 0.0)
+    return mean_over_pairs(excess, irrelevant, axis_name)

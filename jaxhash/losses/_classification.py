@@ -9,17 +9,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
-from jaxhash.losses._common import (
-    Reduce,
-    mean_of_rows,
-    pair_weight,
-    sum_of_shares,
-    valid_codes,
-)
-from jaxhash.losses._pairwise import cosines, valid_pairs
+from jaxhash.losses._common import Reduce, check_codes, check_pairs, inverse_pair_count
 from jaxhash.ops.arguments import as_floating, as_mask, as_real, check_shape, values_at_hand
+from jaxhash.ops.collectives import masked_mean, psum_local_grad
 from jaxhash.ops.meshes import on_any_mesh
-from jaxhash.ops.numerics import accumulate, unit_rows
+from jaxhash.ops.numerics import accumulate, cosine_similarity, unit_rows
 
 
 @on_any_mesh
@@ -66,7 +60,7 @@ def cross_entropy(
     highest = lax.stop_gradient(jnp.max(logits, axis=1, keepdims=True))
     below = logits - highest
     cost = jnp.log(jnp.sum(jnp.exp(below), axis=1)) - jnp.sum(weights * below, axis=1)
-    return mean_of_rows(cost, where, axis_name)
+    return masked_mean(cost, where, axis_name)
 
 
 @on_any_mesh
@@ -108,7 +102,7 @@ def binary_cross_entropy(
     labels = as_mask("labels", labels, (None, None))
     logits, labels, where = _labelled(logits, labels, where)
     cost = jax.nn.softplus(jnp.where(labels > 0, -logits, logits))  # no difference of large numbers
-    return mean_of_rows(jnp.mean(cost, axis=1), where, axis_name)
+    return masked_mean(jnp.mean(cost, axis=1), where, axis_name)
 
 
 @on_any_mesh
@@ -154,14 +148,14 @@ def hash_proxy(
         (DHD), ECCV 2022, after its released code, which divides the caller's own labels in place
         and makes NaN of a row without any.
     """
-    codes, where = valid_codes(codes, where)
+    codes, where = check_codes(codes, where)
     proxies = accumulate(as_floating("proxies", proxies, ndim=2))
     check_shape("proxies", proxies, (len(proxies), codes.shape[1]))
     value = values_at_hand(temperature)
     if value is not None and not value > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
     labels = as_mask("labels", labels, (len(codes), len(proxies)))
-    scores = cosines(codes, proxies) / temperature
+    scores = cosine_similarity(codes, proxies) / temperature
     return cross_entropy(scores, labels, where=where, axis_name=axis_name)
 
 
@@ -203,13 +197,13 @@ def cosine_distillation(
         Self-distilled hashing of Jang, Gu, Ko, Kang, Cho, "Deep Hash Distillation for Image
         Retrieval" (DHD), ECCV 2022.
     """
-    codes, where = valid_codes(codes, where)
+    codes, where = check_codes(codes, where)
     teacher = lax.stop_gradient(accumulate(as_floating("teacher", teacher, ndim=2)))
     check_shape("teacher", teacher, codes.shape)
     if where is not None:
         teacher = jnp.where(where[:, None], teacher, 0.0)
     cosine = jnp.sum(unit_rows(codes) * unit_rows(teacher), axis=1)
-    return mean_of_rows(1.0 - cosine, where, axis_name)
+    return masked_mean(1.0 - cosine, where, axis_name)
 
 
 @on_any_mesh
@@ -256,12 +250,12 @@ def bernoulli_kl_per_code(
         ICCV Workshops 2019, after its released code, whose logarithms are infinite where q is 0 or 1 in
         float32. This form has no such place.
     """
-    codes, where = valid_codes(codes, where)
+    codes, where = check_codes(codes, where)
     # With t = e^-|u| the entropy of the coin is log(1 + t) + |u| t / (1 + t).
     size = jnp.abs(codes)
     tail = jnp.exp(-size)
     cost = jnp.log(2.0) - jnp.log1p(tail) - size * (tail / (1.0 + tail))
-    loss = mean_of_rows(cost, where, axis_name)
+    loss = masked_mean(cost, where, axis_name)
     return loss if reduce_fn is None else reduce_fn(loss)
 
 
@@ -302,10 +296,10 @@ def variance_shortfall(
         subtracted from 1, a mean over bits rather than a sum, and always centred: where it is not,
         as in a later collection, a bit that is +1 on every image has the largest variance.
     """
-    codes, where = valid_codes(codes, where)
+    codes, where = check_codes(codes, where)
     # The center may be taken as a constant: the squares sum to the least about it.
-    centred = codes - lax.stop_gradient(mean_of_rows(codes, where, axis_name))[None, :]
-    loss = mean_of_rows(1.0 - centred**2, where, axis_name)
+    centred = codes - lax.stop_gradient(masked_mean(codes, where, axis_name))[None, :]
+    loss = masked_mean(1.0 - centred**2, where, axis_name)
     return loss if reduce_fn is None else reduce_fn(loss)
 
 
@@ -354,10 +348,10 @@ def pair_scatter(
         trace is a mean over bits; and no tensor of pairs by bits by bits is made of it, as in a later
         collection, since a trace needs the distances alone.
     """
-    codes, others, similar, where = valid_pairs(codes, others, similar, where)
+    codes, others, similar, where = check_pairs(codes, others, similar, where)
     valid = jnp.ones_like(similar) if where is None else where
     alike, unlike = (
-        pairs.astype(codes.dtype) * pair_weight(pairs, axis_name)
+        pairs.astype(codes.dtype) * inverse_pair_count(pairs, axis_name)
         for pairs in (valid & similar, valid & ~similar)
     )
     # sum_ij w_ij |h_i - h_j|^2 without the matrix of the distances.
@@ -365,7 +359,7 @@ def pair_scatter(
     weighed = jnp.matmul(weights, others, precision=lax.Precision.HIGHEST)
     own = jnp.sum(jnp.sum(weights, axis=1) * jnp.sum(codes**2, axis=1))
     other = jnp.sum(jnp.sum(weights, axis=0) * jnp.sum(others**2, axis=1))
-    return sum_of_shares(own + other - 2.0 * jnp.sum(codes * weighed), axis_name)
+    return psum_local_grad(own + other - 2.0 * jnp.sum(codes * weighed), axis_name)
 
 
 #: Least positive number that a float32 holds at full precision: no sum of labels is divided by 0.

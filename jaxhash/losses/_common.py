@@ -1,22 +1,20 @@
-"""What every loss needs: its codes and their mask, means over what is valid, sums over devices."""
+"""Checked codes and masks, and counts of pairs, for all losses."""
 
-import math
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, Num, Shaped
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, Shaped
 
-from jaxhash.ops.arguments import as_floating, as_mask
+from jaxhash.ops.arguments import as_floating, as_mask, check_shape
+from jaxhash.ops.collectives import all_gather, psum_local_grad, psum_no_grad
 from jaxhash.ops.numerics import accumulate
-from jaxhash.ops.selection import row_count
 
 #: The name of a reduction, such as ``jnp.mean``; None leaves the loss unreduced.
 Reduce = Callable[[Array], Array]
 
 
-def valid_codes(
+def check_codes(
     codes: Float[Array, "n bits"], where: Shaped[ArrayLike, " n"] | None, *, masked: float = 0.0
 ) -> tuple[Float[Array, "n bits"], Bool[Array, " n"] | None]:
     """Checked codes in the accumulation dtype, and their checked mask.
@@ -29,7 +27,7 @@ def valid_codes(
     return codes if where is None else jnp.where(where[:, None], codes, masked), where
 
 
-def with_a_row(
+def pad_empty_batch(
     codes: Float[Array, "n bits"], where: Bool[Array, " n"] | None
 ) -> tuple[Float[Array, "rows bits"], Bool[Array, " rows"] | None]:
     """The batch; of no rows at all, one that is masked: the least of nothing cannot be sought."""
@@ -38,64 +36,74 @@ def with_a_row(
     return jnp.zeros_like(codes, shape=(1, codes.shape[1])), jnp.zeros(1, bool)
 
 
-def mean_of_rows(
-    values: Float[Array, "n ..."], where: Bool[Array, " n"] | None, axis_name: str | None
-) -> Float[Array, "..."]:
-    """The mean over the valid rows of all devices, with this device's share of the gradient.
-
-    It is 0 without a valid row.
-    """
-    rows = values.reshape(values.shape[0], math.prod(values.shape[1:]))
-    if where is not None:
-        rows = jnp.where(where[:, None], rows, 0.0)
-    share = jnp.sum(rows, axis=0) / jnp.maximum(row_count(rows, where, axis_name), 1)
-    return sum_of_shares(share, axis_name).reshape(values.shape[1:])
-
-
 def pair_count(where: Bool[Array, "n m"], axis_name: str | None) -> Int[Array, ""]:
     """The number of marked pairs of all devices."""
     columns = jnp.sum(where, axis=0, dtype=jnp.int32)
     count = jnp.sum(lax.optimization_barrier(columns))  # merged, XLA would hold the pairs as int32
-    return sum_over_devices(count, axis_name)
+    return psum_no_grad(count, axis_name)
 
 
-def pair_weight(where: Bool[Array, "n m"], axis_name: str | None) -> Float[Array, ""]:
+def inverse_pair_count(where: Bool[Array, "n m"], axis_name: str | None) -> Float[Array, ""]:
     """One over the number of marked pairs of all devices, or 1 where there is none."""
     return 1.0 / jnp.maximum(pair_count(where, axis_name), 1)
 
 
-def whole_batch(
+def gather_batch(
     codes: Float[Array, "n bits"], where: Bool[Array, " n"] | None, axis_name: str | None
 ) -> tuple[Float[Array, "rows bits"], Bool[Array, " rows"]]:
     """The codes of all devices in the accumulation dtype, with their mask."""
     codes = accumulate(codes)
     if where is None:
         where = jnp.ones(codes.shape[0], bool)
-    if axis_name is None:
-        return codes, where
-    return lax.all_gather((codes, where), axis_name, tiled=True)
+    return all_gather((codes, where), axis_name)
 
 
-def sum_over_devices(value: Num[Array, "..."], axis_name: str | None) -> Num[Array, "..."]:
-    """The sum of the devices' values; a constant where it is differentiated."""
-    value = lax.stop_gradient(value)
-    return value if axis_name is None else lax.psum(value, axis_name)
+def check_pairs(
+    codes: Float[Array, "n bits"],
+    others: Float[Array, "m bits"],
+    similar: Shaped[ArrayLike, "n m"] | None,
+    where: Shaped[ArrayLike, "n m"] | None,
+) -> tuple[
+    Float[Array, "n bits"],
+    Float[Array, "m bits"],
+    Bool[Array, "n m"] | None,
+    Bool[Array, "n m"] | None,
+]:
+    """Checked codes in the accumulation dtype, and which pairs are similar and which valid.
 
-
-def sum_of_shares(share: Float[Array, "..."], axis_name: str | None) -> Float[Array, "..."]:
-    """The sum of all devices' shares as value, with the gradient of this device's share alone."""
-    if axis_name is None:
-        return share
-    return lax.stop_gradient(lax.psum(share, axis_name)) + (share - lax.stop_gradient(share))
-
-
-def share_of_whole(whole: Float[Array, "..."], axis_name: str | None) -> Float[Array, "..."]:
-    """A value that every device computed from the gathered batch, with 1/devices of its gradient.
-
-    The transpose of ``all_gather`` sums what the devices ask of each row, so the shares add up to
-    the whole gradient.
+    Rows and columns without a valid pair are zeros: padding may hold anything, NaN included, and
+    must stay out of a product.
     """
-    if axis_name is None:
-        return whole
-    share = whole / jax.lax.axis_size(axis_name)
-    return lax.stop_gradient(whole) + (share - lax.stop_gradient(share))
+    codes, others = (
+        accumulate(as_floating(name, array, ndim=2))
+        for name, array in (("codes", codes), ("others", others))
+    )
+    check_shape("others", others, (others.shape[0], codes.shape[1]))
+    pairs = codes.shape[0], others.shape[0]
+    similar, where = as_mask("similar", similar, pairs), as_mask("where", where, pairs)
+    if where is not None:
+        codes = jnp.where(where.any(axis=1)[:, None], codes, 0.0)
+        others = jnp.where(where.any(axis=0)[:, None], others, 0.0)
+    return codes, others, similar, where
+
+
+def mean_over_pairs(
+    loss: Float[Array, "n m"], where: Bool[Array, "n m"] | None, axis_name: str | None
+) -> Float[Array, ""]:
+    """The mean over the valid pairs of all devices, 0 without one."""
+    valid = jnp.ones(loss.shape, bool) if where is None else where
+    share = jnp.sum(jnp.where(valid, inverse_pair_count(valid, axis_name) * loss, 0.0))
+    return psum_local_grad(share, axis_name)
+
+
+def balanced_mean_over_pairs(
+    loss: Float[Array, "n m"],
+    similar: Bool[Array, "n m"],
+    where: Bool[Array, "n m"] | None,
+    axis_name: str | None,
+) -> Float[Array, ""]:
+    """The mean over similar plus that over dissimilar pairs; a kind that does not occur adds 0."""
+    valid = jnp.ones_like(similar) if where is None else where
+    alike, unlike = (inverse_pair_count(valid & kind, axis_name) for kind in (similar, ~similar))
+    share = jnp.where(valid, jnp.where(similar, alike, unlike) * loss, 0.0)
+    return psum_local_grad(jnp.sum(share), axis_name)

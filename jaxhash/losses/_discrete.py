@@ -8,12 +8,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
-from jaxhash.losses._common import pair_count, sum_of_shares, sum_over_devices
-from jaxhash.losses._pairwise import inner_products, mean_of_pairs, valid_pairs
+from jaxhash.losses._common import check_pairs, mean_over_pairs, pair_count
 from jaxhash.ops.arguments import as_floating, as_mask, check_shape, check_signs
+from jaxhash.ops.collectives import psum_local_grad, psum_no_grad, row_count
 from jaxhash.ops.meshes import like_rows, on_any_mesh
-from jaxhash.ops.numerics import accumulate
-from jaxhash.ops.selection import row_count
+from jaxhash.ops.numerics import accumulate, inner_products
 
 _EXACT = lax.Precision.HIGHEST
 
@@ -60,7 +59,7 @@ def distance_to_codes(
     if where is not None:
         gap = jnp.where(where[:, None], gap, 0.0)
     number = jnp.maximum(row_count(codes, where, axis_name), 1) * codes.shape[1]
-    return sum_of_shares(jnp.sum(gap**2) / number, axis_name)
+    return psum_local_grad(jnp.sum(gap**2) / number, axis_name)
 
 
 @on_any_mesh
@@ -108,12 +107,12 @@ def asymmetric_dsh(
         (the paper has h . v - bits S), so that the weight of another term means the same at every
         batch size and length.
     """
-    codes, others, similar, where = valid_pairs(codes, others, similar, where)
+    codes, others, similar, where = check_pairs(codes, others, similar, where)
     valid = jnp.ones_like(similar) if where is None else where
     alike, unlike = (pair_count(valid & kind, axis_name) for kind in (similar, ~similar))
     apart = dissimilarity(alike, unlike) if balanced else -1.0
     products = inner_products(codes, others) / codes.shape[1]
-    return mean_of_pairs((products - jnp.where(similar, 1.0, apart)) ** 2, where, axis_name)
+    return mean_over_pairs((products - jnp.where(similar, 1.0, apart)) ** 2, where, axis_name)
 
 
 def dissimilarity(similar: Shaped[Array, ""], dissimilar: Shaped[Array, ""]) -> Float[Array, ""]:
@@ -174,7 +173,7 @@ def asymmetric_dsh_codes(
     check_shape("wanted", wanted, codes.shape)
     where = _valid(codes, where)
     relaxed = jnp.where(where[:, None], relaxed, 0.0)
-    gram = sum_over_devices(jnp.matmul(relaxed.T, relaxed, precision=_EXACT), axis_name)
+    gram = psum_no_grad(jnp.matmul(relaxed.T, relaxed, precision=_EXACT), axis_name)
     drive = codes.shape[1] * wanted + gamma * relaxed
 
     def set_bit(k, codes):
@@ -223,8 +222,8 @@ def dsdh_classifier(
     labelled, labels = _of_labels(codes, labels)
     where = _valid(codes, where)
     rows = jnp.where((where & labelled)[:, None], codes, 0.0)
-    gram = sum_over_devices(jnp.matmul(rows.T, rows, precision=_EXACT), axis_name)
-    sums = sum_over_devices(jnp.matmul(rows.T, labels, precision=_EXACT), axis_name)
+    gram = psum_no_grad(jnp.matmul(rows.T, rows, precision=_EXACT), axis_name)
+    sums = psum_no_grad(jnp.matmul(rows.T, labels, precision=_EXACT), axis_name)
     return jnp.linalg.solve(gram + ridge * jnp.eye(codes.shape[1]), sums)
 
 

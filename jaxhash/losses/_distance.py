@@ -3,15 +3,14 @@
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Shaped
 
-from jaxhash.losses._common import pair_count
-from jaxhash.losses._pairwise import (
-    cosines,
-    inner_products,
-    mean_of_each_kind,
-    mean_of_pairs,
-    valid_pairs,
+from jaxhash.losses._common import (
+    balanced_mean_over_pairs,
+    check_pairs,
+    mean_over_pairs,
+    pair_count,
 )
 from jaxhash.ops.meshes import on_any_mesh
+from jaxhash.ops.numerics import cosine_similarity, inner_products
 
 #: What is added to a distance, in bits, before a dissimilar pair divides by it.
 EPSILON = 1e-3
@@ -69,11 +68,11 @@ def dch(
     """
     if gamma <= 0:
         raise ValueError(f"gamma must be above 0, got {gamma}")
-    codes, others, similar, where = valid_pairs(codes, others, similar, where)
-    distance = 0.5 * codes.shape[-1] * (1.0 - cosines(codes, others))
+    codes, others, similar, where = check_pairs(codes, others, similar, where)
+    distance = 0.5 * codes.shape[-1] * (1.0 - cosine_similarity(codes, others))
     distance = jnp.maximum(distance, 0.0)  # a cosine may round to just above 1
     loss = jnp.where(similar, jnp.log1p(distance / gamma), jnp.log1p(gamma / (distance + EPSILON)))
-    return mean_of_each_kind(loss, similar, where, axis_name)
+    return balanced_mean_over_pairs(loss, similar, where, axis_name)
 
 
 @on_any_mesh
@@ -122,12 +121,12 @@ def dsh(
     """
     if margin is not None and margin <= 0:
         raise ValueError(f"margin must be above 0, got {margin}")
-    codes, others, similar, where = valid_pairs(codes, others, similar, where)
+    codes, others, similar, where = check_pairs(codes, others, similar, where)
     margin = 2.0 * codes.shape[1] if margin is None else margin
     squares = jnp.sum(codes**2, axis=1)[:, None] + jnp.sum(others**2, axis=1)[None, :]
     distance = jnp.maximum(squares - 2.0 * inner_products(codes, others), 0.0)
     loss = 0.5 * jnp.where(similar, distance, jnp.maximum(margin - distance, 0.0))
-    return mean_of_pairs(loss, where, axis_name)
+    return mean_over_pairs(loss, where, axis_name)
 
 
 @on_any_mesh
@@ -180,8 +179,8 @@ def qsmi(
     """
     if needs is not None and needs <= 0:
         raise ValueError(f"needs must be above 0, got {needs}")
-    codes, others, similar, where = valid_pairs(codes, others, similar, where)
-    closeness = (1.0 + cosines(codes, others)) / 2.0
+    codes, others, similar, where = check_pairs(codes, others, similar, where)
+    closeness = (1.0 + cosine_similarity(codes, others)) / 2.0
     if needs is None:
         valid = jnp.ones_like(similar) if where is None else where
         pairs, alike = (pair_count(kind, axis_name) for kind in (valid, valid & similar))
@@ -189,7 +188,7 @@ def qsmi(
     else:
         rarity = 1.0 / needs
     loss = jnp.where(similar, (closeness - 1.0) ** 2, 1.0) + rarity * closeness**2
-    return mean_of_pairs(loss, where, axis_name)
+    return mean_over_pairs(loss, where, axis_name)
 
 
 @on_any_mesh
@@ -250,8 +249,8 @@ def wglhh(
     for name, value in (("alpha", alpha), ("similar_weight", similar_weight)):
         if value <= 0:
             raise ValueError(f"{name} must be above 0, got {value}")
-    codes, others, similar, where = valid_pairs(codes, others, similar, where)
-    cosine = cosines(codes, others)
+    codes, others, similar, where = check_pairs(codes, others, similar, where)
+    cosine = cosine_similarity(codes, others)
     closeness = (1.0 + cosine) / 2.0
     exponent = alpha * (0.5 * codes.shape[-1] * (1.0 - cosine)) ** 2
     p = jnp.exp(-exponent)
@@ -262,4 +261,4 @@ def wglhh(
         similar_weight * jnp.exp(1.0 - closeness) * together,
         jnp.exp(closeness) * apart,
     )
-    return mean_of_pairs(loss, where, axis_name)
+    return mean_over_pairs(loss, where, axis_name)

@@ -9,16 +9,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Shaped
 
-from jaxhash.losses._common import (
-    mean_of_rows,
-    valid_codes,
-    whole_batch,
-    with_a_row,
-)
+from jaxhash.losses._common import check_codes, gather_batch, pad_empty_batch
 from jaxhash.ops.arguments import as_floating, check_shape, values_at_hand, whole_number
+from jaxhash.ops.collectives import masked_mean, row_count, row_indices
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import accumulate
-from jaxhash.ops.selection import row_count, row_numbers
 
 #: Distances held at a time while neighbors are searched (4 MiB each time they are stored).
 _AT_ONCE = 2**20
@@ -104,9 +99,9 @@ def nearest_neighbor_kl(
         k-nearest-neighbor distances", IEEE Transactions on Information Theory 55 (2009).
     """
     _check(k, norm, epsilon)
-    codes, where = with_a_row(*valid_codes(codes, where))
+    codes, where = pad_empty_batch(*check_codes(codes, where))
     bits = codes.shape[1]
-    others, columns = whole_batch(codes, where, axis_name)
+    others, columns = gather_batch(codes, where, axis_name)
     count = row_count(codes, where, axis_name)
     if jnp.ndim(target) == 0:
         sample = _symmetric_beta(_given(key), len(others), bits, _concentration(target))
@@ -124,13 +119,13 @@ def nearest_neighbor_kl(
         code, itself = row
         return search(code, pool, columns & (number != itself)), search(code, targets, drawn)
 
-    rows = lax.stop_gradient(codes), row_numbers(len(codes), axis_name)
+    rows = lax.stop_gradient(codes), row_indices(len(codes), axis_name)
     of_codes, of_sample = lax.map(neighbors, rows, batch_size=rows_at_once(others, sample))
 
     nu, rho = (_distance(codes, each, norm) for each in (sample[of_sample], others[of_codes]))
     enough = count > k
     valid = jnp.full(codes.shape[:1], enough) if where is None else where & enough
-    return mean_of_rows(jnp.log(nu + epsilon) - jnp.log(rho + epsilon), valid, axis_name)
+    return masked_mean(jnp.log(nu + epsilon) - jnp.log(rho + epsilon), valid, axis_name)
 
 
 def rows_at_once(*columns: Float[Array, "_ bits"]) -> int:

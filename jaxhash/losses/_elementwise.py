@@ -11,8 +11,9 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Shaped
 
-from jaxhash.losses._common import Reduce, mean_of_rows, valid_codes
+from jaxhash.losses._common import Reduce, check_codes
 from jaxhash.ops.codes import binarize
+from jaxhash.ops.collectives import masked_mean
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import unit_rows
 
@@ -342,8 +343,8 @@ def _of_bits(
     reduce_fn: Reduce | None,
 ) -> Float[Array, "..."]:
     """The mean over valid rows of ``cost(codes, their signs)``, reduced over bits."""
-    codes, where = valid_codes(codes, where, masked=1.0)  # where all costs are smooth
-    loss = mean_of_rows(cost(codes, binarize(codes).astype(codes.dtype)), where, axis_name)
+    codes, where = check_codes(codes, where, masked=1.0)  # where all costs are smooth
+    loss = masked_mean(cost(codes, binarize(codes).astype(codes.dtype)), where, axis_name)
     return loss if reduce_fn is None else reduce_fn(loss)
 
 
@@ -354,8 +355,8 @@ def _of_rows(
     axis_name: str | None,
 ) -> Float[Array, ""]:
     """The mean over valid rows of ``cost(codes)``."""
-    codes, where = valid_codes(codes, where, masked=1.0)
-    return mean_of_rows(cost(codes), where, axis_name)
+    codes, where = check_codes(codes, where, masked=1.0)
+    return masked_mean(cost(codes), where, axis_name)
 
 
 def _cosine_to_signs(codes: Float[Array, "n bits"]) -> Float[Array, " n"]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key, Shaped
 
-from jaxhash.losses._common import valid_codes
+from jaxhash.losses._common import check_codes
 from jaxhash.losses._marginals import bit_decorrelation
 from jaxhash.losses._quantization import Target, hswd
 from jaxhash.ops.arguments import whole_number
@@ -68,7 +68,7 @@ def parity_hswd(
     Reference:
         None: it is ours, and no paper has tried it.
     """
-    codes, where = valid_codes(codes, where)
+    codes, where = check_codes(codes, where)
     bits = codes.shape[1]
     pairs = bits if pairs is None else whole_number("pairs", pairs, least=1)
     if bits < 2:
@@ -129,7 +129,7 @@ def decorrelated_hswd(
         None: HSWD (Doan, Yang, Li, CVPR 2022) and the penalty of `bit_decorrelation` joined; the
         combination is ours.
     """
-    codes, where = valid_codes(codes, where)
+    codes, where = check_codes(codes, where)
     loss = hswd(codes, key=key, target=target, where=where, axis_name=axis_name)
     relaxed = jnp.tanh(codes)
     return loss + weight * bit_decorrelation(relaxed, where=where, axis_name=axis_name)

@@ -11,17 +11,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Shaped
 
-from jaxhash.losses._common import (
-    Reduce,
-    mean_of_rows,
-    sum_of_shares,
-    valid_codes,
-    with_a_row,
-)
+from jaxhash.losses._common import Reduce, check_codes, pad_empty_batch
 from jaxhash.ops.arguments import values_at_hand
+from jaxhash.ops.collectives import masked_mean, psum_local_grad, row_count, row_indices
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import unit_rows
-from jaxhash.ops.selection import row_count, row_numbers
 
 
 @on_any_mesh
@@ -62,8 +56,8 @@ def bit_balance(
         Departure: means over batch and bits instead of sums. Some implementations average over the
         bits of a row instead, which balances no bit.
     """
-    codes, where = valid_codes(codes, where)
-    loss = mean_of_rows(codes, where, axis_name) ** 2
+    codes, where = check_codes(codes, where)
+    loss = masked_mean(codes, where, axis_name) ** 2
     return loss if reduce_fn is None else reduce_fn(loss)
 
 
@@ -108,14 +102,14 @@ def bit_decorrelation(
         the penalty :math:`\lVert H^\top H / N - I \rVert^2` that many methods have made of it.
         Departures: a mean over pairs of bits instead of a sum, and without the diagonal.
     """
-    codes, where = valid_codes(codes, where)
+    codes, where = check_codes(codes, where)
     if centred:
         # Moving the mean alone does not change C: that gradient is 0 over the whole batch.
-        codes = codes - lax.stop_gradient(mean_of_rows(codes, where, axis_name))[None, :]
+        codes = codes - lax.stop_gradient(masked_mean(codes, where, axis_name))[None, :]
         codes = codes if where is None else jnp.where(where[:, None], codes, 0.0)
     products = jnp.matmul(codes.T, codes, precision=lax.Precision.HIGHEST)
     count = jnp.maximum(row_count(codes, where, axis_name), 1)
-    moments = sum_of_shares(products / count, axis_name)
+    moments = psum_local_grad(products / count, axis_name)
     bits = codes.shape[1]
     apart = jnp.where(jnp.eye(bits, dtype=bool), 0.0, moments)
     return jnp.sum(apart**2) / max(bits * (bits - 1), 1)
@@ -164,7 +158,7 @@ def bernoulli_kl(
         A form of the entropy regularisers of unsupervised hashing; no one paper's. The term of JMLH
         (Shen et al., 2019) is another: it draws each code on its own towards being unsure.
     """
-    codes, where = valid_codes(codes, where)
+    codes, where = check_codes(codes, where)
     bits = codes.shape[1]
     values = values_at_hand(mass)
     if values is not None and not ((values > 0.0) & (values < 1.0)).all():
@@ -175,8 +169,8 @@ def bernoulli_kl(
     # Each chance from a sigmoid of its own: 1 - q would lose the small ones.
     positive, negative = jax.nn.sigmoid(2.0 * codes), jax.nn.sigmoid(-2.0 * codes)
     mass = jnp.asarray(mass, codes.dtype)
-    loss = _relative_entropy(mean_of_rows(positive, where, axis_name), mass)
-    loss += _relative_entropy(mean_of_rows(negative, where, axis_name), 1.0 - mass)
+    loss = _relative_entropy(masked_mean(positive, where, axis_name), mass)
+    loss += _relative_entropy(masked_mean(negative, where, axis_name), 1.0 - mass)
     return loss if reduce_fn is None else reduce_fn(loss)
 
 
@@ -225,7 +219,7 @@ def koleo(
     """
     if epsilon <= 0:
         raise ValueError(f"epsilon must be above 0, got {epsilon}")
-    codes, where = with_a_row(*valid_codes(codes, where))
+    codes, where = pad_empty_batch(*check_codes(codes, where))
     codes = unit_rows(codes)
     others, valid = codes, jnp.ones(codes.shape[0], bool) if where is None else where
     columns = valid
@@ -233,7 +227,7 @@ def koleo(
         others, columns = lax.all_gather((codes, valid), axis_name, tiled=True)
 
     products = jnp.matmul(*lax.stop_gradient((codes, others.T)), precision=lax.Precision.HIGHEST)
-    rows = row_numbers(codes.shape[0], axis_name)
+    rows = row_indices(codes.shape[0], axis_name)
     another = rows[:, None] != jnp.arange(others.shape[0])[None, :]
     nearest = jnp.argmax(jnp.where(columns[None, :] & another, products, -jnp.inf), axis=1)
     squares = jnp.sum((codes - others[nearest]) ** 2, axis=1)
@@ -241,7 +235,7 @@ def koleo(
 
     count = row_count(codes, where, axis_name)
     share = jnp.sum(jnp.where(valid & (count > 1), cost, 0.0)) / jnp.maximum(count, 1)
-    return sum_of_shares(share, axis_name)
+    return psum_local_grad(share, axis_name)
 
 
 def _relative_entropy(

@@ -2,18 +2,13 @@
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
-from jaxhash.losses._common import (
-    Reduce,
-    pair_weight,
-    sum_of_shares,
-)
-from jaxhash.ops.arguments import as_floating, as_mask, as_real, check_shape
+from jaxhash.losses._common import Reduce, balanced_mean_over_pairs, check_pairs, mean_over_pairs
+from jaxhash.ops.arguments import as_real
 from jaxhash.ops.codes import binarize
 from jaxhash.ops.meshes import on_any_mesh
-from jaxhash.ops.numerics import accumulate, unit_rows
+from jaxhash.ops.numerics import accumulate, inner_products, inner_products_or_inf
 
 
 @on_any_mesh
@@ -57,40 +52,11 @@ def pairwise_likelihood(
         AAAI 2014, and Li et al., "Feature learning based deep supervised hashing with pairwise
         labels" (DPSH), IJCAI 2016; both with scale 1/2.
     """
-    codes, others, similar, where = valid_pairs(codes, others, similar, where)
+    codes, others, similar, where = check_pairs(codes, others, similar, where)
     loss = _softplus(_disagreement(codes, others, similar, scale))
     if where is not None:
         loss = jnp.where(where, loss, 0.0)
     return loss if reduce_fn is None else reduce_fn(loss)
-
-
-def valid_pairs(
-    codes: Float[Array, "n bits"],
-    others: Float[Array, "m bits"],
-    similar: Shaped[ArrayLike, "n m"] | None,
-    where: Shaped[ArrayLike, "n m"] | None,
-) -> tuple[
-    Float[Array, "n bits"],
-    Float[Array, "m bits"],
-    Bool[Array, "n m"] | None,
-    Bool[Array, "n m"] | None,
-]:
-    """Checked codes in the accumulation dtype, and which pairs are similar and which valid.
-
-    Rows and columns without a valid pair are zeros: padding may hold anything, NaN included, and
-    must stay out of a product.
-    """
-    codes, others = (
-        accumulate(as_floating(name, array, ndim=2))
-        for name, array in (("codes", codes), ("others", others))
-    )
-    check_shape("others", others, (others.shape[0], codes.shape[1]))
-    pairs = codes.shape[0], others.shape[0]
-    similar, where = as_mask("similar", similar, pairs), as_mask("where", where, pairs)
-    if where is not None:
-        codes = jnp.where(where.any(axis=1)[:, None], codes, 0.0)
-        others = jnp.where(where.any(axis=0)[:, None], others, 0.0)
-    return codes, others, similar, where
 
 
 def _disagreement(
@@ -102,32 +68,6 @@ def _disagreement(
     """-theta of similar pairs and theta of the others: no difference of two large numbers."""
     theta = scale * inner_products(codes, others)
     return jnp.where(similar, -theta, theta)
-
-
-def inner_products(
-    codes: Float[Array, "n bits"], others: Float[Array, "m bits"]
-) -> Float[Array, "n m"]:
-    """Of every row with every row, without the shortened mantissas that devices have for speed."""
-    return jnp.matmul(codes, others.T, precision=lax.Precision.HIGHEST)
-
-
-def unbounded_products(
-    codes: Float[Array, "n bits"], others: Float[Array, "m bits"]
-) -> Float[Array, "n m"]:
-    """`inner_products` that are infinite where they overflow: no sum of both infinities is NaN.
-
-    For what has a value and a slope of 0 out there.
-    """
-    of_codes, of_others = (
-        lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(rows), axis=1, keepdims=True), 1.0))
-        for rows in (codes, others)
-    )
-    return inner_products(codes / of_codes, others / of_others) * of_codes * of_others.T
-
-
-def cosines(codes: Float[Array, "n bits"], others: Float[Array, "m bits"]) -> Float[Array, "n m"]:
-    """Of every row with every row; with a row of zeros it is 0, without a gradient."""
-    return inner_products(unit_rows(codes), unit_rows(others))
 
 
 @jax.custom_jvp
@@ -187,9 +127,9 @@ def hashnet(
         Cao, Long, Wang, Yu, "HashNet: Deep Learning to Hash by Continuation", ICCV 2017, eq. (4).
         As in the released code, the pair of a row with itself counts where ``others`` holds it.
     """
-    codes, others, similar, where = valid_pairs(codes, others, similar, where)
+    codes, others, similar, where = check_pairs(codes, others, similar, where)
     loss = _softplus(_disagreement(codes, others, similar, scale))
-    return mean_of_each_kind(loss, similar, where, axis_name)
+    return balanced_mean_over_pairs(loss, similar, where, axis_name)
 
 
 @on_any_mesh
@@ -244,9 +184,9 @@ def mean_likelihood(
         retrieval" (DHN), AAAI 2016. The margin: Li, Pei, Zha, van Gemert, "Push for quantization:
         deep Fisher hashing" (DFH), BMVC 2019. Departure: a mean over pairs, where DPSH and DHN sum.
     """
-    codes, others, similar, where = valid_pairs(codes, others, similar, where)
+    codes, others, similar, where = check_pairs(codes, others, similar, where)
     loss = _softplus(margin + _disagreement(codes, others, similar, scale))
-    return mean_of_pairs(loss, where, axis_name)
+    return mean_over_pairs(loss, where, axis_name)
 
 
 @on_any_mesh
@@ -292,12 +232,12 @@ def lcdsh_locality(
         2017. The form is that of a public reimplementation; the paper's text was not at hand.
         Departure: a mean over pairs.
     """
-    codes, others, _, where = valid_pairs(codes, others, None, where)
+    codes, others, _, where = check_pairs(codes, others, None, where)
     signs, their_signs = (binarize(each).astype(each.dtype) for each in (codes, others))
-    change = jax.nn.sigmoid(scale * unbounded_products(codes, others)) - jax.nn.sigmoid(
+    change = jax.nn.sigmoid(scale * inner_products_or_inf(codes, others)) - jax.nn.sigmoid(
         scale * inner_products(signs, their_signs)
     )
-    return mean_of_pairs(change**2, where, axis_name)
+    return mean_over_pairs(change**2, where, axis_name)
 
 
 @on_any_mesh
@@ -352,7 +292,7 @@ def idhn(
         reimplementation has (u.v / 2 + bits - 2 s bits)^2 for the regression, whose target for
         s = 1 is twice what codes in {-1, 1} can reach.
     """
-    codes, others, _, where = valid_pairs(codes, others, None, where)
+    codes, others, _, where = check_pairs(codes, others, None, where)
     pairs = codes.shape[0], others.shape[0]
     similar = accumulate(as_real("similar", similar, pairs, least=-0.01, most=1.01))
     bits = codes.shape[1]
@@ -364,26 +304,4 @@ def idhn(
     likelihood = _softplus(jnp.where(all_shared, -theta, theta))
     regression = gamma * bits * ((1.0 + inner / bits) / 2.0 - similar) ** 2
     loss = jnp.where(all_shared | none_shared, likelihood, regression)
-    return mean_of_pairs(loss, where, axis_name)
-
-
-def mean_of_pairs(
-    loss: Float[Array, "n m"], where: Bool[Array, "n m"] | None, axis_name: str | None
-) -> Float[Array, ""]:
-    """The mean over the valid pairs of all devices, 0 without one."""
-    valid = jnp.ones(loss.shape, bool) if where is None else where
-    share = jnp.sum(jnp.where(valid, pair_weight(valid, axis_name) * loss, 0.0))
-    return sum_of_shares(share, axis_name)
-
-
-def mean_of_each_kind(
-    loss: Float[Array, "n m"],
-    similar: Bool[Array, "n m"],
-    where: Bool[Array, "n m"] | None,
-    axis_name: str | None,
-) -> Float[Array, ""]:
-    """The mean over similar plus that over dissimilar pairs; a kind that does not occur adds 0."""
-    valid = jnp.ones_like(similar) if where is None else where
-    alike, unlike = (pair_weight(valid & kind, axis_name) for kind in (similar, ~similar))
-    share = jnp.where(valid, jnp.where(similar, alike, unlike) * loss, 0.0)
-    return sum_of_shares(jnp.sum(share), axis_name)
+    return mean_over_pairs(loss, where, axis_name)

@@ -9,17 +9,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Shaped
 
-from jaxhash.losses._common import (
-    Reduce,
-    share_of_whole,
-    sum_of_shares,
-    whole_batch,
-    with_a_row,
-)
+from jaxhash.losses._common import Reduce, gather_batch, pad_empty_batch
 from jaxhash.ops.arguments import as_floating, as_mask, values_at_hand
+from jaxhash.ops.collectives import psum_local_grad, row_count, split_grad
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import accumulate
-from jaxhash.ops.selection import Threshold, include_next, is_above, row_count, top_m_threshold
+from jaxhash.ops.selection import Threshold, include_next, is_above, top_m_threshold
 
 Target = Literal["sampled", "balanced", "expected"]
 Method = Literal["select", "kernel", "sort"]
@@ -138,7 +133,7 @@ def hswd(
     if jnp.shape(mass) not in ((), (bits,)):
         raise ValueError(f"mass must be a number or have shape {(bits,)}, got {jnp.shape(mass)}")
 
-    codes, where = with_a_row(codes, where)
+    codes, where = pad_empty_batch(codes, where)
     count = row_count(codes, where, axis_name)
     if target == "sampled":
         lower = _sampled_negatives(key, mass, count, codes, axis_name)
@@ -205,7 +200,7 @@ def _by_selection(
             costs = jnp.where(where[:, None], costs, 0.0)
         return jnp.sum(costs, axis=0)
 
-    return sum_of_shares(cost(codes, cuts) / jnp.maximum(count, 1), axis_name)
+    return psum_local_grad(cost(codes, cuts) / jnp.maximum(count, 1), axis_name)
 
 
 def _by_sorting(
@@ -217,7 +212,7 @@ def _by_sorting(
     levels: _Levels,
 ) -> Float[Array, " bits"]:
     """The loss of each bit; ``lower`` of None is the expected target."""
-    codes, where = whole_batch(codes, where, axis_name)
+    codes, where = gather_batch(codes, where, axis_name)
     rows, bits = codes.shape
     rank = jnp.arange(1, rows + 1)
     if lower is None:
@@ -228,7 +223,7 @@ def _by_sorting(
     per_bit = jax.vmap(partial(_wasserstein_to_signs, order), in_axes=(1, None, 0, 0))(
         codes, where, signs.astype(codes.dtype), levels
     )
-    return share_of_whole(per_bit, axis_name)
+    return split_grad(per_bit, axis_name)
 
 
 def _wasserstein_to_signs(

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
-from jaxhash.losses._common import mean_of_rows, sum_of_shares, sum_over_devices
-from jaxhash.losses._pairwise import inner_products, unbounded_products, valid_pairs
+from jaxhash.losses._common import check_pairs
+from jaxhash.ops.collectives import masked_mean, psum_local_grad, psum_no_grad
 from jaxhash.ops.meshes import on_any_mesh
+from jaxhash.ops.numerics import inner_products, inner_products_or_inf
 
 
 @on_any_mesh
@@ -60,15 +61,15 @@ def dtsh(
         then over anchors, so that one of few triplets counts as much as the others, hold an item to
         be similar to itself, and cut the gap at -100 and 50, beyond which there is no gradient.
     """
-    codes, others, similar, where = valid_pairs(codes, others, similar, where)
+    codes, others, similar, where = check_pairs(codes, others, similar, where)
     theta = 0.5 * inner_products(codes, others)
     alike, unlike = _kinds(similar, where)
     margin = codes.shape[1] / 2 if margin is None else margin
 
     total = _sum_over_triplets(theta, alike, unlike, jnp.asarray(margin, theta.dtype))
     triplets = _columns(alike, theta.dtype) * _columns(unlike, theta.dtype)
-    triplets = sum_over_devices(jnp.sum(triplets), axis_name)
-    return sum_of_shares(total / jnp.maximum(triplets, 1.0), axis_name)
+    triplets = psum_no_grad(jnp.sum(triplets), axis_name)
+    return psum_local_grad(total / jnp.maximum(triplets, 1.0), axis_name)
 
 
 @jax.custom_jvp
@@ -154,9 +155,9 @@ def mihash(
         anchors and its later version halves the number of bins. One library of hashing losses
         returns H(D) - H(D|C) itself as the loss and so minimizes the information.
     """
-    codes, others, similar, where = valid_pairs(codes, others, similar, where)
+    codes, others, similar, where = check_pairs(codes, others, similar, where)
     kinds = _kinds(similar, where)
-    alike, unlike = _histograms(unbounded_products(codes, others), *kinds, codes.shape[1])
+    alike, unlike = _histograms(inner_products_or_inf(codes, others), *kinds, codes.shape[1])
     positives, negatives = (_columns(kind, codes.dtype) for kind in kinds)
     number = jnp.maximum(positives + negatives, 1.0)
     within = sum(
@@ -164,7 +165,7 @@ def mihash(
         for histogram, count in ((alike, positives), (unlike, negatives))
     )
     information = _entropy((alike + unlike) / number[:, None]) - within
-    return mean_of_rows(-information, (positives > 0) & (negatives > 0), axis_name)
+    return masked_mean(-information, (positives > 0) & (negatives > 0), axis_name)
 
 
 @on_any_mesh
@@ -215,15 +216,15 @@ def tie_aware_ap(
         simplified relaxation, as in the authors' code. Departures: that code sums over anchors,
         counts one without a similar column as 0, and may widen the bins.
     """
-    codes, others, similar, where = valid_pairs(codes, others, similar, where)
+    codes, others, similar, where = check_pairs(codes, others, similar, where)
     kinds = _kinds(similar, where)
-    alike, unlike = _histograms(unbounded_products(codes, others), *kinds, codes.shape[1])
+    alike, unlike = _histograms(inner_products_or_inf(codes, others), *kinds, codes.shape[1])
     hits, items = (jnp.cumsum(counts, axis=1) for counts in (alike, alike + unlike))
     # N_{d-1} + N_d = 2 N_d - n_d
     precision = (2 * hits - alike + 1) / (2 * items - alike - unlike + 1)
     positives = _columns(kinds[0], codes.dtype)
     values = jnp.sum(alike * precision, axis=1) / jnp.maximum(positives, 1.0)
-    return mean_of_rows(-values, positives > 0, axis_name)
+    return masked_mean(-values, positives > 0, axis_name)
 
 
 def _kinds(

@@ -6,17 +6,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int, Shaped
 
-from jaxhash.losses._common import (
-    pair_count,
-    sum_of_shares,
-    valid_codes,
-    whole_batch,
-)
+from jaxhash.losses._common import check_codes, gather_batch, pair_count
 from jaxhash.losses._divergence import ADD_GAP, over_bits, rows_at_once
 from jaxhash.ops.arguments import UNLABELLED, as_floating, as_index, check_shape
+from jaxhash.ops.collectives import psum_local_grad, row_count, row_indices
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import accumulate
-from jaxhash.ops.selection import row_count, row_numbers
 
 Normaliser = Literal["pairs", "weights"]
 
@@ -94,17 +89,17 @@ def semantic_similarity(
         raise ValueError(f"normaliser must be one of {get_args(Normaliser)}, got {normaliser!r}")
 
     distances = accumulate(as_floating("distances", distances, ndim=2))
-    codes, where = valid_codes(codes, where)
+    codes, where = check_codes(codes, where)
     if labels is not None:
         labels = _as_ids(codes, distances, labels)
         labelled = labels != UNLABELLED
         where = labelled if where is None else where & labelled
         codes = jnp.where(where[:, None], codes, 0.0)
         distances = _of_labels(distances, labels, axis_name)
-    others, columns = whole_batch(codes, where, axis_name)
+    others, columns = gather_batch(codes, where, axis_name)
     check_shape("distances", distances, (len(codes), len(others)))
 
-    itself = row_numbers(len(codes), axis_name)[:, None] == jnp.arange(len(others))[None, :]
+    itself = row_indices(len(codes), axis_name)[:, None] == jnp.arange(len(others))[None, :]
     pairs = columns[None, :] & ~itself
     pairs = pairs if where is None else pairs & where[:, None]
     semantic = jnp.where(pairs, distances, 0.0)
@@ -129,7 +124,7 @@ def semantic_similarity(
     else:
         weights = _total(weight, axis_name)
         divisor = jnp.where(weights == 0, 1.0, weights)
-    return sum_of_shares(jnp.sum(weight * excess) / divisor, axis_name)
+    return psum_local_grad(jnp.sum(weight * excess) / divisor, axis_name)
 
 
 def _as_ids(
@@ -155,7 +150,7 @@ def _of_labels(
 def _total(matrix: Float[Array, "n m"], axis_name: str | None) -> Float[Array, ""]:
     """The sum over all devices.
 
-    Not `sum_of_shares`: each device scales its own pairs by what all contributed to, so what every
+    Not `psum_local_grad`: each device scales its own pairs by what all contributed to, so what every
     device asks of the sum must come back to each of them, as it does through ``psum``.
     """
     total = jnp.sum(matrix)

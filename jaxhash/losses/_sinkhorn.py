@@ -5,9 +5,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Key, Shaped
 
-from jaxhash.losses._common import share_of_whole, whole_batch
+from jaxhash.losses._common import gather_batch
 from jaxhash.losses._transport import _uniform_signs
 from jaxhash.ops.arguments import as_floating, as_mask, whole_number
+from jaxhash.ops.collectives import split_grad
 from jaxhash.ops.meshes import on_any_mesh
 
 #: The logarithm of no mass at all, finite so that no two of them differ by NaN.
@@ -73,7 +74,7 @@ def sinkhorn(
         raise ValueError(f"epsilon must be above 0, got {epsilon}")
     whole_number("iterations", iterations, least=1)
 
-    codes, where = whole_batch(codes, where, axis_name)
+    codes, where = gather_batch(codes, where, axis_name)
     rows, bits = codes.shape
     codes = jnp.where(where[:, None], codes, 0.0)
     count = jnp.sum(where, dtype=jnp.int32)
@@ -92,7 +93,7 @@ def sinkhorn(
     uniform = -jnp.log(jnp.maximum(count, 1).astype(codes.dtype))
     entropy = jnp.sum(jnp.where(share > 0, share * (shares - uniform), 0.0), axis=0)
     costs = jnp.where(where, distance + epsilon * entropy, 0.0)
-    return share_of_whole(jnp.sum(costs) / jnp.maximum(count, 1), axis_name)
+    return split_grad(jnp.sum(costs) / jnp.maximum(count, 1), axis_name)
 
 
 def _log_plan(

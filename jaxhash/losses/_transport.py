@@ -9,11 +9,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Shaped
 
-from jaxhash.losses._common import share_of_whole, whole_batch
+from jaxhash.losses._common import gather_batch
 from jaxhash.losses._quantization import distance_to_signs
 from jaxhash.ops.arguments import as_floating, as_mask, whole_number
+from jaxhash.ops.collectives import row_count, split_grad
 from jaxhash.ops.meshes import on_any_mesh
-from jaxhash.ops.selection import row_count
 
 Directions = Literal["random", "axes"]
 
@@ -85,7 +85,7 @@ def sliced_wasserstein(
     key_of_signs, key_of_directions = jax.random.split(key)
     if directions == "axes":
         return _along_axes(codes, key_of_signs, where, axis_name)
-    codes, where = whole_batch(codes, where, axis_name)
+    codes, where = gather_batch(codes, where, axis_name)
     rows, bits = codes.shape
     signs = _uniform_signs(key_of_signs, rows, bits)
     count = jnp.sum(where, dtype=jnp.int32)
@@ -103,7 +103,7 @@ def sliced_wasserstein(
 
     costs = lax.map(cost, jnp.arange(projections), batch_size=block)
     loss = jnp.mean(costs) / jnp.maximum(count, 1)
-    return share_of_whole(loss, axis_name)
+    return split_grad(loss, axis_name)
 
 
 @on_any_mesh
@@ -156,7 +156,7 @@ def optimal_transport(
     codes = as_floating("codes", codes, ndim=2)
     where = as_mask("where", where, codes.shape[:1])
 
-    codes, where = whole_batch(codes, where, axis_name)
+    codes, where = gather_batch(codes, where, axis_name)
     signs = _uniform_signs(key, *codes.shape)
     matching = jax.pure_callback(
         _best_matching,
@@ -166,7 +166,7 @@ def optimal_transport(
     )
     gap = jnp.where(where[:, None], codes - signs[matching], 0.0)
     loss = jnp.mean(jnp.sum(gap**2, axis=0)) / jnp.maximum(jnp.sum(where), 1)
-    return share_of_whole(loss, axis_name)
+    return split_grad(loss, axis_name)
 
 
 def _uniform_signs(key: Shaped[Array, "..."], rows: int, bits: int) -> Float[Array, "rows bits"]:

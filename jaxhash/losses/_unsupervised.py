@@ -5,12 +5,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
-from jaxhash.losses._common import sum_of_shares, valid_codes
-from jaxhash.losses._pairwise import cosines, inner_products, mean_of_pairs, valid_pairs
+from jaxhash.losses._common import check_codes, check_pairs, mean_over_pairs
 from jaxhash.ops.arguments import as_floating, as_real, check_shape
+from jaxhash.ops.collectives import psum_local_grad, row_count, row_indices
 from jaxhash.ops.meshes import on_any_mesh
-from jaxhash.ops.numerics import accumulate, unit_rows
-from jaxhash.ops.selection import row_count, row_numbers
+from jaxhash.ops.numerics import accumulate, cosine_similarity, inner_products, unit_rows
 
 
 @on_any_mesh
@@ -54,7 +53,7 @@ def cosine_regression(
     """
     similarity = as_floating("similarity", similarity, ndim=2)
     codes, others, similarity, valid = _pairs(codes, others, similarity, where)
-    return mean_of_pairs((cosines(codes, others) - similarity) ** 2, valid, axis_name)
+    return mean_over_pairs((cosine_similarity(codes, others) - similarity) ** 2, valid, axis_name)
 
 
 @on_any_mesh
@@ -99,7 +98,7 @@ def semantic_structure(
     """
     codes, others, similarity, valid = _pairs(codes, others, similarity, where)
     products = inner_products(codes, others) / codes.shape[1]
-    return mean_of_pairs((products - similarity) ** 2, valid & (similarity != 0), axis_name)
+    return mean_over_pairs((products - similarity) ** 2, valid & (similarity != 0), axis_name)
 
 
 @on_any_mesh
@@ -147,7 +146,7 @@ def nt_xent(
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
     views = [unit_rows(codes), unit_rows(others)]
-    image = row_numbers(codes.shape[0], axis_name)
+    image = row_indices(codes.shape[0], axis_name)
     everyone, valid = views, where
     if axis_name is not None:
         everyone, valid = lax.all_gather((views, where), axis_name, tiled=True)
@@ -165,7 +164,7 @@ def nt_xent(
     cost = jax.nn.logsumexp(jnp.where(candidate, scores, -jnp.inf), axis=1) - positive
     share = jnp.sum(jnp.where(jnp.tile(where, 2), cost, 0.0))
     count = row_count(codes, where, axis_name)
-    return sum_of_shares(share / (2 * jnp.maximum(count, 1)), axis_name)
+    return psum_local_grad(share / (2 * jnp.maximum(count, 1)), axis_name)
 
 
 @on_any_mesh
@@ -212,7 +211,7 @@ def view_divergence(
     u, v, where = _views(codes, others, where)
     both = _bernoulli_kl(u, lax.stop_gradient(v)) + _bernoulli_kl(v, lax.stop_gradient(u))
     count = row_count(codes, where, axis_name)
-    return sum_of_shares(0.5 * jnp.sum(both) / jnp.maximum(count, 1), axis_name)
+    return psum_local_grad(0.5 * jnp.sum(both) / jnp.maximum(count, 1), axis_name)
 
 
 def _bernoulli_kl(u: Float[Array, "n bits"], v: Float[Array, "n bits"]) -> Float[Array, "n bits"]:
@@ -228,7 +227,7 @@ def _views(
     where: Shaped[ArrayLike, " n"] | None,
 ) -> tuple[Float[Array, "n bits"], Float[Array, "n bits"], Bool[Array, " n"]]:
     """Checked codes of two views in the accumulation dtype, 0 where masked, and the valid rows."""
-    codes, where = valid_codes(codes, where)
+    codes, where = check_codes(codes, where)
     others = accumulate(as_floating("others", others, ndim=2))
     check_shape("others", others, codes.shape)
     where = jnp.ones(len(codes), bool) if where is None else where
@@ -242,7 +241,7 @@ def _pairs(
     where: Shaped[ArrayLike, "n m"] | None,
 ) -> tuple[Float[Array, "n bits"], Float[Array, "m bits"], Float[Array, "n m"], Bool[Array, "n m"]]:
     """The arguments of a loss of pairs in the accumulation dtype, 0 where in no valid pair."""
-    codes, others, _, where = valid_pairs(codes, others, None, where)
+    codes, others, _, where = check_pairs(codes, others, None, where)
     pairs = len(codes), len(others)
     similarity = accumulate(as_real("similarity", similarity, pairs, least=-1.01, most=1.01))
     where = jnp.ones(similarity.shape, bool) if where is None else where

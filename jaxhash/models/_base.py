@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, DTypeLike, Float, Int, Shaped
 from jaxhash.models._names import Names
 from jaxhash.models._norm import BatchNorm
 from jaxhash.models._preprocessing import CENTRED, Preprocessing
-from jaxhash.ops.selection import row_numbers
+from jaxhash.ops.collectives import row_indices
 
 
 class Layers(nn.Module, kw_only=True):
@@ -108,7 +108,7 @@ class Block(Layers, kw_only=True):
             return x
         rows = self.rows
         if rows is None:
-            rows = row_numbers(len(x), None if self.is_initializing() else self.axis_name)
+            rows = row_indices(len(x), None if self.is_initializing() else self.axis_name)
         key = self.make_rng("dropout")
         keep = jax.vmap(
             lambda row: jax.random.bernoulli(jax.random.fold_in(key, row), 1.0 - rate, x.shape[1:])

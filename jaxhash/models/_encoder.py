@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from jaxhash.models._base import of_rows
 from jaxhash.models._norm import BatchNorm
-from jaxhash.ops.selection import row_numbers
+from jaxhash.ops.collectives import row_indices
 
 
 class Encoder(nn.Module):
@@ -54,7 +54,7 @@ class Encoder(nn.Module):
         if mask is not None:
             mask = jnp.tile(mask, len(views))
         if rows is None and train and not self.is_initializing():
-            rows = row_numbers(len(views[0]), self.axis_name)
+            rows = row_indices(len(views[0]), self.axis_name)
         if rows is not None:
             rows = jnp.concatenate([len(views) * rows + view for view in range(len(views))])
         backbone = self.backbone(axis_name=self.axis_name, name="backbone")

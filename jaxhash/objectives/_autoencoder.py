@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key, Shaped
 
 from jaxhash import losses
-from jaxhash.losses._common import sum_of_shares
 from jaxhash.objectives._base import (
     Loss,
     Objective,
@@ -20,7 +19,7 @@ from jaxhash.objectives._base import (
 )
 from jaxhash.objectives._method import NO_LABELS, Method
 from jaxhash.ops.codes import relax
-from jaxhash.ops.selection import row_count
+from jaxhash.ops.collectives import psum_local_grad, row_count
 
 __all__ = ["dcw_autoencoder"]
 
@@ -72,7 +71,7 @@ def dcw_autoencoder(*, narrow: int = 100, wide: int = 500, penalty: Weight = 0.1
         made = decode(variables.params, relax(without_padding(codes.astype(jnp.float32), batch)))
         squares = jnp.where(kept, (made - target) ** 2, 0.0)
         entries = jnp.maximum(row_count(codes, batch.mask, context.axis_name), 1) * made.shape[1]
-        value = sum_of_shares(jnp.sum(squares) / entries, context.axis_name)
+        value = psum_local_grad(jnp.sum(squares) / entries, context.axis_name)
         return Loss(value, variables.state, {"dcw_autoencoder": value})
 
     return add_penalty(

@@ -10,7 +10,6 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int8
 
 from jaxhash import losses
 from jaxhash.losses import MarginType
-from jaxhash.losses._common import sum_over_devices
 from jaxhash.objectives._base import (
     Batch,
     Context,
@@ -37,6 +36,7 @@ from jaxhash.objectives._tables import (
 )
 from jaxhash.ops.codebooks import codebook, majority_vote
 from jaxhash.ops.codes import binarize
+from jaxhash.ops.collectives import psum_no_grad
 from jaxhash.similarity import has_label, multi_hot, share_a_label
 
 __all__ = ["csq", "dpn", "hyp2", "orthohash"]
@@ -343,7 +343,7 @@ def _votes(
     signs = jnp.where(jnp.abs(codes) > margin, binarize(codes).astype(jnp.float32), 0.0)
     rows = multi_hot(batch.labels, len(targets.rows)) * batch.mask[:, None]
     votes = jnp.matmul(rows.T, signs, precision=lax.Precision.HIGHEST)
-    return votes if table_axis(targets, context) else sum_over_devices(votes, context.axis_name)
+    return votes if table_axis(targets, context) else psum_no_grad(votes, context.axis_name)
 
 
 #: The rows of this family.

@@ -10,7 +10,6 @@ from jax import lax
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxhash import losses
-from jaxhash.losses._common import sum_over_devices
 from jaxhash.losses._discrete import dissimilarity
 from jaxhash.objectives._base import (
     Context,
@@ -36,6 +35,7 @@ from jaxhash.objectives._tables import (
     table_axis,
 )
 from jaxhash.ops.codes import relax
+from jaxhash.ops.collectives import psum_no_grad
 from jaxhash.similarity import multi_hot, share_a_label
 
 __all__ = ["asymmetric_dsh", "dsdh", "dsdh_released"]
@@ -209,8 +209,8 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
         sums, of_class = _sums_over_similar(rows, bank, state.of_class, axis_name)
         # The last column counts: of all images, and of those similar to each; the unseen have no
         # label yet.
-        total = sum_over_devices(jnp.sum(rows, axis=0), axis_name)
-        similar, images = sum_over_devices(jnp.sum(sums[:, -1]), axis_name), total[-1]
+        total = psum_no_grad(jnp.sum(rows, axis=0), axis_name)
+        similar, images = psum_no_grad(jnp.sum(sums[:, -1]), axis_name), total[-1]
         apart = dissimilarity(similar, images**2 - similar) if balanced else -1.0
         wanted = (1 - apart) * sums[:, :-1] + apart * total[None, :-1]
         codes = losses.asymmetric_dsh_codes(
@@ -279,7 +279,7 @@ def _sums_over_similar(
     if bank.labels.ndim == 1:
         labels = multi_hot(bank.labels, len(of_class))
         of_class = jnp.matmul(labels.T, rows, precision=lax.Precision.HIGHEST)
-        of_class = sum_over_devices(of_class, axis_name)
+        of_class = psum_no_grad(of_class, axis_name)
         return jnp.matmul(labels, of_class, precision=lax.Precision.HIGHEST), of_class
 
     def sums_of(labels, rows):

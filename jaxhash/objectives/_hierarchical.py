@@ -10,7 +10,6 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Int32
 
 from jaxhash import losses
-from jaxhash.losses._common import mean_of_rows
 from jaxhash.objectives._base import (
     Batch,
     Loss,
@@ -27,6 +26,7 @@ from jaxhash.objectives._base import (
     without_padding,
 )
 from jaxhash.objectives._method import SOFT_LABELS, Method
+from jaxhash.ops.collectives import masked_mean
 from jaxhash.similarity import UNLABELLED, multi_hot
 
 __all__ = ["hpdh"]
@@ -115,7 +115,7 @@ def hpdh(
 
     def outside(codes, *, where, axis_name):
         excess = jnp.maximum(jnp.abs(codes.astype(jnp.float32)) - margin, 0.0)
-        return jnp.mean(mean_of_rows(excess, where, axis_name))
+        return jnp.mean(masked_mean(excess, where, axis_name))
 
     method = combine(Objective(init, loss), weighted(bound, from_loss("hpdh_bound", outside)))
     return add_penalty(method, penalty, from_loss("hpdh_penalty", losses.l2_quantization))

@@ -25,7 +25,7 @@ from jaxhash.objectives._tables import (
     table_rows,
 )
 from jaxhash.ops.arguments import as_index
-from jaxhash.ops.selection import row_numbers
+from jaxhash.ops.collectives import row_indices
 from jaxhash.similarity import UNLABELLED, share_a_label
 
 #: What the rows of a batch are paired with.
@@ -104,7 +104,7 @@ def pairwise(
 
 def from_batch(codes: Float[Array, "n bits"], batch: Batch, axis_name: str | None) -> Columns:
     """The rows of the whole batch over devices, of which none is paired with itself."""
-    rows = row_numbers(codes.shape[0], axis_name)
+    rows = row_indices(codes.shape[0], axis_name)
     columns = (codes, jnp.asarray(batch.labels), jnp.asarray(batch.mask))
     if axis_name is not None:
         columns = lax.all_gather(columns, axis_name, tiled=True)
@@ -142,7 +142,7 @@ def remember(bank: Bank, codes: Float[Array, "n bits"], batch: Batch, context: C
     if context.axis_name is not None:
         rows = lax.all_gather(rows, context.axis_name, tiled=True)
     codes, labels, index = rows
-    index = index - row_numbers(len(bank.seen), table_axis(bank, context))[0]
+    index = index - row_indices(len(bank.seen), table_axis(bank, context))[0]
     index = jnp.where(index >= 0, index, len(bank.seen))  # out of range: dropped
     return Bank(
         bank.codes.at[index].set(codes, mode="drop"),

@@ -9,7 +9,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Shaped
 
 from jaxhash.objectives._base import Batch, Context, TableSharding
 from jaxhash.ops.codebooks import sum_over_labels
-from jaxhash.ops.selection import row_numbers
+from jaxhash.ops.collectives import row_indices
 from jaxhash.similarity import UNLABELLED
 
 #: Rows of a spread table are a multiple of this, and so of 2, 4, 6, 8, 12 ... devices: checkpoints
@@ -82,7 +82,7 @@ def entries(table: Table, context: Context) -> int:
 def row_mask(table: Table, context: Context) -> Bool[Array, " rows"]:
     """Which of this device's rows of a table are no padding."""
     rows = len(jax.tree.leaves(table)[0])
-    return row_numbers(rows, table_axis(table, context)) < entries(table, context)
+    return row_indices(rows, table_axis(table, context)) < entries(table, context)
 
 
 def gather_for_table(
@@ -129,7 +129,7 @@ def _own(
     labels: Shaped[Array, " n *classes"], rows: int, axis_name: str
 ) -> Shaped[Array, " n *rows"]:
     """Labels among this device's rows of a table, with the others left out."""
-    first = row_numbers(rows, axis_name)[0]
+    first = row_indices(rows, axis_name)[0]
     if labels.ndim == 2:
         missing = lax.axis_size(axis_name) * rows - labels.shape[1]
         return lax.dynamic_slice_in_dim(jnp.pad(labels, ((0, 0), (0, missing))), first, rows, 1)

@@ -9,8 +9,6 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxhash import losses
-from jaxhash.losses._common import sum_over_devices
-from jaxhash.losses._pairwise import cosines
 from jaxhash.objectives._base import (
     Batch,
     Context,
@@ -29,7 +27,9 @@ from jaxhash.objectives._base import (
 from jaxhash.objectives._method import NO_LABELS, Method
 from jaxhash.objectives._pairs import Columns, from_batch
 from jaxhash.ops.codes import relax, straight_through, with_gradient_of
-from jaxhash.ops.selection import is_above, row_count, top_m_threshold
+from jaxhash.ops.collectives import psum_no_grad, row_count
+from jaxhash.ops.numerics import cosine_similarity
+from jaxhash.ops.selection import is_above, top_m_threshold
 
 __all__ = ["bihalf", "cibhash", "greedyhash_u", "semantic_structure_hashing"]
 
@@ -244,7 +244,7 @@ def histogram(
     """How many of the valid pairs of all devices lie in each bin of cosine distances."""
     bins = jnp.clip(jnp.where(where, distances, 0.0) / BIN, 0, BINS - 1).astype(jnp.int32)
     counts = jnp.zeros(BINS, jnp.float32).at[jnp.where(where, bins, BINS)].add(1.0, mode="drop")
-    return sum_over_devices(counts, axis_name)
+    return psum_no_grad(counts, axis_name)
 
 
 def thresholds(
@@ -298,7 +298,7 @@ def _cosines(features: Float[Array, "n features"], context: Context) -> Float[Ar
     columns = features
     if context.axis_name is not None:
         columns = lax.all_gather(features, context.axis_name, tiled=True)
-    return cosines(features, columns)
+    return cosine_similarity(features, columns)
 
 
 def _drawn(

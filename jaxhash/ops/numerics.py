@@ -20,3 +20,32 @@ def unit_rows(rows: Float[Array, "n columns"]) -> Float[Array, "n columns"]:
     empty = largest == 0
     rows = jnp.where(empty, 0.0, rows / jnp.where(empty, 1.0, largest))
     return rows / jnp.sqrt(jnp.sum(jnp.where(empty, 1.0, rows) ** 2, axis=1, keepdims=True))
+
+
+def inner_products(
+    rows: Float[Array, "n columns"], others: Float[Array, "m columns"]
+) -> Float[Array, "n m"]:
+    """Multiplies each row with each other row, at full float32 precision on every device."""
+    return jnp.matmul(rows, others.T, precision=lax.Precision.HIGHEST)
+
+
+def inner_products_or_inf(
+    rows: Float[Array, "n columns"], others: Float[Array, "m columns"]
+) -> Float[Array, "n m"]:
+    """Returns `inner_products`, infinite where they overflow.
+
+    A plain sum of products may add both infinities and be NaN. This is for functions that have a
+    finite value and a slope of 0 at infinity.
+    """
+    scale, other_scale = (
+        lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(array), axis=1, keepdims=True), 1.0))
+        for array in (rows, others)
+    )
+    return inner_products(rows / scale, others / other_scale) * scale * other_scale.T
+
+
+def cosine_similarity(
+    rows: Float[Array, "n columns"], others: Float[Array, "m columns"]
+) -> Float[Array, "n m"]:
+    """Returns the cosine of each row with each other row; with a row of zeros 0, without a gradient."""
+    return inner_products(unit_rows(rows), unit_rows(others))

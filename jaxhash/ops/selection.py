@@ -26,6 +26,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Shaped
 
 from jaxhash.ops._bracket import Bracket, choose_end, is_exact, is_settled, narrow
+from jaxhash.ops.collectives import pmax, pmin, psum, row_count, row_indices
 from jaxhash.ops.meshes import on_any_mesh
 
 #: Thresholds per round: one 32-bit word holds this many counts while a block is counted.
@@ -101,7 +102,7 @@ def top_m_threshold(
     def tied_rows_above(key, thresholds):
         batch, thresholds = lax.optimization_barrier((values, thresholds))
         tied = jnp.where(
-            _to_keys(batch, where) == key, row_numbers(values.shape[0], axis_name)[:, None], -1
+            _to_keys(batch, where) == key, row_indices(values.shape[0], axis_name)[:, None], -1
         )
         return _count_above(thresholds, tied, axis_name)
 
@@ -120,7 +121,7 @@ def top_m_threshold(
         return Threshold(choose_end(bracket, m).astype(info.dtype), jnp.full_like(m, last_row))
 
     info = jnp.iinfo(_to_keys(values).dtype)
-    last_row = values.shape[0] * _devices(axis_name) - 1
+    last_row = row_count(values, None, axis_name) - 1
     if kernel:
         from jaxhash.ops._selection_kernel import search_in_kernel  # Pallas is slow to import
 
@@ -148,7 +149,7 @@ def is_above(
         Array([False,  True, False], dtype=bool)
     """
     keys = _to_keys(values)
-    rows = row_numbers(values.shape[0], axis_name)[:, None]
+    rows = row_indices(values.shape[0], axis_name)[:, None]
     return (keys > threshold.key) | ((keys == threshold.key) & (rows > threshold.row))
 
 
@@ -169,9 +170,9 @@ def include_next(
     """
     below = ~is_above(threshold, values, axis_name=axis_name)
     keys = jnp.where(below, _to_keys(values, where), jnp.iinfo(threshold.key.dtype).min)
-    key = _over_devices(lax.pmax, _reduce_rows(jnp.max, keys), axis_name)
-    row = jnp.where(keys == key, row_numbers(values.shape[0], axis_name)[:, None], -1)
-    return Threshold(key, _over_devices(lax.pmax, _reduce_rows(jnp.max, row), axis_name) - 1)
+    key = pmax(_reduce_rows(jnp.max, keys), axis_name)
+    row = jnp.where(keys == key, row_indices(values.shape[0], axis_name)[:, None], -1)
+    return Threshold(key, pmax(_reduce_rows(jnp.max, row), axis_name) - 1)
 
 
 @on_any_mesh
@@ -196,18 +197,9 @@ def mth_largest(
     if where is not None:
         selected &= where[:, None]
     keys = jnp.where(selected, _to_keys(values), jnp.iinfo(threshold.key.dtype).max)
-    least = _over_devices(lax.pmin, _reduce_rows(jnp.min, keys), axis_name)
+    least = pmin(_reduce_rows(jnp.min, keys), axis_name)
     exists = (m >= 1) & (m <= row_count(values, where, axis_name))
     return jnp.where(exists, _from_keys(least, values.dtype)[0], jnp.nan)
-
-
-def row_count(
-    values: Float[Array, "n columns"], where: Bool[Array, " n"] | None, axis_name: str | None
-) -> Int[ArrayLike, ""]:
-    """Returns the number of valid rows on all devices, as a Python integer if there is no mask."""
-    if where is None:
-        return values.shape[0] * _devices(axis_name)
-    return _over_devices(lax.psum, jnp.sum(where, dtype=jnp.int32), axis_name)
 
 
 def _search(
@@ -276,7 +268,7 @@ def _count_above(
     halves = _reduce_blocks(jnp.sum, halves, 0xFFFF // BLOCK)
     lanes = jnp.concatenate([halves, halves >> 16], axis=1) & 0xFFFF
     counts = jnp.sum(lanes, axis=0).reshape(LANES, keys.shape[1]).astype(jnp.int32)
-    return _over_devices(lax.psum, counts, axis_name)
+    return psum(counts, axis_name)
 
 
 def _divide_equally(bracket: Bracket) -> Thresholds:
@@ -328,8 +320,8 @@ def _initial_thresholds(
 
     def mean_of(x):
         x = jnp.where(weight[:, None] > 0, x, 0.0)
-        total = _over_devices(lax.psum, jnp.sum(x, axis=0, keepdims=True), axis_name)
-        return total / jnp.maximum(_over_devices(lax.psum, jnp.sum(weight), axis_name), 1.0)
+        total = psum(jnp.sum(x, axis=0, keepdims=True), axis_name)
+        return total / jnp.maximum(psum(jnp.sum(weight), axis_name), 1.0)
 
     mean = mean_of(sample)
     deviation = jnp.sqrt(mean_of((sample - mean) ** 2))
@@ -357,8 +349,8 @@ def _shrink_to_keys(
     most = _reduce_rows(jnp.max, jnp.where(inside, keys, info.min))
     done = is_settled(bracket, m)
     return bracket._replace(
-        low=jnp.where(done, bracket.low, _over_devices(lax.pmin, least, axis_name) - 1),
-        high=jnp.where(done, bracket.high, _over_devices(lax.pmax, most, axis_name)),
+        low=jnp.where(done, bracket.low, pmin(least, axis_name) - 1),
+        high=jnp.where(done, bracket.high, pmax(most, axis_name)),
     )
 
 
@@ -397,19 +389,3 @@ def _reduce_rows(
     """Reduces all rows to one; without the barrier XLA would store the array before reducing it."""
     blocks = lax.optimization_barrier(_reduce_blocks(reduction, array, BLOCK))
     return reduction(blocks, axis=0, keepdims=True)
-
-
-def row_numbers(rows: int, axis_name: str | None) -> Int[Array, " rows"]:
-    """Returns the index in the global batch of each row of this device."""
-    first = 0 if axis_name is None else lax.axis_index(axis_name) * rows
-    return first + jnp.arange(rows, dtype=jnp.int32)
-
-
-def _devices(axis_name: str | None) -> int:
-    return 1 if axis_name is None else lax.axis_size(axis_name)
-
-
-def _over_devices(
-    collective: Callable[[Array, str], Array], value: Array, axis_name: str | None
-) -> Array:
-    return value if axis_name is None else collective(value, axis_name)

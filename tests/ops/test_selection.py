@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from hypothesis.extra.numpy import arrays
 
-from jaxhash.ops.selection import include_next, is_above, mth_largest, row_count, top_m_threshold
+from jaxhash.ops.collectives import row_count
+from jaxhash.ops.selection import include_next, is_above, mth_largest, top_m_threshold
 
 DEVICES = 8
 
