@@ -4,7 +4,7 @@ Conventions, the same for every function here:
 
 * rows are images and columns are bits; codes may be float32, bfloat16 or float16, and everything is
   accumulated in float32. Codes of float64 make a loss of float64;
-* ``where`` marks the valid rows: a masked row changes neither the value nor the normaliser, and its
+* ``where`` marks the valid rows: a masked row changes neither the value nor the normalizer, and its
   gradient is exactly zero; without a valid row the loss is 0;
 * what says yes or no (``where``, ``similar``, multi-hot ``labels``) is 0 and 1 of bool, integers or
   floats, of JAX or NumPy. Another dtype raises a TypeError, another value a ValueError, which name
@@ -22,6 +22,10 @@ Conventions, the same for every function here:
   nothing is to be summed.
 """
 
+from jaxhash.losses._bit_statistics import bernoulli_kl as bernoulli_kl
+from jaxhash.losses._bit_statistics import bit_balance_penalty as bit_balance_penalty
+from jaxhash.losses._bit_statistics import bit_decorrelation as bit_decorrelation
+from jaxhash.losses._bit_statistics import koleo as koleo
 from jaxhash.losses._centers import MarginType as MarginType
 from jaxhash.losses._centers import csq as csq
 from jaxhash.losses._centers import dpn as dpn
@@ -37,6 +41,7 @@ from jaxhash.losses._classification import pair_scatter as pair_scatter
 from jaxhash.losses._classification import variance_shortfall as variance_shortfall
 from jaxhash.losses._discrete import asymmetric_dsh as asymmetric_dsh
 from jaxhash.losses._discrete import asymmetric_dsh_codes as asymmetric_dsh_codes
+from jaxhash.losses._discrete import asymmetric_dsh_target as asymmetric_dsh_target
 from jaxhash.losses._discrete import distance_to_codes as distance_to_codes
 from jaxhash.losses._discrete import dsdh_classifier as dsdh_classifier
 from jaxhash.losses._discrete import dsdh_codes as dsdh_codes
@@ -44,33 +49,29 @@ from jaxhash.losses._distance import dch as dch
 from jaxhash.losses._distance import dsh as dsh
 from jaxhash.losses._distance import qsmi as qsmi
 from jaxhash.losses._distance import wglhh as wglhh
-from jaxhash.losses._divergence import nearest_neighbor_kl as nearest_neighbor_kl
-from jaxhash.losses._elementwise import cauchy_quantization as cauchy_quantization
-from jaxhash.losses._elementwise import cosine_quantization as cosine_quantization
-from jaxhash.losses._elementwise import cubic_quantization as cubic_quantization
-from jaxhash.losses._elementwise import gaussian_bce_quantization as gaussian_bce_quantization
-from jaxhash.losses._elementwise import l1_quantization as l1_quantization
-from jaxhash.losses._elementwise import l2_quantization as l2_quantization
-from jaxhash.losses._elementwise import log_cosh_quantization as log_cosh_quantization
-from jaxhash.losses._joint import decorrelated_hswd as decorrelated_hswd
-from jaxhash.losses._joint import parity_hswd as parity_hswd
-from jaxhash.losses._marginals import bernoulli_kl as bernoulli_kl
-from jaxhash.losses._marginals import bit_balance as bit_balance
-from jaxhash.losses._marginals import bit_decorrelation as bit_decorrelation
-from jaxhash.losses._marginals import koleo as koleo
+from jaxhash.losses._hswd import Order as Order
+from jaxhash.losses._hswd import RankingMethod as RankingMethod
+from jaxhash.losses._hswd import Target as Target
+from jaxhash.losses._hswd import hswd as hswd
+from jaxhash.losses._hswd_joint import decorrelated_hswd as decorrelated_hswd
+from jaxhash.losses._hswd_joint import parity_hswd as parity_hswd
+from jaxhash.losses._nearest_neighbors import nearest_neighbor_kl as nearest_neighbor_kl
 from jaxhash.losses._pairwise import hashnet as hashnet
 from jaxhash.losses._pairwise import idhn as idhn
 from jaxhash.losses._pairwise import lcdsh_locality as lcdsh_locality
 from jaxhash.losses._pairwise import mean_likelihood as mean_likelihood
 from jaxhash.losses._pairwise import pairwise_likelihood as pairwise_likelihood
-from jaxhash.losses._quantization import Method as Method
-from jaxhash.losses._quantization import Order as Order
-from jaxhash.losses._quantization import Target as Target
-from jaxhash.losses._quantization import hswd as hswd
+from jaxhash.losses._quantization import cauchy_quantization as cauchy_quantization
+from jaxhash.losses._quantization import cosine_quantization as cosine_quantization
+from jaxhash.losses._quantization import cubic_quantization as cubic_quantization
+from jaxhash.losses._quantization import gaussian_bce_quantization as gaussian_bce_quantization
+from jaxhash.losses._quantization import l1_quantization as l1_quantization
+from jaxhash.losses._quantization import l2_quantization as l2_quantization
+from jaxhash.losses._quantization import log_cosh_quantization as log_cosh_quantization
 from jaxhash.losses._ranking import dtsh as dtsh
 from jaxhash.losses._ranking import mihash as mihash
 from jaxhash.losses._ranking import tie_aware_ap as tie_aware_ap
-from jaxhash.losses._semantic import Normaliser as Normaliser
+from jaxhash.losses._semantic import Normalizer as Normalizer
 from jaxhash.losses._semantic import semantic_similarity as semantic_similarity
 from jaxhash.losses._sinkhorn import sinkhorn as sinkhorn
 from jaxhash.losses._transport import Directions as Directions
@@ -80,64 +81,3 @@ from jaxhash.losses._unsupervised import cosine_regression as cosine_regression
 from jaxhash.losses._unsupervised import nt_xent as nt_xent
 from jaxhash.losses._unsupervised import semantic_structure as semantic_structure
 from jaxhash.losses._unsupervised import view_divergence as view_divergence
-
-__all__ = [
-    "Directions",
-    "MarginType",
-    "Method",
-    "Normaliser",
-    "Order",
-    "Target",
-    "asymmetric_dsh",
-    "asymmetric_dsh_codes",
-    "bernoulli_kl",
-    "bernoulli_kl_per_code",
-    "binary_cross_entropy",
-    "bit_balance",
-    "bit_decorrelation",
-    "cauchy_quantization",
-    "cosine_distillation",
-    "cosine_quantization",
-    "cosine_regression",
-    "cross_entropy",
-    "csq",
-    "cubic_quantization",
-    "dch",
-    "decorrelated_hswd",
-    "distance_to_codes",
-    "dpn",
-    "dsdh_classifier",
-    "dsdh_codes",
-    "dsh",
-    "dtsh",
-    "gaussian_bce_quantization",
-    "hash_proxy",
-    "hashnet",
-    "hswd",
-    "hyp2_pairs",
-    "hyp2_proxies",
-    "idhn",
-    "koleo",
-    "l1_quantization",
-    "l2_quantization",
-    "lcdsh_locality",
-    "log_cosh_quantization",
-    "mean_likelihood",
-    "mihash",
-    "nearest_neighbor_kl",
-    "nt_xent",
-    "optimal_transport",
-    "orthohash",
-    "pair_scatter",
-    "pairwise_likelihood",
-    "parity_hswd",
-    "qsmi",
-    "semantic_similarity",
-    "semantic_structure",
-    "sinkhorn",
-    "sliced_wasserstein",
-    "tie_aware_ap",
-    "variance_shortfall",
-    "view_divergence",
-    "wglhh",
-]

@@ -293,13 +293,13 @@ def variance_shortfall(
     Reference:
         The variance term of Liong, Lu, Wang, Moulin, Zhou, "Deep Hashing for Compact Binary Codes
         Learning", CVPR 2015, from memory of the paper; the text was not at hand. Departures: it is
-        subtracted from 1, a mean over bits rather than a sum, and always centred: where it is not,
+        subtracted from 1, a mean over bits rather than a sum, and always centered: where it is not,
         as in a later collection, a bit that is +1 on every image has the largest variance.
     """
     codes, where = check_codes(codes, where)
     # The center may be taken as a constant: the squares sum to the least about it.
-    centred = codes - lax.stop_gradient(masked_mean(codes, where, axis_name))[None, :]
-    loss = masked_mean(1.0 - centred**2, where, axis_name)
+    centered = codes - lax.stop_gradient(masked_mean(codes, where, axis_name))[None, :]
+    loss = masked_mean(1.0 - centered**2, where, axis_name)
     return loss if reduce_fn is None else reduce_fn(loss)
 
 

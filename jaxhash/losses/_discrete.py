@@ -110,16 +110,18 @@ def asymmetric_dsh(
     codes, others, similar, where = check_pairs(codes, others, similar, where)
     valid = jnp.ones_like(similar) if where is None else where
     alike, unlike = (pair_count(valid & kind, axis_name) for kind in (similar, ~similar))
-    apart = dissimilarity(alike, unlike) if balanced else -1.0
+    apart = asymmetric_dsh_target(alike, unlike) if balanced else -1.0
     products = inner_products(codes, others) / codes.shape[1]
     return mean_over_pairs((products - jnp.where(similar, 1.0, apart)) ** 2, where, axis_name)
 
 
-def dissimilarity(similar: Shaped[Array, ""], dissimilar: Shaped[Array, ""]) -> Float[Array, ""]:
+def asymmetric_dsh_target(
+    similar: Shaped[Array, ""], dissimilar: Shaped[Array, ""]
+) -> Float[Array, ""]:
     """What `asymmetric_dsh` asks of a dissimilar pair, from how many pairs there are of each kind.
 
     Example:
-        >>> dissimilarity(jnp.float32(10), jnp.float32(40))
+        >>> asymmetric_dsh_target(jnp.float32(10), jnp.float32(40))
         Array(-0.25, dtype=float32)
     """
     return -jnp.minimum(similar / jnp.maximum(dissimilar, 1.0), 1.0)

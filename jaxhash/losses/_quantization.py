@@ -1,340 +1,365 @@
-"""Quantization losses: how far a batch of real-valued codes is from binary ones."""
+"""Quantization losses of each code on its own, with no view of the batch.
 
-from functools import partial
-from typing import Literal, get_args
+With b = sign u, where zero counts as +1 as in `jaxhash.ops.codes`, |u| - 1 is the way from a code to its
+sign but for its direction. Every loss here is written in u - b, so that a code at exactly 0 moves to
+the sign that it is cut to, instead of resting at the cusp.
+"""
 
-import jax
+import math
+from collections.abc import Callable
+
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Shaped
+from jaxtyping import Array, ArrayLike, Float, Shaped
 
-from jaxhash.losses._common import Reduce, gather_batch, pad_empty_batch
-from jaxhash.ops.arguments import as_floating, as_mask, values_at_hand
-from jaxhash.ops.collectives import psum_local_grad, row_count, split_grad
+from jaxhash.losses._common import Reduce, check_codes
+from jaxhash.ops.codes import binarize
+from jaxhash.ops.collectives import masked_mean
 from jaxhash.ops.meshes import on_any_mesh
-from jaxhash.ops.numerics import accumulate
-from jaxhash.ops.selection import Threshold, include_next, is_above, top_m_threshold
-
-Target = Literal["sampled", "balanced", "expected"]
-Method = Literal["select", "kernel", "sort"]
-Order = Literal[1, 2]
-
-#: The lower and the upper target of each bit, broadcast to all bits; None is -1 and +1.
-_Levels = tuple[Float[Array, " bits"], Float[Array, " bits"]] | None
+from jaxhash.ops.numerics import unit_rows
 
 
 @on_any_mesh
-def hswd(
+def l2_quantization(
     codes: Float[Array, "n bits"],
     *,
-    key: Key[Array, ""] | Shaped[Array, "2"] | None = None,
-    target: Target = "sampled",
-    mass: Float[ArrayLike, "..."] = 0.5,
-    order: Order = 2,
-    levels: tuple[Float[ArrayLike, "..."], Float[ArrayLike, "..."]] = (-1.0, 1.0),
-    method: Method | None = None,
     where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
     reduce_fn: Reduce | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    r"""Per-bit squared 2-Wasserstein distance from the batch of codes to random signs (HSWD).
+    r"""Squared distance of each code to its own sign (the L2 quantization penalty).
 
-    For bit :math:`j` with sorted values :math:`u_{(1)j} \le \dots \le u_{(N)j}`,
+    .. math:: L_j = \frac1N \sum_{i=1}^N (|u_{ij}| - 1)^2
+              = \frac1N \sum_{i=1}^N (u_{ij} - \operatorname{sign} u_{ij})^2
 
-    .. math:: L_j = \frac1N \sum_{r=1}^N \mathbb E\,(u_{(r)j} - t_{(r)j})^2
-              = \frac1N \sum_{r=1}^N \big[(u_{(r)j} - \tau_{rj})^2 + 1 - \tau_{rj}^2\big],
-              \qquad \tau_{rj} = \mathbb E\, t_{(r)j},
+    It makes bits binary but not balanced: a bit that is +1 on every image costs 0. `hswd` is this
+    penalty plus the cost of moving the codes nearest to 0 across it until the bit is balanced.
 
-    where :math:`t_{(1)j} \le \dots \le t_{(N)j}` are N sorted target signs. The gradient in a code
-    of rank r is :math:`(2/N)(u - \tau_r)`: the lower part of the batch is drawn to -1 and the upper
-    part to +1, so each bit becomes binary and balanced at once. It does not ask for independent
-    bits: identical balanced bits are a minimum as well.
-
-    The paper's loss is one of a family with two parameters more. Of ``order`` 1 it is the
-    1-Wasserstein distance, the mean of :math:`\mathbb E\,|u_{(r)j} - t_{(r)j}|`: each code is drawn
-    to its side with the same force from near and from far. With ``levels`` :math:`(a, b)` the
-    targets are a and b instead of -1 and +1.
+    Zero counts as +1, as in `jaxhash.ops.codes`, so its gradient is :math:`-2/N` as at :math:`0^+`: a
+    code at exactly 0 moves to the sign that it is cut to, instead of resting at the cusp.
 
     Args:
         codes: raw outputs of the network, unbounded. Rows are the batch.
-        key: random key; needed for ``target="sampled"`` only.
-        target: the law that the batch is compared with.
-
-            * ``"sampled"``: N fresh random signs a bit, as in the paper. Only the number of -1
-              matters once they are sorted, so one Binomial(N, 1 - mass) count a bit is drawn. Even
-              perfect codes then cost about :math:`4/\sqrt{2\pi N}`.
-            * ``"balanced"``: the law itself, ``mass`` at +1 and the rest at -1; the code at the
-              border may be split. Balanced signs cost 0 (an odd batch of signs 2/N at the least).
-            * ``"expected"``: the expectation of ``"sampled"`` in closed form,
-              :math:`\tau_r = 2 P(\mathrm{Bin}(N, 1/2) \le r - 1) - 1`, for mass 1/2 and either order.
-        mass: probability of +1, in [0, 1]: one number, or one a bit.
-        order: 2 for squared distances, 1 for distances.
-        levels: the two targets, the lower first: each one number, or one a bit.
-        method: how the codes are ranked; None is ``"select"``, or ``"sort"`` where the target needs it.
-
-            * ``"select"``: only the codes' side of the border is found, by counting
-              (`jaxhash.ops.selection`). Memory is that of the codes, also over devices.
-            * ``"kernel"``: the same search as one Pallas kernel, for a GPU that holds the whole
-              batch (no ``axis_name``). Not yet measured on one; elsewhere it is interpreted, slowly.
-            * ``"sort"``: sorts each column, and gathers the whole batch on each device. Needed for
-              ``target="expected"``, where each rank has a sign of its own; else it is slower for
-              the same value and gradient.
         where: True for the valid rows; all of them by default. N counts these.
         axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
         reduce_fn: reduction over bits; None returns the loss of each bit, with shape [bits].
 
     Returns:
-        The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``. The ranks count as
-        constants, so that derivatives of any order and direction, forward mode included, are those
-        of the sum of squares (or distances); the backward pass keeps the codes and a few numbers a bit.
+        The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``.
 
     Raises:
         TypeError: if codes are not floating.
-        ValueError: if shapes do not fit, the key is missing, an option is unknown, or options do
-            not go together.
+        ValueError: if shapes do not fit.
 
     Example:
         >>> codes = jnp.array([[-1.0, 0.5], [1.0, 0.5], [-1.0, 0.5], [1.0, 0.5]])
-        >>> hswd(codes, target="balanced", reduce_fn=None)
-        Array([0.  , 1.25], dtype=float32)
+        >>> l2_quantization(codes, reduce_fn=None)
+        Array([0.  , 0.25], dtype=float32)
 
     Reference:
-        Doan, Yang, Li, "One Loss for Quantization: Deep Hashing with Discrete Wasserstein
-        Distributional Matching", CVPR 2022, arXiv 2205.15721. The value with ``"sampled"`` is that
-        of the authors' released code (loss type ``swdC``); its equation numbers could not be
-        checked, for want of the text. Departures: a count a bit is drawn instead of N signs (the
-        same law), the sort is not needed, and ``"balanced"``, ``"expected"``, ``mass``, ``order`` and
-        ``levels`` are ours.
+        The quantization term of Li, Wang, Kang, "Feature learning based deep supervised hashing
+        with pairwise labels" (DPSH), IJCAI 2016; many methods use it. Departure: a mean over the
+        batch, where the paper has a sum, so that its weight does not depend on the batch size.
     """
-    codes = as_floating("codes", codes, ndim=2)
-    where = as_mask("where", where, codes.shape[:1])
-    if target not in get_args(Target):
-        raise ValueError(f"target must be one of {get_args(Target)}, got {target!r}")
-    if method is None:
-        method = "sort" if target == "expected" else "select"
-    if method not in get_args(Method):
-        raise ValueError(f"method must be one of {get_args(Method)}, got {method!r}")
-    if target == "sampled" and key is None:
-        raise ValueError('target="sampled" draws a fresh target at each call: it needs key')
-    if target == "expected" and method != "sort":
-        raise ValueError('target="expected" has a sign for each rank: it needs method="sort"')
-    if method == "kernel" and axis_name is not None:
-        raise ValueError('method="kernel" searches the batch of one device: it takes no axis_name')
-    if target == "expected" and not _is_half(mass):
-        raise ValueError('target="expected" is for mass 1/2')
-    values = values_at_hand(mass)
-    if values is not None and not ((values >= 0.0) & (values <= 1.0)).all():
-        raise ValueError(f"mass must be in [0, 1], got {mass}")
-    if order not in get_args(Order):
-        raise ValueError(f"order must be one of {get_args(Order)}, got {order!r}")
-    bits = codes.shape[1]
-    levels = _checked(levels, bits)
-    if jnp.shape(mass) not in ((), (bits,)):
-        raise ValueError(f"mass must be a number or have shape {(bits,)}, got {jnp.shape(mass)}")
+    return _of_bits(codes, lambda u, b: (u - b) ** 2, where, axis_name, reduce_fn)
 
-    codes, where = pad_empty_batch(codes, where)
-    count = row_count(codes, where, axis_name)
-    if target == "sampled":
-        lower = _sampled_negatives(key, mass, count, codes, axis_name)
-    else:
-        lower = jnp.broadcast_to((1.0 - jnp.asarray(mass)) * count, (bits,))
-    if method != "sort":
-        splits = target == "balanced" and not (_is_half(mass) and where is None and count % 2 == 0)
-        loss = _by_selection(
-            codes, lower, count, splits, where, axis_name, method == "kernel", order, levels
-        )
-    else:
-        lower = None if target == "expected" else lower
-        loss = _by_sorting(codes, lower, where, axis_name, order, levels)
+
+@on_any_mesh
+def l1_quantization(
+    codes: Float[Array, "n bits"],
+    *,
+    where: Shaped[ArrayLike, " n"] | None = None,
+    axis_name: str | None = None,
+    reduce_fn: Reduce | None = jnp.mean,
+) -> Float[Array, "..."]:
+    r"""Distance of each code to its own sign (the L1 quantization penalty).
+
+    .. math:: L_j = \frac1N \sum_{i=1}^N \big| |u_{ij}| - 1 \big|
+
+    The gradient has the same size however near the sign a code is, and is 0 on it.
+
+    Args:
+        codes: raw outputs of the network, unbounded. Rows are the batch.
+        where: True for the valid rows; all of them by default. N counts these.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+        reduce_fn: reduction over bits; None returns the loss of each bit, with shape [bits].
+
+    Returns:
+        The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> l1_quantization(jnp.array([[2.0, -1.0], [-0.5, 0.0]]), reduce_fn=None)
+        Array([0.75, 0.5 ], dtype=float32)
+
+    Reference:
+        The regulariser of Liu, Wang, Shan, Chen, "Deep supervised hashing for fast image retrieval"
+        (DSH), CVPR 2016. Departure: a mean over batch and bits, where the paper sums over them.
+    """
+
+    def cost(u, b):
+        return (u - b) * jnp.sign(u - b)  # not jnp.abs, whose slope at 0 is 1
+
+    return _of_bits(codes, cost, where, axis_name, reduce_fn)
+
+
+@on_any_mesh
+def cubic_quantization(
+    codes: Float[Array, "n bits"],
+    *,
+    where: Shaped[ArrayLike, " n"] | None = None,
+    axis_name: str | None = None,
+    reduce_fn: Reduce | None = jnp.mean,
+) -> Float[Array, "..."]:
+    r"""Cubed distance of each code to its own sign.
+
+    .. math:: L_j = \frac1N \sum_{i=1}^N \big| |u_{ij}| - 1 \big|^3
+
+    Beside `l2_quantization` it is lenient close to the sign, and strict from a distance of 1 on.
+
+    Args:
+        codes: raw outputs of the network, unbounded. Rows are the batch.
+        where: True for the valid rows; all of them by default. N counts these.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+        reduce_fn: reduction over bits; None returns the loss of each bit, with shape [bits].
+
+    Returns:
+        The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> cubic_quantization(jnp.array([[2.0, -1.0], [-0.5, 0.0]]), reduce_fn=None)
+        Array([0.5625, 0.5   ], dtype=float32)
+
+    Reference:
+        The penalty of Su, Zhang, Han, Tian, "Greedy Hash: Towards Fast Optimization for Accurate
+        Hash Coding in CNN", NeurIPS 2018, with the mean of its released code.
+    """
+    return _of_bits(codes, lambda u, b: jnp.abs(u - b) ** 3, where, axis_name, reduce_fn)
+
+
+@on_any_mesh
+def log_cosh_quantization(
+    codes: Float[Array, "n bits"],
+    *,
+    where: Shaped[ArrayLike, " n"] | None = None,
+    axis_name: str | None = None,
+    reduce_fn: Reduce | None = jnp.mean,
+) -> Float[Array, "..."]:
+    r"""Smooth distance of each code to its own sign: square when near it, straight when far.
+
+    .. math:: L_j = \frac1N \sum_{i=1}^N \log\cosh(|u_{ij}| - 1)
+
+    It is computed as :math:`|x| + \log(1 + e^{-2|x|}) - \log 2`, which no code overflows. The
+    gradient is :math:`\tanh(u - \operatorname{sign} u)/N`, hence at most 1/N.
+
+    Args:
+        codes: raw outputs of the network, unbounded. Rows are the batch.
+        where: True for the valid rows; all of them by default. N counts these.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+        reduce_fn: reduction over bits; None returns the loss of each bit, with shape [bits].
+
+    Returns:
+        The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> log_cosh_quantization(jnp.array([[-1.0], [51.0]])).round(2)  # (0 + 50 - log 2) / 2
+        Array(24.65, dtype=float32)
+
+    Reference:
+        Zhu, Long, Wang, Cao, "Deep Hashing Network for Efficient Similarity Retrieval" (DHN),
+        AAAI 2016, whose prior on codes it is. Departure: a mean over batch and bits, where the
+        paper sums over them. At least one later implementation has log cosh|u| - 1 instead, which
+        is least at 0 and so draws codes away from their signs.
+    """
+
+    def cost(u, b):
+        size = jnp.abs(u - b)
+        return size + jnp.log1p(jnp.exp(-2.0 * size)) - jnp.log(2.0)
+
+    return _of_bits(codes, cost, where, axis_name, reduce_fn)
+
+
+@on_any_mesh
+def gaussian_bce_quantization(
+    codes: Float[Array, "n bits"],
+    *,
+    sigma: float = 0.5,
+    where: Shaped[ArrayLike, " n"] | None = None,
+    axis_name: str | None = None,
+    reduce_fn: Reduce | None = jnp.mean,
+) -> Float[Array, "..."]:
+    r"""Cross-entropy of each code's likelihood under two Gaussians about -1 and +1.
+
+    With :math:`g_\pm = \exp(-(u \mp 1)^2 / 2\sigma^2)`, the binary cross-entropy
+    :math:`H(g, y) = -y \log g - (1 - y) \log(1 - g)` and :math:`b = \operatorname{sign} u`,
+
+    .. math:: L = H\!\big(g_+, \tfrac{1 + b}2\big) + H\!\big(g_-, \tfrac{1 - b}2\big)
+              = \frac{(|u| - 1)^2}{2\sigma^2}
+                - \log\!\Big(1 - \exp\frac{-(|u| + 1)^2}{2\sigma^2}\Big),
+
+    averaged over the batch. The second form has no logarithm of 0 anywhere, and is the one
+    computed. It is `l2_quantization` over :math:`2\sigma^2`, and a push away from 0: the least
+    value lies just beyond the sign.
+
+    Args:
+        codes: raw outputs of the network, unbounded. Rows are the batch.
+        sigma: deviation of the Gaussians.
+        where: True for the valid rows; all of them by default. N counts these.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+        reduce_fn: reduction over bits; None returns the loss of each bit, with shape [bits].
+
+    Returns:
+        The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit, or sigma is not above 0.
+
+    Example:
+        >>> codes = jnp.array([[0.0], [-3.0]])  # 2 - log(1 - e^-2) and 8
+        >>> gaussian_bce_quantization(codes).round(4)
+        Array(5.0727, dtype=float32)
+
+    Reference:
+        Jang, Gu, Ko, Kang, Cho, "Deep Hash Distillation for Image Retrieval" (DHD), ECCV 2022, from
+        memory of the paper; the text was not at hand. Departure: no logarithm is cut off, where a
+        cross-entropy of PyTorch stops at 100 and leaves codes farther out than about 8 without a
+        gradient.
+    """
+    if sigma <= 0:
+        raise ValueError(f"sigma must be above 0, got {sigma}")
+    scale = 2.0 * sigma**2
+
+    def cost(u, b):
+        return (u - b) ** 2 / scale - jnp.log(-jnp.expm1(-((u + b) ** 2) / scale))
+
+    return _of_bits(codes, cost, where, axis_name, reduce_fn)
+
+
+@on_any_mesh
+def cosine_quantization(
+    codes: Float[Array, "n bits"],
+    *,
+    where: Shaped[ArrayLike, " n"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""One less the cosine between each code and its signs.
+
+    .. math:: L = \frac1N \sum_{i=1}^N \big[1 - \cos(u_i, \operatorname{sign} u_i)\big]
+              = \frac1N \sum_{i=1}^N
+                \Big[1 - \frac{\lVert u_i \rVert_1}{\sqrt{\mathrm{bits}}\,\lVert u_i \rVert_2}\Big]
+
+    The length of a code does not matter, only that its entries are of one size. A row of zeros
+    has no direction: it costs 1, and its gradient is 0. With one bit every code but 0 costs 0.
+
+    Args:
+        codes: raw outputs of the network, unbounded. Rows are the batch.
+        where: True for the valid rows; all of them by default. N counts these.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar. It is one of whole rows, so there is none a bit.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit.
+
+    Example:
+        >>> codes = jnp.array([[3.0, -3.0, 3.0, 3.0], [0.0, 2.0, 0.0, 0.0]])  # cosines 1 and 1/2
+        >>> cosine_quantization(codes)
+        Array(0.25, dtype=float32)
+
+    Reference:
+        Ng et al., "Unsupervised Hashing with Similarity Distribution Calibration" (SDC), BMVC 2023,
+        as one of its two terms; from memory of the paper, the text was not at hand.
+    """
+    return _of_rows(codes, lambda u: 1.0 - _cosine_to_signs(u), where, axis_name)
+
+
+@on_any_mesh
+def cauchy_quantization(
+    codes: Float[Array, "n bits"],
+    *,
+    gamma: float = 20.0,
+    where: Shaped[ArrayLike, " n"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Cauchy likelihood of each code's distance to its signs.
+
+    .. math:: L = \frac1N \sum_{i=1}^N \log\Big(1 + \frac{d(|u_i|, \mathbf 1)}{\gamma}\Big),
+              \qquad d(v, w) = \frac{\mathrm{bits}}2 (1 - \cos(v, w)).
+
+    d is a Hamming distance where both are signs; that of a code to its signs is at most bits / 2.
+    As in `cosine_quantization` lengths do not matter; a row of zeros has d = bits / 2 and no
+    gradient.
+
+    Args:
+        codes: raw outputs of the network, unbounded. Rows are the batch.
+        gamma: scale of the Cauchy law, in bits.
+        where: True for the valid rows; all of them by default. N counts these.
+        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+
+    Returns:
+        The loss, a float32 scalar. It is one of whole rows, so there is none a bit.
+
+    Raises:
+        TypeError: if codes are not floating.
+        ValueError: if shapes do not fit, or gamma is not above 0.
+
+    Example:
+        >>> codes = jnp.array([[3.0, -3.0, 3.0, 3.0], [0.0, 2.0, 0.0, 0.0]])  # distances 0 and 1
+        >>> cauchy_quantization(codes, gamma=1.0).round(4)  # (log 1 + log 2) / 2
+        Array(0.3466, dtype=float32)
+
+    Reference:
+        Cao, Long, Liu, Wang, "Deep Cauchy Hashing for Hamming Space Retrieval" (DCH), CVPR 2018,
+        the Cauchy quantization loss. Departure: a mean over the batch, where the paper sums. The
+        authors' released code takes (|u| - 1)^2 instead, with a weight of 0.
+    """
+    if gamma <= 0:
+        raise ValueError(f"gamma must be above 0, got {gamma}")
+
+    def cost(u):
+        return jnp.log1p(0.5 * u.shape[1] / gamma * (1.0 - _cosine_to_signs(u)))
+
+    return _of_rows(codes, cost, where, axis_name)
+
+
+def _of_bits(
+    codes: Float[Array, "n bits"],
+    cost: Callable[[Float[Array, "n bits"], Float[Array, "n bits"]], Float[Array, "n bits"]],
+    where: Shaped[ArrayLike, " n"] | None,
+    axis_name: str | None,
+    reduce_fn: Reduce | None,
+) -> Float[Array, "..."]:
+    """The mean over valid rows of ``cost(codes, their signs)``, reduced over bits."""
+    codes, where = check_codes(codes, where, masked=1.0)  # where all costs are smooth
+    loss = masked_mean(cost(codes, binarize(codes).astype(codes.dtype)), where, axis_name)
     return loss if reduce_fn is None else reduce_fn(loss)
 
 
-def distance_to_signs(
+def _of_rows(
     codes: Float[Array, "n bits"],
-    negatives: Int[Array, " bits"],
-    *,
-    where: Bool[Array, " n"] | None = None,
-    axis_name: str | None = None,
-) -> Float[Array, " bits"]:
-    """The squared 2-Wasserstein distance of each bit to signs of which so many are -1."""
-    count = row_count(codes, where, axis_name)
-    return _by_selection(codes, negatives, count, False, where, axis_name, False, 2, None)
-
-
-def _by_selection(
-    codes: Float[Array, "n bits"],
-    lower: Shaped[Array, " bits"],
-    count: Int[ArrayLike, ""],
-    splits: bool,
-    where: Bool[Array, " n"] | None,
+    cost: Callable[[Float[Array, "n bits"]], Float[Array, " n"]],
+    where: Shaped[ArrayLike, " n"] | None,
     axis_name: str | None,
-    kernel: bool,
-    order: Order,
-    levels: _Levels,
-) -> Float[Array, " bits"]:
-    """The loss of each bit, ``lower`` of whose ``count`` codes are to be at the lower level.
-
-    ``splits`` says whether that may be a fraction.
-    """
-    upper = count - lower
-    whole = jnp.floor(upper).astype(jnp.int32)
-    cuts = (top_m_threshold(codes, whole, where=where, axis_name=axis_name, kernel=kernel),)
-    fraction = upper - whole
-    levels = levels and tuple(level[None] for level in levels)
-    if splits:
-        cuts += (include_next(cuts[0], codes, where=where, axis_name=axis_name),)
-
-    # The backward pass is to keep the codes as they came, not a float32 array of their size.
-    @partial(jax.checkpoint, prevent_cse=False)
-    def cost(codes: Float[Array, "n bits"], cuts: tuple[Threshold, ...]) -> Float[Array, " bits"]:
-        if where is not None:
-            codes = jnp.where(where[:, None], codes, 0)  # the values of masked rows may be NaN
-        positive = is_above(cuts[0], codes, axis_name=axis_name).astype(jnp.float32)
-        if splits:
-            wider = is_above(cuts[1], codes, axis_name=axis_name).astype(jnp.float32)
-            positive = positive + fraction[None] * (wider - positive)
-        signs = 2.0 * positive - 1.0
-        costs = _costs(accumulate(codes), signs, order, levels, splits)
-        if where is not None:
-            costs = jnp.where(where[:, None], costs, 0.0)
-        return jnp.sum(costs, axis=0)
-
-    return psum_local_grad(cost(codes, cuts) / jnp.maximum(count, 1), axis_name)
-
-
-def _by_sorting(
-    codes: Float[Array, "n bits"],
-    lower: Shaped[Array, " bits"] | None,
-    where: Bool[Array, " n"] | None,
-    axis_name: str | None,
-    order: Order,
-    levels: _Levels,
-) -> Float[Array, " bits"]:
-    """The loss of each bit; ``lower`` of None is the expected target."""
-    codes, where = gather_batch(codes, where, axis_name)
-    rows, bits = codes.shape
-    rank = jnp.arange(1, rows + 1)
-    if lower is None:
-        signs = _expected_signs(rank, jnp.sum(where, dtype=jnp.int32))
-        signs = jnp.broadcast_to(signs, (bits, rows))
-    else:
-        signs = jnp.clip(2 * (rank[None] - lower[:, None]) - 1, -1, 1)
-    per_bit = jax.vmap(partial(_wasserstein_to_signs, order), in_axes=(1, None, 0, 0))(
-        codes, where, signs.astype(codes.dtype), levels
-    )
-    return split_grad(per_bit, axis_name)
-
-
-def _wasserstein_to_signs(
-    order: Order,
-    column: Float[Array, " n"],
-    where: Bool[Array, " n"],
-    signs: Float[Array, " n"],
-    levels: tuple[Float[Array, ""], Float[Array, ""]] | None,
 ) -> Float[Array, ""]:
-    """The loss of one bit, given the expected target sign of each rank.
-
-    Masked rows sort behind all others, NaN included, where no rank reaches them.
-    """
-    _, ordered = lax.sort((~where, jnp.where(where, column, 0.0)), num_keys=2)
-    cost = _costs(ordered, signs, order, levels, splits=True)
-    count = jnp.sum(where)
-    ranked = jnp.arange(column.shape[0]) < count
-    return jnp.sum(jnp.where(ranked, cost, 0.0)) / jnp.maximum(count, 1)
+    """The mean over valid rows of ``cost(codes)``."""
+    codes, where = check_codes(codes, where, masked=1.0)
+    return masked_mean(cost(codes), where, axis_name)
 
 
-def _costs(
-    codes: Float[Array, "..."],
-    signs: Float[Array, "..."],
-    order: Order,
-    levels: tuple[Float[Array, "..."], Float[Array, "..."]] | None,
-    splits: bool,
-) -> Float[Array, "..."]:
-    """E |u - t|^order of each code u, whose target t has the mean sign that is given.
-
-    ``splits`` says whether that may be other than -1 and +1. One of -1 is a t at the lower level
-    for sure, one of +1 at the upper.
-    """
-    if order == 2 and levels is None:
-        costs = (codes - signs) ** 2
-        return costs + (1.0 - signs**2) if splits else costs
-    low, high = (-1.0, 1.0) if levels is None else levels
-    upper = (1.0 + signs) / 2
-    if order == 2:
-        half = (high - low) / 2
-        costs = (codes - (low + upper * (high - low))) ** 2
-        return costs + half**2 * (1.0 - signs**2) if splits else costs
-    if not splits:
-        return _distance(codes, jnp.where(signs > 0, high, low))
-    from_low = jnp.where(upper < 1, _distance(codes, low), 0.0)
-    from_high = jnp.where(upper > 0, _distance(codes, high), 0.0)
-    return (1.0 - upper) * from_low + upper * from_high
-
-
-def _distance(codes: Float[Array, "..."], target: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
-    """|u - t|, with the slope 0 at t, where that of jnp.abs is 1."""
-    gap = codes - target
-    return gap * jnp.sign(gap)
-
-
-def _checked(levels: tuple[Float[ArrayLike, "..."], Float[ArrayLike, "..."]], bits: int) -> _Levels:
-    """The levels of each bit; None for those of the paper."""
-    low, high = levels
-    for level in levels:
-        if jnp.shape(level) not in ((), (bits,)):
-            shape = jnp.shape(level)
-            raise ValueError(f"levels must be numbers or have shape {(bits,)}, got {shape}")
-    at_hand = [values_at_hand(level) for level in levels]
-    if not any(values is None for values in at_hand):
-        if not np.all(at_hand[0] < at_hand[1]):
-            raise ValueError(f"levels must be two numbers, the lower first, got {levels}")
-        if np.ndim(low) == np.ndim(high) == 0 and (low, high) == (-1, 1):
-            return None
-    return tuple(jnp.broadcast_to(jnp.asarray(level, jnp.float32), (bits,)) for level in levels)
-
-
-def _is_half(mass: Float[ArrayLike, "..."]) -> bool:
-    return isinstance(mass, float) and mass == 0.5
-
-
-def _sampled_negatives(
-    key: Key[Array, ""] | Shaped[Array, "2"],
-    mass: Float[ArrayLike, "..."],
-    count: Int[ArrayLike, ""],
-    codes: Float[Array, "n bits"],
-    axis_name: str | None,
-) -> Int[Array, " bits"]:
-    """How many of ``count`` random signs are -1, a draw a bit: the same draw on every device.
-
-    For mass 1/2 these are the ones among as many random bits. That is exact, and several times
-    faster than a general binomial draw; words beyond the count change nothing, so that the number
-    of padded rows does not matter.
-    """
-    bits = codes.shape[1]
-    if not _is_half(mass):
-        below = 1.0 - jnp.broadcast_to(jnp.asarray(mass, jnp.float32), (bits,))
-        return jax.random.binomial(key, jnp.float32(count), below).astype(jnp.int32)
-    rows = row_count(codes, None, axis_name)
-    words = jax.random.bits(key, (-(-rows // 32), bits), jnp.uint32)
-    used = jnp.clip(count - 32 * jnp.arange(words.shape[0]), 0, 32).astype(jnp.uint32)
-    ones = jnp.where(used > 0, jnp.uint32(0xFFFFFFFF) >> ((32 - used) % 32), jnp.uint32(0))
-    return jnp.sum(lax.population_count(words & ones[:, None]), axis=0).astype(jnp.int32)
-
-
-def _expected_signs(rank: Int[Array, " n"], count: Int[Array, ""]) -> Float[Array, " n"]:
-    """The mean of the r-th smallest of ``count`` Rademacher signs, 2 P(Bin(count, 1/2) < r) - 1.
-
-    The binomial probabilities are built outwards from the center by their ratios and normalized by
-    their sum. The textbook forms by lgamma or the incomplete beta function lose three digits in
-    float32 at count = 8,192, because they subtract logarithms of the size of count.
-    """
-    shell = jnp.arange(rank.shape[0] // 2 + 1)
-    outcome = (count + 1) // 2 + shell
-    ratio = jnp.maximum(count - outcome, 0) / (outcome + 1)  # of P(outcome + 1) to P(outcome)
-    relative = jnp.concatenate([jnp.ones(1), jnp.cumprod(ratio)[:-1]])
-    mirrored = jnp.where(2 * outcome == count, 1.0, 2.0)  # the center has no mirror image
-    inner = jnp.cumsum(mirrored * relative)
-    from_center = 2 * rank - count - 1
-    reached = jnp.clip((jnp.abs(from_center) + 1) // 2 - 1, 0, shell[-1])
-    return jnp.sign(from_center) * inner[reached] / inner[-1]
+def _cosine_to_signs(codes: Float[Array, "n bits"]) -> Float[Array, " n"]:
+    """The cosine between each row and its signs, 0 for a row of zeros."""
+    along = jnp.sum(unit_rows(codes) * binarize(codes), axis=1)
+    return along / math.sqrt(codes.shape[1])

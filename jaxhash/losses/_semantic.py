@@ -7,13 +7,13 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int, Shaped
 
 from jaxhash.losses._common import check_codes, gather_batch, pair_count
-from jaxhash.losses._divergence import ADD_GAP, over_bits, rows_at_once
+from jaxhash.losses._nearest_neighbors import ADD_GAP, over_bits, rows_at_once
 from jaxhash.ops.arguments import UNLABELLED, as_floating, as_index, check_shape
 from jaxhash.ops.collectives import psum_local_grad, row_count, row_indices
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import accumulate
 
-Normaliser = Literal["pairs", "weights"]
+Normalizer = Literal["pairs", "weights"]
 
 
 @on_any_mesh
@@ -24,7 +24,7 @@ def semantic_similarity(
     *,
     gamma: float = 0.1,
     rho: float = 2.0,
-    normaliser: Normaliser = "pairs",
+    normalizer: Normalizer = "pairs",
     scale_gradient: bool = True,
     where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
@@ -52,7 +52,7 @@ def semantic_similarity(
             NaN where labels are traced.
         gamma: semantic distance at which a pair weighs :math:`2^{-\rho}`.
         rho: how fast the weight falls with the distance; 0 for equal weights.
-        normaliser: what the sum is divided by, the squared number of rows (``"pairs"``) or the sum
+        normalizer: what the sum is divided by, the squared number of rows (``"pairs"``) or the sum
             of the weights (``"weights"``), which makes it a mean. The first makes a small loss:
             weights have a mean of about 0.03 with the class hierarchy of CIFAR-100.
         scale_gradient: whether the gradient flows through :math:`\tau_z` as well. Then no step
@@ -65,7 +65,7 @@ def semantic_similarity(
 
     Raises:
         TypeError: if codes or distances are not floating, or labels no integers.
-        ValueError: if shapes do not fit, gamma is not above 0, rho is below 0, or normaliser is
+        ValueError: if shapes do not fit, gamma is not above 0, rho is below 0, or normalizer is
             unknown.
 
     Example:
@@ -85,8 +85,8 @@ def semantic_similarity(
         raise ValueError(f"gamma must be above 0, got {gamma}")
     if rho < 0:
         raise ValueError(f"rho must be 0 or more, got {rho}")
-    if normaliser not in get_args(Normaliser):
-        raise ValueError(f"normaliser must be one of {get_args(Normaliser)}, got {normaliser!r}")
+    if normalizer not in get_args(Normalizer):
+        raise ValueError(f"normalizer must be one of {get_args(Normalizer)}, got {normalizer!r}")
 
     distances = accumulate(as_floating("distances", distances, ndim=2))
     codes, where = check_codes(codes, where)
@@ -119,7 +119,7 @@ def semantic_similarity(
     excess = jnp.abs(apart / constant / of_codes - semantic / _or_one(of_semantic))
     weight = jnp.where(pairs, (gamma / (gamma + semantic)) ** rho, 0.0)
 
-    if normaliser == "pairs":
+    if normalizer == "pairs":
         divisor = jnp.maximum(row_count(codes, where, axis_name), 1).astype(excess.dtype) ** 2
     else:
         weights = _total(weight, axis_name)

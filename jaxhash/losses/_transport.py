@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Shaped
 
 from jaxhash.losses._common import gather_batch
-from jaxhash.losses._quantization import distance_to_signs
+from jaxhash.losses._hswd import distance_to_signs
 from jaxhash.ops.arguments import as_floating, as_mask, whole_number
 from jaxhash.ops.collectives import row_count, split_grad
 from jaxhash.ops.meshes import on_any_mesh

@@ -10,7 +10,6 @@ from jax import lax
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxhash import losses
-from jaxhash.losses._discrete import dissimilarity
 from jaxhash.objectives._base import (
     Context,
     Loss,
@@ -211,7 +210,7 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
         # label yet.
         total = psum_no_grad(jnp.sum(rows, axis=0), axis_name)
         similar, images = psum_no_grad(jnp.sum(sums[:, -1]), axis_name), total[-1]
-        apart = dissimilarity(similar, images**2 - similar) if balanced else -1.0
+        apart = losses.asymmetric_dsh_target(similar, images**2 - similar) if balanced else -1.0
         wanted = (1 - apart) * sums[:, :-1] + apart * total[None, :-1]
         codes = losses.asymmetric_dsh_codes(
             state.codes.rows,

@@ -89,7 +89,7 @@ def dbdh(*, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight 
 
     Codes are the signs b of the network's outputs, with the gradient of the identity.
     `jaxhash.losses.mean_likelihood` of b with scale 1/2, and ``penalty`` times
-    `jaxhash.losses.bit_balance` of b: binary codes leave nothing else to a penalty.
+    `jaxhash.losses.bit_balance_penalty` of b: binary codes leave nothing else to a penalty.
 
     Args:
         pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
@@ -112,7 +112,7 @@ def dbdh(*, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight 
     """
 
     def balance(codes, **keywords):
-        return losses.bit_balance(straight_through(codes), **keywords)
+        return losses.bit_balance_penalty(straight_through(codes), **keywords)
 
     def cut(codes, context):
         return straight_through(codes)

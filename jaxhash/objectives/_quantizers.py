@@ -197,14 +197,14 @@ def gaussian_bce(*, sigma: float = 0.5) -> Objective:
 
 
 def balance() -> Objective:
-    """`jaxhash.losses.bit_balance` of tanh(u), which no single code outweighs.
+    """`jaxhash.losses.bit_balance_penalty` of tanh(u), which no single code outweighs.
 
     It is least at 0 as well: join it to a loss that makes codes binary.
 
     Example:
         >>> quantizer = balance()
     """
-    return _quantizer("balance", on_relaxed(losses.bit_balance))
+    return _quantizer("balance", on_relaxed(losses.bit_balance_penalty))
 
 
 def decorrelation(*, centred: bool = False) -> Objective:
@@ -219,7 +219,7 @@ def decorrelation(*, centred: bool = False) -> Objective:
         >>> quantizer = decorrelation(centred=True)
     """
     return _quantizer(
-        "decorrelation", on_relaxed(partial(losses.bit_decorrelation, centred=centred))
+        "decorrelation", on_relaxed(partial(losses.bit_decorrelation, centered=centred))
     )
 
 

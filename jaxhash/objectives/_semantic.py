@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxhash import losses
-from jaxhash.losses import Normaliser
+from jaxhash.losses import Normalizer
 from jaxhash.objectives._base import (
     Batch,
     Context,
@@ -46,7 +46,7 @@ def shrewd(
     *,
     gamma: float = 0.1,
     rho: float = 2.0,
-    normaliser: Normaliser = "weights",
+    normaliser: Normalizer = "weights",
     penalty: Weight = 0.1,
 ) -> Objective:
     r"""SHREWD: codes as far apart as their meanings, and an empirical divergence from fair bits.
@@ -79,9 +79,9 @@ def shrewd(
     """
     check_positive(gamma=gamma)
     check_weights(rho=rho)
-    if normaliser not in get_args(Normaliser):
-        raise ValueError(f"normaliser must be one of {get_args(Normaliser)}, got {normaliser!r}")
-    options = {"gamma": gamma, "rho": rho, "normaliser": normaliser}
+    if normaliser not in get_args(Normalizer):
+        raise ValueError(f"normaliser must be one of {get_args(Normalizer)}, got {normaliser!r}")
+    options = {"gamma": gamma, "rho": rho, "normalizer": normaliser}
     similarity = on_probabilities(partial(losses.semantic_similarity, **options))
 
     def loss(variables, codes, batch, context):
@@ -100,7 +100,7 @@ def shred(
     similarity: Weight = 1.0,
     gamma: float = 0.1,
     rho: float = 2.0,
-    normaliser: Normaliser = "weights",
+    normaliser: Normalizer = "weights",
     penalty: Weight = 0.1,
 ) -> Objective:
     r"""SHRED: `shrewd` and the cross-entropy of a linear classifier of z.

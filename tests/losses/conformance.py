@@ -83,7 +83,7 @@ CONFORMANCE = {
     "bernoulli_kl": Row(losses.bernoulli_kl, _OF_ROWS),
     "bernoulli_kl_per_code": Row(losses.bernoulli_kl_per_code, _OF_ROWS),
     "binary_cross_entropy": _of_scores(losses.binary_cross_entropy),
-    "bit_balance": Row(losses.bit_balance, _OF_ROWS, power=2),
+    "bit_balance_penalty": Row(losses.bit_balance_penalty, _OF_ROWS, power=2),
     "bit_decorrelation": Row(losses.bit_decorrelation, _OF_ROWS, power=4),
     "cauchy_quantization": Row(losses.cauchy_quantization, _OF_ROWS, scale_free=True),
     "cosine_distillation": Row(

@@ -1,6 +1,7 @@
 """What holds for every public loss: dtypes of 0 and 1, float64, and codes of every scale."""
 
 import functools
+import inspect
 import re
 
 import jax
@@ -68,8 +69,12 @@ def all_finite(tree):
     return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
 
 
+def has_mask(value):
+    return inspect.isfunction(value) and "where" in inspect.signature(value).parameters
+
+
 def test_every_loss_is_in_the_table():
-    public = {name for name in losses.__all__ if name[0].islower()}
+    public = {name for name, value in vars(losses).items() if has_mask(value)}
     assert public == {*CONFORMANCE, *(step.__name__ for step in STEPS)}
 
 

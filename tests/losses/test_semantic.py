@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxhash.losses import _divergence, semantic_similarity
+from jaxhash.losses import _nearest_neighbors, semantic_similarity
 
-STATIC = ("gamma", "rho", "normaliser", "scale_gradient", "axis_name")
+STATIC = ("gamma", "rho", "normalizer", "scale_gradient", "axis_name")
 
 loss = jax.jit(semantic_similarity, static_argnames=STATIC)
 loss_and_gradient = jax.jit(jax.value_and_grad(semantic_similarity), static_argnames=STATIC)
 
-each_normalizer = pytest.mark.parametrize("normaliser", ["pairs", "weights"])
+each_normalizer = pytest.mark.parametrize("normalizer", ["pairs", "weights"])
 
 
 def normal(*shape, seed=0):
@@ -32,7 +32,7 @@ def semantic(n, seed=5):
 # Values
 
 
-def formula(codes, distances, gamma=0.1, rho=2.0, normaliser="pairs"):
+def formula(codes, distances, gamma=0.1, rho=2.0, normalizer="pairs"):
     """By loops, in float64."""
     codes, distances = np.asarray(codes, float), np.asarray(distances, float)
     n = len(codes)
@@ -42,11 +42,11 @@ def formula(codes, distances, gamma=0.1, rho=2.0, normaliser="pairs"):
     tau_d = np.mean([distances[pair] for pair in pairs])
     weight = {pair: gamma**rho / (gamma + distances[pair]) ** rho for pair in pairs}
     total = sum(weight[p] * abs(apart[p] / tau_z - distances[p] / tau_d) for p in pairs)
-    return total / (n**2 if normaliser == "pairs" else sum(weight.values()))
+    return total / (n**2 if normalizer == "pairs" else sum(weight.values()))
 
 
 @pytest.mark.parametrize(
-    ("n", "gamma", "rho", "normaliser"),
+    ("n", "gamma", "rho", "normalizer"),
     [
         (2, 0.1, 2.0, "pairs"),
         (40, 0.1, 2.0, "weights"),
@@ -54,11 +54,11 @@ def formula(codes, distances, gamma=0.1, rho=2.0, normaliser="pairs"):
         (40, 1.0, 3.0, "weights"),
     ],
 )
-def test_is_the_formula(n, gamma, rho, normaliser):
+def test_is_the_formula(n, gamma, rho, normalizer):
     codes, distances = normal(n, 4), semantic(n)
-    given = {"gamma": gamma, "rho": rho, "normaliser": normaliser}
+    given = {"gamma": gamma, "rho": rho, "normalizer": normalizer}
     value = loss(codes, distances, **given)
-    expected = formula(codes, distances, gamma, rho, normaliser)
+    expected = formula(codes, distances, gamma, rho, normalizer)
     np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -72,7 +72,7 @@ def test_by_hand():
     total = near * 0.15 + far * 0.45 + far * 0.3
     assert loss(CORNER, TABLE) == pytest.approx(2 * total / 9, rel=1e-5)
     assert loss(CORNER, TABLE) == pytest.approx(0.0023033, abs=5e-8)
-    by_weights = loss(CORNER, TABLE, normaliser="weights")
+    by_weights = loss(CORNER, TABLE, normalizer="weights")
     assert by_weights == pytest.approx(total / (near + 2 * far), rel=1e-5)
 
 
@@ -113,22 +113,22 @@ def test_matching_distances_cost_nothing():
 def test_diagonal_is_not_read():
     codes, distances = normal(5, 4), semantic(5)
     broken = jnp.where(jnp.eye(5, dtype=bool), jnp.nan, distances)
-    for normaliser in ("pairs", "weights"):
-        value = loss(codes, broken, normaliser=normaliser)
-        assert value == loss(codes, distances, normaliser=normaliser)
+    for normalizer in ("pairs", "weights"):
+        value = loss(codes, broken, normalizer=normalizer)
+        assert value == loss(codes, distances, normalizer=normalizer)
 
 
 # The gradient
 
 
 @pytest.mark.parametrize(
-    ("normaliser", "labels"), [("pairs", None), ("weights", jnp.array([0, 2, 1, 1, 0, 2]))]
+    ("normalizer", "labels"), [("pairs", None), ("weights", jnp.array([0, 2, 1, 1, 0, 2]))]
 )
-def test_gradient_is_that_of_finite_differences(normaliser, labels):
+def test_gradient_is_that_of_finite_differences(normalizer, labels):
     distances = semantic(6) if labels is None else TABLE
 
     def f(codes):
-        return loss(codes, distances, labels, rho=0.5, normaliser=normaliser)
+        return loss(codes, distances, labels, rho=0.5, normalizer=normalizer)
 
     check_grads(f, (normal(6, 3),), order=1, modes=("fwd", "rev"), eps=1e-3, rtol=0.02, atol=1e-3)
 
@@ -156,7 +156,7 @@ def test_scale_gradient():
 @pytest.mark.parametrize("scale_gradient", [True, False])
 @pytest.mark.parametrize("valid", [0, 1, 2, 6])
 @pytest.mark.parametrize("filling", [0.0, 1.0, "bits", "random"])
-def test_gradient_is_finite(normaliser, scale_gradient, valid, filling):
+def test_gradient_is_finite(normalizer, scale_gradient, valid, filling):
     """With distances of codes, semantic ones, or both that are all 0."""
     fillings = {"bits": jnp.sign(normal(6, 4)), "random": normal(6, 4)}
     codes = fillings.get(filling, jnp.full((6, 4), filling if filling not in fillings else 0.0))
@@ -164,7 +164,7 @@ def test_gradient_is_finite(normaliser, scale_gradient, valid, filling):
         value, slope = loss_and_gradient(
             codes,
             distances,
-            normaliser=normaliser,
+            normalizer=normalizer,
             scale_gradient=scale_gradient,
             where=jnp.arange(6) < valid,
         )
@@ -174,8 +174,8 @@ def test_gradient_is_finite(normaliser, scale_gradient, valid, filling):
 
 
 @each_normalizer
-def test_single_row_costs_nothing(normaliser):
-    value, slope = loss_and_gradient(normal(1, 4), jnp.ones((1, 1)), normaliser=normaliser)
+def test_single_row_costs_nothing(normalizer):
+    value, slope = loss_and_gradient(normal(1, 4), jnp.ones((1, 1)), normalizer=normalizer)
     assert value == 0 and not slope.any()
 
 
@@ -186,7 +186,7 @@ def test_single_row_costs_nothing(normaliser):
 def test_blocks_do_not_matter(monkeypatch, at_once):
     codes, distances = normal(23, 4), semantic(23)
     value, slope = loss_and_gradient(codes, distances)
-    monkeypatch.setattr(_divergence, "_AT_ONCE", at_once)
+    monkeypatch.setattr(_nearest_neighbors, "_AT_ONCE", at_once)
     blocked = jax.jit(jax.value_and_grad(partial(semantic_similarity)))  # nothing compiled before
     blocked_value, blocked_slope = blocked(codes, distances)
     np.testing.assert_allclose(blocked_value, value, rtol=1e-5)
@@ -216,15 +216,15 @@ def test_eager_is_jitted():
 
 @each_normalizer
 @pytest.mark.parametrize("filling", [0.0, 1e30, np.nan, np.inf])
-def test_masked_batch_is_its_valid_rows(normaliser, filling):
+def test_masked_batch_is_its_valid_rows(normalizer, filling):
     where = np.isin(np.arange(11), [1, 4], invert=True)
     valid, distances = normal(9, 4), semantic(9)
     padded = jnp.full((11, 4), filling).at[where].set(valid)
     padded_distances = jnp.full((11, 11), filling).at[np.ix_(where, where)].set(distances)
     value, slope = loss_and_gradient(
-        padded, padded_distances, where=jnp.asarray(where), normaliser=normaliser
+        padded, padded_distances, where=jnp.asarray(where), normalizer=normalizer
     )
-    expected_value, expected_slope = loss_and_gradient(valid, distances, normaliser=normaliser)
+    expected_value, expected_slope = loss_and_gradient(valid, distances, normalizer=normalizer)
     np.testing.assert_allclose(value, expected_value, rtol=1e-5)
     np.testing.assert_allclose(slope[where], expected_slope, rtol=1e-4, atol=1e-7)
     np.testing.assert_array_equal(slope[~where], 0.0)
@@ -232,10 +232,10 @@ def test_masked_batch_is_its_valid_rows(normaliser, filling):
 
 @each_normalizer
 @pytest.mark.parametrize("valid", [0, 1])
-def test_batch_without_a_pair_costs_nothing(normaliser, valid):
+def test_batch_without_a_pair_costs_nothing(normalizer, valid):
     where = jnp.arange(5) < valid
     codes = jnp.where(where[:, None], normal(5, 4), jnp.nan)
-    value, slope = loss_and_gradient(codes, semantic(5), where=where, normaliser=normaliser)
+    value, slope = loss_and_gradient(codes, semantic(5), where=where, normalizer=normalizer)
     assert value == 0
     np.testing.assert_array_equal(slope, 0.0)
 
@@ -292,7 +292,7 @@ def on_one(options, by_label):
     [
         ("pmap", (), False),
         ("vmap", (), True),
-        ("vmap", (("normaliser", "weights"),), False),
+        ("vmap", (("normalizer", "weights"),), False),
         ("vmap", (("scale_gradient", False),), False),
     ],
 )
@@ -331,7 +331,7 @@ def test_eight_devices_are_one(mapping, options, by_label, valid):
         (ValueError, "where", {"where": jnp.ones(3, bool), "labels": jnp.arange(4)}),
         (ValueError, "gamma", {"gamma": 0.0}),
         (ValueError, "rho", {"rho": -1.0}),
-        (ValueError, "normaliser", {"normaliser": "mean"}),
+        (ValueError, "normalizer", {"normalizer": "mean"}),
     ],
 )
 def test_errors_name_the_argument(monkeypatch, error, name, arguments):

@@ -30,7 +30,11 @@ OPTIONS = {
     "sinkhorn": {"iterations": 5},
 }
 
-LOSSES = [name for name in losses.__all__ if inspect.isfunction(getattr(losses, name))]
+LOSSES = [
+    name
+    for name, value in vars(losses).items()
+    if inspect.isfunction(value) and "where" in inspect.signature(value).parameters
+]
 
 
 def mesh(kind=AxisType.Explicit, devices=8):

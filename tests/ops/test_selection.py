@@ -252,18 +252,6 @@ def test_eight_devices_are_one(mapping):
             assert np.all(count == where.sum())
 
 
-def test_row_count_is_known_beforehand_without_a_mask():
-    counts = []
-
-    def each(values):
-        counts.append(row_count(values, None, "device"))
-        return values
-
-    jax.vmap(each, axis_name="device")(jnp.ones((8, 3, 2)))
-    assert counts == [24] and type(counts[0]) is int
-    assert row_count(jnp.ones((3, 2)), None, None) == 3
-
-
 # Any values
 
 

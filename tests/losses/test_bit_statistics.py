@@ -10,12 +10,12 @@ import pytest
 from jax.test_util import check_grads
 from scipy.linalg import hadamard
 
-from jaxhash.losses import bernoulli_kl, bit_balance, bit_decorrelation, koleo
+from jaxhash.losses import bernoulli_kl, bit_balance_penalty, bit_decorrelation, koleo
 
 LOSSES = {
-    "balance": bit_balance,
+    "balance": bit_balance_penalty,
     "decorrelation": bit_decorrelation,
-    "covariance": partial(bit_decorrelation, centred=True),
+    "covariance": partial(bit_decorrelation, centered=True),
     "entropy": bernoulli_kl,
     "entropy of mass": partial(bernoulli_kl, mass=0.2),
     "spread": koleo,
@@ -78,7 +78,7 @@ def test_is_the_formula(name, n):
 
 def test_balance_by_hand():
     codes = jnp.array([[1.0, 0.5], [1.0, -1.0], [1.0, 0.2], [-1.0, 0.1]])
-    value = jax.jit(partial(bit_balance, reduce_fn=None))(codes)
+    value = jax.jit(partial(bit_balance_penalty, reduce_fn=None))(codes)
     np.testing.assert_allclose(value, [0.5**2, 0.05**2], rtol=1e-5)
     assert loss["balance"](codes) == pytest.approx((0.5**2 + 0.05**2) / 2)
 
@@ -276,7 +276,7 @@ def test_eight_devices_are_one(mapping, name, valid):
     ("loss", "error", "name", "arguments"),
     [
         (loss, *wrong)
-        for loss in (bit_balance, bit_decorrelation, bernoulli_kl, koleo)
+        for loss in (bit_balance_penalty, bit_decorrelation, bernoulli_kl, koleo)
         for wrong in (
             (TypeError, "codes", {"codes": jnp.ones((4, 2), int)}),
             (ValueError, "codes", {"codes": jnp.ones(4)}),

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Key, Shaped
 
+from jaxhash.losses._bit_statistics import bit_decorrelation
 from jaxhash.losses._common import check_codes
-from jaxhash.losses._marginals import bit_decorrelation
-from jaxhash.losses._quantization import Target, hswd
+from jaxhash.losses._hswd import Target, hswd
 from jaxhash.ops.arguments import whole_number
 from jaxhash.ops.meshes import on_any_mesh
 

@@ -19,7 +19,7 @@ from jaxhash.ops.numerics import unit_rows
 
 
 @on_any_mesh
-def bit_balance(
+def bit_balance_penalty(
     codes: Float[Array, "n bits"],
     *,
     where: Shaped[ArrayLike, " n"] | None = None,
@@ -47,7 +47,7 @@ def bit_balance(
         ValueError: if shapes do not fit.
 
     Example:
-        >>> bit_balance(jnp.array([[1.0, 1.0], [1.0, -1.0]]), reduce_fn=None)
+        >>> bit_balance_penalty(jnp.array([[1.0, 1.0], [1.0, -1.0]]), reduce_fn=None)
         Array([1., 0.], dtype=float32)
 
     Reference:
@@ -65,7 +65,7 @@ def bit_balance(
 def bit_decorrelation(
     codes: Float[Array, "n bits"],
     *,
-    centred: bool = False,
+    centered: bool = False,
     where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
@@ -74,13 +74,13 @@ def bit_decorrelation(
     .. math:: L = \frac1{b (b - 1)} \sum_{j \ne k} C_{jk}^2,
               \qquad C = \frac1N \sum_{i=1}^N (h_i - m)(h_i - m)^\top,
 
-    with m = 0, or the mean of the batch where ``centred``. The diagonal is left to the quantization
+    with m = 0, or the mean of the batch where ``centered``. The diagonal is left to the quantization
     penalty. N independent uniform signs cost 1/N, signs that copy each other 1. Bits may still
     depend on each other by three and more: their parity is no concern of a second moment.
 
     Args:
         codes: relaxed codes in [-1, 1], as tanh(u): with raw codes the scale of each counts.
-        centred: whether covariances count, instead of second moments. A bit that never changes
+        centered: whether covariances count, instead of second moments. A bit that never changes
             then costs nothing.
         where: True for the valid rows; all of them by default. N counts these.
         axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
@@ -103,7 +103,7 @@ def bit_decorrelation(
         Departures: a mean over pairs of bits instead of a sum, and without the diagonal.
     """
     codes, where = check_codes(codes, where)
-    if centred:
+    if centered:
         # Moving the mean alone does not change C: that gradient is 0 over the whole batch.
         codes = codes - lax.stop_gradient(masked_mean(codes, where, axis_name))[None, :]
         codes = codes if where is None else jnp.where(where[:, None], codes, 0.0)

@@ -12,7 +12,7 @@ import scipy.stats
 from jax.test_util import check_grads
 
 from jaxhash.losses import _divergence, nearest_neighbor_kl
-from jaxhash.losses._divergence import _symmetric_beta
+from jaxhash.losses._nearest_neighbors import _symmetric_beta
 
 KEY = jax.random.key(0)
 STATIC = ("k", "norm", "epsilon", "axis_name")
