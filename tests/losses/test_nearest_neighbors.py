@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 from jax.test_util import check_grads
 
-from jaxhash.losses import _divergence, nearest_neighbor_kl
+from jaxhash.losses import _nearest_neighbors, nearest_neighbor_kl
 from jaxhash.losses._nearest_neighbors import _symmetric_beta
 
 KEY = jax.random.key(0)
@@ -241,7 +241,7 @@ def test_blocks_do_not_matter(monkeypatch, at_once):
     """A row at a time, and two with one left over."""
     codes, sample = uniform(23, 4), uniform(12, 4, seed=1)
     value, slope = loss_and_gradient(codes, target=sample, k=2)
-    monkeypatch.setattr(_divergence, "_AT_ONCE", at_once)
+    monkeypatch.setattr(_nearest_neighbors, "_AT_ONCE", at_once)
     blocked = jax.jit(jax.value_and_grad(partial(nearest_neighbor_kl, target=sample, k=2)))
     blocked_value, blocked_slope = blocked(codes)
     np.testing.assert_allclose(blocked_value, value, rtol=1e-6)

@@ -96,7 +96,7 @@ def test_shrewd_is_its_two_losses_of_probabilities(known):
         jnp.asarray(distances[np.ix_(rows, rows)], jnp.float32),
         gamma=0.2,
         rho=1.0,
-        normaliser="weights",
+        normalizer="weights",
     )
     np.testing.assert_allclose(found.terms["shrewd"], expected, rtol=1e-5)
     np.testing.assert_allclose(
