@@ -4,10 +4,9 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -27,62 +26,21 @@ Convention = Literal[(*metrics.CONVENTIONS, "all")]
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateArguments:
-    """Evaluate a run again from its checkpoint, and compare; or codes made by anything.
+class EvaluationOptions:
+    """How codes are read, and which metrics are computed."""
 
-    A file of codes is a .npz with query_codes, query_labels, database_codes and database_labels; or
-    a .npz with codes and labels beside one for the --database; or .npy arrays with files of labels.
-    Codes are packed uint8, bool, 0/1, -1/+1 or real-valued; labels class ids or multi-hot.
-    """
-
-    path: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run, or file of the codes (of the queries, where the database has its own)."""
-    data_dir: Path | None = None
-    """Of a run: folder of the data, where it has moved since."""
-    database: Path | None = None
-    """File of the database's codes."""
-    labels: Path | None = None
-    """Labels of the codes: .npy, or a list file (a path and its labels on each line)."""
-    database_labels: Path | None = None
-    """Labels of the database, likewise."""
     k: int | None = None
-    """Rank of mAP@k, precision@k, recall@k, hit rate@k and nDCG@k."""
+    """Rank of the metrics at k; all ranks if not given."""
     radius: int = 2
     """Hamming radius of precision, recall and the empty-bucket rate."""
     convention: Convention = next(iter(metrics.CONVENTIONS))
-    """What AP divides by, and the rest of it, by the code base that does so; all: mAP by each."""
+    """Convention of the average precision, or "all" for the mAP by each."""
     relevance: metrics.Relevance = "shared"
-    """Relevant is a label in common, the same set of labels, or by degrees (for nDCG)."""
+    """When a database item is relevant to a query."""
     bits: int | None = None
     """Length of a code, where packed codes do not fill their last byte."""
     zero: metrics.Zero = "+1"
     """What an exact zero of real-valued codes counts as."""
-    compare: Path | None = None
-    """Another file of codes of the same items: is its mAP different? Labels of a .npy are the same."""
-    compare_database: Path | None = None
-    """The database of the other file."""
-    output: Path | None = None
-    """JSON file for the results."""
-
-    @property
-    def names_codes(self) -> bool:
-        """Whether the path is a file of codes rather than the folder of a run."""
-        return self.path.suffix.lower() in (".npz", ".npy") and not self.path.is_dir()
-
-    def check_run(self) -> None:
-        """Raise if the path is no folder, or an option was given that is for files of codes."""
-        if self.path.is_file():
-            raise UserError(
-                f"{self.path} is neither a file of codes (.npz, .npy) nor a run's folder"
-            )
-        for field in dataclasses.fields(self):
-            if field.name not in ("path", "data_dir") and (
-                getattr(self, field.name) != field.default
-            ):
-                raise UserError(
-                    f"--{field.name.replace('_', '-')} is for files of codes (.npz, .npy), and "
-                    f"{self.path} is none"
-                )
 
 
 class LabeledCodes(NamedTuple):
@@ -94,28 +52,46 @@ class LabeledCodes(NamedTuple):
     labels_file: Path
 
 
-def evaluate(arguments: EvaluateArguments, console: Console, command: str) -> dict[str, Any]:
-    """Evaluate a file of codes; print, write and return the results.
+def evaluate(
+    path: Path,
+    console: Console,
+    *,
+    database: Path | None = None,
+    labels: Path | None = None,
+    database_labels: Path | None = None,
+    compare: Path | None = None,
+    compare_database: Path | None = None,
+    options: EvaluationOptions | None = None,
+    output: Path | None = None,
+    command: str = "",
+) -> dict[str, Any]:
+    """Evaluates a file of codes; prints, writes and returns the results.
+
+    Args:
+        path: file of both sides, or of the queries.
+        console: where to print.
+        database: file of the database's codes.
+        labels: file of the queries' labels.
+        database_labels: file of the database's labels.
+        compare: another file of codes of the same items, whose mAP is tested against.
+        compare_database: file of the database's codes beside ``compare``.
+        options: how codes are read, and which metrics are computed.
+        output: JSON file for the results.
+        command: the command line, to be stored.
 
     Raises:
         UserError: if the files cannot be read, or hold what cannot be evaluated.
     """
-    if arguments.data_dir is not None:
-        raise UserError(f"--data-dir is for the folder of a run, and {arguments.path} is a file")
-    if arguments.output is not None:
-        check_output(arguments.output, ".json")
-    if arguments.compare is None and arguments.compare_database is not None:
-        raise UserError("--compare-database needs --compare")
-    query, database = read_query_and_database(
-        arguments.path, arguments.database, arguments.labels, arguments.database_labels
-    )
-    results = _results(arguments, query, database, console)
-    if arguments.output is not None:
+    options = options or EvaluationOptions()
+    if output is not None:
+        check_output(output, ".json")
+    if compare is None and compare_database is not None:
+        raise UserError("`compare_database` needs `compare`")
+    query, base = read_query_and_database(path, database, labels, database_labels)
+    results = _results(options, query, base, (compare, compare_database), console)
+    if output is not None:
         packages = ("jaxhash", "jax", "numpy")
-        write_json(
-            arguments.output,
-            {"command": command, **results, "versions": versions(packages)},
-        )
+        write_json(output, {"command": command, **results, "versions": versions(packages)})
     return results
 
 
@@ -203,28 +179,33 @@ def _named(query: LabeledCodes, database: LabeledCodes) -> Iterator[None]:
 
 
 def _results(
-    arguments: EvaluateArguments, query: LabeledCodes, database: LabeledCodes, console: Console
+    options: EvaluationOptions,
+    query: LabeledCodes,
+    database: LabeledCodes,
+    compare: tuple[Path | None, Path | None],
+    console: Console,
 ) -> dict[str, Any]:
-    names = list(metrics.CONVENTIONS) if arguments.convention == "all" else [arguments.convention]
-    if arguments.compare is not None and len(names) > 1:
-        raise UserError("--compare needs one --convention")
-    every = _summaries(arguments, names, query, database, console)
+    names = list(metrics.CONVENTIONS) if options.convention == "all" else [options.convention]
+    other, _ = compare
+    if other is not None and len(names) > 1:
+        raise UserError("`compare` needs one `convention`")
+    every = _summaries(options, names, query, database, console)
     first, *_ = every
     others, second = None, None
-    if arguments.compare is not None:
-        others = _others(arguments, query, database)
-        second = _second(arguments, first, others, console)
-    results = _look(arguments, query, database, console)
+    if other is not None:
+        others = _others(*compare, query, database)
+        second = _second(options, first, others, console)
+    results = _look(options, query, database, console)
     if first.without_relevant:
         print_line(
             console,
             f"{first.without_relevant:,} of {first.queries:,} queries have nothing relevant in the "
             "database",
         )
-    elif arguments.relevance == "shared":
+    elif options.relevance == "shared":
         results["warnings"] += tell_relevance(query.labels, database.labels)[0]
     if len(every) > 1:
-        key = "map" if arguments.k is None else "map_at_k"
+        key = "map" if options.k is None else "map_at_k"
         scores = {one.convention.name: one.scores[key] for one in every}
         _, relevant = first.convention.others().split(", ", 1)  # what is empty differs
         _print_scores(scores, "convention", console, relevant)
@@ -234,22 +215,20 @@ def _results(
         results |= first.to_json()
         results["interval"] = _interval(first, console)
         if second is not None:
-            results["compare"] = _compare(arguments.compare, first, second, console)
-            results["compare"] |= _look(arguments, *others, console)
+            results["compare"] = _compare(other, first, second, console)
+            results["compare"] |= _look(options, *others, console)
     for line in describe_health(results):
         print_line(console, line)
-    for line in describe_health(results["compare"], f"{arguments.compare}: ") if others else ():
+    for line in describe_health(results["compare"], f"{other}: ") if others else ():
         print_line(console, line)
     return results
 
 
 def _look(
-    arguments: EvaluateArguments, query: LabeledCodes, database: LabeledCodes, console: Console
+    options: EvaluationOptions, query: LabeledCodes, database: LabeledCodes, console: Console
 ) -> dict[str, Any]:
     """How the codes are read, which is printed, and what is to be said of both sides."""
-    form = metrics.code_format(
-        query.codes, database.codes, bits=arguments.bits, zero=arguments.zero
-    )
+    form = metrics.code_format(query.codes, database.codes, bits=options.bits, zero=options.zero)
     print_line(
         console,
         f"{query.codes_file}: {len(query.codes):,} queries, {len(database.codes):,} items in the "
@@ -264,7 +243,7 @@ def _look(
 
 
 def _summaries(
-    arguments: EvaluateArguments,
+    options: EvaluationOptions,
     names: Sequence[str],
     query: LabeledCodes,
     database: LabeledCodes,
@@ -272,7 +251,7 @@ def _summaries(
 ) -> list[metrics.Retrieval]:
     """The metrics of a file by each of these conventions, from one count."""
     conventions = [
-        dataclasses.replace(metrics.CONVENTIONS[name], relevance=arguments.relevance)
+        dataclasses.replace(metrics.CONVENTIONS[name], relevance=options.relevance)
         for name in names
     ]
     with _named(query, database):
@@ -281,13 +260,13 @@ def _summaries(
             query.labels,
             database.codes,
             database.labels,
-            bits=arguments.bits,
-            zero=arguments.zero,
-            relevance=arguments.relevance,
+            bits=options.bits,
+            zero=options.zero,
+            relevance=options.relevance,
             track=lambda blocks, total: track_progress(blocks, "counting", total, console),
         )
         return [
-            metrics.summarize(counts, k=arguments.k, radius=arguments.radius, convention=convention)
+            metrics.summarize(counts, k=options.k, radius=options.radius, convention=convention)
             for convention in conventions
         ]
 
@@ -330,10 +309,9 @@ def _interval(one: metrics.Retrieval, console: Console) -> list[float] | None:
 
 
 def _others(
-    arguments: EvaluateArguments, query: LabeledCodes, database: LabeledCodes
+    path: Path, its_database: Path | None, query: LabeledCodes, database: LabeledCodes
 ) -> tuple[LabeledCodes, LabeledCodes]:
     """The codes to compare with, which are codes of the same queries."""
-    path, its_database = arguments.compare, arguments.compare_database
     if its_database is None:
         others = read_query_and_database(path, flag="--compare-database")
     else:
@@ -353,16 +331,16 @@ def _others(
 
 
 def _second(
-    arguments: EvaluateArguments,
+    options: EvaluationOptions,
     first: metrics.Retrieval,
     others: tuple[LabeledCodes, LabeledCodes],
     console: Console,
 ) -> metrics.Retrieval:
     """The metrics of the codes to compare with."""
-    [second] = _summaries(arguments, [first.convention.name], *others, console)
+    [second] = _summaries(options, [first.convention.name], *others, console)
     if not (first.weights.any() and second.weights.any()):
         raise UserError(
-            f"no query counts by --convention {first.convention.name}, nothing compares"
+            f"no query counts by `convention={first.convention.name}`, nothing compares"
         )
     return second
 

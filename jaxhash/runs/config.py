@@ -4,9 +4,7 @@ import dataclasses
 import sys
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
-
-import tyro
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from jaxhash.data.pipeline import Where
 from jaxhash.data.protocols import AUTO, COUNTS, PER_CLASS, check_protocol
@@ -71,7 +69,7 @@ class Config:
 
     model: BackboneName = "cnn"
     """Backbone; cnn is a small one for images, mlp and linear (the hash head alone) take vectors."""
-    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE[:KEY]")] = None
+    weights: Path | None = None
     """Published weights, or those under KEY in the file, as teacher; from scratch if not given."""
     preprocessing: PreprocessingName = "published"
     """How images of bytes are normalized: as the backbone's weights were published, or one of these."""
@@ -318,84 +316,6 @@ def check_image_size(size: int | None) -> None:
     """Raise a `UserError` if images cannot be brought to this height and width."""
     if size is not None and not 1 <= size <= 4096:
         raise UserError(f"--image-size must be at least 1 and at most 4096, got {size}")
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainArguments:
-    """Train, or go on with a run."""
-
-    config: Annotated[Config, tyro.conf.arg(name="")]
-    """The run."""
-    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print the model's parameters and multiply-adds by stage, and train nothing."""
-    seeds: int = 1
-    """Train so many seeds together, the given one first; print means and standard deviations."""
-    profile: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Write a JAX trace of a few steps into the run's folder, and time the loss by itself."""
-    distributed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Train on several hosts, each of which runs this command."""
-    coordinator: str | None = None
-    """HOST:PORT of the first process; JAX_COORDINATOR_ADDRESS or the cluster if not given."""
-    processes: int | None = None
-    """How many processes there are; JAX_NUM_PROCESSES or the cluster if not given."""
-    process: int | None = None
-    """Number of this process, from 0; JAX_PROCESS_ID or the cluster if not given."""
-    heartbeat: int | None = None
-    """Seconds after which a process that is not heard of is gone, and the others end; 30 if not given."""
-    sweep: tuple[str, ...] = ()
-    """Train all settings of a grid together, such as quantizer-weight=0.01,0.1 weight-decay=0,1e-4."""
-
-    @property
-    def is_sweep(self) -> bool:
-        """Whether there is more than one training."""
-        return self.seeds != 1 or bool(self.sweep)
-
-    def check(self) -> None:
-        """Raise a `UserError` if two of the flags do not go together."""
-        if self.dry_run and self.is_sweep:
-            raise UserError("--dry-run prints one model; leave out --seeds and --sweep")
-        for name in ("distributed", "profile"):
-            if getattr(self, name) and (self.is_sweep or self.dry_run):
-                raise UserError(
-                    f"--{name} is for the training of one run; leave out --seeds, --sweep and --dry-run"
-                )
-        for name in ("coordinator", "processes", "process", "heartbeat"):
-            if getattr(self, name) is not None and not self.distributed:
-                raise UserError(
-                    f"--{name} is for a training on several hosts; it needs --distributed"
-                )
-        if self.heartbeat is not None and self.heartbeat < 2:
-            raise UserError(f"--heartbeat must be at least 2 seconds, got {self.heartbeat}")
-
-    @property
-    def axes(self) -> dict[str, tuple[float, ...]]:
-        """What the sweep varies, by the names of the fields.
-
-        Raises:
-            UserError: if an axis is not NAME=VALUE,VALUE,..., or is there twice.
-        """
-        axes = {}
-        for text in self.sweep:
-            words, _, values = text.partition("=")
-            name = words.removeprefix("--").replace("-", "_")
-            if name in axes:
-                raise UserError(f"--sweep names {words} twice")
-            try:
-                axes[name] = tuple(float(value) for value in values.split(","))
-            except ValueError:
-                raise UserError(
-                    f"--sweep {text}: expected numbers, as in quantizer-weight=0.01,0.1,1"
-                ) from None
-        return axes
-
-    @property
-    def folder(self) -> str:
-        """What tells the folder of the run from those of other seeds or sweeps of its preset."""
-        if not self.is_sweep:
-            return f"seed{self.config.seed}"
-        return "-".join(
-            ["sweep", *map(word, self.axes), *[f"{self.seeds}seeds"] * (self.seeds > 1)]
-        )
 
 
 def flag(name: str) -> str:

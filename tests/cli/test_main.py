@@ -14,8 +14,7 @@ import tyro
 
 from jaxhash.bench.config import PRESETS as BENCH_PRESETS
 from jaxhash.bench.config import BenchConfig
-from jaxhash.data.checks.split_report import CheckArguments
-from jaxhash.data.writers.feature_files import FeatureArguments
+from jaxhash.cli.data import CheckArguments, FeatureArguments
 from jaxhash.objectives import METHODS, QUANTIZERS
 from jaxhash.runs.config import Config, flag
 from jaxhash.runs.presets import PRESETS
@@ -287,7 +286,7 @@ def test_objective_help_is_the_table_of_the_methods(output, arguments):
 
 def test_run_folder_names_the_objective_where_it_is_another():
     """README's commands one after the other: none stands in the way of another."""
-    from jaxhash.cli.main import _parse_train
+    from jaxhash.cli.train import parse_arguments
 
     words = [
         "",
@@ -296,7 +295,7 @@ def test_run_folder_names_the_objective_where_it_is_another():
         "--objective csq --quantizer hswd --keep-own",
         "--objective-options pairs=batch",
     ]
-    folders = [_parse_train(line.split()).config.run_dir.name for line in words]
+    folders = [parse_arguments(line.split()).config.run_dir.name for line in words]
     assert folders == [
         "digits-hashnet-hswd-32bit-seed0",
         "digits-hashnet-hswd-csq-32bit-seed0",

@@ -418,6 +418,6 @@ def test_code_files(tmp_path, unchecked):
 
     def read(content):
         path.write_bytes(content)
-        code_files.evaluate(code_files.EvaluateArguments(path), QUIET, "")
+        code_files.evaluate(path, QUIET)
 
     check("codes", make, read)

@@ -18,10 +18,9 @@ from jax._src import compiler  # XLA's options of one program are nowhere else
 from rich.console import Console
 from trainings import start_with_an_interruption, without_seconds
 
-from jaxhash.cli.main import _parse_train
+from jaxhash.cli.train import TrainArguments, parse_arguments
 from jaxhash.runs import evaluation, members, sweep
 from jaxhash.runs import train as run
-from jaxhash.runs.config import TrainArguments
 from jaxhash.runs.evaluation import SplitEncoder, candidate_score
 from jaxhash.runs.experiment import (
     NUMBERS,
@@ -380,14 +379,14 @@ def test_training_in_which_all_diverge_stops(tmp_path):
 
 
 def test_axes_and_folder_of_a_command():
-    parsed = _parse_train(
+    parsed = parse_arguments(
         ["--seed", "5", "--seeds", "3", "--sweep", "quantizer-weight=0.01,1", "clip-norm=2e0"]
     )
     assert parsed.axes == {"quantizer_weight": (0.01, 1.0), "clip_norm": (2.0,)}
     name = "digits-hashnet-hswd-32bit"
     assert parsed.config.run_dir == Path(f"runs/{name}-sweep-quantizer-weight-clip-norm-3seeds")
-    assert _parse_train([]).config.run_dir == Path(f"runs/{name}-seed0")
-    assert _parse_train(["--sweep", "clip-norm=1"]).folder == "sweep-clip-norm"
+    assert parse_arguments([]).config.run_dir == Path(f"runs/{name}-seed0")
+    assert parse_arguments(["--sweep", "clip-norm=1"]).folder == "sweep-clip-norm"
     assert TrainArguments(digits_hashnet_hswd(), seeds=4).folder == "sweep-4seeds"
     assert TrainArguments(digits_hashnet_hswd(), seeds=0).is_sweep  # to be refused
 

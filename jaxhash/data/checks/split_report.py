@@ -1,6 +1,5 @@
-"""The command that looks at a split before a model does: ``jaxhash data check``."""
+"""Checks a split before a model is trained on it: sizes, overlaps, labels and order."""
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,57 +13,19 @@ from jaxhash.data.checks.duplicates import equal_inputs, name_equal, tell_equal
 from jaxhash.data.checks.relevance import tell_relevance
 from jaxhash.data.input_form import measure_inputs
 from jaxhash.data.load import load_source
-from jaxhash.data.protocols import AUTO, split_source, tell_parts
-from jaxhash.data.readers.lists import FILE_NAMES, read_split_lists
-from jaxhash.data.readers.split_files import read_split
+from jaxhash.data.protocols import SplitOptions, split_source, tell_parts
+from jaxhash.data.readers.lists import read_split_lists
 from jaxhash.data.rows import Rows
 from jaxhash.data.splits import Split
-from jaxhash.runs.config import SPLIT_NUMBERS, check_image_size, check_numbers
 from jaxhash.similarity import has_label
 from jaxhash.utils.console import print_line
-from jaxhash.utils.errors import UserError, printable
-from jaxhash.utils.files import write_json
+from jaxhash.utils.errors import printable
 
 #: More classes than these are summed up as the fewest, the median and the most items of a class.
 MOST_ROWS = 20
 
 #: Of a long list of names or sentences, so many are printed.
 MOST_NAMED = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckArguments:
-    """Check a split: sizes, overlaps, labels, order. A leak ends in status 1.
-
-    Name the split by --lists, by --train, --query and --database, by --dataset, or by --split.
-    """
-
-    lists: Path | None = None
-    """Folder with train.txt, test.txt or query.txt, and database.txt."""
-    train: Path | None = None
-    """List of the training items."""
-    query: Path | None = None
-    """List of the queries."""
-    database: Path | None = None
-    """List of the database."""
-    split: Path | None = None
-    """File .npz with arrays train, query and database of item numbers, and maybe validation."""
-    dataset: str | None = None
-    """Data set as for jaxhash train; equal inputs are looked for too."""
-    protocol: str = AUTO
-    """How the data set is split, as for jaxhash train."""
-    data_dir: Path | None = None
-    """Folder of the data set."""
-    image_size: int | None = None
-    """Height and width that the images of a folder are decoded to, where they have several sizes."""
-    queries_per_class: int | None = None
-    """Queries of each class, as for jaxhash train."""
-    train_per_class: int | None = None
-    """Training items of each class, likewise."""
-    split_seed: int = 0
-    """Seed of the split."""
-    json: Path | None = None
-    """File that the findings are written to."""
 
 
 class Checked(NamedTuple):
@@ -91,21 +52,45 @@ class Checked(NamedTuple):
     name_of: Callable[[int | np.integer], str] = "item {:,}".format
 
 
-def check(arguments: CheckArguments, console: Console) -> dict[str, Any]:
-    """Examine a split, print what was found, write it where asked to, and return it.
+def checked_lists(files: Path | Mapping[str, Path]) -> Checked:
+    """Returns the split that three list files make, with its labels.
+
+    Args:
+        files: the list of each part, by the names in `FILE_NAMES`; or the folder that they are in.
 
     Raises:
-        UserError: if the arguments do not name one split, or it cannot be read.
+        UserError: if a list is missing or cannot be read.
     """
-    check_numbers(arguments, SPLIT_NUMBERS)
-    check_image_size(arguments.image_size)
-    if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
-        raise UserError(f"--json {arguments.json}: there is no such folder")
-    found = examine(_read(arguments), console)
-    print_findings(found, console)
-    if arguments.json is not None:
-        write_json(arguments.json, found)
-    return found
+    listed = read_split_lists(files)
+    labels = listed.labels
+    classes = labels.max() + 1 if labels.ndim == 1 else labels.shape[1]
+    names = tuple(map(str, range(classes)))
+    name_of = listed.paths.__getitem__
+    return Checked(listed.split, labels, names, conflicts=listed.conflicts, name_of=name_of)
+
+
+def checked_dataset(dataset: str, options: SplitOptions, image_size: int | None = None) -> Checked:
+    """Returns the split that the options make of a data set, with its labels and inputs.
+
+    Args:
+        dataset: as `jaxhash.data.load.load_source` names it.
+        options: how it is split, and the folder that it is in.
+        image_size: height and width that the images of a folder are decoded to.
+
+    Raises:
+        UserError: if it cannot be read or split so.
+    """
+    source = load_source(dataset, options.data_dir, image_size)
+    split = split_source(options, source)
+    return Checked(
+        split,
+        source.labels,
+        source.class_names,
+        source.inputs,
+        left_out=source.left_out,
+        name_of=source.name_of,
+        notes=[*source.notes, *tell_parts(options.protocol, source.items_of_parts)],
+    )
 
 
 def examine(checked: Checked, console: Console | None = None) -> dict[str, Any]:
@@ -165,56 +150,6 @@ def print_findings(found: Mapping[str, Any], console: Console) -> None:
         console.print(_classes_table(found))
     for remark in _remarks(found):
         print_line(console, remark)
-
-
-def _read(arguments: CheckArguments) -> Checked:
-    """The split that the arguments name, and all that they say about its items."""
-    files = {name: getattr(arguments, name) for name in FILE_NAMES}
-    named = [name for name in ("lists", "split", "dataset") if getattr(arguments, name) is not None]
-    named += ["train, --query and --database"] * any(files.values())
-    if len(named) != 1:
-        given = " and ".join(f"--{name}" for name in named) or "none"
-        raise UserError(
-            "name one split: by --lists, by --train, --query and --database, by --dataset, or by "
-            f"--split; got {given}"
-        )
-    if arguments.dataset is not None:
-        return _read_dataset(arguments)
-    for name in (
-        "protocol",
-        "data_dir",
-        "image_size",
-        "queries_per_class",
-        "train_per_class",
-        "split_seed",
-    ):
-        if getattr(arguments, name) != getattr(CheckArguments, name):
-            raise UserError(f"--{name.replace('_', '-')} needs --dataset")
-    if arguments.split is not None:
-        return Checked(read_split(arguments.split))
-    missing = [name for name, file in files.items() if file is None]
-    if arguments.lists is None and missing:
-        raise UserError(f"--{missing[0]} is missing: a split has three lists")
-    listed = read_split_lists(files if arguments.lists is None else arguments.lists)
-    labels = listed.labels
-    classes = labels.max() + 1 if labels.ndim == 1 else labels.shape[1]
-    names = tuple(map(str, range(classes)))
-    name_of = listed.paths.__getitem__
-    return Checked(listed.split, labels, names, conflicts=listed.conflicts, name_of=name_of)
-
-
-def _read_dataset(arguments: CheckArguments) -> Checked:
-    source = load_source(arguments.dataset, arguments.data_dir, arguments.image_size)
-    split = split_source(arguments, source)
-    return Checked(
-        split,
-        source.labels,
-        source.class_names,
-        source.inputs,
-        left_out=source.left_out,
-        name_of=source.name_of,
-        notes=[*source.notes, *tell_parts(arguments.protocol, source.items_of_parts)],
-    )
 
 
 def _examine_labels(

@@ -4,14 +4,11 @@
 FILE.npz`` they say what images mean to each other.
 """
 
-import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import tyro
 from jaxtyping import Float
 from rich.console import Console
 
@@ -23,69 +20,61 @@ from jaxhash.utils.files import check_output, whole_file
 from jaxhash.utils.hardware import versions
 
 
-@dataclasses.dataclass(frozen=True)
-class CaptionArguments:
-    """Write embeddings of captions, and which image each is of."""
-
-    captions: Path
-    """Text file, a caption a line: the name of its image, a tab, the caption. What follows a # in the
-    name is the number of the caption."""
-    output: Path
-    """File .npz to write."""
-    embeddings: Path | None = None
-    """Embeddings of the captions by any sentence encoder, .npy, a row for each line; if not given, the
-    principal directions of their TF-IDF weights, by scikit-learn."""
-    dimensions: int = 256
-    """Length of an embedding by TF-IDF."""
-    pool: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """A row for each image, the mean of its captions, in the order of the file."""
-
-    def check(self) -> None:
-        """Raise a `UserError` that names the first flag whose value is not allowed."""
-        if self.dimensions < 1:
-            raise UserError(f"--dimensions must be at least 1, got {self.dimensions}")
-        check_output(self.output, ".npz", new=True)
-
-
-def write_captions(arguments: CaptionArguments, console: Console, command: str) -> None:
+def write_captions(
+    captions: Path,
+    output: Path,
+    console: Console,
+    *,
+    embeddings: Path | None = None,
+    dimensions: int = 256,
+    pool: bool = False,
+    command: str = "",
+) -> None:
     """Write ``features``, ``labels``, ``class_names``, ``item_names`` and ``provenance``.
 
     Features are the embeddings at length 1, labels the numbers of the images, and class names theirs;
-    an item is called by its image, and by its number among the captions of that, as in a.jpg#0: all that `jaxhash.data.load.load_source` reads as ``features:FILE.npz``.
+    an item is named by its image and its number among the captions of that, as in a.jpg#0. That is all
+    that `jaxhash.data.load.load_source` reads as ``features:FILE.npz``.
 
     Args:
-        arguments: what to embed.
+        captions: text file, a caption a line: the name of its image, a tab, the caption.
+        output: file .npz to write.
         console: where to print.
+        embeddings: file .npy of floats [captions, dimensions]; TF-IDF if not given.
+        dimensions: length of an embedding by TF-IDF.
+        pool: whether to write a row for each image, the mean of its captions.
         command: the command line, to be stored.
 
     Raises:
         UserError: if an argument is not allowed, or the captions do not fit.
     """
-    arguments.check()
-    names, captions = read_captions(arguments.captions)
-    if arguments.embeddings is None:
-        features = tfidf_embeddings(captions, arguments.dimensions)
+    if dimensions < 1:
+        raise UserError(f"`dimensions` must be at least 1, got {dimensions}")
+    check_output(output, ".npz", new=True)
+    names, texts = read_captions(captions)
+    if embeddings is None:
+        features = tfidf_embeddings(texts, dimensions)
         encoder, explained = f"TF-IDF, {features.shape[1]} singular vectors", " by TF-IDF"
     else:
-        features = _given(arguments.embeddings, len(captions))
-        encoder, explained = arguments.embeddings.name, ""
+        features = _given(embeddings, len(texts))
+        encoder, explained = embeddings.name, ""
     images = list(dict.fromkeys(names))
     number = {name: i for i, name in enumerate(images)}
     labels = np.array([number[name] for name in names], np.int32)
     features = normalize_rows(features.astype(np.float32))
     items = _numbered(names)
-    if arguments.pool:
+    if pool:
         order = np.argsort(labels, kind="stable")
         starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
         features = normalize_rows(np.add.reduceat(features[order], starts))
         labels, items = np.arange(len(images), dtype=np.int32), images
     provenance = {
         "command": command,
-        "captions": arguments.captions.name,
+        "captions": captions.name,
         "encoder": encoder,
         "versions": versions(("jaxhash", "numpy", "scikit-learn")),
     }
-    with whole_file(arguments.output, "wb") as file:
+    with whole_file(output, "wb") as file:
         np.savez(
             file,
             features=features,
@@ -96,8 +85,8 @@ def write_captions(arguments: CaptionArguments, console: Console, command: str) 
         )
     print_line(
         console,
-        f"{arguments.output}: {len(captions):,} captions of {len(images):,} images, "
-        f"{features.shape[1]:,} dimensions{explained}{', pooled by image' * arguments.pool}",
+        f"{output}: {len(texts):,} captions of {len(images):,} images, "
+        f"{features.shape[1]:,} dimensions{explained}{', pooled by image' * pool}",
     )
 
 
@@ -110,7 +99,7 @@ def read_captions(path: Path) -> tuple[list[str], list[str]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")  # a caption may hold other breaks
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--captions {path}: {error}") from error
+        raise UserError(f"`captions={path}`: {error}") from error
     names, captions = [], []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -140,10 +129,10 @@ def tfidf_embeddings(captions: list[str], dimensions: int) -> Float[np.ndarray, 
     try:
         weights = TfidfVectorizer(sublinear_tf=True, min_df=2).fit_transform(captions)
     except ValueError as error:
-        raise UserError(f"--captions: no word stands in two captions ({error})") from error
+        raise UserError(f"`captions`: no word stands in two captions ({error})") from error
     most = min(weights.shape) - 1
     if dimensions > most:
-        raise UserError(f"--dimensions must be at most {most} for these captions, got {dimensions}")
+        raise UserError(f"`dimensions` must be at most {most} for these captions, got {dimensions}")
     return TruncatedSVD(dimensions, random_state=0).fit_transform(weights)
 
 
@@ -161,9 +150,9 @@ def _given(path: Path, captions: int) -> Float[np.ndarray, "captions dimensions"
     embeddings = read_npy(path)
     if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or len(embeddings) != captions:
         raise UserError(
-            f"--embeddings {path}: expected floats [{captions} captions, dimensions], got shape "
+            f"`embeddings={path}`: expected floats [{captions} captions, dimensions], got shape "
             f"{embeddings.shape} of {embeddings.dtype}"
         )
     if not np.isfinite(embeddings).all():
-        raise UserError(f"--embeddings {path}: there are values that are not finite")
+        raise UserError(f"`embeddings={path}`: there are values that are not finite")
     return np.asarray(embeddings)

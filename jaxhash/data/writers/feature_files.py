@@ -11,12 +11,11 @@ import time
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from rich.console import Console
 
 from jaxhash import models
@@ -37,38 +36,20 @@ from jaxhash.utils.hardware import versions
 SHARD = 40
 
 
-@dataclasses.dataclass(frozen=True)
-class FeatureArguments:
-    """Write the features that a backbone makes of all images of a data set, with their labels."""
-
-    backbone: models.BackboneName
-    """The network."""
-    weights: Annotated[Path, tyro.conf.arg(metavar="FILE[:KEY]")]
-    """Its published weights, or those under KEY in the file, such as teacher."""
-    dataset: Annotated[str, tyro.conf.arg(aliases=["--data"])]
-    """Data set of images: tfds:NAME or folder:DIR, as for jaxhash train."""
-    output: Path
-    """File .npz to write."""
-    data_dir: Path | None = None
-    """Folder of the data set."""
-    preprocessing: models.PreprocessingName = "published"
-    """How images of bytes are normalized: as the backbone's weights were published, or one of these."""
-    image_size: int | None = None
-    """Height and width that images are brought to on the device; they stay as they are if not given."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the computation; the features are float32."""
-    batch_size: int = 250
-    """Images at a time, over all devices."""
-
-    def check(self) -> None:
-        """Raise a `UserError` that names the first flag whose value is not allowed."""
-        if self.batch_size < 1:
-            raise UserError(f"--batch-size must be at least 1, got {self.batch_size}")
-        check_image_size(self.image_size)
-        check_output(self.output, ".npz", new=True)
-
-
-def write_features(arguments: FeatureArguments, console: Console, command: str) -> None:
+def write_features(
+    dataset: str,
+    output: Path,
+    console: Console,
+    *,
+    backbone: models.BackboneName,
+    weights: Path,
+    data_dir: Path | None = None,
+    preprocessing: models.PreprocessingName = "published",
+    image_size: int | None = None,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    batch_size: int = 250,
+    command: str = "",
+) -> None:
     """Encode all images and write ``features``, ``labels``, ``class_names`` and ``provenance``.
 
     The file holds ``split`` and ``split_names`` too where the data set comes in parts, and
@@ -80,55 +61,65 @@ def write_features(arguments: FeatureArguments, console: Console, command: str) 
     end. The same call after an interruption goes on from there, and ends with the same bytes.
 
     Args:
-        arguments: what to encode, and by what.
+        dataset: data set of images, as `jaxhash.data.load.load_source` names it.
+        output: file .npz to write.
         console: where to print.
+        backbone: name of the network.
+        weights: file of its published weights, or FILE:KEY for those under a key.
+        data_dir: folder of the data set.
+        preprocessing: how images of bytes are normalized.
+        image_size: height and width that images are resized to on the device; None leaves them.
+        dtype: dtype of the computation; the features are float32.
+        batch_size: images at a time, over all devices.
         command: the command line, to be stored.
 
     Raises:
         UserError: if an argument is not allowed, the network cannot encode the data, or the shards
             are those of another call.
     """
-    arguments.check()
-    backbone = models.backbone_factory(
-        arguments.backbone,
-        preprocessing=arguments.preprocessing,
-        image_size=arguments.image_size,
-        dtype=arguments.dtype,
+    if batch_size < 1:
+        raise UserError(f"`batch_size` must be at least 1, got {batch_size}")
+    check_image_size(image_size)
+    check_output(output, ".npz", new=True)
+    network = models.backbone_factory(
+        backbone, preprocessing=preprocessing, image_size=image_size, dtype=dtype
     )()
-    folder = arguments.output.with_name(f"{arguments.output.name}.shards")
-    source = load_source(
-        arguments.dataset, arguments.data_dir, arguments.image_size, index=folder / INDEX
-    )
+    folder = output.with_name(f"{output.name}.shards")
+    source = load_source(dataset, data_dir, image_size, index=folder / INDEX)
     example = source.inputs[:1]
     if example.ndim != 4:
-        raise UserError(
-            f"--dataset {arguments.dataset} holds feature vectors; a backbone takes images"
-        )
-    check_model(arguments.backbone, backbone, example)
-    weights = models.read_weights(
-        arguments.weights, backbone, leave_out="classifier", inputs=example
-    )
-    if weights.prefix:
-        print_line(console, f"the weights of {weights.file} (its {weights.prefix}*)")
-    weights_sha256 = hashlib.sha256(weights.file.read_bytes()).hexdigest()
+        raise UserError(f"`dataset={dataset}` holds feature vectors; a backbone takes images")
+    check_model(backbone, network, example)
+    read = models.read_weights(weights, network, leave_out="classifier", inputs=example)
+    if read.prefix:
+        print_line(console, f"the weights of {read.file} (its {read.prefix}*)")
+    weights_sha256 = hashlib.sha256(read.file.read_bytes()).hexdigest()
     for note in source.notes:
         print_line(console, note)
     provenance = {
         "command": command,
-        "data": arguments.dataset,
-        "backbone": arguments.backbone,
-        "weights": weights.file.name,
-        "weights_prefix": weights.prefix,
+        "data": dataset,
+        "backbone": backbone,
+        "weights": read.file.name,
+        "weights_prefix": read.prefix,
         "weights_sha256": weights_sha256,
-        "preprocessing": dataclasses.asdict(backbone.preprocessing),
-        "dtype": jnp.dtype(arguments.dtype).name,
+        "preprocessing": dataclasses.asdict(network.preprocessing),
+        "dtype": jnp.dtype(dtype).name,
         "hardware": hardware(),
         "versions": versions(("jaxhash", "jax", "jaxlib", "flax")),
     }
-    _open_shards(folder, provenance | {"inputs": _digest(source), "batch": arguments.batch_size})
+    _open_shards(folder, provenance | {"inputs": _digest(source), "batch": batch_size})
     keep_index(source, folder)
     start = time.monotonic()
-    shards, made = _encode(arguments, source, backbone, weights.variables, folder, console)
+    shards, made = _encode(
+        source,
+        network,
+        read.variables,
+        folder,
+        console,
+        batch_size=batch_size,
+        title=(dataset, backbone),
+    )
     seconds = time.monotonic() - start
     arrays = {
         "labels": source.labels,
@@ -139,26 +130,39 @@ def write_features(arguments: FeatureArguments, console: Console, command: str) 
         arrays |= {"split": source.part_ids, "split_names": np.array(source.parts)}
     if source.item_names is not None:
         arrays["item_names"] = np.array(list(source.item_names))
-    dimensions = _write_whole(arguments.output, shards, arrays)
+    dimensions = _write_whole(output, shards, arrays)
     shutil.rmtree(folder)
     print_line(
         console,
-        f"{arguments.output}: {len(source.labels):,} images, {dimensions:,} features each, "
+        f"{output}: {len(source.labels):,} images, {dimensions:,} features each, "
         f"{made / seconds:,.0f} images/s",
     )
 
 
 def _encode(
-    arguments: FeatureArguments,
     source: Source,
-    backbone: models.Backbone,
+    network: models.Backbone,
     variables: dict,
     folder: Path,
     console: Console,
+    *,
+    batch_size: int,
+    title: tuple[str, str],
 ) -> tuple[list[Path], int]:
-    """Files of the features of all items, in order, and of how many items they were made now."""
+    """Returns the files of the features of all items, in order, and how many items were encoded now.
+
+    Args:
+        source: the data set.
+        network: the backbone.
+        variables: its weights.
+        folder: where the shards are written.
+        console: where to print.
+        batch_size: images at a time.
+        title: names of the data set and of the backbone, for messages.
+    """
+    dataset, backbone = title
     items = np.arange(len(source.labels))
-    size = min(arguments.batch_size, len(items))
+    size = min(batch_size, len(items))
     shards = {
         folder / f"{number:06d}.npy": rows
         for number, rows in enumerate(np.split(items, range(0, len(items), SHARD * size)[1:]))
@@ -167,14 +171,14 @@ def _encode(
     count = sum(map(len, missing.values()))
     print_line(
         console,
-        f"{arguments.dataset}: {count:,} images through {arguments.backbone} on "
+        f"{dataset}: {count:,} images through {backbone} on "
         f"{len(jax.local_devices())} x {jax.local_devices()[0].device_kind}",
     )
     if count < len(items):
         print_line(console, f"{len(items) - count:,} more are in {folder}")
     batches = sum(-(-len(rows) // size) for rows in missing.values())
     ticks = track_progress(range(batches), f"batches of {size:,}", batches, console)
-    encode = make_encoder(backbone)
+    encode = make_encoder(network)
     for path, rows in missing.items():
         batches = evaluation_batches(source, rows, batch_size=size)
         told = (batch for batch, _ in zip(batches, ticks, strict=False))
@@ -182,7 +186,7 @@ def _encode(
         broken = rows[~np.isfinite(features).all(axis=1)]
         if len(broken):
             raise UserError(
-                f"{arguments.backbone} makes features that are not finite of {len(broken):,} images, "
+                f"{backbone} makes features that are not finite of {len(broken):,} images, "
                 f"{source.name_of(broken[0])} the first"
             )
         with whole_file(path, "wb") as file:
@@ -203,7 +207,7 @@ def _open_shards(folder: Path, made_of: dict[str, Any]) -> None:
         other = _first_difference(before, content)
         raise UserError(
             f"{folder} holds features of another call (its {other} is another); remove it, or choose "
-            "another --output"
+            "another `output`"
         )
 
 

@@ -118,9 +118,9 @@ def test_parts_of_a_folder(tmp_path, monkeypatch):
     ],
 )
 def test_split_of_a_preset_is_that_of_its_own_data(preset, flags, meant):
-    from jaxhash.cli.main import _parse_train
+    from jaxhash.cli.train import parse_arguments
 
-    config = _parse_train([preset, *flags.split()]).config
+    config = parse_arguments([preset, *flags.split()]).config
     assert (config.protocol, config.queries_per_class, config.train_per_class) == meant
 
 

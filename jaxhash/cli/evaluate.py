@@ -1,0 +1,113 @@
+"""``jaxhash evaluate``: a run from its checkpoint, or codes made by anything."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from jaxhash import metrics
+from jaxhash.cli.parsing import parse
+from jaxhash.retrieval import code_files
+from jaxhash.utils.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateArguments:
+    """Evaluate a run again from its checkpoint, and compare; or codes made by anything.
+
+    A file of codes is a .npz with query_codes, query_labels, database_codes and database_labels; or
+    a .npz with codes and labels beside one for the --database; or .npy arrays with files of labels.
+    Codes are packed uint8, bool, 0/1, -1/+1 or real-valued; labels class ids or multi-hot.
+    """
+
+    path: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run, or file of the codes (of the queries, where the database has its own)."""
+    data_dir: Path | None = None
+    """Of a run: folder of the data, where it has moved since."""
+    database: Path | None = None
+    """File of the database's codes."""
+    labels: Path | None = None
+    """Labels of the codes: .npy, or a list file (a path and its labels on each line)."""
+    database_labels: Path | None = None
+    """Labels of the database, likewise."""
+    k: int | None = None
+    """Rank of mAP@k, precision@k, recall@k, hit rate@k and nDCG@k."""
+    radius: int = 2
+    """Hamming radius of precision, recall and the empty-bucket rate."""
+    convention: code_files.Convention = next(iter(metrics.CONVENTIONS))
+    """What AP divides by, and the rest of it, by the code base that does so; all: mAP by each."""
+    relevance: metrics.Relevance = "shared"
+    """Relevant is a label in common, the same set of labels, or by degrees (for nDCG)."""
+    bits: int | None = None
+    """Length of a code, where packed codes do not fill their last byte."""
+    zero: metrics.Zero = "+1"
+    """What an exact zero of real-valued codes counts as."""
+    compare: Path | None = None
+    """Another file of codes of the same items: is its mAP different? Labels of a .npy are the same."""
+    compare_database: Path | None = None
+    """The database of the other file."""
+    output: Path | None = None
+    """JSON file for the results."""
+
+    @property
+    def names_codes(self) -> bool:
+        """Whether the path is a file of codes rather than the folder of a run."""
+        return self.path.suffix.lower() in (".npz", ".npy") and not self.path.is_dir()
+
+    def check_run(self) -> None:
+        """Raises `UserError` if the path is no folder, or a flag is given that is for files of codes."""
+        if self.path.is_file():
+            raise UserError(
+                f"{self.path} is neither a file of codes (.npz, .npy) nor a run's folder"
+            )
+        for field in dataclasses.fields(self):
+            if field.name not in ("path", "data_dir") and (
+                getattr(self, field.name) != field.default
+            ):
+                raise UserError(
+                    f"--{field.name.replace('_', '-')} is for files of codes (.npz, .npy), and "
+                    f"{self.path} is none"
+                )
+
+    def evaluate_codes(self, console: Console, command: str) -> None:
+        """Evaluates the file of codes."""
+        if self.data_dir is not None:
+            raise UserError(f"--data-dir is for the folder of a run, and {self.path} is a file")
+        names = [field.name for field in dataclasses.fields(code_files.EvaluationOptions)]
+        code_files.evaluate(
+            self.path,
+            console,
+            database=self.database,
+            labels=self.labels,
+            database_labels=self.database_labels,
+            compare=self.compare,
+            compare_database=self.compare_database,
+            options=code_files.EvaluationOptions(**{name: getattr(self, name) for name in names}),
+            output=self.output,
+            command=command,
+        )
+
+    def evaluate_run(self, console: Console) -> None:
+        """Evaluates the run, or the sweep, from its checkpoint."""
+        self.check_run()
+        from jaxhash.runs import sweep, train
+
+        kind = sweep if sweep.is_sweep(self.path) else train
+        kind.evaluate(self.path, console, self.data_dir)
+
+
+def run(arguments: list[str], console: Console, command: str) -> None:
+    """Runs the verb.
+
+    Args:
+        arguments: words after ``jaxhash evaluate``.
+        console: where to print.
+        command: the whole command line, to be stored.
+    """
+    parsed = parse(EvaluateArguments, arguments, prog="jaxhash evaluate")
+    if parsed.names_codes:
+        parsed.evaluate_codes(console, command)
+    else:
+        parsed.evaluate_run(console)

@@ -1,0 +1,31 @@
+"""Help of the commands that have others below them."""
+
+_DATA = """\
+  jaxhash data check --OPTION VALUE ...         sizes, overlaps and labels of a split; 1 if it leaks
+  jaxhash data features --OPTION VALUE ...      a data set's features by a published backbone, as a file
+  jaxhash data captions --OPTION VALUE ...      embeddings of captions, as such a file
+"""
+
+#: Printed by `jaxhash --help`, which adds the presets.
+COMMANDS = f"""usage: jaxhash COMMAND ...
+
+Learn binary hash codes for image retrieval.
+
+  jaxhash train [PRESET] [--OPTION VALUE ...]   train, or go on with a run; --help lists all options
+  jaxhash train --objective help                the methods, as a table
+  jaxhash evaluate RUN [--data-dir DIR]         compute a finished run's metrics again
+  jaxhash evaluate CODES [--OPTION VALUE ...]   evaluate codes made by anything, a .npz or .npy file
+{_DATA}\
+  jaxhash bench [--OPTION VALUE ...]            time the losses on this machine; --help lists all options
+  jaxhash bench --compare FILE ...              what several machines measured, in one table and plot
+  jaxhash bench --data [NAME ...]               images a second: decoding, augmentation, the whole input
+  jaxhash --version
+
+presets of train (the first is the default):
+"""
+
+#: Printed by `jaxhash data --help`.
+DATA_COMMANDS = f"""usage: jaxhash data COMMAND ...
+
+{_DATA}
+--help after a command lists all its options"""
