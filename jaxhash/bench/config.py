@@ -1,4 +1,4 @@
-"""What a benchmark measures, and its presets."""
+"""The configurations of the benchmarks, and the presets."""
 
 import dataclasses
 import difflib
@@ -8,33 +8,34 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from jaxhash.bench.losses import LOSSES, TORCH
-from jaxhash.runs.config import flag
 from jaxhash.utils.errors import UserError
 
 Pass = Literal["forward", "forward+backward"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 Preset = Literal["hswd", "growth"]
 
-#: Images that ``--data`` makes up, in memory and in files.
+#: Names of the synthetic data sets: images in memory, and in files of two formats.
 SYNTHETIC = ("arrays", "png", "jpeg")
 
 
 class Setting(NamedTuple):
-    """What all losses are given alike."""
+    """The codes that all losses are timed on."""
 
     batch: int
-    """Rows over all devices."""
+    """Rows of the codes, over all devices."""
     bits: int
+    """Columns of the codes."""
     dtype: Dtype = "float32"
     devices: int = 1
+    """Number of devices that share the batch."""
 
 
 @dataclasses.dataclass(frozen=True)
 class BenchConfig:
-    """One benchmark; every field is a flag of its name."""
+    """A benchmark of losses."""
 
     preset: Preset = "hswd"
-    """Which measurements; the other flags change single values of it."""
+    """Which measurements; the other options change single values of it."""
     losses: tuple[str, ...] = ("select", "sort", "l2")
     """Losses to time: select and sort (HSWD by either method), l2, swd, ot, hashnet, torch."""
     passes: tuple[Pass, ...] = ("forward", "forward+backward")
@@ -49,23 +50,23 @@ class BenchConfig:
     dtypes: tuple[Dtype, ...] = ("float32",)
     """Dtypes of the codes."""
     devices: tuple[int, ...] = (1,)
-    """Numbers of devices that share the batch. A CPU plays eight of them under
+    """Numbers of devices that share the batch. A CPU has eight of them under
     XLA_FLAGS=--xla_force_host_platform_device_count=8."""
     repeats: int = 200
-    """Rounds a setting at the most; each loss has a turn in a round, of 20 ms or one call."""
+    """Greatest number of rounds a setting; each loss has a turn in a round, of 20 ms or one call."""
     budget_seconds: float = 10.0
     """Seconds of rounds a setting, unless five rounds take longer."""
     limit_seconds: float = 20.0
-    """A loss is not tried on larger codes once a call of it takes longer than this."""
+    """A loss is not timed on larger codes once a call of it takes longer than this."""
     output: Path | None = None
     """JSON file, with a plot beside it; runs/bench/PRESET-PLATFORM.json if not given, where PRESET
-    is "custom" if any other flag is. An older file is written over."""
+    is "custom" if any other option is given. An older file is overwritten."""
 
     def check(self) -> None:
-        """Raise a `UserError` that names the first flag whose value is not allowed."""
+        """Raises a `UserError` that names the first field whose value is not allowed."""
         for name in ("losses", "passes", "batch_sizes", "bits", "dtypes", "devices"):
             if not getattr(self, name):
-                raise UserError(f"{flag(name)} needs a value")
+                raise UserError(f"`{name}` needs a value")
         known = (*LOSSES, TORCH)
         for loss in self.losses:
             if loss not in known:
@@ -76,25 +77,25 @@ class BenchConfig:
             value = getattr(self, name)
             for number in value if isinstance(value, tuple) else (value,):
                 if number is not None and number < 1:
-                    raise UserError(f"{flag(name)} must be at least 1, got {number}")
+                    raise UserError(f"`{name}` must be at least 1, got {number}")
         for name in ("budget_seconds", "limit_seconds"):
             if not getattr(self, name) > 0:
-                raise UserError(f"{flag(name)} must be above 0, got {getattr(self, name)}")
-        for setting in itertools.chain(*self.walks()):
+                raise UserError(f"`{name}` must be above 0, got {getattr(self, name)}")
+        for setting in itertools.chain(*self.series()):
             if setting.batch % setting.devices:
                 raise UserError(
                     f"a batch of {setting.batch} cannot be spread evenly over {setting.devices} "
-                    "devices; choose other --batch-sizes or --devices"
+                    "devices; choose other `batch_sizes` or `devices`"
                 )
         if self.output is not None and self.output.suffix.lower() != ".json":
-            raise UserError(f"--output {self.output} must end in .json")
+            raise UserError(f"`output={self.output}` must end in .json")
 
-    def walks(self) -> Iterator[list[Setting]]:
-        """The settings as walks, each along the batch sizes or along the bits, growing.
+    def series(self) -> Iterator[list[Setting]]:
+        """Yields series of settings; within one either the batch size or the bits grow.
 
         Example:
-            >>> [walk] = BenchConfig(batch_sizes=(64, 32), bits=(8,)).walks()
-            >>> [setting.batch for setting in walk]
+            >>> [series] = BenchConfig(batch_sizes=(64, 32), bits=(8,)).series()
+            >>> [setting.batch for setting in series]
             [32, 64]
         """
         batches, widths = sorted(set(self.batch_sizes)), sorted(set(self.bits))
@@ -109,25 +110,25 @@ class BenchConfig:
 
     @property
     def name(self) -> str:
-        """The preset's name, or "custom" where a flag changes what is measured."""
+        """Name of the preset, or "custom" if a field changes what is measured."""
         as_preset = dataclasses.replace(self, output=None) == PRESETS[self.preset]()
         return self.preset if as_preset else "custom"
 
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Measure the input: images a second that are decoded, augmented, and brought in batches."""
+    """A benchmark of the input: images a second that are decoded, augmented, and batched."""
 
     data: tuple[str, ...]
-    """Data sets, named as for jaxhash train, or arrays, png and jpeg for 32x32 images made up, in
+    """Data sets, named as for jaxhash train, or arrays, png and jpeg for synthetic 32x32 images, in
     memory and in files; those and digits if none is named. A folder's images are read from their
-    files, though training holds few of them in memory."""
+    files, even if training would hold them in memory."""
     data_dir: Path | None = None
     """Folder of the data sets."""
     image_size: int | None = None
-    """Height and width that the images of a folder are decoded to."""
+    """Height and width to which the images of a folder are decoded."""
     batch_size: int = 256
-    """Images of a batch."""
+    """Number of images of a batch."""
     crop: int = 4
     """Padding of the random crop, in pixels."""
     flip: bool = True
@@ -137,30 +138,30 @@ class DataConfig:
     augment_on: tuple[Literal["host", "device"], ...] = ("host", "device")
     """Where images are augmented."""
     repeats: int = 20
-    """Rounds of each measurement at the most; of a pipeline there are five at the most."""
+    """Greatest number of rounds of each measurement; at most five for a pipeline."""
     budget_seconds: float = 4.0
-    """Seconds of rounds of each measurement, longer where a pipeline is slow."""
+    """Seconds of rounds of each measurement; more for a slow pipeline."""
     output: Path | None = None
-    """JSON file; runs/bench/data-PLATFORM.json if not given. An older file is written over."""
+    """JSON file; runs/bench/data-PLATFORM.json if not given. An older file is overwritten."""
 
     def check(self) -> None:
-        """Raise a `UserError` that names the first flag whose value is not allowed."""
+        """Raises a `UserError` that names the first field whose value is not allowed."""
         least = {"image_size": 1, "batch_size": 1, "crop": 0, "workers": 0, "repeats": 1}
         for name, allowed in least.items():
             value = getattr(self, name)
             for number in value if isinstance(value, tuple) else (value,):
                 if number is not None and number < allowed:
-                    raise UserError(f"{flag(name)} must be at least {allowed}, got {number}")
+                    raise UserError(f"`{name}` must be at least {allowed}, got {number}")
         for name in ("workers", "augment_on"):
             if not getattr(self, name):
-                raise UserError(f"{flag(name)} needs a value")
+                raise UserError(f"`{name}` needs a value")
         if not self.budget_seconds > 0:
-            raise UserError(f"--budget-seconds must be above 0, got {self.budget_seconds}")
+            raise UserError(f"`budget_seconds` must be above 0, got {self.budget_seconds}")
         if self.output is not None and self.output.suffix.lower() != ".json":
-            raise UserError(f"--output {self.output} must end in .json")
+            raise UserError(f"`output={self.output}` must end in .json")
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values, without those that say where files are."""
+        """Returns the fields as JSON values, without those that are paths."""
         fields = dataclasses.asdict(self)
         return {name: fields[name] for name in fields if name not in ("data_dir", "output")}
 

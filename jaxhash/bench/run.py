@@ -52,7 +52,7 @@ def run_benchmark(config: BenchConfig, console: Console, command: str) -> dict[s
     if max(config.devices) > len(devices):
         raise UserError(
             f"`devices={max(config.devices)}` is more than the {len(devices)} of this machine; a "
-            "CPU plays N devices under XLA_FLAGS=--xla_force_host_platform_device_count=N"
+            "CPU has N devices under XLA_FLAGS=--xla_force_host_platform_device_count=N"
         )
     output = config.output or Path("runs", "bench", f"{config.name}-{devices[0].platform}.json")
     for path in (output, output.with_suffix(".png")):
@@ -67,9 +67,9 @@ def run_benchmark(config: BenchConfig, console: Console, command: str) -> dict[s
         "copy_bandwidth": copy,
     }
     benchmark = Benchmark(losses, config, copy_bandwidth=copy["bytes_per_second"])
-    for walk in config.walks():
-        for index, setting in enumerate(walk):
-            points = benchmark.measure(setting, walk[:index])
+    for series in config.series():
+        for index, setting in enumerate(series):
+            points = benchmark.measure(setting, series[:index])
             times = (f"{p.loss} {p.which} {format_seconds(p.median_seconds)}" for p in points)
             line = f"{describe_setting(setting)}: {'; '.join(times)}"
             console.print(line, highlight=False, soft_wrap=True)

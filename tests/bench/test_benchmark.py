@@ -36,9 +36,9 @@ def run_benchmark(monkeypatch):
 
         losses = {name: preparer(cost) for name, cost in seconds.items()}
         made = Benchmark(losses, config, copy_bandwidth=1.0)
-        for walk in config.walks():
-            for index, setting in enumerate(walk):
-                made.measure(setting, walk[:index])
+        for series in config.series():
+            for index, setting in enumerate(series):
+                made.measure(setting, series[:index])
         return made
 
     return run
@@ -59,7 +59,7 @@ def test_every_setting_of_a_product_once(run_benchmark):
     assert done.stops == []
 
 
-def test_dtypes_and_devices_are_walks_of_their_own(run_benchmark):
+def test_dtypes_and_devices_are_series_of_their_own(run_benchmark):
     config = BenchConfig(
         passes=("forward", "forward+backward"),
         batch_sizes=(16, 8),
@@ -103,7 +103,7 @@ def test_a_loss_stops_for_memory(run_benchmark):
     ]
 
 
-def test_walks_that_cross(run_benchmark):
+def test_series_that_cross(run_benchmark):
     """The crossing is measured once; what ended before it is not tried beside it, at fewer bits."""
     config = BenchConfig(
         passes=PASS, batch_sizes=SIZES, bits=(2, 4, 8, 16), through=(32, 4), limit_seconds=1.0
@@ -124,7 +124,7 @@ def test_walks_that_cross(run_benchmark):
 
 
 def test_slope_along_the_bits(run_benchmark):
-    """The crossing counts to both walks: 0.2, 0.4, then 1.6 is within twice the limit, 6.4 is not."""
+    """The shared setting counts for both series: 0.2, 0.4, then 1.6 is within twice the limit, 6.4 is not."""
     config = BenchConfig(
         passes=PASS, batch_sizes=(32,), bits=(2, 4, 8, 32), through=(32, 4), limit_seconds=1.0
     )

@@ -108,10 +108,10 @@ def test_default_files_and_exponents(folder, capsys):
 def test_what_was_measured_outlives_a_kill(folder, monkeypatch):
     measure = run.Benchmark.measure
 
-    def killed(self, setting, walked):
+    def killed(self, setting, previous):
         if setting.batch == 16:
             raise KeyboardInterrupt
-        return measure(self, setting, walked)
+        return measure(self, setting, previous)
 
     monkeypatch.setattr(run.Benchmark, "measure", killed)
     with pytest.raises(SystemExit) as exit:
@@ -195,8 +195,8 @@ def test_presets():
     assert list(PRESETS) == list(get_args(Preset))
     hswd, growth = (make() for make in PRESETS.values())
     hswd.check(), growth.check()
-    assert [[s.batch for s in walk] for walk in hswd.walks()] == [[128, 1024, 8192, 65_536]]
-    over_batch, over_bits = growth.walks()
+    assert [[s.batch for s in series] for series in hswd.series()] == [[128, 1024, 8192, 65_536]]
+    over_batch, over_bits = growth.series()
     assert [s[:2] for s in over_batch] == [(2**p, 64) for p in range(7, 21)]
     assert [s[:2] for s in over_bits] == [(4096, 2**p) for p in range(3, 11)]
     assert growth.passes == ("forward+backward",)

@@ -36,7 +36,7 @@ def test_exponent_is_least_squares():
     assert fit_exponent([1, 2, 8], list(np.exp(y))) == pytest.approx(slope)
 
 
-def test_series_of_two_crossing_walks():
+def test_series_that_cross():
     """Twice three sizes with one in common, in any order; of another loss, a point on each."""
     batches = [point(batch=n, median=float(n)) for n in (512, 128, 256)]
     widths = [point(batch=128, bits=b, median=float(b) ** 2) for b in (32, 8)]
@@ -59,7 +59,7 @@ def test_series_of_two_crossing_walks():
 
 
 @pytest.mark.parametrize(
-    ("walked", "size", "said"),
+    ("previous", "size", "said"),
     [
         ([], 10**9, None),
         ([(1, 10.0)], 2, None),
@@ -70,6 +70,6 @@ def test_series_of_two_crossing_walks():
         ([(1, 0.001), (2, 5.0), (4, 6.0)], 8, None),  # the last two, not the first
     ],
 )
-def test_stop(walked, size, said):
-    reason = reason_to_stop(walked, size, limit=10.0)
+def test_stop(previous, size, said):
+    reason = reason_to_stop(previous, size, limit=10.0)
     assert (reason is None) if said is None else (said in reason and "limit of 10 s" in reason)
