@@ -1,4 +1,4 @@
-"""``jaxhash evaluate CODES``: both sides are looked at, and a line names the file at fault."""
+"""Both sides of a search are inspected, and an error names the file at fault."""
 
 import json
 from pathlib import Path
