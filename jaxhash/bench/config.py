@@ -116,7 +116,7 @@ class BenchConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
+class InputConfig:
     """A benchmark of the input: images a second that are decoded, augmented, and batched."""
 
     data: tuple[str, ...]

@@ -16,7 +16,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from jaxhash.bench.config import SYNTHETIC, DataConfig
+from jaxhash.bench.config import SYNTHETIC, InputConfig
 from jaxhash.bench.run import result_header
 from jaxhash.data.augment import Augment, Drawn
 from jaxhash.data.load import MOST_BAD, load_source
@@ -56,7 +56,7 @@ class Rate(NamedTuple):
     rounds: int
 
 
-def benchmark_input(config: DataConfig, console: Console, command: str) -> dict[str, Any]:
+def benchmark_input(config: InputConfig, console: Console, command: str) -> dict[str, Any]:
     """Measures, prints, writes the result file, and returns its content.
 
     Decoding uses all threads of the data set's reader, if it has one: a folder's images are read
@@ -100,7 +100,7 @@ def synthetic_images(
 
 
 @contextlib.contextmanager
-def _open_source(name: str, config: DataConfig) -> Iterator[Source]:
+def _open_source(name: str, config: InputConfig) -> Iterator[Source]:
     """Opens a data set; synthetic files lie in a folder that is removed afterwards."""
     if name not in SYNTHETIC:
         source = _load_source(name, config)
@@ -114,7 +114,7 @@ def _open_source(name: str, config: DataConfig) -> Iterator[Source]:
         yield Source(name, inputs, np.zeros(len(images), np.int32), ("image",))
 
 
-def _load_source(name: str, config: DataConfig) -> Source:
+def _load_source(name: str, config: InputConfig) -> Source:
     if name.startswith("folder:"):
         folder = (config.data_dir or Path()) / name.removeprefix("folder:")
         return read_folder(name, folder, config.image_size, MOST_BAD, held=0)
@@ -128,7 +128,7 @@ def _write(images: UInt8[np.ndarray, "n height width 3"], folder: Path, kind: st
     return Files(paths, None, images.shape[1:])
 
 
-def _measure(source: Source, config: DataConfig) -> Iterator[Rate]:
+def _measure(source: Source, config: InputConfig) -> Iterator[Rate]:
     """Yields all rates of a data set, one after the other, so that no two compete for cores."""
     augment = Augment(config.crop, config.flip)
     size = min(config.batch_size, len(source.inputs))
@@ -181,7 +181,7 @@ def _transfer_next(batches: Iterator[Batch], transfer: Callable[[Any], Any]) -> 
 
 def _sustained(
     call: Callable[[], int],
-    config: DataConfig,
+    config: InputConfig,
     min_calls: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jaxhash.bench.config import PRESETS, BenchConfig, DataConfig
+from jaxhash.bench.config import PRESETS, BenchConfig, InputConfig
 from jaxhash.cli.parsing import find_value, parse, preset_list
 
 
@@ -40,12 +40,12 @@ def run(arguments: list[str], console: Console, command: str) -> None:
         input_pipeline.benchmark_input(parsed, console, command)
 
 
-def parse_arguments(arguments: list[str]) -> BenchConfig | CompareArguments | DataConfig:
+def parse_arguments(arguments: list[str]) -> BenchConfig | CompareArguments | InputConfig:
     """Returns the preset named, or the default one, with the values of the flags in it.
 
     With ``--compare`` the files to merge, and with ``--data`` the data sets to measure.
     """
-    for flag, kind in (("--compare", CompareArguments), ("--data", DataConfig)):
+    for flag, kind in (("--compare", CompareArguments), ("--data", InputConfig)):
         if any(argument.split("=")[0] == flag for argument in arguments):
             return parse(kind, arguments, prog="jaxhash bench")
     name = find_value(arguments, "--preset")

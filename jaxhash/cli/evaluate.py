@@ -9,7 +9,7 @@ from rich.console import Console
 
 from jaxhash import metrics
 from jaxhash.cli.parsing import parse
-from jaxhash.retrieval import code_files
+from jaxhash.retrieval.evaluate_codes import Convention, EvaluationOptions, evaluate_codes
 from jaxhash.utils.errors import UserError
 
 
@@ -36,7 +36,7 @@ class EvaluateArguments:
     """Rank of mAP@k, precision@k, recall@k, hit rate@k and nDCG@k."""
     radius: int = 2
     """Hamming radius of precision, recall and the empty-bucket rate."""
-    convention: code_files.Convention = next(iter(metrics.CONVENTIONS))
+    convention: Convention = next(iter(metrics.CONVENTIONS))
     """What AP divides by, and the rest of it, by the code base that does so; all: mAP by each."""
     relevance: metrics.Relevance = "shared"
     """Relevant is a label in common, the same set of labels, or by degrees (for nDCG)."""
@@ -75,8 +75,8 @@ class EvaluateArguments:
         """Evaluates the file of codes."""
         if self.data_dir is not None:
             raise UserError(f"--data-dir is for the folder of a run, and {self.path} is a file")
-        names = [field.name for field in dataclasses.fields(code_files.EvaluationOptions)]
-        code_files.evaluate(
+        names = [field.name for field in dataclasses.fields(EvaluationOptions)]
+        evaluate_codes(
             self.path,
             console,
             database=self.database,
@@ -84,7 +84,7 @@ class EvaluateArguments:
             database_labels=self.database_labels,
             compare=self.compare,
             compare_database=self.compare_database,
-            options=code_files.EvaluationOptions(**{name: getattr(self, name) for name in names}),
+            options=EvaluationOptions(**{name: getattr(self, name) for name in names}),
             output=self.output,
             command=command,
         )

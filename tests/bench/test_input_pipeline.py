@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from jaxhash.bench import input_pipeline
-from jaxhash.bench.config import DataConfig
+from jaxhash.bench.config import InputConfig
 from jaxhash.cli.main import main
 from jaxhash.data.augment import Augment
 
@@ -103,7 +103,7 @@ def test_a_pipeline_ends_with_augmented_images_on_the_device(where, monkeypatch)
         return np.ones(2)
 
     monkeypatch.setattr(input_pipeline, "_sustained", sustained)
-    config = DataConfig(("arrays",), batch_size=8, workers=(0,), augment_on=(where,), repeats=1)
+    config = InputConfig(("arrays",), batch_size=8, workers=(0,), augment_on=(where,), repeats=1)
     with input_pipeline._open_source("arrays", config) as source:
         list(input_pipeline._measure(source, config))
         options = dict(batch_size=8, seed=0, augment=Augment(4, True))
@@ -125,7 +125,7 @@ def test_rounds_are_sustained(monkeypatch, budget, in_round):
         buffered[0] -= 1
         return 7
 
-    config = DataConfig((), repeats=4, budget_seconds=budget)
+    config = InputConfig((), repeats=4, budget_seconds=budget)
     rates = input_pipeline._sustained(call, config, 6, clock=lambda: now[0])
     np.testing.assert_allclose(rates, [7.0] * 4)
     assert buffered[0] == 5 - 6 - 3 - 4 * in_round
@@ -170,4 +170,4 @@ def test_what_is_refused(refusal, line, said):
 def test_data_sets_that_are_none(folder, name, said):
     np.savez(folder / "f.npz", features=np.ones((3, 2), np.float32), labels=np.arange(3))
     with pytest.raises(input_pipeline.UserError, match=said):
-        input_pipeline.benchmark_input(DataConfig((name,)), Console(file=io.StringIO()), "")
+        input_pipeline.benchmark_input(InputConfig((name,)), Console(file=io.StringIO()), "")

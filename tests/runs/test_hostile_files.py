@@ -19,7 +19,7 @@ from rich.console import Console
 from jaxhash.data.readers.class_similarity import read_class_similarity
 from jaxhash.data.readers.features import read_features
 from jaxhash.data.sources import Source
-from jaxhash.retrieval import code_files
+from jaxhash.retrieval.evaluate_codes import evaluate_codes
 from jaxhash.runs.config import Config
 from jaxhash.runs.files import print_results, read_config, read_results
 from jaxhash.runs.metrics_file import read_metrics
@@ -418,6 +418,6 @@ def test_code_files(tmp_path, unchecked):
 
     def read(content):
         path.write_bytes(content)
-        code_files.evaluate(path, QUIET)
+        evaluate_codes(path, QUIET)
 
     check("codes", make, read)
