@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jaxhash.metrics import over_seeds
+from jaxhash.metrics import mean_over_seeds
 
 #: Columns of a table: protocol, key of the scores, and title.
 COLUMNS = (
@@ -113,13 +113,13 @@ def _made(content: dict[str, Any]) -> str:
 
 
 def _mean(members: Members, key: str) -> float:
-    return over_seeds([float(member["scores"][key]) for member in members]).mean
+    return mean_over_seeds([float(member["scores"][key]) for member in members]).mean
 
 
 def _cell(members: Members, key: str) -> str:
     if key not in members[0]["scores"]:
         return "-"
-    mean, deviation, _ = over_seeds([float(member["scores"][key]) for member in members])
+    mean, deviation, _ = mean_over_seeds([float(member["scores"][key]) for member in members])
     if key == "distinct_codes":
         return f"{mean:,.0f}"
     return f"{mean:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")

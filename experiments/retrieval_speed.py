@@ -1,4 +1,4 @@
-"""Times an evaluation by `jaxhash.metrics.retrieval` and by the usual argsort per query.
+"""Times an evaluation by `jaxhash.metrics.evaluate_retrieval` and by the usual argsort per query.
 
     python experiments/retrieval_speed.py
 
@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import tyro
 
-from jaxhash.metrics import retrieval
+from jaxhash.metrics import evaluate_retrieval
 from jaxhash.training.devices import hardware
 from jaxhash.utils.files import write_json
 from jaxhash.utils.hardware import versions
@@ -87,10 +87,10 @@ def measure(size: Size, *, reference_queries: int, rounds: int) -> dict:
         seconds[name].append(scale * (time.perf_counter() - start))
         return result
 
-    result = timed("first call", retrieval, *sides, k=K, convention="deephash-pytorch")
+    result = timed("first call", evaluate_retrieval, *sides, k=K, convention="deephash-pytorch")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     for turn in range(rounds):
-        timed("jaxhash", retrieval, *sides, k=K, convention="deephash-pytorch")
+        timed("jaxhash", evaluate_retrieval, *sides, k=K, convention="deephash-pytorch")
         some = np.arange(turn, size.queries, size.queries // reference_queries)
         scale = size.queries / len(some)
         for name, dtype in (("argsort", np.int64), ("argsort, float32 labels", np.float32)):

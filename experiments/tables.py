@@ -15,7 +15,7 @@ from pathlib import Path
 import costs_tables
 import hierarchy_tables
 
-from jaxhash.metrics import over_seeds
+from jaxhash.metrics import mean_over_seeds
 from jaxhash.report import METHOD_COLUMNS, method_rows
 
 HERE = Path(__file__).parent
@@ -311,7 +311,7 @@ def _value(cell: str | int | float | dict) -> str:
 def _cell(scores: list[dict], key: str) -> str:
     if key not in scores[0]:
         return "-"
-    mean, deviation, _ = over_seeds([float(score[key]) for score in scores])
+    mean, deviation, _ = mean_over_seeds([float(score[key]) for score in scores])
     if key == "distinct_codes":
         return f"{mean:,.0f} ± {deviation or 0:,.0f}"
     return f"{mean:.4f}" + (f" ± {deviation:.4f}" if (deviation or 0) > 5e-5 else "")
@@ -338,7 +338,9 @@ def _signed(value: float, key: str) -> str:
 
 def _clear_difference(members: list[dict], others: list[dict]) -> int:
     """Returns 1 or -1 if mAP is higher or lower by more than the sum of both deviations, else 0."""
-    first, second = (over_seeds([member["map"] for member in each]) for each in (members, others))
+    first, second = (
+        mean_over_seeds([member["map"] for member in each]) for each in (members, others)
+    )
     difference = first.mean - second.mean
     if abs(difference) <= first.deviation + second.deviation:
         return 0

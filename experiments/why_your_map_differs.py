@@ -54,7 +54,7 @@ def conventions():
     for classes, bits in ((10, 32), (100, 64), (1_000, 16)):
         counts = distance_counts(*make_codes(classes, bits))
         for k in (None, 5_000, 1_000, 100):
-            hit = metrics.chance_to_count(counts, k=k, divide_by="retrieved").mean()
+            hit = metrics.nonempty_probability(counts, k=k, divide_by="retrieved").mean()
             values = [
                 mean_average_precision(counts, k=k, divide_by=d, empty=e) for d, e in by_definition
             ]
@@ -78,7 +78,7 @@ def ties(queries=200):
         for k, (*stored, a, b, c) in zip((None, 1_000), zip(*by_order, strict=True), strict=True):
             form = {"k": k, "divide_by": "retrieved"}
             bounds = [mean_average_precision(counts, ties=tie, **form) for tie in TIES]
-            spread = metrics.over_seeds([a, b, c])._asdict()
+            spread = metrics.mean_over_seeds([a, b, c])._asdict()
             rows.append([k or "all", bits, *bounds, *stored, spread])
     columns = "K | bits | expected | worst order | best order | class by class, `np.argsort` | "
     columns += "class by class, stable | reversed, stable | shuffled, 3 seeds"

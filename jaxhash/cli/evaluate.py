@@ -42,7 +42,7 @@ class EvaluateArguments:
     """Relevant is a label in common, the same set of labels, or by degrees (for nDCG)."""
     bits: int | None = None
     """Length of a code, where packed codes do not fill their last byte."""
-    zero: metrics.Zero = "+1"
+    zero: metrics.ZeroSign = "+1"
     """What an exact zero of real-valued codes counts as."""
     compare: Path | None = None
     """Another file of codes of the same items: is its mAP different? Labels of a .npy are the same."""

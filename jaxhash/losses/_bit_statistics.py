@@ -12,10 +12,10 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from jaxhash.losses._common import Reduce, check_codes, pad_empty_batch
-from jaxhash.ops.arguments import values_at_hand
+from jaxhash.ops.arguments import concrete_values
 from jaxhash.ops.collectives import masked_mean, psum_local_grad, row_count, row_indices
 from jaxhash.ops.meshes import on_any_mesh
-from jaxhash.ops.numerics import unit_rows
+from jaxhash.ops.numerics import normalize_rows
 
 
 @on_any_mesh
@@ -160,7 +160,7 @@ def bernoulli_kl(
     """
     codes, where = check_codes(codes, where)
     bits = codes.shape[1]
-    values = values_at_hand(mass)
+    values = concrete_values(mass)
     if values is not None and not ((values > 0.0) & (values < 1.0)).all():
         raise ValueError(f"mass must be above 0 and below 1, got {mass}")
     if jnp.shape(mass) not in ((), (bits,)):
@@ -220,7 +220,7 @@ def koleo(
     if epsilon <= 0:
         raise ValueError(f"epsilon must be above 0, got {epsilon}")
     codes, where = pad_empty_batch(*check_codes(codes, where))
-    codes = unit_rows(codes)
+    codes = normalize_rows(codes)
     others, valid = codes, jnp.ones(codes.shape[0], bool) if where is None else where
     columns = valid
     if axis_name is not None:

@@ -11,7 +11,7 @@ from jaxhash.losses._common import check_codes, check_pairs, mean_over_pairs
 from jaxhash.ops.arguments import as_floating, as_mask, as_real, check_shape, check_signs
 from jaxhash.ops.collectives import masked_mean, psum_local_grad, psum_no_grad
 from jaxhash.ops.meshes import on_any_mesh
-from jaxhash.ops.numerics import accumulate, cosine_similarity
+from jaxhash.ops.numerics import at_least_float32, cosine_similarity
 
 #: Where a margin is taken off: from the cosine, or from the angle.
 MarginType = Literal["cosine", "arc"]
@@ -111,7 +111,9 @@ def dpn(
     if margin <= 0:
         raise ValueError(f"margin must be above 0, got {margin}")
     codes, where = check_codes(codes, where)
-    targets = as_real("targets", targets, codes.shape, least=-1.0, most=1.0).astype(codes.dtype)
+    targets = as_real("targets", targets, codes.shape, minimum=-1.0, maximum=1.0).astype(
+        codes.dtype
+    )
     up = 0.5 * (1.0 + targets) * jnp.maximum(margin - codes, 0.0)
     down = 0.5 * (1.0 - targets) * jnp.maximum(margin + codes, 0.0)
     return masked_mean(jnp.mean(up + down, axis=1), where, axis_name)
@@ -276,7 +278,7 @@ def hyp2_proxies(
         which that code counts among the pairs of y = 0, are left out.
     """
     codes, where = check_codes(codes, where)
-    proxies = accumulate(as_floating("proxies", proxies, ndim=2))
+    proxies = at_least_float32(as_floating("proxies", proxies, ndim=2))
     check_shape("proxies", proxies, (len(proxies), codes.shape[1]))
     belongs = as_mask("labels", labels, (len(codes), len(proxies)))
     cosine = cosine_similarity(codes, proxies)

@@ -10,10 +10,10 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
 from jaxhash.losses._common import Reduce, check_codes, check_pairs, inverse_pair_count
-from jaxhash.ops.arguments import as_floating, as_mask, as_real, check_shape, values_at_hand
+from jaxhash.ops.arguments import as_floating, as_mask, as_real, check_shape, concrete_values
 from jaxhash.ops.collectives import masked_mean, psum_local_grad
 from jaxhash.ops.meshes import on_any_mesh
-from jaxhash.ops.numerics import accumulate, cosine_similarity, unit_rows
+from jaxhash.ops.numerics import at_least_float32, cosine_similarity, normalize_rows
 
 
 @on_any_mesh
@@ -149,9 +149,9 @@ def hash_proxy(
         and makes NaN of a row without any.
     """
     codes, where = check_codes(codes, where)
-    proxies = accumulate(as_floating("proxies", proxies, ndim=2))
+    proxies = at_least_float32(as_floating("proxies", proxies, ndim=2))
     check_shape("proxies", proxies, (len(proxies), codes.shape[1]))
-    value = values_at_hand(temperature)
+    value = concrete_values(temperature)
     if value is not None and not value > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
     labels = as_mask("labels", labels, (len(codes), len(proxies)))
@@ -198,11 +198,11 @@ def cosine_distillation(
         Retrieval" (DHD), ECCV 2022.
     """
     codes, where = check_codes(codes, where)
-    teacher = lax.stop_gradient(accumulate(as_floating("teacher", teacher, ndim=2)))
+    teacher = lax.stop_gradient(at_least_float32(as_floating("teacher", teacher, ndim=2)))
     check_shape("teacher", teacher, codes.shape)
     if where is not None:
         teacher = jnp.where(where[:, None], teacher, 0.0)
-    cosine = jnp.sum(unit_rows(codes) * unit_rows(teacher), axis=1)
+    cosine = jnp.sum(normalize_rows(codes) * normalize_rows(teacher), axis=1)
     return masked_mean(1.0 - cosine, where, axis_name)
 
 
@@ -375,8 +375,8 @@ def _labelled(
 
     Rows that do not hold zeros, whatever they held before.
     """
-    logits = accumulate(as_floating("logits", logits, ndim=2))
-    labels = as_real("labels", labels, logits.shape, least=0.0).astype(logits.dtype)
+    logits = at_least_float32(as_floating("logits", logits, ndim=2))
+    labels = as_real("labels", labels, logits.shape, minimum=0.0).astype(logits.dtype)
     labels = jnp.maximum(labels, 0.0)  # of traced ones no weight below 0 could be refused
     where = as_mask("where", where, logits.shape[:1])
     if where is not None:

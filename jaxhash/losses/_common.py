@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Shaped
 
 from jaxhash.ops.arguments import as_floating, as_mask, check_shape
 from jaxhash.ops.collectives import all_gather, psum_local_grad, psum_no_grad
-from jaxhash.ops.numerics import accumulate
+from jaxhash.ops.numerics import at_least_float32
 
 #: The name of a reduction, such as ``jnp.mean``; None leaves the loss unreduced.
 Reduce = Callable[[Array], Array]
@@ -22,7 +22,7 @@ def check_codes(
     Rows that are masked, NaN or not, are ``masked``: what is worked out of NaN has a gradient of
     NaN, even if nothing comes of it.
     """
-    codes = accumulate(as_floating("codes", codes, ndim=2))
+    codes = at_least_float32(as_floating("codes", codes, ndim=2))
     where = as_mask("where", where, codes.shape[:1])
     return codes if where is None else jnp.where(where[:, None], codes, masked), where
 
@@ -52,7 +52,7 @@ def gather_batch(
     codes: Float[Array, "n bits"], where: Bool[Array, " n"] | None, axis_name: str | None
 ) -> tuple[Float[Array, "rows bits"], Bool[Array, " rows"]]:
     """The codes of all devices in the accumulation dtype, with their mask."""
-    codes = accumulate(codes)
+    codes = at_least_float32(codes)
     if where is None:
         where = jnp.ones(codes.shape[0], bool)
     return all_gather((codes, where), axis_name)
@@ -75,7 +75,7 @@ def check_pairs(
     must stay out of a product.
     """
     codes, others = (
-        accumulate(as_floating(name, array, ndim=2))
+        at_least_float32(as_floating(name, array, ndim=2))
         for name, array in (("codes", codes), ("others", others))
     )
     check_shape("others", others, (others.shape[0], codes.shape[1]))

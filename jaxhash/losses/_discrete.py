@@ -11,8 +11,8 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 from jaxhash.losses._common import check_pairs, mean_over_pairs, pair_count
 from jaxhash.ops.arguments import as_floating, as_mask, check_shape, check_signs
 from jaxhash.ops.collectives import psum_local_grad, psum_no_grad, row_count
-from jaxhash.ops.meshes import like_rows, on_any_mesh
-from jaxhash.ops.numerics import accumulate, inner_products
+from jaxhash.ops.meshes import on_any_mesh, sharded_like_first
+from jaxhash.ops.numerics import at_least_float32, inner_products
 
 _EXACT = lax.Precision.HIGHEST
 
@@ -127,7 +127,7 @@ def asymmetric_dsh_target(
     return -jnp.minimum(similar / jnp.maximum(dissimilar, 1.0), 1.0)
 
 
-@on_any_mesh(returns=like_rows)
+@on_any_mesh(out_specs=sharded_like_first)
 def asymmetric_dsh_codes(
     codes: Float[Array, "items bits"],
     relaxed: Float[Array, "items bits"],
@@ -229,7 +229,7 @@ def dsdh_classifier(
     return jnp.linalg.solve(gram + ridge * jnp.eye(codes.shape[1]), sums)
 
 
-@on_any_mesh(returns=like_rows)
+@on_any_mesh(out_specs=sharded_like_first)
 def dsdh_codes(
     codes: Float[Array, "items bits"],
     relaxed: Float[Array, "items bits"],
@@ -288,7 +288,7 @@ def dsdh_codes(
 def _as_floating(**arrays: Float[Array, "_ _"]) -> list[Float[Array, "_ _"]]:
     """Checked matrices in the accumulation dtype of the first."""
     matrices = [as_floating(name, array, ndim=2) for name, array in arrays.items()]
-    dtype = accumulate(matrices[0]).dtype
+    dtype = at_least_float32(matrices[0]).dtype
     return [matrix.astype(dtype) for matrix in matrices]
 
 

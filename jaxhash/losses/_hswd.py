@@ -10,10 +10,10 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Shaped
 
 from jaxhash.losses._common import Reduce, gather_batch, pad_empty_batch
-from jaxhash.ops.arguments import as_floating, as_mask, values_at_hand
+from jaxhash.ops.arguments import as_floating, as_mask, concrete_values
 from jaxhash.ops.collectives import psum_local_grad, row_count, split_grad
 from jaxhash.ops.meshes import on_any_mesh
-from jaxhash.ops.numerics import accumulate
+from jaxhash.ops.numerics import at_least_float32
 from jaxhash.ops.selection import Threshold, include_next, is_above, top_m_threshold
 
 Target = Literal["sampled", "balanced", "expected"]
@@ -123,7 +123,7 @@ def hswd(
         raise ValueError('method="kernel" searches the batch of one device: it takes no axis_name')
     if target == "expected" and not _is_half(mass):
         raise ValueError('target="expected" is for mass 1/2')
-    values = values_at_hand(mass)
+    values = concrete_values(mass)
     if values is not None and not ((values >= 0.0) & (values <= 1.0)).all():
         raise ValueError(f"mass must be in [0, 1], got {mass}")
     if order not in get_args(Order):
@@ -195,7 +195,7 @@ def _by_selection(
             wider = is_above(cuts[1], codes, axis_name=axis_name).astype(jnp.float32)
             positive = positive + fraction[None] * (wider - positive)
         signs = 2.0 * positive - 1.0
-        costs = _costs(accumulate(codes), signs, order, levels, splits)
+        costs = _costs(at_least_float32(codes), signs, order, levels, splits)
         if where is not None:
             costs = jnp.where(where[:, None], costs, 0.0)
         return jnp.sum(costs, axis=0)
@@ -285,7 +285,7 @@ def _checked(levels: tuple[Float[ArrayLike, "..."], Float[ArrayLike, "..."]], bi
         if jnp.shape(level) not in ((), (bits,)):
             shape = jnp.shape(level)
             raise ValueError(f"levels must be numbers or have shape {(bits,)}, got {shape}")
-    at_hand = [values_at_hand(level) for level in levels]
+    at_hand = [concrete_values(level) for level in levels]
     if not any(values is None for values in at_hand):
         if not np.all(at_hand[0] < at_hand[1]):
             raise ValueError(f"levels must be two numbers, the lower first, got {levels}")

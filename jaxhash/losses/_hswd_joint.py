@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Float, Key, Shaped
 from jaxhash.losses._bit_statistics import bit_decorrelation
 from jaxhash.losses._common import check_codes
 from jaxhash.losses._hswd import Target, hswd
-from jaxhash.ops.arguments import whole_number
+from jaxhash.ops.arguments import as_int
 from jaxhash.ops.meshes import on_any_mesh
 
 
@@ -70,7 +70,7 @@ def parity_hswd(
     """
     codes, where = check_codes(codes, where)
     bits = codes.shape[1]
-    pairs = bits if pairs is None else whole_number("pairs", pairs, least=1)
+    pairs = bits if pairs is None else as_int("pairs", pairs, minimum=1)
     if bits < 2:
         raise ValueError(f"codes must have at least 2 bits to have parities, got {bits}")
     if bound <= 0:

@@ -10,10 +10,10 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Shaped
 
 from jaxhash.losses._common import check_codes, gather_batch, pad_empty_batch
-from jaxhash.ops.arguments import as_floating, check_shape, values_at_hand, whole_number
+from jaxhash.ops.arguments import as_floating, as_int, check_shape, concrete_values
 from jaxhash.ops.collectives import masked_mean, row_count, row_indices
 from jaxhash.ops.meshes import on_any_mesh
-from jaxhash.ops.numerics import accumulate
+from jaxhash.ops.numerics import at_least_float32
 
 #: Distances held at a time while neighbors are searched (4 MiB each time they are stored).
 _AT_ONCE = 2**20
@@ -199,7 +199,7 @@ def _symmetric_beta(
 
 
 def _check(k: int, norm: int | float, epsilon: float) -> None:
-    whole_number("k", k, least=1)
+    as_int("k", k, minimum=1)
     if norm not in ADD_GAP:
         raise ValueError(f"norm must be 1, 2 or infinity, got {norm}")
     if epsilon <= 0:
@@ -213,7 +213,7 @@ def _given(key: Shaped[Array, "..."] | None) -> Shaped[Array, "..."]:
 
 
 def _concentration(target: float | Float[Array, ""]) -> float | Float[Array, ""]:
-    value = values_at_hand(target)
+    value = concrete_values(target)
     if value is not None and not value > 0:
         raise ValueError(f"target must have a concentration above 0, got {target}")
     return target
@@ -224,4 +224,4 @@ def _sample(target: Float[Array, "m bits"], bits: int, k: int) -> Float[Array, "
     check_shape("target", target, (len(target), bits))
     if len(target) < k:
         raise ValueError(f"target must have at least k = {k} rows, got {len(target)}")
-    return accumulate(target)
+    return at_least_float32(target)

@@ -8,7 +8,7 @@ from jaxhash.losses._common import Reduce, balanced_mean_over_pairs, check_pairs
 from jaxhash.ops.arguments import as_real
 from jaxhash.ops.codes import binarize
 from jaxhash.ops.meshes import on_any_mesh
-from jaxhash.ops.numerics import accumulate, inner_products, inner_products_or_inf
+from jaxhash.ops.numerics import at_least_float32, inner_products, inner_products_or_inf
 
 
 @on_any_mesh
@@ -294,7 +294,7 @@ def idhn(
     """
     codes, others, _, where = check_pairs(codes, others, None, where)
     pairs = codes.shape[0], others.shape[0]
-    similar = accumulate(as_real("similar", similar, pairs, least=-0.01, most=1.01))
+    similar = at_least_float32(as_real("similar", similar, pairs, minimum=-0.01, maximum=1.01))
     bits = codes.shape[1]
     if where is not None:
         similar = jnp.where(where, similar, 0.0)

@@ -15,7 +15,7 @@ from jaxhash.losses._common import Reduce, check_codes
 from jaxhash.ops.codes import binarize
 from jaxhash.ops.collectives import masked_mean
 from jaxhash.ops.meshes import on_any_mesh
-from jaxhash.ops.numerics import unit_rows
+from jaxhash.ops.numerics import normalize_rows
 
 
 @on_any_mesh
@@ -361,5 +361,5 @@ def _of_rows(
 
 def _cosine_to_signs(codes: Float[Array, "n bits"]) -> Float[Array, " n"]:
     """The cosine between each row and its signs, 0 for a row of zeros."""
-    along = jnp.sum(unit_rows(codes) * binarize(codes), axis=1)
+    along = jnp.sum(normalize_rows(codes) * binarize(codes), axis=1)
     return along / math.sqrt(codes.shape[1])

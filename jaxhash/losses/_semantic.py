@@ -11,7 +11,7 @@ from jaxhash.losses._nearest_neighbors import ADD_GAP, over_bits, rows_at_once
 from jaxhash.ops.arguments import UNLABELLED, as_floating, as_index, check_shape
 from jaxhash.ops.collectives import psum_local_grad, row_count, row_indices
 from jaxhash.ops.meshes import on_any_mesh
-from jaxhash.ops.numerics import accumulate
+from jaxhash.ops.numerics import at_least_float32
 
 Normalizer = Literal["pairs", "weights"]
 
@@ -88,7 +88,7 @@ def semantic_similarity(
     if normalizer not in get_args(Normalizer):
         raise ValueError(f"normalizer must be one of {get_args(Normalizer)}, got {normalizer!r}")
 
-    distances = accumulate(as_floating("distances", distances, ndim=2))
+    distances = at_least_float32(as_floating("distances", distances, ndim=2))
     codes, where = check_codes(codes, where)
     if labels is not None:
         labels = _as_ids(codes, distances, labels)
@@ -135,7 +135,7 @@ def _as_ids(
     if table.shape[0] != table.shape[1]:
         raise ValueError(f"distances of classes must be square, got shape {table.shape}")
     check_shape("labels", labels, codes.shape[:1])
-    return jnp.asarray(as_index("labels", labels, len(table), least=UNLABELLED))
+    return jnp.asarray(as_index("labels", labels, len(table), minimum=UNLABELLED))
 
 
 def _of_labels(

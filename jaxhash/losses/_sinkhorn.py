@@ -7,7 +7,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Key, Shaped
 
 from jaxhash.losses._common import gather_batch
 from jaxhash.losses._transport import _uniform_signs
-from jaxhash.ops.arguments import as_floating, as_mask, whole_number
+from jaxhash.ops.arguments import as_floating, as_int, as_mask
 from jaxhash.ops.collectives import split_grad
 from jaxhash.ops.meshes import on_any_mesh
 
@@ -72,7 +72,7 @@ def sinkhorn(
     where = as_mask("where", where, codes.shape[:1])
     if epsilon <= 0:
         raise ValueError(f"epsilon must be above 0, got {epsilon}")
-    whole_number("iterations", iterations, least=1)
+    as_int("iterations", iterations, minimum=1)
 
     codes, where = gather_batch(codes, where, axis_name)
     rows, bits = codes.shape

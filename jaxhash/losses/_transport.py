@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Shaped
 
 from jaxhash.losses._common import gather_batch
 from jaxhash.losses._hswd import distance_to_signs
-from jaxhash.ops.arguments import as_floating, as_mask, whole_number
+from jaxhash.ops.arguments import as_floating, as_int, as_mask
 from jaxhash.ops.collectives import row_count, split_grad
 from jaxhash.ops.meshes import on_any_mesh
 
@@ -78,7 +78,7 @@ def sliced_wasserstein(
     codes = as_floating("codes", codes, ndim=2)
     where = as_mask("where", where, codes.shape[:1])
     for name, number in (("projections", projections), ("block", block)):
-        whole_number(name, number, least=1)
+        as_int(name, number, minimum=1)
     if directions not in get_args(Directions):
         raise ValueError(f"directions must be one of {get_args(Directions)}, got {directions!r}")
 

@@ -9,7 +9,7 @@ from jaxhash.losses._common import check_codes, check_pairs, mean_over_pairs
 from jaxhash.ops.arguments import as_floating, as_real, check_shape
 from jaxhash.ops.collectives import psum_local_grad, row_count, row_indices
 from jaxhash.ops.meshes import on_any_mesh
-from jaxhash.ops.numerics import accumulate, cosine_similarity, inner_products, unit_rows
+from jaxhash.ops.numerics import at_least_float32, cosine_similarity, inner_products, normalize_rows
 
 
 @on_any_mesh
@@ -145,7 +145,7 @@ def nt_xent(
     codes, others, where = _views(codes, others, where)
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, got {temperature}")
-    views = [unit_rows(codes), unit_rows(others)]
+    views = [normalize_rows(codes), normalize_rows(others)]
     image = row_indices(codes.shape[0], axis_name)
     everyone, valid = views, where
     if axis_name is not None:
@@ -228,7 +228,7 @@ def _views(
 ) -> tuple[Float[Array, "n bits"], Float[Array, "n bits"], Bool[Array, " n"]]:
     """Checked codes of two views in the accumulation dtype, 0 where masked, and the valid rows."""
     codes, where = check_codes(codes, where)
-    others = accumulate(as_floating("others", others, ndim=2))
+    others = at_least_float32(as_floating("others", others, ndim=2))
     check_shape("others", others, codes.shape)
     where = jnp.ones(len(codes), bool) if where is None else where
     return codes, jnp.where(where[:, None], others, 0.0), where
@@ -243,6 +243,8 @@ def _pairs(
     """The arguments of a loss of pairs in the accumulation dtype, 0 where in no valid pair."""
     codes, others, _, where = check_pairs(codes, others, None, where)
     pairs = len(codes), len(others)
-    similarity = accumulate(as_real("similarity", similarity, pairs, least=-1.01, most=1.01))
+    similarity = at_least_float32(
+        as_real("similarity", similarity, pairs, minimum=-1.01, maximum=1.01)
+    )
     where = jnp.ones(similarity.shape, bool) if where is None else where
     return codes, others, jnp.where(where, similarity, 0.0), where

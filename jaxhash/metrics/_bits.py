@@ -1,7 +1,7 @@
-"""The bits of codes: what each holds, alone, beside the others and about the labels.
+"""Measures of the bits of codes: each bit alone, pairs of bits, and bits with labels.
 
 Everything is computed from integer counts, so it is exact up to the last step in float64 and does not
-depend on the order of the items. The codes are read some rows at a time, which may be packed.
+depend on the order of the items. Codes are read in blocks of rows, which may be packed.
 """
 
 import functools
@@ -15,9 +15,9 @@ from jaxhash.metrics._inputs import check_labels
 from jaxhash.ops.arguments import dtype_of
 from jaxhash.similarity import has_label
 
-#: Rows counted at a time: small enough for memory, and counts below 2^24 are exact in float32.
+#: Rows per block: small enough for memory, and for counts that are exact in float32 (below 2^24).
 _ROWS = 2**13
-#: Counts of bits and classes that are held at a time.
+#: Counts of bits and classes that are held at once.
 _TABLE = 2**23
 
 
@@ -32,13 +32,13 @@ class FlipRate(NamedTuple):
 Signs = Int[np.ndarray, "n bits"] | Float[np.ndarray, "n bits"]
 
 
-class Bits:
-    """Codes as bits, some rows at a time, in whatever form they are held.
+class BitBlocks:
+    """Codes of any form, read as blocks of bits.
 
     Args:
-        codes: an array that has a row for each item; it may be mapped from a file.
+        codes: array with one row per item; it may be mapped from a file.
         bits: length of a code.
-        read: the bits of some of the rows.
+        read: function that converts rows of the array to bits.
     """
 
     def __init__(
@@ -51,47 +51,43 @@ class Bits:
         self.items, self.bits = len(codes), bits
 
     def __iter__(self) -> Iterator[Bool[np.ndarray, "rows bits"]]:
-        """The bits of all items, in order, a few thousand rows at a time."""
+        """Yields the bits of all items in order, in blocks of rows."""
         return (self._read(self._codes[rows]) for rows in self.slices())
 
     def slices(self) -> Iterator[slice]:
-        """The rows of each block."""
+        """Yields the rows of each block."""
         return (slice(at, min(at + _ROWS, self.items)) for at in range(0, self.items, _ROWS))
 
     @functools.cached_property
-    def both(self) -> Int[np.ndarray, "bits bits"]:
-        """How many items have both of two bits set."""
+    def cooccurrence(self) -> Int[np.ndarray, "bits bits"]:
+        """The number of items with both of two bits set."""
         return _count_both(((rows, rows) for rows in self), (self.bits, self.bits))
 
     @functools.cached_property
     def ones(self) -> Int[np.ndarray, " bits"]:
-        """How many items have each bit set."""
-        if "both" in vars(self):
-            return self.both.diagonal()
+        """The number of items with each bit set."""
+        if "cooccurrence" in vars(self):
+            return self.cooccurrence.diagonal()
         return sum((rows.sum(axis=0) for rows in self), np.zeros(self.bits, np.int64))
 
     @property
     def differing(self) -> Int[np.ndarray, "bits bits"]:
-        """On how many items each two bits differ."""
-        ones = self.both.diagonal()
-        return ones[:, None] + ones - 2 * self.both
+        """The number of items on which each two bits differ."""
+        ones = self.cooccurrence.diagonal()
+        return ones[:, None] + ones - 2 * self.cooccurrence
 
 
-#: What the measures take: codes of -1 and +1, or codes of another form that says how it is read.
-Codes = Signs | Bits
+#: The argument of the measures: codes of -1 and +1, or codes of another form with their reader.
+Codes = Signs | BitBlocks
 
 
 def bit_balance(codes: Codes) -> float:
-    """How evenly each bit splits the codes: 1 when every bit is half +1, 0 when all are constant.
+    """Computes the mean over bits of 1 - |mean of the bit over the codes|.
 
-    The mean over bits of 1 - |mean of the bit over the codes|.
+    It is 1 if every bit splits the codes in half, and 0 if all bits are constant.
 
     Args:
         codes: codes of -1 and +1.
-
-    Raises:
-        TypeError: if codes are not int8.
-        ValueError: if codes are empty or other than -1 and +1.
 
     Example:
         >>> bit_balance(np.array([[1, 1], [-1, 1]], np.int8))
@@ -102,15 +98,12 @@ def bit_balance(codes: Codes) -> float:
 
 
 def bit_entropy(codes: Codes) -> Float[np.ndarray, " bits"]:
-    """Entropy of each bit in bits: 1 when it splits the codes in half, 0 when it is constant.
+    """Computes the entropy of each bit, -p log2 p - (1 - p) log2(1 - p) for a share p of +1.
 
-    -p log2 p - (1 - p) log2(1 - p), where p is the share of +1.
+    It is 1 if the bit splits the codes in half, and 0 if the bit is constant.
 
     Args:
         codes: codes of -1 and +1.
-
-    Raises:
-        ValueError: if codes are empty or other than -1 and +1.
 
     Example:
         >>> bit_entropy(np.array([[1, 1], [-1, 1]], np.int8))
@@ -122,16 +115,13 @@ def bit_entropy(codes: Codes) -> Float[np.ndarray, " bits"]:
 
 
 def bit_correlation(codes: Codes) -> Float[np.ndarray, "bits bits"]:
-    """Pearson correlation of each pair of bits.
+    """Computes the Pearson correlation of each pair of bits.
 
-    A constant bit has no correlation; its row and column are 0, its place on the diagonal included.
-    Elsewhere on the diagonal, and for bits that are equal, it is exactly 1; for complements -1.
+    A constant bit has no correlation; its row and column are 0, the diagonal included. The rest of
+    the diagonal is exactly 1, as are equal bits; complementary bits have exactly -1.
 
     Args:
         codes: codes of -1 and +1.
-
-    Raises:
-        ValueError: if codes are empty or other than -1 and +1.
 
     Example:
         >>> bit_correlation(np.array([[1, -1, 1], [-1, 1, 1]], np.int8))
@@ -140,10 +130,10 @@ def bit_correlation(codes: Codes) -> Float[np.ndarray, "bits bits"]:
                [ 0.,  0.,  0.]])
     """
     bits = as_bits(codes)
-    n, positive = bits.items, bits.both.diagonal()
-    covariance = n * bits.both - np.outer(positive, positive)  # times n^2
+    n, positive = bits.items, bits.cooccurrence.diagonal()
+    covariance = n * bits.cooccurrence - np.outer(positive, positive)  # times n^2
     variance = (positive * (n - positive)).astype(np.float64)
-    # The root of a product, not a product of roots: of v v it is v, to the last digit.
+    # The root of a product, not a product of roots, so that the root of v v is exactly v.
     scale = np.sqrt(np.outer(variance, variance))
     correlation = np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
     return np.clip(correlation, -1.0, 1.0)
@@ -152,27 +142,24 @@ def bit_correlation(codes: Codes) -> Float[np.ndarray, "bits bits"]:
 def mutual_information(
     codes: Codes, labels: Shaped[np.ndarray, " n *classes"]
 ) -> Float[np.ndarray, " bits *classes"]:
-    r"""How much each bit tells about the labels, in bits.
+    r"""Computes the mutual information of each bit and the labels, in bits.
 
     .. math:: I(B; Y) = \sum_{b, y} \frac{n_{by}}{n} \log_2 \frac{n\, n_{by}}{n_b\, n_y}
 
-    from the counts as they are (the plug-in estimator). It is too large by about
-    (values of Y - 1) / (2 n ln 2) when bit and label are independent. Items without a label are
-    left out.
+    is the plug-in estimator. It is too large by about (values of Y - 1) / (2 n ln 2) if bit and label
+    are independent. Items without a label are left out.
 
     Args:
         codes: codes of -1 and +1.
-        labels: class ids [n], where Y is the class, or multi-hot rows [n, classes], where each
-            label is a Y of its own, present or absent. An id of -1 and a row of zeros mean "no
-            label".
+        labels: class ids [n], where Y is the class, or multi-hot rows [n, classes], where Y is the
+            presence of each label in turn. An id of -1 and a row of zeros mean "no label".
 
     Returns:
-        One value a bit for ids, with shape [bits]; one a bit and label for multi-hot rows, with
+        One value per bit for ids, with shape [bits]; one per bit and label for multi-hot rows, with
         shape [bits, classes]. At most 1, the entropy of a balanced bit.
 
     Raises:
-        ValueError: if codes are empty or other than -1 and +1, labels are neither ids nor 0/1 rows
-            of as many items, or no item has a label.
+        ValueError: if labels are neither ids nor 0/1 rows of as many items, or no item has a label.
 
     Example:
         >>> codes = np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]], np.int8)
@@ -189,7 +176,7 @@ def mutual_information(
     if labels.ndim == 1:
         return _information_of_ids(bits, labels)
     pairs = zip(bits, (labels[rows].astype(bool) for rows in bits.slices()), strict=True)
-    # A last column of ones, for the labelled items: how many of them have the bit, or a label.
+    # A last column of ones counts the labelled items, alone and with each bit or label.
     pairs = (
         (_with_ones(rows)[marks.any(axis=1)], _with_ones(marks)[marks.any(axis=1)])
         for rows, marks in pairs
@@ -202,13 +189,10 @@ def mutual_information(
 
 
 def dead_bits(codes: Codes) -> Int[np.ndarray, " dead"]:
-    """The bits that are the same for all codes, by index.
+    """Returns the indices of the bits that are the same for all codes.
 
     Args:
         codes: codes of -1 and +1.
-
-    Raises:
-        ValueError: if codes are empty or other than -1 and +1.
 
     Example:
         >>> dead_bits(np.array([[1, 1, -1], [-1, 1, -1]], np.int8))
@@ -220,18 +204,15 @@ def dead_bits(codes: Codes) -> Int[np.ndarray, " dead"]:
 
 
 def duplicate_bits(codes: Codes) -> Int[np.ndarray, "pairs 2"]:
-    """The pairs of bits that are equal, or opposite, on every code: one of the two is wasted.
+    """Returns the pairs of bits that are equal, or opposite, on every code.
 
-    Three such bits are three pairs. Any two dead bits are a pair too.
+    Three such bits are three pairs. Any two dead bits are also a pair.
 
     Args:
         codes: codes of -1 and +1.
 
     Returns:
         Indices (i, j) with i < j, in ascending order.
-
-    Raises:
-        ValueError: if codes are empty or other than -1 and +1.
 
     Example:
         >>> duplicate_bits(np.array([[1, 1, -1], [-1, 1, 1]], np.int8))
@@ -243,14 +224,14 @@ def duplicate_bits(codes: Codes) -> Int[np.ndarray, "pairs 2"]:
 
 
 def flip_rate(codes: Signs, others: Signs) -> FlipRate:
-    """The share of bits that differ between two encodings of the same items.
+    """Computes the share of bits that differ between two encodings of the same items.
 
     Args:
-        codes: codes of -1 and +1, such as those of the images as they are.
-        others: codes of the same items in the same order, such as those of the images augmented.
+        codes: codes of -1 and +1, such as those of the original images.
+        others: codes of the same items in the same order, such as those of the augmented images.
 
     Raises:
-        ValueError: if shapes differ, or codes are empty or other than -1 and +1.
+        ValueError: if shapes differ.
 
     Example:
         >>> flip_rate(np.array([[1, 1], [-1, 1]], np.int8), np.array([[1, 1], [1, 1]], np.int8))
@@ -266,18 +247,18 @@ def flip_rate(codes: Signs, others: Signs) -> FlipRate:
     return FlipRate(float(flips.sum() / codes.size), flips / len(codes))
 
 
-def as_bits(codes: Codes) -> Bits:
-    """The codes as bits; those of -1 and +1 are checked as they are read."""
-    if isinstance(codes, Bits):
+def as_bits(codes: Codes) -> BitBlocks:
+    """Wraps codes of -1 and +1 in `BitBlocks`, which checks their values when they are read."""
+    if isinstance(codes, BitBlocks):
         return codes
     if dtype_of("codes", codes).kind not in "if":
         raise TypeError(f"codes must be signed integers or floats of -1 and +1, got {codes.dtype}")
     check_shape(codes)
-    return Bits(codes, codes.shape[1], _read_signs)
+    return BitBlocks(codes, codes.shape[1], _read_signs)
 
 
 def _read_signs(codes: Signs) -> Bool[np.ndarray, "n bits"]:
-    codes = np.asarray(codes)  # JAX would count in float32, and not at all on some meshes
+    codes = np.asarray(codes)  # JAX would count in float32, and would refuse some meshes
     wrong = np.abs(codes) != 1
     if wrong.any():
         raise ValueError(f"codes must be -1 and +1, got {codes[wrong][0]}")
@@ -293,10 +274,10 @@ def _count_both(
     pairs: Iterator[tuple[Bool[np.ndarray, "rows a"], Bool[np.ndarray, "rows b"]]],
     shape: tuple[int, int],
 ) -> Int[np.ndarray, "a b"]:
-    """In how many rows column i of one and column j of the other are both true."""
+    """Counts the rows in which column i of the first and column j of the second are both true."""
     counts = np.zeros(shape, np.int64)
     for first, second in pairs:
-        # A matrix product is fast in floats, and integers this small are exact.
+        # A matrix product is fast in float32, where integers this small are exact.
         left = first.astype(np.float32)
         right = left if second is first else second.astype(np.float32)
         counts += (left.T @ right).astype(np.int64)
@@ -304,7 +285,7 @@ def _count_both(
 
 
 def entropy_terms(counts: Int[np.ndarray, "*shape"], n: int) -> Float[np.ndarray, "*shape"]:
-    """-p log2 p for each p = count / n, and 0 for p = 0."""
+    """Returns -p log2 p for each p = count / n, and 0 for p = 0."""
     return counts / n * np.log2(n / np.maximum(counts, 1))
 
 
@@ -312,8 +293,10 @@ def _with_ones(rows: Bool[np.ndarray, "rows columns"]) -> Bool[np.ndarray, "rows
     return np.pad(rows, ((0, 0), (0, 1)), constant_values=True)
 
 
-def _information_of_ids(bits: Bits, labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, " bits"]:
-    """A few bits at a time, where a table of all bits and classes is large."""
+def _information_of_ids(
+    bits: BitBlocks, labels: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, " bits"]:
+    """Computes the information of class ids, with counts of a limited number of bits at a time."""
     ids, classes, size = np.unique(labels, return_inverse=True, return_counts=True)
     labelled = has_label(ids)
     at_once, found = max(1, _TABLE // len(ids)), []
@@ -332,10 +315,10 @@ def _information_of_ids(bits: Bits, labels: Int[np.ndarray, " n"]) -> Float[np.n
 def _information(
     table: Int[np.ndarray, "2 values *shape"],
 ) -> Float[np.ndarray, "*shape"] | np.float64:
-    """Mutual information in bits from counts of each pair of values, along the first two axes."""
+    """Computes mutual information in bits from counts of pairs of values on the first two axes."""
     n = table.sum(axis=(0, 1))
     expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0, keepdims=True)
     seen = table > 0
     ratio = np.divide(n * table, expected, out=np.ones(table.shape), where=seen)
-    # Each term of an independent pair is exactly 0; the sum may fall below it by rounding alone.
+    # Terms of an independent pair are exactly 0; only rounding can make the sum negative.
     return np.maximum(np.sum(table / n * np.log2(ratio), axis=(0, 1)), 0.0)

@@ -1,9 +1,9 @@
-"""Counting on bit planes: one word holds the same bit of 32 items, one instruction serves them all.
+"""Counting on bit planes, where one instruction on 32-bit words handles 32 items.
 
 A *plane* is an array of 32-bit words in which item i is bit ``i % 32`` of word ``i // 32``. A number
-for each item is a list of planes, its binary digits, lowest first. So the Hamming distances of 32
-items come out of a few adders of words, and the items at one distance are an AND of planes, whose
-ones are counted by the hardware. Nothing is ever stored for a pair of a query and an item.
+per item is a list of planes, its binary digits, lowest first. A few adders of words give the Hamming
+distances of 32 items; the items at one distance are an AND of planes, whose ones are counted by the
+population count of the hardware. Nothing is stored per pair of a query and an item.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ Plane = UInt32[Array, "*words"]
 def slice_bits(
     bits: Bool[np.ndarray, "items bits"], words: int
 ) -> UInt32[np.ndarray, "bits words"]:
-    """The planes of the items' bits; items missing in the last words are 0.
+    """Converts the bits of items to planes; items missing in the last words are 0.
 
     Example:
         >>> slice_bits(np.array([[True, False], [True, True]]), words=1)
@@ -36,10 +36,10 @@ def slice_bits(
 
 
 def count_ones(planes: UInt32[Array, " planes *words"]) -> list[Plane]:
-    """How many of the planes have each item's bit set, as the planes of that number.
+    """Counts the planes in which each item's bit is set; returns the planes of that number.
 
-    The planes are added seven at a time into three (a sum, and two carries). The barriers keep the
-    compiler from computing a carry again in everything that it enters.
+    Planes are added seven at a time into three (a sum and two carries). The barriers keep the
+    compiler from recomputing a carry wherever it is used.
     """
     sevens = len(planes) // 7
     if sevens < 2:
@@ -59,7 +59,7 @@ def count_ones(planes: UInt32[Array, " planes *words"]) -> list[Plane]:
 
 
 def minterms(digits: Sequence[Plane]) -> UInt32[Array, " numbers *words"]:
-    """For each number that these digits can write, from 0, the plane of the items that hold it."""
+    """Returns, for each number from 0 that the digits can represent, the plane of the items with it."""
     first, *rest = digits
     planes = jnp.stack([~first, first])
     for digit in rest:
@@ -68,9 +68,9 @@ def minterms(digits: Sequence[Plane]) -> UInt32[Array, " numbers *words"]:
 
 
 def _add(weights: Sequence[Sequence[Plane]]) -> list[Plane]:
-    """The sum of planes, given in lists by the power of two that they count for."""
+    """Adds planes that are given in one list per power of two."""
     weights, total = [list(planes) for planes in weights], []
-    for place, planes in enumerate(weights):  # grows on the way, by the carries
+    for place, planes in enumerate(weights):  # carries extend the list
         while len(planes) > 1:
             if len(planes) > 2:
                 digit, carry = _full_adder(*planes[:3])
@@ -85,13 +85,13 @@ def _add(weights: Sequence[Sequence[Plane]]) -> list[Plane]:
 
 
 def _full_adder(a: Plane, b: Plane, c: Plane) -> tuple[Plane, Plane]:
-    """The digits 1 and 2 of a + b + c."""
+    """Returns the digits of weight 1 and 2 of a + b + c."""
     differ = a ^ b
     return differ ^ c, (a & b) | (differ & c)
 
 
 def _seven_to_three(planes: UInt32[Array, " 7 *words"]) -> tuple[Plane, Plane, Plane]:
-    """The digits 1, 2 and 4 of a sum of seven."""
+    """Returns the digits of weight 1, 2 and 4 of a sum of seven planes."""
     a, b, c, d, e, f, g = planes
     first, carry_first = _full_adder(a, b, c)
     second, carry_second = _full_adder(d, e, f)

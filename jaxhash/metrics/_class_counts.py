@@ -1,4 +1,4 @@
-"""Counts per distance and similarity of classes: what hierarchical precision needs of a ranking."""
+"""Counts per distance and class similarity, the input of hierarchical precision."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +20,10 @@ from jaxhash.metrics._counts import (
     over_blocks,
     queries_at_once,
 )
-from jaxhash.metrics._inputs import CodeFormat, Zero, check_labels, code_format
-from jaxhash.ops.arguments import Whole, whole_number
+from jaxhash.metrics._inputs import CodeFormat, ZeroSign, check_labels, infer_code_format
+from jaxhash.ops.arguments import IntLike, as_int
 
-#: The most items of a block on a device: their number is exact in float32.
+#: The largest number of items of a block per device; up to it counts are exact in float32.
 _EXACT = 2**24
 
 
@@ -34,37 +34,37 @@ def similarity_counts(
     database_labels: Shaped[np.ndarray, " items"],
     similarity: Shaped[np.ndarray, "classes classes"],
     *,
-    bits: Whole | None = None,
-    zero: Zero = "+1",
-    block: Whole | None = None,
+    bits: IntLike | None = None,
+    zero: ZeroSign = "+1",
+    block: IntLike | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> SimilarityCounts:
-    """Count the database by Hamming distance from each query and by similarity to it, in integers.
+    """Counts the database by Hamming distance from each query and similarity to it, in integers.
 
-    As `jaxhash.metrics.distance_counts`, with the items of a block sorted by class: a machine word
-    holds 32 items of one class, which all have one similarity to a query. So the time hardly
-    depends on the number of classes, as long as each has more than a few words in a block.
+    It works like `jaxhash.metrics.distance_counts`, with the items of a block sorted by class, so that
+    a machine word holds 32 items of one class, which have the same similarity to a query. The time
+    hardly depends on the number of classes, if each has more than a few words in a block.
 
-    What comes back has queries x (bits + 1) x levels integers; a level is a value that occurs in a
-    row of the table. Where these are too many, count some of the queries at a time.
+    The result has queries x (bits + 1) x levels integers; a level is a value that occurs in a row of
+    the table. If that is too much memory, count some of the queries at a time.
 
     Args:
         query_codes: packed uint8, bool, 0/1, -1/+1 or real-valued codes; see
-            `jaxhash.metrics.code_format`.
-        query_labels: class ids, rows of the table; -1 for no label, to which nothing is similar.
+            `jaxhash.metrics.infer_code_format`.
+        query_labels: class ids, which index rows of the table; -1 for no label, similar to nothing.
         database_codes: codes of the same form; a memory-mapped file is read block by block.
-        database_labels: class ids, columns of the table; -1 for no label, similar to nothing.
-        similarity: similarity of a query's class (row) and an item's class (column), 0 or above in
-            any unit; it need not be symmetric.
-        bits: length of a code, where packed codes do not fill their last byte.
-        zero: what an exact zero of real-valued codes counts as: ``"+1"``, ``"-1"`` or ``"error"``.
-        block: items counted at a time.
-        devices: where to count; all local devices by default.
+        database_labels: class ids, which index columns of the table; -1 for no label.
+        similarity: table of similarities of a query's class (row) and an item's class (column), at
+            least 0, in any unit; it need not be symmetric.
+        bits: length of a code, if packed codes do not fill their last byte.
+        zero: meaning of an exact zero of real-valued codes: ``"+1"``, ``"-1"`` or ``"error"``.
+        block: number of items per block.
+        devices: devices to count on; all local devices by default.
 
     Raises:
-        ValueError: if codes or labels are empty, do not match, or hold what they cannot mean; if
-            the table is not square, has negative or infinite values or not all of the classes.
-        TypeError: if they hold no numbers.
+        ValueError: if codes or labels are empty, do not match or have invalid values; if the table is
+            not square, has negative or infinite values or lacks a class.
+        TypeError: if codes, labels or the table are not numbers.
 
     Example:
         >>> codes, labels = np.array([[1, 1], [1, -1], [-1, -1]], np.int8), np.array([0, 1, 2])
@@ -74,12 +74,12 @@ def similarity_counts(
         (array([[1. , 0.5]]), [[1, 0], [0, 1], [0, 0]])
     """
     query_codes, database_codes = np.asanyarray(query_codes), np.asanyarray(database_codes)
-    codes = code_format(query_codes, database_codes, bits=bits, zero=zero)
+    codes = infer_code_format(query_codes, database_codes, bits=bits, zero=zero)
     similarity = _read_table(similarity)
     query = _read_classes("query ", query_labels, len(query_codes), len(similarity))
     database = _read_classes("database ", database_labels, len(database_codes), len(similarity))
     devices = tuple(jax.local_devices() if devices is None else devices)
-    block = BLOCK * len(devices) if block is None else whole_number("block", block)
+    block = BLOCK * len(devices) if block is None else as_int("block", block)
     if block < 1 or not devices:
         raise ValueError(f"block and devices must be at least 1, got {block} and {len(devices)}")
     values, level = _levels(similarity, np.unique(query))
@@ -104,23 +104,23 @@ def similarity_counts(
     )
 
 
-def similarity_score_counts(
+def similarity_counts_from_scores(
     scores: Float[np.ndarray, " items"], similarity: Shaped[np.ndarray, " items"]
 ) -> SimilarityCounts:
-    """The counts of one query for a ranking by real-valued scores, highest first.
+    """Counts a ranking of one query by real-valued scores, highest first.
 
-    Equal scores share a column, so the metrics treat them as ties. An item that searches the others
-    is left out by leaving it out of both arrays.
+    Equal scores share a column, so metrics treat them as ties. To leave out the query itself, leave
+    it out of both arrays.
 
     Args:
         scores: score of each database item, such as a cosine.
-        similarity: similarity of each item to the query, 0 or above.
+        similarity: similarity of each item to the query, at least 0.
 
     Raises:
         ValueError: if there are no items, or a score or a similarity is not finite, or negative.
 
     Example:
-        >>> counts = similarity_score_counts(np.array([0.5, 0.9, 0.5]), np.array([0.0, 0.5, 1.0]))
+        >>> counts = similarity_counts_from_scores(np.array([0.5, 0.9, 0.5]), np.array([0.0, 0.5, 1.0]))
         >>> counts.total, counts.similarity, counts.items[0].tolist()
         (array([[1, 2]]), array([[1. , 0.5]]), [[0, 1], [1, 0]])
     """
@@ -134,7 +134,7 @@ def similarity_score_counts(
 
 
 def check_ranking(scores: np.ndarray, similarity: np.ndarray) -> None:
-    """Raise unless there are scores, finite, and as many similarities, finite and not negative."""
+    """Raises unless scores are finite, and similarities are as many, finite and not negative."""
     _check_similarity(similarity)
     check_scores(scores)
     if similarity.shape != scores.shape:
@@ -153,7 +153,7 @@ def _check_similarity(similarity: np.ndarray) -> None:
 
 
 def _read_table(similarity: np.ndarray) -> Float[np.ndarray, "classes classes"]:
-    """The table with a row and a column more, for no label, which the index -1 finds."""
+    """Checks the table and appends a row and a column of zeros, which the index -1 selects."""
     similarity = np.asarray(similarity)
     if similarity.ndim != 2 or len(similarity) != similarity.shape[1] or not len(similarity):
         raise ValueError(f"similarity must be a table [classes, classes], got {similarity.shape}")
@@ -162,7 +162,7 @@ def _read_table(similarity: np.ndarray) -> Float[np.ndarray, "classes classes"]:
 
 
 def _read_classes(name: str, labels: np.ndarray, items: int, rows: int) -> Int[np.ndarray, " n"]:
-    """Rows of the table, of which the last is that of no label."""
+    """Checks labels and converts them to rows of the table; the last row is that of no label."""
     labels = check_labels(name, labels, items)
     if labels.ndim != 1:
         raise ValueError(f"{name}labels must be class ids [items], got shape {labels.shape}")
@@ -174,9 +174,9 @@ def _read_classes(name: str, labels: np.ndarray, items: int, rows: int) -> Int[n
 def _levels(
     similarity: Float[np.ndarray, "classes classes"], present: Int[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, "classes levels"], Int32[np.ndarray, "classes classes"]]:
-    """The positive values of each row, greatest first, and each class's place among them.
+    """Returns the positive values of each row, descending, and the level of each class in them.
 
-    A similarity of 0 has the place behind all levels. Only rows of classes that are present matter.
+    A similarity of 0 has the level after all others. Rows of absent classes are not filled.
     """
     values = [np.unique(similarity[row][similarity[row] > 0])[::-1] for row in present]
     levels = max(map(len, values))
@@ -195,7 +195,7 @@ def _planes(
     block: int,
     devices: int,
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    """The planes of the codes, the class of each word and the plane of the items, block by block."""
+    """Yields, per block, the planes of the codes, the class of each word and the plane of the items."""
     starts = range(0, len(classes), block)
     filled = [-(-np.bincount(classes[start : start + block]) // WORD) for start in starts]
     words = -(-max(int(of_class.sum()) for of_class in filled) // devices) * devices
@@ -204,7 +204,7 @@ def _planes(
         order = np.argsort(part, kind="stable")
         size = np.bincount(part)
         first = WORD * (np.cumsum(of_class) - of_class) - (np.cumsum(size) - size)
-        at = np.arange(len(part)) + np.repeat(first, size)  # items, each class from a new word on
+        at = np.arange(len(part)) + np.repeat(first, size)  # items, with a new word for each class
         bits = np.zeros((words * WORD, 1 + codes.bits), bool)
         bits[at, 0] = True
         bits[at, 1:] = codes.read(database_codes[start : start + block])[order]
@@ -218,10 +218,10 @@ def _planes(
 def _make_counter(
     bits: int, levels: int, devices: tuple[jax.Device, ...], at_once: int | None
 ) -> Callable[..., Int32[Array, "queries distances levels"]]:
-    """The compiled count of some queries on a block, ``at_once`` of them side by side or each alone.
+    """Compiles the count of queries on a block, with ``at_once`` of them batched, or one by one.
 
-    Each word's items at each distance are summed over the words of a level by a product with zeros
-    and ones: float32 holds the sums exactly, and bfloat16 what a word adds, 32 at most.
+    The items of each word at each distance are summed over the words of a level by a product with
+    zeros and ones. The sums are exact in float32, and the summands, at most 32, in bfloat16.
     """
 
     def count(

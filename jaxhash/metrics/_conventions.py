@@ -1,4 +1,4 @@
-"""What "mAP" means, by the name of the code base that published it."""
+"""Conventions of mAP, named after the code bases that published them."""
 
 import dataclasses
 from typing import get_args
@@ -12,20 +12,20 @@ _CHOICES = {"divide_by": DivideBy, "empty": Empty, "relevance": Relevance, "gain
 
 @dataclasses.dataclass(frozen=True)
 class Convention:
-    """The choices that a retrieval number depends on, besides the codes.
+    """The choices that a retrieval metric depends on, besides the codes.
 
     Attributes:
-        name: what it is called.
-        divide_by: what AP divides by; see `jaxhash.metrics.average_precision`.
-        empty: whether queries that a metric cannot be computed for count as 0 or not at all.
-        relevance: what makes an item relevant; see `jaxhash.metrics.distance_counts`.
-        gain: gain of nDCG where relevance is graded.
+        name: name of the convention.
+        divide_by: divisor of AP; see `jaxhash.metrics.average_precision`.
+        empty: whether queries for which a metric is undefined count as 0 or not at all.
+        relevance: definition of a relevant item; see `jaxhash.metrics.distance_counts`.
+        gain: gain of nDCG under graded relevance.
 
     Raises:
-        ValueError: if a name is unknown.
+        ValueError: if a choice is unknown.
 
     Example:
-        >>> print(CONVENTIONS["hashnet"].average_precision(1000))
+        >>> print(CONVENTIONS["hashnet"].describe_average_precision(1000))
         AP@1000 over relevant retrieved, empty queries left out, relevant: a label in common
     """
 
@@ -42,8 +42,8 @@ class Convention:
                     f"{field} must be one of {get_args(kind)}, got {getattr(self, field)!r}"
                 )
 
-    def average_precision(self, k: int | None) -> str:
-        """The definition of AP, to stand beside a number."""
+    def describe_average_precision(self, k: int | None) -> str:
+        """Returns the definition of AP at rank k."""
         divisor = {
             "retrieved": "over relevant retrieved",
             "all": "over all relevant",
@@ -51,12 +51,12 @@ class Convention:
             "trapezoid": "by trapezoids, over all relevant",
         }
         if k is not None:
-            return f"AP@{k} {divisor[self.divide_by]}, {self.others()}"
-        whole = self.divide_by if self.divide_by == "trapezoid" else "all"  # the rest is the same
-        return f"AP@all {divisor[whole]}, {self.others()}"
+            return f"AP@{k} {divisor[self.divide_by]}, {self.describe()}"
+        whole = self.divide_by if self.divide_by == "trapezoid" else "all"  # the divisors are equal
+        return f"AP@all {divisor[whole]}, {self.describe()}"
 
-    def others(self) -> str:
-        """What holds for the other metrics too."""
+    def describe(self) -> str:
+        """Returns the definition of empty queries and relevance, which all metrics share."""
         empty = {"zero": "count 0", "skip": "left out"}[self.empty]
         relevant = {
             "shared": "a label in common",
@@ -68,11 +68,11 @@ class Convention:
 
 #: Conventions by name; the first is the default.
 #:
-#: - ``jaxhash``: divides by what a perfect ranking could reach, so 1 means perfect at every k.
+#: - ``jaxhash``: divides by the best possible value, so 1 means a perfect ranking at every k.
 #: - ``deephash-pytorch`` (swuxyj, `CalcTopMap`), ``orthohash`` (kamwoh, `calculate_mAP`): divide by
 #:   the relevant items retrieved; a query that retrieves none counts 0.
 #: - ``hashnet`` (thuml, `mean_average_precision`): the same, but such a query is left out. (Its test
-#:   script ranks by the inner product of real-valued outputs; codes are ranked here by their bits.)
+#:   script ranks by the inner product of real-valued outputs; here codes are ranked by their bits.)
 #: - ``tensorflow-similarity`` (`MapAtK`): divides by all relevant items, so at a small k the best
 #:   possible value is far below 1.
 #: - ``google-landmarks``: the metric of the Google Landmarks data sets, as ``jaxhash``.
@@ -92,11 +92,11 @@ CONVENTIONS: dict[str, Convention] = {
 }
 
 
-def find_convention(convention: str | Convention) -> Convention:
-    """The convention of that name.
+def get_convention(convention: str | Convention) -> Convention:
+    """Returns the convention of a name; a `Convention` is returned as it is.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if the name is unknown.
     """
     if isinstance(convention, Convention):
         return convention

@@ -1,4 +1,4 @@
-"""Counts per distance: all that a metric needs to know of a ranking by Hamming distance."""
+"""Counts per Hamming distance, the input of every ranking metric."""
 
 import functools
 import os
@@ -14,50 +14,57 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Int32, Shaped, UInt32
 
 from jaxhash.metrics._bitslice import ONES, WORD, Plane, count_ones, minterms, slice_bits
-from jaxhash.metrics._inputs import CodeFormat, Labels, Relevance, Zero, code_format, read_labels
-from jaxhash.ops.arguments import Whole, check_shape, whole_number, zeros_and_ones
+from jaxhash.metrics._inputs import (
+    CodeFormat,
+    Labels,
+    Relevance,
+    ZeroSign,
+    infer_code_format,
+    read_labels,
+)
+from jaxhash.ops.arguments import IntLike, as_bool, as_int, check_shape
 
-#: Items counted at a time on each device: planes of 64 bits take 1 MiB, which a cache holds.
+#: Items per block and device: planes of 64 bits take 1 MiB, which fits a cache.
 BLOCK = 2**17
-#: Queries of one call.
+#: Queries per call.
 _QUERIES = 64
 
-#: How XLA for a CPU compiles the counts before jax 0.11.2, where it drops the barriers before it fuses
-#: and computes a carry again in all that it enters: without fusion they take a twentieth of the time.
-_BEFORE_BARRIERS = {"xla_disable_hlo_passes": "fusion"}
+#: Compiler options for CPUs before jax 0.11.2, which dropped barriers before fusion and so recomputed
+#: carries wherever they are used; without fusion the counts take a twentieth of the time.
+_NO_FUSION = {"xla_disable_hlo_passes": "fusion"}
 
 
 class DistanceCounts(NamedTuple):
-    """How many database items lie at each distance from each query, nearest distance first."""
+    """The number of database items at each distance from each query, nearest distance first."""
 
     total: Int[np.ndarray, "queries distances"]
     relevant: Int[np.ndarray, "queries distances"]
     gains: Int[np.ndarray, "queries distances levels"] | None = None
-    """Where relevance is graded: items of gain 1, 2, ...; they sum to ``relevant``."""
+    """Under graded relevance, the items of gain 1, 2, ...; they sum to ``relevant``."""
 
     @property
     def levels(self) -> Int[np.ndarray, "queries distances levels"]:
-        """Items of gain 1, 2, ...; the relevant ones have gain 1 where relevance is not graded."""
+        """The items of gain 1, 2, ...; without graded relevance, relevant items have gain 1."""
         return self.relevant[..., None] if self.gains is None else self.gains
 
 
 class SimilarityCounts(NamedTuple):
-    """How many database items of each similarity lie at each distance, nearest distance first.
+    """The number of database items at each distance and level, nearest distance first.
 
-    A level is a positive value of similarity to the query. A query with fewer levels than another
-    has levels without items at the end, of similarity 0.
+    A level is a positive value of similarity to the query. Queries with fewer levels than others end
+    with levels of similarity 0 without items.
     """
 
     total: Int[np.ndarray, "queries distances"]
     items: Int[np.ndarray, "queries distances levels"]
-    """Items of each level; the rest of ``total`` has similarity 0."""
+    """The items of each level; the rest of ``total`` has similarity 0."""
     similarity: Float[np.ndarray, "queries levels"]
-    """The similarity of each level, greatest first."""
+    """The similarity of each level, descending."""
     own: Int[np.ndarray, " queries"] | None = None
-    """The level of items of the query's own class, -1 where there is none; None if not known."""
+    """The level of items of the query's own class, -1 if there is none; None if unknown."""
 
 
-#: Takes the blocks of a count, and how many there are; returns them.
+#: Takes an iterator of blocks and their number, and returns the blocks, to show the progress.
 Track = Callable[[Iterator[tuple[np.ndarray, ...]], int], Iterable[tuple[np.ndarray, ...]]]
 
 _Counts = TypeVar("_Counts", DistanceCounts, SimilarityCounts)
@@ -69,39 +76,39 @@ def distance_counts(
     database_codes: Shaped[np.ndarray, "items columns"],
     database_labels: Shaped[np.ndarray, " items *classes"],
     *,
-    bits: Whole | None = None,
-    zero: Zero = "+1",
+    bits: IntLike | None = None,
+    zero: ZeroSign = "+1",
     relevance: Relevance = "shared",
-    block: Whole | None = None,
+    block: IntLike | None = None,
     devices: Sequence[jax.Device] | None = None,
     track: Track | None = None,
 ) -> DistanceCounts:
-    """Count the database by Hamming distance from each query, in integers.
+    """Counts the database by Hamming distance from each query, in integers.
 
-    The database is streamed in blocks, each spread over the devices, and what they count is summed
-    by one psum; the counts do not depend on any of that. Distances are never stored: 32 items at a
-    time are compared, added up and counted as the bits of machine words.
+    The database is streamed in blocks, each sharded over the devices, whose counts are summed by one
+    psum; the result does not depend on blocks or devices. Distances are never stored: 32 items at a
+    time are compared, added and counted as the bits of machine words.
 
     Args:
         query_codes: packed uint8, bool, 0/1, -1/+1 or real-valued codes; see
-            `jaxhash.metrics.code_format`.
+            `jaxhash.metrics.infer_code_format`.
         query_labels: class ids [queries] with -1 for none, or multi-hot rows [queries, classes].
         database_codes: codes of the same form; a memory-mapped file is read block by block.
         database_labels: labels of the same kind.
-        bits: length of a code, where packed codes do not fill their last byte.
-        zero: what an exact zero of real-valued codes counts as: ``"+1"``, ``"-1"`` or ``"error"``.
-        relevance: relevant is an item with a label in common (``"shared"``), with the same set of
-            labels (``"equal"``), or to the degree of labels in common (``"graded"``).
-        block: items counted at a time.
-        devices: where to count; all local devices by default.
-        track: shows how far the count is: takes the blocks, as they are read, and their number.
+        bits: length of a code, if packed codes do not fill their last byte.
+        zero: meaning of an exact zero of real-valued codes: ``"+1"``, ``"-1"`` or ``"error"``.
+        relevance: an item is relevant if it has a label in common (``"shared"``) or the same set of
+            labels (``"equal"``); with ``"graded"`` its gain is the number of labels in common.
+        block: number of items per block.
+        devices: devices to count on; all local devices by default.
+        track: wraps the iterator of blocks, given their number, to show the progress.
 
     Returns:
         Integer arrays [queries, bits + 1]; column d counts the items at distance d.
 
     Raises:
-        ValueError: if codes or labels are empty, do not match, or hold what they cannot mean.
-        TypeError: if they hold no numbers.
+        ValueError: if codes or labels are empty, do not match or have invalid values.
+        TypeError: if codes or labels are not numbers.
 
     Example:
         >>> codes = np.array([[1, 1], [1, -1], [-1, -1]], np.int8)
@@ -111,7 +118,7 @@ def distance_counts(
         (array([[1, 1, 1]]), array([[1, 1, 0]]))
     """
     query_codes, database_codes = np.asanyarray(query_codes), np.asanyarray(database_codes)
-    codes = code_format(query_codes, database_codes, bits=bits, zero=zero)
+    codes = infer_code_format(query_codes, database_codes, bits=bits, zero=zero)
     labels = read_labels(
         query_labels,
         database_labels,
@@ -120,7 +127,7 @@ def distance_counts(
         relevance=relevance,
     )
     devices = tuple(jax.local_devices() if devices is None else devices)
-    block = BLOCK * len(devices) if block is None else whole_number("block", block)
+    block = BLOCK * len(devices) if block is None else as_int("block", block)
     if block < 1 or not devices:
         raise ValueError(f"block and devices must be at least 1, got {block} and {len(devices)}")
     counts = _count(query_codes, database_codes, codes, labels, block, devices, track)
@@ -130,18 +137,17 @@ def distance_counts(
 
 
 def leave_one_out(counts: _Counts) -> _Counts:
-    """The counts of items that search one another, each without itself.
+    """Removes each query from its own counts, if the queries are items of the database.
 
-    The counts tell which level an item is at with itself: that of its class in `SimilarityCounts`;
-    with graded relevance the highest at distance 0, since an item shares as many labels with itself
-    as it has, and more with none.
+    The level of an item with itself is that of its class in `SimilarityCounts`; under graded
+    relevance it is the highest level at distance 0, since no item shares more labels with it.
 
     Args:
-        counts: of queries that are the database, in any order.
+        counts: counts of queries that are items of the database, in any order.
 
     Raises:
-        ValueError: if a query has nothing at distance 0, or in `SimilarityCounts` nothing of its
-            class there, so that it is no item of the database; or the counts do not know its class.
+        ValueError: if a query has no item at distance 0, or in `SimilarityCounts` none of its class,
+            so that it is not an item of the database; or if ``own`` is None.
 
     Example:
         >>> codes, labels = np.array([[1, 1], [1, -1], [1, 1]], np.int8), np.array([0, 0, 1])
@@ -165,7 +171,7 @@ def leave_one_out(counts: _Counts) -> _Counts:
 def _without_one(
     items: Int[np.ndarray, "queries distances levels"], level: Int[np.ndarray, " queries"]
 ) -> Int[np.ndarray, "queries distances levels"]:
-    """One item less at distance 0 of this level; -1 for no level."""
+    """Subtracts one item of each query's level at distance 0; a level of -1 subtracts nothing."""
     rows = np.flatnonzero(level >= 0)
     if (items[rows, 0, level[rows]] == 0).any():
         raise ValueError("leave_one_out takes counts of items that search one another")
@@ -183,7 +189,7 @@ def _count(
     devices: tuple[jax.Device, ...],
     track: Track | None,
 ) -> Int[np.ndarray, "queries kinds distances"]:
-    """Counts of all items, and of the relevant ones by level, at each distance."""
+    """Counts all items, and the relevant ones by level, at each distance."""
     items = len(database_codes)
     blocks = -(-items // block)
     words = -(-items // (blocks * WORD * len(devices))) * len(devices)
@@ -216,37 +222,37 @@ def count_blocks(
     shape: tuple[int, ...],
     devices: tuple[jax.Device, ...],
 ) -> Int[np.ndarray, "queries ..."]:
-    """The counts, of this shape, of each query in all blocks; a few queries a call.
+    """Sums the counts of each query over all blocks, with a limited number of queries per call.
 
     Args:
-        counter: takes some queries and a block, both as below.
-        queries: what there is to know of the queries, a row each.
-        blocks: what there is to know of the items, arrays [rows, words], words over the devices.
-        shape: of the counts of a query.
-        devices: where to count.
+        counter: function of arrays of queries and of arrays of a block that returns counts.
+        queries: arrays with one row per query.
+        blocks: arrays [rows, words] of each block, whose words are sharded over the devices.
+        shape: shape of the counts of a query.
+        devices: devices to count on.
     """
-    number = len(queries[0])
-    calls = -(-number // _QUERIES)
-    rows = -(-number // calls)
-    padding = ((0, calls * rows - number), (0, 0))
+    total = len(queries[0])
+    calls = -(-total // _QUERIES)
+    rows = -(-total // calls)
+    padding = ((0, calls * rows - total), (0, 0))
     sides = [np.pad(side, padding) for side in queries]
     counts = np.zeros((calls * rows, *shape), np.int64)
-    # One device computes one call at a time on one core; several devices share the cores already.
+    # A single CPU device runs one call on one core; several devices already share the cores.
     threads = _cores() if _on_cpu(devices) and len(devices) == 1 else 1
     with ThreadPoolExecutor(threads) as pool:
         for block in blocks:
             block = tuple(jax.device_put(planes, _sharding(devices)) for planes in block)
 
             def count(first, block=block):
-                mine = slice(first, first + rows)
-                counts[mine] += np.asarray(counter(*(side[mine] for side in sides), *block))
+                part = slice(first, first + rows)
+                counts[part] += np.asarray(counter(*(side[part] for side in sides), *block))
 
             list(pool.map(count, range(0, len(counts), rows)))
-    return counts[:number]
+    return counts[:total]
 
 
 def queries_at_once(devices: tuple[jax.Device, ...]) -> int | None:
-    """How many queries a device counts side by side: on a CPU the planes of one fill the cache."""
+    """Returns the number of queries batched per device; None on CPUs, where one fills the cache."""
     return None if _on_cpu(devices) else _QUERIES
 
 
@@ -259,7 +265,7 @@ def _cores() -> int:
 
 
 def as_words(bits: np.ndarray) -> UInt32[np.ndarray, "queries bits"]:
-    """Each bit spread over a whole word."""
+    """Expands each bit to a word of equal bits."""
     return np.where(bits, ONES, np.uint32(0))
 
 
@@ -268,7 +274,7 @@ def _sharding(devices: tuple[jax.Device, ...]) -> jax.sharding.NamedSharding:
 
 
 def over_blocks(count: Callable, devices: tuple[jax.Device, ...]) -> Callable:
-    """``count(queries, of queries, planes, of items, valid)``, compiled, the words over devices."""
+    """Compiles a function of two arrays of queries and three arrays of words sharded over devices."""
     over_items = PartitionSpec(None, "items")
     sharded = jax.shard_map(
         count,
@@ -278,7 +284,7 @@ def over_blocks(count: Callable, devices: tuple[jax.Device, ...]) -> Callable:
         check_vma=False,
     )
     unfused = _on_cpu(devices) and jax.__version_info__ < (0, 11, 2)
-    return jax.jit(sharded, compiler_options=_BEFORE_BARRIERS if unfused else None)
+    return jax.jit(sharded, compiler_options=_NO_FUSION if unfused else None)
 
 
 def _mesh(devices: tuple[jax.Device, ...]) -> Mesh:
@@ -293,7 +299,7 @@ def _make_counter(
     devices: tuple[jax.Device, ...],
     at_once: int | None,
 ) -> Callable[..., Int32[Array, "queries kinds distances"]]:
-    """The compiled count of some queries on a block, ``at_once`` of them side by side or each alone."""
+    """Compiles the count of queries on a block, with ``at_once`` of them batched, or one by one."""
     relevant = functools.partial(_relevant, multi_hot=multi_hot, levels=levels)
 
     def count(query_words, label_words, code_planes, label_planes, valid):
@@ -316,9 +322,9 @@ def _relevant(
     multi_hot: bool,
     levels: int,
 ) -> list[Plane]:
-    """The planes of the items of each gain, from 1."""
+    """Returns the planes of the items of each gain, from 1."""
     query = query[:, None]
-    if not multi_hot:  # ids: all digits agree, and the query's are not those of "no label"
+    if not multi_hot:  # ids: all digits agree, and the query has a label
         differ = lax.reduce(planes ^ query, np.uint32(0), lax.bitwise_or, (0,))
         return [~differ & lax.reduce(query, np.uint32(0), lax.bitwise_or, (0,))]
     if levels == 1:
@@ -330,7 +336,7 @@ def _relevant(
 def _count_levels(
     digits: list[Plane], kinds: UInt32[Array, "kinds words"], bits: int
 ) -> Int32[Array, "kinds distances"]:
-    """How many items of each kind have each number from 0 to ``bits``."""
+    """Counts the items of each kind with each number from 0 to ``bits``."""
     counts = jnp.sum(count_in_words(digits, kinds, bits), axis=-1)
     return counts.reshape(len(kinds), -1)[:, : bits + 1]
 
@@ -338,7 +344,7 @@ def _count_levels(
 def count_in_words(
     digits: list[Plane], kinds: UInt32[Array, "kinds words"], bits: int
 ) -> Int32[Array, "kinds high low words"]:
-    """How many items of each word have each number, of which the low digits are an axis."""
+    """Counts the items of each word with each number, split in its high and low digits."""
     digits = digits[: bits.bit_length()]
     low, high = digits[:3], digits[3:]
     low_planes = minterms(low)
@@ -349,28 +355,28 @@ def count_in_words(
     return lax.population_count(at_level).astype(jnp.int32)
 
 
-def score_counts(
+def counts_from_scores(
     scores: Float[np.ndarray, " items"], relevant: Shaped[np.ndarray, " items"]
 ) -> DistanceCounts:
-    """The counts of one query for a ranking by real-valued scores, highest first.
+    """Counts a ranking of one query by real-valued scores, highest first.
 
-    Each score of a relevant item has a column, and so have the items between two such scores, whose
-    order changes nothing. Equal scores share a column, so the metrics treat them as ties too.
+    There is a column for each score of a relevant item, and one for all items between two such
+    scores, whose order is irrelevant. Equal scores share a column, so metrics treat them as ties.
 
     Args:
         scores: score of each database item, such as a cosine.
         relevant: True for the relevant items.
 
     Raises:
-        TypeError: if scores are not floating, or relevant not 0 and 1.
-        ValueError: if scores are not finite, relevant is not 0 and 1, or the two are not of the same items.
+        TypeError: if scores are not floating, or ``relevant`` is not bool or numbers.
+        ValueError: if scores are not finite, ``relevant`` is not 0 and 1, or the shapes differ.
 
     Example:
-        >>> counts = score_counts(np.array([0.5, 0.9, 0.5]), np.array([True, False, False]))
+        >>> counts = counts_from_scores(np.array([0.5, 0.9, 0.5]), np.array([True, False, False]))
         >>> counts.total, counts.relevant
         (array([[1, 2]]), array([[0, 1]]))
     """
-    relevant = zeros_and_ones("relevant", relevant)
+    relevant = as_bool("relevant", relevant)
     check_scores(scores)
     check_shape("relevant", relevant, scores.shape)
     order = np.sort(-scores)
@@ -385,7 +391,7 @@ def score_counts(
 
 
 def check_scores(scores: np.ndarray) -> None:
-    """Raise unless scores can be ranked; of unsigned integers not even the sign can be turned."""
+    """Raises unless scores are floating, finite and at least one; unsigned ones cannot be negated."""
     if not jnp.issubdtype(scores.dtype, jnp.floating):
         raise TypeError(f"scores must be floating, got {scores.dtype}")
     if scores.ndim != 1:

@@ -1,4 +1,4 @@
-"""The health of a set of codes: its bits, its buckets, and how near real-valued codes are to signs.
+"""Measures of a set of codes: bits, buckets, collapse, and the distance of real values from signs.
 
 Everything but the two measures of real-valued codes is computed from integer counts, so it is exact
 up to the last step in float64 and does not depend on the order of the items.
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from jaxhash.metrics._bits import (
-    Bits,
+    BitBlocks,
     Codes,
     as_bits,
     bit_balance,
@@ -23,30 +23,30 @@ from jaxhash.metrics._bits import (
 )
 from jaxhash.metrics._inputs import CodeFormat
 
-#: Codes have collapsed when more than this share of their bits is constant.
+#: Codes have collapsed if more than this share of their bits is constant.
 COLLAPSE_DEAD_SHARE = 0.5
-#: Codes have collapsed when more than this share of them is one and the same code.
+#: Codes have collapsed if more than this share of them is the same code.
 COLLAPSE_BUCKET_SHARE = 0.9
 
-#: Real values that are held at a time, in float64.
+#: Real values per block, in float64.
 _VALUES = 2**24
 
 
-class Buckets(NamedTuple):
-    """How items spread over buckets; a bucket holds the items of one code."""
+class BucketStatistics(NamedTuple):
+    """The distribution of items over buckets; a bucket holds the items of one code."""
 
     distinct: int
-    """Number of distinct codes, which are the buckets that are not empty."""
+    """Number of distinct codes, that is of nonempty buckets."""
     largest: int
-    """Items in the largest bucket."""
+    """Number of items in the largest bucket."""
     entropy: float
-    """Entropy of the distribution of the codes in bits, at most log2 of the number of items."""
+    """Entropy of the distribution of codes in bits, at most log2 of the number of items."""
     histogram: dict[str, int]
-    """Number of buckets by the items they hold, under the keys "1", "2", "3-4", "5-8", ..."""
+    """Number of buckets by size, under the keys "1", "2", "3-4", "5-8", ..."""
 
 
 class CodeHealth(NamedTuple):
-    """All measures of a set of codes; those that need labels or real values are None without."""
+    """All measures of a set of codes; None where labels or real values are missing."""
 
     items: int
     bits: int
@@ -55,14 +55,14 @@ class CodeHealth(NamedTuple):
     bit_correlation: Float[np.ndarray, "bits bits"]
     dead_bits: Int[np.ndarray, " dead"]
     duplicate_bits: Int[np.ndarray, "pairs 2"]
-    buckets: Buckets
+    buckets: BucketStatistics
     mutual_information: Float[np.ndarray, " bits *classes"] | None
     quantization_error: float | None
     wasserstein_to_signs: Float[np.ndarray, " bits"] | None
     collapse: str | None
 
     def to_json(self) -> dict[str, Any]:
-        """The same in plain numbers, lists and dicts; of the correlations, their size over pairs."""
+        """Returns numbers, lists and dicts; correlations become the mean and largest size over pairs."""
         plain = {
             name: value.tolist() if isinstance(value, np.ndarray) else value
             for name, value in self._asdict().items()
@@ -82,22 +82,22 @@ def code_health(
     *,
     form: CodeFormat | None = None,
 ) -> CodeHealth:
-    """Measure everything in this file, but for the flip rate, which needs a second encoding.
+    """Computes all measures of a set of codes, except `flip_rate`, which needs a second encoding.
 
-    The codes are read some rows at a time, and real-valued ones a few columns at a time: what is
-    held besides them is a packed copy, whose rows are sorted. The JSON holds bits^2 numbers at most.
+    Codes are read in blocks of rows, and real-valued codes in blocks of columns; memory besides them
+    is a packed copy, whose rows are sorted. The JSON has at most bits^2 numbers.
 
     Args:
-        codes: codes of -1 and +1 in int8, or real-valued codes, which are cut at zero (zero counts
-            as +1) and give the quantization error and the distance to signs as well; or of any
-            form, where it is named. They may be mapped from a file.
+        codes: codes of -1 and +1 in int8; real-valued codes, which are binarized (zero counts as +1)
+            and also have a quantization error and a distance to signs; or codes of the form given.
+            They may be mapped from a file.
         labels: class ids [n] or multi-hot rows [n, classes], as in `mutual_information`.
-        form: what `jaxhash.metrics.code_format` found the codes to be. The two measures of real
-            values are then of real values alone, that are finite and whose zeros count as +1.
+        form: format of the codes by `jaxhash.metrics.infer_code_format`. The two measures of real
+            values are then computed only for finite real values whose zeros count as +1.
 
     Raises:
         ValueError: if codes are empty, not finite, or not -1 and +1 in int8; or labels do not fit.
-        TypeError: if codes are neither int8 nor floating, and no form is named.
+        TypeError: if codes are neither int8 nor floating, and no form is given.
 
     Example:
         >>> health = code_health(np.array([[0.5, -1.0], [-1.5, -1.0]]))
@@ -108,15 +108,15 @@ def code_health(
     """
     real = np.issubdtype(codes.dtype, np.floating)
     if form is not None:
-        bits = Bits(codes, form.bits, form.read)
+        bits = BitBlocks(codes, form.bits, form.read)
         real = real and form.kind in ("real-valued", "-1/+1") and form.zero == "+1"
-        real = real and _is_finite(codes, most=_MOST)
+        real = real and _is_finite(codes, bound=_MAX_VALUE)
     elif real:
         _check_real(codes)
-        bits = Bits(codes, codes.shape[1], lambda rows: rows >= 0)
+        bits = BitBlocks(codes, codes.shape[1], lambda rows: rows >= 0)
     else:
         bits = as_bits(codes)
-    correlation = bit_correlation(bits)  # whose counts serve most of the rest
+    correlation = bit_correlation(bits)  # first, since most measures use its counts
     return CodeHealth(
         items=bits.items,
         bits=bits.bits,
@@ -125,7 +125,7 @@ def code_health(
         bit_correlation=correlation,
         dead_bits=dead_bits(bits),
         duplicate_bits=duplicate_bits(bits),
-        buckets=(found := buckets(bits)),
+        buckets=(found := bucket_statistics(bits)),
         mutual_information=None if labels is None else mutual_information(bits, labels),
         quantization_error=_quantization_error_in_order(codes) if real else None,
         wasserstein_to_signs=_wasserstein(codes) if real else None,
@@ -133,22 +133,19 @@ def code_health(
     )
 
 
-def buckets(codes: Codes) -> Buckets:
-    """How the items spread over the distinct codes.
+def bucket_statistics(codes: Codes) -> BucketStatistics:
+    """Computes the distribution of the items over the distinct codes.
 
     Args:
         codes: codes of -1 and +1.
 
-    Raises:
-        ValueError: if codes are empty or other than -1 and +1.
-
     Example:
-        >>> buckets(np.array([[1, 1], [1, 1], [1, 1], [1, -1]], np.int8)).histogram
+        >>> bucket_statistics(np.array([[1, 1], [1, 1], [1, 1], [1, -1]], np.int8)).histogram
         {'1': 1, '2': 0, '3-4': 1}
     """
     bits = as_bits(codes)
-    sizes = _sizes(bits)
-    # By size, for an entropy that does not depend on which code is how frequent.
+    sizes = _bucket_sizes(bits)
+    # Sorted by size, so that the entropy does not depend on the order of the codes.
     size, count = np.unique(sizes, return_counts=True)
     histogram: dict[str, int] = {}
     low, high = 1, 1
@@ -156,7 +153,7 @@ def buckets(codes: Codes) -> Buckets:
         name = str(low) if low == high else f"{low}-{high}"
         histogram[name] = int(count[(low <= size) & (size <= high)].sum())
         low, high = high + 1, 2 * high
-    return Buckets(
+    return BucketStatistics(
         distinct=len(sizes),
         largest=int(size[-1]),
         entropy=float(np.sum(count * size / bits.items * np.log2(bits.items / size))),
@@ -164,8 +161,8 @@ def buckets(codes: Codes) -> Buckets:
     )
 
 
-def _sizes(bits: Bits) -> Int[np.ndarray, " distinct"]:
-    """How many items have each of the distinct codes."""
+def _bucket_sizes(bits: BitBlocks) -> Int[np.ndarray, " distinct"]:
+    """Counts the items of each distinct code."""
     width = -(-bits.bits // 8)
     word = next((size for size in (1, 2, 4, 8) if width <= size), width)
     packed = np.zeros((bits.items, word), np.uint8)
@@ -178,10 +175,10 @@ def _sizes(bits: Bits) -> Int[np.ndarray, " distinct"]:
 
 
 def quantization_error(codes: Float[np.ndarray, "n bits"]) -> float:
-    """The mean squared distance of real-valued codes from their signs, mean of (|u| - 1)^2.
+    """Computes the mean squared distance of real-valued codes from their signs, (|u| - 1)^2.
 
     Args:
-        codes: codes before they are cut at zero.
+        codes: real-valued codes.
 
     Raises:
         TypeError: if codes are not floating.
@@ -198,32 +195,32 @@ def quantization_error(codes: Float[np.ndarray, "n bits"]) -> float:
 
 
 def _quantization_error_in_order(codes: Float[np.ndarray, "n bits"]) -> float:
-    """The same, added up in the order of the values, so that it does not depend on the items'."""
+    """Computes `quantization_error` in the order of the values, independent of that of the items."""
     some = max(1, _VALUES // len(codes))
     columns = (codes[:, first : first + some] for first in range(0, codes.shape[1], some))
     return sum(_error(np.sort(block, axis=0)) for block in columns) / codes.size
 
 
 def _error(codes: Float[np.ndarray, "n bits"]) -> float:
-    """The sum of (|u| - 1)^2."""
+    """Sums (|u| - 1)^2."""
     distance = np.abs(codes.astype(np.float64))
     distance -= 1.0
     return float(np.sum(np.square(distance, out=distance)))
 
 
 def wasserstein_to_signs(codes: Float[np.ndarray, "n bits"]) -> Float[np.ndarray, " bits"]:
-    r"""Squared 2-Wasserstein distance of each bit to the uniform law on {-1, +1}, in float64.
+    r"""Computes the squared 2-Wasserstein distance of each bit to the uniform law on {-1, +1}.
 
     With the sorted values :math:`u_{(1)} \le \dots \le u_{(n)}` of a bit,
 
     .. math:: \frac1n \sum_{r=1}^n \big[(u_{(r)} - \tau_r)^2 + 1 - \tau_r^2\big],
 
-    where :math:`\tau_r` is -1 in the lower half, +1 in the upper half, and 0 for the middle value
-    of an odd number. It is 0 when half of the values are -1 and half are +1, and what
-    ``jaxhash.losses.hswd(codes, target="balanced", reduce_fn=None)`` computes in float32.
+    in float64, where :math:`\tau_r` is -1 in the lower half, +1 in the upper half, and 0 for the
+    middle value of an odd number. It is 0 if half of the values are -1 and half are +1. In float32
+    ``jaxhash.losses.hswd(codes, target="balanced", reduce_fn=None)`` computes the same.
 
     Args:
-        codes: codes before they are cut at zero.
+        codes: real-valued codes.
 
     Raises:
         TypeError: if codes are not floating.
@@ -248,36 +245,33 @@ def _wasserstein(codes: Float[np.ndarray, "n bits"]) -> Float[np.ndarray, " bits
     return np.array([np.mean((column - sign) ** 2 + (1.0 - sign**2)) for column in columns])
 
 
-def collapse(codes: Codes) -> str | None:
-    """What is wrong with collapsed codes, in one sentence; None when they have not collapsed.
+def collapse_reason(codes: Codes) -> str | None:
+    """Returns the reason why codes have collapsed, in one sentence, or None if they have not.
 
-    Codes have collapsed when
+    Codes have collapsed if
 
     - all of them are the same; or
-    - more than `COLLAPSE_DEAD_SHARE` of the bits are constant: they are paid for and tell nothing;
-    - more than `COLLAPSE_BUCKET_SHARE` of the items have one and the same code: a few odd items
-      keep every bit alive, and still a search finds nearly all or nothing. A share of one half
-      would prove nothing: a single bit always has half of the items on one side.
+    - more than `COLLAPSE_DEAD_SHARE` of the bits are constant, and so carry no information; or
+    - more than `COLLAPSE_BUCKET_SHARE` of the items have the same code: then a search finds nearly
+      all items or nothing, even if a few items keep every bit from being constant. A share of one
+      half would be no sign, since one side of a single bit always has at least half of the items.
 
-    Duplicate bits are no sign of it: good codes of few classes have them. One code alone is never
-    called collapsed, and a handful says little: of n random codes a bit is constant with
+    Duplicate bits are not a sign, since good codes of few classes have them. A single code never
+    counts as collapsed, and few codes are weak evidence: a bit of n random codes is constant with
     probability 2^(1 - n).
 
     Args:
         codes: codes of -1 and +1.
 
-    Raises:
-        ValueError: if codes are empty or other than -1 and +1.
-
     Example:
-        >>> collapse(np.array([[1, 1, 1], [-1, 1, 1]], np.int8))
+        >>> collapse_reason(np.array([[1, 1, 1], [-1, 1, 1]], np.int8))
         '2 of 3 bits are the same for all 2 codes'
     """
     bits = as_bits(codes)
-    return _collapse(bits, buckets(bits))
+    return _collapse(bits, bucket_statistics(bits))
 
 
-def _collapse(codes: Bits, found: Buckets) -> str | None:
+def _collapse(codes: BitBlocks, found: BucketStatistics) -> str | None:
     n, bits = codes.items, codes.bits
     if n == 1:
         return None
@@ -291,8 +285,8 @@ def _collapse(codes: Bits, found: Buckets) -> str | None:
     return None
 
 
-#: The square of a larger value is none that float64 has, nor the sum of many.
-_MOST = 1e150
+#: The largest absolute value whose squares can be summed in float64.
+_MAX_VALUE = 1e150
 
 
 def _check_real(codes: Float[np.ndarray, "n bits"]) -> None:
@@ -301,15 +295,15 @@ def _check_real(codes: Float[np.ndarray, "n bits"]) -> None:
     check_shape(codes)
     if not _is_finite(codes):
         raise ValueError("codes must be finite, got NaN or infinity")
-    if not _is_finite(codes, most=_MOST):
+    if not _is_finite(codes, bound=_MAX_VALUE):
         raise ValueError(
-            f"codes must be at most {_MOST:g} in size, for they are squared in float64"
+            f"codes must be at most {_MAX_VALUE:g} in size, for they are squared in float64"
         )
 
 
-def _is_finite(codes: Float[np.ndarray, "n bits"], most: float = np.inf) -> bool:
-    """Whether no value is NaN, infinite or above a size."""
+def _is_finite(codes: Float[np.ndarray, "n bits"], bound: float = np.inf) -> bool:
+    """Returns whether no value is NaN, infinite or larger than ``bound`` in size."""
     rows = max(1, _VALUES // codes.shape[1])
     blocks = (codes[at : at + rows] for at in range(0, len(codes), rows))
-    most = min(most, float(np.finfo(codes.dtype).max))
-    return all((np.abs(block) <= most).all() for block in blocks)
+    bound = min(bound, float(np.finfo(codes.dtype).max))
+    return all((np.abs(block) <= bound).all() for block in blocks)

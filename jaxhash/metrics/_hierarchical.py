@@ -1,4 +1,4 @@
-"""Hierarchical precision: how much similarity the first items hold, of what they could hold."""
+"""Hierarchical precision: the similarity of the first items relative to the best possible."""
 
 from collections.abc import Iterator
 from typing import Literal, get_args
@@ -8,35 +8,32 @@ from jaxtyping import Float, Int, Shaped
 
 from jaxhash.metrics._class_counts import check_ranking
 from jaxhash.metrics._counts import SimilarityCounts
-from jaxhash.metrics._ties import Ties, check_rank, check_ties, divide, rank_limit
-from jaxhash.ops.arguments import Whole
+from jaxhash.metrics._ties import Ties, check_rank, check_ties, last_ranks, safe_divide
+from jaxhash.ops.arguments import IntLike
 
-#: The mean of HP@1 to HP@K, or the area under them by trapezoids of width 1/K.
+#: The mean of HP@1 to HP@K, or the area under the curve by trapezoids of width 1/K.
 Form = Literal["trapezoid", "mean"]
 
 
 def hierarchical_precision(
-    counts: SimilarityCounts, k: Whole, *, ties: Ties = "expected"
+    counts: SimilarityCounts, k: IntLike, *, ties: Ties = "expected"
 ) -> Float[np.ndarray, " queries"]:
-    r"""Hierarchical precision: the similarity of the first k, over the most that k items can have.
+    r"""Computes the similarity of the first k items over the largest that k items can have.
 
     .. math:: \mathrm{HP@}k = \frac{\sum_{i \le k} s_i}{\sum_{i \le k} s^*_i}
 
-    s are the similarities to the query in the order of the ranking, s* the same of the whole
-    database sorted, greatest first. In expectation over the orders of ties an item has the mean
-    similarity of its distance; the best order sorts the items of a distance by similarity.
+    s are the similarities to the query in the order of the ranking, s* those of the whole database in
+    descending order. In expectation over the orders of ties an item has the mean similarity of its
+    distance; the best order sorts the items of a distance by similarity.
 
     Args:
-        counts: counts by distance and similarity, of `similarity_counts`, `similarity_score_counts`
-            or `leave_one_out`.
-        k: number of items looked at.
+        counts: counts by distance and similarity, from `similarity_counts`,
+            `similarity_counts_from_scores` or `leave_one_out`.
+        k: rank to stop at.
         ties: order of the ties.
 
     Returns:
-        One value in [0, 1] a query; 0 where nothing is similar.
-
-    Raises:
-        ValueError: if k is no rank of the database, or ``ties`` is unknown.
+        One value in [0, 1] per query; 0 where nothing is similar.
 
     Example:
         >>> ranked = np.array([[[0, 1], [1, 0], [0, 0], [0, 1]]])  # similarities 0.5, 1, 0, 0.5
@@ -48,28 +45,28 @@ def hierarchical_precision(
         Known from public code: the formula is that of Barz and Denzler, "Hierarchy-based image
         embeddings for semantic image retrieval", WACV 2019. Recollection, not confirmed: it is from
         Deng, Berg and Fei-Fei, "Hierarchical semantic indexing for large scale image retrieval",
-        CVPR 2011. Choices of this library: the mean over the orders of ties, as McSherry and Najork,
-        ECIR 2008, have it; 0 for a query that nothing is similar to.
+        CVPR 2011. Choices of this library: the mean over the orders of ties, after McSherry and
+        Najork, ECIR 2008, and 0 for a query to which nothing is similar.
     """
-    limit = rank_limit(counts, k)
+    limit = last_ranks(counts, k)
     return np.array([at_k.item() for at_k in _precisions(counts, limit, limit, ties)])
 
 
 def average_hierarchical_precision(
     counts: SimilarityCounts,
-    k: Whole | None = 250,
+    k: IntLike | None = 250,
     *,
     form: Form = "trapezoid",
     ties: Ties = "expected",
 ) -> Float[np.ndarray, " queries"]:
-    r"""The average of HP@1 to HP@k.
+    r"""Computes the average of HP@1 to HP@k.
 
     .. math:: \mathrm{AHP@}K = \frac1K \Big[\sum_{k=1}^K \mathrm{HP@}k
               - \frac{\mathrm{HP@}1 + \mathrm{HP@}K}2\Big]
 
-    is the area under the curve from rank 1 to K by trapezoids of width 1/K (``"trapezoid"``): a
-    perfect ranking has (K - 1) / K, and K = 1 has no area. ``"mean"`` leaves out the last term: a
-    perfect ranking has 1. Each HP@k is worst and best in the same order of ties, and so is AHP.
+    is the area under the curve from rank 1 to K by trapezoids of width 1/K (``"trapezoid"``). It is
+    (K - 1) / K for a perfect ranking, and 0 for K = 1. ``"mean"`` omits the last term, so a perfect
+    ranking has 1. All HP@k are worst, or best, in the same order of ties, and so is AHP.
 
     Args:
         counts: as in `hierarchical_precision`.
@@ -78,10 +75,7 @@ def average_hierarchical_precision(
         ties: order of the ties.
 
     Returns:
-        One value in [0, 1] a query; 0 where nothing is similar.
-
-    Raises:
-        ValueError: if k is no rank of the database, or a name is unknown.
+        One value in [0, 1] per query; 0 where nothing is similar.
 
     Example:
         >>> ranked = np.array([[[0, 1], [1, 0], [0, 0], [0, 1]]])  # similarities 0.5, 1, 0, 0.5
@@ -91,32 +85,29 @@ def average_hierarchical_precision(
 
     Reference:
         Known from public code: ``"trapezoid"``, with K = 250, is that of Barz and Denzler, WACV
-        2019; ``"mean"``, with K = 2500, that of the deep hierarchical hashing HPDH. Both take the
-        order of ties as a sort leaves it. The mean over all orders is a choice of this library.
+        2019; ``"mean"``, with K = 2500, that of the deep hierarchical hashing HPDH. Both use the
+        order of ties that a sort leaves. The mean over all orders is a choice of this library.
     """
     _check_form(form)
-    limit = rank_limit(counts, k)
+    limit = last_ranks(counts, k)
     curves = _precisions(counts, np.ones_like(limit), limit, ties)
     return np.array([_average(curve, form) for curve in curves])
 
 
 def mean_average_hierarchical_precision(
     counts: SimilarityCounts,
-    k: Whole | None = 250,
+    k: IntLike | None = 250,
     *,
     form: Form = "trapezoid",
     ties: Ties = "expected",
 ) -> float:
-    """The mean of `average_hierarchical_precision` over all queries, mAHP@k.
+    """Computes the mean of `average_hierarchical_precision` over all queries, mAHP@k.
 
     Args:
         counts: as in `hierarchical_precision`.
         k: the last rank; None for the whole database.
         form: ``"trapezoid"`` or ``"mean"``.
         ties: order of the ties.
-
-    Raises:
-        ValueError: if k is no rank of the database, or a name is unknown.
 
     Example:
         >>> counts = SimilarityCounts(np.array([[2]]), np.array([[[1]]]), np.array([[1.0]]))
@@ -127,22 +118,22 @@ def mean_average_hierarchical_precision(
     return float(average_hierarchical_precision(counts, k, form=form, ties=ties).mean())
 
 
-def average_hierarchical_precision_of_scores(
+def average_hierarchical_precision_from_scores(
     scores: Float[np.ndarray, " items"],
     similarity: Shaped[np.ndarray, " items"],
-    k: Whole | None = 250,
+    k: IntLike | None = 250,
     *,
     form: Form = "trapezoid",
     ties: Ties = "expected",
 ) -> float:
-    """`average_hierarchical_precision` of one query for a ranking by real-valued scores.
+    """Computes `average_hierarchical_precision` of one query for a ranking by real-valued scores.
 
-    The same as that of `similarity_score_counts`, without their table of each score and similarity:
-    where similarities are those of embeddings, every item may have one of its own.
+    It equals that of `similarity_counts_from_scores`, but needs no table of scores by similarities,
+    which is large if every item has a similarity of its own, as with embeddings.
 
     Args:
-        scores: score of each database item, such as a cosine, the highest first; equal scores are
-            ties.
+        scores: score of each database item, such as a cosine; the highest ranks first, and equal
+            scores are ties.
         similarity: similarity of each item to the query, 0 or above.
         k: the last rank; None for the whole database.
         form: ``"trapezoid"`` or ``"mean"``.
@@ -152,23 +143,23 @@ def average_hierarchical_precision_of_scores(
         A value in [0, 1]; 0 where nothing is similar.
 
     Raises:
-        ValueError: if k is no rank of the database, there are no items, a score or a similarity is
-            not finite, or negative, or a name is unknown.
+        ValueError: if k is not a rank of the database, there are no items, a score is not finite, a
+            similarity is not finite or is negative, or an option is unknown.
 
     Example:
         >>> scores, similarity = np.array([4.0, 3.0, 2.0, 1.0]), np.array([0.5, 1.0, 0.0, 0.5])
-        >>> average_hierarchical_precision_of_scores(scores, similarity, 4)
+        >>> average_hierarchical_precision_from_scores(scores, similarity, 4)
         0.625
 
     Reference:
-        As `average_hierarchical_precision`.
+        That of `average_hierarchical_precision`.
     """
     _check_form(form)
     check_ties(ties)
     check_ranking(scores, similarity)
     k = check_rank(k, len(scores))
-    ahead = scores >= np.partition(scores, -k)[-k]  # the first k, and what is tied with the last
-    scores, found = scores[ahead], similarity[ahead].astype(np.float64)
+    top = scores >= np.partition(scores, -k)[-k]  # the first k, and items tied with the last
+    scores, found = scores[top], similarity[top].astype(np.float64)
     order = np.lexsort((found if ties == "worst" else -found, -scores))
     scores, found = scores[order], found[order]
     starts = np.arange(len(scores))
@@ -176,7 +167,9 @@ def average_hierarchical_precision_of_scores(
         starts = np.flatnonzero(np.diff(scores, prepend=np.inf))
     runs = np.diff(starts, append=len(scores)), np.add.reduceat(found, starts)
     ideal = np.sort(np.partition(similarity, -k)[-k:].astype(np.float64))[::-1]
-    return _average(divide(_gained(np.arange(1, k + 1), *runs), np.cumsum(ideal)), form)
+    return _average(
+        safe_divide(_cumulative_gain(np.arange(1, k + 1), *runs), np.cumsum(ideal)), form
+    )
 
 
 def _check_form(form: Form) -> None:
@@ -185,7 +178,7 @@ def _check_form(form: Form) -> None:
 
 
 def _average(curve: Float[np.ndarray, " ranks"], form: Form) -> float:
-    """The average of HP@1 to the last."""
+    """Averages the curve HP@1, HP@2, ..."""
     ends = 0.5 if form == "trapezoid" else 0.0
     return float((curve.sum() - ends * (curve[0] + curve[-1])) / len(curve))
 
@@ -196,15 +189,15 @@ def _precisions(
     last: Int[np.ndarray, "queries 1"],
     ties: Ties,
 ) -> Iterator[Float[np.ndarray, " ranks"]]:
-    """HP at some ranks in a row, query by query: the curve of a whole database may be long."""
+    """Yields HP at consecutive ranks for each query; the curve of a whole database may be long."""
     check_ties(ties)
     for row, (total, items, similarity) in enumerate(
         zip(counts.total, counts.items, counts.similarity, strict=True)
     ):
         ranks = np.arange(first[row, 0], last[row, 0] + 1)
-        found = _gained(ranks, *_runs(total, items, similarity, ties))
+        found = _cumulative_gain(ranks, *_runs(total, items, similarity, ties))
         of_level = items.sum(axis=0)
-        yield divide(found, _gained(ranks, of_level, of_level * similarity))
+        yield safe_divide(found, _cumulative_gain(ranks, of_level, of_level * similarity))
 
 
 def _runs(
@@ -213,7 +206,7 @@ def _runs(
     similarity: Float[np.ndarray, " levels"],
     ties: Ties,
 ) -> tuple[Int[np.ndarray, " runs"], Float[np.ndarray, " runs"]]:
-    """Items in a row that have, or are expected to have, one similarity: how many, and their sum."""
+    """Returns the sizes and summed similarities of runs of items of one (expected) similarity."""
     if ties == "expected":
         return total, items @ similarity
     items = np.concatenate([items, (total - items.sum(axis=1))[:, None]], axis=1)
@@ -222,12 +215,12 @@ def _runs(
     return items[:, order].ravel(), sums[:, order].ravel()
 
 
-def _gained(
+def _cumulative_gain(
     ranks: Int[np.ndarray, " ranks"],
     items: Int[np.ndarray, " runs"],
     sums: Float[np.ndarray, " runs"],
 ) -> Float[np.ndarray, " ranks"]:
-    """The similarity up to each rank, which grows evenly within a run and not behind the last."""
-    held = items > 0
-    ends, gained = np.cumsum(items[held]), np.cumsum(sums[held])
-    return np.interp(ranks, np.append(0, ends), np.append(0.0, gained))
+    """Returns the summed similarity up to each rank, linear within a run, constant after the last."""
+    nonempty = items > 0
+    ends, gain = np.cumsum(items[nonempty]), np.cumsum(sums[nonempty])
+    return np.interp(ranks, np.append(0, ends), np.append(0.0, gain))

@@ -1,4 +1,4 @@
-"""Metrics of the first k items of a ranking, exact under ties."""
+"""Metrics of the first k ranks, exact under ties."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -6,131 +6,118 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float
 
-from jaxhash.metrics._average_precision import chance_of_a_hit
+from jaxhash.metrics._average_precision import hit_probability
 from jaxhash.metrics._counts import DistanceCounts
 from jaxhash.metrics._ties import (
     Ties,
     check_ties,
-    divide,
-    rank_limit,
-    relevant_within,
+    last_ranks,
+    relevant_in_top_ranks,
+    safe_divide,
     tie_groups,
 )
-from jaxhash.ops.arguments import Whole
+from jaxhash.ops.arguments import IntLike
 
-#: The gain of an item with g labels in common: 2^g - 1, or g.
+#: The gain of an item with g labels in common: 2^g - 1 or g.
 Gain = Literal["exponential", "linear"]
 
 
 def precision_at_k(
-    counts: DistanceCounts, k: Whole, *, ties: Ties = "expected"
+    counts: DistanceCounts, k: IntLike, *, ties: Ties = "expected"
 ) -> Float[np.ndarray, " queries"]:
-    """The share of relevant items among the first k.
+    """Computes the share of relevant items among the first k.
 
     Args:
         counts: counts by distance.
-        k: number of items looked at.
+        k: rank to stop at.
         ties: order of the ties.
-
-    Raises:
-        ValueError: if k is no rank of the database, or ``ties`` is unknown.
 
     Example:
         >>> counts = DistanceCounts(np.array([[1, 4]]), np.array([[1, 2]]))
         >>> [precision_at_k(counts, 3, ties=t).item() for t in ("worst", "expected", "best")]
         [0.3333333333333333, 0.6666666666666666, 1.0]
     """
-    return relevant_within(counts, rank_limit(counts, k), ties) / k
+    return relevant_in_top_ranks(counts, last_ranks(counts, k), ties) / k
 
 
 def recall_at_k(
-    counts: DistanceCounts, k: Whole, *, ties: Ties = "expected"
+    counts: DistanceCounts, k: IntLike, *, ties: Ties = "expected"
 ) -> Float[np.ndarray, " queries"]:
-    """The share of the relevant items that is among the first k; 0 where nothing is relevant.
+    """Computes the share of the relevant items that are among the first k; 0 if nothing is relevant.
 
     Args:
         counts: counts by distance.
-        k: number of items looked at.
+        k: rank to stop at.
         ties: order of the ties.
-
-    Raises:
-        ValueError: if k is no rank of the database, or ``ties`` is unknown.
 
     Example:
         >>> recall_at_k(DistanceCounts(np.array([[1, 4]]), np.array([[1, 3]])), 3)
         array([0.625])
     """
-    return divide(relevant_within(counts, rank_limit(counts, k), ties), counts.relevant.sum(axis=1))
+    return safe_divide(
+        relevant_in_top_ranks(counts, last_ranks(counts, k), ties), counts.relevant.sum(axis=1)
+    )
 
 
 def hit_rate(
-    counts: DistanceCounts, k: Whole, *, ties: Ties = "expected"
+    counts: DistanceCounts, k: IntLike, *, ties: Ties = "expected"
 ) -> Float[np.ndarray, " queries"]:
-    """The probability that something relevant is among the first k.
+    """Computes the probability that a relevant item is among the first k.
 
     Args:
         counts: counts by distance.
-        k: number of items looked at.
+        k: rank to stop at.
         ties: order of the ties.
-
-    Raises:
-        ValueError: if k is no rank of the database, or ``ties`` is unknown.
 
     Example:
         >>> hit_rate(DistanceCounts(np.array([[4]]), np.array([[2]])), 2)  # 1 - 2/4 * 1/3
         array([0.83333333])
     """
-    limit = rank_limit(counts, k)
+    limit = last_ranks(counts, k)
     if ties == "expected":
-        return chance_of_a_hit(tie_groups(counts, limit))
-    return (relevant_within(counts, limit, ties) > 0).astype(np.float64)
+        return hit_probability(tie_groups(counts, limit))
+    return (relevant_in_top_ranks(counts, limit, ties) > 0).astype(np.float64)
 
 
 def r_precision(
     counts: DistanceCounts, *, ties: Ties = "expected"
 ) -> Float[np.ndarray, " queries"]:
-    """Precision at rank R, where R is the number of relevant items of the query; 0 where it is 0.
+    """Computes the precision at rank R, the number of relevant items of the query; 0 if R is 0.
 
     Args:
         counts: counts by distance.
         ties: order of the ties.
-
-    Raises:
-        ValueError: if ``ties`` is unknown.
 
     Example:
         >>> r_precision(DistanceCounts(np.array([[1, 4]]), np.array([[1, 2]])))
         array([0.66666667])
     """
     relevant = counts.relevant.sum(axis=1)
-    return divide(relevant_within(counts, relevant[:, None], ties), relevant)
+    return safe_divide(relevant_in_top_ranks(counts, relevant[:, None], ties), relevant)
 
 
 def ndcg(
     counts: DistanceCounts,
-    k: Whole | None = None,
+    k: IntLike | None = None,
     *,
     gain: Gain = "exponential",
     ties: Ties = "expected",
 ) -> Float[np.ndarray, " queries"]:
-    r"""Normalized discounted cumulative gain of the first k.
+    r"""Computes the normalized discounted cumulative gain of the first k.
 
     .. math:: \mathrm{DCG} = \sum_{i \le k} \frac{\mathrm{gain}(g_i)}{\log_2(1 + i)}
 
-    over the DCG of the best order of the whole database; g is the number of labels in common where
-    the counts are graded, else 1 for a relevant item.
+    is divided by the DCG of the best order of the whole database. g is the number of labels in common
+    under graded relevance, else 1 for a relevant item.
 
     Args:
         counts: counts by distance.
-        k: number of items looked at; None for the whole database.
-        gain: ``"exponential"``, 2^g - 1, or ``"linear"``, g.
+        k: rank to stop at; None for the whole database.
+        gain: ``"exponential"`` for 2^g - 1, or ``"linear"`` for g.
         ties: order of the ties.
 
     Returns:
-        One value in [0, 1] a query; 0 where nothing is relevant.
-
-    Raises:
-        ValueError: if k is no rank of the database, or a name is unknown.
+        One value in [0, 1] per query; 0 where nothing is relevant.
 
     Example:
         >>> counts = DistanceCounts(np.array([[1, 1]]), np.array([[0, 1]]))
@@ -144,13 +131,13 @@ def ndcg(
     check_ties(ties)
     if gain not in get_args(Gain):
         raise ValueError(f"gain must be one of {get_args(Gain)}, got {gain!r}")
-    limit = rank_limit(counts, k)
+    limit = last_ranks(counts, k)
     level = np.arange(1, counts.levels.shape[-1] + 1)
     gains = np.exp2(level) - 1.0 if gain == "exponential" else level.astype(np.float64)
     discount = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2, limit.max() + 2)))])
 
     def discounts(first, count):
-        """The sum of the discounts of some ranks in a row, of those up to k."""
+        """Sums the discounts of consecutive ranks, up to k."""
         first, last = np.minimum(first, limit), np.minimum(first + count, limit)
         return discount[last] - discount[first]
 
@@ -159,27 +146,24 @@ def ndcg(
         number = counts.levels[..., one].sum(axis=1, keepdims=True)
         ideal += gains[one] * discounts(start, number)[:, 0]
         start = start + number
-    return divide(_gained(counts, gains, discounts, ties), ideal)
+    return safe_divide(_cumulative_gain(counts, gains, discounts, ties), ideal)
 
 
 def average_cumulative_gain(
-    counts: DistanceCounts, k: Whole, *, ties: Ties = "expected"
+    counts: DistanceCounts, k: IntLike, *, ties: Ties = "expected"
 ) -> Float[np.ndarray, " queries"]:
-    r"""Average cumulative gain: the mean number of labels in common of the first k.
+    r"""Computes the average cumulative gain, the mean number of labels in common of the first k.
 
     .. math:: \mathrm{ACG@}k = \frac1k \sum_{i \le k} g_i
 
     Args:
-        counts: counts by distance, of graded relevance; else a relevant item has gain 1, and this
-            is `precision_at_k`.
-        k: number of items looked at.
+        counts: counts by distance, under graded relevance; else a relevant item has gain 1, and the
+            result is `precision_at_k`.
+        k: rank to stop at.
         ties: order of the ties.
 
     Returns:
-        One value a query, from 0 to the number of its labels.
-
-    Raises:
-        ValueError: if k is no rank of the database, or ``ties`` is unknown.
+        One value per query, from 0 to the number of its labels.
 
     Example:
         >>> counts = DistanceCounts(np.array([[2]]), np.array([[2]]), np.array([[[1, 0, 1]]]))
@@ -188,32 +172,32 @@ def average_cumulative_gain(
 
     Reference:
         Järvelin and Kekäläinen, "IR evaluation methods for retrieving highly relevant documents",
-        SIGIR 2000, for the cumulated gain; its mean with labels in common is textbook in multi-label
-        hashing. The mean over the orders of ties, as McSherry and Najork have it, is a choice of
-        this library.
+        SIGIR 2000, for the cumulated gain; its mean with labels in common is standard in multi-label
+        hashing. The mean over the orders of ties, after McSherry and Najork, is a choice of this
+        library.
     """
-    limit = rank_limit(counts, k)
+    limit = last_ranks(counts, k)
     gains = np.arange(1.0, counts.levels.shape[-1] + 1)
 
     def ranks(first, count):
-        """How many of some ranks in a row are up to k."""
+        """Counts those of consecutive ranks that are up to k."""
         return np.minimum(first + count, limit) - np.minimum(first, limit)
 
-    return _gained(counts, gains, ranks, ties) / k
+    return _cumulative_gain(counts, gains, ranks, ties) / k
 
 
-def _gained(
+def _cumulative_gain(
     counts: DistanceCounts,
     gains: Float[np.ndarray, " levels"],
     weights: Callable[..., np.ndarray],
     ties: Ties,
 ) -> Float[np.ndarray, " queries"]:
-    """The sum of weighted gains; ``weights`` has the sum of some ranks, from (ahead, how many)."""
+    """Sums weighted gains; ``weights(ahead, count)`` is the total weight of consecutive ranks."""
     check_ties(ties)
     levels, size = counts.levels, counts.total.astype(np.int64)
     ahead = np.cumsum(size, axis=1) - size
     if ties == "expected":
-        return np.sum(divide(levels @ gains, size) * weights(ahead, size), axis=1)
+        return np.sum(safe_divide(levels @ gains, size) * weights(ahead, size), axis=1)
     order = np.arange(len(gains))[:: -1 if ties == "best" else 1]
     start = ahead if ties == "best" else ahead + size - levels.sum(axis=-1)
     found = np.zeros(len(size))

@@ -1,7 +1,7 @@
-"""How sure a number is: intervals and tests over queries, means over training seeds.
+"""Confidence intervals and tests over queries, and means over training seeds.
 
-A metric is a mean over queries, and other queries would have given another mean. What is computed
-here is a function of the set of queries, not of their order, and of the seed.
+A metric is a mean over queries; another sample of queries would give another mean. Results depend on
+the set of queries, not on their order, and on the seed.
 """
 
 import math
@@ -12,15 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from jaxhash.ops.arguments import Whole, whole_number
+from jaxhash.ops.arguments import IntLike, as_int
 
-#: Numbers drawn at a time; a few arrays of this size (8 MiB) are what memory is needed for.
+#: Numbers drawn per block; peak memory is a few arrays of this size (8 MiB).
 _BLOCK = 2**20
-#: Sums that differ by less than this share of their terms are equal, up to rounding.
+#: Sums that differ by less than this share of their terms are treated as equal.
 _ROUNDING = 1e-12
 
 
-class Interval(NamedTuple):
+class ConfidenceInterval(NamedTuple):
     """The ends of a confidence interval."""
 
     low: float
@@ -28,22 +28,22 @@ class Interval(NamedTuple):
 
 
 class PairedTest(NamedTuple):
-    """How the metric of one system differs from that of another on the same queries."""
+    """The difference of the metrics of two systems on the same queries."""
 
     difference: float
-    """The first minus the second."""
-    interval: Interval
+    """Metric of the first system minus that of the second."""
+    interval: ConfidenceInterval
     """Bootstrap interval of the difference."""
     p_value: float
-    """How often a difference at least this large, either way, arises between equal systems."""
+    """Two-sided: the probability of at least this difference between equal systems."""
 
 
-class Mean(NamedTuple):
+class SeedMean(NamedTuple):
     """Mean and standard deviation over seeds."""
 
     mean: float
     deviation: float | None
-    """The sample standard deviation, which divides by count - 1; None for one seed."""
+    """Sample standard deviation, with divisor count - 1; None for one seed."""
     count: int
 
 
@@ -52,28 +52,28 @@ def bootstrap_interval(
     *,
     weights: Shaped[np.ndarray, " queries"] | None = None,
     confidence: float = 0.95,
-    resamples: Whole = 10_000,
+    resamples: IntLike = 10_000,
     seed: int = 0,
-) -> Interval:
-    """Percentile bootstrap interval of a metric over queries.
+) -> ConfidenceInterval:
+    """Computes the percentile bootstrap interval of a metric over queries.
 
-    The metric is sum(values) / sum(weights). As many queries as there are, are drawn with
-    replacement, ``resamples`` times, and the interval lies between two quantiles of the metrics of
-    the draws. It says what another sample of queries could give. What another training run could
-    give, it does not say; see `over_seeds`.
+    The metric is sum(values) / sum(weights). Samples of as many queries as given are drawn with
+    replacement, ``resamples`` times, and the ends of the interval are quantiles of their metrics. The
+    interval describes the variation between samples of queries, not between training runs; for the
+    latter see `mean_over_seeds`.
 
     Args:
-        values: one value a query, such as its average precision.
-        weights: what each query adds to the denominator; 1 by default, for a mean. A convention
-            that skips a query gives it value 0 and weight 0. Values are summed as they are, not
-            multiplied by the weights. A draw without any weight has no metric and is left out.
-        confidence: share of draws between the ends, in (0, 1).
-        resamples: number of draws.
-        seed: seed of the draws.
+        values: one value per query, such as its average precision.
+        weights: summand of each query in the denominator; 1 by default, for a mean. A convention
+            that skips a query gives it value 0 and weight 0. Values are not multiplied by the
+            weights. A sample whose weights are all 0 is left out.
+        confidence: share of samples between the ends, in (0, 1).
+        resamples: number of samples.
+        seed: seed of the samples.
 
     Raises:
-        ValueError: if values are empty, not finite, or weights do not fit them, are negative or
-            all 0; or confidence or resamples are out of range.
+        ValueError: if values are empty or not finite; if weights have another shape, are negative or
+            all 0; or if confidence or resamples are out of range.
 
     Example:
         >>> low, high = bootstrap_interval(np.array([0.2, 0.4, 0.6, 0.8]))
@@ -100,33 +100,33 @@ def paired_test(
     first_weights: Shaped[np.ndarray, " queries"] | None = None,
     second_weights: Shaped[np.ndarray, " queries"] | None = None,
     confidence: float = 0.95,
-    resamples: Whole = 10_000,
+    resamples: IntLike = 10_000,
     seed: int = 0,
 ) -> PairedTest:
-    r"""Compare the metrics of two systems on the same queries, by a randomization test.
+    r"""Compares the metrics of two systems on the same queries by a paired randomization test.
 
-    If the systems are alike, each query's pair could as well have come the other way round. With
-    the difference T of the two metrics (see `bootstrap_interval`) and T* that after exchanging the
-    pairs of a random half of the queries, which for plain means flips the signs of differences,
+    Under the null hypothesis the two values of a query are exchangeable. Let T be the difference of
+    the two metrics (see `bootstrap_interval`) and T* the difference after exchanging the values of
+    random queries, each with probability 1/2; for plain means this flips signs of differences. Then
 
     .. math:: p = \frac{1 + \#\{|T^*| \ge |T|\}}{1 + \mathrm{resamples}}.
 
-    Where there are no more than ``resamples`` ways to exchange, 2^queries, all are gone through,
-    and p is the share of them with :math:`|T^*| \ge |T|`. Equality is up to rounding, so p is 1 for
-    equal inputs. An exchange that leaves one side without any weight counts as :math:`\ge`.
+    If there are at most ``resamples`` ways to exchange, 2^queries, all are tried, and p is the share
+    of them with :math:`|T^*| \ge |T|`. Comparisons allow for rounding, so p is 1 for equal inputs.
+    An exchange that leaves one side without any weight counts as :math:`\ge`.
 
     Args:
-        first: one value a query for one system.
-        second: the same for the other, in the same order of queries.
+        first: one value per query for one system.
+        second: one value per query for the other, in the same order.
         first_weights: weights of the first system's values, as in `bootstrap_interval`.
-        second_weights: weights of the second's; they can differ, as where a query is skipped by
-            what a system retrieves. They are exchanged along with the values.
-        confidence: of the bootstrap interval of the difference.
+        second_weights: weights of the second system's values, which can differ, since whether a
+            query is skipped can depend on what is retrieved. They are exchanged with the values.
+        confidence: confidence of the bootstrap interval of the difference.
         resamples: number of draws, for the test and for the interval.
         seed: seed of the draws.
 
     Raises:
-        ValueError: as `bootstrap_interval`, or if the systems have different numbers of queries.
+        ValueError: if `bootstrap_interval` would raise, or the numbers of queries differ.
 
     Example:
         >>> test = paired_test(np.array([0.5, 0.75, 1.0]), np.array([0.25, 0.5, 0.75]))
@@ -157,7 +157,7 @@ def paired_test(
     exact = 2 ** len(a) <= resamples
     extreme = total = 0
     for swapped in _every_subset(len(a)) if exact else _subsets(exchange, len(a), resamples):
-        # Two sums of what is there, no difference of sums: a weight of 0 comes out as exactly 0.
+        # Sums of the terms, not differences of sums, so that a weight of 0 stays exactly 0.
         a_kept, a_weight_kept, b_kept, b_weight_kept = ((1.0 - swapped) @ columns).T
         a_moved, a_weight_moved, b_moved, b_weight_moved = (swapped @ columns).T
         gap = _ratio(a_kept + b_moved, a_weight_kept + b_weight_moved) - _ratio(
@@ -169,18 +169,18 @@ def paired_test(
     return PairedTest(float(difference), _percentiles(np.concatenate(draws), confidence), p_value)
 
 
-def over_seeds(values: Sequence[float] | Float[np.ndarray, " seeds"]) -> Mean:
-    """Mean and sample standard deviation of one number over training seeds.
+def mean_over_seeds(values: Sequence[float] | Float[np.ndarray, " seeds"]) -> SeedMean:
+    """Computes the mean and sample standard deviation over training seeds.
 
     Args:
-        values: one value a seed.
+        values: one value per seed.
 
     Raises:
-        ValueError: if there are none, or they are not finite.
+        ValueError: if values are empty or not finite.
 
     Example:
-        >>> over_seeds([0.5, 0.75, 1.0])
-        Mean(mean=0.75, deviation=0.25, count=3)
+        >>> mean_over_seeds([0.5, 0.75, 1.0])
+        SeedMean(mean=0.75, deviation=0.25, count=3)
     """
     values = [float(value) for value in values]
     if not values:
@@ -188,19 +188,19 @@ def over_seeds(values: Sequence[float] | Float[np.ndarray, " seeds"]) -> Mean:
     if not all(map(math.isfinite, values)):
         raise ValueError("values must be finite, got NaN or infinity")
     deviation = statistics.stdev(values) if len(values) > 1 else None
-    return Mean(statistics.fmean(values), deviation, len(values))
+    return SeedMean(statistics.fmean(values), deviation, len(values))
 
 
-def _check_draws(confidence: float, resamples: Whole) -> int:
+def _check_draws(confidence: float, resamples: IntLike) -> int:
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
-    return whole_number("resamples", resamples, least=1)
+    return as_int("resamples", resamples, minimum=1)
 
 
 def _pair(
     name: str, values: np.ndarray, weights: np.ndarray | None
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Values and weights in float64, checked."""
+    """Checks values and weights and converts them to float64."""
     values = np.asarray(values, np.float64)
     if values.ndim != 1 or not len(values):
         raise ValueError(f"{name} must have shape [queries], at least one, got {values.shape}")
@@ -215,7 +215,7 @@ def _pair(
 
 
 def _sorted(*columns: Float[np.ndarray, " n"]) -> list[Float[np.ndarray, " n"]]:
-    """The columns with their rows in one order, whatever order they came in."""
+    """Sorts the rows of the columns together, so that results do not depend on their order."""
     order = np.lexsort(columns[::-1])
     return [column[order] for column in columns]
 
@@ -223,7 +223,7 @@ def _sorted(*columns: Float[np.ndarray, " n"]) -> list[Float[np.ndarray, " n"]]:
 def _resample(
     rng: np.random.Generator, n: int, resamples: int
 ) -> Iterator[Int[np.ndarray, "block n"]]:
-    """Rows of n indices drawn with replacement, ``resamples`` of them, a block at a time."""
+    """Yields blocks of ``resamples`` rows of n indices drawn with replacement."""
     block = max(_BLOCK // n, 1)
     for start in range(0, resamples, block):
         yield rng.integers(n, size=(min(block, resamples - start), n))
@@ -232,15 +232,15 @@ def _resample(
 def _subsets(
     rng: np.random.Generator, n: int, resamples: int
 ) -> Iterator[Float[np.ndarray, "block n"]]:
-    """Random subsets of n queries as rows of 0 and 1, a block at a time."""
+    """Yields blocks of random subsets of n queries, as rows of 0 and 1."""
     block = max(_BLOCK // n, 1)
     for start in range(0, resamples, block):
-        # Not in smaller integers: what is left of a drawn word would be lost between the blocks.
+        # Not drawn as smaller integers, which would discard parts of random words between blocks.
         yield rng.integers(2, size=(min(block, resamples - start), n)).astype(np.float64)
 
 
 def _every_subset(n: int) -> Iterator[Float[np.ndarray, "block n"]]:
-    """All subsets of n queries, a block at a time."""
+    """Yields blocks of all subsets of n queries."""
     block = max(_BLOCK // n, 1)
     for start in range(0, 2**n, block):
         number = np.arange(start, min(start + block, 2**n))
@@ -250,8 +250,8 @@ def _every_subset(n: int) -> Iterator[Float[np.ndarray, "block n"]]:
 def _sum(
     column: Float[np.ndarray, " n"], index: Int[np.ndarray, "block n"]
 ) -> Float[np.ndarray, " block"]:
-    """The sum of the column over each row of indices."""
-    if (column == column[0]).all():  # most often weights of 1
+    """Sums the column over each row of indices."""
+    if (column == column[0]).all():  # usually weights of 1
         return np.full(len(index), column.sum())
     return column[index].sum(axis=1)
 
@@ -259,13 +259,13 @@ def _sum(
 def _ratio(
     values: Float[np.ndarray, " block"], weights: Float[np.ndarray, " block"]
 ) -> Float[np.ndarray, " block"]:
-    """The metric, and NaN where nothing has any weight."""
+    """Returns the metric, and NaN where all weights are 0."""
     return np.divide(values, weights, out=np.full(len(values), np.nan), where=weights > 0)
 
 
-def _percentiles(draws: Float[np.ndarray, " resamples"], confidence: float) -> Interval:
+def _percentiles(draws: Float[np.ndarray, " resamples"], confidence: float) -> ConfidenceInterval:
     draws = draws[~np.isnan(draws)]
     if not len(draws):
         raise ValueError("no resample has any weight: too few queries count, or resamples are few")
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(low), float(high))
+    return ConfidenceInterval(float(low), float(high))

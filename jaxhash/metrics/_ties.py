@@ -1,7 +1,7 @@
-"""Tie groups and a rank that cuts them: what all metrics of a ranking share.
+"""Tie groups and ranks, which all metrics of a ranking share.
 
-Items at one distance are tied. A rank k takes all of the nearer groups, a part of one, and none of
-the rest; which items of the group it takes depends on their order.
+Items at equal distance are tied. The first k ranks hold the nearer groups completely, a part of the
+*boundary group*, and nothing of the others; which part depends on the order of the ties.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -10,85 +10,85 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from jaxhash.metrics._counts import DistanceCounts, SimilarityCounts
-from jaxhash.ops.arguments import Whole, whole_number
+from jaxhash.ops.arguments import IntLike, as_int
 
-#: The order of tied items: the mean over all orders, or the order that is worst or best.
+#: The order of tied items: the mean over all orders, or the worst or the best order.
 Ties = Literal["expected", "worst", "best"]
 
-#: From here on the series of harmonic numbers is exact to float64.
+#: The asymptotic series of harmonic numbers is exact in float64 from this number on.
 _SERIES = 64
 
 
-class Groups(NamedTuple):
-    """The tie groups of each query [queries, groups], nearest first, and how k cuts them."""
+class TieGroups(NamedTuple):
+    """The tie groups of each query [queries, groups], nearest first, and their items within rank k."""
 
     size: Int[np.ndarray, "..."]
     relevant: Int[np.ndarray, "..."]
     ahead: Int[np.ndarray, "..."]
-    """Items in nearer groups."""
+    """Number of items in nearer groups."""
     relevant_ahead: Int[np.ndarray, "..."]
     taken: Int[np.ndarray, "..."]
-    """Items of the group within rank k."""
+    """Number of items of the group within rank k."""
 
     @property
     def fewest(self) -> Int[np.ndarray, "..."]:
-        """The fewest relevant items among those taken, over the orders of the group."""
+        """The smallest number of relevant items within rank k, over the orders of the group."""
         return np.maximum(self.taken - (self.size - self.relevant), 0)
 
     @property
     def most(self) -> Int[np.ndarray, "..."]:
-        """The most relevant items among those taken."""
+        """The largest number of relevant items within rank k, over the orders of the group."""
         return np.minimum(self.relevant, self.taken)
 
 
 def check_ties(ties: str) -> None:
-    """Raise unless ``ties`` names an order."""
+    """Raises ValueError unless ``ties`` is an order."""
     if ties not in get_args(Ties):
         raise ValueError(f"ties must be one of {get_args(Ties)}, got {ties!r}")
 
 
-def rank_limit(
-    counts: DistanceCounts | SimilarityCounts, k: Whole | None
+def last_ranks(
+    counts: DistanceCounts | SimilarityCounts, k: IntLike | None
 ) -> Int[np.ndarray, "queries 1"]:
-    """The rank k for each query; the whole database where it is None.
+    """Returns the last rank of each query, k or the size of the database.
 
     Raises:
         ValueError: if k is below 1 or above the size of the database.
-        TypeError: if k is no integer.
+        TypeError: if k is not an integer.
     """
     items = counts.total.sum(axis=1, keepdims=True)
     return items if k is None else np.full_like(items, check_rank(k, items.min()))
 
 
-def check_rank(k: Whole | None, items: int | np.integer) -> int:
-    """The rank k among so many items, the last where it is None; raise as `rank_limit`."""
+def check_rank(k: IntLike | None, items: int | np.integer) -> int:
+    """Returns the rank k among a number of items, the last for None; raises like `last_ranks`."""
     if k is None:
         return int(items)
-    k = whole_number("k", k, least=1)
+    k = as_int("k", k, minimum=1)
     if k > items:
         raise ValueError(f"k={k} is larger than the database of {items} items")
     return k
 
 
-def tie_groups(counts: DistanceCounts, limit: Int[np.ndarray, "queries 1"]) -> Groups:
-    """The groups, cut at each query's rank."""
+def tie_groups(counts: DistanceCounts, limit: Int[np.ndarray, "queries 1"]) -> TieGroups:
+    """Returns the tie groups, with the items of each within the query's last rank."""
     size, relevant = counts.total.astype(np.int64), counts.relevant.astype(np.int64)
     ahead = np.cumsum(size, axis=1) - size
     relevant_ahead = np.cumsum(relevant, axis=1) - relevant
-    return Groups(size, relevant, ahead, relevant_ahead, np.clip(limit - ahead, 0, size))
+    return TieGroups(size, relevant, ahead, relevant_ahead, np.clip(limit - ahead, 0, size))
 
 
-def cut_group(groups: Groups) -> Groups:
-    """The last group that each query's rank reaches, the one it may cut, as columns [queries]."""
+def boundary_group(groups: TieGroups) -> TieGroups:
+    """Returns the last group within each query's rank, as columns [queries]."""
     reached = groups.taken[:, ::-1] > 0
     last = groups.taken.shape[1] - 1 - reached.argmax(axis=1)[:, None]
-    return Groups(*(np.take_along_axis(part, last, axis=1)[:, 0] for part in groups))
+    return TieGroups(*(np.take_along_axis(part, last, axis=1)[:, 0] for part in groups))
 
 
-def relevant_within(
+def relevant_in_top_ranks(
     counts: DistanceCounts, limit: Int[np.ndarray, "queries 1"], ties: Ties
 ) -> Float[np.ndarray, " queries"]:
-    """How many relevant items are ranked within the limit."""
+    """Counts the relevant items within the last rank."""
     check_ties(ties)
     groups = tie_groups(counts, limit)
     if ties == "expected":
@@ -97,10 +97,10 @@ def relevant_within(
     return (groups.fewest if ties == "worst" else groups.most).sum(axis=1).astype(np.float64)
 
 
-def divide(
+def safe_divide(
     part: Shaped[np.ndarray, "..."], whole: Shaped[np.ndarray, "..."]
 ) -> Float[np.ndarray, "..."]:
-    """The quotient, and 0 where the whole is 0."""
+    """Returns the quotient, and 0 where the whole is 0."""
     part, whole = np.broadcast_arrays(part, whole)
     return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
 
@@ -108,10 +108,10 @@ def divide(
 def harmonic_difference(
     first: Int[np.ndarray, "..."], count: Int[np.ndarray, "..."]
 ) -> Float[np.ndarray, "..."]:
-    """The sum of ``count`` reciprocals: of first + 1, of first + 2, and so on.
+    """Returns the sum of ``count`` reciprocals, 1 / (first + 1) + 1 / (first + 2) + ...
 
-    Differences of a table of harmonic numbers would lose digits at the end of a large database;
-    there the asymptotic series of both ends is subtracted term by term.
+    Differences of a table of harmonic numbers would lose digits at the end of a large database, so
+    there the asymptotic series of both ends are subtracted term by term.
 
     Example:
         >>> harmonic_difference(np.array([0, 2]), np.array([2, 2]))
@@ -129,16 +129,15 @@ def harmonic_difference(
 
 
 def hypergeometric(
-    cut: Groups,
+    cut: TieGroups,
 ) -> tuple[Int[np.ndarray, "queries m"], Float[np.ndarray, "queries m"]]:
-    """How likely m of the items taken from a cut group are relevant, over the group's orders.
+    """Returns the distribution of the number m of relevant items within the rank in a boundary group.
 
-    Computed by ratios from the mode outwards, which loses no digits as factorials would. Values of
-    m further away than 5 sqrt(taken), which have a probability below 1e-21 (Hoeffding), are left
-    out.
+    It is computed by ratios from the mode outwards, which loses no digits as factorials would. Values
+    of m farther away than 5 sqrt(taken), whose probability is below 1e-21 (Hoeffding), are left out.
 
     Returns:
-        Values of m, some of them impossible, and the probability of each, 0 for the impossible.
+        Values of m, some of them impossible, and the probability of each, 0 for impossible ones.
     """
     size, relevant, taken = (
         part[:, None].astype(np.float64) for part in (cut.size, cut.relevant, cut.taken)

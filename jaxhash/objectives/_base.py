@@ -9,14 +9,14 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, PyTree, Shaped
 
 from jaxhash.ops.arguments import (
+    as_bool,
     as_index,
     as_labels,
     check_shape,
-    values_at_hand,
-    zeros_and_ones,
+    concrete_values,
 )
 from jaxhash.ops.codes import relax
-from jaxhash.ops.meshes import check_mapped, like, on_any_mesh
+from jaxhash.ops.meshes import check_axis_name, on_any_mesh, specs_of
 
 #: A weight in a sum of losses, which may be traced.
 Weight = int | float | Float[ArrayLike, ""]
@@ -155,12 +155,12 @@ def _on_any_mesh(loss: Callable[..., Loss]) -> Callable[..., Loss]:
     """The loss of an objective on any mesh, of a checked batch; its state stays where it lies."""
 
     def returns(variables, codes, batch, context):
-        return Loss(PartitionSpec(), like(variables.state), PartitionSpec())
+        return Loss(PartitionSpec(), specs_of(variables.state), PartitionSpec())
 
-    anywhere = on_any_mesh(loss, returns=returns)
+    anywhere = on_any_mesh(loss, out_specs=returns)
 
     def checked(variables, codes, batch, context):
-        check_mapped(context.axis_name)
+        check_axis_name(context.axis_name)
         return anywhere(variables, codes, _checked(batch), context)
 
     return checked
@@ -175,11 +175,11 @@ def _checked(batch: Batch) -> Batch:
         check_shape("labels", labels, (*rows, *labels.shape[1:]))
     if index is not None:
         check_shape("index", index, rows)
-        index = as_index("index", index, least=-1)  # padding may be nowhere
+        index = as_index("index", index, minimum=-1)  # padding may be nowhere
     check_shape("mask", batch.mask, rows)
-    mask = zeros_and_ones("mask", batch.mask)
+    mask = as_bool("mask", batch.mask)
     if index is not None:
-        valid, known = values_at_hand(mask), values_at_hand(index)
+        valid, known = concrete_values(mask), concrete_values(index)
         if valid is not None and known is not None and (known[valid] < 0).any():
             raise ValueError("index must be 0 or more in rows that the mask keeps, got -1")
     return batch._replace(labels=labels, index=index, mask=mask)

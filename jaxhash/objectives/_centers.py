@@ -37,7 +37,7 @@ from jaxhash.objectives._tables import (
 from jaxhash.ops.codebooks import codebook, majority_vote
 from jaxhash.ops.codes import binarize
 from jaxhash.ops.collectives import psum_no_grad
-from jaxhash.similarity import has_label, multi_hot, share_a_label
+from jaxhash.similarity import has_label, multi_hot, shares_label
 
 __all__ = ["csq", "dpn", "hyp2", "orthohash"]
 
@@ -277,7 +277,7 @@ def hyp2(*, beta: float = 0.5, threshold: float | None = None) -> Objective:
             pairs = losses.hyp2_pairs(
                 codes,
                 columns.codes,
-                share_a_label(batch.labels, columns.labels),
+                shares_label(batch.labels, columns.labels),
                 where=columns.where & several[:, None] & theirs[None, :],
                 **options,
             )

@@ -35,7 +35,7 @@ from jaxhash.objectives._tables import (
 )
 from jaxhash.ops.codes import relax
 from jaxhash.ops.collectives import psum_no_grad
-from jaxhash.similarity import multi_hot, share_a_label
+from jaxhash.similarity import multi_hot, shares_label
 
 __all__ = ["asymmetric_dsh", "dsdh", "dsdh_released"]
 
@@ -230,7 +230,7 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
         value = losses.asymmetric_dsh(
             rows,
             state.codes.rows,
-            share_a_label(facing_batch.labels, bank.labels),
+            shares_label(facing_batch.labels, bank.labels),
             balanced=balanced,
             where=from_bank(bank, facing_batch, "ignored", context).where,
             axis_name=context.axis_name,
@@ -283,7 +283,7 @@ def _sums_over_similar(
 
     def sums_of(labels, rows):
         def of_one(own):
-            similar = share_a_label(own[None, :], labels)[0].astype(rows.dtype)
+            similar = shares_label(own[None, :], labels)[0].astype(rows.dtype)
             return jnp.matmul(similar, rows, precision=lax.Precision.HIGHEST)
 
         return lax.map(of_one, bank.labels, batch_size=_ROWS)

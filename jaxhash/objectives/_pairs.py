@@ -26,7 +26,7 @@ from jaxhash.objectives._tables import (
 )
 from jaxhash.ops.arguments import as_index
 from jaxhash.ops.collectives import row_indices
-from jaxhash.similarity import UNLABELLED, share_a_label
+from jaxhash.similarity import UNLABELLED, shares_label
 
 #: What the rows of a batch are paired with.
 Pairs = Literal["batch", "bank"]
@@ -53,7 +53,7 @@ def pairwise(
     pairs: Pairs,
     unseen: Unseen = "ignored",
     relax: Relax = lambda codes, context: codes,
-    similarity: Callable[..., Shaped[Array, "n m"]] = share_a_label,
+    similarity: Callable[..., Shaped[Array, "n m"]] = shares_label,
 ) -> Objective:
     """A loss of pairs as an objective.
 
@@ -137,7 +137,7 @@ def remember(bank: Bank, codes: Float[Array, "n bits"], batch: Batch, context: C
     rows = (
         lax.stop_gradient(codes),
         jnp.asarray(batch.labels, bank.labels.dtype),
-        as_index("index", index, entries(bank, context), least=-1),
+        as_index("index", index, entries(bank, context), minimum=-1),
     )
     if context.axis_name is not None:
         rows = lax.all_gather(rows, context.axis_name, tiled=True)

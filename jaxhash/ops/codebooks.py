@@ -22,13 +22,13 @@ from jaxhash.ops._hadamard import hadamard_matrix, select_rows
 from jaxhash.ops._linear_codes import bch_basis, grown_basis, minimum_weight, spread_words
 from jaxhash.ops.arguments import (
     UNLABELLED,
-    Whole,
+    IntLike,
+    as_int,
     as_labels,
     check_shape,
     check_signs,
-    whole_number,
 )
-from jaxhash.ops.meshes import like_rows, on_any_mesh
+from jaxhash.ops.meshes import on_any_mesh, sharded_like_first
 
 
 class Codebook(NamedTuple):
@@ -41,7 +41,7 @@ class Codebook(NamedTuple):
     """The name of the construction."""
 
 
-def codebook(classes: Whole, bits: Whole, *, seed: Whole = 0) -> Codebook:
+def codebook(classes: IntLike, bits: IntLike, *, seed: IntLike = 0) -> Codebook:
     r"""Constructs one code per class with a large minimum distance.
 
     For up to ``2 * bits`` classes, if a Hadamard matrix of order ``bits`` is known here (multiples
@@ -84,9 +84,9 @@ def codebook(classes: Whole, bits: Whole, *, seed: Whole = 0) -> Codebook:
         2020, which draws random centers if there are more classes than rows, and whose released
         code requires a power of 2 for bits.
     """
-    bits = whole_number("bits", bits, least=1)
-    classes = whole_number("classes", classes, least=1)
-    seed = whole_number("seed", seed, least=0)
+    bits = as_int("bits", bits, minimum=1)
+    classes = as_int("classes", classes, minimum=1)
+    seed = as_int("seed", seed, minimum=0)
     if bits < classes.bit_length() and classes > 2**bits:
         raise ValueError(f"classes={classes} need more codes than the {2**bits} of bits={bits}")
     best = _best_construction(classes, bits)
@@ -118,7 +118,7 @@ def minimum_distance(codes: Int8[np.ndarray, "classes bits"]) -> int:
     return least
 
 
-@on_any_mesh(returns=like_rows)
+@on_any_mesh(out_specs=sharded_like_first)
 def label_codes(
     labels: Shaped[ArrayLike, " n *classes"],
     codes: Int8[Array, "classes bits"],
@@ -156,7 +156,7 @@ def label_codes(
     return majority_vote(sum_over_labels(labels, codes), ties)
 
 
-@on_any_mesh(returns=like_rows)
+@on_any_mesh(out_specs=sharded_like_first)
 def sum_over_labels(
     labels: Shaped[ArrayLike, " n *classes"], rows: Shaped[Array, "classes columns"]
 ) -> Float[Array, "n columns"]:

@@ -1,7 +1,7 @@
-"""The verbs of a code: relax, binarize, pack, compare.
+"""Operations on codes: relax, binarize, pack, compare.
 
-A *code* is a row of ``bits`` real numbers while it is learned and a row of -1 and +1 once it is cut
-at zero. Zero counts as +1 everywhere in jaxhash, so that every bit is one of exactly two values.
+A *code* is a row of ``bits`` real numbers during training, and a row of -1 and +1 once binarized by
+its signs. Zero counts as +1 everywhere in jaxhash, so that every bit is one of exactly two values.
 """
 
 import jax
@@ -9,16 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int8, Shaped, UInt8
 
-from jaxhash.ops.arguments import Whole, check_packed, check_signs, dtype_of, whole_number
-from jaxhash.ops.meshes import like_rows, on_any_mesh
+from jaxhash.ops.arguments import IntLike, as_int, check_packed, check_signs, dtype_of
+from jaxhash.ops.meshes import on_any_mesh, sharded_like_first
 
 
 def relax(codes: Float[Array, "*n bits"], beta: float | Float[Array, ""] = 1.0):
-    """Squash codes into (-1, 1): ``tanh(beta * codes)``, which tends to the sign as beta grows.
+    """Maps codes into (-1, 1) by ``tanh(beta * codes)``, which tends to the sign as beta grows.
 
     Args:
         codes: real-valued codes.
-        beta: steepness; raising it during training is HashNet's continuation.
+        beta: steepness; HashNet's continuation raises it during training.
 
     Returns:
         Codes of the same shape and dtype.
@@ -31,28 +31,28 @@ def relax(codes: Float[Array, "*n bits"], beta: float | Float[Array, ""] = 1.0):
 
 
 def binarize(codes: Float[Array, "*n bits"] | Float[np.ndarray, "*n bits"]):
-    """Cut codes at zero into -1 and +1, with zero counted as +1.
+    """Returns the signs of codes, -1 or +1, with zero counted as +1.
 
     Args:
-        codes: real-valued codes, a JAX or a NumPy array.
+        codes: real-valued codes, an array of JAX or NumPy.
 
     Returns:
         int8 codes of the same shape and the same kind of array.
 
     Raises:
-        TypeError: if codes are not floating, nor signed integers: zero does not cut them.
-        ValueError: if integers at hand are not -1 and +1.
+        TypeError: if codes are neither floating nor signed integers, so that zero is no threshold.
+        ValueError: if concrete integers are not -1 and +1.
 
     Example:
         >>> binarize(jnp.array([[-0.3, 0.0, 2.0]]))
         Array([[-1,  1,  1]], dtype=int8)
     """
-    _check_cut("codes", codes)
+    _check_binarizable("codes", codes)
     return (codes >= 0).astype(np.int8) * np.int8(2) - np.int8(1)
 
 
 def straight_through(codes: Float[Array, "*n bits"]) -> Float[Array, "*n bits"]:
-    """The signs of the codes, with the gradient of the identity (zero counts as +1).
+    """Returns the signs of codes (zero counts as +1), with the gradient of the identity.
 
     Example:
         >>> value, slope = jax.value_and_grad(lambda u: straight_through(u).sum())(
@@ -64,7 +64,7 @@ def straight_through(codes: Float[Array, "*n bits"]) -> Float[Array, "*n bits"]:
 
 
 def with_gradient_of(codes: Float[Array, "*n bits"], values: Float[Array, "*n bits"]):
-    """The values, to the last digit, with the gradient of the codes.
+    """Returns the values, unrounded, with the gradient of the codes.
 
     Example:
         >>> jax.grad(lambda u: with_gradient_of(3.0 * u, jnp.ones_like(u)).sum())(jnp.ones(2))
@@ -74,54 +74,54 @@ def with_gradient_of(codes: Float[Array, "*n bits"], values: Float[Array, "*n bi
 
 
 def pack(codes: Shaped[Array, "*n bits"] | Shaped[np.ndarray, "*n bits"]) -> UInt8[Array, "*n _"]:
-    """Pack codes cut at zero into bytes, eight bits each, the first bit the most significant.
+    """Packs the signs of codes into bytes, eight bits each, the first bit the most significant.
 
     Args:
-        codes: codes of -1 and +1, or real-valued ones, which are cut at zero. Bool and 0/1 codes
-            are not meant: there 0 would count as +1.
+        codes: codes of -1 and +1, or real-valued codes, which are binarized first. Bool and 0/1
+            codes are refused, since their 0 would count as +1.
 
     Returns:
-        ``ceil(bits / 8)`` bytes a row; bits that fill up the last byte are 0.
+        ``ceil(bits / 8)`` bytes per row; unused bits of the last byte are 0.
 
     Raises:
-        TypeError: if codes are not floating, nor signed integers.
-        ValueError: if integers at hand are not -1 and +1.
+        TypeError: if codes are neither floating nor signed integers.
+        ValueError: if concrete integers are not -1 and +1.
 
     Example:
         >>> pack(jnp.array([[1, -1, -1, -1, -1, -1, -1, 1, 1]]))
         Array([[129, 128]], dtype=uint8)
     """
-    _check_cut("codes", codes)
+    _check_binarizable("codes", codes)
     return jnp.packbits(jnp.asarray(codes) >= 0, axis=-1)
 
 
-def unpack(packed: UInt8[Array, "*n bytes"], bits: Whole) -> Int8[Array, "*n bits"]:
-    """Undo `pack`: int8 codes of -1 and +1.
+def unpack(packed: UInt8[Array, "*n bytes"], bits: IntLike) -> Int8[Array, "*n bits"]:
+    """Unpacks bytes to int8 codes of -1 and +1; the inverse of `pack`.
 
     Raises:
-        TypeError: if ``packed`` is not uint8, or ``bits`` no integer.
-        ValueError: if ``bits`` do not fit the number of bytes.
+        TypeError: if ``packed`` is not uint8 or ``bits`` is not an integer.
+        ValueError: if ``bits`` does not fit the number of bytes.
 
     Example:
         >>> unpack(jnp.array([[129, 128]], jnp.uint8), bits=9)
         Array([[ 1, -1, -1, -1, -1, -1, -1,  1,  1]], dtype=int8)
     """
     check_packed("packed", packed)
-    bits = whole_number("bits", bits)
+    bits = as_int("bits", bits)
     if not 8 * (packed.shape[-1] - 1) < bits <= 8 * packed.shape[-1]:
         raise ValueError(f"bits={bits} do not fit {packed.shape[-1]} bytes a code")
     return jnp.unpackbits(packed, axis=-1, count=bits).astype(jnp.int8) * 2 - 1
 
 
-@on_any_mesh(returns=like_rows)
+@on_any_mesh(out_specs=sharded_like_first)
 def hamming_distance(
     codes: UInt8[Array, "n bytes"], others: UInt8[Array, "m bytes"]
 ) -> Int[Array, "n m"]:
-    """The number of bits in which packed codes differ, for every pair.
+    """Counts the bits in which packed codes differ, for every pair.
 
     Raises:
-        TypeError: if a side is not uint8, which packed codes are.
-        ValueError: if a side is no matrix, or the two have other numbers of bytes.
+        TypeError: if codes or others are not uint8.
+        ValueError: if they are not matrices with the same number of columns.
 
     Example:
         >>> hamming_distance(jnp.array([[3]], jnp.uint8), jnp.array([[1], [255]], jnp.uint8))
@@ -137,7 +137,7 @@ def hamming_distance(
     return differing.astype(jnp.int32).sum(axis=-1)
 
 
-def _check_cut(name: str, codes: Shaped[Array, "..."] | Shaped[np.ndarray, "..."]) -> None:
-    """Raise where zero does not cut codes: it is the least of bools, counts and 0/1 codes."""
+def _check_binarizable(name: str, codes: Shaped[Array, "..."] | Shaped[np.ndarray, "..."]) -> None:
+    """Raises if zero is no threshold of codes, as for bools, counts and 0/1 codes."""
     if not jnp.issubdtype(dtype_of(name, codes), jnp.floating):
         check_signs(name, codes)

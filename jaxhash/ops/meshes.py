@@ -1,4 +1,4 @@
-"""The same values and gradients on whatever mesh the arrays lie on."""
+"""Functions that give the same values and gradients on any mesh."""
 
 import functools
 import inspect
@@ -10,54 +10,55 @@ from jax import lax
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec, auto_axes
 from jaxtyping import PyTree
 
-#: Given the arguments of a function, how its results lie: specs for them, or for a prefix of the tree.
-Returns = Callable[..., PyTree[PartitionSpec]]
+#: Maps the arguments of a function to the partition specs of its results, or of a prefix of their tree.
+OutSpecs = Callable[..., PyTree[PartitionSpec]]
 
 
-def whole(*args: Any, **kwargs: Any) -> PartitionSpec:
-    """Results that every device has whole."""
+def replicated(*args: Any, **kwargs: Any) -> PartitionSpec:
+    """Returns the spec of results that are replicated on every device."""
     return PartitionSpec()
 
 
-def like_rows(rows: Any, *args: Any, **kwargs: Any) -> PartitionSpec:
-    """Results with a row for each of the first argument's, spread as these are."""
+def sharded_like_first(rows: Any, *args: Any, **kwargs: Any) -> PartitionSpec:
+    """Returns the spec of results whose rows are sharded as those of the first argument."""
     return PartitionSpec(*_spec(rows)[:1])
 
 
-def like(tree: PyTree) -> PyTree[PartitionSpec]:
-    """How the arrays of a tree lie, for results of the same structure."""
+def specs_of(tree: PyTree) -> PyTree[PartitionSpec]:
+    """Returns the specs of the arrays of a tree, for results of the same structure."""
     return jax.tree.map(_spec, tree)
 
 
-def on_any_mesh(function: Callable | None = None, *, returns: Returns = whole) -> Callable:
-    """Let a function of arrays compute on a mesh with Explicit axes, which `jax.make_mesh` makes.
+def on_any_mesh(function: Callable | None = None, *, out_specs: OutSpecs = replicated) -> Callable:
+    """Wraps a function of arrays so that it also runs on a mesh with Explicit axes.
 
-    There JAX asks of every product, sort, gather and reshape of spread rows how its result is to
-    lie. Where an argument lies so, the function is run by `jax.sharding.auto_axes`, in which the
-    compiler decides, as it does on a mesh of Auto axes; elsewhere it is run as it is.
+    `jax.make_mesh` makes such a mesh. On it JAX requires an output sharding of every product, sort,
+    gather and reshape of sharded rows. If an argument is sharded so, the function runs under
+    `jax.sharding.auto_axes`, where the compiler chooses, as on a mesh of Auto axes; else it runs
+    unchanged.
 
-    Whatever is called ``axis_name=`` or ``..._axis_name=`` is checked by `check_mapped`.
+    Arguments named ``axis_name`` or ``..._axis_name`` are checked by `check_axis_name`.
 
     Args:
-        function: what is wrapped; its arguments are pytrees of arrays and of anything else.
-        returns: from the arguments, how the results lie; whole on every device by default.
+        function: function of pytrees of arrays and anything else.
+        out_specs: maps the arguments to the partition specs of the results; replicated by default.
 
     Example:
         >>> @on_any_mesh
         ... def median(x):
-        ...     return jax.numpy.sort(x)[len(x) // 2]  # of spread rows, JAX alone refuses
+        ...     return jax.numpy.sort(x)[len(x) // 2]  # JAX alone refuses sharded rows
         >>> rows = NamedSharding(jax.make_mesh((1,), ("data",)), PartitionSpec("data"))
         >>> float(jax.jit(median)(jax.device_put(jax.numpy.array([5.0, 1.0, 3.0]), rows)))
         3.0
     """
     if function is None:
-        return functools.partial(on_any_mesh, returns=returns)
+        return functools.partial(on_any_mesh, out_specs=out_specs)
 
     @functools.wraps(function)
-    def anywhere(*args, **kwargs):
+    def wrapper(*args, **kwargs):
         for name, value in kwargs.items():
             if name.endswith("axis_name"):
-                check_mapped(value)
+                check_axis_name(value)
         leaves, tree = jax.tree.flatten((args, kwargs))
         arrays = {i: leaf for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)}
         mesh = _explicit_mesh(arrays.values())
@@ -68,23 +69,23 @@ def on_any_mesh(function: Callable | None = None, *, returns: Returns = whole) -
             args, kwargs = tree.unflatten([arrays.get(i, leaf) for i, leaf in enumerate(leaves)])
             return function(*args, **kwargs)
 
-        given = inspect.signature(function).bind(*args, **kwargs)
-        specs = returns(*given.args, **given.kwargs)
+        bound = inspect.signature(function).bind(*args, **kwargs)
+        specs = out_specs(*bound.args, **bound.kwargs)
         shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
         return auto_axes(compute, axes=mesh.explicit_axes, out_sharding=shardings)(arrays)
 
-    return anywhere
+    return wrapper
 
 
-def check_mapped(axis_name: str | None) -> None:
-    """Raise where devices' shares of a gradient, which are to be summed, would be summed already.
+def check_axis_name(axis_name: str | None) -> None:
+    """Raises if JAX would already sum the gradient over the axis.
 
-    Under ``check_vma=True``, the default of ``jax.shard_map``, JAX sums the gradient of whatever
-    is the same on all devices. Summed once more, as `jaxhash.losses` asks for, it would be too
-    large by the number of devices, and nobody would say so.
+    Under ``check_vma=True``, the default of ``jax.shard_map``, JAX sums the gradient of replicated
+    values over devices. Summing it again, as `jaxhash.losses` requires, would silently make it too
+    large by the number of devices.
 
     Raises:
-        ValueError: if the axis is one of ``jax.shard_map`` with ``check_vma=True``, or no mapped one.
+        ValueError: if the axis is not mapped, or is one of ``jax.shard_map`` with ``check_vma=True``.
     """
     if axis_name is None:
         return
@@ -104,7 +105,7 @@ def _spec(array: Any) -> PartitionSpec:
 
 
 def _explicit_mesh(arrays: Any) -> AbstractMesh | None:
-    """The mesh with Explicit axes on which one of the arrays lies."""
+    """Returns the mesh with Explicit axes of the first array that is on one, or None."""
     for array in arrays:
         mesh = jax.typeof(array).sharding.mesh
         if mesh.explicit_axes:

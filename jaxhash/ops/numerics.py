@@ -1,20 +1,20 @@
-"""Arithmetic that holds at every scale."""
+"""Arithmetic that is accurate at every scale."""
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Shaped
 
 
-def accumulate(array: Shaped[Array, "..."]) -> Float[Array, "..."]:
-    """The array in the dtype that sums are taken in: float32, or its own where wider."""
+def at_least_float32(array: Shaped[Array, "..."]) -> Float[Array, "..."]:
+    """Converts an array to float32, the dtype of sums, unless its own dtype is wider."""
     return array.astype(jnp.promote_types(array.dtype, jnp.float32))
 
 
-def unit_rows(rows: Float[Array, "n columns"]) -> Float[Array, "n columns"]:
-    """Each row at length 1; a row of zeros stays one, and has no gradient.
+def normalize_rows(rows: Float[Array, "n columns"]) -> Float[Array, "n columns"]:
+    """Scales each row to Euclidean norm 1; a row of zeros stays zero and has no gradient.
 
-    A direction does not depend on the length, so each row is first divided by its largest entry,
-    taken as a constant: no square under- or overflows.
+    Each row is first divided by its largest entry, which is treated as a constant, so that no square
+    under- or overflows.
     """
     largest = lax.stop_gradient(jnp.max(jnp.abs(rows), axis=1, keepdims=True))
     empty = largest == 0
@@ -48,4 +48,4 @@ def cosine_similarity(
     rows: Float[Array, "n columns"], others: Float[Array, "m columns"]
 ) -> Float[Array, "n m"]:
     """Returns the cosine of each row with each other row; with a row of zeros 0, without a gradient."""
-    return inner_products(unit_rows(rows), unit_rows(others))
+    return inner_products(normalize_rows(rows), normalize_rows(others))

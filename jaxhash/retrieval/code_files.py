@@ -146,7 +146,7 @@ def errors_name_files(codes: QueryAndDatabase) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError) as error:
-        at_fault = files[getattr(error, "of", "query codes")]
+        at_fault = files[getattr(error, "subject", "query codes")]
         raise UserError(f"{' beside '.join(map(str, dict.fromkeys(at_fault)))}: {error}") from error
 
 

@@ -40,7 +40,7 @@ class EvaluationOptions:
     """When a database item is relevant to a query."""
     bits: int | None = None
     """Length of a code; needed if packed codes do not fill their last byte."""
-    zero: metrics.Zero = "+1"
+    zero: metrics.ZeroSign = "+1"
     """Bit that an exact zero of real-valued codes becomes."""
 
 
@@ -112,7 +112,7 @@ def evaluate_codes(
 
 def _summarize(
     codes: QueryAndDatabase, options: EvaluationOptions, console: Console
-) -> list[metrics.Retrieval]:
+) -> list[metrics.RetrievalResult]:
     """Computes the metrics by each convention asked for, from one count of distances."""
     every = options.convention == "all"
     conventions = metrics.CONVENTIONS if every else [options.convention]
@@ -129,7 +129,7 @@ def _summarize(
             track=lambda blocks, total: track_progress(blocks, "counting", total, console),
         )
         return [
-            metrics.summarize(
+            metrics.evaluate_counts(
                 counts,
                 k=options.k,
                 radius=options.radius,
@@ -146,7 +146,9 @@ def _inspect(
 ) -> dict[str, Any]:
     """Prints how the codes are read; returns their format, warnings, and the health of each side."""
     query, database = codes
-    form = metrics.code_format(query.codes, database.codes, bits=options.bits, zero=options.zero)
+    form = metrics.infer_code_format(
+        query.codes, database.codes, bits=options.bits, zero=options.zero
+    )
     zeros = f", {form.zeros:,} exact zeros read as {form.zero}" if form.zeros else ""
     print_line(
         console,
@@ -168,7 +170,7 @@ def _health(side: LabeledCodes, form: metrics.CodeFormat) -> metrics.CodeHealth:
 
 def _check_relevance(
     codes: QueryAndDatabase,
-    summary: metrics.Retrieval,
+    summary: metrics.RetrievalResult,
     options: EvaluationOptions,
     console: Console,
 ) -> list[str]:
@@ -185,20 +187,20 @@ def _check_relevance(
 
 
 def _report_conventions(
-    summaries: list[metrics.Retrieval], options: EvaluationOptions, console: Console
+    summaries: list[metrics.RetrievalResult], options: EvaluationOptions, console: Console
 ) -> dict[str, Any]:
     """Prints mAP by each convention; returns all metrics by each."""
     key = "map" if options.k is None else "map_at_k"
     scores = {summary.convention.name: summary.scores[key] for summary in summaries}
     # Conventions differ in what an empty query counts, so the caption has the relevance only.
-    _, relevance = summaries[0].convention.others().split(", ", 1)
+    _, relevance = summaries[0].convention.describe().split(", ", 1)
     _print_scores(scores, "convention", console, caption=relevance)
     return {"conventions": [summary.to_json() for summary in summaries]}
 
 
-def _report_metrics(summary: metrics.Retrieval, console: Console) -> dict[str, Any]:
+def _report_metrics(summary: metrics.RetrievalResult, console: Console) -> dict[str, Any]:
     """Prints every metric and the interval of mAP; returns them."""
-    _print_scores(summary.scores, "metric", console, caption=summary.convention.others())
+    _print_scores(summary.scores, "metric", console, caption=summary.convention.describe())
     return {**summary.to_json(), "interval": _interval(summary, console)}
 
 
@@ -217,7 +219,7 @@ def _print_scores(
     console.print(table)
 
 
-def _interval(summary: metrics.Retrieval, console: Console) -> list[float] | None:
+def _interval(summary: metrics.RetrievalResult, console: Console) -> list[float] | None:
     """Prints and returns the confidence interval of mAP over queries.
 
     There is no interval for a single query, nor if no query counts.
@@ -234,7 +236,7 @@ def _interval(summary: metrics.Retrieval, console: Console) -> list[float] | Non
 
 
 def _compare(
-    path: Path, summary: metrics.Retrieval, other: metrics.Retrieval, console: Console
+    path: Path, summary: metrics.RetrievalResult, other: metrics.RetrievalResult, console: Console
 ) -> dict[str, Any]:
     """Prints and returns the difference of mAP to other codes, and whether chance explains it."""
     test = metrics.paired_test(
@@ -252,5 +254,5 @@ def _compare(
     return {"file": str(path), **test._asdict(), "other": other.to_json()}
 
 
-def _name_of_map(summary: metrics.Retrieval) -> str:
+def _name_of_map(summary: metrics.RetrievalResult) -> str:
     return f"mAP@{'all' if summary.k is None else summary.k}"

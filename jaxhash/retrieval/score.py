@@ -15,7 +15,7 @@ from jaxhash.retrieval.vectors import (
     no_progress,
     normalize_rows,
 )
-from jaxhash.similarity import share_a_label
+from jaxhash.similarity import shares_label
 
 #: Definition of each score; stored beside the scores.
 SCORE_CONVENTIONS = {
@@ -100,7 +100,7 @@ def score_floats(
     """
 
     def average_precision(scores, relevant):
-        return metrics.average_precision(metrics.score_counts(scores, relevant)).item()
+        return metrics.average_precision(metrics.counts_from_scores(scores, relevant)).item()
 
     precisions = []
     with ThreadPoolExecutor(num_ranking_threads(memory_bytes, len(database))) as threads:
@@ -131,7 +131,7 @@ def _relevance(
     others: Shaped[np.ndarray, " items *classes"],
     memory_bytes: int,
 ) -> Bool[np.ndarray, "rows items"]:
-    """Computes `share_a_label` in blocks of items whose labels fit into the memory as floats."""
+    """Computes `shares_label` in blocks of items whose labels fit into the memory as floats."""
     step = max(1, memory_bytes // (4 * (others.shape[1] if others.ndim > 1 else 1)))
     blocks = (others[at : at + step] for at in range(0, len(others), step))
-    return np.concatenate([share_a_label(labels, block) for block in blocks], axis=1)
+    return np.concatenate([shares_label(labels, block) for block in blocks], axis=1)

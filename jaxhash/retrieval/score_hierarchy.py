@@ -150,4 +150,4 @@ def _precision_of_counts(
 
 def _precision_of_scores(scores: np.ndarray, similarity: np.ndarray, k: int, **form) -> float:
     k = min(k, len(scores))
-    return metrics.average_hierarchical_precision_of_scores(scores, similarity, k, **form)
+    return metrics.average_hierarchical_precision_from_scores(scores, similarity, k, **form)

@@ -26,7 +26,7 @@ from jaxhash.retrieval.score_hierarchy import (
 from jaxhash.retrieval.search import nearest_neighbors
 from jaxhash.retrieval.vectors import LazyVectors, ProgressTracker, no_progress, normalize_rows
 from jaxhash.runs.experiment import Parts
-from jaxhash.similarity import share_a_label
+from jaxhash.similarity import shares_label
 from jaxhash.training.model_selection import SelectionRule
 from jaxhash.utils.files import write_json
 
@@ -439,7 +439,7 @@ def _neighbors(
     return report.NeighborExamples(
         images=[source.inputs[row] for row in items],
         titles=[[_title(label, source.class_names) for label in row] for row in labels],
-        relevant=[share_a_label(row[:1], row[1:])[0].tolist() for row in labels],
+        relevant=[shares_label(row[:1], row[1:])[0].tolist() for row in labels],
         names=[[source.name_of(item) for item in row] for row in items],
     )
 

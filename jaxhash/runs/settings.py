@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxhash.metrics import over_seeds
+from jaxhash.metrics import mean_over_seeds
 from jaxhash.retrieval.score_hierarchy import HIERARCHY_CONVENTIONS
 
 #: By what the setting is chosen, the first of these that the run has, and how it is defined.
@@ -30,7 +30,7 @@ SCORES = (
 
 
 def summarize(members: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each setting with mean and standard deviation over its seeds, by `jaxhash.metrics.over_seeds`.
+    """Each setting with mean and standard deviation over its seeds (`jaxhash.metrics.mean_over_seeds`).
 
     Args:
         members: as in results.json.
@@ -56,7 +56,7 @@ def summarize(members: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         scores = None
         if not diverged:
             scores = {
-                name: over_seeds([float(member["scores"][name]) for member in group])._asdict()
+                name: mean_over_seeds([float(member["scores"][name]) for member in group])._asdict()
                 for name in group[0]["scores"]
             }
         settings.append({"values": values, "scores": scores, "diverged": diverged})

@@ -1,4 +1,4 @@
-"""A tree of classes: how alike two classes are by their common ancestor, and the tree's levels."""
+"""Similarity of classes in a tree, by their lowest common ancestor or by the levels of the tree."""
 
 import json
 from collections import Counter
@@ -10,39 +10,39 @@ import numpy as np
 from jaxtyping import Array, Float32, Int, Int32, Integer
 
 from jaxhash.ops.arguments import UNLABELLED
-from jaxhash.similarity._labels import share_a_label
+from jaxhash.similarity._labels import shares_label
 
 
 class Hierarchy(NamedTuple):
     """A tree of named nodes, some of which are the classes.
 
-    Nodes are numbered from the root, which is 0, a parent before its children.
+    Nodes are numbered from the root, 0, with each parent before its children.
     """
 
     nodes: tuple[str, ...]
     """The names."""
     parents: Int32[np.ndarray, " nodes"]
-    """The parent of each node; -1 of the root."""
+    """The parent of each node; -1 for the root."""
     depths: Int32[np.ndarray, " nodes"]
-    """How many nodes there are from the root to the node, both counted: 1 of the root."""
+    """The number of nodes from the root to each node, both counted; 1 for the root."""
     heights: Int32[np.ndarray, " nodes"]
-    """How many edges the longest way down has: 0 of a leaf, be it a class or not."""
+    """The number of edges on the longest path down to a leaf; 0 for a leaf."""
     classes: Int32[np.ndarray, " classes"]
     """The node of each class."""
 
     @classmethod
     def from_pairs(cls, pairs: Iterable[tuple[str, str]], classes: Sequence[str]) -> "Hierarchy":
-        """The tree of pairs of a parent and its child.
+        """Builds the tree from pairs of a parent and its child.
 
         Args:
-            pairs: the names of parent and child, in any order; a pair may be repeated.
-            classes: the names of the nodes that are the classes, in the order of the class ids.
-                They need not be leaves, and leaves need not be classes.
+            pairs: names of parent and child, in any order; a pair may be repeated.
+            classes: names of the nodes that are classes, in the order of the class ids. They need
+                not be leaves, and leaves need not be classes.
 
         Raises:
-            ValueError: in one line that names the node: if the pairs are none or no tree (a node
-                has two parents, or is its own ancestor, or two have none), or a class is not among
-                the nodes or occurs twice.
+            ValueError: if there are no pairs, they are not a tree (a node has two parents or is its
+                own ancestor, or there are two roots), or a class is not a node or occurs twice. The
+                message names the node.
 
         Example:
             >>> pairs = [("animal", "cat"), ("thing", "animal"), ("animal", "dog"), ("thing", "car")]
@@ -55,9 +55,10 @@ class Hierarchy(NamedTuple):
             known = parent_of.setdefault(child, parent)
             if known != parent:
                 raise ValueError(
-                    f"node {_shown(child)} has two parents, {_shown(known)} and {_shown(parent)}: a tree is needed"
+                    f"node {_quote(child)} has two parents, {_quote(known)} and {_quote(parent)}: "
+                    "a tree is needed"
                 )
-        nodes = _from_the_root(parent_of)
+        nodes = _sort_from_root(parent_of)
         number = {name: i for i, name in enumerate(nodes)}
         parents = [-1, *(number[parent_of[name]] for name in nodes[1:])]
         depths, heights = [1] * len(nodes), [0] * len(nodes)
@@ -73,19 +74,19 @@ class Hierarchy(NamedTuple):
 
 
 def read_hierarchy(path: str | Path, classes: Sequence[str]) -> Hierarchy:
-    r"""Read a tree of classes.
+    r"""Reads a tree of classes from a file.
 
     Args:
-        path: a text file in UTF-8 whose lines are a parent and its child (empty lines at its end do
-            not count), or node-link JSON, by the suffix .json: ``nodes`` with ``id`` and maybe
-            ``label``, and ``links`` from ``source``, the parent, to ``target``. A node of the JSON
-            is called by its label, or by its id where it has none or another has the same.
-        classes: the names of the nodes that are the classes, in the order of the class ids.
+        path: UTF-8 text file with a parent and its child on each line (empty lines at the end are
+            ignored), or, with the suffix .json, node-link JSON: ``nodes`` with ``id`` and an
+            optional ``label``, and ``links`` from ``source``, the parent, to ``target``. The name of
+            a JSON node is its label, or its id if it has no label or the label is not unique.
+        classes: names of the nodes that are classes, in the order of the class ids.
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: in one line that names the file: if it is empty, a line is not two words, the
-            JSON is no graph, and as `Hierarchy.from_pairs` says.
+        ValueError: if the file is empty, a line is not two words, the JSON is not such a graph, or
+            `Hierarchy.from_pairs` refuses the pairs. The message names the file.
 
     Example:
         >>> import tempfile
@@ -108,16 +109,17 @@ def read_hierarchy(path: str | Path, classes: Sequence[str]) -> Hierarchy:
 
 
 def tree_similarity(hierarchy: Hierarchy) -> Float32[np.ndarray, "classes classes"]:
-    r"""Similarity of classes by the height of their lowest common ancestor, in [0, 1].
+    r"""Computes the similarity of classes by the height of their lowest common ancestor, in [0, 1].
 
     .. math:: s_{ij} = 1 - h(\operatorname{lca}(i, j)) / h(\text{root}),
 
-    where the height h of a node is the longest way from it down to a leaf. A class is similar to
-    itself by 1, also where it is not a leaf. One minus it is the semantic distance.
+    where the height h of a node is the length of the longest path from it down to a leaf. The
+    similarity of a class with itself is 1, also if it is not a leaf. The semantic distance is one
+    minus the similarity.
 
     Returns:
-        A symmetric table, indexed by class ids on both sides. An id of -1 (no label) must not
-        index it: that is its last row.
+        A symmetric table, indexed by class ids on both sides. Do not index it with -1 (no label),
+        which is its last row.
 
     Example:
         >>> pairs = [("thing", "animal"), ("animal", "cat"), ("animal", "dog"), ("thing", "car")]
@@ -126,8 +128,8 @@ def tree_similarity(hierarchy: Hierarchy) -> Float32[np.ndarray, "classes classe
 
     Reference:
         Barz, Denzler, "Hierarchy-Based Image Embeddings for Semantic Image Retrieval", WACV 2019;
-        the formula is read off their released code. That semantic-similarity hashing (Arponen,
-        Bishop, 2019 and 2020) measures classes by it is recollection, not confirmed.
+        the formula is that of their released code. That semantic-similarity hashing (Arponen,
+        Bishop, 2019 and 2020) compares classes by it is recollection, not confirmed.
     """
     heights = hierarchy.heights / hierarchy.heights[0]
     table = 1.0 - heights[_lowest_common_ancestors(hierarchy)]
@@ -135,27 +137,27 @@ def tree_similarity(hierarchy: Hierarchy) -> Float32[np.ndarray, "classes classe
     return table.astype(np.float32)
 
 
-def wu_palmer(hierarchy: Hierarchy) -> Float32[np.ndarray, "classes classes"]:
-    r"""Similarity of classes by the depth of their lowest common ancestor, in (0, 1].
+def wu_palmer_similarity(hierarchy: Hierarchy) -> Float32[np.ndarray, "classes classes"]:
+    r"""Computes the Wu-Palmer similarity of classes, in (0, 1].
 
     .. math:: s_{ij} = 2 \, d(\operatorname{lca}(i, j)) / (d(i) + d(j)),
 
-    where the depth d of a node counts the nodes from the root to it, so that of the root is 1.
-    Unlike by `tree_similarity`, two classes with nothing but the root in common are similar above 0.
+    where the depth d of a node counts the nodes from the root to it, so the root has depth 1. Unlike
+    with `tree_similarity`, two classes that have only the root in common have a similarity above 0.
 
     Returns:
-        A symmetric table, indexed by class ids on both sides. An id of -1 (no label) must not
-        index it: that is its last row.
+        A symmetric table, indexed by class ids on both sides. Do not index it with -1 (no label),
+        which is its last row.
 
     Example:
         >>> pairs = [("thing", "animal"), ("animal", "cat"), ("animal", "dog"), ("thing", "car")]
-        >>> wu_palmer(Hierarchy.from_pairs(pairs, ["cat", "dog", "car"])).round(3).tolist()[0]
+        >>> wu_palmer_similarity(Hierarchy.from_pairs(pairs, ["cat", "dog", "car"])).round(3).tolist()[0]
         [1.0, 0.6669999957084656, 0.4000000059604645]
 
     Reference:
-        Wu, Palmer, "Verb semantics and lexical selection", ACL 1994, as the released code of Barz
-        and Denzler has it. In a tree each node has one depth, so the way through the common
-        ancestor, along which they measure, is the only one.
+        Wu, Palmer, "Verb semantics and lexical selection", ACL 1994, as in the released code of
+        Barz and Denzler. They measure along the path through the common ancestor, which in a tree is
+        the only path.
     """
     own = hierarchy.depths[hierarchy.classes]
     common = hierarchy.depths[_lowest_common_ancestors(hierarchy)]
@@ -165,20 +167,21 @@ def wu_palmer(hierarchy: Hierarchy) -> Float32[np.ndarray, "classes classes"]:
 def class_levels(
     hierarchy: Hierarchy, heights: Sequence[int]
 ) -> Int32[np.ndarray, "levels classes"]:
-    """The groups that classes fall into when the tree is cut at heights.
+    """Groups classes by cutting the tree at heights.
 
-    At a height a class belongs to its highest ancestor that is no higher: two classes are in one
-    group where their lowest common ancestor is at most as high. At 0 each class is a group, at the
-    height of the root all are one, and the groups of a height lie within those of a larger one. Over
-    all heights below the root's, `level_similarity` of the levels is `tree_similarity`.
+    At a height each class belongs to its highest ancestor that is no higher, so two classes are in
+    one group if their lowest common ancestor is at most that high. At height 0 each class is a group
+    of its own, at the height of the root all classes are one group, and groups at a height are
+    subsets of the groups at a larger one. Over all heights below the root's, `level_similarity` of
+    the levels equals `tree_similarity`.
 
     Args:
         hierarchy: the tree.
-        heights: from 0 to the height of the root, in the order of the levels.
+        heights: heights from 0 to that of the root, in the order of the levels.
 
     Returns:
-        The node of each class at each level, whose name is ``hierarchy.nodes[node]``. Groups are
-        numbered from 0 by ``np.unique(level, return_inverse=True)``.
+        The node of each class at each level; its name is ``hierarchy.nodes[node]``. To number groups
+        from 0, use ``np.unique(level, return_inverse=True)``.
 
     Example:
         >>> pairs = [("thing", "animal"), ("animal", "cat"), ("animal", "dog"), ("thing", "car")]
@@ -187,21 +190,21 @@ def class_levels(
         [['cat', 'dog', 'car'], ['animal', 'animal', 'car']]
 
     Reference:
-        A choice of this library; in a tree whose leaves are all equally deep the levels are the
-        depths.
+        A choice of this library; in a tree whose leaves are equally deep the levels are the depths.
     """
-    above = _ancestors(hierarchy)
-    return np.array([_cut(hierarchy, height, above) for height in heights], np.int32)
+    ancestors = _ancestors(hierarchy)
+    levels = [_highest_ancestors(hierarchy, height, ancestors) for height in heights]
+    return np.array(levels, np.int32)
 
 
-def joining_heights(hierarchy: Hierarchy) -> Int32[np.ndarray, " heights"]:
-    """The heights at which classes are joined, from the lowest, without that of the root.
+def merge_heights(hierarchy: Hierarchy) -> Int32[np.ndarray, " heights"]:
+    """Returns the heights at which groups of classes merge, ascending, without that of the root.
 
-    Between two of them the groups of `class_levels` stay as they are.
+    Between two of these heights the groups of `class_levels` do not change.
 
     Example:
         >>> pairs = [("thing", "animal"), ("animal", "cat"), ("animal", "dog"), ("thing", "car")]
-        >>> joining_heights(Hierarchy.from_pairs(pairs, ["cat", "dog", "car"])).tolist()
+        >>> merge_heights(Hierarchy.from_pairs(pairs, ["cat", "dog", "car"])).tolist()
         [1]
     """
     common = _lowest_common_ancestors(hierarchy)
@@ -209,43 +212,43 @@ def joining_heights(hierarchy: Hierarchy) -> Int32[np.ndarray, " heights"]:
     return heights[heights < hierarchy.heights[0]]
 
 
-def class_levels_of_items(
+def class_levels_from_items(
     labels: Integer[np.ndarray, "levels items"],
 ) -> Int32[np.ndarray, "levels classes"]:
-    """The group of each class at each level, from items that are labelled at all levels.
+    """Finds the group of each class at each level from items that are labelled at all levels.
 
     Args:
-        labels: class ids of the items, and at each further level the id of the group; for
-            CIFAR-100 the fine and the coarse labels, ``np.stack([fine, coarse])``. Items without a
-            class (-1) do not count.
+        labels: class ids of the items, and ids of their groups at each further level; for CIFAR-100
+            the fine and the coarse labels, ``np.stack([fine, coarse])``. Items without a class (-1)
+            are ignored.
 
     Returns:
-        The levels of the classes 0 to the largest id; -1 at all levels of a class without an item.
+        The levels of the classes 0 to the largest id; -1 at all levels for a class without items.
 
     Raises:
         ValueError: if items of one class are in two groups of a level, or a class id is below -1.
 
     Example:
         >>> fine, coarse = np.array([2, 0, 1, 0]), np.array([1, 0, 1, 0])
-        >>> class_levels_of_items(np.stack([fine, coarse])).tolist()
+        >>> class_levels_from_items(np.stack([fine, coarse])).tolist()
         [[0, 1, 2], [0, 1, 1]]
     """
     if labels.ndim != 2 or not len(labels):
         raise ValueError(f"labels must be ids [levels, items], got shape {labels.shape}")
     labels = labels.astype(np.int32)
-    least = labels[0].min(initial=UNLABELLED)
-    if least < UNLABELLED:
-        raise ValueError(f"labels must have class ids from 0, or -1 for none, got {least}")
+    smallest = labels[0].min(initial=UNLABELLED)
+    if smallest < UNLABELLED:
+        raise ValueError(f"labels must have class ids from 0, or -1 for none, got {smallest}")
     labels = labels[:, labels[0] != UNLABELLED]
     table = np.full((len(labels), labels[0].max(initial=UNLABELLED) + 1), UNLABELLED, np.int32)
     table[:, labels[0]] = labels
-    torn = np.argwhere(table[:, labels[0]] != labels)
-    if len(torn):
-        level, item = torn[0]
-        of_class = labels[0, item]
+    conflicts = np.argwhere(table[:, labels[0]] != labels)
+    if len(conflicts):
+        level, item = conflicts[0]
+        class_id = labels[0, item]
         raise ValueError(
-            f"class {of_class} is in two groups of level {level}, {labels[level, item]} and "
-            f"{table[level, of_class]}"
+            f"class {class_id} is in two groups of level {level}, {labels[level, item]} and "
+            f"{table[level, class_id]}"
         )
     return table
 
@@ -254,19 +257,19 @@ def level_similarity(
     levels: Int[Array, "levels n"] | Int[np.ndarray, "levels n"],
     others: Int[Array, "levels m"] | Int[np.ndarray, "levels m"],
 ) -> Float32[Array, "n m"] | Float32[np.ndarray, "n m"]:
-    """Similarity of pairs by the share of levels on which their labels agree, in [0, 1].
+    """Computes the share of levels on which the labels of pairs agree, in [0, 1].
 
     Args:
-        levels: ids of the rows at each level, as fine and coarse labels; -1 means "no label", which
-            agrees with nothing. Of classes it is what `class_levels` gives, and the result a table
-            indexed by class ids; of items, their labels at the levels.
-        others: the same of the columns, with the same levels in the same order.
+        levels: ids of the rows at each level, such as fine and coarse labels; -1 means "no label"
+            and agrees with nothing. For classes these are the result of `class_levels`, and the
+            similarity is a table indexed by class ids; for items they are the labels of the items.
+        others: ids of the columns at the same levels in the same order.
 
     Returns:
-        Of the same kind of array (JAX or NumPy) as the levels.
+        The similarity, in the same kind of array (JAX or NumPy) as the levels.
 
     Raises:
-        ValueError: if there are no levels, or not as many on both sides.
+        ValueError: if there are no levels, or their numbers differ.
 
     Example:
         >>> fine_and_coarse = np.array([[0, 1, 2], [0, 0, 1]])
@@ -274,58 +277,55 @@ def level_similarity(
         [[1.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 1.0]]
 
     Reference:
-        Read off the released code of HPDH (arXiv 1901.11259), for the two levels of CIFAR-100.
+        The released code of HPDH (arXiv 1901.11259), for the two levels of CIFAR-100.
     """
     if levels.ndim != 2 or others.ndim != 2 or not len(levels) or len(levels) != len(others):
         raise ValueError(
             "levels and others must be ids [levels, items] with the same levels, got shapes "
             f"{levels.shape} and {others.shape}"
         )
-    agree = sum(share_a_label(*level) for level in zip(levels, others, strict=True))
+    agree = sum(shares_label(*level) for level in zip(levels, others, strict=True))
     return (agree / len(levels)).astype(np.float32)
 
 
-def _cut(
-    hierarchy: Hierarchy, height: int, above: Int32[np.ndarray, "jumps nodes"]
+def _highest_ancestors(
+    hierarchy: Hierarchy, height: int, ancestors: Int32[np.ndarray, "jumps nodes"]
 ) -> Int32[np.ndarray, " classes"]:
-    """The highest ancestor of each class that is no higher; a class that is higher stays."""
+    """Returns the highest ancestor of each class up to a height; a higher class stays as it is."""
     node = hierarchy.classes
-    for jump in above[::-1]:  # heights grow on the way up, so the way is found by halving
+    for jump in ancestors[::-1]:  # heights grow towards the root, so bisection finds it
         higher = jump[node]
         node = np.where(hierarchy.heights[higher] <= height, higher, node)
     return node
 
 
 def _ancestors(hierarchy: Hierarchy) -> Int32[np.ndarray, "jumps nodes"]:
-    """The ancestor of each node that is 1, 2, 4, ... edges above it; above the root is the root."""
-    above = [np.maximum(hierarchy.parents, 0)]
-    while 2 ** len(above) < hierarchy.depths.max():
-        above.append(above[-1][above[-1]])
-    return np.stack(above)
+    """Returns the ancestors 1, 2, 4, ... edges above each node; the root is its own ancestor."""
+    ancestors = [np.maximum(hierarchy.parents, 0)]
+    while 2 ** len(ancestors) < hierarchy.depths.max():
+        ancestors.append(ancestors[-1][ancestors[-1]])
+    return np.stack(ancestors)
 
 
 def _lowest_common_ancestors(hierarchy: Hierarchy) -> Int32[np.ndarray, "classes classes"]:
-    """The node that is furthest down among the ancestors of both; classes count as their own."""
-    above, depths, classes = _ancestors(hierarchy), hierarchy.depths, hierarchy.classes
-    found = np.empty((len(classes), len(classes)), np.int32)
+    """Returns the deepest common ancestor of each two classes; a class is an ancestor of itself."""
+    ancestors, depths, classes = _ancestors(hierarchy), hierarchy.depths, hierarchy.classes
+    table = np.empty((len(classes), len(classes)), np.int32)
     for row, first in enumerate(classes):
-        ours, theirs = np.broadcast_to(first, classes.shape), classes
-        for power, jump in reversed(list(enumerate(above))):  # up to the same depth
-            apart = depths[ours] - depths[theirs]
-            ours = np.where(apart >= 2**power, jump[ours], ours)
-            theirs = np.where(-apart >= 2**power, jump[theirs], theirs)
-        for jump in above[::-1]:  # up to just below where the ways meet
-            climbs = jump[ours] != jump[theirs]
-            ours, theirs = (
-                np.where(climbs, jump[ours], ours),
-                np.where(climbs, jump[theirs], theirs),
-            )
-        found[row] = np.where(ours == theirs, ours, above[0][ours])
-    return found
+        a, b = np.broadcast_to(first, classes.shape), classes
+        for power, jump in reversed(list(enumerate(ancestors))):  # up to the same depth
+            difference = depths[a] - depths[b]
+            a = np.where(difference >= 2**power, jump[a], a)
+            b = np.where(-difference >= 2**power, jump[b], b)
+        for jump in ancestors[::-1]:  # up to just below the common ancestor
+            climbs = jump[a] != jump[b]
+            a, b = np.where(climbs, jump[a], a), np.where(climbs, jump[b], b)
+        table[row] = np.where(a == b, a, ancestors[0][a])
+    return table
 
 
-def _from_the_root(parent_of: dict[str, str]) -> tuple[str, ...]:
-    """All nodes, a parent before its children, if it is a tree."""
+def _sort_from_root(parent_of: dict[str, str]) -> tuple[str, ...]:
+    """Returns all nodes with each parent before its children; raises if they are not a tree."""
     if not parent_of:
         raise ValueError("there is no pair of a parent and its child")
     children: dict[str, list[str]] = {}
@@ -334,30 +334,30 @@ def _from_the_root(parent_of: dict[str, str]) -> tuple[str, ...]:
     nodes = [name for name in children if name not in parent_of]
     if len(nodes) > 1:
         raise ValueError(
-            f"nodes {_shown(nodes[0])} and {_shown(nodes[1])} have no parent: a tree has one root"
+            f"nodes {_quote(nodes[0])} and {_quote(nodes[1])} have no parent: a tree has one root"
         )
-    for name in nodes:  # which grows meanwhile
+    for name in nodes:  # the list grows during the loop
         nodes.extend(children.get(name, ()))
-    beyond = parent_of.keys() - nodes
-    if beyond:
-        name = min(beyond)
-        for _ in beyond:  # up from a node that may only hang on the cycle
+    unreached = parent_of.keys() - nodes
+    if unreached:
+        name = min(unreached)
+        for _ in unreached:  # go up, since a node below a cycle need not be on it
             name = parent_of[name]
-        raise ValueError(f"node {_shown(name)} is its own ancestor: a tree is needed")
+        raise ValueError(f"node {_quote(name)} is its own ancestor: a tree is needed")
     return tuple(nodes)
 
 
 def _check_classes(classes: Sequence[str], number: dict[str, int]) -> None:
-    """Raise unless each class is a node, and no other class is the same."""
+    """Raises unless each class is a node and occurs once."""
     for name, times in Counter(classes).items():
         if name not in number:
-            raise ValueError(f"class {_shown(name)} is not a node of the hierarchy")
+            raise ValueError(f"class {_quote(name)} is not a node of the hierarchy")
         if times > 1:
-            raise ValueError(f"class {_shown(name)} occurs {times} times")
+            raise ValueError(f"class {_quote(name)} occurs {times} times")
 
 
 def _pairs_of_lines(text: str) -> list[tuple[str, str]]:
-    """The pairs that stand in lines of two words."""
+    """Parses lines of two words, a parent and its child."""
     pairs = []
     for number, line in enumerate(text.split("\n"), start=1):
         words = line.split()
@@ -370,7 +370,7 @@ def _pairs_of_lines(text: str) -> list[tuple[str, str]]:
 
 
 def _pairs_of_graph(text: str) -> list[tuple[str, str]]:
-    """The pairs that stand in node-link JSON."""
+    """Parses node-link JSON to pairs of a parent and its child."""
     try:
         graph = json.loads(text)
     except RecursionError:
@@ -386,11 +386,11 @@ def _pairs_of_graph(text: str) -> list[tuple[str, str]]:
         ) from None
     for value in [part for pair in (*nodes, *links) for part in pair]:
         if type(value) not in (str, int) and value is not None:
-            raise ValueError(f"ids and labels must be words or whole numbers, got {_shown(value)}")
+            raise ValueError(f"ids and labels must be words or whole numbers, got {_quote(value)}")
     labels: dict[str | int, str | int | None] = {}
     for node, label in nodes:
         if node is None or node in labels:
-            raise ValueError(f"node {_shown(node)} is there twice, or has no id")
+            raise ValueError(f"node {_quote(node)} is there twice, or has no id")
         labels[node] = label
     times = Counter(label for label in labels.values() if label is not None)
     names: dict[str, str | int] = {}
@@ -398,19 +398,19 @@ def _pairs_of_graph(text: str) -> list[tuple[str, str]]:
         name = str(node if label is None or times[label] > 1 else label)
         if names.setdefault(name, node) != node:
             raise ValueError(
-                f"nodes {_shown(names[name])} and {_shown(node)} are both {_shown(name)}"
+                f"nodes {_quote(names[name])} and {_quote(node)} are both {_quote(name)}"
             )
     name_of = {node: name for name, node in names.items()}
     for node in [end for link in links for end in link]:
         if node in name_of:
             continue
         if node is None or names.setdefault(str(node), node) != node:
-            raise ValueError(f"a link has the end {_shown(node)}, which is another node's name")
-        name_of[node] = str(node)  # a node that is not listed has no label
+            raise ValueError(f"a link has the end {_quote(node)}, which is another node's name")
+        name_of[node] = str(node)  # an unlisted node has no label
     return [(name_of[source], name_of[target]) for source, target in links]
 
 
-def _shown(name: object) -> str:
-    """A name in quotes, or what stands in its place; the start of a long one."""
+def _quote(name: object) -> str:
+    """Returns the repr of a name, shortened to 80 characters."""
     shown = repr(name)
     return shown if len(shown) <= 80 else f"{shown[:80]}..."

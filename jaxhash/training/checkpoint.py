@@ -248,7 +248,7 @@ class Checkpoints:
             )
 
     def restore(self, like: TrainState, step: int | None = None) -> TrainState:
-        """A checkpoint, on the devices of ``like``.
+        """A checkpoint, on the devices of ``specs_of``.
 
         Args:
             like: a state of the same shapes.

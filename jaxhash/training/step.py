@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxhash.models._base import of_rows
 from jaxhash.objectives import Batch, Context, Objective, TableSharding, Variables
-from jaxhash.ops.meshes import like, on_any_mesh
+from jaxhash.ops.meshes import on_any_mesh, specs_of
 from jaxhash.training.collapse import code_metrics
 from jaxhash.training.gradient_cache import gradient_cache
 from jaxhash.training.state import TrainState
@@ -21,10 +21,10 @@ from jaxhash.training.state import TrainState
 
 def _as_before(state: TrainState, batch: Batch, **options) -> tuple[PyTree, PartitionSpec]:
     """How the results of a step lie: the state where it lay, the metrics whole everywhere."""
-    return like(state), PartitionSpec()
+    return specs_of(state), PartitionSpec()
 
 
-@on_any_mesh(returns=_as_before)
+@on_any_mesh(out_specs=_as_before)
 def train_step(
     state: TrainState,
     batch: Batch,

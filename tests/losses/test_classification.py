@@ -17,7 +17,7 @@ from jaxhash.losses import (
     pair_scatter,
     variance_shortfall,
 )
-from jaxhash.similarity import share_a_label
+from jaxhash.similarity import shares_label
 
 N, BITS, CLASSES = 9, 4, 3
 
@@ -379,7 +379,7 @@ def test_scatter_of_eight_devices_is_that_of_one():
             columns = codes, labels
             if axis_name is not None:
                 columns = jax.lax.all_gather(columns, axis_name, tiled=True)
-            similar = share_a_label(labels, columns[1])
+            similar = shares_label(labels, columns[1])
             return pair_scatter(codes, columns[0], similar, where=where, axis_name=axis_name)
 
         return jax.value_and_grad(loss)(codes)

@@ -10,7 +10,7 @@ import pytest
 from jax.test_util import check_grads
 
 from jaxhash.losses import dch, dsh, qsmi, wglhh
-from jaxhash.similarity import share_a_label
+from jaxhash.similarity import shares_label
 
 LOSSES = {"dch": dch, "dsh": dsh, "qsmi": qsmi, "wglhh": wglhh}
 JITTED = {
@@ -268,7 +268,7 @@ def test_order_of_the_batch_does_not_matter(name):
     apart = ~jnp.eye(6, dtype=bool)
     values = [
         JITTED[name](
-            codes[rows], codes[rows], share_a_label(labels[rows], labels[rows]), where=apart
+            codes[rows], codes[rows], shares_label(labels[rows], labels[rows]), where=apart
         )
         for rows in (np.arange(6), order)
     ]
@@ -292,7 +292,7 @@ def test_masked_batch_is_its_valid_rows(name, filling):
 
     def cost(codes, labels, where):
         where = where & ~jnp.eye(len(labels), dtype=bool)
-        return JITTED[name](codes, codes, share_a_label(labels, labels), where=where)
+        return JITTED[name](codes, codes, shares_label(labels, labels), where=where)
 
     value, slope = jax.value_and_grad(cost)(
         padded, padded_labels, jnp.asarray(where[:, None] & where[None, :])
@@ -335,7 +335,7 @@ def cost_and_gradient(images, weights, labels, where, axis_name=None):
             others = jax.lax.all_gather(others, axis_name, tiled=True)
         others, their_labels, their_where = others
         pairs = where[:, None] & their_where[None, :]
-        similar = share_a_label(labels, their_labels)
+        similar = shares_label(labels, their_labels)
         values = [
             loss(codes, others, similar, where=pairs, axis_name=axis_name)
             for loss in LOSSES.values()

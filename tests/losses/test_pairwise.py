@@ -16,7 +16,7 @@ from jaxhash.losses import (
     mean_likelihood,
     pairwise_likelihood,
 )
-from jaxhash.similarity import share_a_label
+from jaxhash.similarity import shares_label
 
 likelihood = jax.jit(pairwise_likelihood, static_argnames=("scale", "reduce_fn"))
 jit_hashnet = jax.jit(hashnet, static_argnames=("scale", "axis_name"))
@@ -307,7 +307,7 @@ def test_gradient_is_that_of_finite_differences(loss):
 def test_order_of_the_batch_does_not_matter(loss):
     codes, labels, order = normal(6, 4), jnp.array([0, 1, 0, 2, 1, 1]), np.array([3, 1, 5, 0, 2, 4])
     values = [
-        loss(codes[rows], codes[rows], share_a_label(labels[rows], labels[rows]))
+        loss(codes[rows], codes[rows], shares_label(labels[rows], labels[rows]))
         for rows in (np.arange(6), order)
     ]
     np.testing.assert_allclose(*values, rtol=1e-6)
@@ -322,7 +322,7 @@ def test_masked_batch_is_its_valid_rows(loss, filling):
     padded_labels = jnp.zeros(6, int).at[where].set(labels)
 
     def cost(codes, labels, where=None):
-        return loss(codes, codes, share_a_label(labels, labels), where=where)
+        return loss(codes, codes, shares_label(labels, labels), where=where)
 
     value, slope = jax.value_and_grad(cost)(
         padded, padded_labels, jnp.asarray(where[:, None] & where[None, :])
@@ -370,7 +370,7 @@ def cost_and_gradients(weights, images, labels, where, bank, axis_name=None):
             others, their_labels, their_where = map(gather, (codes, labels, where))
         else:
             others, their_labels, their_where = bank
-        similar = share_a_label(labels, their_labels)
+        similar = shares_label(labels, their_labels)
         pairs = where[:, None] & their_where[None, :]
         return every_loss(codes, others, similar, where=pairs, axis_name=axis_name)
 

@@ -11,7 +11,7 @@ from jax.test_util import check_grads
 from jaxhash.losses import dtsh, mihash, tie_aware_ap
 from jaxhash.losses._ranking import _histograms
 from jaxhash.metrics import DistanceCounts, average_precision
-from jaxhash.similarity import share_a_label
+from jaxhash.similarity import shares_label
 
 LOSSES = {"dtsh": dtsh, "mihash": mihash, "tie_aware_ap": tie_aware_ap}
 each_loss = pytest.mark.parametrize("name", LOSSES)
@@ -250,7 +250,7 @@ def test_order_of_the_batch_does_not_matter(name):
         np.array([3, 1, 5, 0, 2, 4]),
     )
     values = [
-        jitted(name)(codes[rows], codes[rows], share_a_label(labels[rows], labels[rows]))
+        jitted(name)(codes[rows], codes[rows], shares_label(labels[rows], labels[rows]))
         for rows in (np.arange(6), order)
     ]
     np.testing.assert_allclose(*values, rtol=1e-5)
@@ -273,7 +273,7 @@ def test_masked_batch_is_its_valid_rows(name, filling):
     @jax.jit
     @jax.value_and_grad
     def cost(codes, labels, where=None):
-        return LOSSES[name](codes, codes, share_a_label(labels, labels), where=where)
+        return LOSSES[name](codes, codes, shares_label(labels, labels), where=where)
 
     value, slope = cost(padded, padded_labels, jnp.asarray(where[:, None] & where[None, :]))
     expected_value, expected_slope = cost(valid, jnp.asarray(labels))
@@ -309,7 +309,7 @@ def test_gradient_is_finite_at_extremes(name, size):
     """Where all distances are whole numbers, and tied; for dtsh also far out."""
     size = size if name == "dtsh" else min(size, 1.0)
     codes = size * jnp.sign(relaxed(6, 4))
-    similar = share_a_label(jnp.arange(6) % 2, jnp.arange(6) % 2)
+    similar = shares_label(jnp.arange(6) % 2, jnp.arange(6) % 2)
     value, slopes = value_and_slope(name)(codes, codes, similar)
     assert jnp.isfinite(value) and jnp.isfinite(jnp.stack(slopes)).all()
 
@@ -335,7 +335,7 @@ def cost_and_gradients(weights, images, labels, where, *, name, axis_name=None):
         codes = jnp.tanh(images @ weights)
         others, their_labels, their_where = map(gather, (codes, labels, where))
         pairs = where[:, None] & their_where[None, :]
-        similar = share_a_label(labels, their_labels)
+        similar = shares_label(labels, their_labels)
         return LOSSES[name](codes, others, similar, where=pairs, axis_name=axis_name)
 
     value, (of_weights, of_images) = jax.value_and_grad(cost, argnums=(0, 1))(weights, images)

@@ -20,7 +20,7 @@ from oracles import (
 
 from jaxhash import metrics
 from jaxhash.metrics import (
-    empty_bucket,
+    is_bucket_empty,
     precision_at_radius,
     precision_recall,
     recall_at_radius,
@@ -170,16 +170,16 @@ def test_recall_at_radius_and_empty_bucket_by_hand():
     np.testing.assert_array_equal(recall_at_radius(some, 0), [1 / 4, 0, 0])
     np.testing.assert_array_equal(recall_at_radius(some, 1), [2 / 4, 0, 0])
     np.testing.assert_array_equal(recall_at_radius(some, 2), [4 / 4, 4 / 4, 0])
-    np.testing.assert_array_equal(empty_bucket(some, 0), [0, 1, 1])
-    np.testing.assert_array_equal(empty_bucket(some, 1), [0, 1, 0])
-    np.testing.assert_array_equal(empty_bucket(some, 2), [0, 0, 0])
-    assert empty_bucket(some).dtype == np.float64
+    np.testing.assert_array_equal(is_bucket_empty(some, 0), [0, 1, 1])
+    np.testing.assert_array_equal(is_bucket_empty(some, 1), [0, 1, 0])
+    np.testing.assert_array_equal(is_bucket_empty(some, 2), [0, 0, 0])
+    assert is_bucket_empty(some).dtype == np.float64
 
 
 @pytest.mark.parametrize("radius", [0, 1, 4, 5, 99])
 def test_within_a_radius_is_naive(radius):
     some = random_counts(12, 6, 1, seed=9)
-    naive = {precision_at_radius: [], recall_at_radius: [], empty_bucket: []}
+    naive = {precision_at_radius: [], recall_at_radius: [], is_bucket_empty: []}
     for total, relevant in zip(*some[:2], strict=True):
         items = found = 0
         for distance, (n, r) in enumerate(zip(total, relevant, strict=True)):
@@ -187,19 +187,19 @@ def test_within_a_radius_is_naive(radius):
                 items, found = items + n, found + r
         naive[precision_at_radius].append(found / items if items else 0.0)
         naive[recall_at_radius].append(found / sum(relevant) if sum(relevant) else 0.0)
-        naive[empty_bucket].append(0.0 if items else 1.0)
+        naive[is_bucket_empty].append(0.0 if items else 1.0)
     for metric, expected in naive.items():
         np.testing.assert_allclose(metric(some, radius), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("metric", [precision_at_radius, recall_at_radius, empty_bucket])
+@pytest.mark.parametrize("metric", [precision_at_radius, recall_at_radius, is_bucket_empty])
 def test_the_usual_radius_is_two(metric):
     some = counts([[0, 2, 2, 2], [0, 0, 1, 1], [0, 0, 0, 1]], [[0, 1, 2, 1], [0, 0, 1, 0], [0] * 4])
     np.testing.assert_array_equal(metric(some), metric(some, 2))
     assert np.any(metric(some) != metric(some, 1)) and np.any(metric(some) != metric(some, 3))
 
 
-@pytest.mark.parametrize("metric", [precision_at_radius, recall_at_radius, empty_bucket])
+@pytest.mark.parametrize("metric", [precision_at_radius, recall_at_radius, is_bucket_empty])
 def test_negative_radius_is_an_error(metric):
     """It would slice from the other end."""
     with pytest.raises(ValueError, match="radius must be at least 0, got -2"):

@@ -362,8 +362,8 @@ def test_definitions_by_hand(names, at_5, at_all, empty):
     """Over the whole database all divisors are one, and so are their names."""
     others = f"empty queries {empty}, relevant: a label in common"
     for name in names:
-        assert CONVENTIONS[name].average_precision(5) == f"AP@5 {at_5}, {others}"
-        assert CONVENTIONS[name].average_precision(None) == f"AP@all {at_all}, {others}"
+        assert CONVENTIONS[name].describe_average_precision(5) == f"AP@5 {at_5}, {others}"
+        assert CONVENTIONS[name].describe_average_precision(None) == f"AP@all {at_all}, {others}"
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ def test_definitions_by_hand(names, at_5, at_all, empty):
 )
 def test_definitions_name_what_is_relevant(options, relevant):
     convention = Convention("mine", **options)
-    assert convention.others() == f"empty queries count 0, relevant: {relevant}"
+    assert convention.describe() == f"empty queries count 0, relevant: {relevant}"
 
 
 # Mistakes

@@ -20,9 +20,9 @@ from jaxhash.metrics import (
     bit_balance,
     bit_correlation,
     bit_entropy,
-    buckets,
+    bucket_statistics,
     code_health,
-    collapse,
+    collapse_reason,
     dead_bits,
     duplicate_bits,
     flip_rate,
@@ -216,7 +216,7 @@ def test_duplicate_bits_are_naive(n, seed):
 def test_buckets_by_hand():
     """Nine codes, held by 1, 1, 1, 2, 2, 4, 5, 9 and 3 items."""
     codes = np.repeat(random_codes(9, 70), [1, 1, 1, 2, 2, 4, 5, 9, 3], axis=0)
-    found = buckets(codes)
+    found = bucket_statistics(codes)
     assert (found.distinct, found.largest) == (9, 9)
     assert found.histogram == {"1": 3, "2": 2, "3-4": 2, "5-8": 1, "9-16": 1}
     shares = np.array([1, 1, 1, 2, 2, 4, 5, 9, 3]) / 28
@@ -225,7 +225,7 @@ def test_buckets_by_hand():
 
 @pytest.mark.parametrize(("largest", "last"), [(1, "1"), (2, "2"), (4, "3-4"), (5, "5-8")])
 def test_histogram_ends_with_the_largest_bucket(largest, last):
-    found = buckets(np.ones((largest, 3), np.int8))
+    found = bucket_statistics(np.ones((largest, 3), np.int8))
     assert list(found.histogram)[-1] == last
     assert sum(found.histogram.values()) == found.histogram[last] == 1
     assert found.entropy == 0.0
@@ -235,7 +235,7 @@ def test_histogram_ends_with_the_largest_bucket(largest, last):
 def test_buckets_are_a_counter(bits):
     codes = random_codes(200, bits)
     sizes = Counter(map(bytes, codes))
-    found = buckets(codes)
+    found = bucket_statistics(codes)
     assert (found.distinct, found.largest) == (len(sizes), max(sizes.values()))
     assert found.entropy == pytest.approx(naive_entropy(list(map(bytes, codes))), rel=1e-12)
     assert sum(found.histogram.values()) == len(sizes)
@@ -326,13 +326,13 @@ def test_flip_rate_of_the_same_and_of_opposite_codes():
 
 def test_collapse_names_what_is_wrong():
     codes = random_codes(100, 8).copy()
-    assert collapse(codes) is None
+    assert collapse_reason(codes) is None
     codes[:, :4] = 1
-    assert collapse(codes) is None  # a half is not more than a half
+    assert collapse_reason(codes) is None  # a half is not more than a half
     codes[:, 4] = -1
-    assert collapse(codes) == "5 of 8 bits are the same for all 100 codes"
+    assert collapse_reason(codes) == "5 of 8 bits are the same for all 100 codes"
     codes[:] = codes[0]
-    assert collapse(codes) == "all 100 codes are the same"
+    assert collapse_reason(codes) == "all 100 codes are the same"
 
 
 def test_collapse_up_to_a_few_odd_items():
@@ -341,19 +341,21 @@ def test_collapse_up_to_a_few_odd_items():
     codes[90:] = random_codes(10, 8)
     codes[90] = -1
     assert len(dead_bits(codes)) == 0
-    assert collapse(codes) is None
+    assert collapse_reason(codes) is None
     codes[91] = 1
-    assert collapse(codes) == "91 of 100 codes are the same"
-    assert collapse(codes[:1]) is None  # nothing to compare with
+    assert collapse_reason(codes) == "91 of 100 codes are the same"
+    assert collapse_reason(codes[:1]) is None  # nothing to compare with
 
 
 def test_good_codes_have_not_collapsed():
     """Two classes with a code each, which is all that two classes need; and a single bit."""
     assert (
-        collapse(np.repeat(random_codes(1, 16), 20, axis=0) * np.array([[1], [-1]] * 10, np.int8))
+        collapse_reason(
+            np.repeat(random_codes(1, 16), 20, axis=0) * np.array([[1], [-1]] * 10, np.int8)
+        )
         is None
     )
-    assert collapse(random_codes(1000, 1)) is None
+    assert collapse_reason(random_codes(1000, 1)) is None
 
 
 def test_shares_of_the_rule():
@@ -379,7 +381,7 @@ def test_code_health_is_its_parts():
     np.testing.assert_array_equal(health.bit_correlation, bit_correlation(signs))
     np.testing.assert_array_equal(health.dead_bits, dead_bits(signs))
     np.testing.assert_array_equal(health.duplicate_bits, duplicate_bits(signs))
-    assert health.buckets == buckets(signs)
+    assert health.buckets == bucket_statistics(signs)
     np.testing.assert_array_equal(health.mutual_information, mutual_information(signs, labels))
     assert health.quantization_error == pytest.approx(quantization_error(codes), rel=1e-14)
     np.testing.assert_array_equal(health.wasserstein_to_signs, wasserstein_to_signs(codes))
@@ -442,8 +444,8 @@ OF_SIGNS = (
     bit_correlation,
     dead_bits,
     duplicate_bits,
-    buckets,
-    collapse,
+    bucket_statistics,
+    collapse_reason,
     code_health,
 )
 

@@ -13,7 +13,7 @@ from jaxhash.metrics import (
     SimilarityCounts,
     _class_counts,
     average_hierarchical_precision,
-    average_hierarchical_precision_of_scores,
+    average_hierarchical_precision_from_scores,
     distance_counts,
     hierarchical_precision,
     leave_one_out,
@@ -21,7 +21,7 @@ from jaxhash.metrics import (
     precision_at_k,
     recall_at_k,
     similarity_counts,
-    similarity_score_counts,
+    similarity_counts_from_scores,
 )
 
 FORMS = ("trapezoid", "mean")
@@ -31,7 +31,7 @@ SUMMARY = {"worst": np.min, "expected": np.mean, "best": np.max}
 def ranked(similarities):
     """Counts of one ranking without ties."""
     scores = -np.arange(float(len(similarities)))
-    return similarity_score_counts(scores, np.array(similarities))
+    return similarity_counts_from_scores(scores, np.array(similarities))
 
 
 def random_counts(queries, distances, items, seed):
@@ -228,7 +228,7 @@ def test_known_values_of_the_tree_of_cifar(tree_similarity, one_device):
         np.testing.assert_allclose(at_last, [curve[-1] for curve in curves], rtol=1e-12)
         assert at_last.mean() == pytest.approx(last, abs=5e-3)
     for of_others in others[::20]:
-        ideal = similarity_score_counts(of_others, of_others)
+        ideal = similarity_counts_from_scores(of_others, of_others)
         assert mean_average_hierarchical_precision(ideal) == pytest.approx(0.996)
 
 
@@ -379,7 +379,7 @@ def test_scores_rank_as_distances_do():
     similarity = np.pad(table, ((0, 1), (0, 1)))[query_labels][:, labels]
     for ties, k in product(TIES, [1, 20, 200]):
         of = [
-            similarity_score_counts(*row)
+            similarity_counts_from_scores(*row)
             for row in zip(-distance.astype(np.float32), similarity, strict=True)
         ]
         for metric in (hierarchical_precision, average_hierarchical_precision):
@@ -392,7 +392,7 @@ def test_scores_by_a_loop():
     for draws in range(5):
         scores, similarity = rng.normal(size=50), rng.choice([0, 0.5, 1.0, 3.0], 50)
         ranking = similarity[np.argsort(-scores)].tolist()
-        some = similarity_score_counts(scores, similarity)
+        some = similarity_counts_from_scores(scores, similarity)
         for form in FORMS:
             found = average_hierarchical_precision(some, 20, form=form)
             assert found.item() == pytest.approx(ahp_of(ranking, 20, form)), draws
@@ -404,9 +404,9 @@ def test_average_of_scores_is_that_of_their_counts(ties, form):
     rng = np.random.default_rng(1)
     for scores in (rng.normal(size=60), rng.integers(-3, 3, 60) / 2, np.zeros(60, np.float32)):
         for similarity in (rng.random(60), rng.choice([0, 0.5, 2.0], 60), np.zeros(60)):
-            some = similarity_score_counts(scores, similarity)
+            some = similarity_counts_from_scores(scores, similarity)
             for k in (1, 7, 59, None):
-                found = average_hierarchical_precision_of_scores(
+                found = average_hierarchical_precision_from_scores(
                     frozen(scores), frozen(similarity), k, form=form, ties=ties
                 )
                 expected = average_hierarchical_precision(some, k, form=form, ties=ties)
@@ -414,7 +414,7 @@ def test_average_of_scores_is_that_of_their_counts(ties, form):
 
 
 def test_equal_scores_are_ties():
-    some = similarity_score_counts(np.array([1.0, 2.0, 2.0, 1.0]), np.array([1, 0, 2, 0]))
+    some = similarity_counts_from_scores(np.array([1.0, 2.0, 2.0, 1.0]), np.array([1, 0, 2, 0]))
     assert some.total.tolist() == [[2, 2]]
     assert some.items.tolist() == [[[1, 0], [0, 1]]]
     assert some.similarity.tolist() == [[2, 1]]
@@ -484,7 +484,7 @@ def test_mistakes_in_labels_blocks_and_scores(unchecked):
         ([1.0, 2.0], [1.0, -1.0], "0 or above, got -1"),
         ([1.0, 2.0], [1.0], r"of the same items, got \(2,\) and \(1,\)"),
     ):
-        for read in (similarity_score_counts, average_hierarchical_precision_of_scores):
+        for read in (similarity_counts_from_scores, average_hierarchical_precision_from_scores):
             with pytest.raises(ValueError, match=message):
                 read(np.array(scores), np.array(similarity))
     one = np.ones(3), np.ones(3)
@@ -494,4 +494,4 @@ def test_mistakes_in_labels_blocks_and_scores(unchecked):
         ({"ties": "any"}, "ties"),
     ):
         with pytest.raises(ValueError, match=message):
-            average_hierarchical_precision_of_scores(*one, **{"k": 2} | options)
+            average_hierarchical_precision_from_scores(*one, **{"k": 2} | options)

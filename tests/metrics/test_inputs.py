@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from oracles import frozen
 
-from jaxhash.metrics import CodeFormat, code_format, distance_counts
+from jaxhash.metrics import CodeFormat, distance_counts, infer_code_format
 from jaxhash.metrics._inputs import read_labels
 
 QUERIES, ITEMS, BITS = 5, 21, 11
@@ -67,7 +67,7 @@ def test_every_form_has_the_same_bits(form):
     bits = random_bits()
     sides = [frozen(make(some)) for some in bits]
     before = [codes.copy() for codes in sides]
-    found = code_format(*sides, bits=BITS)
+    found = infer_code_format(*sides, bits=BITS)
     assert found == CodeFormat(kind, BITS)
     for codes, expected, copy in zip(sides, bits, before, strict=True):
         read = found.read(codes)
@@ -107,7 +107,7 @@ def test_file_that_is_mapped_into_memory(tmp_path, form):
 def test_two_forms_that_mean_the_same(query, database, kind):
     bits = random_bits()
     codes = [FORMS[form][1](some) for form, some in zip((query, database), bits, strict=True)]
-    assert code_format(*codes) == CodeFormat(kind, BITS)
+    assert infer_code_format(*codes) == CodeFormat(kind, BITS)
     np.testing.assert_equal(count(codes), count(bits))
 
 
@@ -125,7 +125,7 @@ def test_two_forms_that_do_not_go_together_are_an_error(query, database):
     query_codes = query_codes[:, : codes.shape[1]]
     for sides in ((query_codes, codes), (codes, query_codes)):
         with pytest.raises(ValueError, match="codes"):
-            code_format(*sides)
+            infer_code_format(*sides)
 
 
 def test_side_of_ones_goes_with_each_form():
@@ -134,15 +134,15 @@ def test_side_of_ones_goes_with_each_form():
     for form in ("0/1 int8", "-1/+1 int8", "logits float32"):
         kind, make = FORMS[form]
         codes = make(random_bits(bits=4)[1])
-        assert code_format(ones, codes) == CodeFormat(kind, 4)
-        assert code_format(codes, ones) == CodeFormat(kind, 4)
+        assert infer_code_format(ones, codes) == CodeFormat(kind, 4)
+        assert infer_code_format(codes, ones) == CodeFormat(kind, 4)
 
 
 @pytest.mark.parametrize("bits", [1, 5, 7, 8, 9, 16, 61, 64])
 def test_packed_codes_of_any_length(bits):
     sides = random_bits(bits=bits)
     packed = [np.packbits(some, axis=1) for some in sides]
-    found = code_format(*packed, bits=bits)
+    found = infer_code_format(*packed, bits=bits)
     assert found == CodeFormat("packed", bits)
     for some, codes in zip(sides, packed, strict=True):
         np.testing.assert_array_equal(found.read(codes), some)
@@ -150,22 +150,26 @@ def test_packed_codes_of_any_length(bits):
 
 def test_packed_codes_without_their_length_fill_their_bytes():
     packed = [np.packbits(some, axis=1) for some in random_bits(bits=11)]
-    assert code_format(*packed) == CodeFormat("packed", 16)
+    assert infer_code_format(*packed) == CodeFormat("packed", 16)
 
 
 def test_uint8_of_zeros_and_ones_are_bits_unless_the_length_says_otherwise():
     codes = np.array([[0, 1], [1, 1]], np.uint8)
-    assert code_format(codes, codes) == CodeFormat("0/1", 2)
-    assert code_format(codes, codes, bits=2) == CodeFormat("0/1", 2)
-    assert code_format(codes, codes, bits=16) == CodeFormat("packed", 16)
+    assert infer_code_format(codes, codes) == CodeFormat("0/1", 2)
+    assert infer_code_format(codes, codes, bits=2) == CodeFormat("0/1", 2)
+    assert infer_code_format(codes, codes, bits=16) == CodeFormat("packed", 16)
     other = np.array([[0, 2]], np.uint8)
-    assert code_format(codes, other) == code_format(other, codes) == CodeFormat("packed", 16)
+    assert (
+        infer_code_format(codes, other)
+        == infer_code_format(other, codes)
+        == CodeFormat("packed", 16)
+    )
 
 
 def test_column_of_uint8_that_is_one_bit_either_way():
     bits = np.array([[True], [False]])
     for codes in (bits.astype(np.uint8), np.packbits(bits, axis=1)):
-        np.testing.assert_array_equal(code_format(codes, codes, bits=1).read(codes), bits)
+        np.testing.assert_array_equal(infer_code_format(codes, codes, bits=1).read(codes), bits)
 
 
 # Zeros
@@ -180,7 +184,7 @@ ZEROS = np.array([[1.5, 0.0, -0.0], [-1.0, 0.0, 2.0]])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
 def test_exact_zeros_are_counted_and_read_by_the_rule(zero, expected, dtype):
     codes = (2 * ZEROS).astype(dtype)
-    found = code_format(codes, codes[:1], zero=zero)
+    found = infer_code_format(codes, codes[:1], zero=zero)
     assert found == CodeFormat("real-valued", 3, zero, zeros=5)
     np.testing.assert_array_equal(found.read(codes), np.array(expected, bool))
 
@@ -188,17 +192,17 @@ def test_exact_zeros_are_counted_and_read_by_the_rule(zero, expected, dtype):
 def test_packed_codes_of_the_wrong_dtype_are_refused(unchecked):
     packed = np.array([[3, -100], [0, 77]], np.int8)
     with pytest.raises(ValueError, match="query codes are int8 .* may be packed"):
-        code_format(packed, packed)
+        infer_code_format(packed, packed)
 
 
 def test_signs_of_zeros_are_real_valued():
     """What `numpy.sign` makes of outputs."""
-    assert code_format(np.sign(ZEROS), np.sign(ZEROS)).zeros == 6
+    assert infer_code_format(np.sign(ZEROS), np.sign(ZEROS)).zeros == 6
 
 
 def test_exact_zeros_can_be_refused():
     with pytest.raises(ValueError, match="6 code values are exactly zero.*'error'"):
-        code_format(ZEROS, ZEROS, zero="error")
+        infer_code_format(ZEROS, ZEROS, zero="error")
 
 
 @pytest.mark.parametrize("form", ["bool", "0/1 int8", "packed", "-1/+1 int8", "logits float32"])
@@ -234,14 +238,14 @@ GOOD = np.array([[0.5, -1.0]])
 )
 def test_codes_that_are_none(unchecked, query, database, message):
     with pytest.raises(ValueError, match=message):
-        code_format(np.array(query), np.array(database))
+        infer_code_format(np.array(query), np.array(database))
 
 
 @pytest.mark.parametrize("dtype", [object, np.str_, np.complex64, "datetime64[s]"])
 def test_codes_that_are_no_numbers(dtype):
     codes = np.ones((2, 2), int).astype(dtype)
     with pytest.raises(TypeError, match=r"database codes must be numbers or bool, got "):
-        code_format(GOOD, codes)
+        infer_code_format(GOOD, codes)
 
 
 @pytest.mark.parametrize(
@@ -258,20 +262,20 @@ def test_codes_that_are_no_numbers(dtype):
 )
 def test_length_that_does_not_fit(codes, bits, message):
     with pytest.raises(ValueError, match=message):
-        code_format(codes, codes, bits=bits)
+        infer_code_format(codes, codes, bits=bits)
 
 
 def test_bits_after_the_last_are_found_on_either_side():
     good, bad = np.uint8([[7, 16]]), np.uint8([[7, 16], [7, 17]])
-    assert code_format(good, good, bits=12).bits == 12
+    assert infer_code_format(good, good, bits=12).bits == 12
     for sides in ((good, bad), (bad, good)):
         with pytest.raises(ValueError, match="bits set after the last"):
-            code_format(*sides, bits=12)
+            infer_code_format(*sides, bits=12)
 
 
 def test_unknown_rule_for_zeros_is_an_error(unchecked):
     with pytest.raises(ValueError, match=r"zero must be .*'\+1'.*'-1'.*'error'.*'0'"):
-        code_format(GOOD, GOOD, zero="0")
+        infer_code_format(GOOD, GOOD, zero="0")
 
 
 @pytest.mark.parametrize("bad", [np.nan, 0.0])
@@ -281,9 +285,9 @@ def test_late_rows_are_looked_at(bad):
     codes[[0, -1]] = bad
     if np.isnan(bad):
         with pytest.raises(ValueError, match="database codes hold NaN"):
-            code_format(GOOD[:, :1], codes)
+            infer_code_format(GOOD[:, :1], codes)
     else:
-        assert code_format(GOOD[:, :1], codes).zeros == 2
+        assert infer_code_format(GOOD[:, :1], codes).zeros == 2
 
 
 # Labels
@@ -426,9 +430,9 @@ def test_unknown_relevance_is_an_error(unchecked):
 def test_bfloat16_is_floating():
     """NumPy itself has no such dtype."""
     codes = np.asarray(jnp.array([[0.5, -0.25, 0.0]], jnp.bfloat16))
-    found = code_format(codes, codes)
+    found = infer_code_format(codes, codes)
     assert (found.kind, found.zeros) == ("real-valued", 2)
     assert found.read(codes).tolist() == [[True, False, True]]
     broken = np.asarray(jnp.array([[jnp.nan, -1.0, 0.0]], jnp.bfloat16))
     with pytest.raises(ValueError, match="query codes hold NaN"):
-        code_format(broken, codes)
+        infer_code_format(broken, codes)

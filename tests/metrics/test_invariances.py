@@ -11,8 +11,8 @@ from oracles import DIVIDE_BY, TIES, counts, frozen, graded_counts, random_datab
 from jaxhash.metrics import (
     DistanceCounts,
     average_precision,
-    empty_bucket,
     hit_rate,
+    is_bucket_empty,
     mean_average_precision,
     ndcg,
     precision_at_k,
@@ -47,7 +47,7 @@ def values_of(some, k, ties):
 
 def radius_values_of(some, radius):
     found = [
-        metric(some, radius) for metric in (precision_at_radius, recall_at_radius, empty_bucket)
+        metric(some, radius) for metric in (precision_at_radius, recall_at_radius, is_bucket_empty)
     ]
     return dict(zip(("precision", "recall", "empty"), found, strict=True))
 
@@ -230,7 +230,7 @@ def test_ranks_and_radii_are_integers(unchecked, k):
     for metric in (precision_at_k, recall_at_k, hit_rate):
         with pytest.raises(TypeError, match="k must be an integer"):
             metric(some, k)
-    for metric in (precision_at_radius, recall_at_radius, empty_bucket):
+    for metric in (precision_at_radius, recall_at_radius, is_bucket_empty):
         with pytest.raises(TypeError, match="radius must be an integer"):
             metric(some, k)
     assert precision_at_k(some, np.int32(3)) == precision_at_k(some, 3)

@@ -8,7 +8,7 @@ import pytest
 import scipy.special
 
 from jaxhash.losses import nearest_neighbor_kl
-from jaxhash.metrics import _divergence, kl_entropy, knn_divergence
+from jaxhash.metrics import _divergence, knn_divergence, knn_entropy
 
 NORMS = (1, 2, math.inf)
 
@@ -37,22 +37,22 @@ def test_are_the_formulas(norm, n, m, d, k):
         math.inf: 2**d,
     }[norm]
     entropy = d / n * np.sum(np.log(rho)) + np.log(volume) + np.log(n - 1) - scipy.special.psi(k)
-    assert kl_entropy(x, k=k, norm=norm) == pytest.approx(entropy, rel=1e-12)
+    assert knn_entropy(x, k=k, norm=norm) == pytest.approx(entropy, rel=1e-12)
 
 
 def test_by_hand():
     """Each x is 1 from its nearest, and 1/2, 1 and 1/2 from y."""
     x, y = np.array([[0, 0], [1, 0], [0, 1]]), np.array([[0.0, 0.5], [1.0, 1.0]])
     assert knn_divergence(x, y, norm=1) == pytest.approx(-0.92420, abs=5e-6)
-    assert kl_entropy(x, norm=1) == pytest.approx(np.log(2) + np.log(2) + 0.5772156649)
+    assert knn_entropy(x, norm=1) == pytest.approx(np.log(2) + np.log(2) + 0.5772156649)
 
 
 @pytest.mark.parametrize("block", [1, 100])
 def test_blocks_do_not_matter(monkeypatch, block):
     x, y = normal(30, 3), normal(20, 3, seed=1)
-    expected = knn_divergence(x, y, k=2), kl_entropy(x, k=2)
+    expected = knn_divergence(x, y, k=2), knn_entropy(x, k=2)
     monkeypatch.setattr(_divergence, "_BLOCK", block)
-    assert (knn_divergence(x, y, k=2), kl_entropy(x, k=2)) == expected
+    assert (knn_divergence(x, y, k=2), knn_entropy(x, k=2)) == expected
 
 
 # Closed forms of normal laws
@@ -72,13 +72,13 @@ def test_entropy_of_a_normal_law(norm, d, k, bias):
     Within four standard errors, and the bias at 400 points, known to be a few hundredths in two
     dimensions, where the density is not constant up to the neighbor.
     """
-    mean, error = mean_and_error(lambda rng: kl_entropy(rng.normal(size=(400, d)), k=k, norm=norm))
+    mean, error = mean_and_error(lambda rng: knn_entropy(rng.normal(size=(400, d)), k=k, norm=norm))
     assert mean == pytest.approx(d / 2 * np.log(2 * np.pi * np.e), abs=4 * error + bias)
 
 
 def test_entropy_moves_with_the_scale():
     x = normal(200, 3)
-    assert kl_entropy(5 * x + 1) == pytest.approx(kl_entropy(x) + 3 * np.log(5), rel=1e-12)
+    assert knn_entropy(5 * x + 1) == pytest.approx(knn_entropy(x) + 3 * np.log(5), rel=1e-12)
 
 
 @each_norm
@@ -123,11 +123,11 @@ def test_the_loss_is_the_divergence_a_bit_without_its_constant(norm, k):
 def test_duplicates(norm):
     x, y = normal(10, 2), normal(10, 2, seed=1)
     twice = np.concatenate([x, x[:1]])
-    assert kl_entropy(twice, norm=norm) == -math.inf
+    assert knn_entropy(twice, norm=norm) == -math.inf
     assert knn_divergence(twice, y, norm=norm) == math.inf
     assert knn_divergence(x, np.concatenate([y, x[:1]]), norm=norm) == -math.inf
     assert knn_divergence(twice, twice, norm=norm) == math.inf
-    for estimate in (kl_entropy(twice, k=2, norm=norm), knn_divergence(twice, y, k=2, norm=norm)):
+    for estimate in (knn_entropy(twice, k=2, norm=norm), knn_divergence(twice, y, k=2, norm=norm)):
         assert math.isfinite(estimate)
 
 
@@ -147,7 +147,7 @@ def test_duplicates(norm):
     ],
 )
 def test_mistakes(unchecked, x, y, options, message):
-    for call in (lambda: knn_divergence(x, y, **options), lambda: kl_entropy(x, **options)):
+    for call in (lambda: knn_divergence(x, y, **options), lambda: knn_entropy(x, **options)):
         with pytest.raises(ValueError, match=message):
             call()
 

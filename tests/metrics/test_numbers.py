@@ -9,11 +9,11 @@ import pytest
 from jaxhash import metrics
 from jaxhash.metrics import (
     DistanceCounts,
+    counts_from_scores,
     distance_counts,
-    kl_entropy,
+    evaluate_counts,
     knn_divergence,
-    score_counts,
-    summarize,
+    knn_entropy,
 )
 
 COUNTS = DistanceCounts(np.array([[1, 0, 2, 4]]), np.array([[0, 0, 1, 3]]))
@@ -30,15 +30,15 @@ NUMBERS = {
         lambda k: metrics.recall_at_k(COUNTS, k),
         lambda k: metrics.hit_rate(COUNTS, k),
         lambda k: metrics.average_cumulative_gain(COUNTS, k),
-        lambda k: json.dumps(summarize(COUNTS, k=k).to_json()),
+        lambda k: json.dumps(evaluate_counts(COUNTS, k=k).to_json()),
         lambda k: knn_divergence(POINTS, POINTS[:9], k=k),
-        lambda k: kl_entropy(POINTS, k=k),
+        lambda k: knn_entropy(POINTS, k=k),
     ],
     "radius": [
         lambda radius: metrics.precision_at_radius(COUNTS, radius),
         lambda radius: metrics.recall_at_radius(COUNTS, radius),
-        lambda radius: metrics.empty_bucket(COUNTS, radius),
-        lambda radius: json.dumps(summarize(COUNTS, radius=radius).to_json()),
+        lambda radius: metrics.is_bucket_empty(COUNTS, radius),
+        lambda radius: json.dumps(evaluate_counts(COUNTS, radius=radius).to_json()),
     ],
     "bits": [lambda bits: packed_counts(bits=bits)],
     "block": [lambda block: packed_counts(bits=3, block=block)],
@@ -70,8 +70,8 @@ def test_other_numbers_are_refused(unchecked, name, wrong):
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.float32, ml_dtypes.bfloat16])
 def test_relevance_of_every_dtype(dtype):
     scores, relevant = np.array([0.5, 0.9, 0.5, 0.1]), np.array([True, False, False, True])
-    expected = score_counts(scores, relevant)
-    np.testing.assert_equal(score_counts(scores, relevant.astype(dtype)), expected)
+    expected = counts_from_scores(scores, relevant)
+    np.testing.assert_equal(counts_from_scores(scores, relevant.astype(dtype)), expected)
 
 
 @pytest.mark.parametrize(
@@ -88,12 +88,13 @@ def test_relevance_of_every_dtype(dtype):
 )
 def test_rankings_that_are_none(unchecked, error, words, scores, relevant):
     with pytest.raises(error, match=f"^{words}"):
-        score_counts(np.asarray(scores), np.asarray(relevant, None if relevant else bool))
+        counts_from_scores(np.asarray(scores), np.asarray(relevant, None if relevant else bool))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
 @pytest.mark.parametrize(
-    "ranking", [metrics.similarity_score_counts, metrics.average_hierarchical_precision_of_scores]
+    "ranking",
+    [metrics.similarity_counts_from_scores, metrics.average_hierarchical_precision_from_scores],
 )
 def test_scores_of_integers_are_refused(unchecked, ranking, dtype):
     """The negative of an unsigned score ranks 0 first."""

@@ -5,7 +5,7 @@ import pytest
 from oracles import TIES, brute_force, frozen
 from oracles import average_precision as average_precision_of
 
-from jaxhash.metrics import average_precision, distance_counts, score_counts
+from jaxhash.metrics import average_precision, counts_from_scores, distance_counts
 
 # Counts
 
@@ -84,7 +84,7 @@ def test_sides_that_do_not_fit_or_are_empty_are_an_error(unchecked, queries, ite
 def test_score_counts_without_ties_are_a_ranking():
     rng = np.random.default_rng(0)
     scores, relevant = frozen(rng.permutation(20) / 20 - 0.5), frozen(rng.random(20) < 0.4)
-    some = score_counts(scores, relevant)
+    some = counts_from_scores(scores, relevant)
     ranking = relevant[np.argsort(scores)[::-1]]
     assert some.total.sum() == 20 and not np.any((some.total > 1) & (some.relevant > 0))
     ranked = np.repeat(some.relevant[0] / some.total[0], some.total[0])
@@ -98,7 +98,7 @@ def test_score_counts_without_ties_are_a_ranking():
 def test_score_counts_with_ties(dtype):
     scores = frozen(np.array([0.1, 0.7, -0.2, 0.1, 0.7, 0.1, -0.2], dtype))
     relevant = frozen(np.array([1, 0, 1, 1, 1, 0, 0], bool))
-    some = score_counts(scores, relevant)
+    some = counts_from_scores(scores, relevant)
     np.testing.assert_array_equal(some.total, [[2, 3, 2]])  # 0.7, 0.1 and -0.2
     np.testing.assert_array_equal(some.relevant, [[1, 2, 1]])
     for ties in TIES:
@@ -108,5 +108,5 @@ def test_score_counts_with_ties(dtype):
 
 @pytest.mark.parametrize("relevant", [False, True])
 def test_scores_that_are_all_equal_are_one_group(relevant):
-    some = score_counts(np.zeros(5), np.full(5, relevant))
+    some = counts_from_scores(np.zeros(5), np.full(5, relevant))
     assert some.total.tolist() == [[5]] and some.relevant.tolist() == [[5 * relevant]]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxhash.metrics import CodeFormat, code_format, code_warnings, retrieval
+from jaxhash.metrics import CodeFormat, code_warnings, evaluate_retrieval, infer_code_format
 
 RNG = np.random.default_rng(0)
 BITS = 16
@@ -22,7 +22,7 @@ TRANSFORMS = {
 
 
 def warnings_of(codes):
-    form = code_format(codes["query"], codes["database"])
+    form = infer_code_format(codes["query"], codes["database"])
     return code_warnings(codes["query"], codes["database"], form)
 
 
@@ -71,11 +71,11 @@ def test_packed_sides_are_compared_too():
 def test_retrieval_warns():
     sigmoid = TRANSFORMS["sigmoid"][0](REAL["query"])
     with pytest.warns(UserWarning) as found:
-        retrieval(sigmoid, LABELS["query"], REAL["database"], LABELS["database"])
+        evaluate_retrieval(sigmoid, LABELS["query"], REAL["database"], LABELS["database"])
     assert {True} == {"query codes" in str(each.message) for each in found} and len(found) == 3
     with pytest.warns(UserWarning, match="all 90 database codes are the same"):
         one = np.tile(REAL["database"][:1], (90, 1))
-        retrieval(REAL["query"], LABELS["query"], one, LABELS["database"])
+        evaluate_retrieval(REAL["query"], LABELS["query"], one, LABELS["database"])
 
 
 # What cannot be one search
@@ -91,22 +91,22 @@ def test_unpacked_beside_packed_of_as_many_columns(side):
         side: RNG.integers(0, 2, (40, 8)).astype(np.uint8),
     }
     with pytest.raises(ValueError, match=f"{side} codes are 0 and 1, .* are packed") as caught:
-        code_format(codes["query"], codes["database"])
-    assert caught.value.of == f"{side} codes"
-    stated = code_format(codes["query"], codes["database"], bits=64)
+        infer_code_format(codes["query"], codes["database"])
+    assert caught.value.subject == f"{side} codes"
+    stated = infer_code_format(codes["query"], codes["database"], bits=64)
     assert stated == CodeFormat("packed", 64)  # who says so knows
 
 
 def test_packed_codes_of_a_dead_side_are_packed():
     packed = RNG.integers(0, 256, (40, 8)).astype(np.uint8)
-    assert code_format(np.zeros((9, 8), np.uint8), packed).kind == "packed"
+    assert infer_code_format(np.zeros((9, 8), np.uint8), packed).kind == "packed"
 
 
 def test_columns_that_would_fit_packed(unchecked):
     bits = REAL["database"] > 0
     with pytest.raises(ValueError, match="query codes look packed") as caught:
-        code_format(np.packbits(bits, axis=1), bits)
-    assert caught.value.of == "codes"
+        infer_code_format(np.packbits(bits, axis=1), bits)
+    assert caught.value.subject == "codes"
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -123,7 +123,7 @@ def test_float_ids_that_cannot_be_told_apart(dtype):
     assert len(np.unique(apart.astype(dtype))) == 2  # what the check is for
     with pytest.raises(ValueError, match=f"database labels are {np.dtype(dtype)}") as caught:
         distance_counts(codes, apart, codes, apart.astype(dtype))
-    assert caught.value.of == "database labels"
+    assert caught.value.subject == "database labels"
 
 
 def test_ids_that_wrapped_around():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxhash.metrics import _statistics, bootstrap_interval, over_seeds, paired_test
+from jaxhash.metrics import _statistics, bootstrap_interval, mean_over_seeds, paired_test
 
 
 def frozen(array):
@@ -350,18 +350,20 @@ def test_results_do_not_depend_on_the_block(monkeypatch, block):
 
 def test_over_seeds_by_hand():
     """Deviations -2, 0 and 2 from 3: the variance is 8 / 2, with one degree of freedom less."""
-    assert over_seeds([1.0, 3.0, 5.0]) == (3.0, 2.0, 3)
-    assert over_seeds([-1.0, 1.0]) == (0.0, 2**0.5, 2)
-    assert over_seeds([0.5]) == (0.5, None, 1)
-    assert over_seeds(np.full(4, 0.1)) == (0.1, 0.0, 4)
+    assert mean_over_seeds([1.0, 3.0, 5.0]) == (3.0, 2.0, 3)
+    assert mean_over_seeds([-1.0, 1.0]) == (0.0, 2**0.5, 2)
+    assert mean_over_seeds([0.5]) == (0.5, None, 1)
+    assert mean_over_seeds(np.full(4, 0.1)) == (0.1, 0.0, 4)
 
 
 def test_over_seeds_is_numpy_and_independent_of_order():
     values = scores(9)
-    mean, deviation, count = over_seeds(values)
+    mean, deviation, count = mean_over_seeds(values)
     assert (mean, deviation) == pytest.approx((values.mean(), values.std(ddof=1)), rel=1e-13)
-    assert over_seeds(values[::-1]) == (mean, deviation, count)
-    assert over_seeds([0.1, 0.2, 0.3]) == over_seeds([0.3, 0.2, 0.1])  # their plain sums differ
+    assert mean_over_seeds(values[::-1]) == (mean, deviation, count)
+    assert mean_over_seeds([0.1, 0.2, 0.3]) == mean_over_seeds(
+        [0.3, 0.2, 0.1]
+    )  # their plain sums differ
     assert deviation == statistics.stdev(values.tolist())
 
 
@@ -422,6 +424,6 @@ def test_draws_without_any_weight():
 
 def test_seeds_that_are_none(unchecked):
     with pytest.raises(ValueError, match="values are empty"):
-        over_seeds([])
+        mean_over_seeds([])
     with pytest.raises(ValueError, match="values must be finite"):
-        over_seeds([0.1, float("nan")])
+        mean_over_seeds([0.1, float("nan")])

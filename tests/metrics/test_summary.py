@@ -1,4 +1,4 @@
-"""`retrieval`: every metric in one call, as it is by itself, and as JSON."""
+"""`evaluate_retrieval`: every metric in one call, as it is by itself, and as JSON."""
 
 import dataclasses
 import json
@@ -10,7 +10,13 @@ from oracles import TIES, frozen
 from oracles import counts as counts_of
 
 from jaxhash import metrics
-from jaxhash.metrics import CONVENTIONS, Convention, distance_counts, retrieval, summarize
+from jaxhash.metrics import (
+    CONVENTIONS,
+    Convention,
+    distance_counts,
+    evaluate_counts,
+    evaluate_retrieval,
+)
 
 QUERIES, ITEMS, BITS = 9, 200, 12
 AT_K = {"map_at_k", "precision_at_k", "recall_at_k", "hit_rate_at_k", "ndcg_at_k"}
@@ -67,7 +73,7 @@ def one_by_one(counts, k, radius, convention):
             "r_precision": mean(metrics.r_precision(counts, ties=ties), answerable),
             "precision_at_radius": mean(metrics.precision_at_radius(counts, radius), found),
             "recall_at_radius": mean(metrics.recall_at_radius(counts, radius), answerable),
-            "empty_bucket_rate": mean(metrics.empty_bucket(counts, radius), every),
+            "empty_bucket_rate": mean(metrics.is_bucket_empty(counts, radius), every),
         }
     return scores
 
@@ -77,7 +83,7 @@ def one_by_one(counts, k, radius, convention):
 def test_scores_are_those_of_the_functions_one_by_one(unchecked, name, relevance):
     sides = problem(multi_hot=True)
     convention = dataclasses.replace(CONVENTIONS[name], relevance=relevance, gain="linear")
-    result = retrieval(*sides, k=7, radius=3, convention=convention)
+    result = evaluate_retrieval(*sides, k=7, radius=3, convention=convention)
     counts = distance_counts(*sides, relevance=relevance)
     expected = one_by_one(counts, 7, 3, convention)
     assert result.scores.keys() == AT_K | ALWAYS == expected["best"].keys()
@@ -89,7 +95,7 @@ def test_scores_are_those_of_the_functions_one_by_one(unchecked, name, relevance
         assert score.worst <= score.expected + 1e-12 <= score.best + 2e-12, metric
     np.testing.assert_equal(result.curve, metrics.precision_recall(counts))
     np.testing.assert_equal(
-        dataclasses.asdict(summarize(counts, k=7, radius=3, convention=convention)),
+        dataclasses.asdict(evaluate_counts(counts, k=7, radius=3, convention=convention)),
         dataclasses.asdict(result),
     )
 
@@ -97,7 +103,7 @@ def test_scores_are_those_of_the_functions_one_by_one(unchecked, name, relevance
 @pytest.mark.parametrize("name", CONVENTIONS)
 @pytest.mark.parametrize("k", [None, 5])
 def test_values_and_weights_give_the_mean(unchecked, name, k):
-    result = retrieval(*problem(), k=k, convention=name)
+    result = evaluate_retrieval(*problem(), k=k, convention=name)
     mean = result.scores["map" if k is None else "map_at_k"].expected
     assert result.values.shape == result.weights.shape == (QUERIES,)
     assert result.values.sum() / result.weights.sum() == pytest.approx(mean, rel=1e-12)
@@ -110,7 +116,7 @@ def test_which_queries_count_by_hand(name, answerable, found):
     Such a query, without anything relevant or anything found, is the one left out.
     """
     some = counts_of([[1, 2], [1, 2], [0, 3]], [[1, 0], [0, 1], [0, 0]])
-    scores = summarize(some, k=2, radius=0, convention=name).scores
+    scores = evaluate_counts(some, k=2, radius=0, convention=name).scores
     second = 1 / np.log2(3)
     expected = {
         "precision_at_k": (1 / 2 + 1 / 4) / 3,
@@ -129,17 +135,17 @@ def test_which_queries_count_by_hand(name, answerable, found):
 def test_weights_are_chances_to_count_by_hand():
     """Cut at 2, the second query retrieves its item in one of two orders, with an AP of 1/2."""
     some = counts_of([[1, 2], [1, 2], [1, 2]], [[1, 0], [0, 1], [0, 0]])
-    result = summarize(some, k=2, convention="hashnet")
+    result = evaluate_counts(some, k=2, convention="hashnet")
     assert result.values.tolist() == [1, 1 / 4, 0]
     assert result.weights.tolist() == [1, 1 / 2, 0]
     assert result.scores["map_at_k"].expected == pytest.approx((1 + 3 / 4) / 2)
-    assert summarize(some, k=2).weights.tolist() == [1, 1, 1]
+    assert evaluate_counts(some, k=2).weights.tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_mean_of_no_query_is_nan(name):
     some = counts_of([[0, 0, 4]], [[0, 0, 0]])
-    scores = summarize(some, k=2, radius=1, convention=name).scores
+    scores = evaluate_counts(some, k=2, radius=1, convention=name).scores
     skip = CONVENTIONS[name].empty == "skip"
     none = {metric for metric, score in scores.items() if np.isnan(score[:3]).all()}
     assert none == ((AT_K | ALWAYS) - {"precision_at_k", "empty_bucket_rate"} if skip else set())
@@ -148,12 +154,12 @@ def test_mean_of_no_query_is_nan(name):
 @pytest.mark.parametrize("name", CONVENTIONS)
 def test_definitions_name_the_convention(unchecked, name):
     convention = CONVENTIONS[name]
-    result = retrieval(*problem(), k=5, convention=name)
+    result = evaluate_retrieval(*problem(), k=5, convention=name)
     assert result.convention is convention
-    assert result.scores["map"].definition == convention.average_precision(None)
-    assert result.scores["map_at_k"].definition == convention.average_precision(5)
+    assert result.scores["map"].definition == convention.describe_average_precision(None)
+    assert result.scores["map_at_k"].definition == convention.describe_average_precision(5)
     for metric, score in result.scores.items():
-        assert score.definition.endswith(f", {convention.others()}")
+        assert score.definition.endswith(f", {convention.describe()}")
         assert ("5" in score.definition) == (metric in AT_K)
         assert ("within radius 2" in score.definition) == (
             metric in ALWAYS - {"map", "ndcg", "r_precision"}
@@ -161,17 +167,17 @@ def test_definitions_name_the_convention(unchecked, name):
 
 
 def test_sizes_and_what_is_left_out_without_a_rank():
-    result = retrieval(*problem())
+    result = evaluate_retrieval(*problem())
     sizes = result.bits, result.queries, result.items, result.k, result.radius
     assert sizes == (BITS, QUERIES, ITEMS, None, 2)
     assert result.scores.keys() == ALWAYS
-    some = summarize(counts_of([[1, 2]], [[1, 0]]))
+    some = evaluate_counts(counts_of([[1, 2]], [[1, 0]]))
     assert (some.k, some.radius, some.convention) == (None, 2, CONVENTIONS["jaxhash"])
 
 
 def test_definitions_name_the_metric():
-    others = CONVENTIONS["jaxhash"].others()
-    scores = retrieval(*problem(), k=5, radius=3).scores
+    others = CONVENTIONS["jaxhash"].describe()
+    scores = evaluate_retrieval(*problem(), k=5, radius=3).scores
     titles = {name: score.definition.removesuffix(f", {others}") for name, score in scores.items()}
     assert titles == {
         "map": "AP@all over all relevant",
@@ -194,7 +200,9 @@ def test_json_holds_all_but_single_queries(unchecked, name, labelled):
     """Where nothing is relevant, hashnet has no mean; near the first query there is no item."""
     query_codes, query_labels, codes, labels = problem()
     labels = labels if labelled else np.full(ITEMS, -1)
-    result = retrieval(-codes[:1], query_labels[1:2], codes[:1], labels[:1], k=1, convention=name)
+    result = evaluate_retrieval(
+        -codes[:1], query_labels[1:2], codes[:1], labels[:1], k=1, convention=name
+    )
     found = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert found == result.to_json()
     assert found["convention"] == dataclasses.asdict(CONVENTIONS[name])
@@ -218,10 +226,12 @@ def test_result_is_the_same_to_the_last_bit(multi_hot):
     """For any order of the database, block and devices."""
     query_codes, query_labels, codes, labels = problem(multi_hot)
     convention = Convention("graded", relevance="graded")
-    expected = retrieval(query_codes, query_labels, codes, labels, k=7, convention=convention)
+    expected = evaluate_retrieval(
+        query_codes, query_labels, codes, labels, k=7, convention=convention
+    )
     order = np.random.default_rng(1).permutation(ITEMS)
     for devices, block in ((1, 33), (3, None), (8, 1)):
-        found = retrieval(
+        found = evaluate_retrieval(
             query_codes,
             query_labels,
             codes[order],
@@ -237,7 +247,9 @@ def test_result_is_the_same_to_the_last_bit(multi_hot):
 @pytest.mark.parametrize("radius", [BITS, BITS + 1, 1000])
 def test_radius_that_holds_everything(radius):
     query_codes, query_labels, codes, labels = problem()
-    scores = retrieval(query_codes[1:], query_labels[1:], codes, labels, radius=radius).scores
+    scores = evaluate_retrieval(
+        query_codes[1:], query_labels[1:], codes, labels, radius=radius
+    ).scores
     share = (query_labels[1:, None] == labels).mean()
     assert scores["precision_at_radius"].expected == pytest.approx(share, rel=1e-12)
     assert scores["recall_at_radius"].expected == 1
@@ -247,7 +259,7 @@ def test_radius_that_holds_everything(radius):
 @pytest.mark.parametrize("same", [True, False])
 def test_one_query_and_one_item(same):
     codes = np.array([[True, False]])
-    result = retrieval(codes, np.array([3]), codes, np.array([3 if same else 4]), k=1)
+    result = evaluate_retrieval(codes, np.array([3]), codes, np.array([3 if same else 4]), k=1)
     for name, score in result.scores.items():
         value = 0.0 if name == "empty_bucket_rate" else float(same)
         assert score[:3] == (value, value, value), name
@@ -256,7 +268,7 @@ def test_one_query_and_one_item(same):
 @pytest.mark.parametrize(("zero", "missed"), [("+1", 0), ("-1", 1)])
 def test_zero_is_the_sign_asked_for(zero, missed):
     query, item, labels = np.array([[-0.5, 0.5]]), np.array([[-0.5, 0.0]]), np.array([1])
-    scores = retrieval(query, labels, item, labels, radius=0, zero=zero).scores
+    scores = evaluate_retrieval(query, labels, item, labels, radius=0, zero=zero).scores
     assert scores["empty_bucket_rate"].expected == missed
 
 
@@ -274,4 +286,4 @@ def test_zero_is_the_sign_asked_for(zero, missed):
 )
 def test_options_that_are_not_possible(options, message):
     with pytest.raises(ValueError, match=message):
-        retrieval(*problem(), **options)
+        evaluate_retrieval(*problem(), **options)

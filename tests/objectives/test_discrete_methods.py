@@ -10,7 +10,7 @@ import pytest
 from jaxtyping import TypeCheckError
 
 from jaxhash.objectives import Batch, Context, Setup, Variables, asymmetric_dsh, dsdh, dsdh_released
-from jaxhash.similarity import share_a_label
+from jaxhash.similarity import shares_label
 
 BITS, ITEMS, CLASSES = 4, 18, 3
 IDS = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 0, -1, 0, 1], np.int32)
@@ -123,7 +123,7 @@ def test_dsdh_over_three_epochs(kind, sweeps):
         bank[index], seen[index] = u, True
         np.testing.assert_array_equal(result.state.codes.rows, codes)
         np.testing.assert_array_equal(result.state.bank.codes, bank.astype(np.float32))
-        similar = np.asarray(share_a_label(labels[index], labels))[:, seen]
+        similar = np.asarray(shares_label(labels[index], labels))[:, seen]
         theta = u @ bank[seen].T / 2
         likelihood = np.mean(np.log1p(np.exp(theta)) - similar * theta)
         distance = np.mean((codes[index] - u) ** 2)
@@ -181,7 +181,7 @@ def test_gradient_of_dsdh_draws_to_the_codes():
 def test_asymmetric_dsh_over_three_epochs(kind, balanced):
     labels, gamma = KINDS[kind], 20.0
     objective = asymmetric_dsh(balanced=balanced, penalty=gamma)
-    all_similar = np.asarray(share_a_label(labels, labels))
+    all_similar = np.asarray(shares_label(labels, labels))
     bank, seen, codes, last = np.zeros((ITEMS, BITS)), np.zeros(ITEMS, bool), None, 0
     changed = 0
 
@@ -224,7 +224,7 @@ def test_weight_of_the_penalty_is_the_papers_sum_divided():
     objective = asymmetric_dsh(balanced=False, penalty=gamma)
     start = objective.init(jax.random.key(0), setup(IDS))
     h, v = np.tanh(np.asarray(u)), np.asarray(start.state.codes.rows)
-    s = np.where(share_a_label(IDS, IDS), 1.0, -1.0)
+    s = np.where(shares_label(IDS, IDS), 1.0, -1.0)
     total = np.sum((h @ v.T - BITS * s) ** 2) + gamma * np.sum((v - h) ** 2)
     value = objective.loss(start, u, batch(range(ITEMS), IDS), context()).value
     np.testing.assert_allclose(value, total / ITEMS**2 / BITS**2, rtol=1e-5)

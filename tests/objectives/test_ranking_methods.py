@@ -7,7 +7,7 @@ import pytest
 
 from jaxhash import losses
 from jaxhash.objectives import Batch, Context, Setup, dtsh, mihash, tie_aware_ap
-from jaxhash.similarity import share_a_label
+from jaxhash.similarity import shares_label
 
 BITS, CLASSES = 4, 3
 LABELS = np.array([0, 1, 0, 1, 2, 0, -1], np.int32)
@@ -34,7 +34,7 @@ def of_the_batch(loss, relaxed, **options):
     """The loss of the valid rows, none paired with itself."""
     rows, labels = relaxed[MASK], jnp.asarray(LABELS[MASK])
     where = ~jnp.eye(len(rows), dtype=bool)
-    return loss(rows, rows, share_a_label(labels, labels), where=where, **options)
+    return loss(rows, rows, shares_label(labels, labels), where=where, **options)
 
 
 def test_dtsh_is_the_loss_of_raw_codes_and_its_penalty():

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from jaxhash.ops.arguments import (
+    as_bool,
     as_floating,
     as_index,
+    as_int,
     as_labels,
     as_mask,
     as_real,
     check_packed,
     check_shape,
     check_signs,
-    whole_number,
-    zeros_and_ones,
 )
 
 REAL = [bool, np.int8, np.uint8, np.int32, np.uint16, np.float16, np.float32, ml_dtypes.bfloat16]
@@ -30,7 +30,7 @@ each_kind = pytest.mark.parametrize("kind", [np.asarray, jnp.asarray], ids=["num
 def test_zeros_and_ones(kind, dtype):
     array = kind(np.array([[0, 1, 1], [1, 0, 0]]).astype(dtype))
     expected = [[False, True, True], [True, False, False]]
-    same = zeros_and_ones("it", array)
+    same = as_bool("it", array)
     assert same.dtype == bool and isinstance(same, np.ndarray) == isinstance(array, np.ndarray)
     np.testing.assert_array_equal(same, expected)
     mask = as_mask("it", array, (2, 3))
@@ -41,29 +41,29 @@ def test_zeros_and_ones(kind, dtype):
 
 def test_of_traced_numbers_what_is_above_0_is_1():
     """Shared labels counted, and the -1 of many methods, mean what they mostly do."""
-    found = jax.jit(functools.partial(zeros_and_ones, "it"))(jnp.array([0, 1, 3, -1]))
+    found = jax.jit(functools.partial(as_bool, "it"))(jnp.array([0, 1, 3, -1]))
     assert found.tolist() == [False, True, True, False]
 
 
 def test_constants_within_a_program_are_looked_at():
     two = jnp.array([0, 2])
     with pytest.raises(ValueError, match="^it must be 0 or 1, got 2"):
-        jax.jit(lambda x: x + zeros_and_ones("it", np.array([0, 2])))(1)
+        jax.jit(lambda x: x + as_bool("it", np.array([0, 2])))(1)
     with pytest.raises(ValueError, match="^it must be 0 or 1, got 2"):
-        jax.jit(lambda x: x + zeros_and_ones("it", two))(1)
+        jax.jit(lambda x: x + as_bool("it", two))(1)
 
 
 @each_kind
 @pytest.mark.parametrize("wrong", [[0, 2], [-1, 1], [0.5, 1.0], [np.nan, 1.0], [256, 1]])
 def test_other_numbers_are_not_0_and_1(kind, wrong):
     with pytest.raises(ValueError, match="^it must be 0 or 1"):
-        zeros_and_ones("it", kind(wrong))
+        as_bool("it", kind(wrong))
 
 
 @pytest.mark.parametrize("dtype", [complex, str, object, "datetime64[s]"])
 def test_other_dtypes_are_refused(unchecked, dtype):
     array = np.array([0, 1]).astype(dtype)
-    for check in (zeros_and_ones, as_labels, as_index, check_signs, check_packed):
+    for check in (as_bool, as_labels, as_index, check_signs, check_packed):
         with pytest.raises(TypeError, match="^it must be .*, got"):
             check("it", array)
     with pytest.raises(TypeError, match="^it must be real numbers"):
@@ -74,7 +74,7 @@ def test_other_dtypes_are_refused(unchecked, dtype):
 
 @pytest.mark.parametrize("value", [[0, 1], 1, None, "01"])
 def test_what_is_no_array_is_refused(unchecked, value):
-    for check in (zeros_and_ones, as_index, check_signs):
+    for check in (as_bool, as_index, check_signs):
         with pytest.raises(TypeError, match="^it must be an array, got"):
             check("it", value)
 
@@ -130,10 +130,10 @@ def test_labels_of_other_shapes():
 
 
 def test_real_numbers_within_bounds():
-    np.testing.assert_array_equal(as_real("it", np.array([0, 1]), (2,), least=0.0), [0, 1])
-    assert np.isnan(as_real("it", np.array([np.nan]), (1,), least=0.0)).all()  # of padding
+    np.testing.assert_array_equal(as_real("it", np.array([0, 1]), (2,), minimum=0.0), [0, 1])
+    assert np.isnan(as_real("it", np.array([np.nan]), (1,), minimum=0.0)).all()  # of padding
     with pytest.raises(ValueError, match=r"^it must be in \[0.0, 1.0\], got 2"):
-        as_real("it", np.array([0, 2]), (2,), least=0.0, most=1.0)
+        as_real("it", np.array([0, 2]), (2,), minimum=0.0, maximum=1.0)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int64, np.float32])
@@ -149,16 +149,16 @@ def test_signs(dtype):
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
 def test_whole_numbers(value):
-    number = whole_number("it", value)
+    number = as_int("it", value)
     assert type(number) is int and number == 3
     with pytest.raises(ValueError, match="^it must be at least 4, got 3"):
-        whole_number("it", value, least=4)
+        as_int("it", value, minimum=4)
 
 
 @pytest.mark.parametrize("value", [3.0, np.float32(3), True, np.True_, "3", None])
 def test_other_numbers_are_not_whole(unchecked, value):
     with pytest.raises(TypeError, match="^it must be an integer"):
-        whole_number("it", value)
+        as_int("it", value)
 
 
 @pytest.mark.parametrize("dtype", [np.uint32, np.uint64])
@@ -176,4 +176,4 @@ def test_signed_numbers_are_no_bools():
     """Of which False would be 0, half way between -1 and +1."""
     for array in (np.array([True]), np.array([1], np.uint8)):
         with pytest.raises(TypeError, match="^targets must be real"):
-            as_real("targets", array, (1,), least=-1.0, most=1.0)
+            as_real("targets", array, (1,), minimum=-1.0, maximum=1.0)

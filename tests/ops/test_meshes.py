@@ -172,8 +172,8 @@ def test_rows_spread_over_a_mesh_have_the_value_and_gradient_of_one_device(make)
 
 
 FUNCTIONS = {
-    "share_a_label": (similarity.share_a_label, "labels"),
-    "share_a_label_ids": (similarity.share_a_label, "ids"),
+    "share_a_label": (similarity.shares_label, "labels"),
+    "share_a_label_ids": (similarity.shares_label, "ids"),
     "label_cosine": (similarity.label_cosine, "labels"),
     "embedding_distance": (similarity.embedding_distance, "codes"),
     "hamming_distance": (hamming_distance, "packed"),

@@ -9,7 +9,7 @@ import pytest
 from code_samples import ARRAYS, BITS, ITEMS, QUERIES, make, read_strict_json, save, save_separately
 
 import jaxhash
-from jaxhash.metrics import CONVENTIONS, code_health, retrieval
+from jaxhash.metrics import CONVENTIONS, code_health, evaluate_retrieval
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def results(output, *arguments):
 
 
 def expected(**options):
-    return retrieval(*ARRAYS.values(), **options).to_json()
+    return evaluate_retrieval(*ARRAYS.values(), **options).to_json()
 
 
 # Layouts
@@ -101,7 +101,7 @@ def test_rule_for_zeros(output, zero):
     assert found["codes"]["zeros"] == ITEMS
     assert found["health"]["dead_bits"] == [0]
     arrays = {**ARRAYS, "database_codes": np.where(codes == 0, float(zero), codes)}
-    assert found["scores"] == retrieval(*arrays.values()).to_json()["scores"]
+    assert found["scores"] == evaluate_retrieval(*arrays.values()).to_json()["scores"]
     assert f"40 exact zeros read as {zero}" in output("evaluate", name, "--zero", zero)
 
 
@@ -175,7 +175,7 @@ def test_comparison(output, layout):
         ".npy": ["other_query.npy", "--compare-database", "other_database.npy"],
     }[layout]
     found = results(output, save(), "--k", "5", "--compare", *arguments)["compare"]
-    second = retrieval(*other.values(), k=5)
+    second = evaluate_retrieval(*other.values(), k=5)
     assert found["file"] == arguments[0] and found["other"] == second.to_json()
     first = expected(k=5)["scores"]["map_at_k"]["expected"]
     difference = first - second.scores["map_at_k"].expected

@@ -12,7 +12,7 @@ from jaxhash.similarity import (
     label_cosine,
     label_iou,
     label_overlap,
-    share_a_label,
+    shares_label,
 )
 
 FORMULAS = {
@@ -50,7 +50,7 @@ def test_grades_are_those_of_sets(grade, array, dtype):
     similarity = grade(array(rows.astype(dtype)), array(columns.astype(dtype)))
     assert similarity.dtype == jnp.float32
     np.testing.assert_allclose(similarity, expected, rtol=1e-6)
-    assert ((similarity > 0) == share_a_label(rows, columns)).all()
+    assert ((similarity > 0) == shares_label(rows, columns)).all()
 
 
 @each_grade
@@ -59,7 +59,7 @@ def test_grades_of_ids_are_one_or_zero(grade, array):
     ids, others = array([0, 1, UNLABELLED, 2]), array([1, 0, UNLABELLED, 0])
     similarity = grade(ids, others)
     assert similarity.dtype == jnp.float32
-    np.testing.assert_array_equal(similarity, share_a_label(ids, others))
+    np.testing.assert_array_equal(similarity, shares_label(ids, others))
 
 
 def test_grades_by_hand():

@@ -14,12 +14,12 @@ import pytest
 from jaxhash.similarity import (
     Hierarchy,
     class_levels,
-    class_levels_of_items,
-    joining_heights,
+    class_levels_from_items,
     level_similarity,
+    merge_heights,
     read_hierarchy,
     tree_similarity,
-    wu_palmer,
+    wu_palmer_similarity,
 )
 
 #: thing ─ animal ─ cat, dog, bird ─ owl; thing ─ car
@@ -71,7 +71,7 @@ def test_wu_palmer_by_hand():
         [4 / 7, 4 / 7, 1, 2 / 6],
         [0.4, 0.4, 1 / 3, 1],
     )
-    similarity = wu_palmer(Hierarchy.from_pairs(PAIRS, CLASSES))
+    similarity = wu_palmer_similarity(Hierarchy.from_pairs(PAIRS, CLASSES))
     assert similarity.dtype == np.float32
     np.testing.assert_allclose(similarity, expected, rtol=1e-6)
 
@@ -83,7 +83,9 @@ def test_classes_above_classes():
         tree_similarity(tree), table([1, 2 / 3, 0], [2 / 3, 1, 0], [0, 0, 1]), rtol=1e-6
     )
     np.testing.assert_allclose(
-        wu_palmer(tree), table([1, 6 / 7, 2 / 5], [6 / 7, 1, 2 / 4], [2 / 5, 2 / 4, 1]), rtol=1e-6
+        wu_palmer_similarity(tree),
+        table([1, 6 / 7, 2 / 5], [6 / 7, 1, 2 / 4], [2 / 5, 2 / 4, 1]),
+        rtol=1e-6,
     )
     named = [[tree.nodes[node] for node in level] for level in class_levels(tree, [0, 1, 2, 3])]
     assert named == [
@@ -112,7 +114,7 @@ def test_order_and_repetition_of_pairs_do_not_matter():
         pairs = random.Random(seed).sample(PAIRS * 2, 2 * len(PAIRS))
         other = Hierarchy.from_pairs(iter(pairs), CLASSES)
         np.testing.assert_array_equal(tree_similarity(other), tree_similarity(tree))
-        np.testing.assert_array_equal(wu_palmer(other), wu_palmer(tree))
+        np.testing.assert_array_equal(wu_palmer_similarity(other), wu_palmer_similarity(tree))
 
 
 def test_a_tree_of_one_way_down():
@@ -164,8 +166,10 @@ def test_tables_are_those_of_walks(drawn):
         by_height[i, j] = 1.0 if i == j else 1 - height_of(common, parent_of) / total
         by_depth[i, j] = 2 * len(way_up(common, parent_of)) / (len(one) + len(other))
     np.testing.assert_allclose(tree_similarity(tree), by_height, rtol=1e-6, atol=1e-7)
-    np.testing.assert_allclose(wu_palmer(tree), by_depth, rtol=1e-6)
-    assert (np.diag(tree_similarity(tree)) == 1).all() and (np.diag(wu_palmer(tree)) == 1).all()
+    np.testing.assert_allclose(wu_palmer_similarity(tree), by_depth, rtol=1e-6)
+    assert (np.diag(tree_similarity(tree)) == 1).all() and (
+        np.diag(wu_palmer_similarity(tree)) == 1
+    ).all()
 
 
 @property_test
@@ -386,7 +390,7 @@ def test_cifar10(shared_data):
 
 def test_cifar100_coarse_labels(shared_data):
     with np.load(shared_data / "features" / "cifar100_mobilenetv2.npz") as file:
-        levels = class_levels_of_items(np.stack([file["labels"], file["coarse_labels"]]))
+        levels = class_levels_from_items(np.stack([file["labels"], file["coarse_labels"]]))
     assert levels[0].tolist() == list(range(100))
     assert np.unique(levels[1], return_counts=True)[1].tolist() == [5] * 20
     values, pairs = np.unique(level_similarity(levels, levels), return_counts=True)
@@ -399,14 +403,14 @@ def test_cifar100_coarse_labels(shared_data):
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64])
 def test_levels_of_classes_from_those_of_items(dtype):
     labels = np.array([[3, 0, 1, 3, 0], [7, 7, 5, 7, 7], [2, 2, 0, 2, 2]], dtype)
-    levels = class_levels_of_items(labels)
+    levels = class_levels_from_items(labels)
     assert levels.dtype == np.int32
     assert levels.tolist() == [[0, 1, -1, 3], [7, 5, -1, 7], [2, 0, -1, 2]]
 
 
 def test_items_without_a_class_do_not_count():
-    assert class_levels_of_items(np.array([[0, -1, 1], [4, 5, -1]])).tolist() == [[0, 1], [4, -1]]
-    assert class_levels_of_items(np.array([[-1], [5]])).tolist() == [[], []]
+    assert class_levels_from_items(np.array([[0, -1, 1], [4, 5, -1]])).tolist() == [[0, 1], [4, -1]]
+    assert class_levels_from_items(np.array([[-1], [5]])).tolist() == [[], []]
 
 
 @pytest.mark.parametrize(
@@ -419,7 +423,7 @@ def test_items_without_a_class_do_not_count():
 )
 def test_labels_that_are_no_levels_are_refused(unchecked, labels, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
-        class_levels_of_items(np.array(labels))
+        class_levels_from_items(np.array(labels))
 
 
 @pytest.mark.parametrize("array", [np.array, jnp.array], ids=["numpy", "jax"])
@@ -455,7 +459,7 @@ def test_deep_chain_takes_little_memory(tmp_path):
     tracemalloc.start()
     tree = read_hierarchy(path, ["59000", "0", "30000"])
     found = tree_similarity(tree)
-    levels = class_levels(tree, joining_heights(tree).tolist())
+    levels = class_levels(tree, merge_heights(tree).tolist())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**27
@@ -471,4 +475,4 @@ def test_joining_heights_are_those_at_which_there_are_fewer_groups(seed):
     heights = range(int(tree.heights[0]))
     groups = [len(np.unique(level)) for level in class_levels(tree, heights)]
     fewer = [h for h in heights[1:] if groups[h] < groups[h - 1]]
-    assert joining_heights(tree).tolist() == fewer
+    assert merge_heights(tree).tolist() == fewer

@@ -13,10 +13,10 @@ from jaxhash.similarity import (
     label_iou,
     label_overlap,
     multi_hot,
-    share_a_label,
+    shares_label,
 )
 
-PAIRED = [share_a_label, label_cosine, label_iou, label_overlap]
+PAIRED = [shares_label, label_cosine, label_iou, label_overlap]
 
 each_kind = pytest.mark.parametrize(
     ("array", "kind"), [(np.array, np.ndarray), (jnp.array, jnp.ndarray)], ids=["numpy", "jax"]
@@ -25,7 +25,7 @@ each_kind = pytest.mark.parametrize(
 
 @each_kind
 def test_ids_are_similar_where_equal_and_labelled(array, kind):
-    similar = share_a_label(array([0, 1, UNLABELLED]), array([1, 0, UNLABELLED, 0]))
+    similar = shares_label(array([0, 1, UNLABELLED]), array([1, 0, UNLABELLED, 0]))
     assert isinstance(similar, kind) and similar.dtype == bool
     np.testing.assert_array_equal(similar, [[0, 1, 0, 1], [1, 0, 0, 0], [0, 0, 0, 0]])
 
@@ -35,29 +35,29 @@ def test_ids_are_similar_where_equal_and_labelled(array, kind):
 def test_multi_hot_rows_are_similar_where_they_share_a_class(array, kind, dtype):
     labels = array([[1, 1, 0], [0, 0, 1], [0, 0, 0]], dtype=dtype)
     others = array([[1, 1, 1], [0, 1, 0], [0, 0, 0], [0, 0, 1]], dtype=dtype)
-    similar = share_a_label(labels, others)
+    similar = shares_label(labels, others)
     assert isinstance(similar, kind) and similar.dtype == bool
     np.testing.assert_array_equal(similar, [[1, 1, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0]])
 
 
 def test_many_shared_classes_do_not_overflow():
     labels = np.ones((1, 300), np.uint8)  # 256 shared classes would be 0 in this dtype
-    assert share_a_label(labels[:, :256], labels[:, :256]).all()
-    assert share_a_label(labels, labels).all()
+    assert shares_label(labels[:, :256], labels[:, :256]).all()
+    assert shares_label(labels, labels).all()
 
 
 def test_ids_are_their_one_hot_rows():
     ids, others = np.random.default_rng(0).integers(5, size=(2, 9))
     one_hot = np.eye(5, dtype=np.int32)
     np.testing.assert_array_equal(
-        share_a_label(ids, others), share_a_label(one_hot[ids], one_hot[others])
+        shares_label(ids, others), shares_label(one_hot[ids], one_hot[others])
     )
 
 
 @pytest.mark.parametrize(("one", "other"), [((4,), (4, 3)), ((4, 3), (4,)), ((2, 3, 1),) * 2])
 def test_labels_of_two_kinds_or_of_neither_are_an_error(unchecked, one, other):
     with pytest.raises(ValueError, match="labels must be class ids"):
-        share_a_label(np.zeros(one, int), np.zeros(other, int))
+        shares_label(np.zeros(one, int), np.zeros(other, int))
 
 
 @each_kind
@@ -137,7 +137,7 @@ def test_distance_of_embeddings_does_not_depend_on_their_scale(exponent):
 def test_ids_beside_those_of_jax_are_not_cut_short():
     """2^32 would be 0 in int32."""
     large, zero = np.array([2**32]), np.array([0])
-    assert not share_a_label(large, zero).any()
+    assert not shares_label(large, zero).any()
     for sides in ((large, jnp.asarray(zero)), (jnp.asarray(zero), large)):
         with pytest.raises(ValueError, match="must be below 2147483648"):
-            share_a_label(*sides)
+            shares_label(*sides)

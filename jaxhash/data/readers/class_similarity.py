@@ -10,11 +10,11 @@ from jaxhash.data.sources import Source
 from jaxhash.objectives import ClassSimilarity
 from jaxhash.similarity import (
     class_levels,
-    class_levels_of_items,
+    class_levels_from_items,
     embedding_distance,
     has_label,
-    joining_heights,
     level_similarity,
+    merge_heights,
     read_hierarchy,
     tree_similarity,
 )
@@ -72,7 +72,7 @@ def _of_groups(source: Source) -> ClassSimilarity:
     if source.coarse_labels is None:
         raise UserError(f"--similarity coarse: {source.name} has no coarse labels")
     try:
-        levels = class_levels_of_items(np.stack([source.labels, source.coarse_labels]))
+        levels = class_levels_from_items(np.stack([source.labels, source.coarse_labels]))
     except ValueError as error:
         raise UserError(f"--similarity coarse: {source.name}: {error}") from error
     return ClassSimilarity(1.0 - level_similarity(levels, levels), levels[1:])
@@ -87,7 +87,7 @@ def _of_tree(path: Path, source: Source) -> ClassSimilarity:
             tree = read_hierarchy(path, source.class_names)
     except (ValueError, OSError) as error:
         raise UserError(f"--similarity {error}") from error
-    levels = class_levels(tree, joining_heights(tree).tolist())
+    levels = class_levels(tree, merge_heights(tree).tolist())
     return ClassSimilarity(1.0 - tree_similarity(tree), levels.reshape(-1, len(ids)))
 
 

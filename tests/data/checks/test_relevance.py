@@ -5,7 +5,7 @@ import pytest
 
 from jaxhash.data.checks.relevance import refuse_unlearnable, tell_relevance
 from jaxhash.data.splits import Split
-from jaxhash.similarity import share_a_label
+from jaxhash.similarity import shares_label
 from jaxhash.utils.errors import UserError
 
 SPLIT = Split("some", np.arange(2), np.arange(2, 8), np.arange(8, 20))
@@ -34,7 +34,7 @@ SEARCHES = {
 @pytest.mark.parametrize("labels", SEARCHES.values(), ids=SEARCHES)
 def test_what_is_relevant(labels, kind):
     labels = labels if kind == "ids" else rows(labels)
-    relevant = share_a_label(labels[SPLIT.query], labels[SPLIT.database])
+    relevant = shares_label(labels[SPLIT.query], labels[SPLIT.database])
     useless, less = tell_relevance(labels[SPLIT.query], labels[SPLIT.database])
     assert [sentence.endswith("any codes have mAP 1") for sentence in useless] == (
         [True] if relevant.all() else [] if relevant.any() else [False]
