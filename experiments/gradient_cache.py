@@ -19,7 +19,7 @@ import jax
 import optax
 import tyro
 
-from jaxhash.runs.experiment import build, initial_state, make_batches, make_step
+from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.presets import digits_hashnet_hswd
 from jaxhash.training.devices import hardware
 from jaxhash.training.timing import time_alternately
@@ -45,11 +45,12 @@ def main(batch_size: int = 128, sizes: tuple[int, ...] = (64, 32, 16, 8), calls:
         batch_size=batch_size,
         warmup_epochs=0,
     )
-    parts = build(config)
-    state, batch = initial_state(config, parts), next(make_batches(config, parts))
+    experiment = Experiment.open(config)
+    state, batch = experiment.initial_state(), next(experiment.batches())
     rows, whole_update = [], None
     for size in (None, *sizes):
-        step = jax.jit(make_step(dataclasses.replace(config, chunk_size=size), parts))
+        chunked = experiment.with_config(dataclasses.replace(config, chunk_size=size))
+        step = jax.jit(chunked.step_function())
         compiled = step.lower(state, batch).compile()
         after, _ = compiled(state, batch)
         update = jax.tree.map(lambda new, old: new - old, after.params, state.params)

@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from jaxhash.runs import train as run
+from jaxhash.runs import train_run as run
 from jaxhash.runs.presets import PRESETS
 from jaxhash.utils.files import write_json
 

@@ -32,11 +32,12 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.neural_network import MLPClassifier
 
 from jaxhash.retrieval.baselines import class_index_from_predictor, pca_random_rotation
-from jaxhash.runs import sweep
 from jaxhash.runs.config import Config
 from jaxhash.runs.evaluation import QUERY_AND_DATABASE, score_all, score_all_floats
-from jaxhash.runs.experiment import build
+from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.presets import cifar100_features
+from jaxhash.runs.settings import SCORES
+from jaxhash.runs.train_sweep import sweep
 from jaxhash.utils.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
@@ -103,7 +104,7 @@ def search(base: Config, methods: tuple[str, ...], content: dict, console: Conso
             folder = RUNS / "search" / f"{method}-{variant}"
             config = cell(base, method, variant, run_dir=folder, **rate)
             console.rule(f"{method}, {variant}")
-            results = sweep.train(config, axes, console)
+            results = sweep(config, axes, console)
             (axis,) = axes
             best = results["settings"][results["best"]]
             found[variant] = {
@@ -143,7 +144,7 @@ def train(
             quantizer_weight=None if variant == "none" else found[variant]["best"],
             run_dir=folder / f"{method}-{variant}-{length}",
         )
-        results = sweep.train(config, {}, console, seeds=seeds)
+        results = sweep(config, {}, console, seeds=seeds)
         content["protocols"][protocol] = {key: results[key] for key in SHARED}
         content |= {key: results[key] for key in ("hardware", "versions")}
         content["rows"].append(
@@ -179,12 +180,13 @@ def cell(base: Config, method: str, variant: str, **fields) -> Config:
 
 def score_baselines(config: Config, bits: tuple[int, ...], seeds: int) -> list[dict[str, Any]]:
     """Returns the scores of the features, and of codes that need no hashing method."""
-    parts = build(config)
+    experiment = Experiment.open(config)
     train, *sides = (
-        parts.source.inputs[getattr(parts.split, name)] for name in ("train", *QUERY_AND_DATABASE)
+        experiment.source.inputs[getattr(experiment.split, name)]
+        for name in ("train", *QUERY_AND_DATABASE)
     )
     vectors = dict(zip(QUERY_AND_DATABASE, sides, strict=True))
-    labels = parts.source.labels[parts.split.train]
+    labels = experiment.source.labels[experiment.split.train]
     classifiers = {
         "ridge regression": [RidgeClassifier().fit(train, labels)] * seeds,
         "MLP": [
@@ -196,7 +198,7 @@ def score_baselines(config: Config, bits: tuple[int, ...], seeds: int) -> list[d
         {
             "name": "input features, cosine",
             "bits": None,
-            "members": [{"seed": 0, "scores": score_all_floats(parts, vectors)}],
+            "members": [{"seed": 0, "scores": score_all_floats(experiment, vectors)}],
         }
     ]
 
@@ -204,8 +206,10 @@ def score_baselines(config: Config, bits: tuple[int, ...], seeds: int) -> list[d
         members = []
         for seed in range(seeds):
             hash_function = make(seed)
-            scores = score_all(parts, {name: hash_function(of) for name, of in vectors.items()})
-            kept = {key: scores[key] for key in sweep.SCORES if key in scores}
+            scores = score_all(
+                experiment, {name: hash_function(of) for name, of in vectors.items()}
+            )
+            kept = {key: scores[key] for key in SCORES if key in scores}
             members.append({"seed": seed, "scores": kept})
         rows.append({"name": name, "bits": length, "members": members})
 
@@ -223,7 +227,7 @@ def score_baselines(config: Config, bits: tuple[int, ...], seeds: int) -> list[d
             length,
             lambda seed, bits=length: pca_random_rotation(train, bits, seed=seed),
         )
-    correct = parts.source.labels[parts.split.query]
+    correct = experiment.source.labels[experiment.split.query]
     accuracy = {
         name: [float(one.score(vectors["query"], correct)) for one in of_seed]
         for name, of_seed in classifiers.items()

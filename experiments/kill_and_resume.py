@@ -23,7 +23,7 @@ import numpy as np
 import tyro
 
 from jaxhash.runs.config import Config
-from jaxhash.runs.experiment import build, initial_state
+from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.devices import hardware
@@ -130,10 +130,10 @@ def last_step(folder: Path) -> int:
 def digests(folder: Path) -> dict:
     """Returns hashes of everything that equal trainings have in common."""
     config = Config.from_json(json.loads((folder / "config.json").read_text()))
-    parts = build(config)
+    experiment = Experiment.open(config)
     with Checkpoints(folder / "checkpoints") as saved:
         steps = saved.steps
-        state = saved.restore(initial_state(config, parts))
+        state = saved.restore(experiment.initial_state())
     leaves = jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
     records = read_metrics(folder / "metrics.jsonl")
     records = [{k: v for k, v in record.items() if k not in TIMING_FIELDS} for record in records]

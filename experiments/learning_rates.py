@@ -17,9 +17,9 @@ import tyro
 from methods import SUPERVISED  # selection by labels would supervise the other methods
 from rich.console import Console
 
-from jaxhash.runs import sweep
 from jaxhash.runs.config import Config
 from jaxhash.runs.presets import PRESETS, preset_of_method
+from jaxhash.runs.train_sweep import sweep
 from jaxhash.utils.files import write_json
 
 PATH = Path(__file__).parent / "results" / "learning_rates.json"
@@ -69,7 +69,7 @@ def main(
             learning_rate=Config.learning_rate,  # swept below, so the preset's rate does not matter
             run_dir=Path("runs") / "learning_rates" / method,
         )
-        results = sweep.train(config, {"learning_rate": rates}, console, seeds=seeds)
+        results = sweep(config, {"learning_rate": rates}, console, seeds=seeds)
         content |= {key: results[key] for key in SHARED}
         content["methods"][method] = {
             "best": results["settings"][results["best"]]["values"]["learning_rate"],

@@ -19,8 +19,8 @@ import tyro
 from rich.console import Console
 
 from jaxhash.objectives import METHODS
-from jaxhash.runs import sweep
 from jaxhash.runs.presets import PRESETS, preset_of_method
+from jaxhash.runs.train_sweep import sweep
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import write_json
 
@@ -81,7 +81,7 @@ def main(
         row = {"method": method, "quantizer": variant, "bits": length, "preset": preset}
         row["objective"] = config.objective_name
         try:
-            results = sweep.train(config, {}, console, seeds=seeds)
+            results = sweep(config, {}, console, seeds=seeds)
             content |= {key: results[key] for key in SHARED}
             row |= {key: results[key] for key in ("epochs", "seconds", "members")}
         except UserError as error:  # every seed diverged

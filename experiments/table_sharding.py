@@ -22,13 +22,7 @@ import jax
 import numpy as np
 import tyro
 
-from jaxhash.runs.experiment import (
-    build,
-    initial_state,
-    make_batches,
-    make_data_parallel,
-    make_step,
-)
+from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.presets import cifar10_features_hashnet_hswd
 from jaxhash.training.devices import hardware, peak_bytes
 from jaxhash.utils.files import write_json
@@ -102,14 +96,14 @@ def measure(options: dict[str, Any], devices: int, steps: int) -> dict[str, floa
     """Measures the steps of one setting, in this process."""
     jax.config.update("jax_num_cpu_devices", devices)
     config = dataclasses.replace(cifar10_features_hashnet_hswd(), **options)
-    parts = build(config)
-    parallel_step = make_data_parallel(config, parts, make_step(config, parts))
+    experiment = Experiment.open(config)
+    parallel_step = experiment.make_step()
     # By its number the first step ends an epoch, so that the second one begins the next epoch.
-    state = initial_state(config, parts)
+    state = experiment.initial_state()
     state = parallel_step.to_local(
-        parallel_step.replicate(state.replace(step=state.step + parts.steps_per_epoch - 1))
+        parallel_step.replicate(state.replace(step=state.step + experiment.steps_per_epoch - 1))
     )
-    batches, seconds = make_batches(config, parts), []
+    batches, seconds = experiment.batches(), []
     for _ in range(2 + steps):
         batch = parallel_step.shard_batch(next(batches))
         start = time.monotonic()

@@ -16,13 +16,7 @@ import jax
 import numpy as np
 import tyro
 
-from jaxhash.runs.experiment import (
-    build,
-    initial_state,
-    make_batches,
-    make_data_parallel,
-    make_step,
-)
+from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.presets import fashion_mnist_hashnet_hswd
 from jaxhash.training.devices import hardware
 from jaxhash.training.timing import time_alternately
@@ -72,10 +66,10 @@ def quartiles(values):
 
 def _call(config):
     """A function that makes one step from the last one's state."""
-    parts = build(config)
-    parallel_step = make_data_parallel(config, parts, make_step(config, parts))
-    batch = parallel_step.shard_batch(next(make_batches(config, parts)))
-    held = [parallel_step.to_local(parallel_step.replicate(initial_state(config, parts)))]
+    experiment = Experiment.open(config)
+    parallel_step = experiment.make_step()
+    batch = parallel_step.shard_batch(next(experiment.batches()))
+    held = [parallel_step.to_local(parallel_step.replicate(experiment.initial_state()))]
 
     def call():
         held[0], metrics = parallel_step(held[0], batch)

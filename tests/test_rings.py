@@ -79,7 +79,7 @@ def test_a_folder_imports_what_its_ring_allows(folder):
     ("folder", "line"),
     [
         ("training", "import rich"),
-        ("training", "from jaxhash.runs.files import read_config"),
+        ("training", "from jaxhash.runs.folder import read_config"),
         ("training", "from jaxhash import report"),
         ("objectives", "def f():\n    from jaxhash.utils.console import print_line"),
         ("losses", "import flax.linen as nn"),

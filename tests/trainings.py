@@ -13,8 +13,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxhash.runs import train as run
-from jaxhash.runs.experiment import build, initial_state
+from jaxhash.runs import train_run as run
+from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.runs.presets import digits_hashnet_hswd
 from jaxhash.training import loop
@@ -41,10 +41,10 @@ def config(folder, **options):
 
 
 def final_state(config):
-    parts = build(config)
+    experiment = Experiment.open(config)
     with Checkpoints(config.run_dir / "checkpoints") as checkpoints:
-        assert checkpoints.latest_step == parts.total_steps
-        return checkpoints.restore(initial_state(config, parts))
+        assert checkpoints.latest_step == experiment.total_steps
+        return checkpoints.restore(experiment.initial_state())
 
 
 def without_seconds(records):

@@ -92,10 +92,9 @@ class EvaluateArguments:
     def evaluate_run(self, console: Console) -> None:
         """Evaluates the run, or the sweep, from its checkpoint."""
         self.check_run()
-        from jaxhash.runs import sweep, train
+        from jaxhash.runs.evaluate_run import evaluate
 
-        kind = sweep if sweep.is_sweep(self.path) else train
-        kind.evaluate(self.path, console, self.data_dir)
+        evaluate(self.path, console, self.data_dir)
 
 
 def run(arguments: list[str], console: Console, command: str) -> None:

@@ -119,16 +119,16 @@ def run(arguments: list[str], console: Console, command: str) -> None:
     parsed.check()
     if parsed.distributed:
         console = _join(parsed)
-    from jaxhash.runs import train  # after parsing: --help and mistakes stay quick
+    from jaxhash.runs.train_run import dry_run, train  # after parsing: mistakes stay quick
 
     if parsed.dry_run:
-        train.dry_run(parsed.config, console)
+        dry_run(parsed.config, console)
     elif parsed.is_sweep:
-        from jaxhash.runs import sweep
+        from jaxhash.runs.train_sweep import sweep
 
-        sweep.train(parsed.config, parsed.axes, console, seeds=parsed.seeds)
+        sweep(parsed.config, parsed.axes, console, seeds=parsed.seeds)
     else:
-        train.train(parsed.config, console, profile=parsed.profile)
+        train(parsed.config, console, profile=parsed.profile)
 
 
 def parse_arguments(arguments: list[str]) -> TrainArguments:

@@ -29,7 +29,7 @@ ODD_RATIO = 4.0
 #: Images of bytes whose largest value is below this are told: they may be meant for 0 to 255.
 ODD_MOST = 64
 
-#: Name of the digest of the data in inputs.json, see `jaxhash.runs.experiment.Parts`.
+#: Name of the digest of the data in inputs.json, see `jaxhash.data.checks.training_data.Findings`.
 _DATA = "data_sha256"
 
 #: What to do where the file of a run's inputs is damaged.
@@ -228,7 +228,7 @@ def has_learned_from(folder: Path, data_sha256: str) -> bool:
 
     Args:
         folder: folder of the run.
-        data_sha256: digest of the data, see `jaxhash.runs.experiment.Parts`.
+        data_sha256: digest of the data, see `jaxhash.data.checks.training_data.Findings`.
     """
 
     def same() -> bool:

@@ -1,10 +1,9 @@
-"""What a configuration means: the data, the model, the objective and the optimizer it names."""
+"""An experiment: a configuration with all that it determines, from the data to the optimizer."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,7 +16,7 @@ from rich.console import Console
 
 from jaxhash import models
 from jaxhash.data.augment import Augment
-from jaxhash.data.checks.training_data import examine, open_split
+from jaxhash.data.checks.training_data import Findings, examine, open_split
 from jaxhash.data.input_form import InputForm, measure_inputs
 from jaxhash.data.load import load_source
 from jaxhash.data.pipeline import training_batches
@@ -43,338 +42,329 @@ from jaxhash.training.state import TrainState, create_state
 from jaxhash.training.step import loss_step, train_step
 from jaxhash.utils.errors import UserError
 
-#: Tables of images, or of classes, that take as many bytes together are spread over devices.
-SPREAD_BYTES = 2**28
+#: Tables of items, or of classes, are sharded over devices from this total size in bytes.
+MIN_SHARDED_BYTES = 2**28
 
-#: Rows of a batch that may be there for nothing, where there are fewer training items.
-MOST_PADDING = 4096
+#: Largest number of padding rows in a batch that is larger than the training set.
+MAX_PADDING = 4096
 
-#: The numbers of a configuration that may be traced; see `with_hyperparams`.
-NUMBERS = ("learning_rate", "backbone_rate", "quantizer_weight", "weight_decay", "clip_norm")
+#: Numbers of a configuration that may be traced; see `Experiment.with_hyperparams`.
+TRACED_HYPERPARAMS = (
+    "learning_rate",
+    "backbone_rate",
+    "quantizer_weight",
+    "weight_decay",
+    "clip_norm",
+)
 
-Numbers = Mapping[str, Float[ArrayLike, ""]]
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Experiment:
+    """One training before its first step: its configuration and the parts that this determines.
 
-class Parts(NamedTuple):
-    """Everything that a configuration determines."""
+    Attributes:
+        config: the configuration.
+        source: the data, with inputs prepared as the model takes them.
+        split: training items, validation items, queries and database.
+        model: the module from inputs to real-valued codes.
+        objective: what is minimized.
+        optimizer: the optimizer, with its schedule.
+        pretrained: published weights of the backbone; None where it is trained from scratch.
+        class_similarity: similarity of the classes or, if it has embeddings, of all items of the source.
+        sharding: which tables of the objective are sharded over devices.
+        input_form: how the inputs of the source were prepared; it belongs to the model.
+        findings: what was found in the data.
+    """
 
+    config: Config
     source: Source
     split: Split
     model: nn.Module
-    pretrained: models.Weights | None
     objective: Objective
     optimizer: optax.GradientTransformation
-    steps_per_epoch: int
-    total_steps: int
+    pretrained: models.Weights | None = None
     class_similarity: ClassSimilarity = ClassSimilarity()
-    """Of the classes or, where it has embeddings, of all items of the source."""
-    table_sharding: TableSharding = TableSharding()
-    """Which tables of the objective have their rows sharded over devices."""
-    form: InputForm | None = None
-    """What the inputs of the source were prepared by; it belongs to the model."""
-    equal_inputs: Mapping[str, Mapping[str, int]] = MappingProxyType({})
-    """By two parts of the split, the items of the first that are equal to another of the second."""
-    data_sha256: str = ""
-    """Digest of the split, the labels and the inputs of its items."""
-    leaks: Sequence[str] = ()
-    """What is wrong with the split, and allowed."""
-    notes: Sequence[str] = ()
-    """What was made of the data, where there was a choice."""
-    warnings: Sequence[str] = ()
-    """What is odd about the data."""
+    sharding: TableSharding = TableSharding()
+    input_form: InputForm | None = None
+    findings: Findings = Findings()
 
+    @classmethod
+    def open(
+        cls,
+        config: Config,
+        *,
+        input_form: InputForm | None = None,
+        console: Console | None = None,
+    ) -> "Experiment":
+        """Opens the data, reads the weights, and makes model, objective and optimizer.
 
-def build(
-    config: Config, *, form: InputForm | None = None, console: Console | None = None
-) -> Parts:
-    """Open the data, read the weights and make the parts.
+        Args:
+            config: the configuration.
+            input_form: form of the inputs of a model that exists already; measured on the training
+                items if not given.
+            console: where progress is printed.
 
-    Args:
-        config: what they are made from.
-        form: what the inputs of a model that is there already are; measured on the training items of
-            one that is not.
-        console: where progress is printed.
-
-    Raises:
-        UserError: if the data or the weights do not allow what the configuration asks for.
-    """
-    source = load_source(
-        config.dataset,
-        config.data_dir,
-        config.image_size,
-        index=config.run_dir and config.run_dir / INDEX,
-    )
-    split = open_split(config, source)
-    if config.choose == "validation" and not len(split.validation):
-        raise UserError(
-            "--choose validation needs validation items: --validation 0.1 holds out a tenth of the "
-            "training items"
+        Raises:
+            UserError: if the data or the weights do not allow what the configuration asks for.
+        """
+        source = load_source(
+            config.dataset,
+            config.data_dir,
+            config.image_size,
+            index=config.run_dir and config.run_dir / INDEX,
         )
-    if config.batch_size - len(split.train) > MOST_PADDING:
-        raise UserError(
-            f"--batch-size {config.batch_size:,} is far above the {len(split.train):,} training items; "
-            f"at most {len(split.train):,} count in a step"
+        split = open_split(config, source)
+        _check_sizes(config, split)
+        model = _make_model(config, source)
+        preprocessing = _preprocessing(model)
+        if input_form is None:
+            input_form = _measure_inputs(config, source, split, preprocessing)
+        input_form.check(source.inputs, f"--dataset {config.dataset}", preprocessing)
+        class_similarity = read_class_similarity(config.similarity, source, config.data_dir)
+        findings = examine(config, source, split, input_form, class_similarity, console)
+        experiment = cls(
+            config,
+            dataclasses.replace(source, inputs=input_form.prepare(source.inputs)),
+            split,
+            model,
+            objective_of(config),
+            optimizer=optax.identity(),
+            pretrained=_read_weights(config, model, source),
+            class_similarity=class_similarity,
+            input_form=input_form,
+            findings=findings,
+        ).with_hyperparams()
+        return dataclasses.replace(experiment, sharding=experiment._choose_sharding())
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch; its last batch may be padded."""
+        return -(-len(self.split.train) // self.config.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.config.epochs * self.steps_per_epoch
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of a full batch that are not padding."""
+        return min(self.config.batch_size, len(self.split.train))
+
+    @property
+    def augment(self) -> Augment:
+        """The random augmentation of the training inputs."""
+        return Augment(self.config.crop, self.config.flip, self.config.drop)
+
+    def with_hyperparams(self, **values: Float[ArrayLike, ""]) -> "Experiment":
+        """Returns the experiment with other numbers in its objective and its optimizer.
+
+        Args:
+            values: values of some of the `TRACED_HYPERPARAMS`, by name. They may be traced: a sweep
+                maps over them. The others are those of the configuration.
+        """
+        named = {name: getattr(self.config, name) for name in TRACED_HYPERPARAMS} | values
+        weight = named.pop("quantizer_weight")
+        optimizer = make_optimizer(
+            **named,
+            freeze_stages=self.config.freeze_stages,
+            warmup_steps=self.config.warmup * self.steps_per_epoch,
+            total_steps=self.total_steps,
         )
-    steps_per_epoch = -(-len(split.train) // config.batch_size)
-    total_steps = config.epochs * steps_per_epoch
-    numbers = _numbers(config)
-    model = _model(config, source)
-    if form is None:
-        form = InputForm.from_json(
-            broadcast_from_host0(lambda: _measured(config, model, source, split).to_json())
+        objective = objective_of(self.config, weight)
+        return dataclasses.replace(self, objective=objective, optimizer=optimizer)
+
+    def with_config(self, config: Config) -> "Experiment":
+        """Returns the experiment with another configuration of the same data and model."""
+        return dataclasses.replace(self, config=config).with_hyperparams()
+
+    def initial_state(self) -> TrainState:
+        """Returns the state before the first step; it depends on configuration and weights alone."""
+        (state,) = self.initial_states([self.config.seed])
+        return state
+
+    def initial_states(self, seeds: Sequence[int]) -> Iterator[TrainState]:
+        """Yields the `initial_state` of each seed in turn; it is compiled once for all of them."""
+        create, inputs, weights = jax.jit(self._create_state), self._example, self._weights
+        for seed in seeds:
+            yield create(jax.random.key(seed), inputs, pretrained=weights)
+
+    def abstract_state(self) -> TrainState:
+        """Returns shapes and shardings of the state of a training; computes nothing."""
+        key = jax.random.key(0)
+        shapes = jax.eval_shape(self._create_state, key, self._example, pretrained=self._weights)
+        return self.make_step().abstract(shapes)
+
+    def batches(self, *, start: int = 0, seed: int | None = None) -> Iterator[Batch]:
+        """Yields this process's rows of the training batches; see `training_batches`.
+
+        Args:
+            start: number of batches to leave out at the beginning.
+            seed: seed of order and augmentation; the configured one if not given.
+        """
+        config = self.config
+        return training_batches(
+            self.source,
+            self.split.train,
+            batch_size=config.batch_size,
+            seed=config.seed if seed is None else seed,
+            augment=self.augment,
+            views=self.objective.views,
+            start=start,
+            workers=config.workers,
+            augment_on=config.augment_on,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
         )
-    form.check(source.inputs, f"--dataset {config.dataset}", _preprocessing(model))
-    class_similarity = read_class_similarity(config.similarity, source, config.data_dir)
-    findings = examine(config, source, split, form, class_similarity, console)
-    source = dataclasses.replace(source, inputs=form.prepare(source.inputs))
-    parts = Parts(
-        source,
-        split,
-        model,
-        _pretrained(config, model, source),
-        objective_of(config),
-        _optimizer(config, numbers, steps_per_epoch, total_steps),
-        steps_per_epoch,
-        total_steps,
-        class_similarity,
-        form=form,
-        **findings,
-    )
-    return parts._replace(
-        table_sharding=_table_sharding(config, parts, _objective_state(config, parts))
-    )
 
+    def step_function(self) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
+        """Returns `train_step` with all that stays the same in a training bound to it."""
+        return partial(
+            train_step,
+            model=self.model,
+            optimizer=self.optimizer,
+            skip_broken=self.config.on_nan == "skip",
+            micro_batch_size=self.config.chunk_size,
+            **self._step_kwargs,
+        )
 
-def with_hyperparams(config: Config, parts: Parts, numbers: Numbers) -> Parts:
-    """The parts with other numbers in the objective and the optimizer.
+    def make_step(self) -> DataParallel:
+        """Returns the training step over the devices of all processes."""
+        return self.over_devices(self.step_function())
 
-    Args:
-        config: the configuration of the parts.
-        parts: what `build` made of it.
-        numbers: values of some of the `NUMBERS`, which may be traced: a sweep maps over them.
-    """
-    numbers = _numbers(config) | numbers
-    return parts._replace(
-        objective=objective_of(config, numbers.get("quantizer_weight")),
-        optimizer=_optimizer(config, numbers, parts.steps_per_epoch, parts.total_steps),
-    )
+    def make_loss_step(self) -> DataParallel:
+        """Returns the objective alone as a step over the devices; see `loss_step`."""
+        encode = self.model.apply
+        return self.over_devices(
+            partial(loss_step, bits=self.config.bits, encode=encode, **self._step_kwargs)
+        )
 
+    def over_devices(self, step: Callable) -> DataParallel:
+        """Returns a step over the devices of all processes, mapped as the configuration asks."""
+        return DataParallel(step, mapping=self.config.parallel, table_sharding=self.sharding)
 
-def initial_state(config: Config, parts: Parts) -> TrainState:
-    """The state before the first step; a function of the configuration and the weights alone."""
-    (state,) = initial_states(config, parts, [config.seed])
-    return state
+    @property
+    def _step_kwargs(self) -> dict[str, Any]:
+        kwargs = {
+            "objective": self.objective,
+            "steps_per_epoch": self.steps_per_epoch,
+            "total_steps": self.total_steps,
+        }
+        if self.config.augment_on == "device":
+            kwargs["prepare"] = self.augment.on_device
+        return kwargs
 
+    @property
+    def _create_state(self) -> Callable[..., TrainState]:
+        """`create_state` with the parts bound to it."""
+        similarity = self.class_similarity
+        if similarity.embeddings is not None:
+            embeddings = similarity.embeddings[self.split.train]
+            similarity = similarity._replace(embeddings=embeddings)
+        return partial(
+            create_state,
+            model=self.model,
+            objective=self.objective,
+            optimizer=self.optimizer,
+            items=len(self.split.train),
+            classes=len(self.source.class_names),
+            multi_label=self.source.labels.ndim == 2,
+            class_similarity=similarity,
+            table_sharding=self.sharding,
+        )
 
-def initial_states(config: Config, parts: Parts, seeds: Sequence[int]) -> Iterator[TrainState]:
-    """`initial_state` of each seed, one after the other, compiled once for all of them."""
-    create, inputs = jax.jit(_creation(parts)), _example(parts)
-    pretrained = parts.pretrained and parts.pretrained.variables
-    for seed in seeds:
-        yield create(jax.random.key(seed), inputs, pretrained=pretrained)
+    @property
+    def _example(self) -> PyTree[Shaped[np.ndarray, "1 ..."]]:
+        """The inputs of one item, in the form of a training batch."""
+        inputs = self.source.inputs[self.split.train[:1]]
+        return inputs if self.objective.views == 1 else (inputs,) * self.objective.views
 
+    @property
+    def _weights(self) -> dict[str, PyTree] | None:
+        return None if self.pretrained is None else self.pretrained.variables
 
-def state_bytes(parts: Parts) -> int:
-    """Memory that the state of a training takes; computes nothing."""
-    pretrained = parts.pretrained and parts.pretrained.variables
-    state = jax.eval_shape(
-        _creation(parts), jax.random.key(0), _example(parts), pretrained=pretrained
-    )
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    def _choose_sharding(self) -> TableSharding:
+        """Returns which tables of the objective's state are sharded over devices.
 
+        Raises:
+            UserError: if the objective does not take such data.
+        """
+        state = self._objective_state_shape()
+        if self.config.spread_banks == "never":
+            return TableSharding()
 
-def make_batches(config: Config, parts: Parts, *, start: int = 0) -> Iterator[Batch]:
-    """This process's rows of the training batches after ``start``; see `training_batches`."""
-    return training_batches(
-        parts.source,
-        parts.split.train,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        augment=augmentation(config),
-        views=parts.objective.views,
-        start=start,
-        workers=config.workers,
-        augment_on=config.augment_on,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+        def is_sharded(kind: TableSharding) -> bool:
+            leaves = zip(
+                jax.tree.leaves(state), jax.tree.leaves(sharded_leaves(state, kind)), strict=True
+            )
+            size = sum(leaf.size * leaf.dtype.itemsize for leaf, is_of_kind in leaves if is_of_kind)
+            return self.config.spread_banks == "always" or size >= MIN_SHARDED_BYTES
 
+        items, classes = len(self.split.train), len(self.source.class_names)
+        return TableSharding(
+            items if is_sharded(TableSharding(items=items)) else None,
+            classes if is_sharded(TableSharding(classes=classes)) else None,
+        )
 
-def augmentation(config: Config) -> Augment:
-    """What is done to the training inputs at random."""
-    return Augment(config.crop, config.flip, config.drop)
+    def _objective_state_shape(self) -> PyTree[jax.ShapeDtypeStruct]:
+        """Returns the shapes of the objective's state after a first loss; computes nothing.
 
+        Raises:
+            UserError: if the objective does not take such data.
+        """
+        config, rows = self.config, self.config.batch_size
+        if self.objective.views > 1 and self.augment == Augment():
+            raise UserError(
+                f"--objective {config.objective} compares two views of each input, which would be the "
+                "same: it needs --drop for feature vectors, --crop or --flip for images"
+            )
 
-def make_step(config: Config, parts: Parts) -> Callable:
-    """`train_step` with all that stays the same, to be run over the devices by `DataParallel`."""
-    return partial(
-        train_step,
-        model=parts.model,
-        optimizer=parts.optimizer,
-        skip_broken=config.on_nan == "skip",
-        micro_batch_size=config.chunk_size,
-        **_of_any_step(config, parts),
-    )
+        def first_loss(key, inputs, labels):
+            state = self._create_state(key, inputs)
+            batch = Batch(inputs, labels, jnp.zeros(rows, jnp.int32), jnp.ones(rows, bool))
+            codes = jax.tree.map(lambda _: jnp.zeros((rows, config.bits)), inputs)
+            encode = self.model.apply
+            context = Context(key, jnp.float32(0), jnp.bool_(False), state.variables, encode, None)
+            variables = Variables(state.params["objective"], state.objective_state)
+            return self.objective.loss(variables, codes, batch, context).state
 
+        def of_batch(array):
+            return jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype)
 
-def make_loss_step(config: Config, parts: Parts) -> Callable:
-    """`loss_step` with all that stays the same, for the same use."""
-    return partial(
-        loss_step, bits=config.bits, encode=parts.model.apply, **_of_any_step(config, parts)
-    )
-
-
-def _of_any_step(config: Config, parts: Parts) -> dict[str, Any]:
-    options = {
-        "objective": parts.objective,
-        "steps_per_epoch": parts.steps_per_epoch,
-        "total_steps": parts.total_steps,
-    }
-    if config.augment_on == "device":
-        options["prepare"] = augmentation(config).on_device
-    return options
-
-
-def make_data_parallel(config: Config, parts: Parts, step: Callable) -> DataParallel:
-    """A step over the devices of all processes, as the configuration has it."""
-    return DataParallel(step, mapping=config.parallel, table_sharding=parts.table_sharding)
+        inputs, labels = jax.tree.map(of_batch, self._example), of_batch(self.source.labels)
+        try:
+            return jax.eval_shape(first_loss, jax.random.key(0), inputs, labels)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise UserError(f"--objective {config.objective_name}: {error}") from error
 
 
 def check_model(name: str, model: nn.Module, inputs: Shaped[np.ndarray, "n ..."]) -> None:
-    """Raise a `UserError` if the model of that name does not take such inputs; computes nothing."""
+    """Raises a `UserError` if the model of that name does not take such inputs; computes nothing."""
     try:
         jax.eval_shape(model.init, jax.random.key(0), inputs)
     except ValueError as error:
         raise UserError(f"{name}: {error}; --image-size may help") from error
 
 
-def _creation(parts: Parts) -> Callable[..., TrainState]:
-    """`create_state` with what the parts determine."""
-    known = parts.class_similarity
-    if known.embeddings is not None:
-        known = known._replace(embeddings=known.embeddings[parts.split.train])
-    return partial(
-        create_state,
-        model=parts.model,
-        objective=parts.objective,
-        optimizer=parts.optimizer,
-        items=len(parts.split.train),
-        classes=len(parts.source.class_names),
-        multi_label=parts.source.labels.ndim == 2,
-        class_similarity=known,
-        table_sharding=parts.table_sharding,
-    )
-
-
-def _table_sharding(
-    config: Config, parts: Parts, state: PyTree[jax.ShapeDtypeStruct]
-) -> TableSharding:
-    """Which tables of the objective's state are spread over devices."""
-    if config.spread_banks == "never":
-        return TableSharding()
-
-    def is_chosen(kind: TableSharding) -> bool:
-        leaves = zip(
-            jax.tree.leaves(state), jax.tree.leaves(sharded_leaves(state, kind)), strict=True
-        )
-        size = sum(leaf.size * leaf.dtype.itemsize for leaf, is_of_kind in leaves if is_of_kind)
-        return config.spread_banks == "always" or size >= SPREAD_BYTES
-
-    items, classes = len(parts.split.train), len(parts.source.class_names)
-    return TableSharding(
-        items if is_chosen(TableSharding(items=items)) else None,
-        classes if is_chosen(TableSharding(classes=classes)) else None,
-    )
-
-
-def _example(parts: Parts) -> PyTree[Shaped[np.ndarray, "1 ..."]]:
-    """Inputs of one item, as the model is given them in training."""
-    inputs = parts.source.inputs[parts.split.train[:1]]
-    return inputs if parts.objective.views == 1 else (inputs,) * parts.objective.views
-
-
-def _objective_state(config: Config, parts: Parts) -> PyTree[jax.ShapeDtypeStruct]:
-    """The shapes of the objective's state; computes no step.
-
-    Raises:
-        UserError: if the objective does not take such data.
-    """
-    if parts.objective.views > 1 and augmentation(config) == Augment():
+def _check_sizes(config: Config, split: Split) -> None:
+    """Raises a `UserError` if the split has too few items for the configuration."""
+    train = len(split.train)
+    if config.choose == "validation" and not len(split.validation):
         raise UserError(
-            f"--objective {config.objective} compares two views of each input, which would be the "
-            "same: it needs --drop for feature vectors, --crop or --flip for images"
+            "--choose validation needs validation items: --validation 0.1 holds out a tenth of the "
+            "training items"
         )
-    rows = config.batch_size
-
-    def first_loss(key, inputs, labels):
-        state = _creation(parts)(key, inputs)
-        batch = Batch(inputs, labels, jnp.zeros(rows, jnp.int32), jnp.ones(rows, bool))
-        codes = jax.tree.map(lambda _: jnp.zeros((rows, config.bits)), inputs)
-        encode = parts.model.apply
-        context = Context(key, jnp.float32(0), jnp.bool_(False), state.variables, encode, None)
-        variables = Variables(state.params["objective"], state.objective_state)
-        return parts.objective.loss(variables, codes, batch, context).state
-
-    def of_rows(array):
-        return jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype)
-
-    labels = of_rows(parts.source.labels)
-    try:
-        return jax.eval_shape(
-            first_loss, jax.random.key(0), jax.tree.map(of_rows, _example(parts)), labels
-        )
-    except (ValueError, TypeError, OverflowError) as error:
-        raise UserError(f"--objective {config.objective_name}: {error}") from error
-
-
-def _pretrained(config: Config, model: models.Encoder, source: Source) -> models.Weights | None:
-    """The backbone's variables in the file of its weights."""
-    if config.weights is None:
-        return None
-    return models.read_weights(
-        config.weights, model.backbone(), leave_out="classifier", inputs=source.inputs[:1]
-    )
-
-
-def _measured(config: Config, model: models.Encoder, source: Source, split: Split) -> InputForm:
-    """The form of the inputs of a model that is to be trained."""
-    return measure_inputs(
-        source.inputs,
-        split.train,
-        image_size=config.image_size,
-        preprocessing=_preprocessing(model),
-    )
-
-
-def _preprocessing(model: models.Encoder) -> dict[str, Any]:
-    return dataclasses.asdict(model.backbone().preprocessing)
-
-
-def _model(config: Config, source: Source) -> nn.Module:
-    images = source.inputs[:1].ndim == 4
-    takes_vectors = config.model in ("mlp", "linear")
-    if not images and (not takes_vectors or config.crop or config.flip):
+    if config.batch_size - train > MAX_PADDING:
         raise UserError(
-            f"--dataset {config.dataset} holds feature vectors: they need --model mlp or linear, "
-            "--crop 0 and --no-flip"
+            f"--batch-size {config.batch_size:,} is far above the {train:,} training items; "
+            f"at most {train:,} count in a step"
         )
-    if not images and config.augment_on == "device":
-        raise UserError(
-            f"--dataset {config.dataset} holds feature vectors: --augment-on device is for images"
-        )
-    if images and config.crop >= min(source.inputs[:1].shape[1:3]):
-        height, width = source.inputs[:1].shape[1:3]
-        raise UserError(
-            f"--crop {config.crop} must be below {min(height, width)}: the images of {config.dataset} are "
-            f"{height} x {width}, and a crop could miss them"
-        )
-    if images and config.drop:
-        raise UserError(f"--dataset {config.dataset} holds images: --drop is for feature vectors")
-    if not images and (config.image_size is not None or config.preprocessing != "published"):
-        raise UserError(
-            f"--dataset {config.dataset} holds feature vectors: --image-size and --preprocessing are "
-            "for images"
-        )
+
+
+def _make_model(config: Config, source: Source) -> models.Encoder:
+    """Returns the encoder that the configuration names, checked against the inputs."""
+    inputs = source.inputs[:1]
+    _check_input_options(config, inputs)
     backbone = models.backbone_factory(
         config.model,
         preprocessing=config.preprocessing,
@@ -391,8 +381,8 @@ def _model(config: Config, source: Source) -> nn.Module:
             f"{config.freeze_stages}"
         )
     model = models.Encoder(backbone, config.bits, config.head_norm)
-    check_model(config.model, model, source.inputs[:1])
-    if config.chunk_size is not None and _takes_statistics(model, source.inputs[:1]):
+    check_model(config.model, model, inputs)
+    if config.chunk_size is not None and _updates_statistics(model, inputs):
         raise UserError(
             f"--chunk-size {config.chunk_size}: {config.model} normalizes by statistics of the whole "
             "batch, which chunks do not have; it needs --freeze-norm and --no-head-norm"
@@ -400,8 +390,31 @@ def _model(config: Config, source: Source) -> nn.Module:
     return model
 
 
-def _takes_statistics(model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]) -> bool:
-    """Whether the model changes statistics in training."""
+def _check_input_options(config: Config, inputs: Shaped[np.ndarray, "1 ..."]) -> None:
+    """Raises a `UserError` if an option is for images and these are vectors, or the reverse."""
+    if inputs.ndim == 4:
+        height, width = inputs.shape[1:3]
+        if config.crop >= min(height, width):
+            raise UserError(
+                f"--crop {config.crop} must be below {min(height, width)}: the images of "
+                f"{config.dataset} are {height} x {width}, and a crop could miss them"
+            )
+        if config.drop:
+            raise UserError(
+                f"--dataset {config.dataset} holds images: --drop is for feature vectors"
+            )
+        return
+    vectors = f"--dataset {config.dataset} holds feature vectors"
+    if config.model not in ("mlp", "linear") or config.crop or config.flip:
+        raise UserError(f"{vectors}: they need --model mlp or linear, --crop 0 and --no-flip")
+    if config.augment_on == "device":
+        raise UserError(f"{vectors}: --augment-on device is for images")
+    if config.image_size is not None or config.preprocessing != "published":
+        raise UserError(f"{vectors}: --image-size and --preprocessing are for images")
+
+
+def _updates_statistics(model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]) -> bool:
+    """Whether the model updates statistics in training."""
 
     def train(key):
         variables = model.init(key, inputs)
@@ -414,19 +427,30 @@ def _takes_statistics(model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]) -> 
     return False
 
 
-def _numbers(config: Config) -> dict[str, Float[ArrayLike, ""]]:
-    return {name: value for name in NUMBERS if (value := getattr(config, name)) is not None}
+def _preprocessing(model: models.Encoder) -> dict[str, Any]:
+    return dataclasses.asdict(model.backbone().preprocessing)
 
 
-def _optimizer(
-    config: Config, numbers: Numbers, steps_per_epoch: int, total_steps: int
-) -> optax.GradientTransformation:
-    return make_optimizer(
-        learning_rate=numbers["learning_rate"],
-        backbone_rate=numbers["backbone_rate"],
-        freeze_stages=config.freeze_stages,
-        weight_decay=numbers["weight_decay"],
-        clip_norm=numbers["clip_norm"],
-        warmup_steps=config.warmup * steps_per_epoch,
-        total_steps=total_steps,
+def _measure_inputs(
+    config: Config, source: Source, split: Split, preprocessing: Mapping[str, Any]
+) -> InputForm:
+    """Returns the form of the inputs of a model that is to be trained, the same in all processes."""
+
+    def measure() -> dict[str, Any]:
+        return measure_inputs(
+            source.inputs,
+            split.train,
+            image_size=config.image_size,
+            preprocessing=dict(preprocessing),
+        ).to_json()
+
+    return InputForm.from_json(broadcast_from_host0(measure))
+
+
+def _read_weights(config: Config, model: models.Encoder, source: Source) -> models.Weights | None:
+    """Returns the backbone's variables from the file of its weights."""
+    if config.weights is None:
+        return None
+    return models.read_weights(
+        config.weights, model.backbone(), leave_out="classifier", inputs=source.inputs[:1]
     )

@@ -79,6 +79,15 @@ class DataParallel:
 
         return jax.tree.map(put, state, self._sharded_leaves(state))
 
+    def abstract(self, shapes: TrainState) -> TrainState:
+        """The shapes of a state, with the shardings that `replicate` gives it."""
+
+        def describe(leaf, spread):
+            sharding = _sharding(self._mesh, spread)
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+        return jax.tree.map(describe, shapes, self._sharded_leaves(shapes))
+
     def to_local(self, state: TrainState) -> TrainState:
         """From the global to the mapped form; no data are copied."""
         if self._mapping == "shard_map":

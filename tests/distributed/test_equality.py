@@ -36,7 +36,8 @@ from jaxhash.objectives import (
     weighted,
     wglhh,
 )
-from jaxhash.runs import experiment
+from jaxhash.runs import experiment as experiment_module
+from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.presets import digits_hashnet_hswd
 from jaxhash.training.optimizer import make_optimizer
 from jaxhash.training.parallel import DataParallel, split
@@ -359,9 +360,9 @@ def test_spread_tables_change_nothing(monkeypatch, mapping, method, unseen, mult
     ],
 )
 def test_which_tables_are_spread(monkeypatch, objective, choice, least, expected):
-    monkeypatch.setattr(experiment, "SPREAD_BYTES", least)
+    monkeypatch.setattr(experiment_module, "MIN_SHARDED_BYTES", least)
     config = replace(digits_hashnet_hswd(), objective=objective, spread_banks=choice)
-    assert experiment.build(config).table_sharding == expected
+    assert Experiment.open(config).sharding == expected
 
 
 def test_a_table_that_cannot_be_spread_evenly():

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from jaxhash.runs.config import Config
-from jaxhash.runs.experiment import build, initial_state
+from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.training.checkpoint import Checkpoints
 
@@ -133,10 +133,10 @@ def folders(tmp_path_factory, start, train):
 def final_state(folder):
     fields = json.loads((folder / "config.json").read_text())
     config = Config.from_json(fields)
-    parts = build(config)
+    experiment = Experiment.open(config)
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        assert checkpoints.steps[-1] == parts.total_steps
-        state = checkpoints.restore(initial_state(config, parts))
+        assert checkpoints.steps[-1] == experiment.total_steps
+        state = checkpoints.restore(experiment.initial_state())
     return jax.device_get(state.replace(key=jax.random.key_data(state.key)))
 
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from jaxhash import report
-from jaxhash.runs import sweep
+from jaxhash.runs.settings import best, summarize
 
 
 def member(seed, values, diverged=None, **scores):
@@ -33,7 +33,7 @@ MEMBERS = [
 
 
 def test_settings_by_hand():
-    first, second, third = sweep.summarize(MEMBERS)
+    first, second, third = summarize(MEMBERS)
     assert first["scores"]["map"] == {"mean": 0.75, "deviation": 0.25, "count": 3}
     assert second["scores"]["map"]["mean"] == pytest.approx(0.2)
     assert second["scores"]["map"]["deviation"] == pytest.approx(0.1)
@@ -44,11 +44,11 @@ def test_settings_by_hand():
 
 def test_best_is_by_the_validation_items():
     """Not by the queries, nor by what is left of a setting that diverged."""
-    settings = sweep.summarize(MEMBERS)
-    assert sweep.best(settings) == 1
-    assert sweep.best(settings[:1]) is None
-    assert sweep.best(settings[2:] * 2) is None
-    assert sweep.best([settings[0], settings[1], settings[1]]) == 1
+    settings = summarize(MEMBERS)
+    assert best(settings) == 1
+    assert best(settings[:1]) is None
+    assert best(settings[2:] * 2) is None
+    assert best([settings[0], settings[1], settings[1]]) == 1
 
 
 def test_best_of_a_hierarchy_is_by_hierarchical_precision():
@@ -56,12 +56,12 @@ def test_best_of_a_hierarchy_is_by_hierarchical_precision():
         member(0, {"clip_norm": 1.0}, validation_map=0.7, validation_mahp_at_250=0.2),
         member(0, {"clip_norm": 2.0}, validation_map=0.6, validation_mahp_at_250=0.3),
     ]
-    assert sweep.best(sweep.summarize(members)) == 1
+    assert best(summarize(members)) == 1
 
 
 def printed(members, **facts):
     file = io.StringIO()
-    settings = sweep.summarize(members)
+    settings = summarize(members)
     results = {
         "dataset": "digits",
         "bits": 24,
@@ -71,7 +71,7 @@ def printed(members, **facts):
         "axes": {"clip_norm": [1.0, 2.0, 9.0]},
         "seeds": [0, 1, 2],
         "settings": settings,
-        "best": sweep.best(settings),
+        "best": best(settings),
         "members": members,
     }
     report.print_sweep(results | facts, Console(file=file, width=120))

@@ -5,28 +5,30 @@ import json
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from jaxhash.data.augment import Augment
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
 from jaxhash.models import MLP, Encoder
-from jaxhash.objectives import ClassSimilarity
+from jaxhash.objectives import ClassSimilarity, hashnet
 from jaxhash.retrieval.score_hierarchy import (
     HIERARCHY_CONVENTIONS,
     embedding_similarity,
     score_hierarchy,
     score_hierarchy_of_vectors,
 )
-from jaxhash.runs import evaluation
+from jaxhash.runs import artifacts, evaluation
+from jaxhash.runs.config import Config
 from jaxhash.runs.evaluation import (
     SplitEncoder,
     candidate_score,
+    evaluate_codes,
     flip_rate,
-    measure,
     validation_scores,
 )
-from jaxhash.runs.experiment import Parts
+from jaxhash.runs.experiment import Experiment
 
 ITEMS, BITS = 60, 6
 RNG = np.random.default_rng(0)
@@ -37,21 +39,24 @@ MULTI_HOT = (np.eye(4)[IDS] + np.eye(4)[3] * (np.arange(ITEMS) % 5 == 0)[:, None
 each_kind = pytest.mark.parametrize("labels", [IDS, MULTI_HOT], ids=["ids", "multi-hot"])
 
 
-def parts_of(labels):
+def experiment_on(labels):
     images = RNG.integers(0, 256, (ITEMS, 6, 6, 1)).astype(np.uint8)
     names = ("ant", "bee", "cow", "owl")[: 3 if labels.ndim == 1 else 4]
     order = np.random.default_rng(1).permutation(ITEMS)
     query, validation, train, database = np.split(order, [8, 14, 30])
-    return Parts(
-        source=Source("images", images, labels, names),
-        split=Split("by hand", train, query, database, validation),
-        model=Encoder(MLP, BITS),
-        pretrained=None,
-        objective=None,
-        optimizer=None,
-        steps_per_epoch=1,
-        total_steps=1,
+    return Experiment(
+        Config(bits=BITS),
+        Source("images", images, labels, names),
+        Split("by hand", train, query, database, validation),
+        Encoder(MLP, BITS),
+        objective=hashnet(),
+        optimizer=optax.identity(),
     )
+
+
+def with_config(experiment, **fields):
+    config = dataclasses.replace(experiment.config, **fields)
+    return dataclasses.replace(experiment, config=config)
 
 
 @pytest.fixture
@@ -75,72 +80,73 @@ def brute_force_map(query, query_labels, database, database_labels):
     return np.mean(values)
 
 
-def codes_and_sets(parts, encode, variables, name):
-    sets = MULTI_HOT if parts.source.labels.ndim == 2 else np.eye(3)[IDS]
-    return encode(variables, name), sets[getattr(parts.split, name)]
+def codes_and_sets(experiment, encode, variables, name):
+    sets = MULTI_HOT if experiment.source.labels.ndim == 2 else np.eye(3)[IDS]
+    return encode(variables, name), sets[getattr(experiment.split, name)]
 
 
 @each_kind
 def test_best_on_test_is_the_map_of_the_queries(labels, variables):
-    parts = parts_of(labels)
-    encode = SplitEncoder(parts)
-    value = candidate_score("best-on-test", parts, encode)(variables)
+    experiment = experiment_on(labels)
+    encode = SplitEncoder(experiment)
+    value = candidate_score("best-on-test", experiment, encode)(variables)
     query, database = (
-        codes_and_sets(parts, encode, variables, name) for name in ("query", "database")
+        codes_and_sets(experiment, encode, variables, name) for name in ("query", "database")
     )
     assert value == pytest.approx(brute_force_map(*query, *database), abs=0.01)
 
 
 @each_kind
 def test_validation_items_search_one_another(labels, variables):
-    parts = parts_of(labels)
-    encode = SplitEncoder(parts)
-    codes, sets = codes_and_sets(parts, encode, variables, "validation")
+    experiment = experiment_on(labels)
+    encode = SplitEncoder(experiment)
+    codes, sets = codes_and_sets(experiment, encode, variables, "validation")
     values = [
         brute_force_map(codes[[i]], sets[[i]], np.delete(codes, i, 0), np.delete(sets, i, 0))
         for i in range(len(codes))
     ]
-    value = candidate_score("validation", parts, encode)(variables)
+    value = candidate_score("validation", experiment, encode)(variables)
     assert value == pytest.approx(np.mean(values), abs=0.01)
 
 
 def test_the_last_model_is_not_scored():
-    parts = parts_of(IDS)
-    assert candidate_score("last", parts, SplitEncoder(parts)) is None
+    experiment = experiment_on(IDS)
+    assert candidate_score("last", experiment, SplitEncoder(experiment)) is None
 
 
 def test_codes_of_a_part_are_those_of_its_items_in_order(variables):
-    parts = parts_of(IDS)
-    encode = SplitEncoder(parts)
+    experiment = experiment_on(IDS)
+    encode = SplitEncoder(experiment)
     for name in ("train", "validation", "query", "database"):
-        items = getattr(parts.split, name)
-        expected = parts.model.apply(variables, parts.source.inputs[items])
+        items = getattr(experiment.split, name)
+        expected = experiment.model.apply(variables, experiment.source.inputs[items])
         np.testing.assert_allclose(encode(variables, name), expected, atol=1e-5)
 
 
 def test_flip_rate_is_the_share_of_bits_that_change(variables):
-    parts = parts_of(IDS)
-    encode = SplitEncoder(parts)
+    experiment = experiment_on(IDS)
+    encode = SplitEncoder(experiment)
     codes = {"query": encode(variables, "query")}
 
-    def rate(augment, seed=0):
-        return flip_rate(parts, encode, variables, codes, augment=augment, seed=seed)
+    def rate(seed=0, **augmentation):
+        augmented = with_config(experiment, seed=seed, **augmentation)
+        return flip_rate(augmented, encode, variables, codes)
 
-    assert rate(Augment()) is None
+    assert rate() is None
     augment = Augment(crop=2, flip=True)
     moved = encode(variables, "query", augment=augment, seed=3)
-    assert rate(augment, seed=3) == np.mean((moved >= 0) != (codes["query"] >= 0)) > 0
-    assert rate(augment, seed=3) != rate(augment, seed=4)
+    assert rate(crop=2, flip=True, seed=3) == np.mean((moved >= 0) != (codes["query"] >= 0)) > 0
+    assert rate(crop=2, flip=True, seed=3) != rate(crop=2, flip=True, seed=4)
     codes["query"] = moved
-    assert rate(augment, seed=3) == 0
+    assert rate(crop=2, flip=True, seed=3) == 0
 
 
 @each_kind
 def test_measures_are_ready_for_json(labels, variables):
-    parts = parts_of(labels)
-    encode = SplitEncoder(parts)
+    experiment = experiment_on(labels)
+    encode = SplitEncoder(experiment)
     codes = evaluation.encode_split(encode, variables)
-    found = measure(parts, codes, seed=0)
+    found = evaluate_codes(experiment, codes)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     health = found["health"]
     signs = np.where(codes["database"] >= 0, 1.0, -1.0)
@@ -150,7 +156,7 @@ def test_measures_are_ready_for_json(labels, variables):
     pairs = BITS * (BITS - 1) / 2  # a dead bit is correlated with nothing
     assert health["bit_correlation"]["mean"] == pytest.approx(correlation.sum() / pairs)
     assert np.shape(health["mutual_information"]) == (BITS, *labels.shape[1:])
-    assert (health["items"], health["bits"]) == (len(parts.split.database), BITS)
+    assert (health["items"], health["bits"]) == (len(experiment.split.database), BITS)
     assert health["quantization_error"] == pytest.approx(found["quantization_error"])
 
 
@@ -160,10 +166,12 @@ EMBEDDINGS = np.random.default_rng(3).normal(size=(ITEMS, 4)).astype(np.float32)
 
 
 def test_classes_with_distances_are_scored_by_them(variables):
-    parts = parts_of(IDS)._replace(class_similarity=ClassSimilarity(DISTANCES))
-    codes = evaluation.encode_split(SplitEncoder(parts), variables)
-    found = measure(parts, codes, seed=0)
-    query, database = (IDS[getattr(parts.split, name)] for name in ("query", "database"))
+    experiment = dataclasses.replace(
+        experiment_on(IDS), class_similarity=ClassSimilarity(DISTANCES)
+    )
+    codes = evaluation.encode_split(SplitEncoder(experiment), variables)
+    found = evaluate_codes(experiment, codes)
+    query, database = (IDS[getattr(experiment.split, name)] for name in ("query", "database"))
     expected = score_hierarchy(codes["query"], query, codes["database"], database, 1 - DISTANCES)
     assert {name: found[name] for name in expected} == expected
     assert found["conventions"].keys() > HIERARCHY_CONVENTIONS.keys()
@@ -171,9 +179,9 @@ def test_classes_with_distances_are_scored_by_them(variables):
     assert found["baselines"]["class index as code"]["distinct_codes"] <= 3
     for scores in (*found["baselines"].values(), *found["float_rankings"].values()):
         assert scores.keys() > HIERARCHY_CONVENTIONS.keys()
-    flat = parts.source.inputs.reshape(ITEMS, -1).astype(np.float32)
+    flat = experiment.source.inputs.reshape(ITEMS, -1).astype(np.float32)
     unit = flat / np.linalg.norm(flat, axis=1, keepdims=True)
-    sides = (unit[parts.split.query], query, unit[parts.split.database], database)
+    sides = (unit[experiment.split.query], query, unit[experiment.split.database], database)
     by_cosine = score_hierarchy_of_vectors(*sides, lambda a, b: 1 - DISTANCES[a][:, b])
     floats = found["float_rankings"]["input features"]
     assert {name: floats[name] for name in by_cosine} == pytest.approx(by_cosine)
@@ -182,10 +190,12 @@ def test_classes_with_distances_are_scored_by_them(variables):
 @each_kind
 def test_items_with_embeddings_are_scored_by_them(labels, variables):
     """Whatever the labels are; and of all items, though the objective knows the training items."""
-    parts = parts_of(labels)._replace(class_similarity=ClassSimilarity(embeddings=EMBEDDINGS))
-    codes = evaluation.encode_split(SplitEncoder(parts), variables)
-    found = measure(parts, codes, seed=0)
-    query, database = parts.split.query, parts.split.database
+    experiment = dataclasses.replace(
+        experiment_on(labels), class_similarity=ClassSimilarity(embeddings=EMBEDDINGS)
+    )
+    codes = evaluation.encode_split(SplitEncoder(experiment), variables)
+    found = evaluate_codes(experiment, codes)
+    query, database = experiment.split.query, experiment.split.database
     unit = EMBEDDINGS / np.linalg.norm(EMBEDDINGS, axis=1, keepdims=True)
     expected = score_hierarchy_of_vectors(
         np.where(codes["query"] >= 0, 1, -1),
@@ -199,39 +209,43 @@ def test_items_with_embeddings_are_scored_by_them(labels, variables):
 
 
 def test_validation_items_are_scored_by_the_distances_among_them(variables):
-    parts = parts_of(IDS)
-    encode = SplitEncoder(parts)
-    assert validation_scores(parts, encode, variables).keys() == {"validation_map"}
+    experiment = experiment_on(IDS)
+    encode = SplitEncoder(experiment)
+    assert validation_scores(experiment, encode, variables).keys() == {"validation_map"}
     found = validation_scores(
-        parts._replace(class_similarity=ClassSimilarity(DISTANCES)), encode, variables
+        dataclasses.replace(experiment, class_similarity=ClassSimilarity(DISTANCES)),
+        encode,
+        variables,
     )
-    codes, labels = encode(variables, "validation"), IDS[parts.split.validation]
+    codes, labels = encode(variables, "validation"), IDS[experiment.split.validation]
     expected = score_hierarchy(codes, labels, codes, labels, 1 - DISTANCES)
     assert found["validation_mahp_at_250"] == expected["mahp_at_250_among_queries"]
     for items, names in (([], set()), ([3], {"validation_map"})):
-        split = dataclasses.replace(parts.split, validation=np.array(items, int))
-        few = parts._replace(split=split, class_similarity=ClassSimilarity(DISTANCES))
+        split = dataclasses.replace(experiment.split, validation=np.array(items, int))
+        few = dataclasses.replace(
+            experiment, split=split, class_similarity=ClassSimilarity(DISTANCES)
+        )
         assert validation_scores(few, SplitEncoder(few), variables).keys() == names
 
 
 @each_kind
 def test_neighbors_have_the_names_of_their_classes(labels, variables):
-    parts = parts_of(labels)
-    codes = evaluation.encode_split(SplitEncoder(parts), variables)
-    found = evaluation._neighbors(parts, codes, rows=3, k=5)
-    names = np.array(parts.source.class_names)
+    experiment = experiment_on(labels)
+    codes = evaluation.encode_split(SplitEncoder(experiment), variables)
+    found = artifacts._neighbors(experiment, codes, rows=3, k=5)
+    names = np.array(experiment.source.class_names)
     sets = [[i] for i in IDS] if labels.ndim == 1 else [np.flatnonzero(row) for row in labels]
-    images = {image.tobytes(): row for row, image in enumerate(parts.source.inputs)}
+    images = {image.tobytes(): row for row, image in enumerate(experiment.source.inputs)}
     assert len(found.images) == 3
     for row, titles, relevant in zip(found.images, found.titles, found.relevant, strict=True):
         query, *others = (images[image.tobytes()] for image in row)
-        assert query in parts.split.query and np.isin(others, parts.split.database).all()
+        assert query in experiment.split.query and np.isin(others, experiment.split.database).all()
         assert titles == [", ".join(names[sets[item]]) for item in (query, *others)]
         assert relevant == [bool(set(sets[query]) & set(sets[other])) for other in others]
 
 
 def test_queries_that_are_shown_are_the_first_of_each_class():
-    first = evaluation._first_of_each_class
+    first = artifacts._first_of_each_class
     assert first(np.array([2, 0, 2, 0, 5])).tolist() == [1, 0, 4]
     rows = np.array([[0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 0, 0], [1, 0, 1, 0]])
     assert first(rows).tolist() == [3, 1]  # class 0, then 1 and 2 by the same query; none has 3
@@ -240,13 +254,16 @@ def test_queries_that_are_shown_are_the_first_of_each_class():
 def test_title_of_an_item_of_many_classes():
     names = ("ant", "bee", "cow")
     rows = np.array([[1, 1, 1], [0, 0, 0], [0, 0, 1]])
-    assert [evaluation._title(row, names) for row in rows] == ["ant, bee, ...", "", "cow"]
+    assert [artifacts._title(row, names) for row in rows] == ["ant, bee, ...", "", "cow"]
 
 
 def test_nothing_stands_beside_the_codes_where_it_is_left_out(variables):
-    parts = parts_of(IDS)
-    codes = evaluation.encode_split(SplitEncoder(parts), variables)
-    found, whole = measure(parts, codes, seed=0, beside="none"), measure(parts, codes, seed=0)
+    experiment = experiment_on(IDS)
+    codes = evaluation.encode_split(SplitEncoder(experiment), variables)
+    found, whole = (
+        evaluate_codes(with_config(experiment, baselines="none"), codes),
+        evaluate_codes(experiment, codes),
+    )
     assert found["baselines"] == {} == found["float_rankings"]
     assert "left out" in found["conventions"].pop("baselines")
     assert whole["conventions"].pop("baselines") == "fitted to all 16 training items"
@@ -255,15 +272,16 @@ def test_nothing_stands_beside_the_codes_where_it_is_left_out(variables):
 
 def test_memory_changes_but_the_sample(variables):
     """Of 16 training items; all that is ranked and cut is that of the whole, block by block."""
-    parts = parts_of(IDS)
-    codes = evaluation.encode_split(SplitEncoder(parts), variables)
-    whole, steps = measure(parts, codes, seed=0), []
+    experiment = experiment_on(IDS)
+    codes = evaluation.encode_split(SplitEncoder(experiment), variables)
+    whole, steps = evaluate_codes(experiment, codes), []
 
     def track(blocks, what, total):
         steps.append(what)
         return blocks
 
-    few = measure(parts, codes, seed=0, memory_bytes=2**12, track=track)
+    small = with_config(experiment, memory_bytes=2**12)
+    few = evaluate_codes(small, codes, track=track)
     assert few["float_rankings"]["input features"] == pytest.approx(
         whole["float_rankings"]["input features"]
     )
@@ -271,24 +289,24 @@ def test_memory_changes_but_the_sample(variables):
     assert few["conventions"]["baselines"].startswith("fitted to 11 of the 16 training items")
     assert few["baselines"].keys() == whole["baselines"].keys()
     assert {"counting", "ranking by learned floats", "PCA + random rotation, database"} < set(steps)
-    again = measure(parts, codes, seed=0, memory_bytes=2**12)
+    again = evaluate_codes(small, codes)
     assert again["baselines"] == few["baselines"]
 
 
 def test_sides_that_do_not_fit_are_told_of_a_run(variables):
-    parts = parts_of(IDS)
-    codes = evaluation.encode_split(SplitEncoder(parts), variables)
+    experiment = experiment_on(IDS)
+    codes = evaluation.encode_split(SplitEncoder(experiment), variables)
     codes["query"] = 100 * np.abs(codes["query"]) + 1
-    found = measure(parts, codes, seed=0, beside="none")
+    found = evaluate_codes(with_config(experiment, baselines="none"), codes)
     assert found["query_health"]["collapse"] == "all 8 codes are the same"
     assert any("query codes are" in line for line in found["warnings"])
 
 
 def test_code_values_are_drawn_of_items_evenly_spaced(variables, monkeypatch):
-    monkeypatch.setattr(evaluation, "DRAWN", 10)
-    parts = parts_of(IDS)
-    encode = SplitEncoder(parts)
-    drawn = evaluation.encode_drawn(encode, parts, variables)
+    monkeypatch.setattr(evaluation, "MAX_SAMPLED_ITEMS", 10)
+    experiment = experiment_on(IDS)
+    encode = SplitEncoder(experiment)
+    drawn = evaluation.encode_sample(encode, experiment, variables)
     whole = encode(variables, "database")
     np.testing.assert_array_equal(drawn, whole[:: -(-len(whole) // 10)])
     assert 5 <= len(drawn) <= 10

@@ -7,9 +7,8 @@ import os
 import pytest
 from rich.console import Console
 
-from jaxhash.runs import sweep
-from jaxhash.runs import train as run
-from jaxhash.runs.files import FILES, FOLDERS, check_free, print_results, read_config, read_results
+from jaxhash.runs.evaluate_run import evaluate
+from jaxhash.runs.folder import FILES, FOLDERS, check_free, print_results, read_config, read_results
 from jaxhash.runs.presets import digits_hashnet_hswd
 from jaxhash.utils.errors import UserError
 
@@ -44,8 +43,7 @@ def test_links_and_pipes_under_a_runs_own_names_are_refused(folder, name):
         said = refused(folder)
         assert str(path) in said and word in said and "remove it" in said
         with pytest.raises(UserError, match=name):
-            run.evaluate(folder, Console(quiet=True))
-        assert not sweep.is_sweep(folder)
+            evaluate(folder, Console(quiet=True))
     path.unlink()
     (folder / "config.json").write_text(kept)
     assert not check_free(folder, "run")

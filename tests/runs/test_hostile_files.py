@@ -21,7 +21,7 @@ from jaxhash.data.readers.features import read_features
 from jaxhash.data.sources import Source
 from jaxhash.retrieval.evaluate_codes import evaluate_codes
 from jaxhash.runs.config import Config
-from jaxhash.runs.files import print_results, read_config, read_results
+from jaxhash.runs.folder import print_results, read_config, read_results
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.runs.presets import PRESETS
 from jaxhash.training.collapse import CollapseAlarm

@@ -19,20 +19,18 @@ from rich.console import Console
 from trainings import start_with_an_interruption, without_seconds
 
 from jaxhash.cli.train import TrainArguments, parse_arguments
-from jaxhash.runs import evaluation, members, sweep
-from jaxhash.runs import train as run
+from jaxhash.runs import artifacts, members, train_sweep
+from jaxhash.runs import train_run as run
+from jaxhash.runs.evaluate_run import evaluate
 from jaxhash.runs.evaluation import SplitEncoder, candidate_score
 from jaxhash.runs.experiment import (
-    NUMBERS,
-    build,
-    initial_state,
-    initial_states,
-    make_batches,
-    make_step,
-    with_hyperparams,
+    TRACED_HYPERPARAMS,
+    Experiment,
 )
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.runs.presets import digits_hashnet_hswd
+from jaxhash.runs.settings import summarize
+from jaxhash.runs.train_sweep import sweep
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.members import StackedBatches, member_step, stack_states
 from jaxhash.training.parallel import DataParallel
@@ -93,14 +91,16 @@ def swept(tmp_path_factory):
     whole = config(tmp_path_factory.mktemp("sweep") / "sweep")
     console = Console(file=io.StringIO(), width=120)
 
-    def draw(folder, *rest):  # for the member that is looked at: the rest takes most of the time
+    def save_plots(
+        folder, *rest
+    ):  # for the member that is looked at: the rest takes most of the time
         if folder == member_folder(whole) / "report":
-            evaluation.draw(folder, *rest)
+            artifacts.save_plots(folder, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
         on_one_device(patch)
-        patch.setattr(run, "draw", draw)
-        results = sweep.train(whole, AXES, console, seeds=SEEDS)
+        patch.setattr(run, "save_plots", save_plots)
+        results = sweep(whole, AXES, console, seeds=SEEDS)
     return whole, results, console.file.getvalue()
 
 
@@ -111,9 +111,9 @@ def final_state(config, steps, like):
 
 
 def state_of(swept):
-    parts = build(dataclasses.replace(swept, validation=0.1))
-    like = stack_states(initial_states(swept, parts, [3, 4]), 6)
-    return final_state(swept, parts.total_steps, like)
+    experiment = Experiment.open(dataclasses.replace(swept, validation=0.1))
+    like = stack_states(experiment.initial_states([3, 4]), 6)
+    return final_state(swept, experiment.total_steps, like)
 
 
 def bits(state):
@@ -125,8 +125,8 @@ def test_member_has_the_bits_of_its_own_run(swept, tmp_path, one_device):
     whole, results, _ = swept
     single = config(tmp_path / "run", validation=0.1, **MEMBER)
     found = run.train(single, Console(quiet=True))
-    parts = build(single)
-    state = final_state(single, parts.total_steps, initial_state(single, parts))
+    experiment = Experiment.open(single)
+    state = final_state(single, experiment.total_steps, experiment.initial_state())
     together = state_of(whole)
     mine = jax.tree.map(lambda leaf: leaf[NUMBER], bits(together))
     jax.tree.map(np.testing.assert_array_equal, bits(state), mine)
@@ -142,7 +142,9 @@ def test_member_has_the_bits_of_its_own_run(swept, tmp_path, one_device):
     assert member["seed"] == MEMBER["seed"]
     assert member["values"] == {name: MEMBER[name] for name in AXES}
     scores = member["scores"]
-    validation = candidate_score("validation", parts, SplitEncoder(parts))(state.variables)
+    validation = candidate_score("validation", experiment, SplitEncoder(experiment))(
+        state.variables
+    )
     assert scores.pop("validation_map") == validation
     assert scores == {name: found[name] for name in scores} and len(scores) == 8
     scores["validation_map"] = validation
@@ -160,7 +162,9 @@ def test_member_has_the_bits_of_its_own_run(swept, tmp_path, one_device):
     ]
     assert drawn[0] == drawn[1]
     again = final_state(
-        dataclasses.replace(single, run_dir=folder), parts.total_steps, initial_state(single, parts)
+        dataclasses.replace(single, run_dir=folder),
+        experiment.total_steps,
+        experiment.initial_state(),
     )
     jax.tree.map(np.testing.assert_array_equal, bits(state), bits(again))
     said = Console(file=io.StringIO(), width=200)
@@ -181,26 +185,28 @@ def test_members_over_eight_devices_are_their_own_runs_up_to_rounding(tmp_path, 
     """XLA adds and contracts elsewhere in the program of all; every number that can vary does."""
     base = config(tmp_path, epochs=2, clip_norm=0.5, model=model)
     numbers = dict(
-        zip(NUMBERS, ([1e-3, 2e-3], [1, 0.5], [0.1, 1], [1e-4, 0.1], [5, 0.3]), strict=True)
+        zip(
+            TRACED_HYPERPARAMS,
+            ([1e-3, 2e-3], [1, 0.5], [0.1, 1], [1e-4, 0.1], [5, 0.3]),
+            strict=True,
+        )
     )
     numbers = {name: np.array(values, np.float32) for name, values in numbers.items()}
-    parts = build(base)
+    experiment = Experiment.open(base)
     step = member_step(
-        lambda one: make_step(base, with_hyperparams(base, parts, one)),
+        lambda one: experiment.with_hyperparams(**one).step_function(),
         {name: np.repeat(values, 2) for name, values in numbers.items()},
         mapping=mapping,
     )
     states, metrics = trained(
         DataParallel(step),
-        stack_states(initial_states(base, parts, [3, 4]), 2),
-        StackedBatches([make_batches(dataclasses.replace(base, seed=s), parts) for s in (3, 4)]),
+        stack_states(experiment.initial_states([3, 4]), 2),
+        StackedBatches([experiment.batches(seed=s) for s in (3, 4)]),
     )
     values = {name: float(f"{array[1]:.6g}") for name, array in numbers.items()}
     single = dataclasses.replace(base, seed=4, **values)
-    own = build(single)
-    state, expected = trained(
-        DataParallel(make_step(single, own)), initial_state(single, own), make_batches(single, own)
-    )
+    own = Experiment.open(single)
+    state, expected = trained(DataParallel(own.step_function()), own.initial_state(), own.batches())
     for one, all in zip(expected, metrics, strict=True):
         for name in one:
             np.testing.assert_allclose(all[name][3], one[name], rtol=2e-5, atol=1e-6, err_msg=name)
@@ -208,7 +214,7 @@ def test_members_over_eight_devices_are_their_own_runs_up_to_rounding(tmp_path, 
     mine = jax.tree.map(lambda leaf: leaf[3], states.params)
     moved, apart = (
         optax.global_norm(jax.tree.map(jnp.subtract, state.params, other))
-        for other in (initial_state(single, own).params, mine)
+        for other in (own.initial_state().params, mine)
     )
     assert apart < 5e-3 * moved
     first = jax.device_get(states.params["model"]["head"]["kernel"])
@@ -219,13 +225,15 @@ def test_members_over_eight_devices_are_their_own_runs_up_to_rounding(tmp_path, 
 def test_mapped_members_take_the_discrete_step_once_an_epoch(tmp_path, objective):
     """A branch stays one where its condition is not mapped; elsewhere both sides are computed."""
     base = config(tmp_path, objective=objective, quantizer="own")
-    parts = build(base)
-    of_one = jax.make_jaxpr(make_step(base, parts))(
-        initial_state(base, parts), next(make_batches(base, parts))
+    experiment = Experiment.open(base)
+    of_one = jax.make_jaxpr(experiment.step_function())(
+        experiment.initial_state(), next(experiment.batches())
     )
-    of_members = jax.make_jaxpr(member_step(lambda _: make_step(base, parts), {}, mapping="vmap"))(
-        stack_states(initial_states(base, parts, [3, 4]), 1),
-        next(StackedBatches([make_batches(base, parts)] * 2)),
+    of_members = jax.make_jaxpr(
+        member_step(lambda _: experiment.step_function(), {}, mapping="vmap")
+    )(
+        stack_states(experiment.initial_states([3, 4]), 1),
+        next(StackedBatches([experiment.batches()] * 2)),
     )
     assert str(of_members).count("cond[") == str(of_one).count("cond[") > 0
 
@@ -246,7 +254,7 @@ def test_member_whose_own_penalty_weighs_nothing(tmp_path, one_device, method):
     options = {"objective": method, "quantizer": "own", "quantizer_weight": 0.0}
     small = {"model": "mlp", "epochs": 2, "bits": 8, "train_per_class": 20, "validation": 0.1}
     both = config(tmp_path / "sweep", **options, **small)
-    found = sweep.train(both, {"quantizer_weight": (0.0, 1.0)}, Console(quiet=True))
+    found = sweep(both, {"quantizer_weight": (0.0, 1.0)}, Console(quiet=True))
     for member in found["members"]:
         weight = member["values"]["quantizer_weight"]
         single = dataclasses.replace(
@@ -254,15 +262,15 @@ def test_member_whose_own_penalty_weighs_nothing(tmp_path, one_device, method):
         )
         alone = run.train(single, Console(quiet=True))
         assert member["scores"]["map"] == pytest.approx(alone["map"], abs=1e-3)
-    sweep.evaluate(both.run_dir, Console(quiet=True))
+    evaluate(both.run_dir, Console(quiet=True))
 
 
 def test_batches_of_seeds_are_their_batches_side_by_side_and_go_on(tmp_path):
     base = config(tmp_path, crop=1)
-    parts = build(base)
+    experiment = Experiment.open(base)
 
     def of_seed(seed, start=0):
-        return make_batches(dataclasses.replace(base, seed=seed), parts, start=start)
+        return experiment.batches(seed=seed, start=start)
 
     seeds = (5, 2)
     both, alone = (
@@ -319,7 +327,7 @@ def test_member_that_diverges_leaves_the_others_and_is_not_chosen(swept):
 def test_finished_sweep_prints_its_table_and_does_nothing(swept, capsys):
     whole, results, said = swept
     before = {p: p.stat().st_mtime_ns for p in whole.run_dir.rglob("*")}
-    assert sweep.train(whole, AXES, Console(width=120), seeds=SEEDS) == results
+    assert sweep(whole, AXES, Console(width=120), seeds=SEEDS) == results
     again = capsys.readouterr().out
     assert (
         "is finished" in again
@@ -356,7 +364,7 @@ def test_interrupted_and_started_again(swept, tmp_path, monkeypatch, one_device,
 @pytest.mark.slow
 def test_seeds_alone_need_no_validation(tmp_path, one_device):
     console = Console(file=io.StringIO(), width=120)
-    results = sweep.train(config(tmp_path / "sweep"), {}, console, seeds=3)
+    results = sweep(config(tmp_path / "sweep"), {}, console, seeds=3)
     (setting,) = results["settings"]
     maps = [member["scores"]["map"] for member in results["members"]]
     assert setting["scores"]["map"] == {
@@ -372,9 +380,7 @@ def test_seeds_alone_need_no_validation(tmp_path, one_device):
 
 def test_training_in_which_all_diverge_stops(tmp_path):
     with pytest.raises(UserError, match=r"step \d+: every member of the sweep has diverged"):
-        sweep.train(
-            config(tmp_path / "sweep", quantizer_weight=3e38), {}, Console(quiet=True), seeds=2
-        )
+        sweep(config(tmp_path / "sweep", quantizer_weight=3e38), {}, Console(quiet=True), seeds=2)
     assert not (tmp_path / "sweep" / "results.json").exists()
 
 
@@ -455,7 +461,7 @@ def test_configurations_are_checked_as_those_of_commands(tmp_path, varied, said)
     write_json(tmp_path / "config.json", digits_hashnet_hswd().to_json() | {"sweep": varied})
     write_json(tmp_path / "results.json", {})
     with pytest.raises(UserError, match=f"config.json: .*{said}"):
-        sweep.evaluate(tmp_path, Console(quiet=True))
+        evaluate(tmp_path, Console(quiet=True))
 
 
 def test_members_whose_results_are_gone_are_not_finished(tmp_path):
@@ -464,9 +470,9 @@ def test_members_whose_results_are_gone_are_not_finished(tmp_path):
     for name in ("seed0", "seed1", "seed2"):
         (tmp_path / name).mkdir()
     (tmp_path / "seed0" / "results.json").touch()
-    assert sweep._unfinished(tmp_path, {"members": members}) == ["seed1"]
+    assert train_sweep._unfinished(tmp_path, {"members": members}) == ["seed1"]
     with pytest.raises(UserError, match="results.json is damaged"):
-        sweep._unfinished(tmp_path, {"members": 5})
+        train_sweep._unfinished(tmp_path, {"members": 5})
 
 
 def test_sweep_is_evaluated_again_by_its_members(swept, one_device, capsys, tmp_path):
@@ -478,36 +484,36 @@ def test_sweep_is_evaluated_again_by_its_members(swept, one_device, capsys, tmp_
         if (member["seed"], member["values"]["learning_rate"]) != (4, 4e-3):
             member["scores"] = None
         member["diverged_at_step"] = None if member["scores"] else 1
-    results["settings"] = sweep.summarize(results["members"])
+    results["settings"] = summarize(results["members"])
     write_json(folder / "results.json", results | {"best": 1})
     with pytest.raises(UserError, match="do not follow from its members"):
-        sweep.evaluate(folder, Console(quiet=True))
+        evaluate(folder, Console(quiet=True))
     results["best"] = None
     write_json(folder / "results.json", results)
-    sweep.evaluate(folder, Console(width=200))
+    evaluate(folder, Console(width=200))
     assert capsys.readouterr().out.count("to the last digit") == 3
     results["members"][NUMBER]["scores"]["map"] += 1e-15
     write_json(folder / "results.json", results)
     with pytest.raises(UserError, match="seed 4, quantizer-weight 1, learning-rate 0.004: map"):
-        sweep.evaluate(folder, Console(quiet=True))
+        evaluate(folder, Console(quiet=True))
     shutil.rmtree(folder / member_folder(whole).name)
     with pytest.raises(UserError, match="has no folder seed4-quantizer-weight1.0"):
-        sweep.evaluate(folder, Console(quiet=True))
+        evaluate(folder, Console(quiet=True))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", ["metrics", "checkpoint", "codes", "results", "sweep"])
 def test_sweep_that_stops_among_its_members_goes_on(tmp_path, one_device, monkeypatch, at):
     small = {"model": "mlp", "epochs": 2, "bits": 8, "train_per_class": 20}
-    monkeypatch.setattr(run, "draw", lambda *_: None)
+    monkeypatch.setattr(run, "save_plots", lambda *_: None)
     whole, again = (config(tmp_path / name, **small) for name in ("whole", "again"))
-    expected = sweep.train(whole, {}, Console(quiet=True), seeds=3)
+    expected = sweep(whole, {}, Console(quiet=True), seeds=3)
     holder, name = {
         "metrics": (members, "_write_metrics"),
         "checkpoint": (Checkpoints, "save"),
-        "codes": (run, "_write_codes"),
+        "codes": (run, "write_codes"),
         "results": (run, "write_json"),
-        "sweep": (sweep, "write_json"),
+        "sweep": (train_sweep, "write_json"),
     }[at]
     plain = getattr(holder, name)
 
@@ -524,10 +530,10 @@ def test_sweep_that_stops_among_its_members_goes_on(tmp_path, one_device, monkey
     with monkeypatch.context() as patch:
         patch.setattr(holder, name, interrupt)
         with pytest.raises(KeyboardInterrupt):
-            sweep.train(again, {}, Console(quiet=True), seeds=3)
+            sweep(again, {}, Console(quiet=True), seeds=3)
     assert (again.run_dir / "seed3" / "results.json").exists()
     assert not (again.run_dir / "results.json").exists()
-    found = sweep.train(again, {}, Console(quiet=True), seeds=3)
+    found = sweep(again, {}, Console(quiet=True), seeds=3)
     assert found | {"seconds": 0} == expected | {"seconds": 0}
     for seed in (3, 4, 5):
         one, other = (
@@ -535,4 +541,4 @@ def test_sweep_that_stops_among_its_members_goes_on(tmp_path, one_device, monkey
             for c in (whole, again)
         )
         assert one | {"seconds": 0} == other | {"seconds": 0}
-        run.evaluate(again.run_dir / f"seed{seed}", Console(quiet=True))
+        evaluate(again.run_dir / f"seed{seed}", Console(quiet=True))

@@ -14,7 +14,7 @@ def console():
 def undisturbed(tmp_path_factory):
     from trainings import config  # not above: first the library is put under type checks
 
-    from jaxhash.runs import train as run
+    from jaxhash.runs import train_run as run
 
     whole = config(tmp_path_factory.mktemp("whole") / "run")
     least = jax.config.jax_persistent_cache_min_compile_time_secs

@@ -15,7 +15,8 @@ from trainings import (
     train_with_an_interruption,
 )
 
-from jaxhash.runs import train as run
+from jaxhash.runs import train_run as run
+from jaxhash.runs.evaluate_run import evaluate
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.utils.errors import UserError
 
@@ -77,7 +78,7 @@ def test_choosing_does_not_change_the_training(choosing, tmp_path, console):
 
 
 def test_evaluate_takes_the_model_that_was_chosen(choosing, capsys):
-    results = run.evaluate(choosing.run_dir, Console(width=200))
+    results = evaluate(choosing.run_dir, Console(width=200))
     said = capsys.readouterr().out
     assert "to the last digit" in said and results["model_choice"]["says"] in said
     assert results["model_choice"]["step"] == 8
@@ -88,7 +89,7 @@ def test_evaluate_without_the_checkpoint_that_was_chosen(choosing, tmp_path, con
     shutil.copytree(choosing.run_dir, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "8")
     with pytest.raises(UserError, match="no checkpoint of the model chosen, of step 8"):
-        run.evaluate(tmp_path / "run", console)
+        evaluate(tmp_path / "run", console)
 
 
 def test_validation_items_that_are_not_looked_at_are_named(tmp_path, capsys, monkeypatch):

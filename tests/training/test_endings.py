@@ -10,7 +10,8 @@ from rich.console import Console
 from trainings import assert_same_run, config, results_of, train_with_an_interruption
 
 from jaxhash.runs import experiment
-from jaxhash.runs import train as run
+from jaxhash.runs import train_run as run
+from jaxhash.runs.evaluate_run import evaluate
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.training import collapse, loop
 from jaxhash.training.checkpoint import Checkpoints
@@ -32,7 +33,7 @@ def test_a_collapse_is_said_once_also_over_an_interruption(tmp_path, monkeypatch
     said = [line for line in console.file.getvalue().splitlines() if "warning: step" in line]
     begun = [i + 3 for i in range(len(streak)) if streak[i] and not (i and streak[i - 1])]
     assert [int(line.split()[2].strip(":")) for line in said] == begun
-    run.evaluate(again.run_dir, Console(quiet=True))
+    evaluate(again.run_dir, Console(quiet=True))
 
 
 def test_a_collapse_stops_the_run_and_the_same_run_may_go_on(tmp_path, monkeypatch):
@@ -98,7 +99,7 @@ def test_a_broken_update_is_skipped_and_counted(tmp_path, monkeypatch):
     again = config(tmp_path / "again", on_nan="skip")
     train_with_an_interruption(again, console, monkeypatch, at=13)
     assert_same_run(whole, again)
-    run.evaluate(whole.run_dir, Console(quiet=True))
+    evaluate(whole.run_dir, Console(quiet=True))
 
 
 def test_a_run_that_skips_everything_ends(tmp_path, console, monkeypatch):

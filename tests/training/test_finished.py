@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 from trainings import assert_same_training, config, results_of
 
-from jaxhash.runs import train as run
+from jaxhash.runs import train_run as run
+from jaxhash.runs.evaluate_run import evaluate
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.utils.errors import UserError
 
@@ -53,7 +54,7 @@ def test_a_batch_smaller_than_the_devices_is_refused(tmp_path, console):
 
 
 def test_evaluate_gets_the_same_numbers(undisturbed, capsys):
-    run.evaluate(undisturbed.run_dir, Console(width=200))
+    evaluate(undisturbed.run_dir, Console(width=200))
     assert "to the last digit" in capsys.readouterr().out
 
 
@@ -64,7 +65,7 @@ def test_evaluate_notices_another_number(undisturbed, tmp_path, console):
     path.write_text(json.dumps(results | {"map": results["map"] + 1e-15}))
     try:
         with pytest.raises(UserError, match="map"):
-            run.evaluate(undisturbed.run_dir, console)
+            evaluate(undisturbed.run_dir, console)
     finally:
         path.write_text(kept)
 
@@ -78,15 +79,15 @@ def test_evaluate_names_what_an_older_version_did_not_write(undisturbed, tmp_pat
         del results[key]
     del results["items"]["validation"]
     (folder / "results.json").write_text(json.dumps(results))
-    run.evaluate(folder, Console(width=200))
+    evaluate(folder, Console(width=200))
     said = capsys.readouterr().out
     assert "to the last digit (but for " in said
     assert all(name in said for name in ("model_choice", "health", "items: validation"))
-    results["items"]["colour"] = 3
+    results["items"]["color"] = 3
     results["baselines"]["random hyperplanes"]["map"] += 1e-15
     (folder / "results.json").write_text(json.dumps(results))
     with pytest.raises(UserError) as caught:
-        run.evaluate(folder, Console(quiet=True))
+        evaluate(folder, Console(quiet=True))
     assert "items: color is gone" in str(caught.value)
     assert "baselines: random hyperplanes: map " in str(caught.value)
 
@@ -112,9 +113,9 @@ def test_a_run_whose_records_are_gone_is_evaluated_without_them(undisturbed, tmp
     folder = tmp_path / "run"
     shutil.copytree(undisturbed.run_dir, folder, ignore=shutil.ignore_patterns("cache"))
     (folder / "metrics.jsonl").unlink()
-    run.evaluate(folder, Console(width=200))
+    evaluate(folder, Console(width=200))
     said = capsys.readouterr().out
     assert "24 of 24 steps have no record" in said and "to the last digit" in said
     (folder / "metrics.jsonl").write_text("null\n")
     with pytest.raises(UserError, match="metrics.jsonl is damaged .line 1 .*; put .* or remove"):
-        run.evaluate(folder, Console(quiet=True))
+        evaluate(folder, Console(quiet=True))

@@ -6,13 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxhash.runs.experiment import (
-    build,
-    initial_state,
-    make_batches,
-    make_data_parallel,
-    make_loss_step,
-)
+from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.presets import digits_hashnet_hswd
 
 
@@ -24,11 +18,11 @@ def test_it_is_that_of_inputs_augmented_on_host_or_device(objective):
         config = dataclasses.replace(
             digits_hashnet_hswd(), objective=objective, augment_on=where, crop=1, flip=True
         )
-        parts = build(config)
-        parallel_step = make_data_parallel(config, parts, make_loss_step(config, parts))
-        state = initial_state(config, parts)
+        experiment = Experiment.open(config)
+        parallel_step = experiment.make_loss_step()
+        state = experiment.initial_state()
         kernel = np.asarray(state.params["model"]["head"]["kernel"])
-        batch = parallel_step.shard_batch(next(make_batches(config, parts)))
+        batch = parallel_step.shard_batch(next(experiment.batches()))
         after, metrics = parallel_step(
             parallel_step.to_local(parallel_step.replicate(state)), batch
         )

@@ -20,7 +20,8 @@ from trainings import (
 )
 
 from jaxhash.cli.main import RESUME_ME
-from jaxhash.runs import train as run
+from jaxhash.runs import train_run as run
+from jaxhash.runs.evaluate_run import evaluate
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.training import loop
 from jaxhash.training.checkpoint import Checkpoints
@@ -162,7 +163,7 @@ def test_evaluating_a_damaged_checkpoint(undisturbed, tmp_path, console):
     shutil.copytree(undisturbed.run_dir, tmp_path / "run")
     truncate(tmp_path / "run" / "checkpoints" / "24")
     with pytest.raises(UserError, match="checkpoints/24 cannot be read"):
-        run.evaluate(tmp_path / "run", console)
+        evaluate(tmp_path / "run", console)
 
 
 @pytest.mark.parametrize(

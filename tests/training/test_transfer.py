@@ -12,8 +12,10 @@ from rich.console import Console
 
 from jaxhash import models
 from jaxhash.models._tensors import TensorFile
-from jaxhash.runs import train as run
-from jaxhash.runs.experiment import build, initial_state
+from jaxhash.runs import train_run as run
+from jaxhash.runs.describe import describe
+from jaxhash.runs.evaluate_run import evaluate
+from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.presets import digits_hashnet_hswd
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.utils.errors import UserError
@@ -39,19 +41,19 @@ def config(folder, **options):
 
 
 def trained(config):
-    parts = build(dataclasses.replace(config, weights=None))
+    experiment = Experiment.open(dataclasses.replace(config, weights=None))
     with Checkpoints(config.run_dir / "checkpoints") as checkpoints:
-        return checkpoints.restore(initial_state(config, parts))
+        return checkpoints.restore(experiment.initial_state())
 
 
 @pytest.mark.slow
 def test_training_begins_at_the_weights(weights, tmp_path):
     made = config(tmp_path / "run", weights=weights)
-    state = initial_state(made, build(made))
+    state = Experiment.open(made).initial_state()
     loaded = models.load_weights(weights, models.cifar_resnet20(), leave_out="classifier")
     for collection, leaves in loaded.items():
         jax.tree.map(np.testing.assert_array_equal, state.variables[collection]["backbone"], leaves)
-    random = initial_state(made, build(dataclasses.replace(made, weights=None)))
+    random = Experiment.open(dataclasses.replace(made, weights=None)).initial_state()
     jax.tree.map(
         np.testing.assert_array_equal,
         state.params["model"]["head"],
@@ -64,16 +66,16 @@ def test_a_part_of_a_file_is_told_and_kept(weights, tmp_path):
     tensors = {f"{name}.{key}": array for name in ("a", "b") for key, array in read(weights)}
     np.savez(tmp_path / "both.npz", **tensors)
     made = config(tmp_path / "run", weights=tmp_path / "both.npz:b")
-    parts = build(made)
+    experiment = Experiment.open(made)
     assert f"with the weights of {tmp_path / 'both.npz'} (its b.module.*)" in " ".join(
-        run.describe(made, parts, "")
+        describe(experiment, "")
     )
-    assert run.environment(parts)["weights_prefix"] == "b.module."
+    assert run.environment(experiment)["weights_prefix"] == "b.module."
     assert type(made).from_json(made.to_json() | {"run_dir": made.run_dir}) == made
     with pytest.raises(
         UserError, match="--weights FILE:KEY.*both.npz:a.module, .*both.npz:b.module"
     ):
-        build(dataclasses.replace(made, weights=tmp_path / "both.npz"))
+        Experiment.open(dataclasses.replace(made, weights=tmp_path / "both.npz"))
 
 
 @pytest.mark.slow
@@ -102,7 +104,7 @@ def test_what_is_frozen_stays_and_the_run_does_without_the_file(weights, tmp_pat
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype("float32")}
 
     moved.unlink()
-    again = run.evaluate(made.run_dir, Console(quiet=True))
+    again = evaluate(made.run_dir, Console(quiet=True))
     assert again["map"] == json.loads((made.run_dir / "results.json").read_text())["map"]
 
 

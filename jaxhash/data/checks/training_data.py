@@ -1,7 +1,9 @@
 """What a configuration makes of a data set before there is a model: its split, and what is odd about it."""
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 
@@ -16,6 +18,21 @@ from jaxhash.training.distributed import broadcast_from_host0
 
 if TYPE_CHECKING:  # a configuration knows the names of protocols
     from jaxhash.runs.config import Config
+
+
+class Findings(NamedTuple):
+    """What was found in the data of an experiment."""
+
+    equal_inputs: Mapping[str, Mapping[str, int]] = MappingProxyType({})
+    """By two parts of the split, the number of items of the first that equal another of the second."""
+    data_sha256: str = ""
+    """Digest of the split, the labels and the inputs of its items."""
+    leaks: Sequence[str] = ()
+    """What is wrong with the split, and allowed; a sentence each."""
+    notes: Sequence[str] = ()
+    """What was done with the data where there was a choice; a sentence each."""
+    warnings: Sequence[str] = ()
+    """What is odd about the data; a sentence each."""
 
 
 def open_split(config: "Config", source: Source) -> Split:
@@ -48,7 +65,7 @@ def examine(
     form: InputForm,
     class_similarity: ClassSimilarity,
     console: Console | None,
-) -> dict[str, Any]:
+) -> Findings:
     """What there is to tell of the data.
 
     Args:
@@ -58,10 +75,6 @@ def examine(
         form: what the model's inputs are.
         class_similarity: what is known of the meaning of the labels.
         console: where progress is printed.
-
-    Returns:
-        ``equal_inputs``, ``data_sha256``, ``leaks``, ``notes`` and ``warnings``, as
-        `jaxhash.runs.experiment.Parts` has them.
 
     Raises:
         UserError: if the split leaks, or the labels tell the method nothing.
@@ -85,13 +98,13 @@ def examine(
         )
     searched = source.labels[split.query], source.labels[split.database]
     useless, less = ([], []) if is_known else tell_relevance(*searched)
-    return {
-        "equal_inputs": equal.counts,
-        "data_sha256": _digest(split, source, equal),
-        "leaks": leaks,
-        "notes": [*notes, *named, *less],
-        "warnings": [*form.remarks(source.inputs, others), *few, *useless],
-    }
+    return Findings(
+        equal.counts,
+        _digest(split, source, equal),
+        leaks,
+        notes=[*notes, *named, *less],
+        warnings=[*form.remarks(source.inputs, others), *few, *useless],
+    )
 
 
 def _digest(split: Split, source: Source, equal: Equal) -> str:

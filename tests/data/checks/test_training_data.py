@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from jaxhash.data.input_form import keep_form
-from jaxhash.runs import train as run
 from jaxhash.runs.config import Config
-from jaxhash.runs.experiment import build
+from jaxhash.runs.evaluate_run import evaluate
+from jaxhash.runs.experiment import Experiment
 from jaxhash.utils.errors import UserError
 
 CLASSES = np.arange(200) % 4
@@ -35,16 +35,21 @@ def write(name="f.npz", **changes):
 
 
 def test_own_parts_are_the_default(config):
-    parts = build(config)
-    np.testing.assert_array_equal(parts.split.query, np.arange(150, 200))
-    assert parts.split.name == "parts@150" and "queries from test" in parts.notes[0]
+    experiment = Experiment.open(config)
+    np.testing.assert_array_equal(experiment.split.query, np.arange(150, 200))
+    assert (
+        experiment.split.name == "parts@150" and "queries from test" in experiment.findings.notes[0]
+    )
     counts = dict(queries_per_class=5, train_per_class=9)
-    pooled = build(dataclasses.replace(config, protocol="per-class", **counts))
+    pooled = Experiment.open(dataclasses.replace(config, protocol="per-class", **counts))
     assert pooled.split.name == "per-class-5-9-rest-seed0" and "pools the parts" in pooled.notes[0]
-    drawn = build(dataclasses.replace(config, **counts))
+    drawn = Experiment.open(dataclasses.replace(config, **counts))
     assert drawn.split.name == "parts-5-9@150-seed0"
     write(split=None)
-    assert build(dataclasses.replace(config, **counts)).split.name == "per-class-5-9-rest-seed0"
+    assert (
+        Experiment.open(dataclasses.replace(config, **counts)).split.name
+        == "per-class-5-9-rest-seed0"
+    )
 
 
 def test_validation_items_of_ones_own_are_taken_instead_of_others(config):
@@ -55,12 +60,14 @@ def test_validation_items_of_ones_own_are_taken_instead_of_others(config):
     )
     write(**own)
     asked = dataclasses.replace(config, validation=0.1)
-    parts = build(asked)
-    np.testing.assert_array_equal(parts.split.validation, np.arange(120, 150))
-    assert "--validation 0.1 is not used: the data have a part validation" in parts.notes
+    experiment = Experiment.open(asked)
+    np.testing.assert_array_equal(experiment.split.validation, np.arange(120, 150))
+    assert (
+        "--validation 0.1 is not used: the data have a part validation" in experiment.findings.notes
+    )
     assert (
         len(
-            build(
+            Experiment.open(
                 dataclasses.replace(
                     asked, protocol="per-class", queries_per_class=5, train_per_class=20
                 )
@@ -72,7 +79,7 @@ def test_validation_items_of_ones_own_are_taken_instead_of_others(config):
         "mine.npz", train=range(20), query=range(30, 40), database=range(50, 90), validation=[99]
     )
     with pytest.raises(UserError, match="validation items already"):
-        build(dataclasses.replace(asked, protocol="mine.npz"))
+        Experiment.open(dataclasses.replace(asked, protocol="mine.npz"))
 
 
 def test_parts_of_a_folder(tmp_path, monkeypatch):
@@ -84,8 +91,8 @@ def test_parts_of_a_folder(tmp_path, monkeypatch):
             folder.mkdir(parents=True)
             for number in range(count):
                 PIL.Image.fromarray(next(images)).save(folder / f"{number}.png")
-    parts = build(Config(dataset="folder:d", bits=8, batch_size=10))
-    assert {name: len(items) for name, items in parts.split.parts.items()} == {
+    experiment = Experiment.open(Config(dataset="folder:d", bits=8, batch_size=10))
+    assert {name: len(items) for name, items in experiment.split.parts.items()} == {
         "train": 30,
         "validation": 6,
         "query": 9,
@@ -136,33 +143,37 @@ def test_equal_inputs_are_told_and_refused(config, equal):
     features[400 : 400 + equal] = features[:equal]
     write(features=features, labels=labels, split=np.repeat([0, 1], [400, 200]))
     allowed = dataclasses.replace(config, allow_leak=True)
-    parts = build(allowed)
+    experiment = Experiment.open(allowed)
     sentence = f"{equal} of 200 query items ({equal / 2:g} %) have an equal input in train"
-    assert (sentence in parts.leaks) == (equal == 4)
-    assert (sentence in parts.warnings) == (equal == 1)
-    assert parts.equal_inputs["query"] == {"train": equal, "database": equal}
+    assert (sentence in experiment.findings.leaks) == (equal == 4)
+    assert (sentence in experiment.findings.warnings) == (equal == 1)
+    assert experiment.findings.equal_inputs["query"] == {"train": equal, "database": equal}
     if equal < 4:
-        assert build(config).leaks == []
+        assert Experiment.open(config).findings.leaks == []
     else:
         with pytest.raises(UserError, match="4 of 200 query items .* --allow-leak takes it"):
-            build(config)
+            Experiment.open(config)
 
 
 def test_a_training_does_not_go_on_with_other_data(config, tmp_path):
     """Another value, label or part is another digest, in a file of the same name and sizes."""
-    parts = build(config)
-    keep_form(tmp_path, parts.form, parts.data_sha256)
+    experiment = Experiment.open(config)
+    keep_form(tmp_path, experiment.input_form, experiment.findings.data_sha256)
     for other in (
         dict(features=VECTORS + 0.1 * (np.arange(200) == 199)[:, None]),
         dict(labels=CLASSES * (np.arange(200) != 7)),
         dict(split=np.repeat([0, 1], [149, 51])),
     ):
         write(**other)
-        changed = build(config, form=parts.form)
+        changed = Experiment.open(config, input_form=experiment.input_form)
         with pytest.raises(UserError, match="began with other data"):
-            keep_form(tmp_path, parts.form, changed.data_sha256)
+            keep_form(tmp_path, experiment.input_form, changed.findings.data_sha256)
     write(features=VECTORS.astype("f8"))
-    keep_form(tmp_path, parts.form, build(config, form=parts.form).data_sha256)
+    keep_form(
+        tmp_path,
+        experiment.input_form,
+        Experiment.open(config, input_form=experiment.input_form).findings.data_sha256,
+    )
 
 
 # The form of the inputs
@@ -173,45 +184,51 @@ def test_a_vector_has_the_same_code_whatever_its_file(config, tmp_path):
     features = VECTORS.copy()
     features[150:] *= 3
     write(features=features)
-    parts = build(config)
-    assert parts.form.scale == pytest.approx(1 / np.sqrt(np.mean(VECTORS[:150] ** 2)), rel=1e-6)
+    experiment = Experiment.open(config)
+    assert experiment.input_form.scale == pytest.approx(
+        1 / np.sqrt(np.mean(VECTORS[:150] ** 2)), rel=1e-6
+    )
     write("new.npz", features=features[:60], labels=CLASSES[:60], split=None)
     new = dataclasses.replace(
         config, dataset="features:new.npz", queries_per_class=1, train_per_class=5
     )
-    others = build(new, form=parts.form)
+    others = Experiment.open(new, input_form=experiment.input_form)
     np.testing.assert_array_equal(
-        others.source.inputs[np.arange(60)], parts.source.inputs[np.arange(60)]
+        others.source.inputs[np.arange(60)], experiment.source.inputs[np.arange(60)]
     )
-    assert build(new).form.scale != parts.form.scale
+    assert Experiment.open(new).input_form.scale != experiment.input_form.scale
     with pytest.raises(UserError, match="--dataset features:new.npz: the model takes vectors of 8"):
         write("new.npz", features=features[:, :5])
-        build(new, form=parts.form)
+        Experiment.open(new, input_form=experiment.input_form)
 
 
 def test_items_of_another_range_are_told(config):
     features = VECTORS.copy()
     features[150:] *= 255
     write(features=features)
-    [said] = build(config).warnings
+    [said] = Experiment.open(config).findings.warnings
     assert said.startswith("the query items are 2")
 
 
 def test_training_items_without_any_difference_are_told(config):
     write(features=np.where(PARTS[:, None] == 0, 0, VECTORS))
-    [said] = build(config).warnings
+    [said] = Experiment.open(config).findings.warnings
     assert said.startswith("all values of the training items are 0")
     write(features=np.where(PARTS[:, None] == 1, 0, VECTORS), labels=CLASSES * (PARTS == 0))
     allowed = dataclasses.replace(config, allow_leak=True)
-    assert build(allowed).warnings[0].startswith("the query items are 0 times as large")
+    assert (
+        Experiment.open(allowed)
+        .findings.warnings[0]
+        .startswith("the query items are 0 times as large")
+    )
 
 
 def test_labels_that_teach_nothing_are_refused_but_to_methods_that_see_none(config):
     write(labels=CLASSES * 0)
     with pytest.raises(UserError, match="all training items are of class 0"):
-        build(config)
+        Experiment.open(config)
     unsupervised = dataclasses.replace(config, objective="bihalf", quantizer="none")
-    assert build(unsupervised).warnings == [
+    assert Experiment.open(unsupervised).findings.warnings == [
         "all queries and all of the database are of one class: any codes have mAP 1"
     ]
 
@@ -234,17 +251,17 @@ def test_a_run_is_found_again_from_anywhere(config, tmp_path, monkeypatch, outpu
     np.savez(tmp_path / "f.npz", features=VECTORS, labels=(CLASSES + 1) % 4, split=PARTS)
     console = Console(width=200)
     with console.capture() as printed, pytest.raises(UserError, match="not what"):
-        run.evaluate(tmp_path / "run", console)
+        evaluate(tmp_path / "run", console)
     assert "warning: the data are not those of the training" in printed.get()
     np.savez(tmp_path / "f.npz", features=VECTORS, labels=CLASSES, split=PARTS)
     form = json.loads((tmp_path / "run" / "inputs.json").read_text())
     form["scale"] *= 2  # as of other training items
     (tmp_path / "run" / "inputs.json").write_text(json.dumps(form))
     with pytest.raises(UserError, match="not what .*results.json says"):
-        run.evaluate(tmp_path / "run", Console(quiet=True))
+        evaluate(tmp_path / "run", Console(quiet=True))
     (tmp_path / "run" / "inputs.json").unlink()
     with pytest.raises(UserError, match="has no inputs.json"):
-        run.evaluate(tmp_path / "run", Console(quiet=True))
+        evaluate(tmp_path / "run", Console(quiet=True))
 
 
 def test_files_beside_data_that_have_a_folder_of_their_own(tmp_path, monkeypatch):

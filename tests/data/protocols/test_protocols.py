@@ -19,7 +19,7 @@ from jaxhash.data.protocols import (
 )
 from jaxhash.data.readers.split_files import read_split
 from jaxhash.runs.config import Config
-from jaxhash.runs.experiment import build, initial_state, make_batches, make_step
+from jaxhash.runs.experiment import Experiment
 from jaxhash.utils.errors import UserError
 
 SETS = ("train", "query", "database")
@@ -523,43 +523,46 @@ def config(tmp_path):
 
 
 def test_run_refuses_a_leak_unless_it_is_allowed(config):
-    parts = build(config)
-    assert parts.split.leaks == ["query and train share 1 item"] and parts.steps_per_epoch == 3
+    experiment = Experiment.open(config)
+    assert (
+        experiment.split.leaks == ["query and train share 1 item"]
+        and experiment.steps_per_epoch == 3
+    )
     with pytest.raises(UserError, match="query and train share 1 item; --allow-leak takes it"):
-        build(dataclasses.replace(config, allow_leak=False))
+        Experiment.open(dataclasses.replace(config, allow_leak=False))
     with np.load(config.data_dir / "some.npz") as arrays:
         named = dict(arrays) | {"item_names": np.array([f"{number}.png" for number in range(120)])}
     np.savez(config.data_dir / "some.npz", **named)
     with pytest.raises(UserError, match=r"query and train share 1 item \(39.png\); --allow-leak"):
-        build(dataclasses.replace(config, allow_leak=False))
+        Experiment.open(dataclasses.replace(config, allow_leak=False))
 
 
 def test_run_takes_validation_items_from_the_training_items(config):
-    one = build(dataclasses.replace(config, validation=0.25)).split
+    one = Experiment.open(dataclasses.replace(config, validation=0.25)).split
     assert sizes(one) == [30, 21, 60] and len(one.validation) == 10
     np.testing.assert_array_equal(np.union1d(one.train, one.validation), np.arange(40))
-    other = build(dataclasses.replace(config, validation=0.25, split_seed=1)).split
+    other = Experiment.open(dataclasses.replace(config, validation=0.25, split_seed=1)).split
     assert one.sha256 != other.sha256
     with pytest.raises(UserError, match="query and (train|validation) share 1 item"):
-        build(dataclasses.replace(config, validation=0.25, allow_leak=False))
+        Experiment.open(dataclasses.replace(config, validation=0.25, allow_leak=False))
 
 
 def test_run_uses_the_parts_of_its_data(config, tmp_path):
     labels, part = np.arange(200) % 10, np.repeat([0, 1], [150, 50])
     np.savez(tmp_path / "some.npz", features=np.eye(200), labels=labels, split=part)
     with pytest.raises(UserError, match="these data have 50 and 150"):
-        build(dataclasses.replace(config, protocol="cifar10-ii"))
-    split = build(dataclasses.replace(config, protocol="zero-shot", split_seed=2)).split
+        Experiment.open(dataclasses.replace(config, protocol="cifar10-ii"))
+    split = Experiment.open(dataclasses.replace(config, protocol="zero-shot", split_seed=2)).split
     assert split.name == "zero-shot@45-seed2" and sizes(split) == [105, 15, 45]
 
 
 def test_step_on_items_of_several_classes(config):
     """The bank of HashNet holds rows of labels, those of the batch after the step."""
     config = dataclasses.replace(config, quantizer="none")
-    parts = build(config)
-    batch = next(make_batches(config, parts))
-    state, metrics = jax.jit(make_step(config, parts))(initial_state(config, parts), batch)
+    experiment = Experiment.open(config)
+    batch = next(experiment.batches())
+    state, metrics = jax.jit(experiment.step_function())(experiment.initial_state(), batch)
     assert np.isfinite(metrics["loss"]) and metrics["loss"] > 0
     banks = [leaf for leaf in jax.tree.leaves(state.objective_state) if leaf.shape == (40, 4)]
     np.testing.assert_array_equal(banks[0][batch.index], batch.labels)
-    np.testing.assert_array_equal(batch.labels, parts.source.labels[batch.index])
+    np.testing.assert_array_equal(batch.labels, experiment.source.labels[batch.index])

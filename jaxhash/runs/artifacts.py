@@ -1,0 +1,95 @@
+"""What a run leaves beside its results: the codes of queries and database, and the plots."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from jaxhash import report
+from jaxhash.ops.codes import binarize
+from jaxhash.retrieval.search import nearest_neighbors
+from jaxhash.runs.evaluation import Codes, sampled_rows
+from jaxhash.runs.experiment import Experiment
+from jaxhash.similarity import shares_label
+from jaxhash.utils.files import whole_file, write_json
+
+
+def write_codes(path: Path, experiment: Experiment, codes: Codes) -> None:
+    """Writes codes, labels and names of queries and database, as `jaxhash evaluate` reads them."""
+    source, arrays = experiment.source, {}
+    for name, part in codes.items():
+        items = getattr(experiment.split, name)
+        arrays[f"{name}_codes"] = binarize(part)
+        arrays[f"{name}_labels"] = source.labels[items]
+        names = source.names_of(items)
+        if names is not None:
+            arrays[f"{name}_names"] = names
+    with whole_file(path, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def save_plots(
+    folder: Path,
+    experiment: Experiment,
+    before: Float[np.ndarray, "database bits"],
+    after: Codes,
+    results: dict[str, Any],
+    records: list[dict[str, int | float]],
+) -> None:
+    """Plots losses, code values, precision-recall and nearest neighbors of a run.
+
+    The file ``neighbours.json`` names the items of the last plot.
+
+    Args:
+        folder: folder of the plots.
+        experiment: the data and its split.
+        before: codes by `jaxhash.runs.evaluation.encode_sample` before training.
+        after: codes after training.
+        results: what `jaxhash.runs.evaluation.evaluate_codes` returned.
+        records: the run's metrics.jsonl.
+    """
+    neighbors = _neighbors(experiment, after)
+    figures = {
+        "losses": report.plot_losses(records),
+        "code_values": report.plot_code_values(before, after["database"][sampled_rows(experiment)]),
+        "precision_recall": report.plot_precision_recall(results),
+        "neighbours": report.plot_neighbors(neighbors),
+    }
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=120)
+    write_json(folder / "neighbours.json", neighbors.to_json())
+
+
+def _neighbors(
+    experiment: Experiment, codes: Codes, *, rows: int = 8, k: int = 10
+) -> report.NeighborExamples:
+    """Returns the first query of each of the first few classes, with its nearest items."""
+    source, split = experiment.source, experiment.split
+    first = _first_of_each_class(source.labels[split.query])[:rows]
+    found = nearest_neighbors(codes["query"][first], codes["database"], k)
+    items = np.concatenate([split.query[first][:, None], split.database[found]], axis=1)
+    labels = source.labels[items]
+    return report.NeighborExamples(
+        images=[source.inputs[row] for row in items],
+        titles=[[_title(label, source.class_names) for label in row] for row in labels],
+        relevant=[shares_label(row[:1], row[1:])[0].tolist() for row in labels],
+        names=[[source.name_of(item) for item in row] for row in items],
+    )
+
+
+def _first_of_each_class(labels: Shaped[np.ndarray, " n *classes"]) -> Int[np.ndarray, " rows"]:
+    """Returns the first row of each class that has one; a row of several classes once."""
+    if labels.ndim == 1:
+        return np.unique(labels, return_index=True)[1]
+    return np.array(list(dict.fromkeys(labels.argmax(axis=0)[labels.any(axis=0)].tolist())), int)
+
+
+def _title(label: np.integer | Shaped[np.ndarray, " classes"], names: Sequence[str]) -> str:
+    """Returns the names of an item's classes, at most two of them."""
+    if label.ndim == 0:
+        return names[label] if label >= 0 else "no label"
+    held = [names[i] for i in np.flatnonzero(label)]
+    return ", ".join(held[:2]) + ", ..." * (len(held) > 2)

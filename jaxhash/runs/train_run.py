@@ -1,0 +1,458 @@
+"""A run from its first to its last line: open the experiment, train, evaluate, write the results.
+
+The folder of a run holds ``config.json``, ``inputs.json``, ``metrics.jsonl``, ``checkpoints/``,
+``cache/`` with compiled programs, ``report/``, ``codes.npz`` and, written last, ``results.json``: a run
+that has it is finished. A lock keeps other trainings out while one is running. All processes of a
+distributed training train and evaluate, and the first one writes.
+"""
+
+import contextlib
+import hashlib
+import statistics
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jaxtyping import Float, PyTree
+from rich.console import Console
+
+from jaxhash import models, report
+from jaxhash.data.input_form import keep_form, stored_form
+from jaxhash.data.readers.image_files import keep_index
+from jaxhash.objectives import Batch
+from jaxhash.runs.artifacts import save_plots, write_codes
+from jaxhash.runs.config import Config
+from jaxhash.runs.describe import describe, left_out, print_missing_records
+from jaxhash.runs.evaluation import (
+    SplitEncoder,
+    candidate_score,
+    collapse_alarm,
+    encode_sample,
+    evaluate_model,
+)
+from jaxhash.runs.experiment import Experiment
+from jaxhash.runs.folder import check_same_training, open_folder, print_results, read_results
+from jaxhash.runs.metrics_file import MetricsFile, read_metrics
+from jaxhash.training.checkpoint import Checkpoints
+from jaxhash.training.compilation_cache import compilation_cache
+from jaxhash.training.devices import hardware
+from jaxhash.training.distributed import broadcast_from_host0, is_main_process
+from jaxhash.training.loop import Monitor, SkipCounter, check_finite, fit
+from jaxhash.training.model_selection import SELECTION_DESCRIPTIONS, CandidateTracker, select_model
+from jaxhash.training.parallel import DataParallel
+from jaxhash.training.speed import Profile, Speed
+from jaxhash.training.state import TrainState
+from jaxhash.training.stop import StopRequest, defer_signals, raise_if_stop_requested
+from jaxhash.training.timing import time_alternately
+from jaxhash.utils.console import ProgressLine, print_line, track_progress
+from jaxhash.utils.errors import UserError
+from jaxhash.utils.files import write_json
+from jaxhash.utils.hardware import peak_process_bytes, versions
+
+M = TypeVar("M", bound=Monitor)
+
+
+@defer_signals()
+def train(config: Config, console: Console, *, profile: bool = False) -> dict[str, Any]:
+    """Trains, evaluates and reports into ``config.run_dir``, and returns the results.
+
+    The same call resumes an interrupted run, with the same bits at the end, and does nothing for a
+    finished one.
+
+    Args:
+        config: configuration of the run.
+        console: where progress and table are printed.
+        profile: whether to trace a few steps into ``profile/``, and to time the loss by itself.
+
+    Raises:
+        KeyboardInterrupt: if Ctrl-C was pressed, at a place where nothing is broken by it.
+        Stopped: if SIGTERM was sent, likewise.
+        UserError: if the configuration, the data or the folder do not allow it.
+    """
+    config.check()
+    check_devices(config)
+    config, folder = config.located(), config.run_dir
+    if results := broadcast_from_host0(lambda: finished_results(folder, config)):
+        print_line(console, f"{folder} is finished, nothing is left to do")
+        if profile:
+            print_line(console, "--profile: no step is left to trace")
+        print_results(folder, results, console)
+        return results
+    input_form = stored_form(folder, config.dataset)
+    experiment = Experiment.open(config, input_form=input_form, console=console)
+    circumstances = environment(experiment)
+    raise_if_stop_requested()
+    with training_folder(experiment, config.to_json()):
+        print_description(experiment, console)
+        encode = SplitEncoder(experiment)
+        last = _fit_run(experiment, encode, console, profile=profile)
+        raise_if_stop_requested()
+        records = broadcast_from_host0(lambda: read_metrics(folder / "metrics.jsonl", 0))
+        speed = log_throughput(records, console, rows=config.batch_size)
+        state, choice = choose_state(experiment, console, last)
+        results = write_results(
+            experiment,
+            encode,
+            state.variables,
+            choice,
+            records,
+            console,
+            before=encode_initial(experiment, encode, console),
+            notes=speed | circumstances,
+        )
+    report.print_run(results, console)
+    print_line(console, f"results and plots are in {folder}")
+    return results
+
+
+def dry_run(config: Config, console: Console) -> None:
+    """Prints what `train` would train: the data, and the model's stages with their cost.
+
+    Nothing is written.
+
+    Raises:
+        UserError: if the configuration, the data or the weights do not allow it.
+    """
+    config.check()
+    experiment = Experiment.open(config, console=console)
+    print_description(experiment, console)
+    summary = models.summary(experiment.model, experiment.source.inputs[:1])
+    report.print_model_summary(summary, console)
+
+
+def check_devices(config: Config) -> None:
+    """Raises a `UserError` if the batch cannot be sharded over the devices of all processes."""
+    devices, processes = len(jax.devices()), jax.process_count()
+    if config.batch_size < devices:
+        raise UserError(
+            f"--batch-size {config.batch_size} is smaller than the {devices} devices; each needs a "
+            "row"
+        )
+    if config.batch_size % processes:
+        raise UserError(
+            f"--batch-size {config.batch_size} is no multiple of the {processes} processes"
+        )
+
+
+def finished_results(folder: Path, config: Config) -> dict[str, Any] | None:
+    """Returns the results of a run that is finished, else None.
+
+    Raises:
+        UserError: if the folder holds something else than this run.
+    """
+    is_there = check_same_training(folder, config)
+    return read_results(folder) if is_there and (folder / "results.json").is_file() else None
+
+
+def environment(experiment: Experiment) -> dict[str, Any]:
+    """Returns the hardware and the versions of a training, and the digest of its weights."""
+    packages = ("jaxhash", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    found = {"hardware": hardware(), "versions": versions(packages)}
+    if weights := experiment.pretrained:
+        found["weights_sha256"] = hashlib.sha256(weights.file.read_bytes()).hexdigest()
+        found["weights_prefix"] = weights.prefix
+    return found
+
+
+@contextlib.contextmanager
+def training_folder(experiment: Experiment, content: dict[str, Any]) -> Iterator[None]:
+    """Opens the folder of a run or a sweep for its training, by `open_folder`.
+
+    Args:
+        experiment: what is trained there.
+        content: content of config.json.
+
+    Raises:
+        UserError: in all processes, if another training is running there, or it began with other data.
+    """
+    config, folder = experiment.config, experiment.config.run_dir
+    cache = folder / "cache" if config.compilation_cache else None
+    with open_folder(folder, content), compilation_cache(cache):
+        if is_main_process():
+            keep_index(experiment.source, folder)
+        keep_form(folder, experiment.input_form, experiment.findings.data_sha256)
+        yield
+
+
+def print_description(experiment: Experiment, console: Console) -> None:
+    """Prints what is trained on which data, and how the model is chosen."""
+    config = experiment.config
+    lines = [*describe(experiment, config.objective_name), *left_out(experiment)]
+    if config.choose != "last":
+        lines.append(f"the model is {SELECTION_DESCRIPTIONS[config.choose]}")
+    if len(experiment.split.validation) and config.choose != "validation":
+        lines.append(f"the validation items are not looked at: --choose is {config.choose}")
+    print_line(console, "\n".join(lines))
+
+
+def _fit_run(
+    experiment: Experiment, encode: SplitEncoder, console: Console, *, profile: bool
+) -> TrainState:
+    """Trains a single run to its last step, and returns the state there; see `fit_from_checkpoint`."""
+    config, step = experiment.config, experiment.make_step()
+    state, _ = fit_from_checkpoint(
+        experiment,
+        experiment.initial_state(),
+        experiment.batches,
+        step,
+        make_monitor=partial(_Monitor, experiment),
+        console=console,
+        score=candidate_score(config.choose, experiment, encode),
+        profile=config.run_dir / "profile" if profile else None,
+    )
+    if profile:
+        _time_loss(experiment, step, console)
+    return state
+
+
+class _Monitor:
+    """Stops a run whose loss is not finite or whose codes collapse, or warns and counts.
+
+    Args:
+        experiment: what is trained.
+        records: the run's metrics.jsonl so far.
+    """
+
+    def __init__(self, experiment: Experiment, records: list[dict[str, Any]]):
+        self._stops = experiment.config.on_collapse == "stop"
+        self._alarm, self._skips = collapse_alarm(experiment, records), SkipCounter(records)
+
+    def __call__(self, step: int, metrics: dict[str, Any]) -> str | None:
+        """Returns a line for the log, if there is a reason for one."""
+        if skipped := self._skips.update(step, metrics):
+            return skipped
+        check_finite(step, metrics)
+        collapsed = self._alarm.update(step, metrics)
+        if collapsed and self._stops:
+            raise UserError(
+                f"training stopped at step {step}: {collapsed}; --on-collapse warn goes on, and the "
+                "checkpoints from before stay"
+            )
+        return collapsed and f"warning: step {step}: {collapsed}"
+
+
+def fit_from_checkpoint(
+    experiment: Experiment,
+    state: TrainState,
+    batches: Callable[..., Iterator[Batch]],
+    step: DataParallel,
+    *,
+    make_monitor: Callable[..., M],
+    console: Console,
+    score: Callable[[PyTree], float] | None = None,
+    members: int = 0,
+    profile: Path | None = None,
+) -> tuple[TrainState, M]:
+    """Trains in ``config.run_dir`` to the last step, from the newest checkpoint if there is one.
+
+    Args:
+        experiment: what is trained.
+        state: the state before the first step.
+        batches: makes the batches after a number of steps, its argument ``start``.
+        step: the step over the devices.
+        make_monitor: makes the monitor of `fit` from the ``records`` that exist.
+        console: where progress is printed.
+        score: scores a model by its variables; None if the last one is taken.
+        members: number of trainings in a step of a sweep; 0 for a single run.
+        profile: folder of a trace of a few steps; None for no trace.
+
+    Returns:
+        The last state, in the global form of `jaxhash.training.parallel`, and the monitor.
+
+    Raises:
+        KeyboardInterrupt: if Ctrl-C asked for it; the same call goes on.
+        Stopped: if SIGTERM did.
+        UserError: if there are checkpoints, and none can be read or the data have changed since; or
+            if one cannot be written.
+    """
+    config, total_steps = experiment.config, experiment.total_steps
+    path, state, start = config.run_dir / "metrics.jsonl", step.replicate(state), 0
+    with open_checkpoints(experiment, console) as checkpoints:
+        if found := checkpoints.newest(state):
+            start, state = found
+            print_line(console, f"going on from step {start} of {total_steps}")
+        candidates = CandidateTracker(
+            score,
+            every=config.evaluate_every,
+            steps_per_epoch=experiment.steps_per_epoch,
+            total_steps=total_steps,
+            found=checkpoints.candidates,
+        )
+        trace = Profile(profile, start=start, total_steps=total_steps)
+        with (
+            contextlib.closing(trace),
+            StopRequest() as stop,
+            MetricsFile(path, step=start, members=members)
+            if is_main_process()
+            else contextlib.nullcontext() as metrics_file,
+            ProgressLine(
+                console,
+                total=total_steps,
+                start=start,
+                batch_size=config.batch_size * (members or 1),
+            ) as progress,
+        ):
+            records = broadcast_from_host0(lambda: read_metrics(path, members))
+            monitor = make_monitor(records=records)
+            state = fit(
+                step.to_local(state),
+                batches(start=start),
+                step,
+                start=start,
+                total_steps=total_steps,
+                checkpoint_every=config.checkpoint_every,
+                checkpoints=checkpoints,
+                candidates=candidates,
+                monitor=monitor,
+                stop=stop,
+                profile=trace,
+                metrics_file=metrics_file,
+                progress=progress,
+            )
+        if profile is not None:
+            traced = f"the trace is in {profile}"
+            if start == total_steps:
+                traced = "--profile: no step is left to trace"
+            print_line(console, traced)
+    return step.to_global(state), monitor
+
+
+def open_checkpoints(experiment: Experiment, console: Console) -> Checkpoints:
+    """Opens the checkpoints of a training; each holds a fingerprint of its data."""
+    config, split = experiment.config, experiment.split
+    fingerprint = {"items": len(experiment.source.labels), "training items": len(split.train)}
+    return Checkpoints(
+        config.run_dir / "checkpoints",
+        newest=config.keep_newest,
+        best=config.keep_best,
+        data=fingerprint | {"split": split.sha256[:12]},
+        print_line=partial(print_line, console),
+    )
+
+
+def _time_loss(experiment: Experiment, step: DataParallel, console: Console) -> None:
+    """Times the step as it is, and the loss with its gradient in the codes alone."""
+    state = [step.to_local(step.replicate(experiment.initial_state()))]
+    batch = step.shard_batch(next(experiment.batches()))
+
+    def call(mapped):
+        state[0], metrics = mapped(state[0], batch)
+        jax.block_until_ready(metrics)
+
+    calls = {"loss": partial(call, experiment.make_loss_step()), "step": partial(call, step)}
+    seconds = time_alternately(calls, repeats=20, budget_seconds=20.0)
+    loss_seconds, step_seconds = (statistics.median(seconds[name]) for name in ("loss", "step"))
+    found = {"step_seconds": step_seconds, "loss_seconds": loss_seconds}
+    if is_main_process():
+        folder = experiment.config.run_dir / "profile"
+        folder.mkdir(exist_ok=True)
+        write_json(folder / "loss.json", found | {"loss_share": loss_seconds / step_seconds})
+    print_line(
+        console,
+        f"the loss and its gradient in the codes take {1e3 * loss_seconds:.2f} of "
+        f"{1e3 * step_seconds:.2f} ms, {loss_seconds / step_seconds:.0%} of a step",
+    )
+
+
+def log_throughput(
+    records: list[dict[str, Any]], console: Console, *, rows: int
+) -> dict[str, dict[str, float]]:
+    """Prints how fast a training was, and returns it as results hold it; empty if it is unknown.
+
+    Args:
+        records: the run's metrics.jsonl.
+        console: where it is printed.
+        rows: examples of a step.
+    """
+    speed = Speed.from_records(records, rows=rows)
+    if speed is None:
+        return {}
+    print_line(console, f"{speed}")
+    return {"speed": speed._asdict()}
+
+
+def choose_state(
+    experiment: Experiment, console: Console, last: TrainState | None = None
+) -> tuple[TrainState, dict[str, Any]]:
+    """Returns the state that is evaluated, and why its rule chooses it.
+
+    Args:
+        experiment: what was trained.
+        console: where a damaged checkpoint is told.
+        last: the last state; restored from its checkpoint if not given.
+
+    Raises:
+        UserError: if its checkpoint is missing.
+    """
+    config, total_steps = experiment.config, experiment.total_steps
+    with open_checkpoints(experiment, console) as checkpoints:
+        choice = select_model(
+            config.choose, checkpoints.candidates, epochs=config.epochs, total_steps=total_steps
+        )
+        step = choice["step"]
+        if last is not None and step == total_steps:
+            return last, choice
+        like = experiment.abstract_state() if last is None else last
+        if step not in checkpoints.steps:
+            raise UserError(
+                f"{config.run_dir} has no checkpoint of the model chosen, of step {step}"
+            )
+        return checkpoints.restore(like, step), choice
+
+
+def encode_initial(
+    experiment: Experiment, encode: SplitEncoder, console: Console
+) -> Float[np.ndarray, "items bits"]:
+    """Encodes a sample of the database by the model before its first step; see `encode_sample`."""
+    variables = experiment.initial_state().variables
+    return encode_sample(encode, experiment, variables, partial(track_progress, console=console))
+
+
+def write_results(
+    experiment: Experiment,
+    encode: SplitEncoder,
+    variables: PyTree,
+    choice: dict[str, Any],
+    records: list[dict[str, Any]],
+    console: Console,
+    *,
+    before: Float[np.ndarray, "items bits"],
+    notes: dict[str, Any],
+    known: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Evaluates a trained model, and writes codes, report and, at last, results.json.
+
+    Args:
+        experiment: what was trained.
+        encode: encoder of the data.
+        variables: variables of the model.
+        choice: why this model is evaluated, by `choose_state`.
+        records: the run's metrics.jsonl.
+        console: where progress is printed.
+        before: codes of a sample of the database before training, by `encode_sample`.
+        notes: what else the results hold.
+        known: results of another run of the same data, split and bits, whose baselines are taken.
+
+    Returns:
+        The results.
+
+    Raises:
+        NotFinite: if the model's codes are not finite.
+    """
+    folder = experiment.config.run_dir
+    codes, results = evaluate_model(experiment, encode, variables, choice, records, console, known)
+    print_missing_records(records, experiment.total_steps, console)
+    results |= {"seconds": records[-1]["seconds"] if records else None, **notes}
+    if is_main_process():
+        save_plots(folder / "report", experiment, before, codes, results, records)
+        write_codes(folder / "codes.npz", experiment, codes)
+    peak = peak_process_bytes()
+    print_line(console, f"with the evaluation at most {peak / 2**20:,.0f} MiB of main memory")
+    if "speed" in results:
+        results["speed"]["peak_bytes_with_evaluation"] = peak
+    if is_main_process():
+        write_json(folder / "results.json", results)
+    return results
