@@ -19,10 +19,10 @@ from rich.table import Table
 from jaxhash.bench.config import SYNTHETIC, InputConfig
 from jaxhash.bench.run import result_header
 from jaxhash.data.augment import Augment, Drawn
-from jaxhash.data.load import MOST_BAD, load_source
+from jaxhash.data.load import load_source
 from jaxhash.data.pipeline import training_batches
-from jaxhash.data.readers.folder import read_folder
-from jaxhash.data.readers.image_files import Files
+from jaxhash.data.readers.folder import MAX_UNREADABLE, read_folder
+from jaxhash.data.readers.image_files import ImageFiles
 from jaxhash.data.sources import Source
 from jaxhash.objectives import Batch
 from jaxhash.training.timing import MIN_ROUNDS, time_alternately
@@ -117,15 +117,15 @@ def _open_source(name: str, config: InputConfig) -> Iterator[Source]:
 def _load_source(name: str, config: InputConfig) -> Source:
     if name.startswith("folder:"):
         folder = (config.data_dir or Path()) / name.removeprefix("folder:")
-        return read_folder(name, folder, config.image_size, MOST_BAD, held=0)
+        return read_folder(name, folder, config.image_size, MAX_UNREADABLE, memory_limit=0)
     return load_source(name, config.data_dir)
 
 
-def _write(images: UInt8[np.ndarray, "n height width 3"], folder: Path, kind: str) -> Files:
+def _write(images: UInt8[np.ndarray, "n height width 3"], folder: Path, kind: str) -> ImageFiles:
     paths = [folder / f"{number}.{kind}" for number in range(len(images))]
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image).save(path)
-    return Files(paths, None, images.shape[1:])
+    return ImageFiles(paths, None, images.shape[1:])
 
 
 def _measure(source: Source, config: InputConfig) -> Iterator[Rate]:

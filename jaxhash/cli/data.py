@@ -11,7 +11,7 @@ from rich.console import Console
 from jaxhash import models
 from jaxhash.cli.parsing import parse
 from jaxhash.data.protocols import AUTO
-from jaxhash.data.readers.lists import FILE_NAMES
+from jaxhash.data.readers.lists import LIST_FILES
 from jaxhash.runs.config import SPLIT_NUMBERS, check_image_size, check_numbers
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import write_json
@@ -84,7 +84,7 @@ class CheckArguments:
     @property
     def files(self) -> dict[str, Path | None]:
         """List of each part."""
-        return {name: getattr(self, name) for name in FILE_NAMES}
+        return {name: getattr(self, name) for name in LIST_FILES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +144,7 @@ def run(arguments: list[str], console: Console, command: str) -> None:
         _features(parse(FeatureArguments, rest, prog="jaxhash data features"), console, command)
     elif name == "captions":
         _captions(
-            parse(CaptionArguments, rest, prog="jaxhash.data.writers.caption_embeddings"),
+            parse(CaptionArguments, rest, prog="jaxhash data captions"),
             console,
             command,
         )

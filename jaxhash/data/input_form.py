@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from jaxhash.data.readers.features import blocks
-from jaxhash.data.rows import Index, Rows
+from jaxhash.data.rows import Index, Rows, row_blocks
 from jaxhash.training.distributed import broadcast_from_host0, is_main_process
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import read_json, write_json
@@ -282,7 +281,7 @@ class _Measured:
 def _measure(inputs: Rows, items: Int[np.ndarray, " items"]) -> _Measured:
     row = inputs[items[:1]]
     least, most, squares = math.inf, -math.inf, []
-    for block in blocks(len(items), 8 * row.size):
+    for block in row_blocks(len(items), 8 * row.size):
         rows = inputs[items[block]].reshape(block.stop - block.start, -1)
         least, most = min(least, float(rows.min())), max(most, float(rows.max()))
         squares.append(np.square(rows, dtype=np.float64).mean(axis=1))

@@ -9,10 +9,10 @@ from jaxtyping import Int, Shaped
 from jaxhash.data.rows import Rows
 from jaxhash.utils.errors import printable
 
-#: Sets of at most this many decoded bytes are decoded once and held in memory.
+#: Largest size in bytes, decoded, of a set of images that is held in memory.
 MEMORY_LIMIT = 2**30
 
-#: The parts that a set may come in.
+#: The parts that a data set may come in.
 SOURCE_PARTS = ("train", "validation", "test", "query", "database")
 
 
@@ -21,18 +21,17 @@ class Source:
     """Inputs and their labels.
 
     Attributes:
-        name: as given on the command line.
-        inputs: uint8 images [height, width, channels], or float32 vectors, by index; as the set has
-            them, before anything that is a model's own.
+        name: name of the data set, such as ``folder:DIR``.
+        inputs: uint8 images [height, width, channels], or float32 vectors, by index; as the data set
+            holds them, before any preprocessing by a model.
         labels: class ids from 0 (-1: no label), or multi-hot rows of 0 and 1.
-        class_names: a name for each class.
-        part_ids: of each item the part of its set that it comes in, a place in ``parts``; None where
-            that is not known.
-        coarse_labels: of each item the id of a group that its class belongs to, if there are any.
-        left_out: of each file that cannot be read and is no item, its path and the reason.
-        parts: the parts that the set comes in, some of `SOURCE_PARTS`; None where they are not known.
-        item_names: of each item what leads back to it, such as the path of its file within the folder.
-        notes: what was guessed or passed over when the set was opened, a sentence each, to be told.
+        class_names: one name per class.
+        part_ids: per item, the index in ``parts`` of the part that it comes in; None if unknown.
+        coarse_labels: per item, the id of a group of classes; None if there are no groups.
+        left_out: per unreadable file, which is no item, its path and the reason.
+        parts: the parts that the data set comes in, some of `SOURCE_PARTS`; None if unknown.
+        item_names: per item, a name that leads back to it, such as the path of its file in the folder.
+        notes: sentences on what was guessed or skipped when the data set was opened.
     """
 
     name: str
@@ -47,11 +46,11 @@ class Source:
     notes: tuple[str, ...] = ()
 
     @property
-    def part(self) -> Int[np.ndarray, " items"] | None:
-        """Of each item 0 for the training part of its set, 1 for the test part.
+    def is_test(self) -> Int[np.ndarray, " items"] | None:
+        """Per item, 0 for the training part of the data set and 1 for the test part.
 
-        Test and query parts are the test part, or the validation part of a set that has neither. None
-        where that, or a part to train on, is missing.
+        The parts ``test`` and ``query`` count as test; so does ``validation`` in a data set that has
+        neither. None if there is no such part, or none to train on.
         """
         held_out = {"test", "query"} & set(self.parts or ()) or {"validation"}
         if self.parts is None or not (
@@ -61,8 +60,8 @@ class Source:
         return np.array([name in held_out for name in self.parts], np.int8)[self.part_ids]
 
     @property
-    def items_of_parts(self) -> dict[str, Int[np.ndarray, " n"]]:
-        """The items of each part that has some, by its name, in the order of `SOURCE_PARTS`."""
+    def items_by_part(self) -> dict[str, Int[np.ndarray, " n"]]:
+        """The items of each part that is not empty, in the order of `SOURCE_PARTS`."""
         found = {
             name: np.flatnonzero(self.part_ids == number)
             for number, name in enumerate(self.parts or ())
@@ -70,13 +69,13 @@ class Source:
         return {name: found[name] for name in SOURCE_PARTS if len(found.get(name, ()))}
 
     def names_of(self, items: Int[np.ndarray, " n"]) -> Shaped[np.ndarray, " n"] | None:
-        """What leads back to these items, as an array of strings; None where nothing does."""
+        """Returns the names of some items as an array of strings; None if items have no names."""
         if self.item_names is None or isinstance(self.item_names, np.ndarray):
             return self.item_names if self.item_names is None else self.item_names[items]
         return np.array([self.item_names[item] for item in items.tolist()], np.str_)
 
     def name_of(self, item: int | np.integer) -> str:
-        """What an item is called in a message.
+        """Returns the name of an item for a message: its own, or its number.
 
         Example:
             >>> inputs, labels = np.eye(2, dtype=np.float32), np.arange(2)

@@ -1,4 +1,4 @@
-"""Splits: which items are for training, which are queries, which are the database."""
+"""The type `Split`: which items are for training, which are queries, which are the database."""
 
 import dataclasses
 import hashlib
@@ -12,56 +12,62 @@ from jaxhash.utils.errors import UserError
 #: The parts of a split, in the order in which they are used.
 SPLIT_PARTS = ("train", "validation", "query", "database")
 
-#: Pairs of parts that must not share an item. Training items may be in the database, and
-#: validation items, which come from the training items, with them.
-APART = (
+#: Pairs of parts that must not share an item. Training items may be in the database, and so may
+#: validation items, which are drawn from them.
+DISJOINT_PARTS = (
     ("query", "train"),
     ("query", "validation"),
     ("query", "database"),
     ("validation", "train"),
 )
 
+#: Number of items that a message lists.
+_MAX_LISTED = 3
 
-#: Of many items the first are named.
-_MOST_NAMED = 3
 
-
-class FewItems(UserError):
-    """A class has too few items for a split.
+class TooFewItemsError(UserError):
+    """A class, or the whole data set, has too few items for a split.
 
     Args:
-        label: the class's id.
-        said: what is wrong with it, after its name.
-        before: what stands before it.
+        label: id of the class; None for the whole data set.
+        problem: the message, after the name of the class.
+        advice: end of the message.
+        prefix: start of the message.
     """
 
-    def __init__(self, label: int | np.integer, said: str, before: str = ""):
-        super().__init__(f"{before}class {label} {said}")
-        self.label, self.said, self.before = int(label), said, before
+    def __init__(self, label: int | None, problem: str, advice: str = "", prefix: str = ""):
+        subject = "" if label is None else f"class {label} "
+        super().__init__(f"{prefix}{subject}{problem}{advice}")
+        self.label, self.problem, self.advice, self.prefix = label, problem, advice, prefix
 
-    def named(self, class_names: Sequence[str]) -> UserError:
-        """The same with the class's name, where it has one.
+    def of_protocol(self, protocol: str) -> "TooFewItemsError":
+        """Returns the error without its advice, and with the name of the protocol at its start."""
+        return TooFewItemsError(self.label, self.problem, prefix=f"`protocol={protocol}`: ")
+
+    def with_class_name(self, class_names: Sequence[str]) -> UserError:
+        """Returns the error with the name of the class, if it has one.
 
         Example:
-            >>> str(FewItems(1, "has 2 items").named(["cat", "dog"]))
+            >>> str(TooFewItemsError(1, "has 2 items").with_class_name(["cat", "dog"]))
             'class dog (1) has 2 items'
         """
-        if self.label >= len(class_names) or class_names[self.label] == str(self.label):
+        label = self.label
+        if label is None or label >= len(class_names) or class_names[label] == str(label):
             return self
-        name = f"{class_names[self.label]} ({self.label})"
-        return UserError(f"{self.before}class {name} {self.said}")
+        name = f"{class_names[label]} ({label})"
+        return UserError(f"{self.prefix}class {name} {self.problem}{self.advice}")
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Sets of items; `leaks` says what is wrong with them.
+    """The item numbers of each part; `leaks` lists what is wrong with them.
 
     Attributes:
         name: protocol and seed.
-        train: items that the model learns from.
+        train: items that the model is trained on.
         query: items that are searched with.
         database: items that are searched; the training items may be among them.
-        validation: items that choose the model; none by default.
+        validation: items that select the model; none by default.
     """
 
     name: str
@@ -80,18 +86,18 @@ class Split:
 
     @property
     def sha256(self) -> str:
-        """Digest of the sets, in order; equal digests mean the same split."""
+        """Digest of the parts, in order; equal digests mean the same split."""
         digest = hashlib.sha256()
-        sets = [self.train, self.query, self.database]
-        if len(self.validation):  # without it the digest is that of the time before there was one
-            sets.append(self.validation)
-        for items in sets:
+        parts = [self.train, self.query, self.database]
+        if len(self.validation):  # keeps the digests of splits made before validation parts existed
+            parts.append(self.validation)
+        for items in parts:
             digest.update(len(items).to_bytes(8, "little"))
             digest.update(items.astype("<i8").tobytes())
         return digest.hexdigest()
 
     def overlaps(self) -> dict[str, dict[str, int]]:
-        """How many items each two parts share; of a part with itself, its distinct items.
+        """Counts the items that each two parts share, and the distinct items of each part.
 
         Returns:
             A symmetric matrix over the parts that are not empty.
@@ -111,7 +117,7 @@ class Split:
         }
 
     def repeated(self) -> dict[str, int]:
-        """How many items each part that is not empty holds more than once."""
+        """Counts the items that each part holds more than once, for parts that are not empty."""
         return {
             name: int((np.unique(items, return_counts=True)[1] > 1).sum())
             for name, items in self.parts.items()
@@ -119,65 +125,66 @@ class Split:
 
     @property
     def leaks(self) -> list[str]:
-        """What makes the numbers of this split wrong, a sentence each; empty where it is clean.
+        """Sentences on what makes results with this split invalid; empty if nothing does.
 
-        These are a query among the training, validation or database items, a validation item among
-        the training items, and an item that a part holds more than once.
+        Leaks are a query among the training, validation or database items, a validation item among the
+        training items, and an item that a part holds more than once.
         """
         return [sentence for sentence, _ in self._leaks()]
 
     def named_leaks(self, name_of: Callable[[np.integer], str]) -> list[str]:
-        """The same, each with what the first few of its items are called.
+        """Returns `leaks`, each with the names of its first few items.
 
         Example:
             >>> split = Split("small", np.array([0, 1]), np.array([1]), np.array([2]))
             >>> split.named_leaks("cat/{}.png".format)
             ['query and train share 1 item (cat/1.png)']
         """
-        return [f"{sentence} ({_few(items, name_of)})" for sentence, items in self._leaks()]
+        return [f"{sentence} ({_first_names(items, name_of)})" for sentence, items in self._leaks()]
 
     def _leaks(self) -> Iterator[tuple[str, Int[np.ndarray, " items"]]]:
+        """Yields each leak as a sentence, with its items."""
         parts = self.parts
-        for first, second in APART:
+        for first, second in DISJOINT_PARTS:
             if first in parts and second in parts:
                 shared = np.intersect1d(parts[first], parts[second])
                 if len(shared):
-                    yield f"{first} and {second} share {_items(len(shared))}", shared
+                    yield f"{first} and {second} share {_count_items(len(shared))}", shared
         for name, items in parts.items():
             distinct, counts = np.unique(items, return_counts=True)
             if (counts > 1).any():
-                again = distinct[counts > 1]
-                yield f"{name} holds {_items(len(again))} more than once", again
+                repeated = distinct[counts > 1]
+                yield f"{name} holds {_count_items(len(repeated))} more than once", repeated
 
 
-def refuse_leaks(split: Split, leaks: Sequence[str] | None = None, *, allow: bool = False) -> None:
-    """Raise where a split leaks, unless that is allowed.
+def check_leaks(split: Split, leaks: Sequence[str] | None = None, *, allow: bool = False) -> None:
+    """Raises if a split leaks, unless that is allowed.
 
     Args:
         split: the split.
-        leaks: what is wrong with it; `Split.leaks` if not given.
-        allow: whether to let it be.
+        leaks: sentences on its leaks; `Split.leaks` by default.
+        allow: whether leaks are allowed.
 
     Raises:
-        UserError: with the sentences of the leaks.
+        UserError: with the sentences.
 
     Example:
-        >>> refuse_leaks(per_class(np.repeat([0, 1], 5), queries=1, train=2))
+        >>> check_leaks(Split("small", np.array([0]), np.array([1]), np.array([0, 2])))
     """
     leaks = split.leaks if leaks is None else leaks
     if leaks and not allow:
         raise UserError(
-            f"split {split.name} leaks: {'; '.join(leaks)}; --allow-leak takes it as it is"
+            f"split {split.name} leaks: {'; '.join(leaks)}; `allow_leak` takes it as it is"
         )
 
 
 def with_validation(
     split: Split, labels: Int[np.ndarray, " items *classes"], *, fraction: float = 0.1, seed: int
 ) -> Split:
-    """Move a part of the training items into ``validation``.
+    """Moves some of the training items into ``validation``.
 
-    Of n training items it takes fraction * n, rounded; of each class its share, up or down to a
-    whole number. Items of several classes are drawn without regard to their classes.
+    It takes fraction * n of n training items, rounded, and the same share of each class, rounded up or
+    down. Items of several classes are drawn regardless of their classes.
 
     Args:
         split: a split without validation items.
@@ -190,31 +197,31 @@ def with_validation(
             validation items already.
 
     Example:
-        >>> split = per_class(np.repeat([0, 1], 30), queries=5, train=20)
-        >>> held_out = with_validation(split, np.repeat([0, 1], 30), fraction=0.1, seed=0)
+        >>> split = Split("small", np.arange(40), np.arange(40, 50), np.arange(50, 60))
+        >>> held_out = with_validation(split, np.arange(60) % 2, fraction=0.1, seed=0)
         >>> len(held_out.train), len(held_out.validation), held_out.name
-        (36, 4, 'per-class-5-20-rest-seed0-validation0.1-seed0')
+        (36, 4, 'small-validation0.1-seed0')
     """
     if len(split.validation):
         raise UserError(
             f"split {split.name} has {len(split.validation):,} validation items already; leave "
-            "--validation at 0"
+            "`validation` at 0"
         )
     count = len(split.train)
     taken = round(fraction * count)
     if not 0 < taken < count:
         raise UserError(
-            f"--validation {fraction:g} takes {taken} of {_items(count, 'training item')}: it must "
+            f"`validation={fraction:g}` takes {taken} of {_count_items(count, 'training item')}: it must "
             "take one and leave one"
         )
-    # A stream of its own: the seed itself has drawn the split.
+    # A second random stream, since the seed alone has drawn the split.
     order = np.random.default_rng([seed, 1]).permutation(count)
     if labels.ndim == 1:
-        order = order[_classes_together(labels[split.train[order]])]
-    # Evenly spaced places of this order: of each class its share.
-    places = (np.arange(taken) * 2 + 1) * count // (2 * taken)
+        order = order[_group_classes(labels[split.train[order]])]
+    # Evenly spaced positions in this order take the same share of each class.
+    positions = (np.arange(taken) * 2 + 1) * count // (2 * taken)
     chosen = np.zeros(count, bool)
-    chosen[order[places]] = True
+    chosen[order[positions]] = True
     return dataclasses.replace(
         split,
         name=f"{split.name}-validation{fraction:g}-seed{seed}",
@@ -223,20 +230,20 @@ def with_validation(
     )
 
 
-def _classes_together(labels: Int[np.ndarray, " items"]) -> Int[np.ndarray, " items"]:
-    """An order of the items in which classes stand together, by their first item."""
+def _group_classes(labels: Int[np.ndarray, " items"]) -> Int[np.ndarray, " items"]:
+    """Returns an order of the items that groups the classes, sorted by their first item."""
     _, first, label = np.unique(labels, return_index=True, return_inverse=True)
     return np.argsort(first[label], kind="stable")
 
 
-def _items(count: int, what: str = "item") -> str:
-    """A number of items in words."""
+def _count_items(count: int, what: str = "item") -> str:
+    """Formats a number of items, such as ``1 item``."""
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
 
 
-def _few(items: Int[np.ndarray, " items"], name_of: Callable[[np.integer], str]) -> str:
-    """What the first few of some items are called."""
-    more = len(items) - _MOST_NAMED
-    return ", ".join(map(name_of, items[:_MOST_NAMED])) + (
+def _first_names(items: Int[np.ndarray, " items"], name_of: Callable[[np.integer], str]) -> str:
+    """Lists the names of the first few items."""
+    more = len(items) - _MAX_LISTED
+    return ", ".join(map(name_of, items[:_MAX_LISTED])) + (
         f" and {more:,} more" if more > 0 else ""
     )

@@ -21,7 +21,7 @@ from jaxhash.data.input_form import InputForm, measure_inputs
 from jaxhash.data.load import load_source
 from jaxhash.data.pipeline import training_batches
 from jaxhash.data.readers.class_similarity import read_class_similarity
-from jaxhash.data.readers.image_files import INDEX
+from jaxhash.data.readers.image_files import INDEX_NAME
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
 from jaxhash.objectives import (
@@ -111,7 +111,7 @@ class Experiment:
             config.dataset,
             config.data_dir,
             config.image_size,
-            index=config.run_dir and config.run_dir / INDEX,
+            index_file=config.run_dir and config.run_dir / INDEX_NAME,
         )
         split = open_split(config, source)
         _check_sizes(config, split)

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from jaxhash import models, report
 from jaxhash.data.input_form import keep_form, stored_form
-from jaxhash.data.readers.image_files import keep_index
+from jaxhash.data.readers.image_files import write_index
 from jaxhash.objectives import Batch
 from jaxhash.runs.artifacts import save_plots, write_codes
 from jaxhash.runs.config import Config
@@ -172,7 +172,7 @@ def training_folder(experiment: Experiment, content: dict[str, Any]) -> Iterator
     cache = folder / "cache" if config.compilation_cache else None
     with open_folder(folder, content), compilation_cache(cache):
         if is_main_process():
-            keep_index(experiment.source, folder)
+            write_index(experiment.source, folder)
         keep_form(folder, experiment.input_form, experiment.findings.data_sha256)
         yield
 

@@ -43,7 +43,7 @@ def test_a_vector_is_the_same_input_whatever_is_beside_it():
 
 def test_measures_do_not_depend_on_the_blocks(monkeypatch):
     whole = measure_inputs(VECTORS, TRAIN)
-    monkeypatch.setattr("jaxhash.data.readers.features._BLOCK", 1_000)
+    monkeypatch.setattr("jaxhash.data.rows.BLOCK_BYTES", 1_000)
     assert measure_inputs(VECTORS, TRAIN) == whole
 
 

@@ -1,4 +1,4 @@
-"""Splits: complete, fixed by the seed, told apart by their digests, and checked for leaks."""
+"""Splits: distinguished by their digests, checked for leaks, and with validation items."""
 
 import dataclasses
 import hashlib
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxhash.data.protocols import per_class
-from jaxhash.data.splits import Split, refuse_leaks, with_validation
+from jaxhash.data.splits import Split, check_leaks, with_validation
 from jaxhash.utils.errors import UserError
 
 SETS = ("train", "query", "database")
@@ -22,90 +22,9 @@ def small_split(train=(0, 1), query=(2,), database=(3, 4, 5), validation=()):
     return Split("small", *(np.array(part, int) for part in (train, query, database, validation)))
 
 
-def test_per_class_counts():
-    counts = {name: np.bincount(LABELS[getattr(split(), name)]).tolist() for name in SETS}
-    assert counts == {"train": [6, 6, 6], "query": [4, 4, 4], "database": [10, 20, 5]}
-
-
-def test_per_class_puts_each_item_in_one_set():
-    items = np.concatenate([getattr(split(), name) for name in SETS])
-    np.testing.assert_array_equal(np.sort(items), np.arange(len(LABELS)))
-
-
-def test_per_class_is_fixed_by_the_seed():
-    assert split(seed=1).sha256 == split(seed=1).sha256
-    assert len({split(seed).sha256 for seed in range(5)}) == 5
-
-
-def test_per_class_gives_each_item_the_same_chance():
-    labels = np.zeros(10, int)
-    chosen = [per_class(labels, queries=1, train=1, seed=seed) for seed in range(2000)]
-    for name in ("query", "train"):
-        counts = np.bincount(np.concatenate([getattr(one, name) for one in chosen]), minlength=10)
-        assert (abs(counts - 200) < 5 * np.sqrt(2000 * 0.1 * 0.9)).all()
-
-
-def test_per_class_is_the_same_for_ever():
-    """Of NumPy's permutation; a change here makes results incomparable with earlier ones."""
-    golden = per_class(np.arange(12) % 2, queries=1, train=2, seed=0)
-    assert golden.name == "per-class-1-2-rest-seed0"
-    assert golden.sha256 == "6ab66a69611f08a8844347b440aa9dd6ac5d10f79dab0e9b926343e92acc8f57"
-
-
-@pytest.mark.parametrize(("queries", "train"), [(5, 10), (16, 1), (1, 14)])
-def test_per_class_needs_items_of_each_class(queries, train):
-    """Class 2 has 15 items, and one must be left for the database."""
-    said = f"class 2 has 15 items, too few for {queries} queries, {train} training items"
-    with pytest.raises(UserError, match=said) as caught:
-        per_class(LABELS, queries=queries, train=train)
-    assert "--queries-per-class" in str(caught.value) and "\n" not in str(caught.value)
-    per_class(LABELS, queries=1, train=13)
-
-
-# Items of several classes
-
-
 def multi_hot(items=400, classes=4):
     """Rows with any number of classes, none included."""
     return (np.random.default_rng(7).random((items, classes)) < 0.3).astype(np.int8)
-
-
-def test_per_class_of_several_classes():
-    labels = multi_hot()
-    one = per_class(labels, queries=5, train=20, seed=3)
-    assert [len(getattr(one, name)) for name in SETS] == [80, 20, 300]
-    np.testing.assert_array_equal(
-        np.sort(np.concatenate([one.train, one.query, one.database])), np.arange(400)
-    )
-    for items, least in ((one.query, 5), (one.train, 20)):
-        assert (labels[items].sum(axis=0) >= least).all()
-    assert len({per_class(labels, queries=5, train=20, seed=seed).sha256 for seed in range(5)}) == 5
-
-
-def test_per_class_of_several_classes_draws_for_the_rarer_label_from_what_is_left():
-    """Label 1 has items 0 to 3 alone; label 0, drawn first, takes from all ten."""
-    labels = np.zeros((10, 2), np.int8)
-    labels[:, 0], labels[:4, 1] = 1, 1
-    for seed in range(50):
-        try:
-            one = per_class(labels, queries=2, train=1, seed=seed)
-        except UserError as error:
-            assert "class 1 has" in str(error) and "items left, too few for 2 queries" in str(error)
-            continue
-        assert len(one.query) == 4 and len(one.train) == 2
-        assert labels[one.query, 1].sum() >= 2
-        assert labels[np.concatenate([one.query, one.train]), 1].sum() >= 3
-
-
-def test_per_class_of_several_classes_is_the_same_for_ever():
-    golden = per_class(multi_hot(40, 2), queries=2, train=3, seed=0)
-    assert golden.name == "per-class-2-3-rest-seed0"
-    assert golden.sha256.startswith("ff4b1d670b6c68a4")
-
-
-def test_per_class_of_several_classes_leaves_a_database():
-    with pytest.raises(UserError, match="leave no item for the database"):
-        per_class(np.eye(2, dtype=int).repeat(3, axis=0), queries=1, train=2)
 
 
 # Leaks
@@ -160,14 +79,14 @@ def test_one_shared_item_is_one_item():
 
 
 def test_leaks_are_refused_or_allowed():
-    refuse_leaks(small_split())
+    check_leaks(small_split())
     leaking = small_split(query=(0, 4), database=(3, 4))
-    refuse_leaks(leaking, allow=True)
+    check_leaks(leaking, allow=True)
     with pytest.raises(UserError) as caught:
-        refuse_leaks(leaking)
+        check_leaks(leaking)
     assert str(caught.value) == (
         "split small leaks: query and train share 1 item; query and database share 1 item; "
-        "--allow-leak takes it as it is"
+        "`allow_leak` takes it as it is"
     )
 
 
@@ -229,7 +148,7 @@ def test_validation_is_not_drawn_by_the_numbers_that_drew_the_split():
 
 @pytest.mark.parametrize(("fraction", "taken"), [(0.01, 0), (0.99, 18)])
 def test_validation_must_take_one_item_and_leave_one(fraction, taken):
-    said = f"--validation {fraction} takes {taken} of 18 training items: it must take one and leave"
+    said = f"`validation={fraction}` takes {taken} of 18 training items: it must take one and leave"
     with pytest.raises(UserError, match=said):
         with_tenth(split(), fraction=fraction)
 

@@ -46,10 +46,10 @@ def test_items_of_a_folder_have_names(tmp_path, monkeypatch, output):
             assert near["relevant"] == (near["class"] == row["class"])
     assert "6 queries, 10 items in the database" in output("evaluate", "run/codes.npz")
 
-    checked, try_read = [], image_files.try_read
+    checked, try_read_image = [], image_files.try_read_image
     monkeypatch.setattr(
-        image_files, "try_read", lambda *of: checked.append(of[0].name) or try_read(*of)
+        image_files, "try_read_image", lambda *of: checked.append(of[0].name) or try_read_image(*of)
     )
-    index = tmp_path / "run" / image_files.INDEX
-    again = read_folder("folder:set", tmp_path / "set", None, 0.0, index=index)
+    index = tmp_path / "run" / image_files.INDEX_NAME
+    again = read_folder("folder:set", tmp_path / "set", None, 0.0, index_file=index)
     assert checked == ["0.tif"] and again.notes == tuple(results["notes"][: len(again.notes)])

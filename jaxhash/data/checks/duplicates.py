@@ -8,9 +8,8 @@ import numpy as np
 from jaxtyping import Int, Shaped
 from rich.console import Console
 
-from jaxhash.data.readers.image_files import digest_of
-from jaxhash.data.rows import Rows
-from jaxhash.data.splits import APART, Split
+from jaxhash.data.rows import Rows, row_digest
+from jaxhash.data.splits import DISJOINT_PARTS, Split
 from jaxhash.utils.console import track_progress
 
 #: A part of which this share of items, or more, is found again where it must not be leaks.
@@ -68,7 +67,9 @@ def equal_inputs(split: Split, inputs: Rows, console: Console | None = None) -> 
                 holders = np.bincount(content[theirs], minlength=len(items))
                 has_other = holders[content[mine]] - np.isin(mine, theirs) > 0
                 found[first][second] = int(has_other.sum())
-                for item in mine[has_other][:_EXAMPLES] if (first, second) in APART else ():
+                for item in (
+                    mine[has_other][:_EXAMPLES] if (first, second) in DISJOINT_PARTS else ()
+                ):
                     other = theirs[(content[theirs] == content[item]) & (theirs != item)][0]
                     examples.append((first, int(items[item]), second, int(items[other])))
     return Equal(found, examples, hashlib.sha256(digests.astype("<u8")).hexdigest())
@@ -110,7 +111,7 @@ def tell_equal(
         ['3 of 100 query items (3 %) have an equal input in database']
     """
     leaks, few = [], []
-    for first, second in APART:
+    for first, second in DISJOINT_PARTS:
         count, size = found.get(first, {}).get(second, 0), sizes.get(first, 0)
         if count:
             share = 100 * count / size
@@ -133,5 +134,5 @@ def _digests(
         places = missing[start : start + _BLOCK]
         rows = inputs[items[places]]
         rows = rows + rows.dtype.type(0)  # which makes of -0.0, that equals 0.0, the same bytes
-        digests[places] = [digest_of(row) for row in rows]
+        digests[places] = [row_digest(row) for row in rows]
     return digests

@@ -13,7 +13,7 @@ from jaxhash.data.checks.duplicates import equal_inputs, name_equal, tell_equal
 from jaxhash.data.checks.relevance import tell_relevance
 from jaxhash.data.input_form import measure_inputs
 from jaxhash.data.load import load_source
-from jaxhash.data.protocols import SplitOptions, split_source, tell_parts
+from jaxhash.data.protocols import SplitOptions, describe_parts, split_source
 from jaxhash.data.readers.lists import read_split_lists
 from jaxhash.data.rows import Rows
 from jaxhash.data.splits import Split
@@ -89,7 +89,7 @@ def checked_dataset(dataset: str, options: SplitOptions, image_size: int | None 
         source.inputs,
         left_out=source.left_out,
         name_of=source.name_of,
-        notes=[*source.notes, *tell_parts(options.protocol, source.items_of_parts)],
+        notes=[*source.notes, *describe_parts(options.protocol, source.items_by_part)],
     )
 
 

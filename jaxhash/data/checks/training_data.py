@@ -10,9 +10,9 @@ from rich.console import Console
 from jaxhash.data.checks.duplicates import Equal, equal_inputs, name_equal, tell_equal
 from jaxhash.data.checks.relevance import refuse_unlearnable, tell_relevance
 from jaxhash.data.input_form import InputForm
-from jaxhash.data.protocols import OWN_PARTS, resolve, split_source, tell_parts
+from jaxhash.data.protocols import OWN_PARTS, describe_parts, resolve_protocol, split_source
 from jaxhash.data.sources import Source
-from jaxhash.data.splits import Split, refuse_leaks, with_validation
+from jaxhash.data.splits import Split, check_leaks, with_validation
 from jaxhash.objectives import METHODS, ClassSimilarity
 from jaxhash.training.distributed import broadcast_from_host0
 
@@ -49,12 +49,12 @@ def open_split(config: "Config", source: Source) -> Split:
             split, source.labels, fraction=config.validation, seed=config.split_seed
         )
     leaks = split.leaks if source.item_names is None else split.named_leaks(source.name_of)
-    refuse_leaks(split, leaks, allow=config.allow_leak)  # before equal inputs are looked for
+    check_leaks(split, leaks, allow=config.allow_leak)  # before equal inputs are looked for
     return split
 
 
 def _has_own_validation(config: "Config", source: Source, split: Split) -> bool:
-    is_own = resolve(config.protocol, source.items_of_parts) == OWN_PARTS
+    is_own = resolve_protocol(config.protocol, source.items_by_part) == OWN_PARTS
     return is_own and len(split.validation) > 0
 
 
@@ -83,7 +83,7 @@ def examine(
     sizes = {name: len(items) for name, items in split.parts.items()}
     leaks, few = tell_equal(equal.counts, sizes)
     named = name_equal(equal, source.name_of)
-    refuse_leaks(split, [*split.leaks, *leaks, *named * bool(leaks)], allow=config.allow_leak)
+    check_leaks(split, [*split.leaks, *leaks, *named * bool(leaks)], allow=config.allow_leak)
     leaks = [*split.leaks, *leaks]
     is_known = class_similarity.embeddings is not None
     if METHODS[config.objective].kind != "unsupervised":
@@ -91,7 +91,7 @@ def examine(
             source.labels[split.train], source.class_names, config.objective, own_classes=is_known
         )
     others = {name: items for name, items in split.parts.items() if name != "train"}
-    notes = [*source.notes, *tell_parts(config.protocol, source.items_of_parts)]
+    notes = [*source.notes, *describe_parts(config.protocol, source.items_by_part)]
     if config.validation and _has_own_validation(config, source, split):
         notes.append(
             f"--validation {config.validation:g} is not used: the data have a part validation"

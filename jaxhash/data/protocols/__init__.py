@@ -13,10 +13,10 @@ from jaxhash.data.protocols.by_name import (
     PROTOCOLS,
     SplitOptions,
     check_protocol,
+    describe_parts,
     make_split,
-    resolve,
+    resolve_protocol,
     split_source,
-    tell_parts,
 )
 from jaxhash.data.protocols.general import own_parts, per_class, random_items, zero_shot
 from jaxhash.data.protocols.published import (
@@ -52,8 +52,8 @@ __all__ = [
     "own_parts",
     "per_class",
     "random_items",
-    "resolve",
+    "resolve_protocol",
     "split_source",
-    "tell_parts",
+    "describe_parts",
     "zero_shot",
 ]

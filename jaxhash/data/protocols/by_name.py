@@ -1,8 +1,7 @@
-"""Protocols: the name of one, and the split that it means.
+"""Names of protocols, and the splits that they mean.
 
-Of data that come in parts of their own, `own_parts` takes these as they are: the default where there
-are some, as `jaxhash.data.protocols.general.per_class` is where there are none. Those of named data sets are in
-`jaxhash.data.protocols.published`; two more are for any data, or a file says it all.
+The default, ``auto``, is `jaxhash.data.protocols.own_parts` for data that come in parts and
+`jaxhash.data.protocols.per_class` for others.
 """
 
 import difflib
@@ -32,22 +31,22 @@ from jaxhash.data.protocols.published import (
     nus_wide_21,
     nus_wide_81,
 )
-from jaxhash.data.protocols.sampling import Labels, Part
+from jaxhash.data.protocols.sampling import IsTest, Labels
 from jaxhash.data.readers.split_files import read_split
 from jaxhash.data.sources import Source
-from jaxhash.data.splits import FewItems, Split
+from jaxhash.data.splits import Split, TooFewItemsError
 from jaxhash.utils.errors import UserError
 
-#: `jaxhash.data.protocols.general.per_class` with sizes of one's own, and those that it has without.
-PER_CLASS, QUERIES, TRAIN = "per-class", 100, 500
+#: Name of `per_class`, and its default counts.
+PER_CLASS, DEFAULT_QUERIES, DEFAULT_TRAIN = "per-class", 100, 500
 
-#: `own_parts`.
+#: Name of `own_parts`.
 OWN_PARTS = "parts"
 
-#: The default: `OWN_PARTS` of data that have some, else `PER_CLASS`.
+#: The default: `OWN_PARTS` if the data come in parts, else `PER_CLASS`.
 AUTO = "auto"
 
-#: All protocols with sizes of their own by name.
+#: All other protocols, by name.
 PROTOCOLS: dict[str, Callable[..., Split]] = {
     function.__name__.replace("_", "-"): function
     for function in (
@@ -65,7 +64,7 @@ PROTOCOLS: dict[str, Callable[..., Split]] = {
     )
 }
 
-#: Which of the counts of each class a protocol takes.
+#: Counts per class that each protocol accepts; protocols without an entry accept none.
 COUNTS: dict[str, tuple[str, ...]] = {
     AUTO: ("queries", "train"),
     PER_CLASS: ("queries", "train"),
@@ -76,27 +75,27 @@ COUNTS: dict[str, tuple[str, ...]] = {
     "imagenet100": ("train",),
 }
 
-#: Protocols that look at the parts that data come in.
-WITH_PARTS = (OWN_PARTS, "cifar10-ii", "cifar100", "imagenet100", "zero-shot")
+#: Protocols that use the parts that the data come in.
+_PART_AWARE = (OWN_PARTS, "cifar10-ii", "cifar100", "imagenet100", "zero-shot")
 
 
 def check_protocol(name: str, queries: int | None = None, train: int | None = None) -> None:
-    """Raise a `UserError` unless a protocol has that name, and takes the counts that are given.
+    """Raises a `UserError` unless a protocol has this name and accepts the counts that are given.
 
-    It is ``auto``, ``per-class``, ``parts``, one of `PROTOCOLS`, or names a .npz file.
+    Valid names are ``auto``, ``per-class``, ``parts``, those of `PROTOCOLS`, and paths of .npz files.
     """
     known = (AUTO, PER_CLASS, OWN_PARTS, *PROTOCOLS)
     if name not in known and not name.lower().endswith(".npz"):
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
         raise UserError(
-            f"--protocol {name!r} is unknown; {hint}there are {', '.join(known)}, FILE.npz"
+            f"`protocol={name!r}` is unknown; {hint}there are {', '.join(known)}, FILE.npz"
         )
     for count, given in (("queries", queries), ("train", train)):
         if given is not None and count not in COUNTS.get(name, ()):
             takers = ", ".join(taker for taker, counts in COUNTS.items() if count in counts)
             raise UserError(
-                f"--{count}-per-class is not for --protocol {name}, which has numbers of its own; it "
+                f"`{count}_per_class` is not for `protocol={name}`, which has numbers of its own; it "
                 f"is for {takers}"
             )
 
@@ -104,7 +103,7 @@ def check_protocol(name: str, queries: int | None = None, train: int | None = No
 def make_split(
     protocol: str,
     labels: Labels,
-    part: Part = None,
+    is_test: IsTest = None,
     *,
     queries: int | None = None,
     train: int | None = None,
@@ -113,60 +112,64 @@ def make_split(
     parts: Mapping[str, Int[np.ndarray, " n"]] | None = None,
     class_names: Sequence[str] = (),
 ) -> Split:
-    """The split that a name means.
+    """Makes the split of a protocol.
 
     Args:
-        protocol: ``auto``, ``per-class``, ``parts``, one of `PROTOCOLS`, or a file for `read_split`.
+        protocol: ``auto``, ``per-class``, ``parts``, one of `PROTOCOLS`, or a file that
+            `jaxhash.data.readers.split_files.read_split` reads.
         labels: class ids, or multi-hot rows, of all items.
-        part: 0 or 1 for the training and the test part of the data set, where they are known.
-        queries: queries of each class; the protocol's own number if not given.
-        train: training items of each class, likewise.
+        is_test: per item, 0 for the training part of the data set and 1 for the test part, if known.
+        queries: number of queries per class; that of the protocol by default.
+        train: number of training items per class, likewise.
         seed: seed of the draw.
-        folder: where the file lies.
+        folder: folder of the file.
         parts: the items of each part that the data come in, by name.
         class_names: names of the classes, for messages.
 
     Raises:
-        UserError: if the name is unknown, or the data do not allow the protocol.
+        UserError: if the name is unknown, or the data do not fit the protocol.
 
     Example:
         >>> make_split("per-class", np.repeat([0, 1], 5), queries=1, train=2, seed=0).name
         'per-class-1-2-rest-seed0'
     """
     check_protocol(protocol, queries, train)
-    protocol, parts = resolve(protocol, parts or {}), parts or {}
+    parts = parts or {}
+    protocol = resolve_protocol(protocol, parts)
     given = {"queries": queries, "train": train}
     counts = {name: count for name, count in given.items() if count is not None}
     try:
         if protocol == PER_CLASS:
-            return per_class(labels, **({"queries": QUERIES, "train": TRAIN} | counts), seed=seed)
+            defaults = {"queries": DEFAULT_QUERIES, "train": DEFAULT_TRAIN}
+            return per_class(labels, **(defaults | counts), seed=seed)
         if protocol == OWN_PARTS:
             return own_parts(labels, parts, seed, **counts)
         if protocol in PROTOCOLS:
-            return PROTOCOLS[protocol](labels, part, seed, **counts)
-    except FewItems as error:
-        raise error.named(class_names) from None
+            return PROTOCOLS[protocol](labels, is_test, seed, **counts)
+    except TooFewItemsError as error:
+        raise error.with_class_name(class_names) from None
     return read_split((folder or Path()) / protocol, items=len(labels))
 
 
-def resolve(protocol: str, parts: Mapping[str, Int[np.ndarray, " n"]]) -> str:
-    """The protocol that a name means for data with these parts."""
+def resolve_protocol(protocol: str, parts: Mapping[str, Int[np.ndarray, " n"]]) -> str:
+    """Returns the protocol that ``auto`` means for data with these parts; other names as they are."""
     if protocol != AUTO:
         return protocol
     return OWN_PARTS if has_own_parts(parts) else PER_CLASS
 
 
-def tell_parts(protocol: str, parts: Mapping[str, Int[np.ndarray, " n"]]) -> list[str]:
-    """What a protocol makes of the parts that data come in, in words; nothing if there are none.
+def describe_parts(protocol: str, parts: Mapping[str, Int[np.ndarray, " n"]]) -> list[str]:
+    """Returns a note on how a protocol uses the parts of the data; none if there are no parts.
 
     Example:
-        >>> tell_parts("coco", {"train": np.arange(2), "test": np.arange(2, 4)})[0]
+        >>> describe_parts("coco", {"train": np.arange(2), "test": np.arange(2, 4)})[0]
         '--protocol coco pools the parts of the data (train, test); --protocol parts keeps them'
     """
     if not parts:
         return []
-    protocol = resolve(protocol, parts)
-    if protocol not in WITH_PARTS:
+    protocol = resolve_protocol(protocol, parts)
+    # Results store these notes, so they name flags.
+    if protocol not in _PART_AWARE:
         keeps = "; --protocol parts keeps them" * has_own_parts(parts)
         return [f"--protocol {protocol} pools the parts of the data ({', '.join(parts)}){keeps}"]
     if protocol != OWN_PARTS:
@@ -177,13 +180,13 @@ def tell_parts(protocol: str, parts: Mapping[str, Int[np.ndarray, " n"]]) -> lis
         used["validation"] = "validation"
     roles = ", ".join(f"{role} from {part}" for role, part in used.items())
     unused = [part for part in parts if part not in used.values()]
-    left = f"; not used: {', '.join(unused)}" if unused else ""
-    return [f"--protocol parts: {roles}{left}; per-class would pool them and draw anew"]
+    rest = f"; not used: {', '.join(unused)}" if unused else ""
+    return [f"--protocol parts: {roles}{rest}; per-class would pool them and draw anew"]
 
 
 @runtime_checkable
 class SplitOptions(Protocol):
-    """The options of a command that choose a split, as `make_split` has them."""
+    """The options that choose a split, as arguments of a command or fields of a configuration."""
 
     protocol: str
     queries_per_class: int | None
@@ -193,15 +196,15 @@ class SplitOptions(Protocol):
 
 
 def split_source(options: SplitOptions, source: Source) -> Split:
-    """Make the split of a source that the options name, by `make_split`."""
+    """Makes the split of a source that the options choose, by `make_split`."""
     return make_split(
         options.protocol,
         source.labels,
-        source.part,
+        source.is_test,
         queries=options.queries_per_class,
         train=options.train_per_class,
         seed=options.split_seed,
         folder=options.data_dir,
-        parts=source.items_of_parts,
+        parts=source.items_by_part,
         class_names=source.class_names,
     )

@@ -1,4 +1,4 @@
-"""What a run knows of the meaning of its labels: groups of classes, a tree of them, or embeddings."""
+"""Reads how similar classes are: groups of classes, a tree of classes, or embeddings."""
 
 from pathlib import Path
 
@@ -26,59 +26,59 @@ _EXPECTED = "'classes', 'coarse', a tree FILE.txt or FILE.json, or embeddings FI
 def read_class_similarity(
     name: str, source: Source, data_dir: Path | None = None
 ) -> ClassSimilarity:
-    """What that name says of the classes, or of the images, of a source.
+    """Reads the similarity of the classes, or of the items, of a source.
 
     Args:
-        name: ``classes``: they are equal or not, and nothing is known; ``coarse``: the coarse labels
-            of the source; FILE.txt or FILE.json: a tree, see `jaxhash.similarity.read_hierarchy`,
-            whose nodes are called as the classes or, if all are there, by their ids; FILE.npz: an
-            array ``embeddings``, or ``features`` where there is none, with a row for each item of
-            the source, or for each class.
+        name: ``classes``: classes are equal or not, with no graded similarity; ``coarse``: the coarse
+            labels of the source; FILE.txt or FILE.json: a tree, see `jaxhash.similarity.read_hierarchy`,
+            whose nodes are named by the ids of the classes, if all ids are there, or else by the names;
+            FILE.npz: an array ``embeddings``, or else ``features``, with a row for each item of the
+            source, or for each class.
         source: the data.
-        data_dir: folder of the file, where its path is not absolute.
+        data_dir: folder of the file; a relative path starts there.
 
     Returns:
-        Of a tree and of groups the distances and the levels of the classes; of embeddings of
-        classes their distances; those of items as they are, for all items of the source.
+        For a tree and for groups, the distances and the levels of the classes; for embeddings of classes,
+        their distances; for embeddings of items, the embeddings of all items of the source.
 
     Raises:
-        UserError: in one line, if the name, the file or the source does not allow it.
+        UserError: if the name is unknown, the file cannot be read, or the source does not fit.
     """
     if name == "classes":
         return ClassSimilarity()
-    known = _read(name, source, data_dir)
-    unlabelled = int((~has_label(source.labels)).sum()) if source.labels.ndim == 1 else 0
-    if unlabelled and known.embeddings is None:
+    similarity = _read(name, source, data_dir)
+    unlabeled = int((~has_label(source.labels)).sum()) if source.labels.ndim == 1 else 0
+    if unlabeled and similarity.embeddings is None:
         raise UserError(
-            f"--similarity {name} compares items by their classes, and {unlabelled:,} of {source.name} "
+            f"`similarity={name}` compares items by their classes, and {unlabeled:,} of {source.name} "
             "have no label"
         )
-    return known
+    return similarity
 
 
 def _read(name: str, source: Source, data_dir: Path | None) -> ClassSimilarity:
     if name == "coarse":
-        return _of_groups(source)
+        return _from_coarse_labels(source)
     path = (data_dir or Path()) / name
     suffix = path.suffix.lower()
     if suffix not in (".txt", ".json", ".npz"):
-        raise UserError(f"--similarity {name}: expected {_EXPECTED}")
+        raise UserError(f"`similarity={name}`: expected {_EXPECTED}")
     if not path.is_file():
-        raise UserError(f"--similarity {name}: there is no file {path}")
-    return _of_embeddings(path, source) if suffix == ".npz" else _of_tree(path, source)
+        raise UserError(f"`similarity={name}`: there is no file {path}")
+    return _from_embeddings(path, source) if suffix == ".npz" else _from_tree(path, source)
 
 
-def _of_groups(source: Source) -> ClassSimilarity:
+def _from_coarse_labels(source: Source) -> ClassSimilarity:
     if source.coarse_labels is None:
-        raise UserError(f"--similarity coarse: {source.name} has no coarse labels")
+        raise UserError(f"`similarity=coarse`: {source.name} has no coarse labels")
     try:
         levels = class_levels_from_items(np.stack([source.labels, source.coarse_labels]))
     except ValueError as error:
-        raise UserError(f"--similarity coarse: {source.name}: {error}") from error
+        raise UserError(f"`similarity=coarse`: {source.name}: {error}") from error
     return ClassSimilarity(1.0 - level_similarity(levels, levels), levels[1:])
 
 
-def _of_tree(path: Path, source: Source) -> ClassSimilarity:
+def _from_tree(path: Path, source: Source) -> ClassSimilarity:
     ids = tuple(map(str, range(len(source.class_names))))
     try:
         try:
@@ -86,12 +86,13 @@ def _of_tree(path: Path, source: Source) -> ClassSimilarity:
         except ValueError:
             tree = read_hierarchy(path, source.class_names)
     except (ValueError, OSError) as error:
-        raise UserError(f"--similarity {error}") from error
+        reason = str(error).removeprefix(f"{path}: ")
+        raise UserError(f"`similarity={path}`: {reason}") from error
     levels = class_levels(tree, merge_heights(tree).tolist())
     return ClassSimilarity(1.0 - tree_similarity(tree), levels.reshape(-1, len(ids)))
 
 
-def _of_embeddings(path: Path, source: Source) -> ClassSimilarity:
+def _from_embeddings(path: Path, source: Source) -> ClassSimilarity:
     arrays = read_npz(path, optional=("embeddings", "features"))
     if not arrays:
         raise UserError(f"{path}: no array 'embeddings', nor 'features'")
@@ -109,15 +110,15 @@ def _of_embeddings(path: Path, source: Source) -> ClassSimilarity:
     if len(embeddings) == items:
         return ClassSimilarity(embeddings=embeddings)
     if len(embeddings) == classes:
-        return ClassSimilarity(distances=_between_classes(embeddings))
+        return ClassSimilarity(distances=_class_distances(embeddings))
     raise UserError(
         f"{path}: there are {len(embeddings):,} embeddings, for {items:,} items of {classes:,} classes"
     )
 
 
-def _between_classes(
+def _class_distances(
     embeddings: Float[np.ndarray, "classes dimensions"],
 ) -> Float[np.ndarray, "classes classes"]:
     distances = np.array(embedding_distance(embeddings))
-    np.fill_diagonal(distances, 0.0)  # a class is its own, whatever the rounding
+    np.fill_diagonal(distances, 0.0)  # rounding may leave a small distance
     return distances

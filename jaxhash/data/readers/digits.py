@@ -6,7 +6,7 @@ from jaxhash.data.sources import Source
 
 
 def read_digits() -> Source:
-    """1,797 handwritten digits of 8x8 pixels, embedded in scikit-learn."""
+    """Reads 1,797 handwritten digits of 8x8 pixels, which scikit-learn ships."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

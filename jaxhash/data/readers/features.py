@@ -1,6 +1,5 @@
-"""Feature files: vectors with their labels in one .npz, read from where they lie."""
+"""Reads feature files: vectors and their labels in one .npz, which are read from disk on access."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,25 +7,22 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from jaxhash.data.readers.arrays import read_npz
-from jaxhash.data.readers.labels import check_class_ids, check_names, read_labels
-from jaxhash.data.rows import Index
+from jaxhash.data.readers.labels import check_class_ids, check_class_names, read_labels
+from jaxhash.data.rows import Index, row_blocks
 from jaxhash.data.sources import SOURCE_PARTS, Source
 from jaxhash.utils.errors import UserError
 
 #: Arrays that a feature file may hold.
 _OPTIONAL = ("scale", "class_names", "split", "split_names", "coarse_labels", "item_names")
 
-#: Bytes of float32 that are looked at together.
-_BLOCK = 2**24
 
+class ScaledVectors:
+    """Rows of a feature file as float32, multiplied by one factor per dimension.
 
-class Vectors:
-    """Rows of a feature file as float32, each multiplied by a factor for each dimension.
-
-    They are converted when they are read: the array may be a memory map, of any dtype of numbers.
+    They are converted on access: the array may be a memory map, of any dtype of numbers.
 
     Example:
-        >>> Vectors(np.array([[2, 3]], np.int8), np.array([0.5, 1.0]))[0]
+        >>> ScaledVectors(np.array([[2, 3]], np.int8), np.array([0.5, 1.0]))[0]
         array([1., 3.], dtype=float32)
     """
 
@@ -41,36 +37,39 @@ class Vectors:
         return len(self._features)
 
     def __getitem__(self, rows: Index) -> Float[np.ndarray, "..."]:
-        with np.errstate(over="ignore"):  # an infinite value is refused when the file is opened
+        with np.errstate(over="ignore"):  # `_check_finite` has refused infinite values
             return np.asarray(self._features[rows]).astype(np.float32) * self._scale
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Items and dimensions."""
+        """Number of items and of dimensions."""
         return self._features.shape
 
 
 def read_features(name: str, path: Path) -> Source:
-    """A source of the vectors of a .npz: ``features`` [items, dimensions] and ``labels``.
+    """Reads the vectors of a .npz file with ``features`` [items, dimensions] and ``labels``.
 
-    Labels are class ids (-1: no label) or 0/1 rows [items, classes]. Items without classes are each of
-    a class of their own: ``labels`` are ``np.arange(items)``. Integer features are multiplied by the
-    file's ``scale``, one factor a dimension.
+    Labels are class ids (-1: no label) or 0/1 rows [items, classes]. Where items have no classes, each is
+    of a class of its own: ``labels`` are ``np.arange(items)``. Features are multiplied by ``scale``, one
+    factor per dimension, if the file holds it.
 
-    ``class_names`` is optional: with it, each class must have an item; without, ids may have gaps. So
-    are ``split``, 0 for the items of the training part and 1 for those of the test part, or places in
-    ``split_names``, some of `jaxhash.data.sources.SOURCE_PARTS`; ``coarse_labels``, ids of groups of classes;
-    and ``item_names``, of each item what leads back to it.
+    Other arrays are optional:
+
+    - ``class_names``: with it each class must have an item; without it ids may have gaps;
+    - ``split``: per item, 0 for the training part and 1 for the test part, or an index in
+      ``split_names``, some of `jaxhash.data.sources.SOURCE_PARTS`;
+    - ``coarse_labels``: ids of groups of classes;
+    - ``item_names``: per item, a name that leads back to it.
 
     Args:
         name: name of the source.
-        path: the file. Arrays that are not compressed stay in it.
+        path: the file. Arrays that are not compressed stay on disk.
 
     Raises:
-        UserError: if the file cannot be read, or an array of it does not fit.
+        UserError: if the file cannot be read, or an array does not fit the others.
     """
     if not path.is_file():
-        raise UserError(f"{path}: there is no such feature file; --data-dir names its folder")
+        raise UserError(f"{path}: there is no such feature file; `data_dir` names its folder")
     arrays = read_npz(path, "features", "labels", optional=_OPTIONAL)
     features = arrays["features"]
     if features.ndim != 2 or features.dtype.kind not in "iuf":
@@ -86,7 +85,7 @@ def read_features(name: str, path: Path) -> Source:
         )
     check_class_ids(labels, len(labels), path)
     items = _item_names(arrays.get("item_names"), labels, path)
-    vectors = Vectors(features, _scale(arrays.get("scale"), features, path))
+    vectors = ScaledVectors(features, _scale(arrays.get("scale"), features, path))
     parts, part_ids = _parts(arrays.get("split"), arrays.get("split_names"), labels, path)
     source = Source(
         name,
@@ -98,18 +97,13 @@ def read_features(name: str, path: Path) -> Source:
         parts=parts,
         item_names=items,
     )
-    _refuse_infinite(source, path)
+    _check_finite(source, path)
     return source
 
 
-def blocks(items: int, row_bytes: int) -> Iterator[slice]:
-    """Ranges of items, a few megabytes each, that cover all of them."""
-    rows = max(_BLOCK // max(row_bytes, 1), 1)
-    return (slice(start, min(start + rows, items)) for start in range(0, items, rows))
-
-
-def _refuse_infinite(source: Source, where: Any) -> None:
-    for rows in blocks(len(source.inputs), 4 * source.inputs.shape[1]):
+def _check_finite(source: Source, where: Any) -> None:
+    """Raises a `UserError` that names the first item with a value that is not finite."""
+    for rows in row_blocks(len(source.inputs), 4 * source.inputs.shape[1]):
         finite = np.isfinite(source.inputs[rows]).all(axis=1)
         if not finite.all():
             item = source.name_of(rows.start + int(finite.argmin()))
@@ -119,6 +113,7 @@ def _refuse_infinite(source: Source, where: Any) -> None:
 def _scale(
     scale: np.ndarray | None, features: np.ndarray, where: Any
 ) -> Shaped[np.ndarray, " dimensions"]:
+    """Returns the factors of the dimensions; a single 1 if the file holds none."""
     if scale is None:
         return np.ones(1, np.float32)
     if scale.shape not in ((), (1,), features.shape[1:]):
@@ -135,7 +130,7 @@ def _scale(
 def _parts(
     split: np.ndarray | None, names: np.ndarray | None, labels: np.ndarray, where: Any
 ) -> tuple[tuple[str, ...] | None, Int[np.ndarray, " items"] | None]:
-    """The parts of a feature file, and of each item its part."""
+    """Returns the parts of a feature file, and the index of the part of each item."""
     if split is None:
         return None, None
     parts = ("train", "test") if names is None else tuple(map(str, names.reshape(-1)[:9]))
@@ -153,6 +148,7 @@ def _parts(
 def _item_names(
     names: np.ndarray | None, labels: np.ndarray, where: Any
 ) -> Shaped[np.ndarray, " items"] | None:
+    """Returns the names of the items, checked."""
     if names is None:
         return None
     if names.shape != labels.shape[:1] or names.dtype.kind != "U":
@@ -166,6 +162,7 @@ def _item_names(
 def _coarse_labels(
     coarse: np.ndarray | None, labels: np.ndarray, where: Any
 ) -> Int[np.ndarray, " items"] | None:
+    """Returns the coarse labels as class ids, checked."""
     if coarse is None:
         return None
     fits = labels.ndim == 1 and coarse.shape == labels.shape and coarse.dtype.kind in "iu"
@@ -180,7 +177,7 @@ def _coarse_labels(
 
 
 def _class_names(names: np.ndarray | None, labels: np.ndarray, where: Any) -> tuple[str, ...]:
-    """The names given, one for each class that has an item; numbers where none are given."""
+    """Returns the names of the classes, checked; their numbers if the file holds no names."""
     if labels.ndim == 1 and labels.max() < 0:
         raise UserError(
             f"{where}: no item has a label; of items without classes labels are np.arange(items)"
@@ -196,7 +193,7 @@ def _class_names(names: np.ndarray | None, labels: np.ndarray, where: Any) -> tu
     if names.dtype.kind == "S":
         names = np.char.decode(names, "utf-8", "replace")
     if labels.ndim == 1:
-        check_names(labels, len(names), where)
+        check_class_names(labels, len(names), where)
         sizes = np.bincount(labels[labels >= 0], minlength=len(names))
     else:
         if labels.shape[1] != len(names):

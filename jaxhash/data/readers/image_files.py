@@ -1,8 +1,8 @@
-"""Image files as inputs of a source: all are decoded once to be checked, and an index says so.
+"""Makes image files the inputs of a source: decodes each once to check it, and indexes the results.
 
-The images of a small set are held in memory from then on. Those of a large one are decoded again when
-they are asked for, and what the check found is kept in an index, by path, size and time of change:
-a file that is still as it was is not checked again.
+The images of a small set stay in memory. Those of a large one are decoded again on access, and the
+results of the check are stored in an index by path, size and modification time, so that an unchanged
+file is not checked again.
 """
 
 import contextlib
@@ -18,40 +18,40 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
-from jaxtyping import Shaped, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from jaxhash import __version__
-from jaxhash.data.readers.images import try_read, white_of
-from jaxhash.data.rows import Index, Rows
+from jaxhash.data.readers.images import guess_white_levels, try_read_image
+from jaxhash.data.rows import Index, Rows, row_digest
 from jaxhash.data.sources import Source
 from jaxhash.utils.console import track_progress
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import whole_file
 from jaxhash.utils.hardware import cores_used
 
-#: Name of the index in a folder that it is kept in.
-INDEX = "images.json"
+#: File name of the index in its folder.
+INDEX_NAME = "images.json"
 
-#: What is said of images whose white is a guess, by the kind of their numbers.
-_DEEP = {"integers": "grey of more than 8 bits", "floats": "grey in floats"}
+#: Notes on images whose white level is a guess, by the kind of their values.
+_DEEP_NOTES = {"integers": "grey of more than 8 bits", "floats": "grey in floats"}
 
-#: What is said of images, by the remarks on them.
-_REMARKS = {
+#: Notes on images, by the remarks of `jaxhash.data.readers.images.Decoded`.
+_REMARK_NOTES = {
     "frames": "of several frames or pages the first is taken",
     "transparent": "transparent pixels are shown over white",
 }
 
 
-class Checked(NamedTuple):
-    """What was found in decoding a file; JSON holds it as a list.
+class FileCheck(NamedTuple):
+    """The result of decoding a file; the index stores it as a list.
 
     Attributes:
-        shape: height, width, and 3; of what cannot be read None.
-        reason: why it cannot be read.
-        remarks: see `Decoded`.
+        shape: height, width and 3; None if the file cannot be read.
+        reason: why the file cannot be read.
+        remarks: as in `jaxhash.data.readers.images.Decoded`.
         deep: likewise.
-        digest: of the pixels, where they do not depend on the other files; see `digest_of`.
+        digest: `jaxhash.data.rows.row_digest` of the pixels, if they do not depend on the other files.
     """
 
     shape: Sequence[int] | None
@@ -61,39 +61,39 @@ class Checked(NamedTuple):
     digest: int | None = None
 
 
-class Scan(NamedTuple):
-    """What decoding every file has shown; JSON holds it.
+class ScanResult(NamedTuple):
+    """The result of decoding every file, as JSON values.
 
     Attributes:
-        good: numbers of the files that are images.
-        left_out: of each other file its name and the reason.
-        shape: height, width, and 3.
-        whites: what is white, by the kind of numbers; see `jaxhash.data.readers.images.white_of`.
-        notes: what was guessed, a sentence each.
-        fits: whether the images are few enough to be held.
+        readable: numbers of the readable files.
+        left_out: name of each unreadable file, with the reason.
+        shape: height, width and 3.
+        white_levels: see `jaxhash.data.readers.images.guess_white_levels`.
+        notes: sentences on what was guessed.
+        in_memory: whether the images are few enough to be held in memory.
     """
 
-    good: list[int]
+    readable: list[int]
     left_out: list[str]
     shape: list[int]
-    whites: dict[str, float]
+    white_levels: dict[str, float]
     notes: list[str]
-    fits: bool
+    in_memory: bool
 
 
-class Files:
-    """Images decoded when they are asked for, by as many threads as there are cores.
+class ImageFiles:
+    """Images that are decoded on access, by one thread per core.
 
     Args:
-        paths: a file for each image.
+        paths: file of each image.
         image_size: see `jaxhash.data.readers.images.read_image`.
-        shape: what each image had when the folder was opened.
-        whites: see `jaxhash.data.readers.images.read_image`.
-        checked: what was found of each image when the folder was opened.
-        index: what was found of each file, to be kept; see `keep_index`.
+        shape: height, width and 3 of each image, when the folder was opened.
+        white_levels: see `jaxhash.data.readers.images.read_image`.
+        checks: result of the check of each image, when the folder was opened.
+        index: results of the check of each file, for `write_index`.
 
     Attributes:
-        digests: of the pixels of each image, see `digest_of`; 0 where none is known.
+        digests: `jaxhash.data.rows.row_digest` of each image; 0 if unknown.
     """
 
     def __init__(
@@ -101,17 +101,17 @@ class Files:
         paths: Sequence[Path],
         image_size: int | None,
         shape: Sequence[int],
-        whites: Mapping[str, float] | None = None,
-        checked: Sequence[Checked] = (),
+        white_levels: Mapping[str, float] | None = None,
+        checks: Sequence[FileCheck] = (),
         index: Mapping[str, Any] | None = None,
     ):
         self._paths, self._size, self._shape = paths, image_size, tuple(shape)
-        self._whites, self.index = whites, index
-        self.digests = np.array([each.digest or 0 for each in checked], np.uint64)
+        self._white_levels, self.index = white_levels, index
+        self.digests = np.array([each.digest or 0 for each in checks], np.uint64)
         self._pool = ThreadPoolExecutor(cores_used())
 
     def __reduce__(self):
-        return Files, (self._paths, self._size, self._shape, self._whites)
+        return ImageFiles, (self._paths, self._size, self._shape, self._white_levels)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -126,22 +126,22 @@ class Files:
 
     def _read(self, row: int) -> UInt8[np.ndarray, "height width 3"]:
         path = self._paths[row]
-        image = try_read(path, self._size, self._whites)
+        image = try_read_image(path, self._size, self._white_levels)
         if isinstance(image, str):
             raise UserError(f"{path}: it was readable when the folder was opened ({image})")
         if image.pixels.shape != self._shape:
-            raise UserError(f"{path}: it was {_size(self._shape)} when the folder was opened")
+            raise UserError(f"{path}: it was {_in_pixels(self._shape)} when the folder was opened")
         return image.pixels
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageSet:
-    """Files that are to be the images of a source.
+    """The image files of a source.
 
     Attributes:
         name: name of the source.
-        folder: what the files are in.
-        files: their paths within it.
+        folder: folder of the files.
+        files: paths of the files within it.
         image_size: see `jaxhash.data.readers.images.read_image`.
     """
 
@@ -150,171 +150,172 @@ class ImageSet:
     files: Sequence[str]
     image_size: int | None
 
-    def scan(self, limit: int, index: Path | None = None) -> tuple[Scan, Rows | None]:
-        """Decode each file, or look up what was found of it.
+    def scan(
+        self, memory_limit: int, index_file: Path | None = None
+    ) -> tuple[ScanResult, Rows | None]:
+        """Decodes each file, or looks up the result of an earlier check.
 
         Args:
-            limit: of at most so many decoded bytes the images are held.
-            index: file of what was found before, if it is there.
+            memory_limit: largest size in bytes, decoded, of a set that is held in memory.
+            index_file: the index of an earlier scan; it may be missing.
 
         Returns:
-            What was found, and the good images; None where there are none.
+            The result, and the readable images; None if there are none.
 
         Raises:
-            UserError: if the images have several sizes, or their range is not known.
+            UserError: if the images have several sizes, or the range of their values is unknown.
         """
         first, shape = self._first_image()
-        if shape is None or len(self.files) * int(np.prod(shape)) > limit:
-            return self._scan_files(first, shape, index)
+        if shape is None or len(self.files) * int(np.prod(shape)) > memory_limit:
+            return self._scan_files(first, shape, index_file)
         held = np.empty((len(self.files), *shape), np.uint8)
-        checked: list[Checked | None] = [None] * len(self.files)
+        checked: list[FileCheck | None] = [None] * len(self.files)
         self._check(checked, first, shape, held)
-        scan = self._sum_up(checked, shape, fits=True)
-        for number in scan.good:  # files that by themselves were taken for brighter than they are
+        scan = self._sum_up(checked, shape, in_memory=True)
+        # Decode again the images whose own values suggest another white level than those of all files.
+        for number in scan.readable:
             deep = checked[number].deep
-            if deep and deep[0] in _DEEP and white_of([deep])[deep[0]] != scan.whites[deep[0]]:
+            if (
+                deep
+                and deep[0] in _DEEP_NOTES
+                and guess_white_levels([deep])[deep[0]] != scan.white_levels[deep[0]]
+            ):
                 held[number] = self._open([number], scan)[0]
-        return scan, held[scan.good] if scan.left_out else held
+        return scan, held[scan.readable] if scan.left_out else held
 
-    def read(self, scan: Scan) -> Rows:
-        """The images that another process's scan has found good."""
-        rows = self._open(scan.good, scan)
-        return rows[:] if scan.fits else rows
+    def read(self, scan: ScanResult) -> Rows:
+        """Reads the images that the scan of another process found readable."""
+        rows = self._open(scan.readable, scan)
+        return rows[:] if scan.in_memory else rows
 
     def _scan_files(
-        self, first: str | None, shape: Sequence[int] | None, index: Path | None
-    ) -> tuple[Scan, Rows | None]:
-        """`scan` of images that are read when they are asked for."""
+        self, first: str | None, shape: Sequence[int] | None, index_file: Path | None
+    ) -> tuple[ScanResult, Rows | None]:
+        """Does what `scan` does for images that are decoded on access."""
         states = [_state(self.folder / file) for file in self.files]
-        known = _read_index(index, self.image_size)
-        checked: list[Checked | None] = [None] * len(self.files)
+        known = _read_index(index_file, self.image_size)
+        checked: list[FileCheck | None] = [None] * len(self.files)
         for number, file in enumerate(self.files) if known else ():
             before = known.get(file)
             if before and before[0] == states[number]:
-                checked[number] = Checked(*before[1])
+                checked[number] = FileCheck(*before[1])
         self._check(checked, first, shape)
-        scan = self._sum_up(checked, shape or (), fits=False)
+        scan = self._sum_up(checked, shape or (), in_memory=False)
         if shape is None:
             return scan, None
         entries = dict(zip(self.files, zip(states, checked, strict=True), strict=True))
-        kept = {"of": _of(self.image_size), "files": entries}
-        return scan, self._open(scan.good, scan, [checked[number] for number in scan.good], kept)
+        index = {"of": _circumstances(self.image_size), "files": entries}
+        return scan, self._open(
+            scan.readable, scan, [checked[number] for number in scan.readable], index
+        )
 
-    def _open(self, numbers: Sequence[int], scan: Scan, *found: Any) -> Files:
+    def _open(self, numbers: Sequence[int], scan: ScanResult, *found: Any) -> ImageFiles:
         paths = [self.folder / self.files[number] for number in numbers]
-        return Files(paths, self.image_size, scan.shape, scan.whites, *found)
+        return ImageFiles(paths, self.image_size, scan.shape, scan.white_levels, *found)
 
     def _first_image(self) -> tuple[str | None, tuple[int, ...] | None]:
-        """The first file that can be read, and the shape that it gives all."""
-        with _threads():
+        """Returns the first readable file and its shape, which all others must have."""
+        with _decoding_threads():
             for file in self.files:
-                image = try_read(self.folder / file, self.image_size, {})
+                image = try_read_image(self.folder / file, self.image_size, {})
                 if not isinstance(image, str):
                     return file, image.pixels.shape
         return None, None
 
     def _check(
         self,
-        checked: list[Checked | None],
+        checked: list[FileCheck | None],
         first: str | None,
         shape: Sequence[int] | None,
         held: np.ndarray | None = None,
     ) -> None:
-        """Decode the files of which nothing is known yet, and keep what is found; or the pixels."""
+        """Decodes the files without a result yet; stores the results in ``checked``, the pixels in ``held``."""
 
-        def check(number: int) -> Checked:
-            image = try_read(self.folder / self.files[number], self.image_size, {})
+        def check(number: int) -> FileCheck:
+            image = try_read_image(self.folder / self.files[number], self.image_size, {})
             if isinstance(image, str):
-                return Checked(None, image)
+                return FileCheck(None, image)
             pixels, remarks, deep = image
             if held is not None and pixels.shape == shape:
                 held[number] = pixels
-            digest = digest_of(pixels) if held is None and deep is None else None
-            return Checked(pixels.shape, None, remarks, deep, digest)
+            digest = row_digest(pixels) if held is None and deep is None else None
+            return FileCheck(pixels.shape, None, remarks, deep, digest)
 
-        def refuse_other(file: str, found: Checked) -> None:
+        def check_shape(file: str, found: FileCheck) -> None:
             if found.shape is not None and tuple(found.shape) != shape:
                 raise UserError(
-                    f"--dataset {self.name}: its images have several sizes, {first} {_size(shape)} "
-                    f"and {file} {_size(found.shape)}; --image-size N brings them to one"
+                    f"`dataset={self.name}`: its images have several sizes, {first} {_in_pixels(shape)} "
+                    f"and {file} {_in_pixels(found.shape)}; `image_size=N` brings them to one"
                 )
 
         unknown = [number for number, each in enumerate(checked) if each is None]
-        with _threads() as pool:
+        with _decoding_threads() as pool:
             found = pool.map(check, unknown)
             found = track_progress(found, f"{self.name}: opening", len(unknown))
             for number, each in zip(unknown, found, strict=True):
-                refuse_other(self.files[number], each)
+                check_shape(self.files[number], each)
                 checked[number] = each
         for file, each in zip(self.files, checked, strict=True):
-            refuse_other(file, each)
+            check_shape(file, each)
 
-    def _sum_up(self, checked: Sequence[Checked], shape: Sequence[int], *, fits: bool) -> Scan:
+    def _sum_up(
+        self, checked: Sequence[FileCheck], shape: Sequence[int], *, in_memory: bool
+    ) -> ScanResult:
         try:
-            whites = white_of(each.deep for each in checked if each.deep)
+            white_levels = guess_white_levels(each.deep for each in checked if each.deep)
         except ValueError as error:
-            raise UserError(f"--dataset {self.name}: {error}") from error
+            raise UserError(f"`dataset={self.name}`: {error}") from error
         reasons = zip(self.files, checked, strict=True)
-        return Scan(
+        return ScanResult(
             [number for number, each in enumerate(checked) if each.shape is not None],
             [f"{file}: {each.reason}" for file, each in reasons if each.reason],
             list(shape),
-            whites,
-            list(_notes(checked, whites)),
-            fits,
+            white_levels,
+            list(_notes(checked, white_levels)),
+            in_memory,
         )
 
 
-def digest_of(values: Shaped[np.ndarray, "..."]) -> int:
-    """A digest of 8 bytes: equal images, or vectors of one dtype, have an equal one.
-
-    Example:
-        >>> digest_of(np.zeros((1, 1, 3), np.uint8)) == digest_of(np.ones((1, 1, 3), np.uint8))
-        False
-    """
-    return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(values), digest_size=8).digest())
-
-
-def keep_index(source: Source, folder: Path) -> None:
-    """Write what was found of the files of a source into a folder, where it reads them one by one."""
-    if isinstance(source.inputs, Files) and source.inputs.index is not None:
+def write_index(source: Source, folder: Path) -> None:
+    """Writes the index of a source into a folder, if its images are decoded on access."""
+    if isinstance(source.inputs, ImageFiles) and source.inputs.index is not None:
         content = json.dumps(source.inputs.index)
-        with whole_file(folder / INDEX, "w") as file:
+        with whole_file(folder / INDEX_NAME, "w") as file:
             file.write(f"{_digest(content)}\n{content}\n")
 
 
 def _read_index(path: Path | None, image_size: int | None) -> dict[str, Any]:
-    """What is known of files; nothing where it is of other circumstances, or damaged."""
+    """Reads an index; returns an empty one if it is missing, damaged or of other circumstances."""
     if path is None or path.is_symlink() or not path.is_file():
         return {}
     digest, _, content = path.read_text(errors="replace").partition("\n")
     if digest != _digest(content.rstrip("\n")):
         return {}
     index = json.loads(content)
-    return index["files"] if index["of"] == _of(image_size) else {}
+    return index["files"] if index["of"] == _circumstances(image_size) else {}
 
 
 def _digest(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _of(image_size: int | None) -> dict[str, Any]:
-    """What the outcome of a check depends on, beside the file."""
+def _circumstances(image_size: int | None) -> dict[str, Any]:
+    """Returns what the result of a check depends on, apart from the file."""
     return {"image_size": image_size, "pillow": PIL.__version__, "jaxhash": __version__}
 
 
 def _state(path: Path) -> list[int] | None:
-    """Size and time of change of a file, by which a change is noticed."""
+    """Returns the size and the modification time of a file; None if it is a broken link."""
     try:
         state = path.stat()
-    except OSError:  # a link to nowhere
+    except OSError:
         return None
     return [state.st_size, state.st_mtime_ns]
 
 
 @contextlib.contextmanager
-def _threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads that decode, for which too large an image is an error and not a warning."""
+def _decoding_threads() -> Iterator[ThreadPoolExecutor]:
+    """Returns threads that decode, in which too large an image is an error and not a warning."""
     pool = ThreadPoolExecutor(cores_used())
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -324,28 +325,28 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
             pool.shutdown(cancel_futures=True)
 
 
-def _notes(checked: Sequence[Checked], whites: Mapping[str, float]) -> Iterator[str]:
-    """What was guessed about the images, and of how many."""
+def _notes(checked: Sequence[FileCheck], white_levels: Mapping[str, float]) -> Iterator[str]:
+    """Yields sentences on what was guessed, with the number of images."""
     remarks = Counter(remark for each in checked for remark in each.remarks)
-    for remark, words in _REMARKS.items():
+    for remark, words in _REMARK_NOTES.items():
         if remarks[remark]:
-            yield f"{_images(remarks[remark])}: {words}"
-    for kind, white in whites.items():
-        if kind not in _DEEP:
+            yield f"{_count_images(remarks[remark])}: {words}"
+    for kind, white in white_levels.items():
+        if kind not in _DEEP_NOTES:
             continue
         values = [each.deep[1] for each in checked if each.deep and each.deep[0] == kind]
-        dark = [value for value in values if white_of([(kind, value)])[kind] < white]
+        dark = [value for value in values if guess_white_levels([(kind, value)])[kind] < white]
         yield (
-            f"{_images(len(values))}: {_DEEP[kind]}, none above {max(values):,g}, of which {white:,g} is "
+            f"{_count_images(len(values))}: {_DEEP_NOTES[kind]}, none above {max(values):,g}, of which {white:,g} is "
             f"taken for white"
             + (f"; {len(dark):,} hold none above {max(dark):,g}, and stay as dark" if dark else "")
         )
 
 
-def _images(count: int) -> str:
+def _count_images(count: int) -> str:
     return f"{count:,} image" + "s" * (count > 1)
 
 
-def _size(shape: Sequence[int]) -> str:
-    """A shape in words, width first as everywhere but in arrays."""
+def _in_pixels(shape: Sequence[int]) -> str:
+    """Formats a shape as width x height."""
     return f"{shape[1]} x {shape[0]}"

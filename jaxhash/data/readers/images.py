@@ -1,13 +1,13 @@
-"""Image files: which formats are read, and how pixels of any kind become 8 bits of red, green, blue.
+"""Reads image files of many formats as 8 bits of red, green and blue.
 
-Read are the raster formats that Pillow decodes by itself (`FORMATS`). A format that another program
-would have to render, such as EPS, is not opened, whatever the file is called.
+The formats are the raster formats that Pillow decodes by itself (`FORMATS`). A format that another
+program would have to render, such as EPS, is not opened, whatever the name of the file.
 
-The orientation that a file states is applied. Transparent pixels are shown over white. Colors are
-taken as the numbers that they are, without regard to a color profile.
+The EXIF orientation is applied. Transparent pixels are composited over white. Color profiles are
+ignored.
 
-Integers of more than 8 bits do not say what is white, nor do floats. It is the smallest of the
-`WHITES` that none of their values is above: of 16-bit files that hold 0 to 4,081 it is 4,095.
+Integers of more than 8 bits and floats have no known white level. It is taken to be the smallest of the
+`WHITE_LEVELS` that is not below any of their values: 4,095 for 16-bit files that hold 0 to 4,081.
 """
 
 import contextlib
@@ -28,29 +28,28 @@ AVIF BLP BMP CUR DCX DDS DIB FITS FLI FTEX GBR GIF ICNS ICO IM JPEG JPEG2000 MPO
 PNG PPM PSD QOI SGI SUN TGA TIFF WEBP XBM XPM
 """
 
-#: The formats that are opened, by Pillow's names. Left out are those that start another program or
-#: need one (EPS, WMF), hold no raster (MPEG, BUFR, GRIB, HDF5), open what is inside as any format
-#: (IPTC), or have no suffix.
+#: The formats that are opened, by Pillow's names. Excluded are those that need another program (EPS,
+#: WMF), hold no raster (MPEG, BUFR, GRIB, HDF5), contain an image of any format (IPTC), or have no suffix.
 FORMATS = frozenset(_NAMES.split())
 
-#: Values that can be white, by the kind of numbers; "colors" are of 16 bits a channel.
-WHITES = {
+#: Candidate white levels, by the kind of values; "colors" have 16 bits per channel.
+WHITE_LEVELS = {
     "integers": (255.0, 1023.0, 4095.0, 16383.0, 65535.0),
     "floats": (1.0, 255.0, 65535.0),
     "colors": (255.0, 1023.0, 4095.0, 16383.0, 65535.0),
 }
 
-#: Floats up to here count as 0 to 1: filters overshoot.
+#: Floats up to this are taken for the range 0 to 1, since filters overshoot it.
 _OVERSHOOT = 2.0
 
 
 class Decoded(NamedTuple):
-    """An image, and what was taken for granted in decoding it.
+    """A decoded image.
 
     Attributes:
         pixels: red, green and blue.
-        remarks: what there was to say of it, some of ``frames`` and ``transparent``.
-        deep: of numbers of more than 8 bits, their kind and the largest.
+        remarks: ``frames`` if the file has other frames or pages, ``transparent`` if some pixels are.
+        deep: for values of more than 8 bits, their kind and the largest; else None.
     """
 
     pixels: UInt8[np.ndarray, "height width 3"]
@@ -58,11 +57,11 @@ class Decoded(NamedTuple):
     deep: tuple[str, float] | None = None
 
 
-def suffixes() -> frozenset[str]:
-    """The suffixes of the formats that the installed Pillow reads, in lower case.
+def image_suffixes() -> frozenset[str]:
+    """Returns the file suffixes of the formats that the installed Pillow reads, in lower case.
 
     Example:
-        >>> {".png", ".jpeg", ".tif"} < suffixes(), ".eps" in suffixes()
+        >>> {".png", ".jpeg", ".tif"} < image_suffixes(), ".eps" in image_suffixes()
         (True, False)
     """
     Image.init()
@@ -70,42 +69,37 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in registered.items() if name in FORMATS)
 
 
-def decode(path: Path, image_size: int | None = None) -> UInt8[np.ndarray, "height width 3"]:
-    """The pixels of an image file by itself; see `read_image`."""
-    return read_image(path, image_size).pixels
-
-
 def read_image(
-    path: Path, image_size: int | None = None, whites: Mapping[str, float] | None = None
+    path: Path, image_size: int | None = None, white_levels: Mapping[str, float] | None = None
 ) -> Decoded:
-    """The pixels of an image file; of several frames those of the first.
+    """Reads the first frame of an image file.
 
     Args:
         path: the file.
-        image_size: the shorter side is brought to this (bilinear, antialiased), and the middle
-            square is taken; None for the image as it is. A JPEG is decoded at a fraction of its
-            resolution where that is still twice the size asked for.
-        whites: what is white, by the kind of numbers; by default what the file itself lets guess. An
-            empty mapping refuses nothing: all files of a set will tell.
+        image_size: height and width in pixels: the shorter side is resized to it (bilinear, antialiased)
+            and the central square is cropped; None leaves the image as it is. A JPEG is decoded at a
+            fraction of its resolution if that is still at least twice this size.
+        white_levels: white level by the kind of values; by default it is guessed from the file alone. An
+            empty mapping does the same, but refuses no 16-bit colors, for a first pass over all files.
 
     Raises:
-        OSError: or other exceptions of Pillow, if it is not a whole image.
-        ValueError: if the range of its numbers is not known.
+        OSError: or another exception of Pillow, if the file is no whole image.
+        ValueError: if the range of its values is unknown.
     """
-    # Of a path Pillow maps some TIFF files into memory, and does not turn those (13.0).
+    # Pillow 13.0 maps some TIFF files into memory if given a path, and then ignores their orientation.
     with open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
-        remarks = ("frames",) * _is_one_of_many(image)
+        remarks = ("frames",) * _has_other_frames(image)
         if image_size is not None:
             image.draft(None, (2 * image_size, 2 * image_size))
         if image.mode[0] in "IF":
-            image, deep, has_hidden = _from_deep(image, whites)
+            image, deep, has_hidden = _reduce_to_8_bits(image, white_levels)
         else:
             wide = any(";16" in str(tile[3]) for tile in image.tile)
-            image = _turned(image)
+            image = _apply_orientation(image)
             deep = ("colors", _upper_bound(image)) if wide else None
-            if deep and whites is None:
-                white_of([deep])
-            image, has_hidden = _over_white(image)
+            if deep and white_levels is None:
+                guess_white_levels([deep])
+            image, has_hidden = _composite_on_white(image)
     remarks += ("transparent",) * has_hidden
     if image_size is not None:
         side = min(image.size)
@@ -118,33 +112,36 @@ def read_image(
     return Decoded(np.asarray(image), remarks, deep)
 
 
-def try_read(
-    path: Path, image_size: int | None, whites: Mapping[str, float] | None = None
+def try_read_image(
+    path: Path, image_size: int | None, white_levels: Mapping[str, float] | None = None
 ) -> Decoded | str:
-    """The image, or why there is none."""
+    """Reads an image as `read_image` does; returns the reason as text if it cannot be read."""
     try:
         state = path.stat()
-        if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for
+        if not stat.S_ISREG(state.st_mode):  # opening a pipe would block
             return "not a file"
         if not state.st_size:
             return "an empty file"
-        return read_image(path, image_size, whites)
+        return read_image(path, image_size, white_levels)
     except UnidentifiedImageError:
         return "not an image of a known format"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
-    except Exception as error:  # a broken file can raise anything, by format
+    except Exception as error:  # the decoders raise many types for broken files
         return first_line(error)
 
 
-def white_of(deep: Iterable[Sequence[Any]]) -> dict[str, float]:
-    """What is white, by the kind of numbers, of files with these largest values.
+def guess_white_levels(deep: Iterable[Sequence[Any]]) -> dict[str, float]:
+    """Guesses the white level of each kind of values from the largest value of each file.
+
+    Args:
+        deep: the kind and the largest value of each file, as in `Decoded`.
 
     Raises:
-        ValueError: if colors of 16 bits a channel use less than 15 of them: Pillow reads the upper 8.
+        ValueError: if colors of 16 bits per channel use less than 15 of them: Pillow reads the upper 8.
 
     Example:
-        >>> white_of([("integers", 900), ("integers", 4081), ("floats", 1.01)])
+        >>> guess_white_levels([("integers", 900), ("integers", 4081), ("floats", 1.01)])
         {'integers': 4095.0, 'floats': 1.0}
     """
     largest = {}
@@ -152,28 +149,28 @@ def white_of(deep: Iterable[Sequence[Any]]) -> dict[str, float]:
         largest[kind] = max(value, largest.get(kind, 0))
     if largest.get("floats", _OVERSHOOT) < _OVERSHOOT:
         largest["floats"] = min(largest["floats"], 1.0)
-    whites = {
-        kind: next(white for white in WHITES[kind] if value <= white)
+    levels = {
+        kind: next(white for white in WHITE_LEVELS[kind] if value <= white)
         for kind, value in largest.items()
     }
-    if whites.get("colors", 2**16) < 2**15:
+    if levels.get("colors", 2**16) < 2**15:
         raise ValueError(
-            f"colors of 16 bits a channel without a value above {whites['colors']:,.0f}: the upper 8 "
+            f"colors of 16 bits a channel without a value above {levels['colors']:,.0f}: the upper 8 "
             "bits alone are read, which leaves next to nothing; write them with 8 bits a channel"
         )
-    return whites
+    return levels
 
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    """The formats that the installed Pillow has, those that most files are of first."""
+    """Returns the formats that the installed Pillow has, the most common ones first."""
     Image.init()
-    here = [name for name in Image.ID if name in FORMATS]
-    return tuple(sorted(here, key=lambda name: name not in ("JPEG", "PNG", "WEBP", "TIFF")))
+    installed = [name for name in Image.ID if name in FORMATS]
+    return tuple(sorted(installed, key=lambda name: name not in ("JPEG", "PNG", "WEBP", "TIFF")))
 
 
-def _is_one_of_many(image: Image.Image) -> bool:
-    """Whether the file holds other frames or pages, which are no part of this one, as layers are."""
+def _has_other_frames(image: Image.Image) -> bool:
+    """Returns whether the file holds other frames or pages; layers are part of the image."""
     if image.format == "PSD":
         return False
     try:
@@ -182,27 +179,34 @@ def _is_one_of_many(image: Image.Image) -> bool:
         return True
 
 
-def _turned(image: Image.Image) -> Image.Image:
-    """The image as its EXIF data say it is to be held; as it is where they cannot be read."""
+def _apply_orientation(image: Image.Image) -> Image.Image:
+    """Applies the EXIF orientation; returns the image as it is if its EXIF data cannot be read."""
     image.load()
-    with contextlib.suppress(Exception):  # broken EXIF data raise anything
+    with contextlib.suppress(Exception):  # broken EXIF data raise many types
         ImageOps.exif_transpose(image, in_place=True)
     return image
 
 
-def _from_deep(
-    image: Image.Image, whites: Mapping[str, float] | None
+def _reduce_to_8_bits(
+    image: Image.Image, white_levels: Mapping[str, float] | None
 ) -> tuple[Image.Image, tuple[str, float] | None, bool]:
-    """Grey of more than 8 bits, with its kind and largest value where white is a guess."""
-    turned = _turned(image)
-    values = np.asarray(turned)
+    """Reduces grey of more than 8 bits to 8.
+
+    Returns:
+        The image; the kind of its values and the largest one, or None if the file states its white level;
+        and whether some pixels are transparent.
+    """
+    oriented = _apply_orientation(image)
+    values = np.asarray(oriented)
     kind = "floats" if image.mode == "F" else "integers"
     low, high = float(values.min()), float(values.max())
-    if not (np.isfinite([low, high]).all() and low >= 0 and high <= WHITES[kind][-1]):
+    if not (np.isfinite([low, high]).all() and low >= 0 and high <= WHITE_LEVELS[kind][-1]):
         raise ValueError(f"grey from {low:g} to {high:g}: what is white, of 1, 255 and 65535?")
-    stated = image.format == "PPM" and kind == "integers"  # brought to 16 bits by its own maximum
+    stated = (
+        image.format == "PPM" and kind == "integers"
+    )  # Pillow scales it to 16 bits by the maximum in its header
     deep = None if stated else (kind, high)
-    white = WHITES[kind][-1] if stated else (whites or white_of([deep]))[kind]
+    white = WHITE_LEVELS[kind][-1] if stated else (white_levels or guess_white_levels([deep]))[kind]
     if kind == "integers":
         grey = values.astype(np.int64) * 256 // (int(white) + 1)
     else:
@@ -213,8 +217,8 @@ def _from_deep(
     return Image.fromarray(grey).convert("RGB"), deep, bool(hidden.any())
 
 
-def _over_white(image: Image.Image) -> tuple[Image.Image, bool]:
-    """The image over white, and whether any pixel lets that through."""
+def _composite_on_white(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Returns the image composited over white, and whether some pixels are transparent."""
     if not ({"A", "a"} & set(image.getbands()) or "transparency" in image.info):
         return image if image.mode == "RGB" else image.convert("RGB"), False
     image = image.convert("RGBA")
@@ -223,6 +227,6 @@ def _over_white(image: Image.Image) -> tuple[Image.Image, bool]:
 
 
 def _upper_bound(image: Image.Image) -> int:
-    """The largest value of 16 bits that the upper 8 of them allow."""
+    """Returns the largest 16-bit value that the upper 8 bits, which Pillow reads, allow."""
     colors = image.convert("RGB").getextrema()
     return max(high for _, high in colors) * 256 + 255

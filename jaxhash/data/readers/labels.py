@@ -1,4 +1,4 @@
-"""Labels as files hold them: one reader for those of features, of codes and of lists."""
+"""Reads labels as files hold them: those of features, of codes and of lists."""
 
 from typing import Any
 
@@ -8,26 +8,26 @@ from jaxtyping import Int, Shaped
 from jaxhash.metrics import check_labels
 from jaxhash.utils.errors import UserError
 
-#: Class ids are below this, or below the number of items where there are more: a larger one is taken
+#: Class ids must be below this, or below the number of items if that is larger. A larger id is taken
 #: for a mistake, such as an id of the image.
-MOST_CLASSES = 10**6
+MAX_CLASSES = 10**6
 
 
 def read_labels(
     labels: Shaped[np.ndarray, "..."], where: Any, name: str = ""
 ) -> Int[np.ndarray, " n *classes"]:
-    """Class ids [items] as int32 or, where they need it, int64; or rows of 0 and 1 as int8.
+    """Returns class ids [items] as int32 (int64 if they need it), or rows of 0 and 1 as int8.
 
-    One column is neither: of 0 and 1 it could be two classes, or one that an item has or has not.
+    One column is refused: of 0 and 1 it could be two classes, or one class that an item has or has not.
 
     Args:
         labels: class ids of any dtype (-1: no label), or 0/1 rows of two classes or more.
-        where: the file, for the message.
-        name: whose labels they are, likewise, such as ``"query "``.
+        where: the file, for messages.
+        name: prefix of "labels" in messages, such as ``"query "``.
 
     Raises:
-        UserError: if they are none of these: no numbers, not finite, not whole, ids that their dtype
-            cannot tell apart, one column, or nothing at all.
+        UserError: if they are neither: no numbers, not finite, not whole, ids that their dtype cannot
+            tell apart, one column, or an empty array.
 
     Example:
         >>> read_labels(np.array([2.0, -1.0]), "some.npz")
@@ -50,14 +50,14 @@ def read_labels(
 
 
 def check_class_ids(labels: Int[np.ndarray, " n *classes"], items: int, where: Any) -> None:
-    """Raise a `UserError` if an id is larger than those of the classes of so many items can be."""
-    most = max(MOST_CLASSES, items)
-    if labels.ndim == 1 and labels.max() >= most:
-        raise UserError(f"{where}: class ids must be below {most:,}, got {labels.max()}")
+    """Raises a `UserError` if a class id is too large for a data set of so many items."""
+    limit = max(MAX_CLASSES, items)
+    if labels.ndim == 1 and labels.max() >= limit:
+        raise UserError(f"{where}: class ids must be below {limit:,}, got {labels.max()}")
 
 
-def check_names(labels: Int[np.ndarray, " n"], classes: int, where: Any) -> None:
-    """Raise a `UserError` if a class id is that of none of so many classes with names."""
+def check_class_names(labels: Int[np.ndarray, " n"], classes: int, where: Any) -> None:
+    """Raises a `UserError` if a class id has no name, given the number of class names."""
     outside = np.flatnonzero((labels < -1) | (labels >= classes))
     if len(outside):
         item = outside[0]

@@ -1,7 +1,7 @@
-"""List files: the form in which the literature hands on its splits.
+"""Reads list files, the form in which papers publish their splits.
 
-A line is a path and the labels of the image, either 0 or 1 for each class (``im1.jpg 0 1 0``) or one
-class id (``im1.jpg 3``; -1 for none), separated by blanks. A split is three such files.
+A line holds a path and the labels of the image, separated by blanks: either a 0 or 1 per class
+(``im1.jpg 0 1 0``) or one class id (``im1.jpg 3``; -1 for no label). A split is three such files.
 """
 
 import posixpath
@@ -17,8 +17,8 @@ from jaxhash.data.readers.labels import check_class_ids, read_labels
 from jaxhash.data.splits import Split
 from jaxhash.utils.errors import UserError
 
-#: The names under which the lists of a split are found in a folder, in any case.
-FILE_NAMES = {
+#: File names of the lists of a split in a folder, in lower case; any case is read.
+LIST_FILES = {
     "train": ("train.txt",),
     "query": ("test.txt", "query.txt"),
     "database": ("database.txt",),
@@ -26,10 +26,10 @@ FILE_NAMES = {
 
 
 class ListFile(NamedTuple):
-    """A list as it stands in its file.
+    """The content of a list file.
 
     Attributes:
-        paths: the images, a line each.
+        paths: path of the image of each line.
         labels: class ids, or multi-hot rows of 0 and 1.
     """
 
@@ -38,13 +38,13 @@ class ListFile(NamedTuple):
 
 
 class ListedSplit(NamedTuple):
-    """A split that was read from lists; its items are the paths, in sorted order.
+    """A split read from lists; its items are the distinct paths, in sorted order.
 
     Attributes:
         split: the split.
-        paths: the path of each item.
-        labels: the labels of each item, of the line where it comes first.
-        conflicts: a sentence for each item whose lines do not have the same labels.
+        paths: path of each item.
+        labels: labels of each item, from the first line that names it.
+        conflicts: one sentence per line whose labels differ from those of the first line of its path.
     """
 
     split: Split
@@ -54,14 +54,15 @@ class ListedSplit(NamedTuple):
 
 
 def read_list(path: Path) -> ListFile:
-    """Read one list.
+    """Reads one list.
 
     Args:
-        path: a text file in UTF-8; empty lines at its end do not count.
+        path: a text file in UTF-8; empty lines at its end are ignored.
 
     Raises:
-        UserError: if the file is missing or empty, or a line is malformed: no label, a label that is
-            neither 0 nor 1, another number of labels than in the first line. It names the line.
+        UserError: if the file is missing or empty, or a line is malformed: it has no label, one of
+            several labels is neither 0 nor 1, or their number differs from the first line. The message
+            names the line.
 
     Example:
         >>> import tempfile
@@ -93,7 +94,7 @@ def read_list(path: Path) -> ListFile:
                 "hold blanks"
             )
         paths.append(fields[0])
-        rows.append(np.array(_labels(fields[1:], where), np.int64))
+        rows.append(np.array(_parse_labels(fields[1:], where), np.int64))
     labels = np.stack(rows)
     return ListFile(
         tuple(paths), read_labels(labels[:, 0] if labels.shape[1] == 1 else labels, path)
@@ -101,30 +102,29 @@ def read_list(path: Path) -> ListFile:
 
 
 def read_split_lists(lists: Path | Mapping[str, Path]) -> ListedSplit:
-    """Read a split from the lists of its training items, queries and database.
+    """Reads a split from the lists of its training items, queries and database.
 
-    Lines with the same path are the same item. Where they have different labels the first line is
-    taken, and ``conflicts`` names both: the published lists are not free of this, and a reader wants
-    to see all of it at once.
+    Lines with the same path are the same item. If their labels differ, those of the first line count,
+    and ``conflicts`` names both lines. This is no error, since published lists contain such lines.
 
-    Items are numbered by sorted path, so the digest of the split says how this set of images is cut.
-    It does not say which images they are: another set that is cut alike has the same.
+    Items are numbered by sorted path. The digest of the split thus covers how the images are split, but
+    not which images they are: another data set that is split alike has the same digest.
 
     Args:
-        lists: a folder with train.txt, test.txt or query.txt, and database.txt; or the three files,
-            by ``train``, ``query`` and ``database``.
+        lists: a folder with train.txt, test.txt or query.txt, and database.txt; or the three files, by
+            ``train``, ``query`` and ``database``.
 
     Raises:
-        UserError: if a list is missing or malformed, or the lists do not have the same classes.
+        UserError: if a list is missing or malformed, or the lists have different classes.
     """
-    files = dict(lists) if isinstance(lists, Mapping) else _find(lists)
-    read = {name: read_list(files[name]) for name in FILE_NAMES}
+    files = dict(lists) if isinstance(lists, Mapping) else _find_lists(lists)
+    read = {name: read_list(files[name]) for name in LIST_FILES}
     first = read["train"].labels.shape[1:]
     for name, found in read.items():
         if found.labels.shape[1:] != first:
             raise UserError(
-                f"{files[name]} has {_kind(found.labels)}, but {files['train']} has "
-                f"{_kind(read['train'].labels)}"
+                f"{files[name]} has {_label_kind(found.labels)}, but {files['train']} has "
+                f"{_label_kind(read['train'].labels)}"
             )
     paths = [
         posixpath.normpath(path.replace("\\", "/"))
@@ -146,12 +146,12 @@ def read_split_lists(lists: Path | Mapping[str, Path]) -> ListedSplit:
     if labels.ndim == 1:
         check_class_ids(labels, len(names), where[labels.argmax()])
     ends = np.cumsum([len(found.paths) for found in read.values()])[:-1]
-    split = Split(_name(files), *np.split(item.astype(np.int64), ends))
+    split = Split(_split_name(files), *np.split(item.astype(np.int64), ends))
     return ListedSplit(split, tuple(names.tolist()), labels[first_line], conflicts)
 
 
-def _labels(fields: Sequence[str], where: str) -> list[int]:
-    """The labels of a line: one class id, or a 0 or 1 for each class."""
+def _parse_labels(fields: Sequence[str], where: str) -> list[int]:
+    """Parses the labels of a line: one class id, or a 0 or 1 per class."""
     if len(fields) > 1:
         wrong = [field for field in fields if field not in ("0", "1")]
         if wrong:
@@ -166,17 +166,17 @@ def _labels(fields: Sequence[str], where: str) -> list[int]:
     return [int(fields[0])]
 
 
-def _kind(labels: Int[np.ndarray, " lines *classes"]) -> str:
-    """What kind of labels a list has."""
+def _label_kind(labels: Int[np.ndarray, " lines *classes"]) -> str:
+    """Describes the kind of labels of a list."""
     return "class ids" if labels.ndim == 1 else f"{labels.shape[1]} labels a line"
 
 
-def _find(folder: Path) -> dict[str, Path]:
-    """The lists of a split in a folder."""
+def _find_lists(folder: Path) -> dict[str, Path]:
+    """Returns the lists of a split in a folder, by part."""
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder of lists")
     files, found = [path for path in sorted(folder.iterdir()) if path.is_file()], {}
-    for part, names in FILE_NAMES.items():
+    for part, names in LIST_FILES.items():
         there = [path for path in files if path.name.lower() in names]
         if len(there) != 1:
             have = "no" if not there else "more than one of"
@@ -185,6 +185,6 @@ def _find(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _name(files: Mapping[str, Path]) -> str:
-    """The folder's name; the files may lie in several, then that of the queries."""
+def _split_name(files: Mapping[str, Path]) -> str:
+    """Returns the name of the split, after the folder of the list of queries."""
     return f"lists-{files['query'].absolute().parent.name}"

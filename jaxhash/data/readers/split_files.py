@@ -10,17 +10,17 @@ from jaxhash.utils.errors import UserError
 
 
 def read_split(path: Path, *, items: int | None = None) -> Split:
-    """A split from a .npz file with the arrays ``train``, ``query``, ``database``.
+    """Reads a split from a .npz file with the arrays ``train``, ``query`` and ``database``.
 
     They hold item numbers from 0; an array ``validation`` is optional. The split is named after the
-    file, and its digest tells it from others of that name.
+    file; its digest distinguishes it from others of that name.
 
     Args:
         path: the file.
-        items: how many items there are, where that is known.
+        items: number of items of the data set, if known.
 
     Raises:
-        UserError: if the file cannot be read, lacks an array or has another, or an array does not
+        UserError: if the file cannot be read, lacks an array or has another one, or an array does not
             hold item numbers.
     """
     if not path.is_file():

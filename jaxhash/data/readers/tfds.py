@@ -1,4 +1,4 @@
-"""Reads sets of TensorFlow Datasets, without TensorFlow."""
+"""Reads data sets of TensorFlow Datasets as array_record, without TensorFlow."""
 
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,40 +8,49 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from jaxhash.data.readers.labels import check_names, read_labels
+from jaxhash.data.readers.labels import check_class_names, read_labels
 from jaxhash.data.rows import Index
 from jaxhash.data.sources import MEMORY_LIMIT, SOURCE_PARTS, Source
 from jaxhash.utils.errors import UserError, first_line
 
 
 def read_tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
-    """A TFDS set, read as array_record without TensorFlow; its parts are pooled.
+    """Reads a TFDS set of labeled images of one size; its parts are pooled.
 
-    The test part of the source is the set's test part, or the validation part where it has none.
+    Args:
+        name: name of the source.
+        builder_name: name of the TFDS set, with a configuration and a version where it has them.
+        data_dir: folder of the TFDS sets; that of TFDS by default.
+
+    Raises:
+        UserError: if the set is unknown, is not prepared, cannot be read, or holds no labeled images of
+            bytes of one size.
     """
     import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder(builder_name, data_dir=data_dir)
-    except Exception as error:  # an unknown name, version or configuration, each in its own way
-        raise UserError(f"--dataset {name}: {first_line(error)}") from error
+    except (
+        Exception
+    ) as error:  # TFDS raises many types for an unknown name, version or configuration
+        raise UserError(f"`dataset={name}`: {first_line(error)}") from error
     features = builder.info.features
     for key in ("image", "label"):
         if key not in features:
-            raise UserError(f"--dataset {name}: it has no {key!r}, only {sorted(features)}")
+            raise UserError(f"`dataset={name}`: it has no {key!r}, only {sorted(features)}")
     shape = features["image"].shape
     if None in shape:
-        raise UserError(f"--dataset {name}: its images have no common size, {shape}")
+        raise UserError(f"`dataset={name}`: its images have no common size, {shape}")
     if np.dtype(features["image"].np_dtype) != np.uint8:
         raise UserError(
-            f"--dataset {name}: its images are {np.dtype(features['image'].np_dtype)}; expected bytes "
+            f"`dataset={name}`: its images are {np.dtype(features['image'].np_dtype)}; expected bytes "
             "(uint8)"
         )
     prepared = builder.is_prepared()
     if not prepared and importlib.util.find_spec("tensorflow") is None:
         raise UserError(
-            f"--dataset {name} is not prepared in {builder.data_dir}: name the folder that holds "
-            'it by --data-dir, or install what prepares it, once: pip install "jaxhash[prepare]"'
+            f"`dataset={name}` is not prepared in {builder.data_dir}: name the folder that holds "
+            'it by `data_dir`, or install what prepares it, once: pip install "jaxhash[prepare]"'
         )
 
     def open_parts(**options):
@@ -55,18 +64,18 @@ def read_tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
 
     try:
         parts = open_parts()
-        images = _Images(list(parts.values()))
+        images = _TfdsImages(list(parts.values()))
         if len(images) * np.prod(shape) <= MEMORY_LIMIT:
             columns = [(record["image"], record["label"]) for record in images.records()]
             images, labels = map(np.stack, zip(*columns, strict=True))
         else:
             skip = {"image": tfds.decode.SkipDecoding()}
-            undecoded = _Images(list(open_parts(decoders=skip).values()))
+            undecoded = _TfdsImages(list(open_parts(decoders=skip).values()))
             labels = np.array([record["label"] for record in undecoded.records()])
-    except Exception as error:  # a download fails in as many ways as there are sets
-        raise UserError(f"--dataset {name} could not be read: {first_line(error)}") from error
+    except Exception as error:  # TFDS raises many types when a download fails
+        raise UserError(f"`dataset={name}` could not be read: {first_line(error)}") from error
     labels, class_names = read_labels(labels, name), tuple(features["label"].names)
-    check_names(labels, len(class_names), name)
+    check_class_names(labels, len(class_names), name)
     ids = np.repeat(np.arange(len(parts), dtype=np.int8), list(map(len, parts.values())))
     return Source(
         name,
@@ -75,17 +84,22 @@ def read_tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
         class_names,
         ids,
         parts=tuple(parts),
-        item_names=_Numbered({part: len(records) for part, records in parts.items()}),
-        notes=_passed_over(set(builder.info.splits) - set(parts)),
+        item_names=_NumberedNames({part: len(records) for part, records in parts.items()}),
+        notes=_skipped_parts(set(builder.info.splits) - set(parts)),
     )
 
 
-def _passed_over(parts: set[str]) -> tuple[str, ...]:
+def _skipped_parts(parts: set[str]) -> tuple[str, ...]:
+    """Returns a note on the parts that are not read; none if all are."""
     return (f"other parts of the set, passed over: {', '.join(sorted(parts))}",) * bool(parts)
 
 
-class _Numbered(Sequence[str]):
-    """Names of the items of parts without names of their own: ``train/17``, made when asked for."""
+class _NumberedNames(Sequence[str]):
+    """Names such as ``train/17`` for items that have none; they are made on access.
+
+    Args:
+        sizes: number of items of each part, by its name.
+    """
 
     def __init__(self, sizes: Mapping[str, int]):
         self._parts, self._starts = list(sizes), np.cumsum([0, *sizes.values()])
@@ -99,8 +113,8 @@ class _Numbered(Sequence[str]):
         return f"{self._parts[part]}/{number - int(self._starts[part])}"
 
 
-class _Images:
-    """The images of several TFDS data sources, one after the other, decoded when asked for."""
+class _TfdsImages:
+    """The concatenated images of several TFDS data sources, decoded on access."""
 
     def __init__(self, parts: Sequence[Any]):
         self._parts = parts
@@ -119,7 +133,7 @@ class _Images:
         return self._parts[part][row - int(self._starts[part])]
 
     def records(self, chunk: int = 1024) -> Iterator[dict[str, Any]]:
-        """All records in order, read by chunks."""
+        """Yields all records in order, read in chunks."""
         for part in self._parts:
             for start in range(0, len(part), chunk):
                 yield from part.__getitems__(range(start, min(start + chunk, len(part))))

@@ -21,7 +21,7 @@ from rich.console import Console
 from jaxhash import models
 from jaxhash.data.load import load_source
 from jaxhash.data.pipeline import evaluation_batches
-from jaxhash.data.readers.image_files import INDEX, Files, keep_index
+from jaxhash.data.readers.image_files import INDEX_NAME, ImageFiles, write_index
 from jaxhash.data.sources import Source
 from jaxhash.retrieval.encode import make_encoder
 from jaxhash.runs.config import check_image_size
@@ -85,7 +85,7 @@ def write_features(
         backbone, preprocessing=preprocessing, image_size=image_size, dtype=dtype
     )()
     folder = output.with_name(f"{output.name}.shards")
-    source = load_source(dataset, data_dir, image_size, index=folder / INDEX)
+    source = load_source(dataset, data_dir, image_size, index_file=folder / INDEX_NAME)
     example = source.inputs[:1]
     if example.ndim != 4:
         raise UserError(f"`dataset={dataset}` holds feature vectors; a backbone takes images")
@@ -109,7 +109,7 @@ def write_features(
         "versions": versions(("jaxhash", "jax", "jaxlib", "flax")),
     }
     _open_shards(folder, provenance | {"inputs": _digest(source), "batch": batch_size})
-    keep_index(source, folder)
+    write_index(source, folder)
     start = time.monotonic()
     shards, made = _encode(
         source,
@@ -226,7 +226,7 @@ def _digest(source: Source) -> str:
     digest = hashlib.sha256(source.labels.tobytes())
     for name in source.item_names or ():
         digest.update(name.encode() + b"\0")
-    if isinstance(source.inputs, Files):
+    if isinstance(source.inputs, ImageFiles):
         digest.update(json.dumps(source.inputs.index).encode())
     elif isinstance(source.inputs, np.ndarray):
         digest.update(np.ascontiguousarray(source.inputs))

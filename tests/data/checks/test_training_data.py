@@ -151,7 +151,7 @@ def test_equal_inputs_are_told_and_refused(config, equal):
     if equal < 4:
         assert Experiment.open(config).findings.leaks == []
     else:
-        with pytest.raises(UserError, match="4 of 200 query items .* --allow-leak takes it"):
+        with pytest.raises(UserError, match="4 of 200 query items .* `allow_leak`"):
             Experiment.open(config)
 
 

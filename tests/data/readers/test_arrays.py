@@ -163,10 +163,10 @@ def _bomb(path, size):
 
 def test_compressed_arrays_are_bounded_together_before_they_are_read(path, monkeypatch):
     np.savez_compressed(path, a=np.zeros(1000, np.int8), b=np.zeros(1000, np.int8))
-    assert read_npz(path, "a", "b", most_bytes=3000)["b"].shape == (1000,)
-    assert read_npz(path, "a", most_bytes=1500)["a"].shape == (1000,)
+    assert read_npz(path, "a", "b", max_bytes=3000)["b"].shape == (1000,)
+    assert read_npz(path, "a", max_bytes=1500)["a"].shape == (1000,)
     with pytest.raises(UserError, match=r"array 'b' .* np.savez in place of"):
-        read_npz(path, "a", "b", most_bytes=1500)
+        read_npz(path, "a", "b", max_bytes=1500)
     monkeypatch.setattr(arrays, "free_memory", lambda: 3000)
     with pytest.raises(UserError, match="array 'b'"):
         read_npz(path, "a", "b")
@@ -176,7 +176,7 @@ def test_compressed_arrays_are_bounded_together_before_they_are_read(path, monke
 
 def test_bomb_is_refused_however_much_memory_there_is(path, monkeypatch):
     monkeypatch.setattr(arrays, "free_memory", lambda: 2**50)
-    monkeypatch.setattr(arrays, "ANY_RATIO", 2**20)
+    monkeypatch.setattr(arrays, "UNCHECKED_BYTES", 2**20)
     _bomb(path, 2**19 + 2**18)
     assert not read_npz(path, "a")["a"].any()
     with pytest.raises(UserError, match="array 'b' .* at most 200 to 1"):

@@ -75,10 +75,10 @@ def test_features_are_embeddings_where_a_file_has_no_others(tmp_path):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("wordnet", "--similarity wordnet: expected 'classes', 'coarse', a tree FILE.txt"),
-        ("none.txt", "--similarity none.txt: there is no file"),
-        ("coarse", "--similarity coarse: pets has no coarse labels"),
-        ("cycle.txt", "cycle.txt: "),
+        ("wordnet", "`similarity=wordnet`: expected 'classes', 'coarse', a tree FILE.txt"),
+        ("none.txt", "`similarity=none.txt`: there is no file"),
+        ("coarse", "`similarity=coarse`: pets has no coarse labels"),
+        ("cycle.txt", "cycle.txt`: "),
         ("short.txt", "class 'dog' is not a node"),
         ("words.txt", "line 1"),
         ("whole.npz", "must be floats"),

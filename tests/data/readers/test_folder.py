@@ -10,8 +10,13 @@ import pytest
 from jaxhash.data.augment import Augment
 from jaxhash.data.load import load_source
 from jaxhash.data.pipeline import training_batches
-from jaxhash.data.readers.images import decode
+from jaxhash.data.readers.images import read_image
 from jaxhash.utils.errors import UserError
+
+
+def decode(path, image_size=None):
+    """Returns the pixels of an image."""
+    return read_image(path, image_size).pixels
 
 
 def pixels(seed, height=6, width=6):
@@ -55,7 +60,7 @@ def test_folders_are_classes(tmp_path, memory):
     images = fill(tmp_path / "pets", classes=("dog", "cat"))
     source = load_source("folder:pets", tmp_path)
     assert isinstance(source.inputs, np.ndarray) == (memory == "in memory")
-    assert source.class_names == ("cat", "dog") and source.part is None and source.left_out == ()
+    assert source.class_names == ("cat", "dog") and source.is_test is None and source.left_out == ()
     np.testing.assert_array_equal(source.labels, np.repeat([0, 1], 5))
     np.testing.assert_array_equal(read(source), np.concatenate([images[5:], images[:5]]))
     for rows in (np.array([7, 0, 7]), slice(2), 3, np.int64(9)):
@@ -83,9 +88,9 @@ def test_parts_above_the_classes(tmp_path, parts, is_test):
     assert source.class_names == ("cat", "dog")
     np.testing.assert_array_equal(source.labels, [0, 0, 1, 1] * len(parts))
     if is_test is None:
-        assert source.part is None
+        assert source.is_test is None
     else:
-        np.testing.assert_array_equal(source.part, np.repeat(is_test, 4))
+        np.testing.assert_array_equal(source.is_test, np.repeat(is_test, 4))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +125,7 @@ def test_usual_names_of_parts(tmp_path, names, parts):
         (("train/cat", "train/dog", "extra/cat"), "train) beside others ("),
         (("train/cat", "test/cat", "cat"), "beside others ("),
         (("train", "test", "extra"), "train) beside others ("),
-        (("train/cat", "training/cat"), "are both called as the train part is"),
+        (("train/cat", "training/cat"), "are both named like the part train"),
         (("train/cat", "test"), "test holds no class folders"),
         (("train", "test"), "holds no class folders"),
         (("train",), "train holds no class folders"),
@@ -233,7 +238,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, memory):
     (tmp_path / "dog" / "folder.png").mkdir()
     (tmp_path / "dog" / "self.png").symlink_to(tmp_path / "dog" / "self.png")
     (tmp_path / "self").symlink_to(tmp_path / "self")
-    source = load_source(f"folder:{tmp_path}", most_bad=0.5)
+    source = load_source(f"folder:{tmp_path}", max_unreadable=0.5)
     assert source.left_out[:2] == ("cat/pipe.png: not a file", "cat/zero.png: not a file")
     assert source.left_out[2].startswith("dog/nowhere.png: ") and len(source.left_out) == 4
 
@@ -312,9 +317,9 @@ def test_one_of_200_images_is_left_out(tmp_path, memory, how, reason, suffix):
         (100, 3, {}, False),
         (5, 1, {}, True),
         (5, 2, {}, False),
-        (5, 1, {"most_bad": 0.0}, False),
-        (5, 3, {"most_bad": 0.3}, True),
-        (50, 29, {"most_bad": 0.29}, True),
+        (5, 1, {"max_unreadable": 0.0}, False),
+        (5, 3, {"max_unreadable": 0.3}, True),
+        (50, 29, {"max_unreadable": 0.29}, True),
     ],
 )
 def test_how_many_may_be_left_out(tmp_path, images, bad, options, allowed):
@@ -359,7 +364,7 @@ def test_images_of_several_sizes(tmp_path, memory):
     fill(tmp_path)
     write(tmp_path / "dog" / "z.png", pixels(0, 4, 9))
     line = error_line(f"folder:{tmp_path}")
-    assert "several sizes, cat/000.png 6 x 6 and dog/z.png 9 x 4; --image-size N" in line
+    assert "several sizes, cat/000.png 6 x 6 and dog/z.png 9 x 4; `image_size=N`" in line
     source = load_source(f"folder:{tmp_path}", image_size=3)
     assert read(source).shape == (11, 3, 3, 3)
     np.testing.assert_array_equal(read(source)[10], decode(tmp_path / "dog" / "z.png", 3))

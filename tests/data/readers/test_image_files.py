@@ -9,7 +9,7 @@ import pytest
 
 from jaxhash.data.readers import image_files
 from jaxhash.data.readers.folder import read_folder
-from jaxhash.data.readers.image_files import INDEX, keep_index
+from jaxhash.data.readers.image_files import INDEX_NAME, write_index
 
 
 @pytest.fixture
@@ -27,13 +27,13 @@ def folder(tmp_path):
 @pytest.fixture
 def opened(monkeypatch):
     """The names of the files that are decoded, the first good one apart, which gives the shape."""
-    names, try_read = [], image_files.try_read
+    names, try_read_image = [], image_files.try_read_image
 
     def watch(path, *arguments):
         names.append(path.name)
-        return try_read(path, *arguments)
+        return try_read_image(path, *arguments)
 
-    monkeypatch.setattr(image_files, "try_read", watch)
+    monkeypatch.setattr(image_files, "try_read_image", watch)
     return names
 
 
@@ -51,9 +51,9 @@ def assert_same(source, other):
 def test_what_was_checked_is_not_checked_again(folder, tmp_path, opened):
     source = read(folder)
     assert len(opened) == 13
-    keep_index(source, tmp_path)
+    write_index(source, tmp_path)
     opened.clear()
-    again = read(folder, tmp_path / INDEX)
+    again = read(folder, tmp_path / INDEX_NAME)
     assert opened == ["00.png"]
     assert_same(again, source)
     assert source.left_out == ("b/11.png: not an image of a known format",)
@@ -63,7 +63,7 @@ def test_what_was_checked_is_not_checked_again(folder, tmp_path, opened):
 
 @pytest.mark.parametrize("change", ["content", "time", "mended", "broken", "gone", "new"])
 def test_what_has_changed_is_checked_again(folder, tmp_path, opened, change):
-    keep_index(read(folder), tmp_path)
+    write_index(read(folder), tmp_path)
     path = folder / "a" / "04.png"
     if change == "content":
         PIL.Image.new("RGB", (6, 6)).save(path)
@@ -80,7 +80,7 @@ def test_what_has_changed_is_checked_again(folder, tmp_path, opened, change):
         path = folder / "b" / "99.png"
         PIL.Image.new("RGB", (6, 6)).save(path)
     opened.clear()
-    again = read(folder, tmp_path / INDEX)
+    again = read(folder, tmp_path / INDEX_NAME)
     assert opened == ["00.png", *([] if change == "gone" else [path.name])]
     assert_same(again, read(folder))
 
@@ -89,8 +89,8 @@ def test_what_has_changed_is_checked_again(folder, tmp_path, opened, change):
     "damage", ["cut", "empty", "bit", "bytes", "link", "pipe", "another size", "another version"]
 )
 def test_an_index_that_cannot_be_relied_on(folder, tmp_path, monkeypatch, opened, damage):
-    path, image_size = tmp_path / INDEX, 3 if damage == "another size" else None
-    keep_index(read(folder), tmp_path)
+    path, image_size = tmp_path / INDEX_NAME, 3 if damage == "another size" else None
+    write_index(read(folder), tmp_path)
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:-20])
     elif damage == "empty":
@@ -126,8 +126,8 @@ def test_digests_are_those_of_the_pixels(folder):
 
 def test_a_set_held_in_memory_needs_no_index(folder, tmp_path):
     source = read(folder, held=10**6)
-    keep_index(source, tmp_path)
-    assert not (tmp_path / INDEX).exists()
+    write_index(source, tmp_path)
+    assert not (tmp_path / INDEX_NAME).exists()
     assert_same(source, read(folder))
 
 

@@ -10,8 +10,19 @@ import PIL.Image
 import pytest
 
 from jaxhash.data.load import load_source
-from jaxhash.data.readers.images import FORMATS, decode, read_image, suffixes, try_read, white_of
+from jaxhash.data.readers.images import (
+    FORMATS,
+    guess_white_levels,
+    image_suffixes,
+    read_image,
+    try_read_image,
+)
 from jaxhash.utils.errors import UserError
+
+
+def decode(path, image_size=None):
+    """Returns the pixels of an image."""
+    return read_image(path, image_size).pixels
 
 
 def pixels(seed, height=6, width=6):
@@ -134,7 +145,7 @@ def test_formats_of_other_pixels(tmp_path, suffix):
     size, mode = (64, 64), "1" if suffix in ("pbm", "xbm", "msp") else "L"
     mode = "RGB" if suffix.startswith("ic") else mode
     PIL.Image.new(mode, size, "white").save(tmp_path / f"a.{suffix}")
-    assert decode(tmp_path / f"a.{suffix}").min() == 255 and f".{suffix}" in suffixes()
+    assert decode(tmp_path / f"a.{suffix}").min() == 255 and f".{suffix}" in image_suffixes()
 
 
 def test_formats_that_are_not_opened(tmp_path, monkeypatch):
@@ -144,13 +155,13 @@ def test_formats_that_are_not_opened(tmp_path, monkeypatch):
         raise AssertionError("a program was started")
 
     monkeypatch.setattr(subprocess, "Popen", start)
-    assert not suffixes() & {".eps", ".ps", ".wmf", ".emf", ".mpg", ".h5", ".grib", ".iim"}
+    assert not image_suffixes() & {".eps", ".ps", ".wmf", ".emf", ".mpg", ".h5", ".grib", ".iim"}
     assert not FORMATS & {"EPS", "WMF", "IPTC", "MPEG", "HDF5", "BUFR", "GRIB"}
     page = io.BytesIO()
     PIL.Image.new("RGB", (6, 6)).save(page, "eps")
     for suffix in ("png", "eps", "jpg"):
         (tmp_path / f"a.{suffix}").write_bytes(page.getvalue())
-        assert try_read(tmp_path / f"a.{suffix}", None) == "not an image of a known format"
+        assert try_read_image(tmp_path / f"a.{suffix}", None) == "not an image of a known format"
 
 
 # Orientation, transparency, depth
@@ -291,7 +302,7 @@ def test_white_of_floats(tmp_path, white, values):
 def test_grey_whose_range_is_not_known(tmp_path, values):
     dtype = np.int32 if values == [-3, 70] else np.float32
     PIL.Image.fromarray(np.array([values], dtype)).save(tmp_path / "a.tif")
-    assert try_read(tmp_path / "a.tif", None).startswith("grey from ")
+    assert try_read_image(tmp_path / "a.tif", None).startswith("grey from ")
 
 
 def test_white_is_that_of_the_whole_set(tmp_path):
@@ -314,7 +325,7 @@ def test_colors_of_16_bits(tmp_path, channels):
     png_of_16_bits(tmp_path / "set" / "a" / "0.png", values // 16)
     with pytest.raises(UserError, match="colors of 16 bits a channel without a value above 4,095"):
         load_source(f"folder:{tmp_path / 'set'}")
-    assert "colors of 16 bits" in try_read(tmp_path / "set" / "a" / "0.png", None)
+    assert "colors of 16 bits" in try_read_image(tmp_path / "set" / "a" / "0.png", None)
     values[..., -1] = 65_535 if channels in (2, 4) else 40_000
     png_of_16_bits(tmp_path / "set" / "a" / "1.png", values)
     inputs = load_source(f"folder:{tmp_path / 'set'}").inputs
@@ -322,7 +333,7 @@ def test_colors_of_16_bits(tmp_path, channels):
 
 
 def test_what_is_white_for_several_files():
-    assert white_of([]) == {}
-    assert white_of([("colors", 65_535), ("integers", 65_535)]) == dict.fromkeys(
+    assert guess_white_levels([]) == {}
+    assert guess_white_levels([("colors", 65_535), ("integers", 65_535)]) == dict.fromkeys(
         ("colors", "integers"), 65_535
     )

@@ -90,7 +90,7 @@ def test_the_parts_of_a_set_are_kept(folder, shared_data, output, monkeypatch):
     monkeypatch.setattr("jaxhash.data.writers.feature_files.load_source", lambda *_, **__: some)
     output(*FEATURES.split())
     source = load_source("features:f.npz")
-    np.testing.assert_array_equal(source.part, some.part)
+    np.testing.assert_array_equal(source.is_test, some.is_test)
     np.testing.assert_array_equal(source.labels, some.labels)
     assert list(source.item_names) == some.item_names
     assert some.item_names[29:31] == ["train/29", "test/9980"]
