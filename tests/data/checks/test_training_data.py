@@ -42,7 +42,10 @@ def test_own_parts_are_the_default(config):
     )
     counts = dict(queries_per_class=5, train_per_class=9)
     pooled = Experiment.open(dataclasses.replace(config, protocol="per-class", **counts))
-    assert pooled.split.name == "per-class-5-9-rest-seed0" and "pools the parts" in pooled.notes[0]
+    assert (
+        pooled.split.name == "per-class-5-9-rest-seed0"
+        and "pools the parts" in pooled.findings.notes[0]
+    )
     drawn = Experiment.open(dataclasses.replace(config, **counts))
     assert drawn.split.name == "parts-5-9@150-seed0"
     write(split=None)
