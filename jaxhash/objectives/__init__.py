@@ -5,16 +5,17 @@ An objective is a pair of pure functions, and objectives add up::
     combine(hashnet(), weighted(0.1, hswd()))
 
 Read `_base` first: it is the interface to the training step. `_pairs` and `_tables` hold the memory
-banks and the tables of items and classes, `_quantizers` the terms that any method takes. Every other
-module is a family of methods and ends with ``METHODS``, a row (`Method`) for each: a new method is a
-function, its name in ``__all__`` and a row. The order of the families stands in `_catalogue`.
+banks and the tables of items and classes, `_quantizers` the terms that any method takes. Every
+other module is a family of methods and ends with ``METHODS``, a row (`Method`) for each: a new
+method is a function, its name in ``__all__`` and a row. The order of the families stands in
+`_catalogue`.
 
 What the methods share: u are the raw codes of the network. Two images are similar if they share any
 label. ``pairs="batch"`` pairs a row with the other rows of the whole batch, and the gradient flows
 through both; ``pairs="bank"`` pairs it with the last code of every training image, a constant.
-``unseen`` says what an image is that no batch has held yet. ``penalty`` is the weight of the method's
-own quantization penalty; 0 leaves the penalty out. An option that is out of range raises a ValueError
-that names it.
+``unseen`` says what an image is that no batch has held yet. ``penalty`` is the weight of the
+method's own quantization penalty; 0 leaves the penalty out. An option that is out of range raises a
+ValueError that names it.
 """
 
 from jaxhash.objectives._autoencoder import *

@@ -1,4 +1,4 @@
-"""Codes that an input can be reconstructed from."""
+"""Reconstruction of the inputs from their codes: DCW-AE."""
 
 import math
 
@@ -15,7 +15,7 @@ from jaxhash.objectives._base import (
     add_penalty,
     from_loss,
     on_relaxed,
-    without_padding,
+    zero_padding,
 )
 from jaxhash.objectives._method import NO_LABELS, Method
 from jaxhash.ops.codes import relax
@@ -28,18 +28,18 @@ Decoder = list[dict[str, Float[Array, "..."]]]
 
 
 def dcw_autoencoder(*, narrow: int = 100, wide: int = 500, penalty: Weight = 0.1) -> Objective:
-    r"""DCW-AE: the inputs are reconstructed from relaxed codes, whose law is drawn to random signs.
+    r"""DCW-AE: reconstructs the inputs from relaxed codes, whose law is matched to random signs.
 
     .. math:: L = \operatorname{mean}_i \tfrac1d \| D(\tanh u_i) - x_i \|^2
 
-    with d the number of entries of an input. Vectors are reconstructed as they are, in their own
-    units, so that the weight of the penalty is in these; images of bytes as numbers in [-1, 1]. The
-    decoder D is trained with the network. It has layers of ``narrow``, ``wide`` and ``wide`` units
-    with leaky ReLUs, then a linear one of d: for large images that is its bulk. Labels are ignored.
+    with d the number of entries of an input. Vectors are reconstructed in their own units, in which
+    the weight of the penalty is meant too; images of bytes as numbers in [-1, 1]. The decoder D is
+    trained with the network. It has layers of ``narrow``, ``wide`` and ``wide`` units with leaky
+    ReLUs, then a linear layer of d units, the largest for large images. Labels are ignored.
 
     Args:
-        narrow: units of the first layer after the code.
-        wide: units of the second and the third.
+        narrow: number of units of the first layer after the code.
+        wide: number of units of the second and the third layer.
         penalty: weight of `jaxhash.losses.hswd` of :math:`\tanh u`; 0 leaves it out.
 
     Raises:
@@ -53,9 +53,9 @@ def dcw_autoencoder(*, narrow: int = 100, wide: int = 500, penalty: Weight = 0.1
         arXiv 2003.00134, of which HSWD is the matching term. Its released notebook trains an
         encoder of 500, 500 and 100 units by Adam with rate 1e-4 and :math:`\beta_1 = 0.5`, in
         batches of 64 for 20 epochs, on images in [-1, 1]; the decoder mirrors it. Departures:
-        reconstruction and matching are one loss, where there five updates by the first are followed
-        by one by the second, on batches of their own; the decoder is given tanh(u), where there it
-        is given u; and it does not end in a tanh, so that it serves vectors as well.
+        reconstruction and matching are one loss; there, five updates for the first alternate with
+        one for the second, on different batches; the decoder takes tanh(u), there u; and it
+        does not end in a tanh, so that it suits vectors as well.
     """
     for name, width in (("narrow", narrow), ("wide", wide)):
         if width < 1:
@@ -68,9 +68,14 @@ def dcw_autoencoder(*, narrow: int = 100, wide: int = 500, penalty: Weight = 0.1
     def loss(variables, codes, batch, context):
         kept = batch.mask[:, None]
         target = jnp.where(kept, flat_inputs(batch.inputs), 0.0)
-        made = decode(variables.params, relax(without_padding(codes.astype(jnp.float32), batch)))
-        squares = jnp.where(kept, (made - target) ** 2, 0.0)
-        entries = jnp.maximum(row_count(codes, batch.mask, context.axis_name), 1) * made.shape[1]
+        reconstruction = decode(
+            variables.params, relax(zero_padding(codes.astype(jnp.float32), batch))
+        )
+        squares = jnp.where(kept, (reconstruction - target) ** 2, 0.0)
+        entries = (
+            jnp.maximum(row_count(codes, batch.mask, context.axis_name), 1)
+            * reconstruction.shape[1]
+        )
         value = psum_local_grad(jnp.sum(squares) / entries, context.axis_name)
         return Loss(value, variables.state, {"dcw_autoencoder": value})
 
@@ -82,7 +87,7 @@ def dcw_autoencoder(*, narrow: int = 100, wide: int = 500, penalty: Weight = 0.1
 
 
 def init_decoder(key: Key[Array, ""], widths: list[int]) -> Decoder:
-    """Layers from one width to the next: normal kernels of variance 1 / inputs, and no bias yet."""
+    """Initializes a layer per pair of widths: kernels of variance 1 / inputs, and zero biases."""
     keys = jax.random.split(key, len(widths) - 1)
     return [
         {"kernel": jax.random.normal(key, (n, m)) / math.sqrt(n), "bias": jnp.zeros(m)}
@@ -91,7 +96,7 @@ def init_decoder(key: Key[Array, ""], widths: list[int]) -> Decoder:
 
 
 def decode(decoder: Decoder, codes: Float[Array, "n bits"]) -> Float[Array, "n entries"]:
-    """What the decoder makes of codes."""
+    """Applies the decoder to codes."""
     x = codes
     for number, layer in enumerate(decoder):
         if number:
@@ -101,13 +106,13 @@ def decode(decoder: Decoder, codes: Float[Array, "n bits"]) -> Float[Array, "n e
 
 
 def flat_inputs(inputs: Shaped[ArrayLike, "n ..."]) -> Float[Array, "n entries"]:
-    """The inputs as float32 rows; bytes are mapped to [-1, 1]."""
+    """Flattens inputs to float32 rows; bytes are mapped to [-1, 1]."""
     inputs = jnp.asarray(inputs)
     rows = inputs.reshape(len(inputs), -1).astype(jnp.float32)
     return rows / 127.5 - 1.0 if inputs.dtype == jnp.uint8 else rows
 
 
-#: The rows of this family.
+#: The methods of this family.
 METHODS = (
     Method(
         dcw_autoencoder,

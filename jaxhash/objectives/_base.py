@@ -1,4 +1,4 @@
-"""The interface between the training step and whatever is being minimized."""
+"""The interface between the training step and what it minimizes: `Objective` and its arguments."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -36,31 +36,31 @@ class Batch(NamedTuple):
 
 
 class ClassSimilarity(NamedTuple):
-    """What is known of the meaning of the labels or of the images; nothing by default."""
+    """Semantic similarity of classes or images beyond the labels; none by default."""
 
     distances: Float[Any, "classes classes"] | None = None
-    """The semantic distance of each two classes, such as 1 - `jaxhash.similarity.tree_similarity`."""
+    """Semantic distance of each two classes, such as 1 - `jaxhash.similarity.tree_similarity`."""
     levels: Int[Any, "levels classes"] | None = None
-    """The group of each class at each level of a hierarchy, above the classes themselves."""
+    """Group of each class at each level of a hierarchy, above the classes themselves."""
     embeddings: Float[Any, "items dimensions"] | None = None
-    """Of each training image what a distance of meanings is taken from, such as its caption's."""
+    """Embedding of each training image for semantic distances, such as that of its caption."""
 
 
 class TableSharding(NamedTuple):
-    """Which tables have their rows spread over the devices, in order and as many on each.
+    """Which tables have their rows sharded over the devices, in order and equally many on each.
 
     A table is a `jaxhash.objectives.Bank`, `ItemTable` or `ClassTable` in an objective's state.
     """
 
     items: int | None = None
-    """How many training images there are, if tables of them are spread; rows after these are
-    padding. None where each device has such a table whole."""
+    """Number of training images if tables of images are sharded; later rows are padding. None where
+    each device has the whole table."""
     classes: int | None = None
-    """The same of the classes."""
+    """Number of classes if tables of classes are sharded, else None."""
 
 
 class Setup(NamedTuple):
-    """What an objective may know of the run when it makes its parameters and its state."""
+    """What ``init`` of an objective is given: sizes, example inputs and the model's variables."""
 
     bits: int
     """Length of a code."""
@@ -71,103 +71,103 @@ class Setup(NamedTuple):
     multi_label: bool
     """Whether labels are multi-hot rows rather than ids."""
     inputs: PyTree[Shaped[Any, "n ..."]]
-    """Inputs of the model, for their shape: decoders and memories of features need it."""
+    """Inputs of the model, used for their shape by decoders and memories of features."""
     variables: PyTree
     """The model's initial variables, for objectives that keep a copy of the model."""
     class_similarity: ClassSimilarity = ClassSimilarity()
-    """What is known beyond the labels."""
+    """Semantic similarity beyond the labels."""
     table_sharding: TableSharding = TableSharding()
-    """Which tables are made for their rows to be spread over devices."""
+    """Which tables are padded so that their rows can be sharded over devices."""
 
 
 class Variables(NamedTuple):
-    """What belongs to an objective and lives in the checkpoint."""
+    """Parameters and state of an objective, both stored in the checkpoint."""
 
     params: PyTree = ()
     """Trained with the network by the optimizer: classifiers, anchors, decoders."""
     state: PyTree = ()
-    """Carried from step to step as the loss returns it: banks, codebooks, an averaged model."""
+    """Returned by the loss for the next step: banks, codebooks, an averaged model."""
 
 
 class Context(NamedTuple):
-    """What varies from one call of a loss to the next."""
+    """What varies from one call of the loss to the next."""
 
     key: Key[Array, ""]
-    """Fresh each step, and the same on all devices."""
+    """A new key each step, the same on all devices."""
     progress: Float[Array, ""]
-    """Share of the training that is done, in [0, 1)."""
+    """Fraction of the training that is done, in [0, 1)."""
     new_epoch: Bool[Array, ""]
-    """Whether an epoch has just ended: then alternating methods take their other step."""
+    """Whether an epoch has just ended, when alternating methods update their codes."""
     variables: PyTree
-    """The model's present variables; their gradient flows."""
+    """The model's current variables, with gradient."""
     encode: Callable[..., PyTree]
-    """``encode(variables, inputs)``: codes by a copy of the model, in evaluation mode; the features
-    that it makes them from with ``return_features=True``."""
+    """``encode(variables, inputs)`` returns codes of the model in evaluation mode, or with
+    ``return_features=True`` the features that enter the hash layer."""
     axis_name: str | None
-    """The mapped axis that the batch is spread over, or None."""
+    """Mapped axis over which the batch is sharded, or None."""
     table_sharding: TableSharding = TableSharding()
-    """Which tables are spread over the mapped axis: of these a device has its own rows only."""
+    """Which tables are sharded over the mapped axis, so that a device has only its own rows."""
 
 
 class Loss(NamedTuple):
-    """What an objective returns."""
+    """What ``loss`` of an objective returns."""
 
     value: Float[Array, ""]
-    """Value of the whole batch over devices; its gradient is this device's share."""
+    """Value over the whole batch of all devices; its gradient is this device's share."""
     state: PyTree
-    """The state for the next step, equal on all devices but for the rows of spread tables."""
+    """State for the next step, equal on all devices except the rows of sharded tables."""
     terms: dict[str, Float[Array, ""]]
-    """Named parts of the value, unweighted, for the log."""
+    """Named terms of the value, unweighted, for the log."""
 
 
 class _Objective(NamedTuple):
     init: Callable[[Key[Array, ""], Setup], Variables]
     loss: Callable[[Variables, PyTree, Batch, Context], Loss]
     views: int = 1
-    """How many augmented views of each input it asks for; of several, inputs and codes are tuples."""
+    """Number of augmented views of each input; with several, inputs and codes are tuples."""
     any_views: bool = False
-    """Whether it takes codes of however many views there are; else, where another objective asks
-    for more than it does, it sees the first view."""
+    """Whether it accepts codes of any number of views. If not, and another objective needs more
+    views, it is given the first view."""
 
 
 class Objective(_Objective):
     """A method as a pair of pure functions.
 
-    ``init(key, setup)`` makes the `Variables`; ``loss(variables, codes, batch, context)`` returns
-    the `Loss`. Codes are whatever the model made of ``batch.inputs``, so a model of two views or
-    two modalities hands over a tree of codes. Every global quantity is the objective's business: it
-    sums over ``context.axis_name`` as `jaxhash.losses` do. The loss computes on any mesh, whatever
-    it is made of: see `jaxhash.ops.meshes.on_any_mesh`.
+    ``init(key, setup)`` returns the `Variables`; ``loss(variables, codes, batch, context)`` returns
+    the `Loss`. Codes are the model's outputs for ``batch.inputs``: a tree of codes if the model has
+    two views or two modalities. The loss computes every global quantity itself: it sums over
+    ``context.axis_name`` as `jaxhash.losses` do. It runs on any mesh, see
+    `jaxhash.ops.meshes.on_any_mesh`.
 
-    The batch that it is given is checked first: labels are class ids of integers, or rows of 0 and
-    1 in any dtype; index is integers, and mask 0 and 1. Anything else raises a ValueError or a
-    TypeError that names it. The loss sees multi-hot labels and the mask as bools.
+    The batch is checked first: labels are integer class ids, or rows of 0 and 1 in any dtype; index
+    is integers; mask is 0 and 1. Anything else raises a ValueError or a TypeError that names it.
+    The loss receives multi-hot labels and the mask as bools.
     """
 
     __slots__ = ()
 
     def __new__(cls, init: Callable, loss: Callable, views: int = 1, any_views: bool = False):
-        """The pair, whose loss is put on any mesh here once for all methods."""
+        """Wraps the loss so that it checks the batch and runs on any mesh."""
         return super().__new__(cls, init, _on_any_mesh(loss), views, any_views)
 
 
 def _on_any_mesh(loss: Callable[..., Loss]) -> Callable[..., Loss]:
-    """The loss of an objective on any mesh, of a checked batch; its state stays where it lies."""
+    """Returns the loss on any mesh with a checked batch; the state keeps its sharding."""
 
     def returns(variables, codes, batch, context):
         return Loss(PartitionSpec(), specs_of(variables.state), PartitionSpec())
 
-    anywhere = on_any_mesh(loss, out_specs=returns)
+    loss_on_any_mesh = on_any_mesh(loss, out_specs=returns)
 
-    def checked(variables, codes, batch, context):
+    def checked_loss(variables, codes, batch, context):
         check_axis_name(context.axis_name)
-        return anywhere(variables, codes, _checked(batch), context)
+        return loss_on_any_mesh(variables, codes, _check_batch(batch), context)
 
-    return checked
+    return checked_loss
 
 
-def _checked(batch: Batch) -> Batch:
-    """The batch as its parts are meant; what nobody asks for may be None."""
+def _check_batch(batch: Batch) -> Batch:
+    """Returns the batch with its arrays checked and cast; labels and index may be None."""
     rows = (len(batch.mask),)
     labels, index = batch.labels, batch.index
     if labels is not None:
@@ -175,7 +175,7 @@ def _checked(batch: Batch) -> Batch:
         check_shape("labels", labels, (*rows, *labels.shape[1:]))
     if index is not None:
         check_shape("index", index, rows)
-        index = as_index("index", index, minimum=-1)  # padding may be nowhere
+        index = as_index("index", index, minimum=-1)  # -1 marks padding
     check_shape("mask", batch.mask, rows)
     mask = as_bool("mask", batch.mask)
     if index is not None:
@@ -188,65 +188,66 @@ def _checked(batch: Batch) -> Batch:
 def from_loss(
     name: str, loss: Callable[..., Float[Array, ""]], *, random: bool = False
 ) -> Objective:
-    """A loss of the codes alone as an objective; of several views the mean over them.
+    """Makes an objective of a loss of the codes alone; with several views, of its mean over them.
 
     Args:
-        name: of the term in the log.
-        loss: ``loss(codes, where=, axis_name=)``, a scalar. Padding is 0 in the codes.
-        random: whether the loss takes a ``key`` as well. Each view has a key of its own.
+        name: name of the term in the log.
+        loss: ``loss(codes, where=, axis_name=)``, a scalar. Codes of padding are 0.
+        random: whether the loss also takes a ``key``. Each view has its own key.
     """
 
-    def of_views(variables, codes, batch, context):
+    def mean_over_views(variables, codes, batch, context):
         values = []
         for number, view in enumerate(jax.tree.leaves(codes)):
             key = jax.random.fold_in(context.key, number) if number else context.key
             keyed = {"key": key} if random else {}
-            view = without_padding(view, batch)
+            view = zero_padding(view, batch)
             values.append(loss(view, where=batch.mask, axis_name=context.axis_name, **keyed))
         value = sum(values[1:], start=values[0]) / len(values)
         return Loss(value, variables.state, {name: value})
 
-    return Objective(lambda key, setup: Variables(), of_views, any_views=True)
+    return Objective(lambda key, setup: Variables(), mean_over_views, any_views=True)
 
 
 def probabilities(codes: Float[Array, "n bits"]) -> Float[Array, "n bits"]:
-    """Raw codes u as (1 + tanh(u)) / 2 in float32, in [0, 1]."""
+    """Maps raw codes u to (1 + tanh(u)) / 2 in float32, in [0, 1]."""
     return 0.5 + 0.5 * relax(codes.astype(jnp.float32))
 
 
 def on_probabilities(loss: Callable[..., Float[Array, ""]]) -> Callable[..., Float[Array, ""]]:
-    """The loss of the `probabilities`, as a loss of the raw codes."""
+    """Returns the loss of `probabilities` as a loss of the raw codes."""
     return lambda codes, **options: loss(probabilities(codes), **options)
 
 
 def on_relaxed(loss: Callable[..., Float[Array, ""]]) -> Callable[..., Float[Array, ""]]:
-    """The loss of tanh(u) in float32, as a loss of the raw codes u."""
+    """Returns the loss of tanh(u) in float32 as a loss of the raw codes u."""
     return lambda codes, **options: loss(relax(codes.astype(jnp.float32)), **options)
 
 
-def without_padding(codes: Float[Array, "n bits"], batch: Batch) -> Float[Array, "n bits"]:
-    """The codes with zeros for padding, whatever the network made of it.
+def zero_padding(codes: Float[Array, "n bits"], batch: Batch) -> Float[Array, "n bits"]:
+    """Returns the codes with zeros in padded rows, which may hold anything.
 
-    A tanh, or a product with a matrix that is trained, would make a NaN there one of the gradient.
+    A NaN there would reach the gradient through a tanh or a product with a trained matrix.
     """
     return jnp.where(batch.mask[:, None], codes, 0)
 
 
-def noise_of_items(
+def uniform_by_item(
     key: Key[Array, ""], index: Int[Array, " n"], bits: int
 ) -> Float[Array, "n bits"]:
-    """Uniform numbers in [0, 1) for each row, by its place in the training set.
+    """Draws uniform numbers in [0, 1) for each row from its index in the training set.
 
-    They do not depend on its place in the batch, nor on the devices.
+    They depend neither on the position in the batch nor on the devices.
     """
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.asarray(index))
     return jax.vmap(lambda key: jax.random.uniform(key, (bits,)))(keys)
 
 
 def combine(*objectives: Objective) -> Objective:
-    """The sum of objectives, each with its own parameters, state and random key.
+    """Returns the sum of objectives, each with its own parameters, state and random key.
 
-    Next to one of two views, an objective of one sees the first; a quantizer sees both.
+    Beside an objective of two views, one of a single view is given the first; a quantizer is given
+    both.
 
     Raises:
         ValueError: at the first call, if two objectives log a term of the same name.
@@ -257,25 +258,25 @@ def combine(*objectives: Objective) -> Objective:
     """
     views = max((each.views for each in objectives), default=1)
 
-    def seen_by(objective, of_views):
+    def views_for(objective, views_given):
         sees_all = objective.views == views or objective.any_views
-        return of_views if sees_all else of_views[0]
+        return views_given if sees_all else views_given[0]
 
     def init(key, setup):
         keys = jax.random.split(key, len(objectives))
-        made = [
-            objective.init(k, setup._replace(inputs=seen_by(objective, setup.inputs)))
+        initial = [
+            objective.init(k, setup._replace(inputs=views_for(objective, setup.inputs)))
             for objective, k in zip(objectives, keys, strict=True)
         ]
-        return Variables(tuple(v.params for v in made), tuple(v.state for v in made))
+        return Variables(tuple(v.params for v in initial), tuple(v.state for v in initial))
 
     def loss(variables, codes, batch, context):
         keys = jax.random.split(context.key, len(objectives))
         parts = [
             objective.loss(
                 Variables(params, state),
-                seen_by(objective, codes),
-                batch._replace(inputs=seen_by(objective, batch.inputs)),
+                views_for(objective, codes),
+                batch._replace(inputs=views_for(objective, batch.inputs)),
                 context._replace(key=key),
             )
             for objective, params, state, key in zip(
@@ -292,7 +293,7 @@ def combine(*objectives: Objective) -> Objective:
 
 
 def weighted(weight: Weight, objective: Objective) -> Objective:
-    """The objective times a weight, which may be traced; the terms it logs stay unweighted.
+    """Returns the objective times a weight, which may be traced; logged terms stay unweighted.
 
     Example:
         >>> from jaxhash.objectives import hswd
@@ -307,17 +308,21 @@ def weighted(weight: Weight, objective: Objective) -> Objective:
 
 
 def add_penalty(objective: Objective, weight: Weight, penalty: Objective) -> Objective:
-    """The objective with its own penalty, which a weight of 0 leaves out altogether.
+    """Adds a method's own penalty; a weight of 0 leaves the penalty out altogether.
 
     Raises:
         ValueError: if the weight is below 0.
     """
     check_weights(penalty=weight)
-    return _alone(objective) if left_out(weight) else combine(objective, weighted(weight, penalty))
+    return (
+        _with_first_key(objective)
+        if is_static_zero(weight)
+        else combine(objective, weighted(weight, penalty))
+    )
 
 
-def _alone(objective: Objective) -> Objective:
-    """The objective with the random key that `combine` gives its first part, and so its draws."""
+def _with_first_key(objective: Objective) -> Objective:
+    """Gives the objective the random key that `combine` would give its first part."""
 
     def first(key):
         return jax.random.split(key, 1)[0]
@@ -333,19 +338,19 @@ def _alone(objective: Objective) -> Objective:
 
 
 def check_positive(**numbers: float | None) -> None:
-    """Raise a `ValueError` that names a number which is not above 0; None is no number."""
+    """Raises a ValueError that names the first number not above 0; None is skipped."""
     for name, number in numbers.items():
         if number is not None and not number > 0:
             raise ValueError(f"{name} must be above 0, got {number}")
 
 
 def check_weights(**weights: Weight | None) -> None:
-    """Raise a `ValueError` that names a weight which is known to be below 0 or no number."""
+    """Raises a ValueError that names a weight below 0 or NaN; None and traced ones pass."""
     for name, weight in weights.items():
         if isinstance(weight, int | float) and not weight >= 0:
             raise ValueError(f"{name} must be at least 0, got {weight}")
 
 
-def left_out(weight: Weight) -> bool:
-    """Whether a weight is known to be 0; a traced one is not."""
+def is_static_zero(weight: Weight) -> bool:
+    """Returns whether a weight is a Python 0; a traced weight is not."""
     return isinstance(weight, int | float) and weight == 0

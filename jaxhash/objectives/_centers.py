@@ -1,4 +1,4 @@
-"""Methods that give each class a place in code space: CSQ, DPN, OrthoHash and HyP^2."""
+"""Methods with a center per class in code space: CSQ, DPN, OrthoHash and HyP^2."""
 
 from typing import Literal, NamedTuple, get_args
 
@@ -25,12 +25,12 @@ from jaxhash.objectives._base import (
     on_relaxed,
 )
 from jaxhash.objectives._method import SOFT_LABELS, Method
-from jaxhash.objectives._pairs import from_batch
+from jaxhash.objectives._pairs import batch_candidates
 from jaxhash.objectives._tables import (
     ClassTable,
     gather_for_table,
     look_up,
-    padded,
+    pad_rows,
     row_mask,
     table_axis,
 )
@@ -41,45 +41,45 @@ from jaxhash.similarity import has_label, multi_hot, shares_label
 
 __all__ = ["csq", "dpn", "hyp2", "orthohash"]
 
-#: Where the targets of DPN come from.
+#: Sources of the targets of DPN.
 Targets = Literal["codebook", "random", "adaptive"]
 
 
 class Centers(NamedTuple):
-    """The center of each class, and the bit of a mixed center that its classes do not decide."""
+    """The center of each class, and the signs that break ties between classes of one image."""
 
     codes: ClassTable
     ties: Int8[Array, " bits"]
 
 
-class Adaptive(NamedTuple):
-    """Targets that follow the codes from epoch to epoch."""
+class AdaptiveTargets(NamedTuple):
+    """Targets that are updated from the codes each epoch."""
 
     codes: ClassTable
     votes: ClassTable
-    """Sum of the signs of this epoch's codes of each class, without those short of the margin."""
+    """Per class, the sum of the signs of this epoch's codes that are beyond the margin."""
 
 
 def csq(*, penalty: Weight = 1e-4, codebook_seed: int = 0) -> Objective:
     r"""CSQ: each bit is classified as the bit of its class's center, `jaxhash.losses.csq`.
 
-    The centers are a `jaxhash.ops.codebooks.codebook`. An image of several labels has a center of its
-    own, each bit of which is what most of its classes have; ties go to a random sign for each bit
-    that is drawn once. Images without a label are left out, but for the penalty.
+    The centers are a `jaxhash.ops.codebooks.codebook`. An image of several labels has as
+    center the majority of its classes' centers in each bit; ties go to a random sign per bit that
+    is drawn once. Images without a label count in the penalty only.
 
     Args:
         penalty: weight of the mean of :math:`\log\cosh(|\tanh u| - 1)`; 0 leaves it out. The
             released code has 0.05, a later implementation 1e-4, both for the mean of
             :math:`(|\tanh u| - 1)^2`, which near the signs is twice the published term.
-        codebook_seed: of the centers and of the ties.
+        codebook_seed: seed of the centers and of the signs for ties.
 
     Example:
         >>> method = csq(penalty=0.0)
 
     Reference:
         Yuan et al., "Central Similarity Quantization for Efficient Image and Video Retrieval",
-        CVPR 2020. Departure: the codebook goes on at any number of classes and bits with a proven
-        distance, where the paper has Hadamard rows at powers of 2 and random centers beyond.
+        CVPR 2020. Departure: the codebook has a proven distance at any number of classes and bits,
+        where the paper has Hadamard rows at powers of 2 and random centers otherwise.
     """
 
     def init(key, setup):
@@ -91,28 +91,28 @@ def csq(*, penalty: Weight = 1e-4, codebook_seed: int = 0) -> Objective:
         value = losses.csq(
             codes,
             majority_vote(look_up(centers.codes, batch.labels, context), centers.ties),
-            where=_labelled(batch),
+            where=_is_labeled(batch),
             axis_name=context.axis_name,
         )
         return Loss(value, centers, {"csq": value})
 
-    own = from_loss("csq_penalty", on_relaxed(losses.log_cosh_quantization))
-    return add_penalty(Objective(init, loss), penalty, own)
+    quantization = from_loss("csq_penalty", on_relaxed(losses.log_cosh_quantization))
+    return add_penalty(Objective(init, loss), penalty, quantization)
 
 
 def dpn(*, margin: float = 1.0, targets: Targets = "codebook", codebook_seed: int = 0) -> Objective:
-    r"""DPN: a hinge drives each bit past a margin, on the side of its class's target.
+    r"""DPN: a hinge pushes each bit past a margin, on the side of its class's target.
 
-    The loss is `jaxhash.losses.dpn`. Of an image of several labels it is the mean over the targets
-    of its classes. Images without a label are left out.
+    The loss is `jaxhash.losses.dpn`; for an image of several labels, its mean over the targets of
+    its classes. Images without a label are left out.
 
     Args:
-        margin: at which a bit no longer costs.
+        margin: value from which a bit costs nothing.
         targets: ``"codebook"`` for a `jaxhash.ops.codebooks.codebook`; ``"random"`` for fair signs;
             ``"adaptive"`` for fair signs at first, and from each epoch to the next the sign of the
             sum over a class of :math:`\operatorname{sign} u` where :math:`|u|` is above the
             margin. A sum of 0 leaves the target as it was.
-        codebook_seed: of the targets.
+        codebook_seed: seed of the targets.
 
     Raises:
         ValueError: if margin is not above 0, or targets is unknown.
@@ -126,9 +126,9 @@ def dpn(*, margin: float = 1.0, targets: Targets = "codebook", codebook_seed: in
         ones are as a later implementation has them, the text was not at hand. Departure: targets
         have a proven distance by default. An implementation (DeepHash-pytorch) keeps the codes of
         the whole training set for the adaptive targets, and lets a sum of 0 make a target of 0,
-        which is no sign; and of an image of several labels its target is the sign of their sum,
-        with random signs where that is 0, as `csq` has it, where this one has their mean: a bit on
-        which its classes differ is drawn by the difference alone, and no farther than the margin.
+        which is no sign; and the target of an image of several labels is there the sign of their
+        sum, with random signs where that is 0, as in `csq`. Here it is their mean: a bit on which
+        the classes differ is pulled by the difference alone, and no farther than the margin.
     """
     check_positive(margin=margin)
     if targets not in get_args(Targets):
@@ -137,25 +137,25 @@ def dpn(*, margin: float = 1.0, targets: Targets = "codebook", codebook_seed: in
     def init(key, setup):
         if targets == "codebook":
             return Variables(state=_codebook(setup, codebook_seed))
-        codes = _table(_random_signs(codebook_seed, setup.classes, setup.bits), setup)
+        codes = _class_table(_random_signs(codebook_seed, setup.classes, setup.bits), setup)
         if targets == "random":
             return Variables(state=codes)
-        return Variables(state=Adaptive(codes, ClassTable(jnp.zeros(codes.rows.shape))))
+        return Variables(state=AdaptiveTargets(codes, ClassTable(jnp.zeros(codes.rows.shape))))
 
     def loss(variables, codes, batch, context):
         state = variables.state
         if targets == "adaptive":
-            state = _elect(state, context.new_epoch)
-        present = state.codes if targets == "adaptive" else state
+            state = _start_epoch(state, context.new_epoch)
+        current = state.codes if targets == "adaptive" else state
         value = losses.dpn(
             codes,
-            _mean_targets(present, batch, context),
+            _mean_targets(current, batch, context),
             margin=margin,
-            where=_labelled(batch),
+            where=_is_labeled(batch),
             axis_name=context.axis_name,
         )
         if targets == "adaptive":
-            votes = state.votes.rows + _votes(codes, batch, margin, present, context)
+            votes = state.votes.rows + _sum_votes(codes, batch, margin, current, context)
             state = state._replace(votes=ClassTable(votes))
         return Loss(value, state, {"dpn": value})
 
@@ -171,19 +171,19 @@ def orthohash(
 ) -> Objective:
     """OrthoHash: softmax over the cosines to fixed centers, `jaxhash.losses.orthohash`.
 
-    The centers are a `jaxhash.ops.codebooks.codebook`, orthogonal where there are no more classes than
-    bits and a Hadamard matrix of that order. An image of several labels has the target y / sum(y).
-    Images without a label are left out.
+    The centers are a `jaxhash.ops.codebooks.codebook`, orthogonal where there are no more classes
+    than bits and a Hadamard matrix of that order. An image of several labels has the target y /
+    sum(y). Images without a label are left out.
 
-    In the paper a batch normalization without scale and shift ends the network, for balanced bits;
-    that is a matter of the model, or of a quantizer joined to this objective.
+    In the paper the network ends with a batch normalization without scale and shift, for balanced
+    bits; here that is an option of the model, or the task of a quantizer beside this objective.
 
     Args:
-        scale: of the cosines.
-        margin: of the cosine or the angle of the right classes. The released code names 0.3 for
-            CIFAR-10.
+        scale: factor of the cosines.
+        margin: subtracted from the cosine, or added to the angle, of the labels. The released code
+            has 0.3 for CIFAR-10.
         margin_type: ``"cosine"`` or ``"arc"``.
-        codebook_seed: of the centers.
+        codebook_seed: seed of the centers.
 
     Raises:
         ValueError: if scale is not above 0, margin is below 0 or margin_type is unknown.
@@ -226,18 +226,18 @@ def orthohash(
 
 
 def hyp2(*, beta: float = 0.5, threshold: float | None = None) -> Objective:
-    r"""HyP^2: codes turn to the trained proxies of their classes, and off irrelevant codes.
+    r"""HyP^2: codes are pulled to trained proxies of their classes, and away from irrelevant codes.
 
     The loss is `jaxhash.losses.hyp2_proxies` plus beta times `jaxhash.losses.hyp2_pairs` among the
-    images of the whole batch that have more than one label. With class ids there are none of
-    these, and the proxies are all. Images without a label are left out.
+    images of the whole batch that have more than one label. With class ids there are none, and
+    only the term of the proxies remains. Images without a label are left out.
 
     Args:
         beta: weight of the pairs; 0 leaves them out.
-        threshold: cosine up to which codes may be near what they are not. By default
+        threshold: cosine up to which irrelevant codes and proxies cost nothing. By default
             :math:`1 - 2 d / \mathrm{bits}`, the largest cosine between two words of a
-            `jaxhash.ops.codebooks.codebook` of distance d, with as many words as the least power of 2
-            that is not below the number of classes.
+            `jaxhash.ops.codebooks.codebook` of distance d, with as many words as the least power of
+            2 that is not below the number of classes.
 
     Raises:
         ValueError: if beta is below 0 or threshold is not in [-1, 1].
@@ -257,61 +257,65 @@ def hyp2(*, beta: float = 0.5, threshold: float | None = None) -> Objective:
         raise ValueError(f"threshold must be in [-1, 1], got {threshold}")
 
     def init(key, setup):
-        shape, zeta = (setup.classes, setup.bits), threshold
-        if zeta is None:
+        shape, cosine = (setup.classes, setup.bits), threshold
+        if cosine is None:
             words = 1 << int(setup.classes - 1).bit_length()
-            zeta = 1 - 2 * codebook(words, setup.bits).distance / setup.bits
+            cosine = 1 - 2 * codebook(words, setup.bits).distance / setup.bits
         proxies = jnp.sqrt(2 / setup.classes) * jax.random.normal(key, shape)
-        return Variables(params=proxies, state=jnp.float32(zeta))
+        return Variables(params=proxies, state=jnp.float32(cosine))
 
     def loss(variables, codes, batch, context):
-        proxies, zeta = variables
+        proxies, cosine = variables
         codes = codes.astype(jnp.float32)
-        options = {"threshold": zeta, "axis_name": context.axis_name}
+        options = {"threshold": cosine, "axis_name": context.axis_name}
         labels = multi_hot(batch.labels, len(proxies))
         value = losses.hyp2_proxies(codes, proxies, labels, where=batch.mask, **options)
         terms = {"hyp2_proxies": value}
         if beta > 0 and batch.labels.ndim == 2:
-            columns = from_batch(codes, batch, context.axis_name)
-            several, theirs = (_several(rows) for rows in (batch.labels, columns.labels))
+            candidates = batch_candidates(codes, batch, context.axis_name)
+            has_several, candidate_has_several = (
+                _has_several(rows) for rows in (batch.labels, candidates.labels)
+            )
             pairs = losses.hyp2_pairs(
                 codes,
-                columns.codes,
-                shares_label(batch.labels, columns.labels),
-                where=columns.where & several[:, None] & theirs[None, :],
+                candidates.codes,
+                shares_label(batch.labels, candidates.labels),
+                where=candidates.where & has_several[:, None] & candidate_has_several[None, :],
                 **options,
             )
             value, terms = value + beta * pairs, terms | {"hyp2_pairs": pairs}
-        return Loss(value, zeta, terms)
+        return Loss(value, cosine, terms)
 
     return Objective(init, loss)
 
 
 def _random_signs(seed: int, *shape: int) -> Int8[np.ndarray, "..."]:
-    """Fair signs, the same on all devices and in all runs of a seed."""
+    """Draws fair signs, the same on all devices and in all runs with a seed."""
     return np.random.default_rng(seed).choice(np.array([-1, 1], np.int8), shape)
 
 
 def _codebook(setup: Setup, seed: int) -> ClassTable:
-    return _table(codebook(setup.classes, setup.bits, seed=seed).codes, setup)
+    """Returns the codewords of the classes."""
+    return _class_table(codebook(setup.classes, setup.bits, seed=seed).codes, setup)
 
 
-def _table(codes: Int8[np.ndarray, "classes bits"], setup: Setup) -> ClassTable:
-    return ClassTable(padded(jnp.asarray(codes), setup.table_sharding.classes))
+def _class_table(codes: Int8[np.ndarray, "classes bits"], setup: Setup) -> ClassTable:
+    """Returns the codes as a table, padded where tables of classes are sharded."""
+    return ClassTable(pad_rows(jnp.asarray(codes), setup.table_sharding.classes))
 
 
-def _labelled(batch: Batch) -> Bool[Array, " n"]:
-    """Which rows are no padding and have a label."""
+def _is_labeled(batch: Batch) -> Bool[Array, " n"]:
+    """Returns which rows are not padding and have a label."""
     return jnp.asarray(batch.mask) & has_label(jnp.asarray(batch.labels))
 
 
-def _several(labels: Bool[ArrayLike, "n classes"]) -> Bool[ArrayLike, " n"]:
-    """Which multi-hot rows have more than one label."""
+def _has_several(labels: Bool[ArrayLike, "n classes"]) -> Bool[ArrayLike, " n"]:
+    """Returns which multi-hot rows have more than one label."""
     return labels.sum(axis=1) > 1
 
 
 def _mean_targets(targets: ClassTable, batch: Batch, context: Context) -> Float[Array, "n bits"]:
-    """The mean over the classes of each row of their targets."""
+    """Returns, per row, the mean of the targets of its classes."""
     total = look_up(targets, batch.labels, context)
     if batch.labels.ndim == 1:
         return total
@@ -319,24 +323,24 @@ def _mean_targets(targets: ClassTable, batch: Batch, context: Context) -> Float[
     return total / jnp.maximum(classes, 1)
 
 
-def _elect(state: Adaptive, new_epoch: Bool[Array, ""]) -> Adaptive:
-    """In a new epoch, the targets that the last one voted for, and votes of 0."""
+def _start_epoch(state: AdaptiveTargets, new_epoch: Bool[Array, ""]) -> AdaptiveTargets:
+    """In a new epoch, sets the targets to the signs of the last epoch's sums, and the sums to 0."""
     codes, votes = state.codes.rows, state.votes.rows
-    elected = jnp.where(votes == 0, codes, jnp.sign(votes).astype(jnp.int8))
-    return Adaptive(
-        ClassTable(jnp.where(new_epoch, elected, codes)),
+    updated = jnp.where(votes == 0, codes, jnp.sign(votes).astype(jnp.int8))
+    return AdaptiveTargets(
+        ClassTable(jnp.where(new_epoch, updated, codes)),
         ClassTable(jnp.where(new_epoch, 0.0, votes)),
     )
 
 
-def _votes(
+def _sum_votes(
     codes: Float[Array, "n bits"],
     batch: Batch,
     margin: float,
     targets: ClassTable,
     context: Context,
 ) -> Float[Array, "classes bits"]:
-    """Sum over the whole batch of the signs beyond the margin, of each class in the table."""
+    """Returns, per class, the sum over the whole batch of the signs beyond the margin."""
     codes, batch = gather_for_table(
         targets, lax.stop_gradient(codes.astype(jnp.float32)), batch, context
     )
@@ -346,7 +350,7 @@ def _votes(
     return votes if table_axis(targets, context) else psum_no_grad(votes, context.axis_name)
 
 
-#: The rows of this family.
+#: The methods of this family.
 METHODS = (
     Method(
         csq,

@@ -1,4 +1,4 @@
-"""Methods that classify the images by their codes, with a classifier that is trained along."""
+"""Methods that classify images by their codes, with a classifier trained alongside."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -20,10 +20,10 @@ from jaxhash.objectives._base import (
     check_weights,
     combine,
     from_loss,
-    noise_of_items,
     on_relaxed,
+    uniform_by_item,
     weighted,
-    without_padding,
+    zero_padding,
 )
 from jaxhash.objectives._method import SOFT_LABELS, Method
 from jaxhash.objectives._pairs import pairwise
@@ -32,20 +32,21 @@ from jaxhash.similarity import multi_hot
 
 __all__ = ["CrossEntropy", "cross_entropy", "greedyhash", "jmlh", "supervised_deep_hashing"]
 
-#: How the scores of the classes become a loss: they compete for an image, or each stands alone.
+#: Loss of the class scores: one distribution over the classes, or one per class.
 CrossEntropy = Literal["softmax", "sigmoid"]
 
 
 def cross_entropy(*, loss: CrossEntropy = "softmax") -> Objective:
-    r"""The plain baseline: a linear classifier on relaxed codes, and nothing that is of hashing.
+    r"""The plain baseline: a linear classifier of relaxed codes, and no term specific to hashing.
 
     .. math:: L = \mathrm{CE}(W^\top \tanh u + c,\; y / \textstyle\sum y)
 
-    with W and c trained. It has no quantization penalty of its own; `weighted` adds any.
+    with W and c trained. It has no quantization penalty of its own.
 
     Args:
         loss: ``"softmax"`` is `jaxhash.losses.cross_entropy`, in which the labels of an image share
-            its weight; ``"sigmoid"`` is `jaxhash.losses.binary_cross_entropy`, of each class apart.
+            its weight; ``"sigmoid"`` is `jaxhash.losses.binary_cross_entropy`, for each class
+            alone.
 
     Raises:
         ValueError: if ``loss`` is unknown.
@@ -56,13 +57,13 @@ def cross_entropy(*, loss: CrossEntropy = "softmax") -> Objective:
 
     Reference:
         The baseline "CE" of cisip-FIRe, for one. Departure: there the classifier sees the raw u,
-        which may be turned at will without a change of the loss, so that no bit has a reason to be
-        cut at 0. Here it sees tanh(u), whose scores are the larger the closer it is to its signs.
+        which may be rotated without a change of the loss, so that the bits have no preferred axes
+        to be cut along. Here it sees tanh(u), whose scores grow the closer it is to its signs.
     """
     if loss not in get_args(CrossEntropy):
         raise ValueError(f"loss must be one of {get_args(CrossEntropy)}, got {loss!r}")
     of_scores = losses.cross_entropy if loss == "softmax" else losses.binary_cross_entropy
-    return classification("cross_entropy", _relaxed, of_scores)
+    return classification("cross_entropy", _relax, of_scores)
 
 
 def greedyhash(*, penalty: Weight = 0.1) -> Objective:
@@ -95,40 +96,40 @@ def greedyhash(*, penalty: Weight = 0.1) -> Objective:
 
 
 def jmlh(*, stochastic: bool = True, penalty: Weight = 0.1) -> Objective:
-    r"""JMLH: a linear classifier of coins that the network weighs, kept close to fair ones.
+    r"""JMLH: a linear classifier of random bits, whose probabilities are kept close to one half.
 
     .. math:: L = \mathrm{CE}(W^\top b + c,\; y / \textstyle\sum y) + \lambda
               \sum_j \operatorname{mean}_i \mathrm{KL}\big(\mathrm{Bern}(q_{ij}) \,\|\,
               \mathrm{Bern}(\tfrac12)\big),
               \qquad q = \frac1{1 + e^{-u}}, \quad b \sim \mathrm{Bern}(q),
 
-    with W and c trained. The gradient passes from b to q unchanged. The coin of a row depends on the
-    step and on the row's place in the training set, and so not on how a batch is spread over devices.
+    with W and c trained. The gradient passes from b to q unchanged. The bits of a row depend on the
+    step and on the row's index in the training set, not on how a batch is sharded over devices.
 
     Args:
-        stochastic: whether coins are tossed; without, b is 1 where q is at least 1/2, as it is once
-            codes are cut.
+        stochastic: whether bits are drawn; if not, b is 1 where q is at least 1/2, as in the final
+            binary codes.
         penalty: weight :math:`\lambda` of the divergence, `jaxhash.losses.bernoulli_kl_per_code`; 0
-            leaves it out. It is the price of information, not of quantization.
+            leaves it out. It limits the information of a code, not its quantization error.
 
     Example:
         >>> method = jmlh(stochastic=False, penalty=0.2)  # as released
 
     Reference:
         Shen et al., "Embarrassingly Simple Binary Representation Learning" (JMLH), ICCV Workshops
-        2019, from memory of the paper and from its released code, which tosses no coin and has
+        2019, from memory of the paper and from its released code, which draws no bits and has
         a weight of 0.2 where later collections have 0.1. Soft labels y / sum y as there.
     """
 
-    def coins(codes, batch, context):
-        chance = jax.nn.sigmoid(codes)
+    def sample_bits(codes, batch, context):
+        probability = jax.nn.sigmoid(codes)
         if stochastic:
-            heads = noise_of_items(context.key, batch.index, codes.shape[1]) < chance
+            ones = uniform_by_item(context.key, batch.index, codes.shape[1]) < probability
         else:
-            heads = codes >= 0
-        return with_gradient_of(chance, heads.astype(codes.dtype))
+            ones = codes >= 0
+        return with_gradient_of(probability, ones.astype(codes.dtype))
 
-    method = classification("jmlh", coins, losses.cross_entropy)
+    method = classification("jmlh", sample_bits, losses.cross_entropy)
     return add_penalty(method, penalty, from_loss("jmlh_penalty", losses.bernoulli_kl_per_code))
 
 
@@ -140,7 +141,7 @@ def supervised_deep_hashing(
     classification_weight: float = 1.0,
     penalty: Weight = 0.1,
 ) -> Objective:
-    r"""Supervised deep hashing: spread-out bits, classes apart from each other, and a classifier.
+    r"""Supervised deep hashing: bits of high variance, separated classes, and a classifier.
 
     With :math:`h = \tanh u` and the pairs of different images of a batch,
 
@@ -151,12 +152,12 @@ def supervised_deep_hashing(
               + \lambda \operatorname{mean} (h - \operatorname{sign} h)^2
 
     where :math:`\Sigma_W - \Sigma_B` is `jaxhash.losses.pair_scatter`, within classes less between
-    them, and C the second moments of `jaxhash.losses.bit_decorrelation`. Images are similar that
-    share a label.
+    them, and C the second moments of `jaxhash.losses.bit_decorrelation`. Images that share
+    any label are similar.
 
     Args:
         spread: :math:`\lambda_1`.
-        alpha: :math:`\alpha`, of the scatter beside the variance; 0 is the unsupervised form.
+        alpha: :math:`\alpha`, weight of the scatter; 0 is the unsupervised form.
         decorrelation: :math:`\lambda_2`.
         classification_weight: :math:`\gamma`; 0 is the method of 2015, which has no classifier.
         penalty: weight :math:`\lambda` of `jaxhash.losses.l2_quantization` of h; 0 leaves it out.
@@ -170,16 +171,16 @@ def supervised_deep_hashing(
     Reference:
         Liong, Lu, Wang, Moulin, Zhou, "Deep Hashing for Compact Binary Codes Learning" (SDH), CVPR
         2015, from memory of the paper; the text was not at hand. The classifier is that of "SDH-C"
-        in cisip-FIRe. Departures: on the raw u the variance and the scatter have no bound, so every
-        term sees tanh(u). They are means, so the weights are not the paper's, but put the terms on
-        one scale. The paper asks of the hash layer that :math:`W W^\top = I`, for independent bits;
-        the layer is the model's, so it is asked of the codes that their second moments be 0 off the
+        in cisip-FIRe. Departures: on the raw u the variance and the scatter are unbounded, so every
+        term is of tanh(u). They are means, so the weights are not the paper's, but put the terms on
+        one scale. The paper wants :math:`W W^\top = I` of the hash layer, for independent bits; the
+        layer belongs to the model, so here the second moments of the codes are pushed to 0 off the
         diagonal. (The collection has a matrix of ones in place of I, which makes all rows of W the
         same.)
     """
     name = "supervised_deep_hashing"
 
-    def part_of(part: str, loss: Callable[..., Float[Array, ""]]) -> Objective:
+    def term(part: str, loss: Callable[..., Float[Array, ""]]) -> Objective:
         return from_loss(f"{name}_{part}", on_relaxed(loss))
 
     weights = {
@@ -191,7 +192,7 @@ def supervised_deep_hashing(
     check_weights(**weights)
     if not (spread or decorrelation or classification_weight):
         raise ValueError("spread, decorrelation and classification_weight must not all be 0")
-    scores = classification(f"{name}_classification", _relaxed, losses.cross_entropy)
+    scores = classification(f"{name}_classification", _relax, losses.cross_entropy)
     scatter = pairwise(
         f"{name}_scatter",
         losses.pair_scatter,
@@ -200,30 +201,30 @@ def supervised_deep_hashing(
     )
     parts = (
         (classification_weight, scores),
-        (0.5 * spread, part_of("variance", losses.variance_shortfall)),
+        (0.5 * spread, term("variance", losses.variance_shortfall)),
         (spread * alpha, scatter),
-        (decorrelation, part_of("decorrelation", losses.bit_decorrelation)),
+        (decorrelation, term("decorrelation", losses.bit_decorrelation)),
     )
     method = combine(*(weighted(weight, part) for weight, part in parts if weight))
-    own = part_of("penalty", losses.l2_quantization)
-    return add_penalty(method, penalty, own)
+    quantization = term("penalty", losses.l2_quantization)
+    return add_penalty(method, penalty, quantization)
 
 
 def classification(
     name: str,
-    layer: Callable[[Float[Array, "n bits"], Batch, Context], Float[Array, "n bits"]],
+    transform: Callable[[Float[Array, "n bits"], Batch, Context], Float[Array, "n bits"]],
     loss: Callable[..., Float[Array, ""]],
     *,
     bias: bool = True,
 ) -> Objective:
-    """A linear classifier of the codes, with its parameters.
+    """Makes an objective of a linear classifier of the codes, with trained parameters.
 
     Args:
-        name: of the term in the log.
-        layer: ``layer(codes, batch, context)``, from codes of the model to those that the
-            classifier sees.
+        name: name of the term in the log.
+        transform: ``transform(codes, batch, context)``, from codes of the model to the
+            inputs of the classifier.
         loss: ``loss(scores, multi-hot labels, where=, axis_name=)``, a scalar.
-        bias: whether the classifier has one.
+        bias: whether the classifier has a bias.
     """
 
     def init(key, setup):
@@ -231,24 +232,28 @@ def classification(
         kernel = jax.random.normal(key, (setup.bits, setup.classes)) / jnp.sqrt(setup.bits)
         return Variables({"kernel": kernel} | ({"bias": jnp.zeros(setup.classes)} if bias else {}))
 
-    def of_labels(variables, codes, batch, context):
+    def classify(variables, codes, batch, context):
         classifier = variables.params
-        seen = layer(without_padding(codes.astype(jnp.float32), batch), batch, context)
-        scores = jnp.matmul(seen, classifier["kernel"], precision=lax.Precision.HIGHEST)
+        classifier_inputs = transform(
+            zero_padding(codes.astype(jnp.float32), batch), batch, context
+        )
+        scores = jnp.matmul(
+            classifier_inputs, classifier["kernel"], precision=lax.Precision.HIGHEST
+        )
         if bias:
             scores = scores + classifier["bias"][None, :]
         labels = multi_hot(jnp.asarray(batch.labels), scores.shape[1])
         value = loss(scores, labels, where=jnp.asarray(batch.mask), axis_name=context.axis_name)
         return Loss(value, variables.state, {name: value})
 
-    return Objective(init, of_labels)
+    return Objective(init, classify)
 
 
-def _relaxed(codes: Float[Array, "n bits"], batch: Batch, context: Context):
+def _relax(codes: Float[Array, "n bits"], batch: Batch, context: Context):
     return relax(codes)
 
 
-#: The rows of this family.
+#: The methods of this family.
 METHODS = (
     Method(
         cross_entropy,

@@ -1,4 +1,4 @@
-"""Methods that alternate: the network learns by steps, binary codes of all images once an epoch."""
+"""Methods that alternate: training steps, and once an epoch new binary codes of all images."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,18 +19,18 @@ from jaxhash.objectives._base import (
     Weight,
     check_positive,
     check_weights,
-    left_out,
-    without_padding,
+    is_static_zero,
+    zero_padding,
 )
 from jaxhash.objectives._method import Method
-from jaxhash.objectives._pairs import Unseen, empty_bank, from_bank, pairwise, remember
+from jaxhash.objectives._pairs import Unseen, bank_candidates, empty_bank, pairwise, update_bank
 from jaxhash.objectives._tables import (
     Bank,
     ItemTable,
-    entries,
     gather_for_table,
     look_up,
-    padded,
+    num_rows,
+    pad_rows,
     table_axis,
 )
 from jaxhash.ops.codes import relax
@@ -39,12 +39,12 @@ from jaxhash.similarity import multi_hot, shares_label
 
 __all__ = ["asymmetric_dsh", "dsdh", "dsdh_released"]
 
-#: Images whose similarity to all others is held at a time.
-_ROWS = 256
+#: Number of images whose similarity to all others is in memory at a time.
+_ROWS_PER_STEP = 256
 
 
 class DiscreteState(NamedTuple):
-    """The binary codes of an alternating method and what they are found from."""
+    """The binary codes of an alternating method and what they are computed from."""
 
     bank: Bank
     """The last real-valued code and the labels of each training image."""
@@ -62,27 +62,27 @@ def dsdh(
     unseen: Unseen = "ignored",
     penalty: Weight = 1e-2,
 ) -> Objective:
-    r"""DSDH: pairwise likelihood, and codes from which a linear classifier reads the labels.
+    r"""DSDH: a pairwise likelihood, and binary codes that a linear classifier maps to labels.
 
     .. math:: L = \operatorname{mean}_{ij} \ell(\tfrac12 u_i \cdot U_j, s_{ij})
               + \eta \operatorname{mean} (B_b - u)^2
 
     with the likelihood of `jaxhash.losses.pairwise_likelihood` against the bank U of the last raw
-    codes of all training images (a constant, the rows of the batch overwritten first), and the
-    batch's rows of the binary codes B. When an epoch begins, B and a classifier W are found from
-    the bank, to lessen :math:`\mu \|Y - BW\|^2 + \nu \|W\|^2 + \eta \|B - U\|^2`:
+    codes of all training images (a constant, to which the batch is written first), and the
+    batch's rows of the binary codes B. When an epoch begins, B and a classifier W are computed from
+    the bank to reduce :math:`\mu \|Y - BW\|^2 + \nu \|W\|^2 + \eta \|B - U\|^2`:
     `jaxhash.losses.dsdh_classifier` with nu / mu, then `jaxhash.losses.dsdh_codes` with eta / mu.
     In the first epoch B is random. The terms in W are constants for the network and not in L.
 
     Images that share any label are similar, and Y is multi-hot. An image without a label is left
-    out of the classifier; one that no batch has held keeps its random code.
+    out of the classifier; one that no batch has held yet keeps its random code.
 
     Args:
         mu: weight of the classification.
-        nu: weight of the classifier's norm.
-        sweeps: how often an epoch finds W and then each bit of B.
-        unseen: what an image is in the likelihood that no batch has held yet; with
-            ``"dissimilar"`` its row of zeros is dissimilar to everything, as in released code.
+        nu: weight of the classifier's squared norm.
+        sweeps: number of updates of W and then of each bit of B, per epoch.
+        unseen: how the likelihood treats images that no batch has held yet; with
+            ``"dissimilar"`` their rows of zeros are dissimilar to everything, as in released code.
         penalty: eta, the weight of the distance to B; 0 leaves it out, and B with it.
 
     Raises:
@@ -103,12 +103,12 @@ def dsdh(
     if sweeps < 1:
         raise ValueError(f"sweeps must be at least 1, got {sweeps}")
     likelihood = pairwise("dsdh", losses.mean_likelihood, pairs="bank", unseen=unseen)
-    if left_out(penalty):
+    if is_static_zero(penalty):
         return likelihood
 
     def init(key, setup):
         classifier = jnp.zeros((setup.bits, setup.classes), jnp.float32)
-        return Variables(state=_random_codes(key, setup, classifier))
+        return Variables(state=_initial_state(key, setup, classifier))
 
     def find_codes(state, axis_name):
         bank = state.bank
@@ -128,7 +128,7 @@ def dsdh(
         return state._replace(codes=ItemTable(codes), of_class=classifier)
 
     def loss(variables, codes, batch, context):
-        state = _once_an_epoch(find_codes, variables.state, context)
+        state = _update_codes(find_codes, variables.state, context)
         value, bank, terms = likelihood.loss(Variables(state=state.bank), codes, batch, context)
         found = look_up(state.codes, batch.index, context)
         distance = losses.distance_to_codes(
@@ -143,11 +143,11 @@ def dsdh(
 def dsdh_released(*, unseen: Unseen = "dissimilar") -> Objective:
     """DSDH as released with HSWD: the pairwise likelihood against a bank, and nothing else.
 
-    That code, and the one that it derives from, alternate as `dsdh` does, but no term of their loss
-    joins the network to the binary codes: the steps change nothing and are not taken here.
+    That code, and the code that it derives from, alternate as `dsdh` does, but no term of their
+    loss depends on the binary codes: their updates change nothing and are left out here.
 
     Args:
-        unseen: of the bank, what an image is that no batch has held yet; see `hashnet`.
+        unseen: how the bank treats images that no batch has held yet; see `hashnet`.
 
     Raises:
         ValueError: if ``unseen`` is unknown.
@@ -162,21 +162,21 @@ def dsdh_released(*, unseen: Unseen = "dissimilar") -> Objective:
 
 
 def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objective:
-    r"""ADSH: the batch's relaxed codes against binary codes of all images, found once an epoch.
+    r"""ADSH: relaxed codes of the batch against binary codes of all images, updated each epoch.
 
     .. math:: L = \operatorname{mean}_{ij} \Big(\frac{h_i \cdot v_j}{\mathrm{bits}} - S_{ij}\Big)^2
               + \frac{\gamma}{\mathrm{bits} \cdot \mathrm{items}} \operatorname{mean}(v - h)^2
 
     with :math:`h = \tanh u` and `jaxhash.losses.asymmetric_dsh`. When an epoch begins, each bit of
-    V in turn is set to what is best for the last h of all images, by
+    V in turn is set to its optimum for the last h of all images, by
     `jaxhash.losses.asymmetric_dsh_codes`. In the first epoch V is random.
 
-    Images that share any label are similar. An image that no batch has held keeps its random code,
-    and is no column yet.
+    Images that share any label are similar. An image that no batch has held yet keeps its random
+    code, and is left out of the pairs.
 
     Args:
-        balanced: whether dissimilar pairs are pushed apart the less the more of them there are, as
-            in `jaxhash.losses.asymmetric_dsh`.
+        balanced: whether the target of dissimilar pairs is the weaker the more of them there are,
+            as in `jaxhash.losses.asymmetric_dsh`.
         penalty: gamma, the weight of the distance of h to v as the paper has it, beside a sum over
             pairs of (h . v - bits S)^2. The mean above divides that by the batch, by items and by
             bits^2, and a sum over the batch's h - v by the batch and bits: so gamma becomes
@@ -190,32 +190,34 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
 
     Reference:
         Jiang, Li, "Asymmetric deep supervised hashing", AAAI 2018. Departures from the authors'
-        code: V is found after each epoch of the whole training set, where it takes three epochs of
-        a sample of 2,000 images; V starts at random signs and not at zeros; and nothing here
-        searches V, which is there the codes of the database.
+        code: V is updated after each epoch of the whole training set, there after three epochs of
+        a sample of 2,000 images; V starts at random signs and not at zeros; and V is not used for
+        retrieval, where that code takes it as the codes of the database.
     """
     check_weights(penalty=penalty)
 
     def init(key, setup):
         shape = setup.classes, setup.bits + 1
         of_class = () if setup.multi_label else jnp.zeros(shape, jnp.float32)
-        return Variables(state=_random_codes(key, setup, of_class))
+        return Variables(state=_initial_state(key, setup, of_class))
 
     def find_codes(state, axis_name):
         bank = state.bank
         seen = bank.seen[:, None].astype(jnp.float32)
         rows = jnp.concatenate([bank.codes * seen, seen], axis=1)
         sums, of_class = _sums_over_similar(rows, bank, state.of_class, axis_name)
-        # The last column counts: of all images, and of those similar to each; the unseen have no
-        # label yet.
+        # The last column counts all images, and those similar to each; unseen images have no label
+        # yet.
         total = psum_no_grad(jnp.sum(rows, axis=0), axis_name)
         similar, images = psum_no_grad(jnp.sum(sums[:, -1]), axis_name), total[-1]
-        apart = losses.asymmetric_dsh_target(similar, images**2 - similar) if balanced else -1.0
-        wanted = (1 - apart) * sums[:, :-1] + apart * total[None, :-1]
+        dissimilar_target = (
+            losses.asymmetric_dsh_target(similar, images**2 - similar) if balanced else -1.0
+        )
+        target_sums = (1 - dissimilar_target) * sums[:, :-1] + dissimilar_target * total[None, :-1]
         codes = losses.asymmetric_dsh_codes(
             state.codes.rows,
             bank.codes,
-            wanted,
+            target_sums,
             gamma=penalty,
             where=bank.seen,
             axis_name=axis_name,
@@ -223,45 +225,46 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
         return state._replace(codes=ItemTable(codes), of_class=of_class)
 
     def loss(variables, codes, batch, context):
-        state = _once_an_epoch(find_codes, variables.state, context)
-        relaxed = relax(without_padding(codes.astype(jnp.float32), batch))
-        bank = remember(state.bank, relaxed, batch, context)
-        rows, facing_batch = gather_for_table(bank, relaxed, batch, context)
+        state = _update_codes(find_codes, variables.state, context)
+        relaxed = relax(zero_padding(codes.astype(jnp.float32), batch))
+        bank = update_bank(state.bank, relaxed, batch, context)
+        rows, gathered = gather_for_table(bank, relaxed, batch, context)
         value = losses.asymmetric_dsh(
             rows,
             state.codes.rows,
-            shares_label(facing_batch.labels, bank.labels),
+            shares_label(gathered.labels, bank.labels),
             balanced=balanced,
-            where=from_bank(bank, facing_batch, "ignored", context).where,
+            where=bank_candidates(bank, gathered, "ignored", context).where,
             axis_name=context.axis_name,
         )
         terms = {"asymmetric_dsh": value}
-        if not left_out(penalty):
+        if not is_static_zero(penalty):
             found = look_up(state.codes, batch.index, context)
             distance = losses.distance_to_codes(
                 relaxed, found, where=batch.mask, axis_name=context.axis_name
             )
             terms |= {"asymmetric_dsh_penalty": distance}
-            numbers = entries(state.codes, context) * codes.shape[1]
-            value = value + penalty / numbers * distance
+            entries = num_rows(state.codes, context) * codes.shape[1]
+            value = value + penalty / entries * distance
         return Loss(value, state._replace(bank=bank), terms)
 
     return Objective(init, loss)
 
 
-def _random_codes(key: Key[Array, ""], setup: Setup, of_class: PyTree) -> DiscreteState:
+def _initial_state(key: Key[Array, ""], setup: Setup, of_class: PyTree) -> DiscreteState:
+    """Returns random codes and an empty bank."""
     codes = jax.random.rademacher(key, (setup.items, setup.bits), jnp.float32)
     return DiscreteState(
-        empty_bank(setup), ItemTable(padded(codes, setup.table_sharding.items)), of_class
+        empty_bank(setup), ItemTable(pad_rows(codes, setup.table_sharding.items)), of_class
     )
 
 
-def _once_an_epoch(
+def _update_codes(
     find_codes: Callable[[DiscreteState, str | None], DiscreteState],
     state: DiscreteState,
     context: Context,
 ) -> DiscreteState:
-    """The state with new codes if an epoch has just ended."""
+    """Returns the state with updated codes if an epoch has just ended."""
     find = partial(find_codes, axis_name=table_axis(state.codes, context))
     return lax.cond(context.new_epoch, find, lambda same: same, state)
 
@@ -269,11 +272,11 @@ def _once_an_epoch(
 def _sums_over_similar(
     rows: Float[Array, "items columns"], bank: Bank, of_class: PyTree, axis_name: str | None
 ) -> tuple[Float[Array, "items columns"], PyTree]:
-    """For each image the sum of the rows of all that are similar to it.
+    """Returns, for each image, the sum of the rows of all images similar to it.
 
-    Of class ids these are sums over classes, which are returned too. Of multi-hot labels the
-    similarities are worked out for some images at a time, and the rows of a spread table go round
-    the devices, so that none has more than two parts of it.
+    With class ids these are sums over classes, which are returned too. With multi-hot labels the
+    similarities are computed for some images at a time, and the rows of a sharded table rotate
+    through the devices, so that a device holds at most two parts of it.
     """
     if bank.labels.ndim == 1:
         labels = multi_hot(bank.labels, len(of_class))
@@ -282,26 +285,26 @@ def _sums_over_similar(
         return jnp.matmul(labels, of_class, precision=lax.Precision.HIGHEST), of_class
 
     def sums_of(labels, rows):
-        def of_one(own):
+        def sum_of_similar(own):
             similar = shares_label(own[None, :], labels)[0].astype(rows.dtype)
             return jnp.matmul(similar, rows, precision=lax.Precision.HIGHEST)
 
-        return lax.map(of_one, bank.labels, batch_size=_ROWS)
+        return lax.map(sum_of_similar, bank.labels, batch_size=_ROWS_PER_STEP)
 
     if axis_name is None:
         return sums_of(bank.labels, rows), of_class
     devices = lax.axis_size(axis_name)
-    to_next = [(device, (device + 1) % devices) for device in range(devices)]
+    shift_by_one = [(device, (device + 1) % devices) for device in range(devices)]
 
     def add_part(_, carry):
         sums, part = carry
-        return sums + sums_of(*part), lax.ppermute(part, axis_name, to_next)
+        return sums + sums_of(*part), lax.ppermute(part, axis_name, shift_by_one)
 
     start = jnp.zeros_like(rows), (bank.labels, rows)
     return lax.fori_loop(0, devices, add_part, start)[0], of_class
 
 
-#: The rows of this family.
+#: The methods of this family.
 METHODS = (
     Method(
         dsdh,

@@ -1,4 +1,4 @@
-"""Methods of distances and angles between codes: DCH, DSH, QSMIH and WGLHH."""
+"""Methods with distances and angles between codes: DCH, DSH, QSMIH and WGLHH."""
 
 from functools import partial
 
@@ -27,8 +27,8 @@ def dch(
     Args:
         gamma: scale of the Cauchy law, in bits.
         pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
-        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
-        penalty: weight of the penalty; 0 leaves it out.
+        unseen: how a bank treats images that no batch has held yet; see `hashnet`.
+        penalty: weight of the quantization penalty; 0 leaves it out.
 
     Raises:
         ValueError: if ``gamma`` is not above 0, or ``pairs`` or ``unseen`` is unknown.
@@ -43,8 +43,8 @@ def dch(
     """
     check_positive(gamma=gamma)
     method = pairwise("dch", partial(losses.dch, gamma=gamma), pairs=pairs, unseen=unseen)
-    to_signs = partial(losses.cauchy_quantization, gamma=gamma)
-    return add_penalty(method, penalty, from_loss("dch_penalty", to_signs))
+    quantization = partial(losses.cauchy_quantization, gamma=gamma)
+    return add_penalty(method, penalty, from_loss("dch_penalty", quantization))
 
 
 def dsh(
@@ -57,14 +57,14 @@ def dsh(
     r"""DSH: a contrastive loss of squared distances, and the L1 distance of codes to their signs.
 
     `jaxhash.losses.dsh` of the raw codes, and ``penalty`` times
-    :math:`2 \operatorname{mean}_i \lVert |u_i| - \mathbf 1 \rVert_1`. Each pair brings both its
-    codes to the penalty, hence the 2; it sums over bits as the distances do.
+    :math:`2 \operatorname{mean}_i \lVert |u_i| - \mathbf 1 \rVert_1`. The paper
+    penalizes both codes of each pair, hence the 2; the sum is over bits, as in the distances.
 
     Args:
-        margin: squared distance that dissimilar codes are to reach; 2 bits by default.
+        margin: squared distance that dissimilar codes should reach; 2 bits by default.
         pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
-        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
-        penalty: weight of the penalty; 0 leaves it out.
+        unseen: how a bank treats images that no batch has held yet; see `hashnet`.
+        penalty: weight of the quantization penalty; 0 leaves it out.
 
     Raises:
         ValueError: if ``margin`` is not above 0, or ``pairs`` or ``unseen`` is unknown.
@@ -75,15 +75,15 @@ def dsh(
     Reference:
         Liu, Wang, Shan, Chen, "Deep Supervised Hashing for Fast Image Retrieval", CVPR 2016.
         Departure: means over pairs and rows, where the paper sums over pairs. One public
-        reimplementation penalises 1 - sign u instead of 1 - |u|, which has no gradient.
+        reimplementation penalizes 1 - sign u instead of 1 - |u|, which has no gradient.
     """
     check_positive(margin=margin)
 
-    def to_signs(codes, **keywords):
+    def quantization(codes, **keywords):
         return 2.0 * losses.l1_quantization(codes, reduce_fn=jnp.sum, **keywords)
 
     method = pairwise("dsh", partial(losses.dsh, margin=margin), pairs=pairs, unseen=unseen)
-    return add_penalty(method, penalty, from_loss("dsh_penalty", to_signs))
+    return add_penalty(method, penalty, from_loss("dsh_penalty", quantization))
 
 
 def qsmih(
@@ -99,11 +99,11 @@ def qsmih(
     `jaxhash.losses.l1_quantization`.
 
     Args:
-        needs: number of information needs; the number of pairs over that of similar ones by
-            default, which is about the number of classes.
+        needs: number of information needs; by default the number of pairs divided by that of
+            similar ones, which is about the number of classes.
         pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
-        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
-        penalty: weight of the penalty; 0 leaves it out.
+        unseen: how a bank treats images that no batch has held yet; see `hashnet`.
+        penalty: weight of the quantization penalty; 0 leaves it out.
 
     Raises:
         ValueError: if ``needs`` is not above 0, or ``pairs`` or ``unseen`` is unknown.
@@ -119,8 +119,8 @@ def qsmih(
         pairs, so it is 0.01 bits / n beside means: 0.004 for 48 bits and its batches of 128. And no
         row is paired with itself, so that the default of ``needs`` does not depend on the batch.
         The penalty is of the raw codes, as in the authors' code; DeepHash-pytorch has it of codes
-        brought to length 1, whose entries are about 1 / sqrt(bits): it makes them even, but draws
-        none of them to -1 or 1.
+        normalized to length 1, whose entries are about 1 / sqrt(bits): it makes them equal in size,
+        but pulls none of them to -1 or 1.
     """
     check_positive(needs=needs)
     method = pairwise("qsmih", partial(losses.qsmi, needs=needs), pairs=pairs, unseen=unseen)
@@ -141,11 +141,11 @@ def wglhh(
     :math:`\operatorname{mean}_i \lVert u_i - \operatorname{sign} u_i \rVert^2`, a sum over bits.
 
     Args:
-        alpha: of the Gaussian, in 1 / squared bits.
+        alpha: decay rate of the Gaussian, in 1 / squared bits.
         similar_weight: weight of a similar pair; that of a dissimilar one is 1.
         pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
-        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
-        penalty: weight of the penalty; 0 leaves it out.
+        unseen: how a bank treats images that no batch has held yet; see `hashnet`.
+        penalty: weight of the quantization penalty; 0 leaves it out.
 
     Raises:
         ValueError: if ``alpha`` or ``similar_weight`` is not above 0, or ``pairs`` or ``unseen`` is
@@ -162,11 +162,11 @@ def wglhh(
     check_positive(alpha=alpha, similar_weight=similar_weight)
     loss = partial(losses.wglhh, alpha=alpha, similar_weight=similar_weight)
     method = pairwise("wglhh", loss, pairs=pairs, unseen=unseen)
-    to_signs = partial(losses.l2_quantization, reduce_fn=jnp.sum)
-    return add_penalty(method, penalty, from_loss("wglhh_penalty", to_signs))
+    quantization = partial(losses.l2_quantization, reduce_fn=jnp.sum)
+    return add_penalty(method, penalty, from_loss("wglhh_penalty", quantization))
 
 
-#: The rows of this family.
+#: The methods of this family.
 METHODS = (
     Method(dch, "Cao et al., CVPR 2018", kind="pairwise", learning_rate=0.003),
     Method(dsh, "Liu et al., CVPR 2016", kind="pairwise", learning_rate=0.01),

@@ -1,4 +1,4 @@
-"""Methods that teach the codes of one view of an image to follow those of another."""
+"""Distillation: codes of one view of an image are trained to match those of another."""
 
 from functools import partial
 
@@ -17,7 +17,7 @@ from jaxhash.objectives._base import (
     check_weights,
     from_loss,
     on_relaxed,
-    without_padding,
+    zero_padding,
 )
 from jaxhash.objectives._method import SOFT_LABELS, Method
 from jaxhash.ops.codes import relax
@@ -33,7 +33,7 @@ def dhd(
     sigma: float = 0.5,
     penalty: Weight = 0.1,
 ) -> Objective:
-    r"""DHD: codes of the first view go to the proxies of their classes, the second view follows.
+    r"""DHD: codes of the first view approach class proxies, and the second view matches the first.
 
     With :math:`h = \tanh u` of the two views of an image,
 
@@ -51,19 +51,19 @@ def dhd(
         penalty: weight :math:`\lambda` of Q; 0 leaves it out.
 
     Raises:
-        ValueError: if temperature or sigma is not above 0 or a weight is below 0; at the first call, if codes are not of
-            two views.
+        ValueError: if temperature or sigma is not above 0 or a weight is below 0; at the first
+            call, if codes are not of two views.
 
     Example:
         >>> dhd(temperature=0.5).views
         2
 
     Reference:
-        Jang, Gu, Ko, Kang, Cho, "Deep Hash Distillation for Image Retrieval" (DHD), ECCV 2022, after
-        its released code. Departures: the paper's first view is transformed weakly and its second
-        strongly; how views are made is the pipeline's business, and where both are made alike the
-        first is no better a teacher than the second. A layer norm before the tanh, and a hash layer
-        without a bias, are the model's business.
+        Jang, Gu, Ko, Kang, Cho, "Deep Hash Distillation for Image Retrieval" (DHD), ECCV 2022,
+        after its released code. Departures: the paper transforms the first view weakly and the
+        second strongly; here the data pipeline makes the views, and where it makes both alike the
+        first is no better a teacher than the second. The paper's layer norm before the tanh, and
+        its hash layer without a bias, are options of the model.
     """
     check_weights(distillation=distillation)
     check_positive(temperature=temperature, sigma=sigma)
@@ -74,46 +74,48 @@ def dhd(
         shape = (setup.classes, setup.bits)
         return Variables(params=jax.random.uniform(key, shape, minval=-bound, maxval=bound))
 
-    def of_views(variables, codes, batch, context):
+    def loss(variables, codes, batch, context):
         teacher, student = (
-            relax(without_padding(view.astype(jnp.float32), batch)) for view in _two(codes)
+            relax(zero_padding(view.astype(jnp.float32), batch)) for view in _two_views(codes)
         )
         options = {"where": jnp.asarray(batch.mask), "axis_name": context.axis_name}
         labels = multi_hot(jnp.asarray(batch.labels), variables.params.shape[0])
         proxy = losses.hash_proxy(
             teacher, variables.params, labels, temperature=temperature, **options
         )
-        follow = losses.cosine_distillation(student, teacher, **options)
+        distilled = losses.cosine_distillation(student, teacher, **options)
         terms = {
             "dhd_proxy": proxy,
-            "dhd_distillation": follow,
+            "dhd_distillation": distilled,
         }
-        return Loss(proxy + distillation * follow, variables.state, terms)
+        return Loss(proxy + distillation * distilled, variables.state, terms)
 
     quantization = on_relaxed(partial(losses.gaussian_bce_quantization, sigma=sigma))
-    own = _of_the_first_view(from_loss("dhd_penalty", quantization))
-    return add_penalty(Objective(init, of_views, views=2), penalty, own)
+    penalty_term = _on_first_view(from_loss("dhd_penalty", quantization))
+    return add_penalty(Objective(init, loss, views=2), penalty, penalty_term)
 
 
-def _of_the_first_view(objective: Objective) -> Objective:
+def _on_first_view(objective: Objective) -> Objective:
+    """Returns the objective of the first view's codes."""
+
     def loss(variables, codes, batch, context):
-        return objective.loss(variables, _two(codes)[0], batch, context)
+        return objective.loss(variables, _two_views(codes)[0], batch, context)
 
     return objective._replace(loss=loss)
 
 
-def _two(codes) -> tuple[Float[Array, "n bits"], Float[Array, "n bits"]]:
-    """The codes of both views.
+def _two_views(codes) -> tuple[Float[Array, "n bits"], Float[Array, "n bits"]]:
+    """Returns the codes of both views.
 
     Raises:
-        ValueError: if that is not what they are.
+        ValueError: if codes are not of two views.
     """
     if not (isinstance(codes, (tuple, list)) and len(codes) == 2):
         raise ValueError(f"codes must be of two views, got {jax.tree.structure(codes)}")
     return tuple(codes)
 
 
-#: The rows of this family.
+#: The methods of this family.
 METHODS = (
     Method(
         dhd,

@@ -1,4 +1,4 @@
-"""HashNet: weighted pairwise likelihood, by continuation from tanh to sign."""
+"""HashNet: a weighted pairwise likelihood, with a continuation from tanh to sign."""
 
 import jax.numpy as jnp
 
@@ -21,22 +21,23 @@ def hashnet(
     r"""HashNet: each image of the batch against the whole training set, or against the batch.
 
     With :math:`z = \tanh(\beta u)` the loss is `jaxhash.losses.hashnet` between the batch's z and
-    the bank of the last z of every training image. The rows of the batch are overwritten first, and
-    no gradient flows through the bank. :math:`\beta = \sqrt{s + 1}` in stage
+    the bank of the last z of every training image. The batch is written to the bank first, and no
+    gradient flows through the bank. :math:`\beta = \sqrt{s + 1}` in stage
     :math:`s = \lfloor \mathrm{stages} \cdot \mathrm{progress} \rfloor`, from 1 to sqrt(stages).
 
     Args:
         scale: factor of the inner products; 10 / bits by default, as in HashNet's own code. (The
             code released with HSWD has 0.1 at every length.)
         stages: number of steps of the continuation; 10 gives the 1 to 3.16 of the released code,
-            whose 200 epochs have 20 in a stage.
+            which has 20 of its 200 epochs in a stage.
         pairs: ``"bank"``, or ``"batch"`` for the other rows of the batch alone.
-        unseen: of a bank, what an image is that no batch has held yet. ``"ignored"`` leaves it out;
-            ``"dissimilar"`` is the released code, where its empty row counts as dissimilar to
+        unseen: how a bank treats images that no batch has held yet. ``"ignored"`` leaves them out;
+            ``"dissimilar"`` is the released code, where their empty rows count as dissimilar to
             everything, a constant that dilutes the mean over dissimilar pairs in the first epoch.
 
     Raises:
-        ValueError: if ``scale`` is not above 0, ``stages`` < 1, or ``pairs`` or ``unseen`` is unknown.
+        ValueError: if ``scale`` is not above 0, ``stages`` is below 1, or ``pairs`` or ``unseen``
+            is unknown.
 
     Example:
         >>> method = hashnet(unseen="dissimilar")
@@ -59,7 +60,7 @@ def hashnet(
     return pairwise("hashnet", loss, pairs=pairs, unseen=unseen, relax=continued)
 
 
-#: The rows of this family.
+#: The methods of this family.
 METHODS = (
     Method(hashnet, "Cao et al., ICCV 2017", kind="pairwise", state="bank", learning_rate=0.0003),
 )

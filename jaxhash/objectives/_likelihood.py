@@ -1,4 +1,4 @@
-"""Methods of a logistic model of the inner products: DPSH, DHN, DBDH, LCDSH, IDHN and DFH."""
+"""Methods with a logistic model of inner products: DPSH, DHN, DBDH, LCDSH, IDHN and DFH."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +18,7 @@ from jaxhash.objectives._base import (
     check_positive,
     check_weights,
     from_loss,
-    without_padding,
+    zero_padding,
 )
 from jaxhash.objectives._method import LABEL_COSINE, Method
 from jaxhash.objectives._pairs import Pairs, Unseen, pairwise
@@ -36,8 +36,8 @@ def dpsh(*, pairs: Pairs = "bank", unseen: Unseen = "ignored", penalty: Weight =
 
     Args:
         pairs: ``"bank"``, or ``"batch"`` for the other rows of the batch alone.
-        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
-        penalty: weight of the penalty; 0 leaves it out.
+        unseen: how a bank treats images that no batch has held yet; see `hashnet`.
+        penalty: weight of the quantization penalty; 0 leaves it out.
 
     Raises:
         ValueError: if ``pairs`` or ``unseen`` is unknown.
@@ -61,12 +61,12 @@ def dhn(*, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight =
     r"""DHN: the mean likelihood of the pairs, and a log-cosh distance of codes to their signs.
 
     `jaxhash.losses.mean_likelihood` of the raw codes with scale 1/2, and ``penalty`` times
-    `jaxhash.losses.log_cosh_quantization`. It is DPSH but for the penalty.
+    `jaxhash.losses.log_cosh_quantization`. It differs from DPSH in the penalty.
 
     Args:
         pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
-        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
-        penalty: weight of the penalty; 0 leaves it out.
+        unseen: how a bank treats images that no batch has held yet; see `hashnet`.
+        penalty: weight of the quantization penalty; 0 leaves it out.
 
     Raises:
         ValueError: if ``pairs`` or ``unseen`` is unknown.
@@ -77,7 +77,7 @@ def dhn(*, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight =
     Reference:
         Zhu, Long, Wang, Cao, "Deep hashing network for efficient similarity retrieval", AAAI 2016.
         The penalty is log cosh(|u| - 1); one public reimplementation has log cosh |u| - 1, which
-        draws codes to 0. Departure: means over pairs, rows and bits, where the paper sums. The
+        pulls codes to 0. Departure: means over pairs, rows and bits, where the paper sums. The
         weight is that of public reimplementations.
     """
     method = pairwise("dhn", losses.mean_likelihood, pairs=pairs, unseen=unseen)
@@ -89,11 +89,11 @@ def dbdh(*, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight 
 
     Codes are the signs b of the network's outputs, with the gradient of the identity.
     `jaxhash.losses.mean_likelihood` of b with scale 1/2, and ``penalty`` times
-    `jaxhash.losses.bit_balance_penalty` of b: binary codes leave nothing else to a penalty.
+    `jaxhash.losses.bit_balance_penalty` of b: codes that are binary need no other penalty.
 
     Args:
         pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
-        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
+        unseen: how a bank treats images that no batch has held yet; see `hashnet`.
         penalty: weight of the balance; 0 leaves it out.
 
     Raises:
@@ -106,7 +106,7 @@ def dbdh(*, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight 
         Zheng, Zhang, Lu, "Deep balanced discrete hashing for image retrieval", Neurocomputing 2020.
         Of the paper only the abstract was at hand, which has the straight-through estimator, the
         pairwise loss and the balance term; that the likelihood is DPSH's, and the weight, is from
-        public reimplementations. These clamp the outputs to [-1, 1] instead of cutting them, and
+        public reimplementations. These clamp the outputs to [-1, 1] instead of taking signs, and
         average over the bits of a row, which balances no bit: a bit that is +1 on every image
         costs nothing if another is -1. Here the average is over the batch.
     """
@@ -114,25 +114,25 @@ def dbdh(*, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight 
     def balance(codes, **keywords):
         return losses.bit_balance_penalty(straight_through(codes), **keywords)
 
-    def cut(codes, context):
+    def binarized(codes, context):
         return straight_through(codes)
 
-    method = pairwise("dbdh", losses.mean_likelihood, pairs=pairs, unseen=unseen, relax=cut)
+    method = pairwise("dbdh", losses.mean_likelihood, pairs=pairs, unseen=unseen, relax=binarized)
     return add_penalty(method, penalty, from_loss("dbdh_penalty", balance))
 
 
 def lcdsh(
     *, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight = 3.0
 ) -> Objective:
-    r"""LCDSH: the mean likelihood of the pairs, and what cutting the codes does to each pair.
+    r"""LCDSH: the mean likelihood of the pairs, and the change of each pair by taking signs.
 
     `jaxhash.losses.mean_likelihood` of the raw codes with scale 1/2, and ``penalty`` times
-    `jaxhash.losses.lcdsh_locality`, which takes the place of a quantization penalty.
+    `jaxhash.losses.lcdsh_locality`, in place of a quantization penalty.
 
     Args:
-        pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``. With a penalty there
-            is a bank for either term.
-        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
+        pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``. With a penalty each
+            term has its own bank.
+        unseen: how a bank treats images that no batch has held yet; see `hashnet`.
         penalty: weight of the locality term; 0 leaves it out.
 
     Raises:
@@ -144,9 +144,10 @@ def lcdsh(
     Reference:
         Zhu, Gao, "Locality constrained deep supervised hashing for image retrieval", IJCAI 2017.
         Form and weight are those of a public reimplementation (DeepHash-pytorch); the paper's text
-        was not at hand. Departure: that cuts the inner products of real-valued codes at theta of
-        -50 and 50, beyond which a pair has no gradient, however wrong it is; nothing is cut here,
-        and where no theta is so large the two are equal. It also pairs each image with itself.
+        was not at hand. Departure: that code clips the inner products of real-valued codes at theta
+        of -50 and 50, beyond which a pair has no gradient, however wrong it is; nothing is clipped
+        here, and where no theta is so large the two are equal. It also pairs each image with
+        itself.
     """
 
     def locality(codes, others, similar, **keywords):
@@ -175,8 +176,8 @@ def idhn(
         scale: factor of the inner products in the likelihood; 5 / bits by default.
         gamma: weight of the regression.
         pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
-        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
-        penalty: weight of the penalty; 0 leaves it out.
+        unseen: how a bank treats images that no batch has held yet; see `hashnet`.
+        penalty: weight of the quantization penalty; 0 leaves it out.
 
     Raises:
         ValueError: if ``scale`` is not above 0, ``gamma`` is below 0, or ``pairs`` or ``unseen`` is
@@ -196,7 +197,7 @@ def idhn(
     def softsign(codes, context=None):
         return codes / (1.0 + jnp.abs(codes))
 
-    def to_signs(codes, **options):
+    def quantization(codes, **options):
         return losses.l1_quantization(softsign(codes.astype(jnp.float32)), **options)
 
     method = pairwise(
@@ -207,7 +208,7 @@ def idhn(
         relax=softsign,
         similarity=label_cosine,
     )
-    return add_penalty(method, penalty, from_loss("idhn_penalty", to_signs))
+    return add_penalty(method, penalty, from_loss("idhn_penalty", quantization))
 
 
 def dfh(
@@ -222,7 +223,7 @@ def dfh(
     unseen: Unseen = "ignored",
     penalty: Weight = 0.5,
 ) -> Objective:
-    r"""DFH: a likelihood with a margin, and codes drawn to binary ones next to their class center.
+    r"""DFH: a likelihood with a margin, and codes pulled to binary ones near their class center.
 
     `jaxhash.losses.mean_likelihood` of the raw codes with scale 1/2 and a margin, and ``penalty``
     times
@@ -230,26 +231,26 @@ def dfh(
     .. math:: \operatorname{mean}_{ik} (u_{ik} - b_{ik})^2, \qquad
               b_i = \operatorname{sign}(u_i + \mu\, C^\top y_i), \qquad C = \operatorname{sign} V,
 
-    where V holds a relaxed center a class, zeros at first. Each batch then moves V by ``steps`` of
-    gradient descent on
+    where V holds a relaxed center per class, zeros at first. Each batch then moves V by ``steps``
+    of gradient descent on
 
     .. math:: \operatorname{mean} (Y V - B)^2
               + \mathrm{inter}\cdot\operatorname{mean} (V V^\top - \mathrm{bits}\, T)^2
               + \mathrm{binary}\cdot\operatorname{mean} (V - \operatorname{sign} V)^2,
               \qquad T = 2 I - \mathbf 1 \mathbf 1^\top,
 
-    which draws the centers to the codes of their class and apart from each other. The center of an
+    which pulls the centers to the codes of their class and apart from each other. The center of an
     image of several classes is the sum of theirs. Without a penalty there are no centers.
 
     Args:
         margin: of the likelihood, in units of theta.
-        mu: weight of the center against the code, where the binary code is chosen.
+        mu: weight of the center, relative to the code, in the choice of the binary code.
         inter: weight of the distances between centers.
         binary: weight of the distance of centers to their signs.
-        steps: of gradient descent on the centers, each batch.
-        falls: after which shares of the steps the rate falls to a tenth, and to a hundredth.
+        steps: number of steps of gradient descent on the centers, each batch.
+        falls: fractions of the steps after which the rate falls to a tenth, and to a hundredth.
         pairs: ``"bank"``, or ``"batch"`` for the other rows of the batch alone.
-        unseen: of a bank, what an image is that no batch has held yet; see `hashnet`.
+        unseen: how a bank treats images that no batch has held yet; see `hashnet`.
         penalty: weight of the distance to the binary codes; 0 leaves it and the centers out.
 
     Raises:
@@ -266,10 +267,10 @@ def dfh(
         authors' released code, which trains on multi-label data with sums of centers. That code has
         its margin commented out; public reimplementations have 1 and 3. Departure: the rate of the
         descent, 0.03, is at most classes^2 / (16 bits inter), above which the descent on the
-        centers of a few classes diverges. Of 200 steps the rate falls after 150 and 180, the numbers
-        that the released code names; its own counter is ahead by two, so that it falls after 148
-        and 178, and that of DeepHash-pytorch by one: 149 and 179. Both also cut theta at -100
-        and 50, beyond which a pair has no gradient.
+        centers of a few classes diverges. Of 200 steps the rate falls after 150 and 180, the
+        numbers that the released code names; its own counter is ahead by two, so that it falls
+        after 148 and 178, and that of DeepHash-pytorch by one: 149 and 179. Both also clip theta at
+        -100 and 50, beyond which a pair has no gradient.
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
@@ -285,7 +286,7 @@ def dfh(
 
 
 def _fisher_centers(mu: float, descend: Callable[..., Float[Array, "classes bits"]]) -> Objective:
-    """DFH's distance of the codes to binary ones, whose state is the relaxed centers."""
+    """Returns DFH's distance of the codes to binary ones; its state is the relaxed centers."""
 
     def init(key, setup):
         return Variables(state=jnp.zeros((setup.classes, setup.bits), jnp.float32))
@@ -293,10 +294,10 @@ def _fisher_centers(mu: float, descend: Callable[..., Float[Array, "classes bits
     def loss(variables, codes, batch, context):
         centers = lax.stop_gradient(variables.state)
         mask = jnp.asarray(batch.mask)
-        codes = without_padding(codes.astype(jnp.float32), batch)
+        codes = zero_padding(codes.astype(jnp.float32), batch)
         labels = multi_hot(batch.labels, centers.shape[0])
-        pull = jnp.matmul(labels, jnp.sign(centers), precision=lax.Precision.HIGHEST)
-        binary_codes = binarize(lax.stop_gradient(codes) + mu * pull).astype(jnp.float32)
+        class_signs = jnp.matmul(labels, jnp.sign(centers), precision=lax.Precision.HIGHEST)
+        binary_codes = binarize(lax.stop_gradient(codes) + mu * class_signs).astype(jnp.float32)
 
         value = losses.distance_to_codes(
             codes, binary_codes, where=mask, axis_name=context.axis_name
@@ -321,18 +322,18 @@ def _descend(
     steps: int,
     falls: tuple[float, float],
 ) -> Float[Array, "classes bits"]:
-    """Centers closer to the codes of their class, to each other's opposite and to their signs."""
+    """Moves centers towards the codes of their class, each other's opposite and their signs."""
     classes, bits = centers.shape
     matmul = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
-    apart = bits * (2.0 * jnp.eye(classes) - 1.0)
+    target_products = bits * (2.0 * jnp.eye(classes) - 1.0)
     rate = min(0.03, classes**2 / (16 * bits * inter)) if inter else 0.03
 
     def energy(centers):
         gap = jnp.where(where[:, None], matmul(labels, centers) - codes, 0.0)
         intra = jnp.sum(gap**2) / (jnp.maximum(jnp.sum(where), 1) * bits)
-        between = jnp.mean((matmul(centers, centers.T) - apart) ** 2)
-        cut = jnp.mean((centers - lax.stop_gradient(jnp.sign(centers))) ** 2)
-        return intra + inter * between + binary * cut
+        between = jnp.mean((matmul(centers, centers.T) - target_products) ** 2)
+        quantization = jnp.mean((centers - lax.stop_gradient(jnp.sign(centers))) ** 2)
+        return intra + inter * between + binary * quantization
 
     def step(number, centers):
         first, second = (share * steps for share in falls)
@@ -342,7 +343,7 @@ def _descend(
     return lax.fori_loop(0, steps, step, centers)
 
 
-#: The rows of this family.
+#: The methods of this family.
 METHODS = (
     Method(dpsh, "Li et al., IJCAI 2016", kind="pairwise", state="bank", learning_rate=0.003),
     Method(dhn, "Zhu et al., AAAI 2016", kind="pairwise", learning_rate=0.01),

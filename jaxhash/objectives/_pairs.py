@@ -1,4 +1,4 @@
-"""Pairs of a row of the batch with another image: of the whole batch, or of a memory bank."""
+"""Pairwise losses, of the rows of the batch with each other or with a memory bank."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
@@ -14,36 +14,36 @@ from jaxhash.objectives._base import (
     Objective,
     Setup,
     Variables,
-    without_padding,
+    zero_padding,
 )
 from jaxhash.objectives._tables import (
     Bank,
-    entries,
     gather_for_table,
+    num_rows,
+    padded_size,
     row_mask,
     table_axis,
-    table_rows,
 )
 from jaxhash.ops.arguments import as_index
 from jaxhash.ops.collectives import row_indices
 from jaxhash.similarity import UNLABELLED, shares_label
 
-#: What the rows of a batch are paired with.
+#: What each row of the batch is paired with.
 Pairs = Literal["batch", "bank"]
 
-#: What an image is that no batch has held yet.
+#: How a bank treats images that no batch has held yet.
 Unseen = Literal["ignored", "dissimilar"]
 
 Relax = Callable[[Float[Array, "n bits"], Context], Float[Array, "n bits"]]
 
 
-class Columns(NamedTuple):
-    """What the rows of the batch are paired with."""
+class Candidates(NamedTuple):
+    """The images that the rows of the batch are paired with."""
 
     codes: Float[Array, "m bits"]
     labels: Shaped[Array, " m *classes"]
     where: Bool[Array, "n m"]
-    """The valid pairs."""
+    """Which pairs are valid."""
 
 
 def pairwise(
@@ -55,18 +55,18 @@ def pairwise(
     relax: Relax = lambda codes, context: codes,
     similarity: Callable[..., Shaped[Array, "n m"]] = shares_label,
 ) -> Objective:
-    """A loss of pairs as an objective.
+    """Makes an objective of a loss of pairs.
 
     Args:
-        name: of the term in the log.
+        name: name of the term in the log.
         loss: ``loss(codes, others, similarity, where=, axis_name=)``, a scalar.
-        pairs: ``"batch"`` pairs each row with every other one of the whole batch, and the gradient
+        pairs: ``"batch"`` pairs each row with every other row of the whole batch, and the gradient
             flows through both; ``"bank"`` pairs it with the last code of every training image,
-            itself included, which are constants. The rows of the batch are overwritten first.
-        unseen: of a bank, what an image is that no batch has held yet: ``"ignored"`` leaves it
-            out; with ``"dissimilar"`` its row of zeros is dissimilar to everything.
-        relax: from the codes of the model, in float32, to those that are compared and remembered.
-        similarity: of labels; see `jaxhash.similarity`.
+            itself included, which are constants. The batch is written to the bank first.
+        unseen: how a bank treats images that no batch has held yet: ``"ignored"`` leaves them out;
+            with ``"dissimilar"`` their rows of zeros are dissimilar to everything.
+        relax: function from the model's codes, in float32, to those that are compared and stored.
+        similarity: similarity of labels; see `jaxhash.similarity`.
 
     Raises:
         ValueError: if ``pairs`` or ``unseen`` is unknown.
@@ -81,47 +81,49 @@ def pairwise(
     def init(key, setup):
         return Variables(state=empty_bank(setup) if pairs == "bank" else ())
 
-    def of_pairs(variables, codes, batch, context):
-        codes = without_padding(codes.astype(jnp.float32), batch)
+    def pair_loss(variables, codes, batch, context):
+        codes = zero_padding(codes.astype(jnp.float32), batch)
         codes, state = relax(codes, context), variables.state
         if pairs == "bank":
-            state = remember(state, codes, batch, context)
+            state = update_bank(state, codes, batch, context)
             codes, batch = gather_for_table(state, codes, batch, context)
-            columns = from_bank(state, batch, unseen, context)
+            candidates = bank_candidates(state, batch, unseen, context)
         else:
-            columns = from_batch(codes, batch, context.axis_name)
+            candidates = batch_candidates(codes, batch, context.axis_name)
         value = loss(
             codes,
-            columns.codes,
-            similarity(batch.labels, columns.labels),
-            where=columns.where,
+            candidates.codes,
+            similarity(batch.labels, candidates.labels),
+            where=candidates.where,
             axis_name=context.axis_name,
         )
         return Loss(value, state, {name: value})
 
-    return Objective(init, of_pairs)
+    return Objective(init, pair_loss)
 
 
-def from_batch(codes: Float[Array, "n bits"], batch: Batch, axis_name: str | None) -> Columns:
-    """The rows of the whole batch over devices, of which none is paired with itself."""
+def batch_candidates(
+    codes: Float[Array, "n bits"], batch: Batch, axis_name: str | None
+) -> Candidates:
+    """Returns the rows of the whole batch over devices; no row is paired with itself."""
     rows = row_indices(codes.shape[0], axis_name)
-    columns = (codes, jnp.asarray(batch.labels), jnp.asarray(batch.mask))
+    candidates = (codes, jnp.asarray(batch.labels), jnp.asarray(batch.mask))
     if axis_name is not None:
-        columns = lax.all_gather(columns, axis_name, tiled=True)
-    codes, labels, mask = columns
-    another = rows[:, None] != jnp.arange(codes.shape[0])[None, :]
-    return Columns(codes, labels, batch.mask[:, None] & mask[None, :] & another)
+        candidates = lax.all_gather(candidates, axis_name, tiled=True)
+    codes, labels, mask = candidates
+    is_other = rows[:, None] != jnp.arange(codes.shape[0])[None, :]
+    return Candidates(codes, labels, batch.mask[:, None] & mask[None, :] & is_other)
 
 
-def from_bank(bank: Bank, batch: Batch, unseen: Unseen, context: Context) -> Columns:
-    """All images of a bank, or those that it has seen."""
+def bank_candidates(bank: Bank, batch: Batch, unseen: Unseen, context: Context) -> Candidates:
+    """Returns the images of a bank: those seen so far, or all of them if unseen ones count."""
     seen = row_mask(bank, context) if unseen == "dissimilar" else bank.seen
-    return Columns(bank.codes, bank.labels, batch.mask[:, None] & seen[None, :])
+    return Candidates(bank.codes, bank.labels, batch.mask[:, None] & seen[None, :])
 
 
 def empty_bank(setup: Setup) -> Bank:
-    """A bank that has seen nothing: codes of zeros, and no labels."""
-    rows = table_rows(setup.items, setup.table_sharding.items)
+    """Returns a bank with codes of zeros and without labels."""
+    rows = padded_size(setup.items, setup.table_sharding.items)
     labels = (
         jnp.zeros((rows, setup.classes), jnp.uint8)
         if setup.multi_label
@@ -131,13 +133,13 @@ def empty_bank(setup: Setup) -> Bank:
     return Bank(codes, labels, jnp.zeros(rows, bool))
 
 
-def remember(bank: Bank, codes: Float[Array, "n bits"], batch: Batch, context: Context) -> Bank:
-    """The bank with the rows of the whole batch overwritten; padding is dropped."""
+def update_bank(bank: Bank, codes: Float[Array, "n bits"], batch: Batch, context: Context) -> Bank:
+    """Returns the bank with the rows of the whole batch written to it; padding is dropped."""
     index = jnp.where(batch.mask, batch.index, -1)
     rows = (
         lax.stop_gradient(codes),
         jnp.asarray(batch.labels, bank.labels.dtype),
-        as_index("index", index, entries(bank, context), minimum=-1),
+        as_index("index", index, num_rows(bank, context), minimum=-1),
     )
     if context.axis_name is not None:
         rows = lax.all_gather(rows, context.axis_name, tiled=True)

@@ -1,8 +1,8 @@
-"""Quantization losses as objectives: stateless, and blind to labels.
+"""Quantization losses as objectives without state, which ignore labels.
 
 Each is one of `jaxhash.losses` on the raw codes of the model, and logs its value under its own
-name. They are scaled alike, as means over batch and bits: a weight near 0.1 is a sensible first
-one beside a loss of order 1.
+name. All are means over batch and bits: beside a loss of order 1, a weight near 0.1 is a sensible
+start.
 """
 
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def hswd(
     Args:
         target: law that the batch is compared with.
         method: how the codes are ranked; None is the fastest that the target allows. (The kernel of
-            `jaxhash.losses.hswd` is for codes on one device, which a training step never says.)
+            `jaxhash.losses.hswd` is for codes on one device, which a training step cannot assume.)
         order: 2 for squared distances, 1 for distances.
         mass: probability of +1, for all bits.
         low: lower target, -1 in the paper. Codes are cut at 0 whatever the targets.
@@ -82,8 +82,8 @@ def swd(
 
     Args:
         projections: number of random directions.
-        block: how many of them are held in memory at once.
-        directions: ``"random"`` ones, or the ``"axes"``.
+        block: number of directions in memory at a time.
+        directions: ``"random"``, or the coordinate ``"axes"``.
 
     Raises:
         ValueError: if projections or block are not positive, or directions are unknown.
@@ -105,11 +105,11 @@ def ot() -> Objective:
 
 
 def sinkhorn(*, epsilon: float = 0.05, iterations: int = 100) -> Objective:
-    """`jaxhash.losses.sinkhorn` on the raw codes: transport that stays on the device.
+    """`jaxhash.losses.sinkhorn` on the raw codes: entropic transport, solved on the device.
 
     Args:
         epsilon: weight of the entropy.
-        iterations: how many, always.
+        iterations: number of iterations, without an earlier stop.
 
     Raises:
         ValueError: if epsilon or iterations are not positive.
@@ -122,7 +122,7 @@ def sinkhorn(*, epsilon: float = 0.05, iterations: int = 100) -> Objective:
 
 
 def l1() -> Objective:
-    """`jaxhash.losses.l1_quantization`: the distance to the own sign.
+    """`jaxhash.losses.l1_quantization`: the distance of each bit to its sign.
 
     Example:
         >>> quantizer = l1()
@@ -131,7 +131,7 @@ def l1() -> Objective:
 
 
 def l2() -> Objective:
-    """`jaxhash.losses.l2_quantization`: the squared distance to the own sign.
+    """`jaxhash.losses.l2_quantization`: the squared distance of each bit to its sign.
 
     Example:
         >>> quantizer = l2()
@@ -140,7 +140,7 @@ def l2() -> Objective:
 
 
 def cubic() -> Objective:
-    """`jaxhash.losses.cubic_quantization`: the cubed distance to the own sign.
+    """`jaxhash.losses.cubic_quantization`: the cubed distance of each bit to its sign.
 
     Example:
         >>> quantizer = cubic()
@@ -149,7 +149,7 @@ def cubic() -> Objective:
 
 
 def log_cosh() -> Objective:
-    """`jaxhash.losses.log_cosh_quantization`: a smooth distance to the own sign.
+    """`jaxhash.losses.log_cosh_quantization`: a smooth distance of each bit to its sign.
 
     Example:
         >>> quantizer = log_cosh()
@@ -167,7 +167,7 @@ def cosine() -> Objective:
 
 
 def cauchy(*, gamma: float = 20.0) -> Objective:
-    """`jaxhash.losses.cauchy_quantization`: the Cauchy likelihood of a code's distance to its signs.
+    """`jaxhash.losses.cauchy_quantization`: a Cauchy likelihood of the distance to the signs.
 
     Args:
         gamma: scale of the Cauchy law, in bits.
@@ -197,9 +197,9 @@ def gaussian_bce(*, sigma: float = 0.5) -> Objective:
 
 
 def balance() -> Objective:
-    """`jaxhash.losses.bit_balance_penalty` of tanh(u), which no single code outweighs.
+    """`jaxhash.losses.bit_balance_penalty` of tanh(u), so that no single code dominates.
 
-    It is least at 0 as well: join it to a loss that makes codes binary.
+    It also has its minimum at 0: combine it with a loss that makes codes binary.
 
     Example:
         >>> quantizer = balance()
@@ -208,12 +208,12 @@ def balance() -> Objective:
 
 
 def decorrelation(*, centred: bool = False) -> Objective:
-    """`jaxhash.losses.bit_decorrelation` of tanh(u), which keeps each bit to one scale.
+    """`jaxhash.losses.bit_decorrelation` of tanh(u), so that all bits have one scale.
 
-    It is least at 0 as well: join it to a loss that makes codes binary.
+    It also has its minimum at 0: combine it with a loss that makes codes binary.
 
     Args:
-        centred: whether covariances count, instead of second moments.
+        centred: whether covariances are penalized, instead of second moments.
 
     Example:
         >>> quantizer = decorrelation(centred=True)
@@ -224,7 +224,7 @@ def decorrelation(*, centred: bool = False) -> Objective:
 
 
 def bernoulli_kl(*, mass: float = 0.5) -> Objective:
-    """`jaxhash.losses.bernoulli_kl` on the raw codes: each bit's frequency against its due.
+    """`jaxhash.losses.bernoulli_kl` on the raw codes: the frequency of each bit against ``mass``.
 
     Args:
         mass: share of +1, for all bits.
@@ -239,10 +239,10 @@ def bernoulli_kl(*, mass: float = 0.5) -> Objective:
 
 
 def koleo(*, epsilon: float = 1e-2) -> Objective:
-    """`jaxhash.losses.koleo` on the raw codes: each is pushed from its nearest neighbor.
+    """`jaxhash.losses.koleo` on the raw codes: each code is pushed away from its nearest neighbor.
 
     Args:
-        epsilon: distance below which neighbors push each other less again.
+        epsilon: distance below which neighbors push each other less.
 
     Raises:
         ValueError: if epsilon is not above 0.
@@ -258,8 +258,8 @@ def empirical_kl(*, target: float = 0.1, k: int = 1, norm: float = 1.0) -> Objec
 
     Args:
         target: concentration a of the law Beta(a, a) of each bit.
-        k: which neighbor counts.
-        norm: 1, 2 or infinity, of the distances.
+        k: order of the nearest neighbor used.
+        norm: norm of the distances, 1, 2 or infinity.
 
     Raises:
         ValueError: if an option is out of its range.
@@ -281,9 +281,9 @@ def parity_hswd(
     """`jaxhash.losses.parity_hswd` on the raw codes: HSWD of the bits and of parities of two.
 
     Args:
-        weight: of the parities, against the bits.
-        pairs: how many are drawn a step; as many as bits by default.
-        bound: what codes are clipped to in the products.
+        weight: weight of the parities, relative to the bits.
+        pairs: number of pairs drawn each step; the number of bits by default.
+        bound: size that codes are clipped to in the products.
         target: law that the batch is compared with.
 
     Raises:
@@ -301,7 +301,7 @@ def decorrelated_hswd(*, weight: float = 1.0, target: Target = "sampled") -> Obj
     """`jaxhash.losses.decorrelated_hswd` on the raw codes: HSWD and `decorrelation`.
 
     Args:
-        weight: of the decorrelation, against HSWD.
+        weight: weight of the decorrelation, relative to HSWD.
         target: law that the batch is compared with.
 
     Raises:
@@ -318,10 +318,7 @@ def decorrelated_hswd(*, weight: float = 1.0, target: Target = "sampled") -> Obj
 def _quantizer(
     name: str, loss: Callable[..., Float[Array, ""]], *, random: bool = False
 ) -> Objective:
-    """A stateless objective whose options are tried on a small batch, so that wrong ones show now.
-
-    The batch is one of shapes only: nothing is computed.
-    """
+    """Makes an objective of a loss, and checks its options on a small batch of abstract arrays."""
     codes = jax.ShapeDtypeStruct((2, 2), jnp.float32)
     key = {"key": jax.eval_shape(jax.random.key, 0)} if random else {}
     jax.eval_shape(loss, codes, **key)

@@ -1,6 +1,9 @@
-"""Methods that learn the ranking which each image of a batch makes of the others."""
+"""Methods that learn how each image of a batch ranks the others: DTSH, MIHash and TALR."""
 
+from collections.abc import Callable
 from functools import partial
+
+from jaxtyping import Array
 
 from jaxhash import losses
 from jaxhash.objectives._base import (
@@ -25,8 +28,8 @@ def dtsh(*, margin: float | None = None, penalty: Weight = 1.0) -> Objective:
     `jaxhash.losses.l2_quantization`. Images that share any label are similar.
 
     Args:
-        margin: alpha; bits / 2 by default, as in the authors' code. (PyTorch ports have 5 of inner
-            products without the half, which asks for the same gap as 2.5.)
+        margin: alpha; bits / 2 by default, as in the authors' code. (PyTorch ports have 5 for inner
+            products without the half, the same gap as 2.5 here.)
         penalty: weight of the quantization penalty; 0 leaves it out.
 
     Raises:
@@ -37,7 +40,7 @@ def dtsh(*, margin: float | None = None, penalty: Weight = 1.0) -> Objective:
 
     Reference:
         Wang, Shi, Kitani, "Deep supervised hashing with triplet labels", ACCV 2016. The weight 1 of
-        a mean is that of PyTorch ports; the authors' code has 100 against a sum over the 22,500
+        a mean is that of PyTorch ports; the authors' code has 100 beside a sum over the 22,500
         triplets that it samples for an image, which is a weight of 0.0044 bits here. The ports
         differ in more than that: see `jaxhash.losses.dtsh`. Here no image is paired with itself.
     """
@@ -47,7 +50,7 @@ def dtsh(*, margin: float | None = None, penalty: Weight = 1.0) -> Objective:
 
 
 def mihash(*, beta: float = 0.5) -> Objective:
-    r"""MIHash: the distance from an image to another says as much as it can about their similarity.
+    r"""MIHash: maximizes the mutual information of the distances from an image and similarity.
 
     `jaxhash.losses.mihash` of :math:`\tanh(\beta u)`, over the batch. Images that share any label
     are similar. The method has no quantization penalty.
@@ -65,7 +68,7 @@ def mihash(*, beta: float = 0.5) -> Objective:
         Cakir, He, Bargal, Sclaroff, "MIHash: Online hashing with mutual information", ICCV 2017.
         Beta is the default of the authors' code; that of the paper's runs could not be checked.
     """
-    return _of_histograms("mihash", losses.mihash, beta)
+    return _histogram_method("mihash", losses.mihash, beta)
 
 
 def tie_aware_ap(*, beta: float = 0.5) -> Objective:
@@ -87,15 +90,16 @@ def tie_aware_ap(*, beta: float = 0.5) -> Objective:
         He, Cakir, Bargal, Sclaroff, "Hashing as tie-aware learning to rank", CVPR 2018. The paper's
         NDCG form for graded similarity is not here.
     """
-    return _of_histograms("tie_aware_ap", losses.tie_aware_ap, beta)
+    return _histogram_method("tie_aware_ap", losses.tie_aware_ap, beta)
 
 
-def _of_histograms(name, loss, beta: float) -> Objective:
+def _histogram_method(name: str, loss: Callable[..., Array], beta: float) -> Objective:
+    """Returns a loss of relaxed codes over the pairs of the batch."""
     check_positive(beta=beta)
     return pairwise(name, loss, pairs="batch", relax=lambda codes, context: relax(codes, beta))
 
 
-#: The rows of this family.
+#: The methods of this family.
 METHODS = (
     Method(dtsh, "Wang et al., ACCV 2016", kind="ranking", learning_rate=0.01),
     Method(mihash, "Cakir et al., ICCV 2017", kind="ranking"),

@@ -1,4 +1,4 @@
-"""Methods that know how far meanings lie apart: SHREWD, and SHRED, which classifies as well."""
+"""Methods with semantic distances between images: SHREWD, and SHRED, which adds a classifier."""
 
 from functools import partial
 from typing import Any, NamedTuple, get_args
@@ -22,15 +22,15 @@ from jaxhash.objectives._base import (
     check_weights,
     combine,
     from_loss,
-    left_out,
+    is_static_zero,
     on_probabilities,
     probabilities,
     weighted,
-    without_padding,
+    zero_padding,
 )
 from jaxhash.objectives._classification import classification
 from jaxhash.objectives._method import LABEL_COSINE, Method
-from jaxhash.objectives._tables import ItemTable, look_up, padded
+from jaxhash.objectives._tables import ItemTable, look_up, pad_rows
 from jaxhash.similarity import embedding_distance, has_label, label_cosine
 
 __all__ = ["shred", "shrewd"]
@@ -49,19 +49,20 @@ def shrewd(
     normaliser: Normalizer = "weights",
     penalty: Weight = 0.1,
 ) -> Objective:
-    r"""SHREWD: codes as far apart as their meanings, and an empirical divergence from fair bits.
+    r"""SHREWD: distances of codes follow semantic ones, and an empirical divergence from fair bits.
 
     .. math:: L = \operatorname{semantic\_similarity}(z, d)
               + \lambda \operatorname{nearest\_neighbor\_kl}(z), \qquad z = (1 + \tanh u) / 2
 
-    of `jaxhash.losses`. The distances d are those of `ClassSimilarity`: of the embeddings of the images,
-    `jaxhash.similarity.embedding_distance`, where there are any; else of the classes, where images
-    have one; else 1 - `jaxhash.similarity.label_cosine`, which for class ids is 0 or 1.
+    of `jaxhash.losses`. The distances d come from `ClassSimilarity`: the
+    `jaxhash.similarity.embedding_distance` of the images' embeddings if given; else the distances
+    of their classes if given and images have one class; else 1 - `jaxhash.similarity.label_cosine`,
+    which for class ids is 0 or 1.
 
     Args:
         gamma: semantic distance at which a pair weighs :math:`2^{-\rho}`.
-        rho: how fast the weight falls with the distance.
-        normaliser: what the similarity loss is divided by.
+        rho: exponent with which the weight falls with the distance.
+        normaliser: divisor of the similarity loss.
         penalty: lambda, the weight of the divergence, which is the quantizer ``empirical-kl`` with
             its defaults; 0 leaves it out.
 
@@ -73,8 +74,8 @@ def shrewd(
 
     Reference:
         Arponen, Bishop, "SHREWD: semantic hierarchy-based relational embeddings for
-        weakly-supervised deep hashing", arXiv 1908.05602. Known from public text are the two terms;
-        the forms are recollection, see `jaxhash.losses`; the weight is a choice of this library,
+        weakly-supervised deep hashing", arXiv 1908.05602. The two terms are known from public text;
+        their forms are from memory, see `jaxhash.losses`; the weight is a choice of this library,
         as the paper's was not found.
     """
     check_positive(gamma=gamma)
@@ -86,13 +87,15 @@ def shrewd(
 
     def loss(variables, codes, batch, context):
         value = similarity(
-            without_padding(codes, batch),
-            **_meaning(variables.state, batch, context),
+            zero_padding(codes, batch),
+            **_batch_distances(variables.state, batch, context),
             axis_name=context.axis_name,
         )
         return Loss(value, variables.state, {"shrewd": value})
 
-    return add_penalty(Objective(_semantics, loss), penalty, _divergence("shrewd_penalty"))
+    return add_penalty(
+        Objective(_init_distances, loss), penalty, _divergence_penalty("shrewd_penalty")
+    )
 
 
 def shred(
@@ -111,41 +114,45 @@ def shred(
 
     Args:
         similarity: mu, the weight of the semantic similarity; 0 leaves it out.
-        gamma: as of `shrewd`.
-        rho: as of `shrewd`.
-        normaliser: as of `shrewd`.
-        penalty: lambda, as of `shrewd`.
+        gamma: as in `shrewd`.
+        rho: as in `shrewd`.
+        normaliser: as in `shrewd`.
+        penalty: lambda, as in `shrewd`.
 
     Raises:
-        ValueError: as `shrewd`; and if similarity is below 0.
+        ValueError: as in `shrewd`; and if similarity is below 0.
 
     Example:
         >>> method = shred(similarity=2.0)
 
     Reference:
         Arponen, Bishop, "Learning to hash with semantic similarity metrics and empirical KL
-        divergence", arXiv 2005.04917. Known from public text are the three terms; that the
-        classifier is linear and sees the relaxed codes is recollection. The weights are a choice of
-        this library.
+        divergence", arXiv 2005.04917. The three terms are known from public text; that
+        the classifier is linear and of the relaxed codes is from memory. The weights are a choice
+        of this library.
     """
     check_weights(similarity=similarity)
     semantic = shrewd(gamma=gamma, rho=rho, normaliser=normaliser, penalty=0.0)
-    classify = classification("shred_classification", _probabilities, losses.cross_entropy)
-    method = classify if left_out(similarity) else combine(classify, weighted(similarity, semantic))
-    return add_penalty(method, penalty, _divergence("shred_penalty"))
+    classify = classification("shred_classification", _to_probabilities, losses.cross_entropy)
+    method = (
+        classify
+        if is_static_zero(similarity)
+        else combine(classify, weighted(similarity, semantic))
+    )
+    return add_penalty(method, penalty, _divergence_penalty("shred_penalty"))
 
 
-def _divergence(name: str) -> Objective:
-    """The own penalty of both: the empirical divergence from fair bits."""
+def _divergence_penalty(name: str) -> Objective:
+    """Returns the penalty of both methods: the empirical divergence from fair bits."""
     return from_loss(name, on_probabilities(losses.nearest_neighbor_kl), random=True)
 
 
-def _probabilities(codes: Float[Array, "n bits"], batch: Batch, context: Context):
+def _to_probabilities(codes: Float[Array, "n bits"], batch: Batch, context: Context):
     return probabilities(codes)
 
 
-def _semantics(key: Key[Array, ""], setup: Setup) -> Variables:
-    """What distances are taken from, for the checkpoint."""
+def _init_distances(key: Key[Array, ""], setup: Setup) -> Variables:
+    """Returns the embeddings or the class distances as state, so that the checkpoint holds them."""
     known = setup.class_similarity
     if known.embeddings is not None:
         if len(known.embeddings) != setup.items:
@@ -153,7 +160,7 @@ def _semantics(key: Key[Array, ""], setup: Setup) -> Variables:
                 f"there are {len(known.embeddings)} embeddings and {setup.items} training items"
             )
         embeddings = jnp.asarray(known.embeddings, jnp.float32)
-        return Variables(state=ItemTable(padded(embeddings, setup.table_sharding.items)))
+        return Variables(state=ItemTable(pad_rows(embeddings, setup.table_sharding.items)))
     if known.distances is None or setup.multi_label:
         return Variables()
     if known.distances.shape != (setup.classes, setup.classes):
@@ -163,23 +170,23 @@ def _semantics(key: Key[Array, ""], setup: Setup) -> Variables:
     return Variables(state=ClassDistances(jnp.asarray(known.distances, jnp.float32)))
 
 
-def _meaning(state: PyTree, batch: Batch, context: Context) -> dict[str, Any]:
-    """The semantic distances of the rows of a batch, as the loss takes them."""
+def _batch_distances(state: PyTree, batch: Batch, context: Context) -> dict[str, Any]:
+    """Returns the semantic distances of the rows of a batch as arguments of the loss."""
     labels, mask, axis_name = jnp.asarray(batch.labels), jnp.asarray(batch.mask), context.axis_name
 
-    def everyone(rows):
+    def all_rows(rows):
         return rows if axis_name is None else lax.all_gather(rows, axis_name, tiled=True)
 
     if isinstance(state, ItemTable):
         rows = look_up(state, batch.index, context)
-        return {"distances": embedding_distance(rows, everyone(rows)), "where": mask}
+        return {"distances": embedding_distance(rows, all_rows(rows)), "where": mask}
     if isinstance(state, ClassDistances):
         return {"distances": state.distances, "labels": labels, "where": mask}
-    distances = 1.0 - label_cosine(labels, everyone(labels))
+    distances = 1.0 - label_cosine(labels, all_rows(labels))
     return {"distances": distances, "where": mask & has_label(labels)}
 
 
-#: The rows of this family. Rates and weights have the best validation mAHP@250, by
+#: The methods of this family. Rates and weights have the best validation mAHP@250, by
 #: `experiments/hierarchy.py`.
 METHODS = (
     Method(

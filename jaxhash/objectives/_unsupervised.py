@@ -1,4 +1,4 @@
-"""Methods without labels: what is similar is said by fixed features, or by two views of an image."""
+"""Methods without labels, with similarity from fixed features or from two views of an image."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,11 +21,11 @@ from jaxhash.objectives._base import (
     check_positive,
     check_weights,
     from_loss,
-    noise_of_items,
-    without_padding,
+    uniform_by_item,
+    zero_padding,
 )
 from jaxhash.objectives._method import NO_LABELS, Method
-from jaxhash.objectives._pairs import Columns, from_batch
+from jaxhash.objectives._pairs import Candidates, batch_candidates
 from jaxhash.ops.codes import relax, straight_through, with_gradient_of
 from jaxhash.ops.collectives import psum_no_grad, row_count
 from jaxhash.ops.numerics import cosine_similarity
@@ -36,19 +36,19 @@ __all__ = ["bihalf", "cibhash", "greedyhash_u", "semantic_structure_hashing"]
 #: Width of a bin of cosine distances, and the number of bins from distance 0 to 2.
 BIN, BINS = 0.01, 200
 
-Signs = Callable[[Float[Array, "n bits"], Bool[Array, " n"], str | None], Float[Array, "n bits"]]
+SignFn = Callable[[Float[Array, "n bits"], Bool[Array, " n"], str | None], Float[Array, "n bits"]]
 
 
 def greedyhash_u(*, penalty: Weight = 0.1) -> Objective:
-    r"""Unsupervised GreedyHash: signs whose cosines are those of fixed features.
+    r"""Unsupervised GreedyHash: cosines of signs are matched to those of fixed features.
 
     .. math:: L = \operatorname{mean}_{i \ne j} \big(\cos(b_i, b_j) - \cos(x_i, x_j)\big)^2,
               \qquad b = \operatorname{sign} u,
 
     over the pairs of the whole batch, with the gradient of the identity through the sign. The
-    features x are the inputs themselves where they are vectors; of images they are the backbone's
-    as the training began, pretrained or not, which takes a second pass forward and a copy of the
-    model in the state. Labels are ignored.
+    features x are the inputs themselves if these are vectors. For images they are those of the
+    initial backbone, pretrained or not, which takes a second forward pass and a copy of the model
+    in the state. Labels are ignored.
 
     Args:
         penalty: weight of its quantization penalty, the mean of :math:`||u| - 1|^3`; 0 leaves it
@@ -72,11 +72,11 @@ def greedyhash_u(*, penalty: Weight = 0.1) -> Objective:
 
 
 def bihalf(*, penalty: Weight = 3.0) -> Objective:
-    r"""Bi-half: signs that are balanced by construction, whose cosines are those of fixed features.
+    r"""Bi-half: cosines of signs, balanced by construction, are matched to those of fixed features.
 
     The loss and the features are those of `greedyhash_u`. In training, the upper half of the whole
-    batch is +1 in each bit and the lower half -1, with the gradient of the identity; of an odd
-    batch the middle one is -1. Codes are still cut at 0 in the end.
+    batch is +1 in each bit and the lower half -1, with the gradient of the identity; in an odd
+    batch the middle row is -1. Final codes are still cut at 0.
 
     Args:
         penalty: weight of `jaxhash.losses.hswd` with ``target="balanced"``, the mean of
@@ -92,7 +92,7 @@ def bihalf(*, penalty: Weight = 3.0) -> Objective:
         :math:`\gamma` as in its released code for CIFAR-10, which trains by SGD with rate 1e-4,
         momentum 0.9 and batches of 32 for 300 epochs on a frozen VGG16. Departures: those of
         `greedyhash_u`; halves of the whole batch, however many devices hold it; and in an odd batch
-        the penalty draws the middle code to 0.
+        the penalty pulls the middle code to 0.
     """
     return add_penalty(
         _feature_cosines("bihalf", bihalf_codes),
@@ -102,18 +102,18 @@ def bihalf(*, penalty: Weight = 3.0) -> Objective:
 
 
 def cibhash(*, temperature: float = 0.3, beta: float = 0.001, stochastic: bool = True) -> Objective:
-    r"""CIBHash: binary codes of two views of an image find each other among those of the batch.
+    r"""CIBHash: a contrastive loss of binary codes of two views of an image.
 
-    A bit is +1 with probability :math:`\sigma(u)`. The loss is `jaxhash.losses.nt_xent` of codes
-    drawn so, plus beta times `jaxhash.losses.view_divergence` between the laws of the two views.
-    The gradient through a draw is that of its mean, :math:`2 \sigma(u) - 1 = \tanh(u / 2)`. Labels
-    are ignored.
+    A bit is +1 with probability :math:`\sigma(u)`. The loss is `jaxhash.losses.nt_xent` of such
+    random codes, plus beta times `jaxhash.losses.view_divergence` between the laws of the two
+    views. The gradient through a draw is that of its mean, :math:`2 \sigma(u) - 1 = \tanh(u / 2)`.
+    Labels are ignored.
 
     Args:
-        temperature: of the contrastive loss.
+        temperature: temperature of the contrastive loss.
         beta: weight of the divergence, which is a sum over bits.
-        stochastic: whether bits are drawn, as in the paper; the released code takes the likelier
-            value, which is the sign of u.
+        stochastic: whether bits are drawn, as in the paper; the released code takes the more likely
+            value, the sign of u.
 
     Raises:
         ValueError: if ``temperature`` is not above 0, or ``beta`` is negative.
@@ -133,9 +133,9 @@ def cibhash(*, temperature: float = 0.3, beta: float = 0.001, stochastic: bool =
     check_weights(beta=beta)
 
     def loss(variables, codes, batch, context):
-        views = [without_padding(view.astype(jnp.float32), batch) for view in codes]
+        views = [zero_padding(view.astype(jnp.float32), batch) for view in codes]
         bits = [
-            _drawn(view, jax.random.fold_in(context.key, number), batch.index, stochastic)
+            _sample_bits(view, jax.random.fold_in(context.key, number), batch.index, stochastic)
             for number, view in enumerate(views)
         ]
         options = {"where": batch.mask, "axis_name": context.axis_name}
@@ -153,13 +153,13 @@ def semantic_structure_hashing(*, alpha: float = 2.0, beta: float = 2.0) -> Obje
     The cosine distances of the features have a mode m, and half a Gaussian on either side of it,
     with deviations :math:`\sigma_l` and :math:`\sigma_r` from m. Pairs nearer than
     :math:`m - \alpha \sigma_l` are similar and pairs farther than :math:`m + \beta \sigma_r`
-    dissimilar; the others are left out. The loss is `jaxhash.losses.semantic_structure` of
+    dissimilar; other pairs are left out. The loss is `jaxhash.losses.semantic_structure` of
     :math:`\tanh u` over the pairs of the whole batch. The features are those of `greedyhash_u`.
     Labels are ignored.
 
     Args:
-        alpha: how many deviations below the mode similar pairs begin.
-        beta: how many above it dissimilar ones do.
+        alpha: number of deviations below the mode at which similar pairs begin.
+        beta: number of deviations above it at which dissimilar pairs begin.
 
     Raises:
         ValueError: if ``alpha`` or ``beta`` is negative.
@@ -171,11 +171,12 @@ def semantic_structure_hashing(*, alpha: float = 2.0, beta: float = 2.0) -> Obje
         Yang, Deng, Liu, Liu, Tao, "Semantic Structure-based Unsupervised Deep Hashing", IJCAI 2018;
         from memory of the paper and from public codes, the text was not at hand. Those train by SGD
         with rate 1e-3, momentum 0.9 and batches of 24 for 50 epochs. Departures: the distances are
-        those of all pairs that were together in a batch so far, in bins of width 0.01, where the
-        paper has those of all training pairs beforehand; the mode is the middle of its bin, whose
-        pairs count half on either side, where public codes take its lower edge; pairs of an image
-        with itself are left out; and the mean is over decided pairs. One public code mirrors the
-        distances at alpha or beta times half the mode, which is right only where they are 2.
+        those of all pairs that shared a batch so far, in bins of width 0.01, where the paper has
+        those of all training pairs beforehand; the mode is the middle of its bin, whose pairs count
+        half on either side, where public codes take its lower edge; pairs of an image with itself
+        are left out; and the mean is over pairs that are similar or dissimilar. One public code
+        mirrors the distances at alpha or beta times half the mode, which is right only where they
+        are 2.
     """
     check_weights(alpha=alpha, beta=beta)
 
@@ -184,16 +185,16 @@ def semantic_structure_hashing(*, alpha: float = 2.0, beta: float = 2.0) -> Obje
 
     def loss(variables, codes, batch, context):
         encoder, counts = variables.state
-        codes = relax(without_padding(codes.astype(jnp.float32), batch))
-        columns = _columns(codes, batch, context)
+        codes = relax(zero_padding(codes.astype(jnp.float32), batch))
+        candidates = _candidates(codes, batch, context)
         distances = 1.0 - _cosines(fixed_features(encoder, batch, context), context)
-        counts = counts + histogram(distances, columns.where, context.axis_name)
+        counts = counts + histogram(distances, candidates.where, context.axis_name)
         near, far = thresholds(counts, alpha, beta)
         value = losses.semantic_structure(
             codes,
-            columns.codes,
+            candidates.codes,
             jnp.where(distances < near, 1.0, jnp.where(distances > far, -1.0, 0.0)),
-            where=columns.where,
+            where=candidates.where,
             axis_name=context.axis_name,
         )
         return Loss(value, (encoder, counts), {"semantic_structure_hashing": value})
@@ -202,34 +203,34 @@ def semantic_structure_hashing(*, alpha: float = 2.0, beta: float = 2.0) -> Obje
 
 
 def initial_encoder(setup: Setup) -> PyTree:
-    """What `fixed_features` needs: of images the model's initial variables, of vectors nothing."""
+    """Returns what `fixed_features` needs: the initial variables for images, else nothing."""
     if setup.inputs.ndim == 2:
         return ()
-    return jax.tree.map(jnp.copy, setup.variables)  # the step donates both
+    return jax.tree.map(jnp.copy, setup.variables)  # the training step donates both
 
 
 def fixed_features(encoder: PyTree, batch: Batch, context: Context) -> Float[Array, "n features"]:
-    """Features of the inputs that no training changes; zeros where a row is padding.
+    """Returns features of the inputs that stay fixed in training; zeros for padding.
 
     Args:
         encoder: from `initial_encoder`.
-        batch: vectors, which are their own features, or images.
-        context: how images are encoded.
+        batch: a batch of vectors, which are their own features, or of images.
+        context: the encoder of images.
     """
     features = jnp.asarray(batch.inputs)
     if features.ndim > 2:
         features = context.encode(encoder, features, return_features=True)
     features = lax.stop_gradient(features.astype(jnp.float32))
-    return without_padding(features, batch)
+    return zero_padding(features, batch)
 
 
 def bihalf_codes(
     codes: Float[Array, "n bits"], mask: Bool[Array, " n"], axis_name: str | None
 ) -> Float[Array, "n bits"]:
-    """In each bit +1 for the upper half of the whole batch, -1 for the lower half and for padding.
+    """Returns +1 for the upper half of the whole batch in each bit, else -1, also for padding.
 
-    The gradient is that of the identity. Of an odd batch the middle one is -1; of equal codes the
-    later rows are the upper ones.
+    The gradient is that of the identity. In an odd batch the middle row is -1; among equal codes
+    later rows count as upper ones.
     """
     half = row_count(codes, mask, axis_name) // 2
     upper = is_above(
@@ -241,7 +242,7 @@ def bihalf_codes(
 def histogram(
     distances: Float[Array, "n m"], where: Bool[Array, "n m"], axis_name: str | None
 ) -> Float[Array, " bins"]:
-    """How many of the valid pairs of all devices lie in each bin of cosine distances."""
+    """Counts the valid pairs of all devices in each bin of cosine distances."""
     bins = jnp.clip(jnp.where(where, distances, 0.0) / BIN, 0, BINS - 1).astype(jnp.int32)
     counts = jnp.zeros(BINS, jnp.float32).at[jnp.where(where, bins, BINS)].add(1.0, mode="drop")
     return psum_no_grad(counts, axis_name)
@@ -250,7 +251,7 @@ def histogram(
 def thresholds(
     counts: Float[Array, " bins"], alpha: float, beta: float
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Below which distance a pair is similar, and above which it is dissimilar."""
+    """Returns the distances below which a pair is similar and above which it is dissimilar."""
     number = jnp.arange(BINS)
     peak = jnp.argmax(counts)
     halved = jnp.where(number == peak, 0.5 * counts, counts)
@@ -265,22 +266,20 @@ def thresholds(
     return near, mode + beta * deviation(number >= peak)
 
 
-def _feature_cosines(name: str, signs: Signs) -> Objective:
-    """Binary codes whose cosines are those of the fixed features, over the pairs of the batch."""
+def _feature_cosines(name: str, signs: SignFn) -> Objective:
+    """Makes an objective that matches cosines of binary codes to those of fixed features."""
 
     def init(key, setup):
         return Variables(state=initial_encoder(setup))
 
     def loss(variables, codes, batch, context):
-        codes = signs(
-            without_padding(codes.astype(jnp.float32), batch), batch.mask, context.axis_name
-        )
-        columns = _columns(codes, batch, context)
+        codes = signs(zero_padding(codes.astype(jnp.float32), batch), batch.mask, context.axis_name)
+        candidates = _candidates(codes, batch, context)
         value = losses.cosine_regression(
             codes,
-            columns.codes,
+            candidates.codes,
             _cosines(fixed_features(variables.state, batch, context), context),
-            where=columns.where,
+            where=candidates.where,
             axis_name=context.axis_name,
         )
         return Loss(value, variables.state, {name: value})
@@ -288,37 +287,37 @@ def _feature_cosines(name: str, signs: Signs) -> Objective:
     return Objective(init, loss)
 
 
-def _columns(codes: Float[Array, "n bits"], batch: Batch, context: Context) -> Columns:
-    """The rows of the whole batch, none paired with itself; of labels nothing is read."""
-    return from_batch(codes, batch._replace(labels=batch.index), context.axis_name)
+def _candidates(codes: Float[Array, "n bits"], batch: Batch, context: Context) -> Candidates:
+    """Returns the rows of the whole batch, none paired with itself, without reading labels."""
+    return batch_candidates(codes, batch._replace(labels=batch.index), context.axis_name)
 
 
 def _cosines(features: Float[Array, "n features"], context: Context) -> Float[Array, "n m"]:
-    """Cosines of this device's rows with those of the whole batch; 0 with a row of zeros."""
-    columns = features
+    """Returns cosines of this device's rows with the whole batch; 0 for a row of zeros."""
+    candidates = features
     if context.axis_name is not None:
-        columns = lax.all_gather(features, context.axis_name, tiled=True)
-    return cosine_similarity(features, columns)
+        candidates = lax.all_gather(features, context.axis_name, tiled=True)
+    return cosine_similarity(features, candidates)
 
 
-def _drawn(
+def _sample_bits(
     codes: Float[Array, "n bits"], key: Key[Array, ""], index: Int[Array, " n"], stochastic: bool
 ) -> Float[Array, "n bits"]:
-    """Bits of -1 and +1, with the gradient of their mean.
+    """Returns bits of -1 and +1, with the gradient of their mean.
 
-    A row's draw depends on its place in the training set, so not on its place in the batch or on
-    the devices.
+    The bits of a row depend on its index in the training set, not on its position in the batch or
+    on the devices.
     """
     mean = jnp.tanh(codes / 2)
     if stochastic:
-        noise = noise_of_items(key, index, codes.shape[1])
+        noise = uniform_by_item(key, index, codes.shape[1])
         signs = jnp.where(noise < jax.nn.sigmoid(codes), 1.0, -1.0)
     else:
         signs = jnp.where(codes >= 0, 1.0, -1.0)
     return with_gradient_of(mean, signs)
 
 
-#: The rows of this family.
+#: The methods of this family.
 METHODS = (
     Method(
         greedyhash_u,

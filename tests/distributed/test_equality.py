@@ -304,7 +304,7 @@ def several_labels(batch):
 )
 def test_spread_tables_change_nothing(monkeypatch, mapping, method, unseen, multi_label):
     """Each device has 6 of 48 rows for 40 images, and 2 of 16 for 13 classes."""
-    monkeypatch.setattr(_tables, "ROWS", 16)
+    monkeypatch.setattr(_tables, "ROW_MULTIPLE", 16)
     made = parts() | {"objective": SPREADABLE[method](unseen)}
     options = {"multi_label": multi_label}
     if method == "shrewd":

@@ -26,7 +26,7 @@ from jaxhash.objectives._base import from_loss
 from jaxhash.objectives._unsupervised import (
     BIN,
     BINS,
-    _drawn,
+    _sample_bits,
     bihalf_codes,
     histogram,
     thresholds,
@@ -330,7 +330,7 @@ def test_cibhash_without_noise_is_the_formula():
 
 
 def drawn(u, key=0):
-    return _drawn(u, jax.random.key(key), jnp.arange(len(u)), stochastic=True)
+    return _sample_bits(u, jax.random.key(key), jnp.arange(len(u)), stochastic=True)
 
 
 def test_bits_are_drawn_with_probability_sigmoid():
