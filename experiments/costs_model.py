@@ -1,4 +1,4 @@
-"""Seconds of a training on paper, from the bytes of `costs_traffic` and stated assumptions."""
+"""Estimates the seconds of a training from the bytes of `costs_traffic` and stated assumptions."""
 
 import dataclasses
 import math
@@ -8,29 +8,29 @@ import costs_traffic as traffic
 
 from jaxhash.ops.selection import INTERPOLATION_ROUNDS
 
-#: Bytes of an entry that is sorted: its code, its mask and its place, for the gradient.
-SORTED = 9
-#: Bytes of a row of a bank besides its code: class id and whether it was seen.
-BANK_ROW = 5
-#: Times that the matrix of pairs is written or read from memory, forward and backward.
+#: Bytes of a sorted entry: its code, its mask and its position, for the gradient.
+SORT_ENTRY_BYTES = 9
+#: Bytes of a row of a bank beside its code: class id, and whether it is filled.
+BANK_ROW_BYTES = 5
+#: Number of passes of the matrix of pairs through memory, forward and backward.
 PAIR_PASSES = 6
 
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """A machine, by its data sheet, but for `latency` and `achieved`, which are assumed.
+    """A machine by its data sheet; `latency` and `achieved` are assumptions.
 
     Attributes:
-        name: of the machine.
-        chips: devices of it.
-        hosts: machines that hold the chips.
-        flops: peak of a chip in bfloat16, dense.
-        memory: bytes of a chip's memory.
-        memory_rate: bytes/s of it.
-        link_rate: bytes/s that a chip sends over the interconnect at most.
-        achieved: share of that which a collective reaches.
-        latency: seconds of a collective of no bytes.
-        vcpus: of a host.
+        name: name of the machine.
+        chips: number of devices.
+        hosts: number of hosts that hold the devices.
+        flops: peak of a chip in FLOP/s, dense bfloat16.
+        memory: memory of a chip in bytes.
+        memory_rate: memory bandwidth of a chip in bytes/s.
+        link_rate: greatest rate at which a chip sends over the interconnect, in bytes/s.
+        achieved: fraction of ``link_rate`` that a collective reaches.
+        latency: time of a collective of no bytes, in seconds.
+        vcpus: number of vCPUs of a host.
     """
 
     name: str
@@ -45,24 +45,24 @@ class Machine:
     vcpus: int
 
 
-#: A collective of a torus of 16 x 16 goes 8 hops along either axis, there and back, at 1 us a hop.
+#: A collective of a torus of 16 x 16 takes 8 hops along either axis, both ways, at 1 us a hop.
 V5E = Machine("v5e-256", 256, 32, 197e12, 16e9, 819e9, 200e9, 0.8, 32e-6, 224)
 H100 = Machine("8 x H100", 8, 1, 989e12, 80e9, 3.35e12, 450e9, 0.8, 20e-6, 208)
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """A training to be reckoned.
+    """A training to estimate.
 
     Attributes:
-        name: of the data.
+        name: name of the data.
         backbone: name of the backbone.
-        images: in an epoch.
-        epochs: of the training.
-        batch: images of a step, on all devices.
+        images: number of images in an epoch.
+        epochs: number of epochs.
+        batch: number of images of a step, over all devices.
         bits: length of a code.
-        remat: whether the backward pass computes the blocks again, to spare memory.
-        share: share of the peak that the backbone reaches; assumed.
+        remat: whether the backward pass computes the blocks again, to save memory.
+        share: assumed fraction of the peak that the backbone reaches.
     """
 
     name: str
@@ -76,47 +76,49 @@ class Training:
 
     @property
     def steps(self) -> int:
-        """Steps of the training."""
+        """Number of steps of the training."""
         return self.epochs * math.ceil(self.images / self.batch)
 
 
-def selected(bits: int, rounds: int) -> traffic.Traffic:
-    """HSWD by selection in so many rounds, of which those past interpolation follow a drawing in."""
+def selection_traffic(bits: int, rounds: int) -> traffic.Traffic:
+    """Returns the traffic of HSWD by selection in so many rounds; rounds after interpolation are ties."""
     later = rounds - INTERPOLATION_ROUNDS
-    return traffic.by_selection(
+    return traffic.hswd_by_selection(
         bits, min(rounds, INTERPOLATION_ROUNDS), ties=later if later > 0 else None
     )
 
 
 def communication(moved: traffic.Traffic, machine: Machine) -> float:
-    """Seconds that the collectives take, one after the other."""
+    """Returns the seconds of the collectives, one after the other."""
     rate = machine.link_rate * machine.achieved
     return moved.sent(machine.chips) / rate + moved.rounds * machine.latency
 
 
 def sort_seconds(batch: int, bits: int, machine: Machine) -> float:
-    """Of a sort of the gathered batch on each device, if each level is one pass through memory."""
-    return 2 * SORTED * batch * bits * math.log2(batch) / machine.memory_rate
+    """Returns the seconds of a sort of the gathered batch, one pass through memory a level."""
+    return 2 * SORT_ENTRY_BYTES * batch * bits * math.log2(batch) / machine.memory_rate
 
 
 def pair_seconds(pairs: float, bits: int, products: int, machine: Machine, share: float) -> float:
-    """Of one device's pairs: so many matrix products, or the passes over the matrix if they last.
+    """Returns the seconds of one device's pairs: matrix products, or passes through memory.
+
+    The longer of the two counts.
 
     Args:
-        pairs: of the device.
+        pairs: number of pairs of the device.
         bits: length of a code.
-        products: matrix products: 3 in the batch, 2 where the columns are constant.
-        machine: the machine.
+        products: number of matrix products: 3 in the batch, 2 if the columns are constant.
+        machine: machine to estimate for.
         share: share of the peak that the products reach.
     """
     compute = products * 2 * pairs * bits / (machine.flops * share)
-    return max(compute, PAIR_PASSES * traffic.WORD * pairs / machine.memory_rate)
+    return max(compute, PAIR_PASSES * traffic.WORD_BYTES * pairs / machine.memory_rate)
 
 
 def parts(
     training: Training, machine: Machine, model: dict[str, Any], rounds: int
 ) -> dict[str, float]:
-    """Seconds of each part of a step on the devices; those of HSWD by either method."""
+    """Returns the seconds of each part of a step on the devices; HSWD by both methods."""
     batch, bits = training.batch, training.bits
     macs = model["training_macs"]["remat" if training.remat else "plain"]
     flops = 2 * macs * batch / machine.chips
@@ -127,15 +129,15 @@ def parts(
             traffic.batch_norms(model["channels"], model["layers"]), machine
         ),
         "gradients": communication(traffic.gradients(model["parameters"]), machine),
-        "HSWD, selection": communication(selected(bits, rounds), machine),
-        "HSWD, gather": communication(traffic.by_gather(batch, bits), machine)
+        "HSWD, selection": communication(selection_traffic(bits, rounds), machine),
+        "HSWD, gather": communication(traffic.hswd_by_gather(batch, bits), machine)
         + sort_seconds(batch, bits, machine),
         "pairs": communication(pairs, machine)
         + pair_seconds(batch * batch / machine.chips, bits, 3, machine, training.share),
     }
 
 
-def reckon(
+def estimate(
     training: Training,
     machine: Machine,
     model: dict[str, Any],
@@ -146,19 +148,20 @@ def reckon(
     image_bytes: int,
     threads: int,
 ) -> dict[str, Any]:
-    """One training on one machine.
+    """Estimates one training on one machine.
 
-    Nothing on the devices overlaps, which is the worst case; the input is read meanwhile.
+    Parts of a step on the devices do not overlap, which is the worst case. The input is read
+    meanwhile.
 
     Args:
-        training: the training.
-        machine: the machine.
+        training: training to estimate.
+        machine: machine to estimate for.
         model: sizes of the backbone.
-        rounds: of the search of HSWD by selection.
-        decode_rate: images that a vCPU decodes and crops a second.
-        jpeg_bytes: of an image in a file.
-        image_bytes: of a decoded one.
-        threads: that read the input in a process of the library today.
+        rounds: number of rounds of the search of HSWD by selection.
+        decode_rate: images a second that a vCPU decodes and crops.
+        jpeg_bytes: bytes of an image file.
+        image_bytes: bytes of a decoded image.
+        threads: number of threads that read the input in a process of the library.
     """
     seconds = parts(training, machine, model, rounds)
     device = sum(value for name, value in seconds.items() if name != "HSWD, gather")
@@ -196,23 +199,25 @@ def reckon(
             "batch norm": traffic.batch_norms(model["channels"], model["layers"]).sent(
                 machine.chips
             ),
-            "HSWD, selection": selected(training.bits, rounds).sent(machine.chips),
-            "HSWD, gather": traffic.by_gather(training.batch, training.bits).sent(machine.chips),
+            "HSWD, selection": selection_traffic(training.bits, rounds).sent(machine.chips),
+            "HSWD, gather": traffic.hswd_by_gather(training.batch, training.bits).sent(
+                machine.chips
+            ),
             "pairs": traffic.pairs_in_batch(training.batch, training.bits).sent(machine.chips),
         },
     }
 
 
 def crossings(bits: int, machine: Machine, rounds: int) -> dict[str, int]:
-    """The smallest batch, in powers of 2, from which selection is cheaper than the gather."""
-    selection = selected(bits, rounds)
+    """Returns the smallest batch, a power of 2, from which selection is cheaper than the gather."""
+    selection = selection_traffic(bits, rounds)
     seconds = communication(selection, machine)
 
     def first(cheaper):
         return next(2**k for k in range(1, 40) if cheaper(2**k))
 
     def gather(batch):
-        return traffic.by_gather(batch, bits)
+        return traffic.hswd_by_gather(batch, bits)
 
     chips = machine.chips
     return {
@@ -225,11 +230,11 @@ def crossings(bits: int, machine: Machine, rounds: int) -> dict[str, int]:
 
 
 def bank(items: int, bits: int, batch: int, machine: Machine, share: float) -> dict[str, Any]:
-    """Memory and seconds of a loss against a bank, whole on each device or spread over them.
+    """Estimates memory and seconds of a loss against a bank, replicated or sharded over devices.
 
     Either way a device has batch x items / devices pairs.
     """
-    row = traffic.WORD * bits + BANK_ROW
+    row = traffic.WORD_BYTES * bits + BANK_ROW_BYTES
     pairs = batch * items / machine.chips
     return {
         "items": items,
@@ -238,11 +243,11 @@ def bank(items: int, bits: int, batch: int, machine: Machine, share: float) -> d
         "machine": machine.name,
         "replicated_bytes": row * items,
         "spread_bytes": row * items / machine.chips,
-        "pair_bytes": traffic.WORD * pairs,
+        "pair_bytes": traffic.WORD_BYTES * pairs,
         "memory_bytes": machine.memory,
         "pair_seconds": pair_seconds(pairs, bits, 2, machine, share),
         "communication_seconds": {
             "replicated": communication(traffic.bank(batch, bits), machine),
-            "spread": communication(traffic.spread_bank(batch, bits), machine),
+            "spread": communication(traffic.sharded_bank(batch, bits), machine),
         },
     }

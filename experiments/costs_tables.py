@@ -1,4 +1,4 @@
-"""The tables of `costs.py`, for `tables.py` to draw."""
+"""Draws the tables of `costs.py`, for `tables.py`."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ Content = dict[str, Any]
 
 
 def draw(content: Content, name: str) -> str:
-    """The table of that name."""
+    """Draws a table by its name."""
     return TABLES[name](content)
 
 

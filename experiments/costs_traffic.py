@@ -1,6 +1,6 @@
-"""Bytes that a training step moves between devices: by formula, and in the programs themselves.
+"""Bytes that a training step moves between devices: by formula, and in compiled programs.
 
-Each formula stands beside the function that compiles what it is about; the tests and `costs.py`
+The formulas come first, then the functions that compile what they describe. The tests and `costs.py`
 compare the two.
 """
 
@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from hlo_traffic import RING, Collective, collectives, sent
+from hlo_traffic import RING_FACTORS, Collective, find_collectives, sent_bytes
 
 from jaxhash import losses
 from jaxhash.models import Encoder
@@ -23,12 +23,12 @@ from jaxhash.training.parallel import AXIS
 from jaxhash.training.state import create_state
 from jaxhash.training.step import train_step
 
-#: Bytes of a float32, or of an int32: what all collectives of the library hold, but for masks.
-WORD = 4
+#: Bytes of a float32 or an int32, the dtypes of all collectives of the library except masks.
+WORD_BYTES = 4
 
 
 class Traffic(NamedTuple):
-    """Bytes of the arrays of each kind of collective, and how many wait for one another."""
+    """Bytes of the arrays of each kind of collective, and the number of sequential collectives."""
 
     all_reduce: int = 0
     all_gather: int = 0
@@ -36,94 +36,98 @@ class Traffic(NamedTuple):
     rounds: int = 0
 
     def plus(self, other: "Traffic") -> "Traffic":
-        """This traffic and then the other."""
+        """Returns the sum of both."""
         return Traffic(*(a + b for a, b in zip(self, other, strict=True)))
 
     def sent(self, devices: int) -> float:
-        """Bytes that each device sends, by the ring algorithm."""
-        kinds = zip(RING, self[:3], strict=True)
-        return sum(sent(kind, size, devices) for kind, size in kinds)
+        """Returns the bytes that each device sends, by the ring algorithm."""
+        kinds = zip(RING_FACTORS, self[:3], strict=True)
+        return sum(sent_bytes(kind, size, devices) for kind, size in kinds)
 
 
 # By formula
 
 
-def by_selection(
+def hswd_by_selection(
     bits: int, rounds: int, *, masked: bool = True, ties: int | None = None
 ) -> Traffic:
-    """HSWD by selection: no term in the batch.
+    """Returns the traffic of HSWD by selection, which does not depend on the batch.
 
-    Mean and deviation of the first guess and the sum of the shares are a word a bit each, with one
-    word for the number of rows in the sample; a round of the search is four counts a bit. If entries
-    are equal at the border, ``ties`` is the number of rounds more, after a least and a greatest key.
+    Mean and deviation of the first guess and the sum of the shares take a word a bit each, and one
+    word counts the rows of the sample. A round of the search takes four counts a bit. If entries are
+    equal at the threshold, ``ties`` more rounds follow, after a minimum and a maximum of the keys.
     """
-    once = WORD * (3 * bits + 1) + WORD * masked
-    counts = WORD * selection.LANES * bits
-    drawn_in = 0 if ties is None else WORD * 2 * bits
+    once = WORD_BYTES * (3 * bits + 1) + WORD_BYTES * masked
+    counts = WORD_BYTES * selection.LANES * bits
+    for_ties = 0 if ties is None else WORD_BYTES * 2 * bits
     later = 0 if ties is None else 2 + ties
     return Traffic(
-        all_reduce=once + counts * (rounds + (ties or 0)) + drawn_in,
+        all_reduce=once + counts * (rounds + (ties or 0)) + for_ties,
         rounds=3 + masked + rounds + later,
     )
 
 
-def by_gather(batch: int, bits: int, *, masked: bool = True) -> Traffic:
-    """HSWD by a sort of the gathered batch: the codes to all devices, their gradient back."""
-    codes = WORD * batch * bits
-    return Traffic(WORD * masked, codes + batch * masked, codes, rounds=2 + masked)
+def hswd_by_gather(batch: int, bits: int, *, masked: bool = True) -> Traffic:
+    """Returns the traffic of HSWD by a sort: the codes to all devices, their gradient back."""
+    codes = WORD_BYTES * batch * bits
+    return Traffic(WORD_BYTES * masked, codes + batch * masked, codes, rounds=2 + masked)
 
 
 def pairs_in_batch(batch: int, bits: int) -> Traffic:
-    """HashNet's loss of all pairs of a batch: codes, class ids and mask; gradient; three sums."""
-    codes = WORD * batch * bits
-    return Traffic(3 * WORD, codes + (WORD + 1) * batch, codes, rounds=4)
+    """Returns the traffic of HashNet in a batch: codes, ids and mask; gradient; three sums."""
+    codes = WORD_BYTES * batch * bits
+    return Traffic(3 * WORD_BYTES, codes + (WORD_BYTES + 1) * batch, codes, rounds=4)
 
 
 def bank(batch: int, bits: int) -> Traffic:
-    """HashNet's loss against a bank that each device holds whole: what is to be remembered.
+    """Returns the traffic of HashNet against a replicated bank: the rows to be stored.
 
-    The bank is constant, so no gradient comes back.
+    The bank is constant, so it has no gradient.
     """
-    return Traffic(3 * WORD, WORD * batch * (bits + 2), 0, rounds=3)
+    return Traffic(3 * WORD_BYTES, WORD_BYTES * batch * (bits + 2), 0, rounds=3)
 
 
-def spread_bank(batch: int, bits: int) -> Traffic:
-    """The same with its rows spread over devices: all codes and the mask to all rows, gradient back."""
-    codes = WORD * batch * bits
-    return Traffic(3 * WORD, codes + (2 * WORD + 1) * batch, codes, rounds=4)
+def sharded_bank(batch: int, bits: int) -> Traffic:
+    """Returns the traffic of HashNet against a sharded bank: codes and mask, and the gradient."""
+    codes = WORD_BYTES * batch * bits
+    return Traffic(3 * WORD_BYTES, codes + (2 * WORD_BYTES + 1) * batch, codes, rounds=4)
 
 
 def gradients(parameters: int) -> Traffic:
-    """The sum of float32 gradients."""
-    return Traffic(all_reduce=WORD * parameters, rounds=1)
+    """Returns the traffic of the sum of float32 gradients."""
+    return Traffic(all_reduce=WORD_BYTES * parameters, rounds=1)
 
 
 def batch_norms(channels: int, layers: int) -> Traffic:
-    """Batch normalization over the whole batch, of so many layers with so many channels in all.
+    """Returns the traffic of batch normalization over the whole batch.
 
-    Sum with a count, then sum of squares, forward; the gradient of each backward.
+    Forward, a layer sums values and a count, then squares; backward, the gradient of each.
+
+    Args:
+        channels: number of channels of all layers.
+        layers: number of layers.
     """
-    return Traffic(all_reduce=WORD * (4 * channels + layers), rounds=4 * layers)
+    return Traffic(all_reduce=WORD_BYTES * (4 * channels + layers), rounds=4 * layers)
 
 
 def code_metrics(bits: int) -> Traffic:
-    """Collapse of the codes in the log; the number of rows is the one that HSWD asks for too."""
-    return Traffic(all_reduce=WORD * bits, rounds=1)
+    """Returns the traffic of the logged code health; HSWD already counts the rows."""
+    return Traffic(all_reduce=WORD_BYTES * bits, rounds=1)
 
 
-def sent_once(twin_channels: int, layers: int, resolutions: int) -> Traffic:
-    """What XLA finds twice in a residual network and sends once, to be subtracted.
+def shared_by_xla(twin_channels: int, layers: int, resolutions: int) -> Traffic:
+    """Returns the (negative) traffic that XLA saves in a residual network by sharing collectives.
 
     A projection's normalization and the one it is added to have the same gradient of their biases,
     and normalizations of one resolution have the same count.
     """
-    return Traffic(all_reduce=-WORD * (twin_channels + layers - resolutions))
+    return Traffic(all_reduce=-WORD_BYTES * (twin_channels + layers - resolutions))
 
 
 def step(
     pairs: Traffic, quantizer: Traffic, parameters: int, channels: int, layers: int, *, bits: int
 ) -> Traffic:
-    """A training step: the network's, the losses', the log's."""
+    """Returns the traffic of a training step: network, losses and log."""
     network = gradients(parameters).plus(batch_norms(channels, layers))
     return network.plus(pairs).plus(quantizer).plus(code_metrics(bits))
 
@@ -134,22 +138,22 @@ def step(
 def compiled(
     function: Callable, *arguments: Any, replicated: int | None = None
 ) -> list[Collective]:
-    """The collectives of the function, compiled for all devices.
+    """Compiles a function for all devices and returns its collectives.
 
     Args:
-        function: is given one device's rows.
+        function: function of one device's rows.
         arguments: shapes, with a leading device axis.
-        replicated: the position of the argument that all devices hold whole, if there is one.
+        replicated: position of the argument that is replicated on all devices, if any.
     """
     axes = tuple(None if i == replicated else 0 for i in range(len(arguments)))
     lowered = jax.pmap(function, axis_name=AXIS, in_axes=axes).lower(*arguments)
-    return collectives(lowered.compile().as_text())
+    return find_collectives(lowered.compile().as_text())
 
 
 def compiled_hswd(
     batch: int, bits: int, method: str, *, masked: bool, devices: int
 ) -> list[Collective]:
-    """Of the value and gradient of HSWD."""
+    """Returns the collectives of the value and gradient of HSWD."""
     codes, _, mask = _rows(batch, bits, devices)
 
     def loss(codes, mask):
@@ -160,13 +164,13 @@ def compiled_hswd(
 
 
 def compiled_pairs(
-    batch: int, bits: int, pairs: str, *, devices: int, is_spread: bool = False
+    batch: int, bits: int, pairs: str, *, devices: int, is_sharded: bool = False
 ) -> list[Collective]:
-    """Of the value, gradient and new state of HashNet; with a spread bank a device has its rows."""
+    """Returns the collectives of value, gradient and new state of HashNet."""
     codes, numbers, mask = _rows(batch, bits, devices)
     objective, items = hashnet(pairs=pairs), 8 * batch
-    rows = items // devices if is_spread else items
-    spread = TableSharding(items) if is_spread else TableSharding()
+    rows = items // devices if is_sharded else items
+    spread = TableSharding(items) if is_sharded else TableSharding()
     state = jax.eval_shape(
         lambda: objective.init(jax.random.key(0), Setup(bits, rows, 10, False, None, {})).state
     )
@@ -187,7 +191,7 @@ def compiled_pairs(
 
 
 class Step(NamedTuple):
-    """A whole training step: its collectives, and what their bytes depend on."""
+    """The collectives of a training step, and the sizes that their bytes depend on."""
 
     found: list[Collective]
     parameters: int
@@ -204,7 +208,7 @@ def compiled_step(
     bits: int,
     devices: int,
 ) -> Step:
-    """Of a step of `jaxhash train` on RGB images of that size."""
+    """Returns the collectives of a step of `jaxhash train` on RGB images of that size."""
     parts = dict(model=Encoder(backbone, bits), objective=objective, optimizer=optax.adamw(1e-3))
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
     state = jax.eval_shape(
@@ -219,7 +223,7 @@ def compiled_step(
 
 
 def sizes(model: nn.Module, size: int) -> tuple[int, int, int]:
-    """Parameters of the model, channels of its batch normalizations, and their number."""
+    """Returns the numbers of parameters, of batch normalization channels, and of such layers."""
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
     return _counts(variables["params"], variables.get("batch_stats", {}))
@@ -228,15 +232,16 @@ def sizes(model: nn.Module, size: int) -> tuple[int, int, int]:
 def search_rounds(
     batch: int, bits: int, devices: int, *, tight: bool, dtype: str, seed: int
 ) -> int:
-    """How many rounds the selection takes on random codes, ties included, over so many devices.
+    """Counts the rounds that the selection takes on random codes, including rounds for ties.
 
     Args:
-        batch: rows of all devices.
+        batch: number of rows over all devices.
         bits: length of a code.
-        devices: that hold the batch, here one after the other.
-        tight: normal codes about -1 and +1 of deviation 0.1, as after training; else about 0 of 1.
-        dtype: of the codes; in bfloat16 many are equal.
-        seed: of the codes and of the targets.
+        devices: number of devices that share the batch; emulated by `jax.vmap`.
+        tight: whether codes are normal around -1 and +1 with deviation 0.1, as after training;
+            otherwise around 0 with deviation 1.
+        dtype: dtype of the codes; in bfloat16 many are equal.
+        seed: seed of the codes and of the targets.
     """
     noise, signs, target = jax.random.split(jax.random.key(seed), 3)
     codes = jax.random.normal(noise, (devices, batch // devices, bits))
@@ -256,7 +261,7 @@ def search_rounds(
 
 
 def _rows(batch: int, bits: int, devices: int) -> tuple[jax.ShapeDtypeStruct, ...]:
-    """The shapes of codes, of class ids or positions, and of a mask."""
+    """Returns the shapes of codes, of class ids or positions, and of a mask."""
     rows = (devices, batch // devices)
     return (
         jax.ShapeDtypeStruct((*rows, bits), jnp.float32),
@@ -266,7 +271,7 @@ def _rows(batch: int, bits: int, devices: int) -> tuple[jax.ShapeDtypeStruct, ..
 
 
 def _counts(params: Any, statistics: Any) -> tuple[int, int, int]:
-    """Parameters, channels and layers; each batch normalization keeps a mean and a variance."""
-    kept = jax.tree.leaves(statistics)
+    """Counts parameters, channels and layers; a batch normalization has a mean and a variance."""
+    leaves = jax.tree.leaves(statistics)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
-    return parameters, sum(leaf.size for leaf in kept) // 2, len(kept) // 2
+    return parameters, sum(leaf.size for leaf in leaves) // 2, len(leaves) // 2

@@ -1,8 +1,8 @@
-"""The collectives of a compiled program, from XLA's text of it: kind, bytes, and how often they run.
+"""Finds the collectives of a compiled program in its HLO text: kind, bytes, and how often they run.
 
-Bytes are those of the whole array that a collective is about: what all devices hold after an
-all-reduce or an all-gather, and what each holds before a reduce-scatter. What a device then sends is
-reckoned for the ring algorithm (`sent`), whichever algorithm a machine takes.
+Bytes are those of the whole array: what all devices hold after an all-reduce or an all-gather, and what
+each holds before a reduce-scatter. `sent_bytes` computes what a device sends by the ring algorithm,
+whichever algorithm a machine uses.
 """
 
 import math
@@ -11,16 +11,22 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 #: Bytes that a device sends for each byte of the array, by the ring algorithm over n devices.
-RING = {
+RING_FACTORS = {
     "all-reduce": lambda n: 2 * (n - 1) / n,
     "all-gather": lambda n: (n - 1) / n,
     "reduce-scatter": lambda n: (n - 1) / n,
 }
 
-#: What else moves bytes between devices. A program that holds one is refused, not miscounted.
-OTHERS = ("collective-permute", "collective-broadcast", "all-to-all", "ragged-all-to-all", "send")
+#: Other instructions that move bytes between devices; a program that holds one is refused.
+UNCOUNTED = (
+    "collective-permute",
+    "collective-broadcast",
+    "all-to-all",
+    "ragged-all-to-all",
+    "send",
+)
 
-#: A loop whose number of rounds XLA does not know, and a branch that may not be taken.
+#: Scopes: a loop with an unknown number of rounds, and a branch that may not be taken.
 ROUND, BRANCH = "round", "branch"
 
 _ITEM = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4}
@@ -34,9 +40,9 @@ class Collective(NamedTuple):
 
     Attributes:
         kind: ``"all-reduce"``, ``"all-gather"`` or ``"reduce-scatter"``.
-        bytes: of the whole array.
+        bytes: size of the whole array in bytes.
         scope: the unknown loops and the branches around it, the outermost first.
-        times: how often it runs in one pass through them.
+        times: number of runs in one pass through the scope.
     """
 
     kind: str
@@ -45,16 +51,16 @@ class Collective(NamedTuple):
     times: int
 
 
-def sent(kind: str, size: float, devices: int) -> float:
-    """Bytes that each device sends for an array of that size, by the ring algorithm."""
-    return RING[kind](devices) * size
+def sent_bytes(kind: str, size: float, devices: int) -> float:
+    """Returns the bytes that each device sends for an array of that size, by the ring algorithm."""
+    return RING_FACTORS[kind](devices) * size
 
 
-def collectives(text: str) -> list[Collective]:
-    """All collectives that the program may run.
+def find_collectives(text: str) -> list[Collective]:
+    """Returns all collectives that a program may run.
 
     Args:
-        text: of a compiled program over all devices, as ``compiled.as_text()`` has it.
+        text: HLO text of a compiled program, as ``compiled.as_text()`` returns it.
 
     Raises:
         ValueError: if the program holds a collective of another kind, or an asynchronous one, whose
@@ -64,15 +70,15 @@ def collectives(text: str) -> list[Collective]:
     return list(_walk(parts, entry, (), 1))
 
 
-def total(found: list[Collective], kind: str, scope: Scope = ()) -> int:
-    """Bytes of one kind in one scope: of arrays, not of what is sent."""
+def total_bytes(found: list[Collective], kind: str, scope: Scope = ()) -> int:
+    """Sums the bytes of arrays (not of what is sent) of one kind in one scope."""
     return sum(
         each.bytes * each.times for each in found if (each.kind, each.scope) == (kind, scope)
     )
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-    """The instructions of each computation, and the name of the first one."""
+    """Returns the instructions of each computation, and the name of the entry computation."""
     parts: dict[str, list[str]] = {}
     entry, name = "", ""
     for line in text.splitlines():
@@ -92,10 +98,10 @@ def _walk(parts: dict[str, list[str]], name: str, scope: Scope, times: int) -> I
         if made is None:
             continue
         shape, kind = made[1], made[2]
-        if kind in RING:
+        if kind in RING_FACTORS:
             size = _bytes(shape) * (_group(line) if kind == "reduce-scatter" else 1)
             yield Collective(kind, size, scope, times)
-        elif kind.removesuffix("-start") in (*OTHERS, *RING):
+        elif kind.removesuffix("-start") in (*UNCOUNTED, *RING_FACTORS):
             raise ValueError(f"the program holds a {kind}, which is not counted")
         elif kind == "while":
             known = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
@@ -118,7 +124,7 @@ def _branches(line: str) -> list[str]:
 
 
 def _group(line: str) -> int:
-    """The number of devices that share in a collective."""
+    """Returns the number of devices that take part in a collective."""
     if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", line):
         return len(listed[1].split(","))
     if counted := re.search(r"replica_groups=\[\d+,(\d+)\]", line):
@@ -130,7 +136,7 @@ def _group(line: str) -> int:
 
 
 def _bytes(shape: str) -> int:
-    """The size of an array, or of all arrays of a tuple."""
+    """Returns the bytes of an array, or of all arrays of a tuple."""
     arrays = re.findall(r"([a-z]+\d*)\[([\d,]*)\]", shape)
     return sum(
         _ITEM[dtype] * math.prod(int(side) for side in sides.split(",") if side)

@@ -35,7 +35,7 @@ def hlo(traffic):
 
 def counted(hlo, found):
     """What runs once: bytes of each kind, as the formulas have them."""
-    return tuple(hlo.total(found, kind) for kind in hlo.RING)
+    return tuple(hlo.total_bytes(found, kind) for kind in hlo.RING_FACTORS)
 
 
 # HLO
@@ -66,14 +66,14 @@ GROUPS = {
 @pytest.mark.parametrize(("groups", "devices"), GROUPS.items())
 def test_every_way_to_write_who_takes_part(hlo, groups, devices):
     line = f"%out = f32[2,5]{{1,0}} reduce-scatter(%in), replica_groups={groups}, dimensions={{0}}"
-    (found,) = hlo.collectives(f"ENTRY %main (in: f32[]) -> f32[] {{\n  {line}\n}}")
+    (found,) = hlo.find_collectives(f"ENTRY %main (in: f32[]) -> f32[] {{\n  {line}\n}}")
     assert found == ("reduce-scatter", devices * 4 * 2 * 5, (), 1)
 
 
 def test_an_unknown_way_is_refused(hlo):
     text = "ENTRY %main (in: f32[]) -> f32[] {\n  %out = f32[2] reduce-scatter(%in), of=all\n}"
     with pytest.raises(ValueError, match="unknown way"):
-        hlo.collectives(text)
+        hlo.find_collectives(text)
 
 
 def test_loops_and_branches(traffic, hlo):
@@ -86,7 +86,9 @@ def test_loops_and_branches(traffic, hlo):
         return lax.cond(total(x)[1] > 0, lambda x: total(jnp.cos(x)), lambda x: x, x)
 
     found = traffic.compiled(program, jax.ShapeDtypeStruct((DEVICES, 7), jnp.float32))
-    by_scope = {scope: hlo.total(found, "all-reduce", scope) for scope in {f.scope for f in found}}
+    by_scope = {
+        scope: hlo.total_bytes(found, "all-reduce", scope) for scope in {f.scope for f in found}
+    }
     assert by_scope == {(): 28 * 6, (hlo.ROUND,): 28, (hlo.BRANCH,): 28}
 
 
@@ -99,9 +101,9 @@ def test_other_collectives_are_refused(traffic):
 
 
 def test_ring(traffic, hlo):
-    assert [hlo.sent(kind, 800, 8) for kind in hlo.RING] == [1400, 700, 700]
+    assert [hlo.sent_bytes(kind, 800, 8) for kind in hlo.RING_FACTORS] == [1400, 700, 700]
     assert traffic.Traffic(8, 8, 8, rounds=3).sent(8) == 28
-    assert all(hlo.sent(kind, 800, 1) == 0 for kind in hlo.RING)
+    assert all(hlo.sent_bytes(kind, 800, 1) == 0 for kind in hlo.RING_FACTORS)
 
 
 # Losses
@@ -111,13 +113,15 @@ def test_ring(traffic, hlo):
 @pytest.mark.parametrize("batch, bits", SIZES)
 def test_hswd_by_selection(traffic, hlo, batch, bits, masked):
     found = traffic.compiled_hswd(batch, bits, "select", masked=masked, devices=DEVICES)
-    formula = partial(traffic.by_selection, bits, masked=masked)
+    formula = partial(traffic.hswd_by_selection, bits, masked=masked)
     assert counted(hlo, found) == formula(0)[:3]
-    a_round = formula(1).all_reduce - formula(0).all_reduce
-    assert hlo.total(found, "all-reduce", (hlo.ROUND,)) == a_round
-    ties = [hlo.total(found, "all-reduce", (hlo.BRANCH, *inner)) for inner in [(), (hlo.ROUND,)]]
+    per_round = formula(1).all_reduce - formula(0).all_reduce
+    assert hlo.total_bytes(found, "all-reduce", (hlo.ROUND,)) == per_round
+    ties = [
+        hlo.total_bytes(found, "all-reduce", (hlo.BRANCH, *inner)) for inner in [(), (hlo.ROUND,)]
+    ]
     assert ties[0] == formula(0, ties=0).all_reduce - formula(0).all_reduce
-    assert ties[1] == 2 * a_round  # a search among keys, then one among rows
+    assert ties[1] == 2 * per_round  # a search among keys, then one among rows
     assert all(each.kind == "all-reduce" for each in found)
     assert sum(each.scope == () for each in found) == formula(0).rounds
 
@@ -126,7 +130,7 @@ def test_hswd_by_selection(traffic, hlo, batch, bits, masked):
 @pytest.mark.parametrize("batch, bits", SIZES)
 def test_hswd_by_gather(traffic, hlo, batch, bits, masked):
     found = traffic.compiled_hswd(batch, bits, "sort", masked=masked, devices=DEVICES)
-    assert counted(hlo, found) == traffic.by_gather(batch, bits, masked=masked)[:3]
+    assert counted(hlo, found) == traffic.hswd_by_gather(batch, bits, masked=masked)[:3]
     assert {each.scope for each in found} == {()}
 
 
@@ -135,8 +139,8 @@ def test_pairs(traffic, hlo, batch, bits):
     for pairs, formula in (("batch", traffic.pairs_in_batch), ("bank", traffic.bank)):
         found = traffic.compiled_pairs(batch, bits, pairs, devices=DEVICES)
         assert counted(hlo, found) == formula(batch, bits)[:3], pairs
-    found = traffic.compiled_pairs(batch, bits, "bank", devices=DEVICES, is_spread=True)
-    assert counted(hlo, found) == traffic.spread_bank(batch, bits)[:3]
+    found = traffic.compiled_pairs(batch, bits, "bank", devices=DEVICES, is_sharded=True)
+    assert counted(hlo, found) == traffic.sharded_bank(batch, bits)[:3]
 
 
 # A whole step
@@ -159,7 +163,7 @@ def test_training_step(traffic, hlo, backbone, layers, channels, pairs, batch, b
     assert step[2:] == (channels, layers)
     of_pairs = {"batch": traffic.pairs_in_batch, "bank": traffic.bank}[pairs]
     formula = traffic.step(
-        of_pairs(batch, bits), traffic.by_selection(bits, 0), *step[1:], bits=bits
+        of_pairs(batch, bits), traffic.hswd_by_selection(bits, 0), *step[1:], bits=bits
     )
     assert counted(hlo, step.found) == formula[:3]
 
