@@ -143,7 +143,7 @@ def test_without_ties_is_the_ranking(metric, ties):
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-def test_hit_rate_is_sure_of_what_has_to_be():
+def test_hit_rate_of_a_certain_hit_is_one():
     """Four irrelevant items of a tie of six cannot fill five places; two of it can be without a hit."""
     some = counts([[6], [6]], [[2], [0]])
     np.testing.assert_array_equal(metrics.hit_rate(some, 5), [1, 0])
@@ -202,7 +202,7 @@ def test_the_usual_radius_is_two(metric):
 @pytest.mark.parametrize("metric", [precision_at_radius, recall_at_radius, is_bucket_empty])
 def test_negative_radius_is_an_error(metric):
     """It would slice from the other end."""
-    with pytest.raises(ValueError, match="radius must be at least 0, got -2"):
+    with pytest.raises(ValueError, match="radius .*-2"):
         metric(random_counts(2, 4, 3, seed=12), -2)
 
 

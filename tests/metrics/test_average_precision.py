@@ -308,7 +308,7 @@ def test_a_query_does_not_depend_on_the_others():
 
 
 def test_unknown_denominator_is_an_error(unchecked):
-    with pytest.raises(ValueError, match="divide_by must be .*'retrieved'.*'trapezoid'.*'found'"):
+    with pytest.raises(ValueError, match="divide_by .*'retrieved'.*'trapezoid'.*'found'"):
         average_precision(counts([1], [1]), divide_by="found")
 
 

@@ -385,7 +385,7 @@ def test_definitions_name_what_is_relevant(options, relevant):
 
 @pytest.mark.parametrize("empty", ["one", None])
 def test_unknown_treatment_of_empty_queries_is_an_error(unchecked, empty):
-    with pytest.raises(ValueError, match=f"empty must be .*'zero'.*'skip'.*{empty}"):
+    with pytest.raises(ValueError, match=f"empty .*'zero'.*'skip'.*{empty}"):
         mean_average_precision(random_database(2, 2, 3, seed=6), empty=empty)
 
 
@@ -404,5 +404,5 @@ def test_expectation_over_joint_orders_of_many_queries_that_may_count():
 
 @pytest.mark.parametrize("field", ["divide_by", "empty", "relevance", "gain"])
 def test_convention_of_unknown_choices_is_an_error(unchecked, field):
-    with pytest.raises(ValueError, match=f"{field} must be one of .* got 'foo'"):
+    with pytest.raises(ValueError, match=f"{field} .*'foo'"):
         Convention("mine", **{field: "foo"})

@@ -96,7 +96,7 @@ def test_blocks_and_devices_do_not_matter(kind):
         assert_equal(some, found)
 
 
-def test_devices_may_be_any_of_those_there():
+def test_devices_may_be_any():
     sides = problem("ids", bits=13, items=500)
     some = count(sides, devices=tuple(jax.local_devices()[i] for i in (6, 1)))
     assert_equal(some, count(sides))
@@ -151,8 +151,8 @@ def test_no_item_is_relevant_to_a_query_without_label(items):
 
 
 @pytest.mark.parametrize(("block", "devices"), [(0, 1), (-1, 1), (None, 0), (10, 0)])
-def test_block_or_devices_that_are_none(block, devices):
-    with pytest.raises(ValueError, match="block and devices must be at least 1, got "):
+def test_no_block_or_no_devices_are_refused(block, devices):
+    with pytest.raises(ValueError, match="block and devices"):
         count(problem("ids", bits=3), block=block, devices=jax.local_devices()[:devices])
 
 
@@ -208,7 +208,7 @@ def test_queries_side_by_side_count_as_each_alone(monkeypatch, relevance):
 
 @pytest.mark.parametrize("labels", ["ids", "multi-hot"])
 @pytest.mark.parametrize("relevance", ["shared", "equal", "graded"])
-def test_leaving_one_out_is_counting_the_others(labels, relevance):
+def test_leave_one_out_counts_the_others(labels, relevance):
     rng = np.random.default_rng(0)
     codes = rng.choice([-1, 1], (40, 4)).astype(np.int8)  # many are equal
     of = rng.integers(-1, 3, 40) if labels == "ids" else rng.random((40, 5)) < 0.3
@@ -228,7 +228,7 @@ def test_leaving_one_out_is_counting_the_others(labels, relevance):
             assert found.gains is None
 
 
-def test_leaving_one_out_changes_no_counts_that_it_is_given():
+def test_leave_one_out_does_not_modify_its_argument():
     codes, labels = np.array([[1, 1], [1, -1]], np.int8), np.array([[1, 1], [0, 1]])
     counts = distance_counts(codes, labels, codes, labels, relevance="graded")
     before = [part.copy() for part in counts]
@@ -236,8 +236,22 @@ def test_leaving_one_out_changes_no_counts_that_it_is_given():
     np.testing.assert_equal(list(counts), before)
 
 
-def test_leaving_one_out_takes_items_that_search_one_another():
+def test_leave_one_out_refuses_queries_outside_the_database():
     codes = np.array([[1, 1], [1, -1]], np.int8)
     labels = np.array([0, 1])
-    with pytest.raises(ValueError, match="that search one another"):
+    with pytest.raises(ValueError, match="leave_one_out"):
         leave_one_out(distance_counts(codes, labels, codes[:1], labels[:1]))
+
+
+@pytest.mark.parametrize(
+    ("queries", "items", "message"),
+    [
+        ((3, 8), (5, 9), "8 bits.* 9"),
+        ((0, 8), (5, 8), r"query codes.*\(0, 8\)"),
+        ((3, 8), (0, 8), r"database codes.*\(0, 8\)"),
+    ],
+)
+def test_sides_that_do_not_fit_or_are_empty_are_an_error(unchecked, queries, items, message):
+    codes, others = np.ones(queries, np.int8), np.ones(items, np.int8)
+    with pytest.raises(ValueError, match=message):
+        distance_counts(codes, np.zeros(len(codes), int), others, np.zeros(len(others), int))

@@ -279,13 +279,13 @@ def test_inputs_are_not_modified_and_their_width_does_not_matter(ties):
 def test_mistakes(unchecked):
     some = counts([3, 14], [1, 2])
     for metric in (weighted_average_precision, average_cumulative_gain):
-        with pytest.raises(ValueError, match="k=18 is larger than the database of 17"):
+        with pytest.raises(ValueError, match="k=18 .*17"):
             metric(some, k=18)
-        with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        with pytest.raises(ValueError, match="k .*0"):
             metric(some, k=0)
-        with pytest.raises(ValueError, match="ties must be .*'random'"):
+        with pytest.raises(ValueError, match="ties .*'random'"):
             metric(some, k=1, ties="random")
-        with pytest.raises(TypeError, match="k must be an integer"):
+        with pytest.raises(TypeError, match="k .*integer"):
             metric(some, k=2.5)
-    with pytest.raises(ValueError, match="divide_by must be .*'retrieved'.*'min'.*'trapezoid'"):
+    with pytest.raises(ValueError, match="divide_by .*'retrieved'.*'min'.*'trapezoid'"):
         weighted_average_precision(some, divide_by="trapezoid")

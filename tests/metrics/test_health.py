@@ -54,7 +54,7 @@ def flawed_codes():
 
 @pytest.fixture
 def unchecked(monkeypatch):
-    """Without the type checks of the test run, which would speak before the library does."""
+    """Disables the type checks of the test run, which would raise before the library does."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
@@ -102,7 +102,7 @@ def test_signs_of_any_dtype_are_the_same_codes(dtype):
     codes = random_codes(20, 4, share=0.3)
     assert bit_balance(codes.astype(dtype)) == bit_balance(codes)
     np.testing.assert_array_equal(bit_entropy(codes.astype(dtype)), bit_entropy(codes))
-    with pytest.raises(ValueError, match="codes must be -1 and"):
+    with pytest.raises(ValueError, match="codes .*-1"):
         bit_balance(codes.astype(dtype) / 2 if dtype is np.float32 else 0 * codes.astype(dtype))
 
 
@@ -299,7 +299,7 @@ def test_mutual_information_of_one_label_a_bit_is_that_of_two_classes():
     np.testing.assert_array_equal(mutual_information(codes, np.eye(2)[ids])[:, 1], expected)
 
 
-def test_independent_and_constant_bits_tell_exactly_nothing():
+def test_independent_and_constant_bits_have_exactly_no_information():
     codes = np.array([[1, 1], [1, -1], [1, 1], [1, -1], [1, 1], [1, -1]], np.int8)
     assert mutual_information(codes, np.array([0, 0, 1, 1, 2, 2])).tolist() == [0, 0]
 
@@ -324,7 +324,7 @@ def test_flip_rate_of_the_same_and_of_opposite_codes():
 # Collapse
 
 
-def test_collapse_names_what_is_wrong():
+def test_collapse_reason_of_constant_bits():
     codes = random_codes(100, 8).copy()
     assert collapse_reason(codes) is None
     codes[:, :4] = 1
@@ -335,7 +335,7 @@ def test_collapse_names_what_is_wrong():
     assert collapse_reason(codes) == "all 100 codes are the same"
 
 
-def test_collapse_up_to_a_few_odd_items():
+def test_collapse_reason_of_one_large_bucket():
     """No bit is dead, and nearly all items have one code."""
     codes = np.ones((100, 8), np.int8)
     codes[90:] = random_codes(10, 8)
@@ -388,7 +388,7 @@ def test_code_health_is_its_parts():
     assert health.collapse is None
 
 
-def test_code_health_of_signs_leaves_out_what_needs_real_values():
+def test_code_health_of_signs_has_no_measures_of_real_values():
     codes = flawed_codes()
     health = code_health(codes)
     left_out = {name for name, value in health._asdict().items() if value is None}
@@ -455,7 +455,7 @@ def test_codes_of_signs_that_are_none(unchecked, function):
     for shape in ((0, 4), (4, 0), (4,)):
         with pytest.raises(ValueError, match=r"shape \[items, bits\]"):
             function(np.ones(shape, np.int8))
-    with pytest.raises(ValueError, match=r"codes must be -1 and \+1, got 0"):
+    with pytest.raises(ValueError, match=r"codes .*\+1, got 0"):
         function(np.array([[1, 0]], np.int8))
     with pytest.raises(TypeError, match="got uint8"):
         function(np.ones((4, 4), np.uint8))
@@ -464,24 +464,24 @@ def test_codes_of_signs_that_are_none(unchecked, function):
 @pytest.mark.parametrize("function", [wasserstein_to_signs, quantization_error, code_health])
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
 def test_codes_that_are_not_finite(unchecked, function, wrong):
-    with pytest.raises(ValueError, match="codes must be finite"):
+    with pytest.raises(ValueError, match="codes .*finite"):
         function(np.array([[1.0, wrong]]))
     with pytest.raises(ValueError, match=r"shape \[items, bits\]"):
         function(np.ones((0, 4)))
 
 
 def test_encodings_of_different_items(unchecked):
-    with pytest.raises(ValueError, match=r"the same items and bits, got \(3, 4\) and \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"\(3, 4\) and \(4, 4\)"):
         flip_rate(random_codes(3, 4), random_codes(4, 4))
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.zeros(3, int), "there are 4 codes and 3 labels"),
-        (np.zeros((4, 2, 2), int), r"labels must be class ids \[items\]"),
-        (np.array([0, 1, -2, 0]), "labels must be class ids from 0, or -1 for none, got -2"),
-        (np.array([0.0, 1.5, 0.0, 0.0]), "labels must be integer class ids"),
+        (np.zeros(3, int), "4 codes and 3 labels"),
+        (np.zeros((4, 2, 2), int), r"labels .*\(4, 2, 2\)"),
+        (np.array([0, 1, -2, 0]), "labels .*-1 for none, got -2"),
+        (np.array([0.0, 1.5, 0.0, 0.0]), "labels .*1.5"),
         (np.array([[0, 2]] * 4), "must be 0 or 1"),
         (np.array([[0, np.nan]] * 4), "must be 0 or 1"),
         (np.full(4, -1), "no item has a label"),
@@ -495,7 +495,7 @@ def test_labels_that_do_not_fit(unchecked, labels, message):
 
 def test_codes_whose_squares_are_not_finite_are_refused_or_left_out():
     codes = np.array([[1e200, -1.0], [1.0, 1.0]])
-    with pytest.raises(ValueError, match="codes must be at most 1e.150 in size"):
+    with pytest.raises(ValueError, match="codes .*1e.150"):
         code_health(codes)
     found = code_health(codes, form=CodeFormat("real-valued", 2))
     assert found.quantization_error is None and found.bit_balance == 0.5

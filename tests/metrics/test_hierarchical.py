@@ -344,7 +344,7 @@ def test_many_classes_and_one_item_of_each():
 # Items that search one another
 
 
-def test_leaving_one_out_is_counting_the_others(one_device):
+def test_leave_one_out_counts_the_other_items(one_device):
     """Also where an item's own class is not the most similar, or not similar at all."""
     codes, labels, *_, table = problem(bits=3, queries=40)
     found = leave_one_out(similarity_counts(codes, labels, codes, labels, table))
@@ -357,14 +357,14 @@ def test_leaving_one_out_is_counting_the_others(one_device):
         assert not found.items[i, :, levels:].any()
 
 
-def test_leaving_one_out_knows_who_is_left_out():
+def test_leave_one_out_needs_the_class_of_each_query():
     codes, labels = np.array([[1, 1], [1, -1], [1, 1]], np.int8), np.array([0, 1, 1])
-    with pytest.raises(ValueError, match="that search one another"):  # nothing at distance 0
+    with pytest.raises(ValueError, match="leave_one_out"):  # nothing at distance 0
         leave_one_out(similarity_counts(codes, labels, codes[:1], labels[:1], np.eye(2)))
     table = np.array([[1.0, 0.5], [0.5, 1.0]])
-    with pytest.raises(ValueError, match="that search one another"):  # another class only
+    with pytest.raises(ValueError, match="leave_one_out"):  # another class only
         leave_one_out(similarity_counts(codes[:1], labels[:1], codes[1:], labels[1:], table))
-    with pytest.raises(ValueError, match="that know the class"):
+    with pytest.raises(ValueError, match="know the class"):
         leave_one_out(ranked([1.0, 0.5]))
 
 
@@ -442,17 +442,17 @@ def test_mistakes_in_ranks_and_names(unchecked):
         average_hierarchical_precision,
         mean_average_hierarchical_precision,
     ):
-        with pytest.raises(ValueError, match="k=18 is larger than the database of 17"):
+        with pytest.raises(ValueError, match="k=18 .*17"):
             metric(some, 18)
-        with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        with pytest.raises(ValueError, match="k .*0"):
             metric(some, 0)
-        with pytest.raises(TypeError, match="k must be an integer"):
+        with pytest.raises(TypeError, match="k .*integer"):
             metric(some, 2.5)
-        with pytest.raises(ValueError, match="ties must be .*'random'"):
+        with pytest.raises(ValueError, match="ties .*'random'"):
             metric(some, 2, ties="random")
-    with pytest.raises(ValueError, match="k=250 is larger"):
+    with pytest.raises(ValueError, match="k=250"):
         mean_average_hierarchical_precision(some)
-    with pytest.raises(ValueError, match="form must be .*'trapezoid'.*'mean'.*'area'"):
+    with pytest.raises(ValueError, match="form .*'trapezoid'.*'mean'.*'area'"):
         average_hierarchical_precision(some, 2, form="area")
 
 
@@ -464,7 +464,7 @@ def test_mistakes_in_ranks_and_names(unchecked):
         (-np.eye(6), ValueError, "0 or above, got -1.0"),
         (np.full((6, 6), np.nan), ValueError, "finite.*nan"),
         (np.full((6, 6), "a"), TypeError, "similarity must be numbers"),
-        (np.eye(4), ValueError, "labels have class 5, the table has 4"),
+        (np.eye(4), ValueError, "class 5, .*4"),
     ],
 )
 def test_mistakes_in_the_table(unchecked, table, error, message):
@@ -474,15 +474,15 @@ def test_mistakes_in_the_table(unchecked, table, error, message):
 
 def test_mistakes_in_labels_blocks_and_scores(unchecked):
     query_codes, query_labels, codes, labels, table = problem()
-    with pytest.raises(ValueError, match="database labels must be class ids"):
+    with pytest.raises(ValueError, match="database labels"):
         similarity_counts(query_codes, query_labels, codes, np.eye(6)[labels], table)
-    with pytest.raises(ValueError, match="block and devices must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="block .*0"):
         similarity_counts(query_codes, query_labels, codes, labels, table, block=0)
     for scores, similarity, message in (
         ([1.0, np.nan], [1.0, 0.0], "scores must be finite"),
-        ([], [], "scores must be finite, at least one"),
+        ([], [], "scores .*at least one"),
         ([1.0, 2.0], [1.0, -1.0], "0 or above, got -1"),
-        ([1.0, 2.0], [1.0], r"of the same items, got \(2,\) and \(1,\)"),
+        ([1.0, 2.0], [1.0], r"\(2,\) and \(1,\)"),
     ):
         for read in (similarity_counts_from_scores, average_hierarchical_precision_from_scores):
             with pytest.raises(ValueError, match=message):

@@ -118,7 +118,7 @@ def test_two_forms_that_mean_the_same(query, database, kind):
         *itertools.product(["bool", "0/1 int8", "-1/+1 int8", "logits float64"], ["packed"]),
     ],
 )
-def test_two_forms_that_do_not_go_together_are_an_error(query, database):
+def test_two_forms_that_do_not_match_are_refused(query, database):
     """As wide as each other: 16 bits, or two bytes against two bits."""
     query_bits, bits = random_bits(bits=16)
     query_codes, codes = FORMS[query][1](query_bits), FORMS[database][1](bits)
@@ -128,8 +128,8 @@ def test_two_forms_that_do_not_go_together_are_an_error(query, database):
             infer_code_format(*sides)
 
 
-def test_side_of_ones_goes_with_each_form():
-    """All that a query of ones says is what the database makes of it."""
+def test_side_of_ones_matches_each_form():
+    """The format of a query of ones is decided by the database."""
     ones = np.ones((1, 4), np.int8)
     for form in ("0/1 int8", "-1/+1 int8", "logits float32"):
         kind, make = FORMS[form]
@@ -191,7 +191,7 @@ def test_exact_zeros_are_counted_and_read_by_the_rule(zero, expected, dtype):
 
 def test_packed_codes_of_the_wrong_dtype_are_refused(unchecked):
     packed = np.array([[3, -100], [0, 77]], np.int8)
-    with pytest.raises(ValueError, match="query codes are int8 .* may be packed"):
+    with pytest.raises(ValueError, match="query codes .*int8"):
         infer_code_format(packed, packed)
 
 
@@ -201,7 +201,7 @@ def test_signs_of_zeros_are_real_valued():
 
 
 def test_exact_zeros_can_be_refused():
-    with pytest.raises(ValueError, match="6 code values are exactly zero.*'error'"):
+    with pytest.raises(ValueError, match="6 .*zero.*'error'"):
         infer_code_format(ZEROS, ZEROS, zero="error")
 
 
@@ -223,41 +223,41 @@ GOOD = np.array([[0.5, -1.0]])
     [
         (GOOD, [[0.5, np.nan]], "database codes hold NaN"),
         ([[np.nan, 1.0]], GOOD, "query codes hold NaN"),
-        (GOOD, [[0.5, -1.0, 2.0]], "queries have 2 bits, the database 3"),
-        (np.uint8([[7]]), np.uint8([[7, 8]]), "queries have 1 bytes, the database 2"),
-        (np.zeros((0, 2)), GOOD, r"query codes must have shape.*\(0, 2\)"),
-        (GOOD, np.zeros((3, 0)), r"database codes must have shape.*\(3, 0\)"),
-        (GOOD[0], GOOD, r"query codes must have shape.*\(2,\)"),
-        (GOOD, GOOD[None], r"database codes must have shape.*\(1, 1, 2\)"),
-        ([[0.5, 2.0]], [[0.5, 0.0]], "no negative value.*subtract their threshold"),
+        (GOOD, [[0.5, -1.0, 2.0]], "2 bits, .*3"),
+        (np.uint8([[7]]), np.uint8([[7, 8]]), "1 bytes, .*2"),
+        (np.zeros((0, 2)), GOOD, r"query codes .*\(0, 2\)"),
+        (GOOD, np.zeros((3, 0)), r"database codes .*\(3, 0\)"),
+        (GOOD[0], GOOD, r"query codes .*\(2,\)"),
+        (GOOD, GOOD[None], r"database codes .*\(1, 1, 2\)"),
+        ([[0.5, 2.0]], [[0.5, 0.0]], "no negative value"),
         (np.uint16([[5]]), np.uint16([[9]]), "packed codes are uint8"),
         ([[np.inf, 2.0]], [[2.0, 3.0]], "no negative value"),
-        ([[0, 1]], [[-1, 1]], "query codes are 0 and 1, those of the other side are not"),
-        ([[-3, 1]], [[0, 1]], "database codes are 0 and 1, those of the other side are not"),
+        ([[0, 1]], [[-1, 1]], "query codes are 0 and 1"),
+        ([[-3, 1]], [[0, 1]], "database codes are 0 and 1"),
     ],
 )
-def test_codes_that_are_none(unchecked, query, database, message):
+def test_other_codes_are_refused(unchecked, query, database, message):
     with pytest.raises(ValueError, match=message):
         infer_code_format(np.array(query), np.array(database))
 
 
 @pytest.mark.parametrize("dtype", [object, np.str_, np.complex64, "datetime64[s]"])
-def test_codes_that_are_no_numbers(dtype):
+def test_codes_that_are_not_numbers_are_refused(dtype):
     codes = np.ones((2, 2), int).astype(dtype)
-    with pytest.raises(TypeError, match=r"database codes must be numbers or bool, got "):
+    with pytest.raises(TypeError, match="database codes"):
         infer_code_format(GOOD, codes)
 
 
 @pytest.mark.parametrize(
     ("codes", "bits", "message"),
     [
-        (GOOD, 3, "bits=3, but the codes have 2 columns and are not packed"),
-        (np.array([[True, False]]), 16, "bits=16, but the codes have 2 columns"),
+        (GOOD, 3, "bits=3, .*2 columns"),
+        (np.array([[True, False]]), 16, "bits=16, .*2 columns"),
         (np.uint8([[7, 8]]), 17, "bits=17 do not fit 2 bytes"),
         (np.uint8([[7, 8]]), 8, "bits=8 do not fit 2 bytes"),
         (np.uint8([[7, 8]]), 0, "bits=0 do not fit 2 bytes"),
         (np.uint8([[0, 1]]), 3, "bits=3 do not fit 2 bytes"),
-        (np.uint8([[7, 8]]), 12, "bits=12, but query codes have bits set after the last"),
+        (np.uint8([[7, 8]]), 12, "bits=12, .*query codes"),
     ],
 )
 def test_length_that_does_not_fit(codes, bits, message):
@@ -269,12 +269,12 @@ def test_bits_after_the_last_are_found_on_either_side():
     good, bad = np.uint8([[7, 16]]), np.uint8([[7, 16], [7, 17]])
     assert infer_code_format(good, good, bits=12).bits == 12
     for sides in ((good, bad), (bad, good)):
-        with pytest.raises(ValueError, match="bits set after the last"):
+        with pytest.raises(ValueError, match="bits set"):
             infer_code_format(*sides, bits=12)
 
 
 def test_unknown_rule_for_zeros_is_an_error(unchecked):
-    with pytest.raises(ValueError, match=r"zero must be .*'\+1'.*'-1'.*'error'.*'0'"):
+    with pytest.raises(ValueError, match=r"zero .*'\+1'.*'-1'.*'error'.*'0'"):
         infer_code_format(GOOD, GOOD, zero="0")
 
 
@@ -284,7 +284,7 @@ def test_late_rows_are_looked_at(bad):
     codes = np.full((2**16 + 3, 1), -1.0)
     codes[[0, -1]] = bad
     if np.isnan(bad):
-        with pytest.raises(ValueError, match="database codes hold NaN"):
+        with pytest.raises(ValueError, match="database codes .*NaN"):
             infer_code_format(GOOD[:, :1], codes)
     else:
         assert infer_code_format(GOOD[:, :1], codes).zeros == 2
@@ -390,24 +390,24 @@ def test_multi_hot_of_two_types():
 @pytest.mark.parametrize(
     ("query", "items", "message"),
     [
-        (np.arange(3), np.arange(4), "there are 2 query codes and 3 labels"),
-        (np.arange(2), np.arange(5), "there are 4 database codes and 5 labels"),
-        (np.arange(2), np.eye(4), r"one kind on both sides.*\(2,\) and \(4, 4\)"),
-        (np.eye(2), np.eye(4), r"one kind on both sides.*\(2, 2\) and \(4, 4\)"),
-        (np.zeros((2, 1, 1)), np.arange(4), r"query labels must be class ids .*\(2, 1, 1\)"),
-        (np.zeros((2, 0)), np.zeros((4, 0)), r"query labels must be class ids .*\(2, 0\)"),
-        (np.array(1), np.arange(4), r"query labels must be class ids .*\(\)"),
-        ([0, -2], np.arange(4), "query labels must be class ids from 0, or -1 for none, got -2"),
-        (np.arange(2), [0.0, 1.0, 2.5, 3.0], "database labels must be integer class ids"),
-        (np.arange(2), [0, 1, np.nan, 3], "database labels must be integer class ids"),
-        ([np.inf, 0], np.arange(4), "query labels must be integer class ids"),
-        ([True, False], np.arange(4), "query labels must be integer class ids"),
-        (np.uint64([2**64 - 1, 0]), np.arange(4), "query labels .* below 2.63, got 1844674407"),
-        (np.arange(2), [0, 1, 2, 2.0**63], "database labels .* below 2.63, got 9.22"),
+        (np.arange(3), np.arange(4), "2 query codes and 3 labels"),
+        (np.arange(2), np.arange(5), "4 database codes and 5 labels"),
+        (np.arange(2), np.eye(4), r"one kind .*\(2,\) and \(4, 4\)"),
+        (np.eye(2), np.eye(4), r"one kind .*\(2, 2\) and \(4, 4\)"),
+        (np.zeros((2, 1, 1)), np.arange(4), r"query labels .*\(2, 1, 1\)"),
+        (np.zeros((2, 0)), np.zeros((4, 0)), r"query labels .*\(2, 0\)"),
+        (np.array(1), np.arange(4), r"query labels .*\(\)"),
+        ([0, -2], np.arange(4), "query labels .*-1 for none, got -2"),
+        (np.arange(2), [0.0, 1.0, 2.5, 3.0], "database labels .*integer"),
+        (np.arange(2), [0, 1, np.nan, 3], "database labels .*integer"),
+        ([np.inf, 0], np.arange(4), "query labels .*integer"),
+        ([True, False], np.arange(4), "query labels .*integer"),
+        (np.uint64([2**64 - 1, 0]), np.arange(4), "query labels .*got 1844674407"),
+        (np.arange(2), [0, 1, 2, 2.0**63], "database labels .*got 9.22"),
         (np.ones((2, 1)), np.ones((4, 1)), r"2 or more classes\], got shape \(2, 1\)"),
-        (np.eye(2, 3) * 2, np.eye(4, 3), r"query labels \[items, classes\] must be 0 or 1, got 2"),
-        (np.eye(2, 3), -np.eye(4, 3), "database labels .* must be 0 or 1, got -1"),
-        (np.eye(2, 3), np.eye(4, 3) * np.nan, "database labels .* must be 0 or 1, got nan"),
+        (np.eye(2, 3) * 2, np.eye(4, 3), "query labels .*0 or 1, got 2"),
+        (np.eye(2, 3), -np.eye(4, 3), "database labels .*got -1"),
+        (np.eye(2, 3), np.eye(4, 3) * np.nan, "database labels .*got nan"),
     ],
 )
 @pytest.mark.parametrize("relevance", ["shared", "equal", "graded"])
@@ -418,12 +418,12 @@ def test_labels_that_do_not_fit(unchecked, query, items, message, relevance):
 
 @pytest.mark.parametrize("dtype", [object, np.str_, np.complex64])
 def test_labels_that_are_no_numbers(dtype):
-    with pytest.raises(TypeError, match="database labels must be numbers, got "):
+    with pytest.raises(TypeError, match="database labels"):
         read_labels(np.arange(2), np.arange(4).astype(dtype), queries=2, items=4)
 
 
 def test_unknown_relevance_is_an_error(unchecked):
-    with pytest.raises(ValueError, match="relevance must be .*'shared'.*'equal'.*'graded'.*'near'"):
+    with pytest.raises(ValueError, match="relevance .*'shared'.*'equal'.*'graded'.*'near'"):
         read_labels(np.arange(2), np.arange(4), queries=2, items=4, relevance="near")
 
 
@@ -434,5 +434,5 @@ def test_bfloat16_is_floating():
     assert (found.kind, found.zeros) == ("real-valued", 2)
     assert found.read(codes).tolist() == [[True, False, True]]
     broken = np.asarray(jnp.array([[jnp.nan, -1.0, 0.0]], jnp.bfloat16))
-    with pytest.raises(ValueError, match="query codes hold NaN"):
+    with pytest.raises(ValueError, match="query codes .*NaN"):
         infer_code_format(broken, codes)

@@ -207,7 +207,7 @@ def test_rank_outside_the_database_is_an_error(unchecked, metric):
     with pytest.raises(ValueError, match=r"23.*17"):  # as the smallest database is
         metric(counts([[3, 14], [8, 19]], [[1, 2], [0, 0]]), k=23)
     for k in (0, -1):
-        with pytest.raises(ValueError, match=f"k must be at least 1, got {k}"):
+        with pytest.raises(ValueError, match=f"k .*{k}"):
             metric(some, k=k)
 
 
@@ -217,7 +217,7 @@ def test_rank_outside_the_database_is_an_error(unchecked, metric):
     ids=[*AT_K, *MEANS, "r_precision"],
 )
 def test_unknown_order_of_ties_is_an_error(unchecked, metric):
-    with pytest.raises(ValueError, match="ties must be .*'expected'.*'worst'.*'best'.*'random'"):
+    with pytest.raises(ValueError, match="ties .*'expected'.*'worst'.*'best'.*'random'"):
         metric(counts([1], [1]), ties="random")
 
 
@@ -225,12 +225,12 @@ def test_unknown_order_of_ties_is_an_error(unchecked, metric):
 def test_ranks_and_radii_are_integers(unchecked, k):
     some = DistanceCounts(np.array([[3, 5]]), np.array([[1, 2]]))
     for metric in (average_precision, ndcg, mean_average_precision):
-        with pytest.raises(TypeError, match="k must be an integer"):
+        with pytest.raises(TypeError, match="k .*integer"):
             metric(some, k=k)
     for metric in (precision_at_k, recall_at_k, hit_rate):
-        with pytest.raises(TypeError, match="k must be an integer"):
+        with pytest.raises(TypeError, match="k .*integer"):
             metric(some, k)
     for metric in (precision_at_radius, recall_at_radius, is_bucket_empty):
-        with pytest.raises(TypeError, match="radius must be an integer"):
+        with pytest.raises(TypeError, match="radius .*integer"):
             metric(some, k)
     assert precision_at_k(some, np.int32(3)) == precision_at_k(some, 3)

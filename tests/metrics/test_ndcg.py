@@ -200,5 +200,5 @@ def test_gains_that_no_item_has_change_nothing(gain):
 
 
 def test_unknown_gain_is_an_error(unchecked):
-    with pytest.raises(ValueError, match="gain must be .*'exponential'.*'linear'.*'square'"):
+    with pytest.raises(ValueError, match="gain .*'exponential'.*'linear'.*'square'"):
         ndcg(counts([1], [1]), gain="square")

@@ -373,11 +373,11 @@ def test_over_seeds_is_numpy_and_independent_of_order():
 @pytest.mark.parametrize(
     ("values", "weights", "message"),
     [
-        ([], None, "values must have shape .queries., at least one"),
-        ([[0.1, 0.2]], None, "values must have shape .queries."),
+        ([], None, "values .*at least one"),
+        ([[0.1, 0.2]], None, "values .*1, 2"),
         ([0.1, np.nan], None, "must be finite"),
         ([0.1, np.inf], None, "must be finite"),
-        ([0.1, 0.2], [1.0], "values have shape .2,., their weights .1,."),
+        ([0.1, 0.2], [1.0], "values .*2,.*weights .*1,"),
         ([0.1, 0.2], [1.0, np.nan], "must be finite"),
         ([0.1, 0.2], [1.0, -1.0], "0 or more"),
         ([0.0, 0.0], [0.0, 0.0], "not all 0"),
@@ -396,20 +396,20 @@ def test_values_that_are_no_queries(unchecked, values, weights, message):
 
 
 def test_systems_with_different_queries(unchecked):
-    with pytest.raises(ValueError, match="first has 3 queries, second 2"):
+    with pytest.raises(ValueError, match="first .*3 .*second 2"):
         paired_test(scores(3), scores(2))
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, 95, np.nan])
 def test_confidence_out_of_range(unchecked, confidence):
     for function, arguments in ((bootstrap_interval, 1), (paired_test, 2)):
-        with pytest.raises(ValueError, match="confidence must be between 0 and 1"):
+        with pytest.raises(ValueError, match="confidence"):
             function(*[scores(3)] * arguments, confidence=confidence)
 
 
 def test_too_few_resamples(unchecked):
     for function, arguments in ((bootstrap_interval, 1), (paired_test, 2)):
-        with pytest.raises(ValueError, match="resamples must be at least 1, got 0"):
+        with pytest.raises(ValueError, match="resamples .*0"):
             function(*[scores(3)] * arguments, resamples=0)
 
 
@@ -417,13 +417,13 @@ def test_draws_without_any_weight():
     """One query in 50 counts, and a single draw may miss it."""
     values, weights = np.eye(50)[0], np.eye(50)[0]
     assert bootstrap_interval(values, weights=weights) == (1.0, 1.0)
-    with pytest.raises(ValueError, match="no resample has any weight"):
+    with pytest.raises(ValueError, match="no resample"):
         for seed in range(50):
             bootstrap_interval(values, weights=weights, resamples=1, seed=seed)
 
 
 def test_seeds_that_are_none(unchecked):
-    with pytest.raises(ValueError, match="values are empty"):
+    with pytest.raises(ValueError, match="values .*empty"):
         mean_over_seeds([])
-    with pytest.raises(ValueError, match="values must be finite"):
+    with pytest.raises(ValueError, match="values .*finite"):
         mean_over_seeds([0.1, float("nan")])

@@ -140,24 +140,24 @@ def test_real_numbers_within_bounds():
 def test_signs(dtype):
     check_signs("it", np.array([[1, -1]], dtype))
     for wrong in ([[0, 1]], [[1, 2]]):
-        with pytest.raises(ValueError, match="^it must be -1 and"):
+        with pytest.raises(ValueError, match="^it .*-1"):
             check_signs("it", np.array(wrong, dtype))
     for other in (bool, np.uint8):
-        with pytest.raises(TypeError, match="^it must be -1 and"):
+        with pytest.raises(TypeError, match="^it .*-1"):
             check_signs("it", np.array([[1, 1]], other))
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
-def test_whole_numbers(value):
+def test_as_int(value):
     number = as_int("it", value)
     assert type(number) is int and number == 3
-    with pytest.raises(ValueError, match="^it must be at least 4, got 3"):
+    with pytest.raises(ValueError, match="^it .*4, got 3"):
         as_int("it", value, minimum=4)
 
 
 @pytest.mark.parametrize("value", [3.0, np.float32(3), True, np.True_, "3", None])
-def test_other_numbers_are_not_whole(unchecked, value):
-    with pytest.raises(TypeError, match="^it must be an integer"):
+def test_other_values_are_no_integers(unchecked, value):
+    with pytest.raises(TypeError, match="^it .*integer"):
         as_int("it", value)
 
 
@@ -168,12 +168,12 @@ def test_ids_that_the_signed_dtype_does_not_have(dtype):
     if dtype == np.uint32:
         assert as_index("labels", largest) == 2**32 - 1
     for ids in (largest,)[dtype == np.uint32 :] + (jnp.array([2**32 - 1], jnp.uint32),):
-        with pytest.raises(ValueError, match="^labels must be below"):
+        with pytest.raises(ValueError, match="^labels"):
             as_index("labels", ids)
 
 
 def test_signed_numbers_are_no_bools():
     """Of which False would be 0, half way between -1 and +1."""
     for array in (np.array([True]), np.array([1], np.uint8)):
-        with pytest.raises(TypeError, match="^targets must be real"):
+        with pytest.raises(TypeError, match="^targets"):
             as_real("targets", array, (1,), minimum=-1.0, maximum=1.0)

@@ -196,7 +196,7 @@ BOOK = jnp.array([[1, 1], [-1, 1], [1, -1]], jnp.int8)
 TIES = jnp.array([1, -1], jnp.int8)
 
 
-def test_numbers_of_numpy_are_numbers():
+def test_integers_of_numpy_are_accepted():
     expected = codebook(5, 64, seed=3)
     found = codebook(np.array([0, 4]).max() + 1, np.int32(64), seed=np.uint8(3))
     np.testing.assert_array_equal(found.codes, expected.codes)
@@ -205,8 +205,8 @@ def test_numbers_of_numpy_are_numbers():
 
 @pytest.mark.parametrize("argument", ["classes", "bits", "seed"])
 @pytest.mark.parametrize("value", [2.0, True, "2"])
-def test_other_numbers_are_refused(unchecked, argument, value):
-    with pytest.raises(TypeError, match=f"^{argument} must be an integer"):
+def test_arguments_that_are_not_integers_are_refused(unchecked, argument, value):
+    with pytest.raises(TypeError, match=f"^{argument} .*integer"):
         codebook(**{"classes": 2, "bits": 8, "seed": 0} | {argument: value})
 
 
@@ -221,16 +221,16 @@ def test_other_numbers_are_refused(unchecked, argument, value):
         (TypeError, np.array(["0"])),
     ],
 )
-def test_labels_that_name_no_class_are_refused(unchecked, error, labels):
+def test_labels_out_of_range_are_refused(unchecked, error, labels):
     for function in (
         lambda: label_codes(labels, BOOK, TIES),
         lambda: sum_over_labels(labels, BOOK),
     ):
-        with pytest.raises(error, match="labels must"):
+        with pytest.raises(error, match="labels"):
             function()
 
 
-def test_traced_ids_that_name_no_class_stand_out():
+def test_traced_ids_out_of_range_are_marked():
     ids = jnp.array([0, -1, 3, -2])
     nan = np.nan
     np.testing.assert_array_equal(
@@ -251,7 +251,7 @@ def test_multi_hot_rows_of_every_dtype(dtype):
 def test_codes_of_0_and_1_are_refused():
     wrong = jnp.array([[0, 1], [1, 0], [1, 1]], jnp.int8)
     for codes, ties in ((wrong, TIES), (BOOK, wrong[0])):
-        with pytest.raises(ValueError, match="must be -1 and"):
+        with pytest.raises(ValueError, match="-1 and"):
             label_codes(jnp.array([0]), codes, ties)
-    with pytest.raises(ValueError, match="^codes must be -1 and"):
+    with pytest.raises(ValueError, match="^codes .*-1 and"):
         minimum_distance(np.asarray(wrong))

@@ -46,14 +46,15 @@ def test_tree_by_hand():
     assert tree.nodes[0] == "thing" and sorted(tree.nodes) == sorted(
         ["thing", "animal", "car", "cat", "dog", "bird", "owl"]
     )
-    of = dict(zip(tree.nodes, range(7), strict=True))
-    parents = {name: tree.parents[i] for name, i in of.items()}
-    assert parents["thing"] == -1 and parents["owl"] == of["bird"] and parents["car"] == of["thing"]
+    ids = dict(zip(tree.nodes, range(7), strict=True))
+    parents = {name: tree.parents[i] for name, i in ids.items()}
+    assert parents["thing"] == -1 and parents["owl"] == ids["bird"]
+    assert parents["car"] == ids["thing"]
     assert (tree.parents[1:] < np.arange(1, 7)).all()
     assert tree.depths.tolist() == [
-        {"thing": 1, "animal": 2, "car": 2, "owl": 4}.get(n, 3) for n in of
+        {"thing": 1, "animal": 2, "car": 2, "owl": 4}.get(n, 3) for n in ids
     ]
-    assert tree.heights.tolist() == [{"thing": 3, "animal": 2, "bird": 1}.get(n, 0) for n in of]
+    assert tree.heights.tolist() == [{"thing": 3, "animal": 2, "bird": 1}.get(n, 0) for n in ids]
     assert [tree.nodes[node] for node in tree.classes] == CLASSES
 
 
@@ -139,7 +140,7 @@ def trees(draw):
     return pairs, classes, parent_of
 
 
-def way_up(name, parent_of):
+def path_to_root(name, parent_of):
     way = [name]
     while way[-1] in parent_of:
         way.append(parent_of[way[-1]])
@@ -148,7 +149,7 @@ def way_up(name, parent_of):
 
 def height_of(name, parent_of):
     """The longest way down, found from below: how far up from any node it comes."""
-    ways = [way_up(node, parent_of) for node in {*parent_of, *parent_of.values()}]
+    ways = [path_to_root(node, parent_of) for node in {*parent_of, *parent_of.values()}]
     return max(way.index(name) for way in ways if name in way)
 
 
@@ -161,15 +162,14 @@ def test_tables_are_those_of_walks(drawn):
     by_height, by_depth = np.zeros(shape), np.zeros(shape)
     total = height_of(tree.nodes[0], parent_of)
     for i, j in np.ndindex(shape):
-        one, other = way_up(classes[i], parent_of), way_up(classes[j], parent_of)
+        one, other = path_to_root(classes[i], parent_of), path_to_root(classes[j], parent_of)
         common = next(name for name in one if name in other)
         by_height[i, j] = 1.0 if i == j else 1 - height_of(common, parent_of) / total
-        by_depth[i, j] = 2 * len(way_up(common, parent_of)) / (len(one) + len(other))
+        by_depth[i, j] = 2 * len(path_to_root(common, parent_of)) / (len(one) + len(other))
     np.testing.assert_allclose(tree_similarity(tree), by_height, rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(wu_palmer_similarity(tree), by_depth, rtol=1e-6)
-    assert (np.diag(tree_similarity(tree)) == 1).all() and (
-        np.diag(wu_palmer_similarity(tree)) == 1
-    ).all()
+    for similarity in (tree_similarity(tree), wu_palmer_similarity(tree)):
+        assert (np.diag(similarity) == 1).all()
 
 
 @property_test
@@ -181,7 +181,7 @@ def test_levels_are_those_of_walks_and_average_to_the_similarity(drawn):
     levels = class_levels(tree, range(total))
     for height in range(total):
         for name, node in zip(classes, levels[height], strict=True):
-            way = way_up(name, parent_of)
+            way = path_to_root(name, parent_of)
             low = [above for above in way if height_of(above, parent_of) <= height]
             assert tree.nodes[node] == ([name, *low][-1])
     np.testing.assert_allclose(level_similarity(levels, levels), tree_similarity(tree), atol=1e-6)
@@ -193,36 +193,36 @@ def test_levels_are_those_of_walks_and_average_to_the_similarity(drawn):
 @pytest.mark.parametrize(
     ("pairs", "classes", "message"),
     [
-        ([], ["a"], "there is no pair of a parent and its child"),
+        ([], ["a"], "no pair"),
         (
             [("a", "b"), ("c", "b")],
             ["b"],
-            "node 'b' has two parents, 'a' and 'c': a tree is needed",
+            "'b' has two parents, 'a' and 'c'",
         ),
         (
             [("r", "a"), ("r", "c"), ("a", "b"), ("c", "b")],
             ["b"],
-            "node 'b' has two parents, 'a' and 'c': a tree is needed",
+            "'b' has two parents, 'a' and 'c'",
         ),
         (
             [("a", "b"), ("c", "d")],
             ["b"],
-            "nodes 'a' and 'c' have no parent: a tree has one root",
+            "'a' and 'c' have no parent",
         ),
-        ([("a", "a")], ["a"], "node 'a' is its own ancestor: a tree is needed"),
-        ([("r", "x"), ("a", "a")], ["x"], "node 'a' is its own ancestor: a tree is needed"),
-        ([("b", "a"), ("b", "b")], ["a"], "node 'b' is its own ancestor: a tree is needed"),
+        ([("a", "a")], ["a"], "'a' is its own ancestor"),
+        ([("r", "x"), ("a", "a")], ["x"], "'a' is its own ancestor"),
+        ([("b", "a"), ("b", "b")], ["a"], "'b' is its own ancestor"),
         (
             [("r", "x"), ("c", "a"), ("d", "c"), ("c", "d")],
             ["x"],
-            "node '[cd]' is its own ancestor: a tree is needed",
+            "'[cd]' is its own ancestor",
         ),
-        ([("r", "a")], ["a", "b"], "class 'b' is not a node of the hierarchy"),
+        ([("r", "a")], ["a", "b"], "class 'b' is not a node"),
         ([("r", "a"), ("r", "b")], ["a", "b", "a"], "class 'a' occurs 2 times"),
     ],
 )
 def test_what_is_no_tree_of_these_classes_is_refused(pairs, classes, message):
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    with pytest.raises(ValueError, match=message):
         Hierarchy.from_pairs(pairs, classes)
 
 
@@ -245,20 +245,20 @@ def test_lines_are_read(tmp_path, content, kind):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "the file is empty"),
-        (b"\n \n", "the file is empty"),
-        (b"r a\nr\n", "line 2: expected a parent and its child, got 'r'"),
-        (b"r a\n\nr b\n", "line 2: expected a parent and its child, got ''"),
-        (b"r a\r\nr b\r\nr b c\r\n", "line 3: expected a parent and its child, got 'r b c'"),
-        (b"r a\nr \xff\n", "'utf-8' codec can't decode byte 0xff .*"),
-        (b"r a\nb a\n", "node 'a' has two parents, 'r' and 'b': a tree is needed"),
-        (b"r b\n", "class 'a' is not a node of the hierarchy"),
+        (b"", "empty"),
+        (b"\n \n", "empty"),
+        (b"r a\nr\n", "line 2: .*'r'"),
+        (b"r a\n\nr b\n", "line 2: .*''"),
+        (b"r a\r\nr b\r\nr b c\r\n", "line 3: .*'r b c'"),
+        (b"r a\nr \xff\n", "0xff"),
+        (b"r a\nb a\n", "'a' has two parents, 'r' and 'b'"),
+        (b"r b\n", "class 'a' is not a node"),
     ],
 )
 def test_lines_that_are_no_tree_are_refused_with_the_file(tmp_path, content, message):
     path = tmp_path / "tree.txt"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"^{path}: {message}$"):
+    with pytest.raises(ValueError, match=f"^{path}: .*{message}"):
         read_hierarchy(path, ["a"])
 
 
@@ -289,45 +289,45 @@ def test_graphs_are_read_by_label(tmp_path, name):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "the file is empty"),
-        ("{", "not JSON: .*"),
-        ("[]", "not a node-link graph: .*"),
-        ("3", "not a node-link graph: .*"),
-        ('{"nodes": [], "edges": []}', "not a node-link graph: it needs 'nodes' .* 'target'"),
-        ('{"nodes": ["a"], "links": []}', "not a node-link graph: .*"),
-        ('{"nodes": [{"id": "a"}], "links": [{"source": "a"}]}', "not a node-link graph: .*"),
-        (json.dumps(graph([{"id": "a"}], [])), "there is no pair of a parent and its child"),
+        ("", "empty"),
+        ("{", "not JSON"),
+        ("[]", "not a node-link graph"),
+        ("3", "not a node-link graph"),
+        ('{"nodes": [], "edges": []}', "'nodes' .* 'target'"),
+        ('{"nodes": ["a"], "links": []}', "not a node-link graph"),
+        ('{"nodes": [{"id": "a"}], "links": [{"source": "a"}]}', "not a node-link graph"),
+        (json.dumps(graph([{"id": "a"}], [])), "no pair"),
         (
             json.dumps(graph([{"id": "b", "label": "x"}], [("b", "b")])),
-            "node 'x' is its own ancestor: a tree is needed",
+            "'x' is its own ancestor",
         ),
         (
             json.dumps(graph([{"id": "b", "label": "x"}], [("b", "c")])),
-            "class 'a' is not a node of the hierarchy",
+            "class 'a' is not a node",
         ),
-        ('{"nodes":' + "[" * 100_000, "not a node-link graph: it is nested too deeply"),
-        ('{"nodes": [[1]], "links": []}', "not a node-link graph: .*"),
-        (json.dumps(graph([{"id": 0, "label": ["a"]}], [])), "ids and labels must be .* \\['a'\\]"),
-        (json.dumps(graph([{"id": {}}], [])), "not a node-link graph|ids and labels .*"),
-        (json.dumps(graph([{"id": 0}], [([0], 1)])), "ids and labels must be .*"),
-        (json.dumps(graph([{"id": 0}], [(0.5, True)])), "ids and labels must be .*"),
-        (json.dumps(graph([{"id": 0}, {"id": 0}], [(0, 1)])), "node 0 is there twice.*"),
-        (json.dumps(graph([{"id": None}], [])), "node None is there twice, or has no id"),
+        ('{"nodes":' + "[" * 100_000, "nested too deeply"),
+        ('{"nodes": [[1]], "links": []}', "not a node-link graph"),
+        (json.dumps(graph([{"id": 0, "label": ["a"]}], [])), "ids and labels .*\\['a'\\]"),
+        (json.dumps(graph([{"id": {}}], [])), "node-link graph|ids and labels"),
+        (json.dumps(graph([{"id": 0}], [([0], 1)])), "ids and labels"),
+        (json.dumps(graph([{"id": 0}], [(0.5, True)])), "ids and labels"),
+        (json.dumps(graph([{"id": 0}, {"id": 0}], [(0, 1)])), "node 0 is there twice"),
+        (json.dumps(graph([{"id": None}], [])), "node None .*no id"),
         (json.dumps(graph([{"id": 0}, {"id": "0"}], [])), "nodes 0 and '0' are both '0'"),
         (json.dumps(graph([{"id": 1}, {"id": 2, "label": "1"}], [])), "nodes 1 and 2 are both '1'"),
-        (json.dumps(graph([{"id": 1, "label": "9"}], [(1, 9)])), "a link has the end 9, .*"),
-        (json.dumps(graph([{"id": 1}], [(1, None)])), "a link has the end None, .*"),
-        ('{"nodes": [{"id": ' + "1" * 5000 + '}], "links": []}', "not JSON: .*"),
+        (json.dumps(graph([{"id": 1, "label": "9"}], [(1, 9)])), "link .*end 9"),
+        (json.dumps(graph([{"id": 1}], [(1, None)])), "link .*end None"),
+        ('{"nodes": [{"id": ' + "1" * 5000 + '}], "links": []}', "not JSON"),
         (
             json.dumps(graph([{"id": "x" * 10**6}], [("x" * 10**6, "x" * 10**6)])),
-            "node 'x{79}\\.\\.\\..*",
+            "'x{79}\\.\\.\\.",
         ),
     ],
 )
 def test_graphs_that_are_no_tree_are_refused_with_the_file(tmp_path, content, message):
     path = tmp_path / "tree.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match=f"^{path}: {message}$"):
+    with pytest.raises(ValueError, match=f"^{path}: .*{message}"):
         read_hierarchy(path, ["a"])
 
 
@@ -416,13 +416,13 @@ def test_items_without_a_class_do_not_count():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([[0, 1, 0], [2, 2, 3]], "class 0 is in two groups of level 1, 2 and 3"),
-        ([[0, -2], [0, 0]], "labels must have class ids from 0, or -1 for none, got -2"),
-        ([0, 1], r"labels must be ids \[levels, items\], got shape \(2,\)"),
+        ([[0, 1, 0], [2, 2, 3]], "class 0 .*level 1, 2 and 3"),
+        ([[0, -2], [0, 0]], "labels .*-1 for none, got -2"),
+        ([0, 1], r"\[levels, items\].*\(2,\)"),
     ],
 )
 def test_labels_that_are_no_levels_are_refused(unchecked, labels, message):
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    with pytest.raises(ValueError, match=message):
         class_levels_from_items(np.array(labels))
 
 
@@ -448,7 +448,7 @@ def test_agreement_on_all_levels_is_one(count):
 
 @pytest.mark.parametrize("one, other", [((2, 3), (1, 3)), ((3,), (3,)), ((0, 3), (0, 3))])
 def test_levels_that_do_not_fit_are_refused(unchecked, one, other):
-    with pytest.raises(ValueError, match="levels and others must be ids .* got shapes"):
+    with pytest.raises(ValueError, match="levels and others"):
         level_similarity(np.zeros(one, int), np.zeros(other, int))
 
 
@@ -468,7 +468,7 @@ def test_deep_chain_takes_little_memory(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_joining_heights_are_those_at_which_there_are_fewer_groups(seed):
+def test_merge_heights_are_those_with_fewer_groups(seed):
     rng = np.random.default_rng(seed)
     pairs = [(str(rng.integers(max(0, i - 4), i)), str(i)) for i in range(1, 40)]
     tree = Hierarchy.from_pairs(pairs, [str(i) for i in rng.permutation(40)[:12]])

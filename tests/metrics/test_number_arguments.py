@@ -63,7 +63,7 @@ def test_numbers_of_numpy_are_numbers(name):
 @pytest.mark.parametrize("wrong", [2.0, np.float32(2), True, "2"])
 def test_other_numbers_are_refused(unchecked, name, wrong):
     for function in NUMBERS[name]:
-        with pytest.raises(TypeError, match=f"^{name} must be an integer"):
+        with pytest.raises(TypeError, match=f"^{name} .*integer"):
             function(wrong)
 
 
@@ -80,7 +80,7 @@ def test_relevance_of_every_dtype(dtype):
         (ValueError, "scores must be finite", [0.5, np.nan], [True, False]),
         (TypeError, "scores must be floating", np.array([0, 1], np.uint8), [True, False]),
         (ValueError, "scores must have shape", np.ones((2, 2)), [True, False]),
-        (ValueError, "scores must be finite, at least one", np.ones(0), []),
+        (ValueError, "scores .*at least one", np.ones(0), []),
         (ValueError, "relevant must be 0 or 1", [0.5, 0.1], [0, 2]),
         (TypeError, "relevant must be bool", [0.5, 0.1], ["a", "b"]),
         (ValueError, "relevant must have shape", [0.5, 0.1], [True]),
@@ -98,5 +98,5 @@ def test_rankings_that_are_none(unchecked, error, words, scores, relevant):
 )
 def test_scores_of_integers_are_refused(unchecked, ranking, dtype):
     """The negative of an unsigned score ranks 0 first."""
-    with pytest.raises(TypeError, match="^scores must be floating"):
+    with pytest.raises(TypeError, match="^scores .*floating"):
         ranking(np.array([0, 1, 2], dtype), np.array([1.0, 0.5, 0.0]))

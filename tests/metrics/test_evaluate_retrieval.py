@@ -275,13 +275,13 @@ def test_zero_is_the_sign_asked_for(zero, missed):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"k": ITEMS + 1}, r"k=201 is larger than the database of 200 items"),
+        ({"k": ITEMS + 1}, "k=201 .*200"),
         ({"k": 0}, "k must be at least 1, got 0"),
-        ({"radius": -1}, "radius must be at least 0, got -1"),
-        ({"convention": "mean"}, "unknown convention 'mean'; there are jaxhash, "),
-        ({"bits": 8}, "bits=8, but the codes have 12 columns"),
-        ({"block": 0}, "block and devices must be at least 1, got 0"),
-        ({"block": 9, "devices": ()}, "block and devices must be at least 1, got 9 and 0"),
+        ({"radius": -1}, "radius .*-1"),
+        ({"convention": "mean"}, "convention 'mean'.*jaxhash"),
+        ({"bits": 8}, "bits=8, .*12 columns"),
+        ({"block": 0}, "block .*0"),
+        ({"block": 9, "devices": ()}, "devices .*9 and 0"),
     ],
 )
 def test_options_that_are_not_possible(options, message):

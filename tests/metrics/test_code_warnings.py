@@ -1,4 +1,4 @@
-"""Codes of one side beside those of the other: what is refused, what is warned of, and whose it is."""
+"""Warnings and refusals about codes that do not match those of the other side."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ BITS = 16
 REAL = {side: RNG.normal(size=(n, BITS)) for side, n in (("query", 30), ("database", 90))}
 LABELS = {side: np.arange(len(codes)) % 3 for side, codes in REAL.items()}
 
-#: What a side may be put through by mistake, with a word of what is said of it.
+#: Transformations that may be applied to one side by mistake, with a part of the warning.
 TRANSFORMS = {
     "sigmoid": (lambda u: 1 / (1 + np.exp(-u)), "never negative"),
     "rectified": (lambda u: np.maximum(u, 0), "never negative"),
@@ -73,7 +73,7 @@ def test_retrieval_warns():
     with pytest.warns(UserWarning) as found:
         evaluate_retrieval(sigmoid, LABELS["query"], REAL["database"], LABELS["database"])
     assert {True} == {"query codes" in str(each.message) for each in found} and len(found) == 3
-    with pytest.warns(UserWarning, match="all 90 database codes are the same"):
+    with pytest.warns(UserWarning, match="all 90 database codes"):
         one = np.tile(REAL["database"][:1], (90, 1))
         evaluate_retrieval(REAL["query"], LABELS["query"], one, LABELS["database"])
 
@@ -130,5 +130,5 @@ def test_ids_that_wrapped_around():
     from jaxhash.metrics import distance_counts
 
     codes, ids = np.ones((200, 2), np.int8), np.arange(200)
-    with pytest.raises(ValueError, match="got -128; int8 holds ids up to 127"):
+    with pytest.raises(ValueError, match="-128; int8 .*127"):
         distance_counts(codes, ids.astype(np.int8), codes, ids)
