@@ -1,6 +1,7 @@
 """The rings of the library: which folder may import what, third-party packages included."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -110,3 +111,60 @@ def test_maths_loads_nothing_heavy():
     assert loaded >= {"jax", "jaxhash.losses", "jaxhash.metrics"}
     heavy = {"flax", "optax", "orbax", "tensorflow", "tensorflow_datasets", "matplotlib", "tyro"}
     assert not loaded & (heavy | {"rich"})
+
+
+# Circles
+
+
+def module_name(path, root):
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def import_graph(package):
+    """Maps each module of a package to the modules of the package that it imports, anywhere in it."""
+    paths = {module_name(path, package.parent): path for path in sorted(package.rglob("*.py"))}
+    return {
+        name: {
+            module if module in paths else module.rpartition(".")[0]  # a name in a module
+            for module in imports(path)
+        }
+        & paths.keys()
+        for name, path in paths.items()
+    }
+
+
+def find_circle(graph):
+    """Returns the modules of a circle of imports, the first repeated at the end, or None."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return None
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {k: v for k, v in import_graph(PACKAGE).items() if not k.startswith("jaxhash.runs.")}
+    assert len(graph) > 100 and "jaxhash.ops.meshes" in graph["jaxhash.ops.codes"]
+    assert find_circle(graph) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "circle"),
+    [
+        ({"a": "import made.b", "b": "from made.c import x", "c": "x = 1"}, None),
+        ({"a": "import made.b", "b": "from made.c import x", "c": "from made import a"}, "abc"),
+        ({"a": "from made.b import x", "b": "def f():\n    from made.a import y"}, "ab"),
+        ({"__init__": "from made.a import x", "a": "from made import x"}, ["made", "made.a"]),
+        ({"__init__": "from made.a import x", "a": "from made.b import x", "b": "x = 1"}, None),
+    ],
+)
+def test_a_made_up_circle_is_found(tmp_path, files, circle):
+    package = tmp_path / "made"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for name, text in files.items():
+        (package / f"{name}.py").write_text(text)
+    expected = [f"made.{name}" for name in circle] if isinstance(circle, str) else circle
+    found = find_circle(import_graph(package))
+    assert (found and sorted(set(found))) == expected
