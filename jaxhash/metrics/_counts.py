@@ -160,7 +160,7 @@ def leave_one_out(counts: _Counts) -> _Counts:
     total = _without_one(counts.total[..., None], np.zeros(len(counts.total), int))[..., 0]
     if isinstance(counts, SimilarityCounts):
         if counts.own is None:
-            raise ValueError("leave_one_out takes counts that know the class of each query")
+            raise ValueError("leave_one_out needs counts with the level of each query's own class")
         return counts._replace(total=total, items=_without_one(counts.items, counts.own))
     occupied = (counts.levels[:, 0] > 0) * np.arange(1, counts.levels.shape[2] + 1)
     own = occupied.max(axis=1) - 1  # -1 for an item without labels
@@ -174,7 +174,7 @@ def _without_one(
     """Subtracts one item of each query's level at distance 0; a level of -1 subtracts nothing."""
     rows = np.flatnonzero(level >= 0)
     if (items[rows, 0, level[rows]] == 0).any():
-        raise ValueError("leave_one_out takes counts of items that search one another")
+        raise ValueError("leave_one_out needs queries that are items of the database")
     items = items.copy()
     items[rows, 0, level[rows]] -= 1
     return items

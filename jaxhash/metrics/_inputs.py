@@ -273,7 +273,7 @@ def _packed_format(sides: dict[str, np.ndarray], columns: int, bits: int | None)
     if bits is None:
         return CodeFormat("packed", 8 * columns)
     if not 8 * (columns - 1) < bits <= 8 * columns:
-        raise input_error("codes", f"bits={bits} do not fit {columns} bytes a code")
+        raise input_error("codes", f"bits={bits} do not fit {columns} bytes per code")
     padding = (1 << (8 * columns - bits)) - 1
     for name, codes in sides.items():
         if any((rows[:, -1] & padding).any() for rows in _blocks(codes)):
@@ -397,7 +397,7 @@ def _ids(name: str, labels: np.ndarray) -> Int[np.ndarray, " n"]:
     if narrow and largest >= (limit := 2 ** (np.finfo(labels.dtype).nmant + 1)):
         raise input_error(
             subject,
-            f"{subject} are {labels.dtype}, which cannot tell class ids from {limit:,} on apart, and go up "
+            f"{subject} are {labels.dtype}, which cannot represent all class ids from {limit:,}, and go up "
             f"to {largest:,.0f}; save them as integers",
         )
     if largest > np.iinfo(np.int64).max:

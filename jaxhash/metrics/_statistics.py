@@ -184,7 +184,7 @@ def mean_over_seeds(values: Sequence[float] | Float[np.ndarray, " seeds"]) -> Se
     """
     values = [float(value) for value in values]
     if not values:
-        raise ValueError("values are empty: there is nothing to take a mean of")
+        raise ValueError("values are empty")
     if not all(map(math.isfinite, values)):
         raise ValueError("values must be finite, got NaN or infinity")
     deviation = statistics.stdev(values) if len(values) > 1 else None
@@ -266,6 +266,6 @@ def _ratio(
 def _percentiles(draws: Float[np.ndarray, " resamples"], confidence: float) -> ConfidenceInterval:
     draws = draws[~np.isnan(draws)]
     if not len(draws):
-        raise ValueError("no resample has any weight: too few queries count, or resamples are few")
+        raise ValueError("all resampled weights are 0: too few queries count, or too few resamples")
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
     return ConfidenceInterval(float(low), float(high))

@@ -5,7 +5,8 @@ The most used are exported here: `relax` and `binarize` real-valued codes (0 cou
 classes. Read `jaxhash.ops.codes` first.
 
 The modules: ``codes`` and ``codebooks``; ``selection``, order statistics without a sort;
-``meshes``, the same result on any mesh; ``arguments``, checks; ``numerics``, safe arithmetic.
+``collectives``, sums and gathers over a mapped axis; ``meshes``, the same result on any mesh;
+``numerics``, safe arithmetic; ``arguments``, checks.
 Functions take arrays of JAX or NumPy, and a bad argument raises TypeError or ValueError naming it.
 """
 

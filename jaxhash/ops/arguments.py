@@ -145,9 +145,9 @@ def as_index(
     target = dtype if signed else np.int64 if isinstance(index, np.ndarray) else jnp.int32
     if jnp.issubdtype(dtype, jnp.floating) and isinstance(index, np.ndarray):
         if not (values % 1 == 0).all():
-            raise ValueError(f"{name} must be integers, got other {dtype}")
+            raise ValueError(f"{name} must be integers, got {dtype} with fractions")
         if values.size and np.abs(values).max() >= 2 ** (jnp.finfo(dtype).nmant + 1):
-            raise ValueError(f"{name} must be integers: {dtype} cannot tell such large ones apart")
+            raise ValueError(f"{name} must be integers that {dtype} represents exactly")
     elif not jnp.issubdtype(dtype, jnp.integer):
         raise TypeError(f"{name} must be integers, got {dtype}")
     if values is not None and values.size:

@@ -109,7 +109,7 @@ def unpack(packed: UInt8[Array, "*n bytes"], bits: IntLike) -> Int8[Array, "*n b
     check_packed("packed", packed)
     bits = as_int("bits", bits)
     if not 8 * (packed.shape[-1] - 1) < bits <= 8 * packed.shape[-1]:
-        raise ValueError(f"bits={bits} do not fit {packed.shape[-1]} bytes a code")
+        raise ValueError(f"bits={bits} do not fit {packed.shape[-1]} bytes per code")
     return jnp.unpackbits(packed, axis=-1, count=bits).astype(jnp.int8) * 2 - 1
 
 

@@ -92,7 +92,7 @@ def check_axis_name(axis_name: str | None) -> None:
     try:
         index = lax.axis_index(axis_name)
     except NameError:
-        raise ValueError(f"axis_name {axis_name!r} is mapped by nothing around this call") from None
+        raise ValueError(f"axis_name {axis_name!r} is not a mapped axis here") from None
     if jax.typeof(index).manual_axis_type.varying:
         raise ValueError(
             f"axis_name {axis_name!r} is mapped by jax.shard_map with check_vma=True, where JAX "

@@ -88,7 +88,7 @@ def top_m_threshold(
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise TypeError(f"values must be floating, got {values.dtype}")
     if kernel and (axis_name is not None or jnp.finfo(values.dtype).bits > 32):
-        raise ValueError("the kernel searches the batch of one device, of 32 bits at most")
+        raise ValueError("kernel needs the batch of one device, with at most 32 bits per value")
     values = lax.stop_gradient(values)
     count = row_count(values, where, axis_name)
     zeros = jnp.full_like(values, 0, jnp.int32, (1, values.shape[1]))  # varies as the values do

@@ -1,4 +1,4 @@
-"""Retrieval metrics from their definitions, by loops over rankings that are written out.
+"""Retrieval metrics from their definitions, by loops over explicit rankings.
 
 A ranking is the whole database in one order, nearest first: the gain of each item, which is 0 where
 the item is not relevant and 1 where relevance is not graded.
@@ -19,7 +19,7 @@ DIVIDE_BY = ("retrieved", "all", "min", "trapezoid")
 
 
 def frozen(array):
-    """The same array, which raises where someone writes to it."""
+    """Makes an array read-only."""
     array.flags.writeable = False
     return array
 
@@ -29,20 +29,20 @@ def counts(total, relevant):
 
 
 def graded_counts(total, gains):
-    """Counts of graded relevance; one query [distances, levels], or several of them."""
+    """Builds counts of graded relevance, of one query [distances, levels] or several."""
     gains = np.array(gains, ndmin=3)
     return counts(total, gains.sum(axis=-1))._replace(gains=frozen(gains))
 
 
 def random_counts(queries, distances, largest, seed):
-    """Queries that see databases of different sizes."""
+    """Draws counts of queries with databases of different sizes."""
     rng = np.random.default_rng(seed)
     total = rng.integers(largest + 1, size=(queries, distances))
     return counts(total, rng.binomial(total, 0.4))
 
 
 def random_database(queries, distances, items, seed, levels=None):
-    """Queries that see the same number of items, the near ones more often relevant."""
+    """Draws counts of queries with one database size; near items are more often relevant."""
     rng = np.random.default_rng(seed)
     total = rng.multinomial(items, np.full(distances, 1 / distances), size=queries)
     relevant = rng.binomial(total, np.linspace(0.7, 0.05, distances))
@@ -82,12 +82,12 @@ def orders(total, relevant):
 
 
 def queries(some):
-    """What `orders` takes, query by query."""
+    """Yields the arguments of `orders` for each query."""
     return list(zip(some.total, some.relevant if some.gains is None else some.gains, strict=True))
 
 
 def brute_force(metric, some, ties, **options):
-    """A metric of one ranking, summarized over all orders of the ties, for each query."""
+    """Summarizes a metric of a ranking over all orders of the ties, for each query."""
     summary = {"worst": min, "expected": np.mean, "best": max}[ties]
     return [summary([metric(r, **options) for r in orders(*query)]) for query in queries(some)]
 
@@ -103,7 +103,7 @@ def shuffles(total, relevant, draws, seed=0):
 
 
 def assert_is_monte_carlo_mean(value, draws):
-    """Within four standard errors; nothing but rounding where all draws are equal."""
+    """Asserts a value within four standard errors, or up to rounding if all draws are equal."""
     error = 4 * np.std(draws) / np.sqrt(len(draws)) + 1e-12
     assert abs(np.mean(draws) - value) < error
 
@@ -193,7 +193,7 @@ def similarity_rankings(some):
 
 
 def is_empty(ranking, k=None, divide_by="all"):
-    """Whether a query has nothing to count."""
+    """Returns whether a query is empty."""
     return not any(ranking[:k] if divide_by == "retrieved" else ranking)
 
 

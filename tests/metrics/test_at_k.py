@@ -201,7 +201,7 @@ def test_the_usual_radius_is_two(metric):
 
 @pytest.mark.parametrize("metric", [precision_at_radius, recall_at_radius, is_bucket_empty])
 def test_negative_radius_is_an_error(metric):
-    """It would slice from the other end."""
+    """A negative radius would slice from the other end."""
     with pytest.raises(ValueError, match="radius .*-2"):
         metric(random_counts(2, 4, 3, seed=12), -2)
 

@@ -133,7 +133,7 @@ def test_more_relevant_items_can_be_worse_where_only_they_count():
 
 
 def test_walks_are_brute_force():
-    """The oracle below, against the one above."""
+    """Compares the two oracles."""
     some = random_database(4, 3, 7, seed=8)
     for (divide_by, ties), k in product(EVERY, [None, 1, 2, 3, 4, 5, 6, 7]):
         options = {"k": k, "divide_by": divide_by}
@@ -301,7 +301,7 @@ def test_ties_make_a_difference():
 
 
 def test_a_query_does_not_depend_on_the_others():
-    """Not in the last digit."""
+    """Results are equal to the last digit."""
     some = random_counts(6, 4, 30, seed=3)
     alone = [average_precision(counts(n, r)).item() for n, r in zip(*some[:2], strict=True)]
     np.testing.assert_array_equal(average_precision(some), alone)

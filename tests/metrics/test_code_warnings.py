@@ -30,7 +30,7 @@ def warnings_of(codes):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("side", ["query", "database"])
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_one_side_that_is_something_else_is_told(name, side, dtype, other):
+def test_one_transformed_side_is_warned_of(name, side, dtype, other):
     change, said = TRANSFORMS[name]
     codes = REAL if other == "real" else {key: np.sign(u) for key, u in REAL.items()}
     codes = {**codes, side: change(REAL[side])}
@@ -50,16 +50,16 @@ def test_one_side_that_is_something_else_is_told(name, side, dtype, other):
     ],
     ids=["real", "signs", "int8", "bool", "packed", "small"],
 )
-def test_sound_sides_are_not_remarked_on(change):
+def test_matching_sides_have_no_warnings(change):
     assert warnings_of({side: change(u) for side, u in REAL.items()}) == []
 
 
-def test_few_queries_may_be_anything():
+def test_few_queries_have_no_warnings():
     """Two queries of one class have most of their bits alike, by right."""
     assert warnings_of({**REAL, "query": np.full((2, BITS), 0.5)[:, :4].repeat(4, 1)[:1]}) == []
 
 
-def test_packed_sides_are_compared_too():
+def test_packed_sides_are_compared():
     codes = {
         "query": np.full((30, 2), 255, np.uint8),
         "database": np.packbits(REAL["database"] > 0, 1),
@@ -68,7 +68,7 @@ def test_packed_sides_are_compared_too():
     assert "100% of the bits of query codes are set" in line
 
 
-def test_retrieval_warns():
+def test_evaluate_retrieval_warns():
     sigmoid = TRANSFORMS["sigmoid"][0](REAL["query"])
     with pytest.warns(UserWarning) as found:
         evaluate_retrieval(sigmoid, LABELS["query"], REAL["database"], LABELS["database"])
@@ -82,7 +82,7 @@ def test_retrieval_warns():
 
 
 @pytest.mark.parametrize("side", ["query", "database"])
-def test_unpacked_beside_packed_of_as_many_columns(side):
+def test_unpacked_and_packed_codes_of_as_many_columns_are_refused(side):
     """Eight columns of 0 and 1 beside eight bytes: they were read as 64 bits without a word."""
     packed = RNG.integers(0, 256, (40, 8)).astype(np.uint8)
     codes = {
@@ -102,7 +102,7 @@ def test_packed_codes_of_a_dead_side_are_packed():
     assert infer_code_format(np.zeros((9, 8), np.uint8), packed).kind == "packed"
 
 
-def test_columns_that_would_fit_packed(unchecked):
+def test_columns_that_fit_packed_codes_have_a_hint(unchecked):
     bits = REAL["database"] > 0
     with pytest.raises(ValueError, match="query codes look packed") as caught:
         infer_code_format(np.packbits(bits, axis=1), bits)
@@ -110,7 +110,7 @@ def test_columns_that_would_fit_packed(unchecked):
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_float_ids_that_cannot_be_told_apart(dtype):
+def test_float_ids_beyond_exact_integers_are_refused(dtype):
     from jaxhash.metrics import distance_counts
 
     limit = 2 ** (np.finfo(dtype).nmant + 1)
@@ -126,7 +126,7 @@ def test_float_ids_that_cannot_be_told_apart(dtype):
     assert caught.value.subject == "database labels"
 
 
-def test_ids_that_wrapped_around():
+def test_ids_that_overflowed_have_a_hint():
     from jaxhash.metrics import distance_counts
 
     codes, ids = np.ones((200, 2), np.int8), np.arange(200)

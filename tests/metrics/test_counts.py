@@ -193,7 +193,7 @@ def test_memory_on_the_host_is_that_of_the_database(one_device):
 
 
 @pytest.mark.parametrize("relevance", ["shared", "graded"])
-def test_queries_side_by_side_count_as_each_alone(monkeypatch, relevance):
+def test_batched_queries_count_as_single_ones(monkeypatch, relevance):
     """As they are counted on an accelerator, where one query would leave it idle."""
     rng = np.random.default_rng(0)
     sides = [

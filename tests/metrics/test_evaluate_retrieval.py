@@ -166,7 +166,7 @@ def test_definitions_name_the_convention(unchecked, name):
         )
 
 
-def test_sizes_and_what_is_left_out_without_a_rank():
+def test_metrics_at_k_are_omitted_without_a_rank():
     result = evaluate_retrieval(*problem())
     sizes = result.bits, result.queries, result.items, result.k, result.radius
     assert sizes == (BITS, QUERIES, ITEMS, None, 2)
@@ -284,6 +284,6 @@ def test_zero_is_the_sign_asked_for(zero, missed):
         ({"block": 9, "devices": ()}, "devices .*9 and 0"),
     ],
 )
-def test_options_that_are_not_possible(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         evaluate_retrieval(*problem(), **options)

@@ -33,7 +33,7 @@ from jaxhash.metrics import (
 
 
 def frozen(array):
-    """The same array, which raises where someone writes to it."""
+    """Makes an array read-only."""
     array.flags.writeable = False
     return array
 
@@ -451,7 +451,7 @@ OF_SIGNS = (
 
 
 @pytest.mark.parametrize("function", OF_SIGNS)
-def test_codes_of_signs_that_are_none(unchecked, function):
+def test_codes_other_than_signs_are_refused(unchecked, function):
     for shape in ((0, 4), (4, 0), (4,)):
         with pytest.raises(ValueError, match=r"shape \[items, bits\]"):
             function(np.ones(shape, np.int8))

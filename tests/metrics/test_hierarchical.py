@@ -310,7 +310,7 @@ def test_order_of_the_database_and_of_the_classes_does_not_matter(one_device):
     assert_equal(similarity_counts(*sides, **options), found)
 
 
-def test_queries_side_by_side_count_as_each_alone(monkeypatch):
+def test_batched_queries_count_as_single_ones(monkeypatch):
     """As they are counted on an accelerator."""
     sides = problem(queries=70)
     alone = similarity_counts(*sides)
@@ -364,7 +364,7 @@ def test_leave_one_out_needs_the_class_of_each_query():
     table = np.array([[1.0, 0.5], [0.5, 1.0]])
     with pytest.raises(ValueError, match="leave_one_out"):  # another class only
         leave_one_out(similarity_counts(codes[:1], labels[:1], codes[1:], labels[1:], table))
-    with pytest.raises(ValueError, match="know the class"):
+    with pytest.raises(ValueError, match="own class"):
         leave_one_out(ranked([1.0, 0.5]))
 
 

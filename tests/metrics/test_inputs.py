@@ -1,4 +1,4 @@
-"""Codes and labels in every form that people have them, read alike or refused."""
+"""Codes and labels of every accepted form are read alike; others are refused."""
 
 import itertools
 
@@ -14,7 +14,7 @@ QUERIES, ITEMS, BITS = 5, 21, 11
 
 
 def random_bits(seed=0, bits=BITS):
-    """The bits of queries and items; both values occur on both sides."""
+    """Draws the bits of queries and items; both values occur on both sides."""
     rng = np.random.default_rng(seed)
     return tuple(rng.random((n, bits)) < 0.5 for n in (QUERIES, ITEMS))
 
@@ -196,7 +196,7 @@ def test_packed_codes_of_the_wrong_dtype_are_refused(unchecked):
 
 
 def test_signs_of_zeros_are_real_valued():
-    """What `numpy.sign` makes of outputs."""
+    """Codes as `numpy.sign` returns them."""
     assert infer_code_format(np.sign(ZEROS), np.sign(ZEROS)).zeros == 6
 
 
@@ -279,7 +279,7 @@ def test_unknown_rule_for_zeros_is_an_error(unchecked):
 
 
 @pytest.mark.parametrize("bad", [np.nan, 0.0])
-def test_late_rows_are_looked_at(bad):
+def test_values_of_late_rows_are_checked(bad):
     """Those in a later block of rows than the first."""
     codes = np.full((2**16 + 3, 1), -1.0)
     codes[[0, -1]] = bad

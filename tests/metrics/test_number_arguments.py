@@ -1,4 +1,4 @@
-"""Numbers, scores and relevance in every form that people have them, read alike or refused."""
+"""Numbers, scores and relevance of every accepted form are read alike; others are refused."""
 
 import json
 
@@ -86,7 +86,7 @@ def test_relevance_of_every_dtype(dtype):
         (ValueError, "relevant must have shape", [0.5, 0.1], [True]),
     ],
 )
-def test_rankings_that_are_none(unchecked, error, words, scores, relevant):
+def test_invalid_rankings_are_refused(unchecked, error, words, scores, relevant):
     with pytest.raises(error, match=f"^{words}"):
         counts_from_scores(np.asarray(scores), np.asarray(relevant, None if relevant else bool))
 

@@ -12,7 +12,7 @@ from jaxhash.metrics import _statistics, bootstrap_interval, mean_over_seeds, pa
 
 
 def frozen(array):
-    """The same array, which raises where someone writes to it."""
+    """Makes an array read-only."""
     array.flags.writeable = False
     return array
 
@@ -95,7 +95,7 @@ def test_bootstrap_is_that_of_scipy(weighted):
 
 
 @pytest.mark.parametrize("confidence", [0.6, 0.95])
-def test_interval_holds_the_mean_as_often_as_it_says(confidence):
+def test_interval_has_its_confidence(confidence):
     """Of 400 normal samples; a little less often than it says, as is known of few values."""
     rng, n = np.random.default_rng(0), 60
     held = 0
@@ -348,7 +348,7 @@ def test_results_do_not_depend_on_the_block(monkeypatch, block):
 # Over seeds
 
 
-def test_over_seeds_by_hand():
+def test_mean_over_seeds_by_hand():
     """Deviations -2, 0 and 2 from 3: the variance is 8 / 2, with one degree of freedom less."""
     assert mean_over_seeds([1.0, 3.0, 5.0]) == (3.0, 2.0, 3)
     assert mean_over_seeds([-1.0, 1.0]) == (0.0, 2**0.5, 2)
@@ -356,7 +356,7 @@ def test_over_seeds_by_hand():
     assert mean_over_seeds(np.full(4, 0.1)) == (0.1, 0.0, 4)
 
 
-def test_over_seeds_is_numpy_and_independent_of_order():
+def test_mean_over_seeds_is_numpy_and_independent_of_order():
     values = scores(9)
     mean, deviation, count = mean_over_seeds(values)
     assert (mean, deviation) == pytest.approx((values.mean(), values.std(ddof=1)), rel=1e-13)
@@ -383,7 +383,7 @@ def test_over_seeds_is_numpy_and_independent_of_order():
         ([0.0, 0.0], [0.0, 0.0], "not all 0"),
     ],
 )
-def test_values_that_are_no_queries(unchecked, values, weights, message):
+def test_invalid_values_are_refused(unchecked, values, weights, message):
     values = np.array(values)
     weights = None if weights is None else np.array(weights)
     with pytest.raises(ValueError, match=message):
@@ -417,12 +417,12 @@ def test_draws_without_any_weight():
     """One query in 50 counts, and a single draw may miss it."""
     values, weights = np.eye(50)[0], np.eye(50)[0]
     assert bootstrap_interval(values, weights=weights) == (1.0, 1.0)
-    with pytest.raises(ValueError, match="no resample"):
+    with pytest.raises(ValueError, match="resample"):
         for seed in range(50):
             bootstrap_interval(values, weights=weights, resamples=1, seed=seed)
 
 
-def test_seeds_that_are_none(unchecked):
+def test_invalid_seeds_are_refused(unchecked):
     with pytest.raises(ValueError, match="values .*empty"):
         mean_over_seeds([])
     with pytest.raises(ValueError, match="values .*finite"):

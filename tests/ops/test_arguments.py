@@ -1,4 +1,4 @@
-"""Arguments in every form that people have them, read alike or refused by name."""
+"""Arguments of every accepted form are converted; others are refused by name."""
 
 import functools
 
@@ -40,7 +40,7 @@ def test_zeros_and_ones(kind, dtype):
 
 
 def test_of_traced_numbers_what_is_above_0_is_1():
-    """Shared labels counted, and the -1 of many methods, mean what they mostly do."""
+    """Only 0 and 1 are accepted: neither counts of shared labels nor the -1 of some methods."""
     found = jax.jit(functools.partial(as_bool, "it"))(jnp.array([0, 1, 3, -1]))
     assert found.tolist() == [False, True, True, False]
 
@@ -104,7 +104,7 @@ def test_ids_of_floats_are_taken_of_numpy_alone():
 
 @each_kind
 def test_the_largest_byte_is_an_id_like_others(kind):
-    """In a byte -1 is 255, which is not to mean "no label"."""
+    """-1 in uint8 is 255, which must not mean "no label"."""
     ids = as_labels("it", kind(np.array([255, 1], np.uint8)))
     np.testing.assert_array_equal(ids == -1, [False, False])
 
@@ -173,7 +173,7 @@ def test_ids_that_the_signed_dtype_does_not_have(dtype):
 
 
 def test_signed_numbers_are_no_bools():
-    """Of which False would be 0, half way between -1 and +1."""
+    """False would be 0, half way between -1 and +1."""
     for array in (np.array([True]), np.array([1], np.uint8)):
         with pytest.raises(TypeError, match="^targets"):
             as_real("targets", array, (1,), minimum=-1.0, maximum=1.0)

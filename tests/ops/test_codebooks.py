@@ -15,7 +15,7 @@ def brute_force(codes):
 
 
 def plotkin(classes, bits):
-    """No more than this distance: the bits in which pairs differ, counted bit by bit."""
+    """Returns the Plotkin bound on the distance, from the pairs that differ in each bit."""
     half = classes // 2
     return bits * half * (classes - half) // (classes * (classes - 1) // 2)
 
@@ -142,7 +142,7 @@ def test_a_seed_changes_more_than_the_order_of_the_bits(classes, bits):
 
 @pytest.mark.parametrize("rows", [1, 2, 5000])
 def test_minimum_distance_over_blocks(rows):
-    """A pair of equal rows is found wherever the blocks are cut."""
+    """A pair of equal rows is found across the borders of blocks."""
     codes = np.random.default_rng(0).choice(np.array([-1, 1], np.int8), (rows, 64))
     assert minimum_distance(codes) == (64 if rows == 1 else minimum_distance(codes[::-1]))
     if rows > 2:

@@ -1,4 +1,4 @@
-"""The verbs of a code: the sign of zero, the gradient through a sign, bytes and bits."""
+"""Codes: the sign of zero, the gradient through a sign, bytes and bits."""
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +85,7 @@ def test_unpack_wants_the_bits_to_fit_the_bytes(monkeypatch, bits):
 @pytest.mark.parametrize("function", [pack, binarize])
 @pytest.mark.parametrize("array", [np.array, jnp.array])
 def test_codes_that_zero_does_not_cut_are_refused(unchecked, function, array):
-    """Of 0/1 codes, of bools and of bytes every bit would count as +1."""
+    """Every bit of 0/1 codes, bools and bytes would count as +1."""
     for dtype in (bool, np.uint8):
         with pytest.raises(TypeError, match="^codes must be -1 and"):
             function(array([[0, 1]], dtype=dtype))

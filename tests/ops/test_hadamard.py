@@ -8,7 +8,7 @@ from jaxhash.ops._hadamard import hadamard_matrix
 
 @pytest.mark.parametrize("order", [1, 2, *range(4, 132, 4)])
 def test_hadamard_matrices(order):
-    """Sylvester, Paley over primes and over squares of primes; 92 and 116 need other means."""
+    """Sylvester, Paley over primes and squares of primes; 92 and 116 need other constructions."""
     matrix = hadamard_matrix(order)
     if order in (92, 116):
         assert matrix is None

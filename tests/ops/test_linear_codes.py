@@ -8,7 +8,7 @@ from jaxhash.ops._linear_codes import _bch_generators, hamming_weights, span
 
 @pytest.mark.parametrize("degree", [3, 4])
 def test_bch_codes_have_their_designed_distance(degree):
-    """The least weight of the whole code is no less than the run of roots of its polynomial."""
+    """The minimum weight of the code is at least the number of consecutive roots plus one."""
     length = (1 << degree) - 1
     for generator, designed in _bch_generators(degree):
         size = length - generator.bit_length() + 1

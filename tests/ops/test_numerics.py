@@ -1,4 +1,4 @@
-"""Arithmetic that holds at every scale."""
+"""Arithmetic at every scale."""
 
 import jax
 import jax.numpy as jnp

@@ -20,7 +20,7 @@ DEVICES = 8
 
 
 def kinds(n, dtype=jnp.float32, seed=0):
-    """n rows, and a column of each kind of values."""
+    """Draws n rows with one column for each kind of values."""
     rng, info = np.random.default_rng([seed, n]), jnp.finfo(dtype)
     normal, sign = rng.normal(size=n), rng.choice([-1.0, 1.0], n)
     least = float(info.smallest_subnormal)
@@ -50,7 +50,7 @@ def kinds(n, dtype=jnp.float32, seed=0):
 
 
 def counts_of(n, columns, seed=0):
-    """Numbers m to ask for, a row of [columns] each: the same in all columns, or one for each."""
+    """Returns rows [columns] of numbers m, equal in all columns or different."""
     same = [-3, 0, 1, n // 2, n - 1, n, n + 5]
     each = np.random.default_rng([seed, n]).integers(-1, n + 2, (3, columns))
     return np.concatenate([np.repeat(np.array(same)[:, None], columns, axis=1), each])
@@ -68,7 +68,7 @@ def last_of_stable_order(values, m, where=None):
 
 
 def sets(values, m, where=None, axis_name=None):
-    """The m largest of each column, the m + 1 largest, and the m-th largest value."""
+    """Returns the m largest of each column, the m + 1 largest, and the m-th largest value."""
     cut = top_m_threshold(values, m, where=where, axis_name=axis_name)
     further = include_next(cut, values, where=where, axis_name=axis_name)
     chosen = [is_above(c, values, axis_name=axis_name) for c in (cut, further)]
@@ -82,7 +82,7 @@ statistic = jax.jit(mth_largest)
 
 
 def check_sets(found, values, m, where=None):
-    """`found` holds exactly the m and the m + 1 entries that the oracle says."""
+    """Asserts that `found` is exactly the m and the m + 1 entries of the oracle."""
     m = np.clip(m, 0, len(values))
     np.testing.assert_array_equal(found[0], last_of_stable_order(values, m, where))
     np.testing.assert_array_equal(found[1], last_of_stable_order(values, m + 1, where))
@@ -114,7 +114,7 @@ def test_the_m_largest_are_the_last_of_the_stable_order(dtype, n):
 
 
 def test_counts_of_a_very_tall_batch_do_not_overflow():
-    """More rows than 16 bits can count, all of them above some thresholds."""
+    """There are more rows than 16 bits can count, all of them above some thresholds."""
     n = 70_001
     values = kinds(n)[:, [0, 4, 5]]
     for m in (1, 65_536, n - 1):
@@ -124,7 +124,7 @@ def test_counts_of_a_very_tall_batch_do_not_overflow():
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_masked_rows_are_no_rows(dtype):
-    """Not even if they are NaN or infinite."""
+    """Masked rows are ignored even if they are NaN or infinite."""
     values, n = kinds(257, dtype), 257
     rng = np.random.default_rng(0)
     masks = [rng.random(n) < share for share in (0.5, 0.03, 0.98)]
@@ -156,7 +156,7 @@ def test_m_may_be_a_number_or_an_array_traced_or_not():
 
 
 def test_mth_largest_ascends_with_m():
-    """And with m = 1 and m = n it is the maximum and the minimum."""
+    """For m = 1 and m = n it is the maximum and the minimum."""
     values = kinds(33)
     largest = np.stack([statistic(values, np.full(values.shape[1], m)) for m in range(1, 34)])
     assert np.all(largest[1:] <= largest[:-1])
@@ -165,7 +165,7 @@ def test_mth_largest_ascends_with_m():
 
 
 def test_nan_is_beyond_the_infinities_and_always_at_the_same_place():
-    """NaN of any sign and payload: still m are above, and the numbers keep their order."""
+    """With NaN of any sign and payload m entries are above, and numbers keep their order."""
     quiet = np.array([0x7FC00000, 0xFFC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001], np.uint32)
     rng = np.random.default_rng(0)
     values = np.array(kinds(257))
@@ -205,7 +205,7 @@ def test_is_a_constant_to_differentiation():
 
 
 def test_float64_where_enabled():
-    """Values that no float32 tells apart."""
+    """Values that are equal in float32."""
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
         values = np.stack([rng.normal(size=33), 1 + 1e-14 * rng.integers(-9, 9, 33)], axis=1)
@@ -237,7 +237,7 @@ def over_devices(mapping):
 
 @pytest.mark.parametrize("mapping", ["pmap", "vmap"])
 def test_eight_devices_are_one(mapping):
-    """Equal values lie on several devices: the later device holds the larger ones."""
+    """Equal values are on several devices; those of the later device count as larger."""
     rows = 3
     values, mapped = kinds(DEVICES * rows), over_devices(mapping)
     rng = np.random.default_rng(0)
@@ -257,7 +257,7 @@ def test_eight_devices_are_one(mapping):
 
 @st.composite
 def problems(draw):
-    """Float32 values, many of them equal, a number m for each column, and a mask."""
+    """Draws float32 values, many of them equal, a number m for each column, and a mask."""
     n, columns = draw(st.sampled_from([(1, 1), (5, 3), (33, 2)]))
     number = st.floats(width=32, allow_nan=False, allow_infinity=True, allow_subnormal=True)
     pool = draw(st.lists(number, min_size=1, max_size=5))
@@ -285,7 +285,7 @@ def test_any_values(problem):
     m=st.integers(0, 33),
 )
 def test_order_is_all_that_counts(values, m):
-    """Ranks instead of values, and the opposite of the rest of the opposite, cut alike."""
+    """Ranks have the threshold of their values, and negated values that of the complement."""
     ranks = np.stack([np.unique(column, return_inverse=True)[1] for column in values.T], axis=1)
 
     def cut(values, m):

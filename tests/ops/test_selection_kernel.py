@@ -29,7 +29,7 @@ cut = jax.jit(
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("rows", [3, 5000])
-def test_cut_of_the_kernel_is_that_of_the_plain_search(rows, dtype, masked):
+def test_threshold_of_the_kernel_is_that_of_the_plain_search(rows, dtype, masked):
     rng = np.random.default_rng(rows)
     m = jnp.asarray([0, 1, rows // 3, rows - 1, rows])
     valid = rng.random(rows) < 0.7 if masked else np.ones(rows, bool)

@@ -14,7 +14,7 @@ def normal(*shape, seed=0):
 
 
 def loop_distance(rows, columns):
-    """Pair by pair, in float64; a row of zeros has a cosine of 0."""
+    """Computes distances pair by pair in float64; a row of zeros has a cosine of 0."""
     rows, columns = np.asarray(rows, float), np.asarray(columns, float)
     distance = np.full((len(rows), len(columns)), 0.5)
     for i, j in np.ndindex(distance.shape):
@@ -52,7 +52,7 @@ def test_others_are_the_rows_by_default():
 
 @pytest.mark.parametrize("exponent", range(-30, 31, 5))
 def test_distance_does_not_depend_on_the_scale(exponent):
-    """A row is at distance 0 of itself, 1/2 of one at a right angle, 1 of its opposite."""
+    """The distance is 0 to the row itself, 1/2 at a right angle and 1 to the opposite."""
     rows = np.array([[3, 4], [-4, 3], [-3, -4]], np.float32)
     scaled = (10.0**exponent * rows).astype(np.float32)
     expected = [[0, 0.5, 1], [0.5, 0, 0.5], [1, 0.5, 0]]
@@ -61,7 +61,7 @@ def test_distance_does_not_depend_on_the_scale(exponent):
 
 
 def test_distance_stays_between_zero_and_one():
-    """Rows are rounded before they are compared, and a cosine may come out above 1."""
+    """Rounding may make a cosine larger than 1."""
     rows = normal(500, 7)
     with_itself, with_opposite = embedding_distance(rows), embedding_distance(rows, -rows)
     assert (with_itself >= 0).all() and (with_opposite <= 1).all()

@@ -1,4 +1,4 @@
-"""Trees of classes: by hand, against walks up to the root, as files, and what is refused."""
+"""Trees of classes: by hand, against walks up to the root, from files, and refusals."""
 
 import json
 import random
@@ -78,7 +78,7 @@ def test_wu_palmer_by_hand():
 
 
 def test_classes_above_classes():
-    """The ancestor of two classes may be one of them, and is still similar to itself by 1."""
+    """The ancestor of two classes may be one of them; its similarity to itself is 1."""
     tree = Hierarchy.from_pairs(PAIRS, ["owl", "bird", "thing"])
     np.testing.assert_allclose(
         tree_similarity(tree), table([1, 2 / 3, 0], [2 / 3, 1, 0], [0, 0, 1]), rtol=1e-6
@@ -118,8 +118,8 @@ def test_order_and_repetition_of_pairs_do_not_matter():
         np.testing.assert_array_equal(wu_palmer_similarity(other), wu_palmer_similarity(tree))
 
 
-def test_a_tree_of_one_way_down():
-    """Deeper than Python may recurse."""
+def test_a_deep_chain():
+    """The tree is deeper than the recursion limit of Python."""
     pairs = [(str(i), str(i + 1)) for i in range(1500)]
     tree = Hierarchy.from_pairs(pairs, ["1500", "750", "0"])
     assert tree.heights[0] == 1500
@@ -131,7 +131,7 @@ def test_a_tree_of_one_way_down():
 
 @st.composite
 def trees(draw):
-    """Pairs in any order, the classes, and the parent of each name."""
+    """Draws pairs in any order, the classes, and the parent of each name."""
     parents = [draw(st.integers(0, node)) for node in range(draw(st.integers(1, 20)))]
     names = draw(st.permutations([f"n{i}" for i in range(len(parents) + 1)]))
     parent_of = {names[i + 1]: names[parent] for i, parent in enumerate(parents)}
@@ -148,7 +148,7 @@ def path_to_root(name, parent_of):
 
 
 def height_of(name, parent_of):
-    """The longest way down, found from below: how far up from any node it comes."""
+    """Returns the largest distance from the node to a node below it."""
     ways = [path_to_root(node, parent_of) for node in {*parent_of, *parent_of.values()}]
     return max(way.index(name) for way in ways if name in way)
 
@@ -221,7 +221,7 @@ def test_levels_are_those_of_walks_and_average_to_the_similarity(drawn):
         ([("r", "a"), ("r", "b")], ["a", "b", "a"], "class 'a' occurs 2 times"),
     ],
 )
-def test_what_is_no_tree_of_these_classes_is_refused(pairs, classes, message):
+def test_pairs_that_are_no_tree_are_refused(pairs, classes, message):
     with pytest.raises(ValueError, match=message):
         Hierarchy.from_pairs(pairs, classes)
 
@@ -262,7 +262,7 @@ def test_lines_that_are_no_tree_are_refused_with_the_file(tmp_path, content, mes
         read_hierarchy(path, ["a"])
 
 
-def test_a_missing_file_is_an_error_of_the_system(tmp_path):
+def test_a_missing_file_raises_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="tree.txt"):
         read_hierarchy(tmp_path / "tree.txt", ["a"])
 
@@ -276,7 +276,7 @@ def graph(nodes, links):
 
 @pytest.mark.parametrize("name", ["tree.json", "Tree.JSON"])
 def test_graphs_are_read_by_label(tmp_path, name):
-    """By its id goes what has no label, or shares it with another."""
+    """A node without a label of its own is named by its id."""
     nodes = [{"id": 0, "label": "thing"}, {"id": 1}, {"id": 2, "label": "crane"}]
     nodes += [{"id": 3, "label": "crane"}, {"id": 4, "label": "cat"}]
     path = tmp_path / name
@@ -408,7 +408,7 @@ def test_levels_of_classes_from_those_of_items(dtype):
     assert levels.tolist() == [[0, 1, -1, 3], [7, 5, -1, 7], [2, 0, -1, 2]]
 
 
-def test_items_without_a_class_do_not_count():
+def test_items_without_a_class_are_ignored():
     assert class_levels_from_items(np.array([[0, -1, 1], [4, 5, -1]])).tolist() == [[0, 1], [4, -1]]
     assert class_levels_from_items(np.array([[-1], [5]])).tolist() == [[], []]
 
@@ -421,7 +421,7 @@ def test_items_without_a_class_do_not_count():
         ([0, 1], r"\[levels, items\].*\(2,\)"),
     ],
 )
-def test_labels_that_are_no_levels_are_refused(unchecked, labels, message):
+def test_inconsistent_levels_are_refused(unchecked, labels, message):
     with pytest.raises(ValueError, match=message):
         class_levels_from_items(np.array(labels))
 
@@ -453,7 +453,7 @@ def test_levels_that_do_not_fit_are_refused(unchecked, one, other):
 
 
 def test_deep_chain_takes_little_memory(tmp_path):
-    """A table of ancestors of all nodes at all depths would take 13 GiB; the classes are few."""
+    """A table of the ancestors of all nodes at all depths would take 13 GiB."""
     path = tmp_path / "chain.txt"
     path.write_text("".join(f"{i} {i + 1}\n" for i in range(60_000)))
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""Similarity of both kinds of labels in both kinds of arrays, the graded ones against loops over sets."""
+"""Similarity of both kinds of labels in both kinds of arrays, against loops over sets."""
 
 import jax
 import jax.numpy as jnp
@@ -116,7 +116,7 @@ def test_multi_hot_of_labels_of_every_dtype():
         (TypeError, "classes .*integer", np.array([0]), 2.0),
     ],
 )
-def test_labels_that_are_no_classes_are_refused(unchecked, error, words, labels, classes):
+def test_multi_hot_refuses_labels_out_of_range(unchecked, error, words, labels, classes):
     with pytest.raises(error, match=words):
         multi_hot(labels, classes)
 
@@ -126,7 +126,7 @@ def test_traced_ids_beyond_the_classes_are_nan():
     np.testing.assert_array_equal(rows, [[1, 0], [0, 0], [np.nan] * 2, [np.nan] * 2])
 
 
-def test_ids_beside_those_of_jax_are_not_cut_short():
+def test_large_ids_of_numpy_are_not_truncated_beside_jax():
     """2^32 would be 0 in int32."""
     large, zero = np.array([2**32]), np.array([0])
     assert not shares_label(large, zero).any()
@@ -146,7 +146,7 @@ each_grade = pytest.mark.parametrize("grade", FORMULAS, ids=lambda grade: grade.
 
 
 def rows_of(items, classes=6, seed=0):
-    """Sets of labels as multi-hot rows; the first is empty."""
+    """Draws sets of labels as multi-hot rows; the first is empty."""
     rows = np.random.default_rng(seed).random((items, classes)) < 0.5
     rows[0] = False
     return rows
@@ -177,7 +177,7 @@ def test_grades_of_ids_are_one_or_zero(grade, array, kind):
 
 
 def test_grades_by_hand():
-    """Of {0, 1, 2} and {2, 3}, then {1}, then all four."""
+    """The sets {0, 1, 2} and {2, 3}, {1}, {0, 1, 2, 3}."""
     row, columns = np.array([[1, 1, 1, 0]]), np.array([[0, 0, 1, 1], [0, 1, 0, 0], [1, 1, 1, 1]])
     np.testing.assert_allclose(label_cosine(row, columns), [np.array([1 / 6, 1 / 3, 3 / 4]) ** 0.5])
     np.testing.assert_allclose(label_iou(row, columns), [[1 / 4, 1 / 3, 3 / 4]])
