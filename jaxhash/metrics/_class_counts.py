@@ -24,7 +24,7 @@ from jaxhash.metrics._inputs import CodeFormat, ZeroSign, check_labels, infer_co
 from jaxhash.ops.arguments import IntLike, as_int
 
 #: The largest number of items of a block per device; up to it counts are exact in float32.
-_EXACT = 2**24
+_MAX_BLOCK = 2**24
 
 
 def similarity_counts(
@@ -75,14 +75,16 @@ def similarity_counts(
     """
     query_codes, database_codes = np.asanyarray(query_codes), np.asanyarray(database_codes)
     codes = infer_code_format(query_codes, database_codes, bits=bits, zero=zero)
-    similarity = _read_table(similarity)
-    query = _read_classes("query ", query_labels, len(query_codes), len(similarity))
-    database = _read_classes("database ", database_labels, len(database_codes), len(similarity))
+    similarity = _check_table(similarity)
+    query = _check_class_labels("query ", query_labels, len(query_codes), len(similarity))
+    database = _check_class_labels(
+        "database ", database_labels, len(database_codes), len(similarity)
+    )
     devices = tuple(jax.local_devices() if devices is None else devices)
     block = BLOCK * len(devices) if block is None else as_int("block", block)
     if block < 1 or not devices:
         raise ValueError(f"block and devices must be at least 1, got {block} and {len(devices)}")
-    values, level = _levels(similarity, np.unique(query))
+    values, level = _similarity_levels(similarity, np.unique(query))
     count = _make_counter(codes.bits, values.shape[1], devices, queries_at_once(devices))
 
     def counter(words, classes, *planes):
@@ -91,7 +93,9 @@ def similarity_counts(
     counts = count_blocks(
         counter,
         (as_words(codes.read(query_codes)), query[:, None]),
-        _planes(database_codes, database, codes, min(block, _EXACT * len(devices)), len(devices)),
+        _planes(
+            database_codes, database, codes, min(block, _MAX_BLOCK * len(devices)), len(devices)
+        ),
         (codes.bits + 1, values.shape[1] + 1),
         devices,
     )
@@ -152,7 +156,7 @@ def _check_similarity(similarity: np.ndarray) -> None:
         raise ValueError(f"similarity must be finite, 0 or above, got {similarity[wrong][0]}")
 
 
-def _read_table(similarity: np.ndarray) -> Float[np.ndarray, "classes classes"]:
+def _check_table(similarity: np.ndarray) -> Float[np.ndarray, "classes classes"]:
     """Checks the table and appends a row and a column of zeros, which the index -1 selects."""
     similarity = np.asarray(similarity)
     if similarity.ndim != 2 or len(similarity) != similarity.shape[1] or not len(similarity):
@@ -161,7 +165,9 @@ def _read_table(similarity: np.ndarray) -> Float[np.ndarray, "classes classes"]:
     return np.pad(similarity.astype(np.float64), ((0, 1), (0, 1)))
 
 
-def _read_classes(name: str, labels: np.ndarray, items: int, rows: int) -> Int[np.ndarray, " n"]:
+def _check_class_labels(
+    name: str, labels: np.ndarray, items: int, rows: int
+) -> Int[np.ndarray, " n"]:
     """Checks labels and converts them to rows of the table; the last row is that of no label."""
     labels = check_labels(name, labels, items)
     if labels.ndim != 1:
@@ -171,7 +177,7 @@ def _read_classes(name: str, labels: np.ndarray, items: int, rows: int) -> Int[n
     return labels % rows
 
 
-def _levels(
+def _similarity_levels(
     similarity: Float[np.ndarray, "classes classes"], present: Int[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, "classes levels"], Int32[np.ndarray, "classes classes"]]:
     """Returns the positive values of each row, descending, and the level of each class in them.

@@ -57,7 +57,7 @@ def knn_divergence(
         (2009); also Perez-Cruz, ISIT 2008. A choice of this library: the value of duplicates.
     """
     k = as_int("k", k, minimum=1)
-    x, y = _read("x", x, k + 1, k, norm), _read("y", y, k, k, norm)
+    x, y = _check_sample("x", x, k + 1, k, norm), _check_sample("y", y, k, k, norm)
     (n, d), m = x.shape, len(y)
     if y.shape[1] != d:
         raise ValueError(f"x has {d} columns, y {y.shape[1]}")
@@ -103,7 +103,7 @@ def knn_entropy(x: Shaped[np.ndarray, "n d"], *, k: IntLike = 1, norm: int | flo
         form has :math:`\psi(n)` for :math:`\log(n - 1)`.
     """
     k = as_int("k", k, minimum=1)
-    x = _read("x", x, k + 1, k, norm)
+    x = _check_sample("x", x, k + 1, k, norm)
     n, d = x.shape
     log_volume = {
         1: d * math.log(2) - math.lgamma(d + 1),
@@ -115,7 +115,7 @@ def knn_entropy(x: Shaped[np.ndarray, "n d"], *, k: IntLike = 1, norm: int | flo
     return float(spread + log_volume + math.log(n - 1) - digamma)
 
 
-def _read(
+def _check_sample(
     name: str, sample: np.ndarray, min_rows: int, k: int, norm: int | float
 ) -> Float[np.ndarray, "n d"]:
     """Checks a sample and converts it to float64."""

@@ -95,13 +95,13 @@ def infer_code_format(
     packed_types = {codes.dtype == np.uint8 for codes in sides.values()}
     if columns != other:
         unit = "bytes" if packed_types == {True} else "bits"
-        words = f"queries have {columns} {unit}, the database {other}{_maybe_packed(sides)}"
+        words = f"queries have {columns} {unit}, the database {other}{_packed_hint(sides)}"
         raise input_error("codes", words)
-    values = {name: _values(name, codes) for name, codes in sides.items()}
+    values = {name: _value_statistics(name, codes) for name, codes in sides.items()}
     binary, signs = (all(getattr(v, kind) for v in values.values()) for kind in ("binary", "signs"))
     if packed_types == {True} and (not binary or bits not in (None, columns)):
         if bits in (None, columns):
-            _refuse_unpacked(sides, values)
+            _check_both_packed(sides, values)
         return _packed_format(sides, columns, bits)
     if bits not in (None, columns):
         words = f"bits={bits}, but the codes have {columns} columns and are not packed"
@@ -180,7 +180,9 @@ def code_warnings(
             )
     if form.kind != "real-valued":
         return messages
-    values = {name: _values(name.removesuffix(" codes"), codes) for name, codes in sides.items()}
+    values = {
+        name: _value_statistics(name.removesuffix(" codes"), codes) for name, codes in sides.items()
+    }
     for name, other in orders:
         own, others = values[name], values[other]
         if own.one_sign and not others.one_sign and sides[name].size >= 8 * MIN_ITEMS:
@@ -212,7 +214,7 @@ def _is_floating(codes: np.ndarray) -> bool:
     return jnp.issubdtype(codes.dtype, jnp.floating)
 
 
-class _Values(NamedTuple):
+class _ValueStatistics(NamedTuple):
     """Statistics of the values of an array."""
 
     least: float
@@ -236,7 +238,7 @@ class _Values(NamedTuple):
         return f"are never {never} ({self.least:.3g} to {self.most:.3g}), so zero does not cut them"
 
 
-def _values(name: str, codes: np.ndarray) -> _Values:
+def _value_statistics(name: str, codes: np.ndarray) -> _ValueStatistics:
     least, most, zeros, size, binary, signs = np.inf, -np.inf, 0, 0.0, True, True
     for rows in _blocks(codes):
         if _is_floating(rows) and np.isnan(rows).any():
@@ -247,10 +249,10 @@ def _values(name: str, codes: np.ndarray) -> _Values:
         size += float(np.abs(rows).sum(dtype=np.float64))
         binary &= bool((zero | one).all())
         signs &= bool((one | (rows == -1)).all()) if rows.dtype.kind not in "bu" else False
-    return _Values(float(least), float(most), zeros, size / codes.size, binary, signs)
+    return _ValueStatistics(float(least), float(most), zeros, size / codes.size, binary, signs)
 
 
-def _maybe_packed(sides: dict[str, np.ndarray]) -> str:
+def _packed_hint(sides: dict[str, np.ndarray]) -> str:
     """Returns a hint if the numbers of columns fit packed codes on one side and unpacked on the other."""
     for (name, codes), others in zip(sides.items(), reversed(sides.values()), strict=True):
         if codes.dtype == np.uint8 and -(-others.shape[1] // 8) == codes.shape[1]:
@@ -258,7 +260,7 @@ def _maybe_packed(sides: dict[str, np.ndarray]) -> str:
     return ""
 
 
-def _refuse_unpacked(sides: dict[str, np.ndarray], values: dict[str, _Values]) -> None:
+def _check_both_packed(sides: dict[str, np.ndarray], values: dict[str, _ValueStatistics]) -> None:
     """Raises if one side is 0/1 and the other packed; with 16 values this is no coincidence."""
     for side, value in values.items():
         if value.binary and value.most == 1 and sides[side].size >= 16:
@@ -335,9 +337,9 @@ def read_labels(
             f"[items, classes], got shapes {query.shape} and {database.shape}",
         )
     if query.ndim == 1:
-        return _digits(query, database)
+        return _rank_digits(query, database)
     if relevance == "equal":
-        return _digits(*_sets(query, database))
+        return _rank_digits(*_label_set_ids(query, database))
     most = min(int(labels.sum(axis=1).max()) for labels in (query, database))
     return Labels(True, query, database, max(most, 1) if relevance == "graded" else 1)
 
@@ -372,10 +374,10 @@ def check_labels(
     if len(labels) != items:
         words = f"there are {items} {name}codes and {len(labels)} labels"
         raise input_error(f"{subject} and codes", words)
-    return _ids(name, labels) if labels.ndim == 1 else _multi_hot(name, labels)
+    return _check_ids(name, labels) if labels.ndim == 1 else _check_multi_hot(name, labels)
 
 
-def _ids(name: str, labels: np.ndarray) -> Int[np.ndarray, " n"]:
+def _check_ids(name: str, labels: np.ndarray) -> Int[np.ndarray, " n"]:
     subject, smallest, largest = f"{name}labels", 0, 0
     for rows in _blocks(labels):
         if labels.dtype == bool:
@@ -405,7 +407,7 @@ def _ids(name: str, labels: np.ndarray) -> Int[np.ndarray, " n"]:
     return labels.astype(np.int64)
 
 
-def _multi_hot(name: str, labels: np.ndarray) -> Bool[np.ndarray, "n classes"]:
+def _check_multi_hot(name: str, labels: np.ndarray) -> Bool[np.ndarray, "n classes"]:
     for rows in _blocks(labels):
         wrong = (rows != 0) & (rows != 1)
         if wrong.any():
@@ -416,7 +418,7 @@ def _multi_hot(name: str, labels: np.ndarray) -> Bool[np.ndarray, "n classes"]:
     return labels.view(bool) if labels.dtype.itemsize == 1 else labels.astype(bool)
 
 
-def _sets(query: np.ndarray, database: np.ndarray) -> list[Int[np.ndarray, " n"]]:
+def _label_set_ids(query: np.ndarray, database: np.ndarray) -> list[Int[np.ndarray, " n"]]:
     """Returns an id for each set of labels, -1 for the empty set."""
     rows = np.packbits(np.concatenate([query, database]), axis=1)
     _, ids = np.unique(rows, axis=0, return_inverse=True)
@@ -424,7 +426,7 @@ def _sets(query: np.ndarray, database: np.ndarray) -> list[Int[np.ndarray, " n"]
     return np.split(ids, [len(query)])
 
 
-def _digits(query: np.ndarray, database: np.ndarray) -> Labels:
+def _rank_digits(query: np.ndarray, database: np.ndarray) -> Labels:
     """Converts ids to binary digits of their rank among the query ids, from 1; 0 for no label."""
     known = np.unique(query[query != UNLABELLED])
     digits = len(known).bit_length()

@@ -84,7 +84,7 @@ def bootstrap_interval(
         Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
     resamples = _check_draws(confidence, resamples)
-    columns = _sorted(*_pair("values", values, weights))
+    columns = _sort_rows(*_check_values("values", values, weights))
     (value, weight), rng = columns, np.random.default_rng(seed)
     draws = [
         _ratio(_sum(value, index), _sum(weight, index))
@@ -138,11 +138,11 @@ def paired_test(
         Retrieval Evaluation", CIKM 2007.
     """
     resamples = _check_draws(confidence, resamples)
-    a, a_weight = _pair("first", first, first_weights)
-    b, b_weight = _pair("second", second, second_weights)
+    a, a_weight = _check_values("first", first, first_weights)
+    b, b_weight = _check_values("second", second, second_weights)
     if len(a) != len(b):
         raise ValueError(f"first has {len(a)} queries, second {len(b)}")
-    a, a_weight, b, b_weight = _sorted(a, a_weight, b, b_weight)
+    a, a_weight, b, b_weight = _sort_rows(a, a_weight, b, b_weight)
     difference = a.sum() / a_weight.sum() - b.sum() / b_weight.sum()
     bootstrap, exchange = np.random.default_rng(seed).spawn(2)
 
@@ -197,7 +197,7 @@ def _check_draws(confidence: float, resamples: IntLike) -> int:
     return as_int("resamples", resamples, minimum=1)
 
 
-def _pair(
+def _check_values(
     name: str, values: np.ndarray, weights: np.ndarray | None
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
     """Checks values and weights and converts them to float64."""
@@ -214,7 +214,7 @@ def _pair(
     return values, weights
 
 
-def _sorted(*columns: Float[np.ndarray, " n"]) -> list[Float[np.ndarray, " n"]]:
+def _sort_rows(*columns: Float[np.ndarray, " n"]) -> list[Float[np.ndarray, " n"]]:
     """Sorts the rows of the columns together, so that results do not depend on their order."""
     order = np.lexsort(columns[::-1])
     return [column[order] for column in columns]
