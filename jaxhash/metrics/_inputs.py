@@ -111,11 +111,11 @@ def infer_code_format(
     if binary:
         return CodeFormat("0/1", columns)
     for side, value in values.items():
-        if value.binary and value.least == 0:
+        if value.binary and value.minimum == 0:
             raise input_error(
                 f"{side} codes", f"{side} codes are 0 and 1, those of the other side are not"
             )
-    if min(value.least for value in values.values()) >= 0:
+    if min(value.minimum for value in values.values()) >= 0:
         raise input_error(
             "codes",
             "codes have no negative value and are not 0/1, so zero does not cut them; subtract "
@@ -217,8 +217,8 @@ def _is_floating(codes: np.ndarray) -> bool:
 class _ValueStatistics(NamedTuple):
     """Statistics of the values of an array."""
 
-    least: float
-    most: float
+    minimum: float
+    maximum: float
     zeros: int
     mean_size: float
     binary: bool
@@ -227,29 +227,29 @@ class _ValueStatistics(NamedTuple):
     @property
     def size(self) -> float:
         """The largest absolute value."""
-        return max(-self.least, self.most)
+        return max(-self.minimum, self.maximum)
 
     @property
     def one_sign(self) -> str:
         """A description of values that are all on one side of zero; empty for others."""
-        if self.least < 0 < self.most or self.signs:
+        if self.minimum < 0 < self.maximum or self.signs:
             return ""
-        never = "negative" if self.least >= 0 else "positive"
-        return f"are never {never} ({self.least:.3g} to {self.most:.3g}), so zero does not cut them"
+        never = "negative" if self.minimum >= 0 else "positive"
+        return f"are never {never} ({self.minimum:.3g} to {self.maximum:.3g}), so zero does not cut them"
 
 
 def _value_statistics(name: str, codes: np.ndarray) -> _ValueStatistics:
-    least, most, zeros, size, binary, signs = np.inf, -np.inf, 0, 0.0, True, True
+    minimum, maximum, zeros, size, binary, signs = np.inf, -np.inf, 0, 0.0, True, True
     for rows in _blocks(codes):
         if _is_floating(rows) and np.isnan(rows).any():
             raise input_error(f"{name} codes", f"{name} codes hold NaN")
         zero, one = rows == 0, rows == 1
-        least, most = min(least, rows.min()), max(most, rows.max())
+        minimum, maximum = min(minimum, rows.min()), max(maximum, rows.max())
         zeros += int(zero.sum())
         size += float(np.abs(rows).sum(dtype=np.float64))
         binary &= bool((zero | one).all())
         signs &= bool((one | (rows == -1)).all()) if rows.dtype.kind not in "bu" else False
-    return _ValueStatistics(float(least), float(most), zeros, size / codes.size, binary, signs)
+    return _ValueStatistics(float(minimum), float(maximum), zeros, size / codes.size, binary, signs)
 
 
 def _packed_hint(sides: dict[str, np.ndarray]) -> str:
@@ -263,7 +263,7 @@ def _packed_hint(sides: dict[str, np.ndarray]) -> str:
 def _check_both_packed(sides: dict[str, np.ndarray], values: dict[str, _ValueStatistics]) -> None:
     """Raises if one side is 0/1 and the other packed; with 16 values this is no coincidence."""
     for side, value in values.items():
-        if value.binary and value.most == 1 and sides[side].size >= 16:
+        if value.binary and value.maximum == 1 and sides[side].size >= 16:
             raise input_error(
                 f"{side} codes",
                 f"{side} codes are 0 and 1, those of the other side are packed; pack both "
@@ -340,8 +340,8 @@ def read_labels(
         return _rank_digits(query, database)
     if relevance == "equal":
         return _rank_digits(*_label_set_ids(query, database))
-    most = min(int(labels.sum(axis=1).max()) for labels in (query, database))
-    return Labels(True, query, database, max(most, 1) if relevance == "graded" else 1)
+    shared = min(int(labels.sum(axis=1).max()) for labels in (query, database))
+    return Labels(True, query, database, max(shared, 1) if relevance == "graded" else 1)
 
 
 def check_labels(
