@@ -1,4 +1,4 @@
-"""What the library calls an argument, the command line calls a flag."""
+"""Replaces arguments in the messages of the library by flags."""
 
 import re
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 #: An argument in a message of the library: `` `name` ``, or with its value `` `name=value` ``.
-_ARGUMENT = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]+))?`")
+_ARGUMENT = re.compile(r"(?<!`)`([a-z][a-z0-9_]*)(?:=([^`]*))?`(?!`)")
 
 
 def with_flags(text: str) -> str:
@@ -22,7 +22,7 @@ def with_flags(text: str) -> str:
 
     def flag(match: re.Match[str]) -> str:
         name, value = match.groups()
-        return "--" + name.replace("_", "-") + (f" {value}" if value else "")
+        return "--" + name.replace("_", "-") + (f" {value}" if value is not None else "")
 
     return _ARGUMENT.sub(flag, text)
 

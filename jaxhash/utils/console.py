@@ -1,4 +1,4 @@
-"""What a person sees of work in progress: lines, bars, and the metrics of a step."""
+"""Lines and progress on a console: bars on a terminal, plain lines at intervals elsewhere."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -18,19 +18,19 @@ T = TypeVar("T")
 
 
 def print_line(console: Console, line: str) -> None:
-    """Print a line as it is, whole."""
+    """Prints a line unwrapped, without markup."""
     console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def track_progress(
     items: Iterable[T], what: str, total: int, console: Console | None = None, every: float = 5.0
 ) -> Iterator[T]:
-    """The same items: a bar where a person watches, else a line at times.
+    """Yields the items with a progress bar on a terminal, else with a line at intervals.
 
     Args:
-        items: what is done, one after the other.
-        what: in words.
-        total: how many there are.
+        items: items of work.
+        what: description of the work.
+        total: number of items.
         console: where to print; the error stream by default.
         every: seconds between two plain lines.
     """
@@ -49,12 +49,12 @@ def track_progress(
 
 
 class ProgressLine:
-    """Step, loss terms, images a second and time left: a bar on a terminal, else a line at times.
+    """Step, loss terms, images a second and time left: a bar on a terminal, else a line at intervals.
 
     Args:
         console: where to print.
         total: steps of the training.
-        start: step that this process begins at.
+        start: first step of this process.
         batch_size: images a step, for the rate.
         every: seconds between two plain lines.
     """
@@ -84,7 +84,7 @@ class ProgressLine:
         self._bar.stop()
 
     def update(self, step: int, metrics: dict[str, Any]) -> None:
-        """Show the metrics of a step."""
+        """Shows the metrics of a step."""
         now = time.monotonic()
         self._first = self._first or (step, now)
         done, seconds = step - self._first[0], now - self._first[1]
@@ -100,12 +100,12 @@ class ProgressLine:
             self.print(f"step {step}/{self._total}  {shown}  {left}")
 
     def print(self, line: str) -> None:
-        """Print a line of its own, whole, above the bar where there is one."""
+        """Prints an unwrapped line, above the bar if there is one."""
         print_line(self._console, line)
 
 
 def _shown(value: int | float | list[int | float | None]) -> str:
-    """A metric in the line; of the members of a sweep the least and the greatest."""
+    """Formats a metric; for the members of a sweep, the least and the greatest value."""
     if isinstance(value, list):
         finite = sorted(number for number in value if number is not None)
         ends = dict.fromkeys(_shown(number) for number in finite[:1] + finite[-1:])

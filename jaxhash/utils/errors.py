@@ -1,8 +1,10 @@
-"""What is meant for the person at the keyboard, or for the scheduler that stands in for one."""
+"""Errors that end a command in one line, and how their text is made printable."""
 
 
 def printable(text: str) -> str:
-    r"""A text in one line: what a terminal does not print, as names of files may hold, is written out.
+    r"""Returns a text in one line, with characters that a terminal does not print escaped.
+
+    Names of files may hold such characters.
 
     Example:
         >>> print(printable("a\nb"))
@@ -12,7 +14,9 @@ def printable(text: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    r"""The first line of what an error of somebody else's says, cut short; its name if it is silent.
+    r"""Returns the first line of the message of another library's error, cut at 200 characters.
+
+    An error without a message gives the name of its type.
 
     Example:
         >>> first_line(ValueError("no such tree\nat line 3"))
@@ -22,9 +26,10 @@ def first_line(error: Exception) -> str:
 
 
 class UserError(Exception):
-    r"""Something the user can mend; its message is one line that says what and how.
+    r"""An error that the user can correct; its message is one line that says what is wrong and how to.
 
-    The command line prints it without a traceback and exits with status 2.
+    Arguments are named in backticks, as in `` `batch_size` ``. The command prints the message with flags
+    in their place, without a traceback, and exits with status 2.
 
     Example:
         >>> print(UserError("class new\nline (0) has 1 items"))
@@ -36,8 +41,8 @@ class UserError(Exception):
 
 
 class Stopped(Exception):
-    """Training has stopped because it was asked to, and goes on by the same command.
+    """Training has stopped on request, and the same command continues it.
 
-    The command line says so and exits with status 75, by which a scheduler knows that it may start
-    the command again (EX_TEMPFAIL of sysexits.h).
+    The command prints that and exits with status 75 (EX_TEMPFAIL of sysexits.h), by which a scheduler
+    knows that it may start the command again.
     """

@@ -15,7 +15,7 @@ from jaxhash.utils.errors import UserError, first_line
 
 @contextlib.contextmanager
 def whole_file(path: Path, mode: str) -> Iterator[IO]:
-    """Open a file to be written whole or not at all: it takes its name when it is closed.
+    """Opens a file that is written whole or not at all: it takes its name when it is closed.
 
     Raises:
         OSError: with the file's name, if it cannot be written.
@@ -36,34 +36,34 @@ def whole_file(path: Path, mode: str) -> Iterator[IO]:
 
 
 def check_output(path: Path, *suffixes: str, new: bool = False, makes_folder: bool = False) -> None:
-    """Raise a `UserError` unless a file can be written whole there; to be asked before the work.
+    """Raises `UserError` unless a file can be written whole there; to be called before the work.
 
     Args:
-        path: the value of --output.
-        suffixes: how its name may end.
-        new: whether it must not be there yet.
-        makes_folder: whether its folder is made where there is none.
+        path: value of the argument ``output``.
+        suffixes: allowed suffixes of its name.
+        new: whether it must not exist yet.
+        makes_folder: whether its folder is made if it does not exist.
     """
     if path.suffix.lower() not in suffixes:
-        raise UserError(f"--output {path} must end in {' or '.join(suffixes)}")
+        raise UserError(f"`output={path}` must end in {' or '.join(suffixes)}")
     if path.is_dir():
-        raise UserError(f"--output {path} is a folder; choose the name of a file")
+        raise UserError(f"`output={path}` is a folder; choose the name of a file")
     if new and os.path.lexists(path):
-        raise UserError(f"--output {path} exists; remove it, or choose another")
+        raise UserError(f"`output={path}` exists; remove it, or choose another")
     if not makes_folder and not path.absolute().parent.is_dir():
-        raise UserError(f"--output {path}: there is no such folder")
+        raise UserError(f"`output={path}`: there is no such folder")
     for name in (path, path.with_name(path.name + ".partial")):
         if os.path.lexists(name) and not stat.S_ISREG(name.lstat().st_mode):
-            raise UserError(f"--output {path}: {name} is there, and is no file; remove it")
-    check_writable(path.absolute().parent, f"--output {path}")
+            raise UserError(f"`output={path}`: {name} is there, and is no file; remove it")
+    check_writable(path.absolute().parent, f"`output={path}`")
 
 
 def check_writable(folder: Path, name: str) -> None:
-    """Raise a `UserError` unless files can be made in a folder, or in what it is to be made in.
+    """Raises `UserError` unless files can be made in a folder, or in what it is to be made in.
 
     Args:
-        folder: it need not be there yet.
-        name: of what is to be written, for what is said.
+        folder: it may not exist yet.
+        name: what is to be written, for the message.
     """
     there = folder.absolute()
     while not os.path.lexists(there):
@@ -78,18 +78,18 @@ def check_writable(folder: Path, name: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all."""
+    """Writes a JSON file whole or not at all."""
     with whole_file(path, "w") as file:
         json.dump(content, file, indent=2)
         file.write("\n")
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
-    """The object that a JSON file holds.
+    """Returns the object that a JSON file holds.
 
     Args:
         path: the file.
-        remedy: what to do where it is damaged.
+        remedy: what to do if it is damaged.
 
     Raises:
         UserError: if it holds none.
@@ -104,5 +104,5 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether what JSON holds is a number that is finite, also as a float."""
+    """Returns whether a value from JSON is a number that is finite, also as a float."""
     return type(value) in (int, float) and abs(value) <= sys.float_info.max  # nan is not

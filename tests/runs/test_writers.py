@@ -233,7 +233,7 @@ def test_outputs_that_cannot_be_written_are_told_before_the_work(tmp_path, name,
     (tmp_path / "file").touch()
     os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "cut.json.partial").symlink_to(tmp_path / "file")
-    with pytest.raises(UserError, match=f"--output .*{said}"):
+    with pytest.raises(UserError, match=f"`output=.*{said}"):
         check_output(tmp_path / name, ".json")
 
 
