@@ -18,7 +18,7 @@ from rich.table import Table
 
 from jaxhash.bench.config import SYNTHETIC, InputConfig
 from jaxhash.bench.run import result_header
-from jaxhash.data.augment import Augment, Drawn
+from jaxhash.data.augment import Augment, DeferredAugment
 from jaxhash.data.load import load_source
 from jaxhash.data.pipeline import training_batches
 from jaxhash.data.readers.folder import MAX_UNREADABLE, read_folder
@@ -134,13 +134,13 @@ def _measure(source: Source, config: InputConfig) -> Iterator[Rate]:
     size = min(config.batch_size, len(source.inputs))
     rows = np.random.default_rng(0).permutation(len(source.inputs))[:size]
     images = source.inputs[rows]
-    draws = augment.draw(size, np.random.default_rng(0))
+    sample = augment.sample(size, np.random.default_rng(0))
 
     augment_on_device = jax.jit(augment.on_device)
-    drawn = Drawn(images, (draws.astype(np.int32),))
+    deferred = DeferredAugment(images, (sample.astype(np.int32),))
     augmenters = {
-        "host": lambda: augment.apply(images, draws),
-        "device": lambda: jax.block_until_ready(augment_on_device(drawn)),
+        "host": lambda: augment.apply(images, sample),
+        "device": lambda: jax.block_until_ready(augment_on_device(deferred)),
     }
     calls: dict[tuple, Callable[[], Any]] = {
         ("augment", where): augmenters[where] for where in config.augment_on

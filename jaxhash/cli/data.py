@@ -161,12 +161,12 @@ def _check(parsed: CheckArguments, console: Console) -> None:
     from jaxhash.data.readers.split_files import read_split
 
     if parsed.dataset is not None:
-        checked = split_report.checked_dataset(parsed.dataset, parsed, parsed.image_size)
+        labeled = split_report.read_dataset(parsed.dataset, parsed, parsed.image_size)
     elif parsed.split is not None:
-        checked = split_report.Checked(read_split(parsed.split))
+        labeled = split_report.LabeledSplit(read_split(parsed.split))
     else:
-        checked = split_report.checked_lists(parsed.lists or parsed.files)
-    found = split_report.examine(checked, console)
+        labeled = split_report.read_lists(parsed.lists or parsed.files)
+    found = split_report.examine_split(labeled, console)
     split_report.print_findings(found, console)
     if parsed.json is not None:
         write_json(parsed.json, found)

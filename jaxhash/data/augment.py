@@ -1,6 +1,6 @@
-"""Random crop and flip of a whole batch of images at once, and random zeros in vectors.
+"""Augments a batch: random crop and flip of images, or random zeros in feature vectors.
 
-Images are moved by NumPy, or by JAX on the device that trains: the same numbers drawn, the same bits.
+NumPy on the host and JAX on the device compute the same bits from the same random numbers.
 """
 
 import dataclasses
@@ -12,131 +12,141 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, Shaped, UInt64
 
 
-class Drawn(NamedTuple):
-    """Images that are still to be moved, with the numbers that say how.
+class DeferredAugment(NamedTuple):
+    """Images with the random numbers of their augmentation, which is left to the device.
 
-    All views of an image share its pixels, so they are brought to a device once.
+    All views share the images, so they are copied to the device once.
     """
 
     images: Shaped[Any, "n height width channels"]
-    """The images as they are in the source."""
-    draws: tuple[Int[Any, "n 3"], ...]
-    """Of each view what `Augment.draw` drew."""
+    """The images as the source holds them."""
+    samples: tuple[Int[Any, "n 3"], ...]
+    """Per view, the numbers of `Augment.sample`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-    """Shift by a random crop of the image padded with zeros, and flip left to right at random.
-
-    Of feature vectors random entries are set to 0 instead.
+    """Crops images, padded with zeros, and flips them left to right; or drops entries of vectors.
 
     Attributes:
-        crop: padding on each side, in pixels; 0 leaves images where they are.
-        flip: whether half of the images are flipped.
-        drop: probability of an entry of a vector to be set to 0, in [0, 1). The others are divided
-            by 1 - drop, so that the mean of each stays what it is.
+        crop: padding on each side in pixels; 0 for no shift.
+        flip: whether to flip each image with probability 1/2.
+        feature_dropout: probability that an entry of a feature vector is set to 0, in [0, 1). The others
+            are divided by 1 - feature_dropout, which preserves the mean.
 
     Raises:
-        ValueError: if ``drop`` is not in [0, 1).
+        ValueError: if ``feature_dropout`` is not in [0, 1).
     """
 
     crop: int = 0
     flip: bool = False
-    drop: float = 0.0
+    feature_dropout: float = 0.0
 
     def __post_init__(self):
-        """Check the share."""
-        if not 0.0 <= self.drop < 1.0:
-            raise ValueError(f"drop must be at least 0 and below 1, got {self.drop}")
+        """Checks the probability."""
+        if not 0.0 <= self.feature_dropout < 1.0:
+            raise ValueError(
+                f"feature_dropout must be at least 0 and below 1, got {self.feature_dropout}"
+            )
 
-    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Random numbers for n inputs: shift down, shift right, flip, and with drop a seed."""
+    def sample(self, n: int, rng: np.random.Generator) -> Int[np.ndarray, "n numbers"]:
+        """Samples the random numbers of n inputs.
+
+        Returns:
+            Per input: shift down, shift right, flip, and with feature dropout a seed.
+        """
         shifts = rng.integers(0, 2 * self.crop + 1, (n, 2))
-        draws = [shifts, rng.integers(0, 2, (n, 1)) * self.flip]
-        if self.drop:
-            draws.append(rng.integers(0, 2**63, (n, 1)))
-        return np.concatenate(draws, axis=1)
+        numbers = [shifts, rng.integers(0, 2, (n, 1)) * self.flip]
+        if self.feature_dropout:
+            numbers.append(rng.integers(0, 2**63, (n, 1)))
+        return np.concatenate(numbers, axis=1)
 
     def apply(
-        self, images: Shaped[np.ndarray, " n *shape"], draws: Shaped[np.ndarray, "n numbers"]
+        self, inputs: Shaped[np.ndarray, " n *shape"], sample: Int[np.ndarray, "n numbers"]
     ) -> Shaped[np.ndarray, " n *shape"]:
-        """The images, each moved as drawn; or the vectors, with the zeros drawn.
+        """Augments images or vectors by the numbers of `sample`.
 
         Raises:
-            ValueError: if entries are to be dropped of inputs that are not vectors.
+            ValueError: if there is feature dropout and inputs are no floating vectors.
         """
-        vectors = images.ndim == 2 and np.issubdtype(images.dtype, np.floating)
-        if self.drop and not vectors:
+        is_vectors = inputs.ndim == 2 and np.issubdtype(inputs.dtype, np.floating)
+        if self.feature_dropout and not is_vectors:
             raise ValueError(
-                "drop is for floating vectors [n, entries], got inputs of shape "
-                f"{images.shape} and dtype {images.dtype}"
+                "feature_dropout is for floating vectors [n, entries], got inputs of shape "
+                f"{inputs.shape} and dtype {inputs.dtype}"
             )
         if self.crop or self.flip:
-            images = _moved(images, draws, self.crop, np)
-        if self.drop:
-            kept = _kept(draws[:, 3].astype(np.uint64), images.shape[1], self.drop)
-            images = np.where(kept, images / images.dtype.type(1 - self.drop), images.dtype.type(0))
-        return images
+            inputs = _crop_and_flip(inputs, sample, self.crop, np)
+        if self.feature_dropout:
+            dtype = inputs.dtype.type
+            keep = _keep_mask(sample[:, 3].astype(np.uint64), inputs.shape[1], self.feature_dropout)
+            inputs = np.where(keep, inputs / dtype(1 - self.feature_dropout), dtype(0))
+        return inputs
 
     def on_device(
-        self, drawn: Drawn
+        self, deferred: DeferredAugment
     ) -> Shaped[Array, "n height width channels"] | tuple[Shaped[Array, "..."], ...]:
-        """What `apply` makes of the images, to the last bit, computed by JAX.
+        """Does what `apply` does, to the last bit, by JAX.
 
-        A pure function of its argument, whose rows are apart: it may stand under ``jax.jit``,
+        It is a pure function that treats rows independently, so it works under ``jax.jit``,
         ``jax.vmap``, ``jax.pmap`` and ``jax.shard_map``.
 
         Args:
-            drawn: images and numbers, as `jaxhash.data.pipeline.training_batches` hands them over.
+            deferred: images and numbers from `jaxhash.data.pipeline.training_batches`.
 
         Returns:
-            The images; of several views a tuple.
+            The augmented images; a tuple if there are several views.
 
         Raises:
-            ValueError: if entries are to be dropped, which is done on the host only.
+            ValueError: if there is feature dropout, which only the host computes.
 
         Example:
             >>> augment = Augment(crop=1, flip=True)
             >>> images = np.arange(32, dtype=np.uint8).reshape(2, 4, 4, 1)
-            >>> draws = augment.draw(2, np.random.default_rng(0))
-            >>> moved = augment.on_device(Drawn(images, (draws,)))
-            >>> bool((moved == augment.apply(images, draws)).all())
+            >>> sample = augment.sample(2, np.random.default_rng(0))
+            >>> augmented = augment.on_device(DeferredAugment(images, (sample,)))
+            >>> bool((augmented == augment.apply(images, sample)).all())
             True
         """
-        self.check_device()
-        images = jnp.asarray(drawn.images)
-        views = tuple(images for _ in drawn.draws)
+        self.check_on_device()
+        images = jnp.asarray(deferred.images)
+        views = tuple(images for _ in deferred.samples)
         if self.crop or self.flip:
-            views = tuple(_moved(images, jnp.asarray(d), self.crop, jnp) for d in drawn.draws)
+            views = tuple(
+                _crop_and_flip(images, jnp.asarray(sample), self.crop, jnp)
+                for sample in deferred.samples
+            )
         return views if len(views) > 1 else views[0]
 
-    def check_device(self) -> None:
-        """Raise a ValueError if this is nothing that a device does."""
-        if self.drop:
-            raise ValueError("entries of vectors are dropped on the host, not on a device")
+    def check_on_device(self) -> None:
+        """Raises a ValueError if `on_device` does not support this augmentation."""
+        if self.feature_dropout:
+            raise ValueError("feature_dropout is computed on the host, not on a device")
 
 
-def _moved(
+def _crop_and_flip(
     images: Shaped[Any, "n height width channels"],
-    draws: Int[Any, "n 3"],
+    sample: Int[Any, "n 3"],
     crop: int,
     xp: ModuleType,
 ) -> Shaped[Any, "n height width channels"]:
-    """Crop and flip as one gather of pixels from the padded images, by NumPy or `jax.numpy`."""
+    """Crops and flips by one gather of pixels from the padded images, by NumPy or `jax.numpy`."""
     n, height, width, channels = images.shape
     padded = xp.pad(images, [(0, 0), (crop, crop), (crop, crop), (0, 0)])
-    down, right, flip = draws[:, 0, None], draws[:, 1, None], draws[:, 2, None]
+    down, right, flip = sample[:, 0, None], sample[:, 1, None], sample[:, 2, None]
     rows, columns = xp.arange(height)[None], xp.arange(width)[None]
     rows = xp.arange(n)[:, None] * (height + 2 * crop) + down + rows
     columns = right + xp.where(flip != 0, width - 1 - columns, columns)
-    places = rows[:, :, None] * (width + 2 * crop) + columns[:, None, :]
-    return xp.take(padded.reshape(-1, channels), places, axis=0, mode="clip")
+    pixels = rows[:, :, None] * (width + 2 * crop) + columns[:, None, :]
+    return xp.take(padded.reshape(-1, channels), pixels, axis=0, mode="clip")
 
 
-def _kept(seeds: UInt64[np.ndarray, " n"], entries: int, drop: float) -> Bool[np.ndarray, "n _"]:
-    """Whether each entry of each row is kept: numbers of SplitMix64 from the seed of the row.
+def _keep_mask(
+    seeds: UInt64[np.ndarray, " n"], entries: int, dropout: float
+) -> Bool[np.ndarray, "n _"]:
+    """Returns whether each entry is kept, by random numbers of SplitMix64 from the seed of its row.
 
-    So a row's zeros depend on its own seed alone, and a process draws those of its own rows only.
+    The mask of a row depends only on its seed, so a process computes only those of its own rows.
     """
     steps = np.arange(1, entries + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     x = seeds[:, None] + steps[None, :]
@@ -145,4 +155,4 @@ def _kept(seeds: UInt64[np.ndarray, " n"], entries: int, drop: float) -> Bool[np
     x ^= x >> np.uint64(27)
     x *= np.uint64(0x94D049BB133111EB)
     # The upper half of the last number is uniform on 0 to 2^32 - 1.
-    return ((x ^ (x >> np.uint64(31))) >> np.uint64(32)) >= np.uint64(drop * 2**32)
+    return ((x ^ (x >> np.uint64(31))) >> np.uint64(32)) >= np.uint64(dropout * 2**32)

@@ -1,7 +1,7 @@
-"""What a model's inputs are: kept with it, so that whatever it encodes later is made into the same.
+"""The form of a model's inputs, stored with the model to prepare later inputs in the same way.
 
-Vectors are scaled by one factor to a root mean square of 1. The factor is that of the training items,
-and belongs to the model: the same vector is the same input whatever file it stands in.
+Vectors are scaled by one factor to a root mean square of 1. The factor is computed from the training
+items and belongs to the model, so the same vector is the same input in any file.
 """
 
 import dataclasses
@@ -19,39 +19,42 @@ from jaxhash.training.distributed import broadcast_from_host0, is_main_process
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import read_json, write_json
 
-#: Of images so many are looked at, evenly spaced; of vectors all that a model learns from.
-SAMPLE = 256
+#: Number of images that are measured, evenly spaced; of vectors, all training items are.
+SAMPLE_SIZE = 256
 
-#: Items of a part that are so many times larger, or smaller, than the training items are told.
-ODD_RATIO = 4.0
+#: Ratio of the sizes of the items of a part and the training items, or its inverse, above which a warning
+#: is given.
+MAX_SIZE_RATIO = 4.0
 
-#: Images of bytes whose largest value is below this are told: they may be meant for 0 to 255.
-ODD_MOST = 64
+#: Largest value of images of bytes below which a warning is given: they may be meant for 0 to 255.
+MIN_LARGEST_BYTE = 64
 
-#: Name of the digest of the data in inputs.json, see `jaxhash.data.checks.training_data.Findings`.
+#: Key of the digest of the data in inputs.json; see `jaxhash.data.checks.training_data.Findings`.
 _DATA = "data_sha256"
 
-#: What to do where the file of a run's inputs is damaged.
-_REMEDY = "put a sound copy back, or train anew into another --run-dir"
+#: Advice if inputs.json is damaged.
+_REMEDY = "put a sound copy back, or train anew into another `run_dir`"
 
-#: Root mean squares that float32 can scale to 1.
+#: Range of root mean squares that float32 can scale to 1.
 _SCALABLE = (1e-37, 1e37)
 
 
 @dataclasses.dataclass(frozen=True)
 class InputForm:
-    """All that is needed to prepare an item for a model, and to see that it is of the same kind.
+    """The form of a model's inputs: prepares items for the model, and checks that they are of this form.
+
+    The attributes are the keys of inputs.json.
 
     Attributes:
         kind: ``images`` or ``vectors``.
-        shape: of one item: height, width, channels, or dimensions.
-        dtype: of the values before `prepare`.
-        least: smallest value of the training items, or of a sample of `SAMPLE` images of them.
-        most: the largest.
-        size: median of their root mean squares, an item each.
-        scale: factor that vectors are multiplied by; None for images.
-        image_size: height and width that images are brought to; None leaves them.
-        preprocessing: of images what the backbone does to the bytes, the fields of
+        shape: shape of one item: height, width and channels, or dimensions.
+        dtype: dtype before `prepare`.
+        least: smallest value of the training items, or of a sample of `SAMPLE_SIZE` images.
+        most: largest value, likewise.
+        size: median over items of the root mean square of an item.
+        scale: factor of vectors; None for images.
+        image_size: height and width in pixels to which images are resized; None leaves them.
+        preprocessing: preprocessing of images by the backbone, the fields of
             `jaxhash.models.Preprocessing`; None for vectors.
     """
 
@@ -66,22 +69,22 @@ class InputForm:
     preprocessing: dict[str, Any] | None = None
 
     def prepare(self, inputs: Rows) -> Rows:
-        """The inputs as the model takes them."""
-        return inputs if self.scale is None else _Scaled(inputs, self.scale)
+        """Returns the inputs as the model takes them."""
+        return inputs if self.scale is None else _ScaledRows(inputs, self.scale)
 
     def check(self, inputs: Rows, where: Any, preprocessing: Mapping[str, Any]) -> None:
-        """Raise a `UserError` unless the model's inputs are such ones, prepared in this way.
+        """Raises a `UserError` unless inputs and preprocessing are of this form.
 
         Args:
-            inputs: inputs, not prepared.
-            where: whose they are, for the message.
-            preprocessing: what the model does to images.
+            inputs: inputs before `prepare`.
+            where: name of the inputs, for the message.
+            preprocessing: preprocessing of images by the model.
         """
-        other = _kind(inputs[:1])
-        mine = (self.kind, self.shape, self.dtype)
-        if other != mine:
+        found = _row_form(inputs[:1])
+        expected = (self.kind, self.shape, self.dtype)
+        if found != expected:
             raise UserError(
-                f"{where}: the model takes {_words(*mine)}, and these are {_words(*other)}"
+                f"{where}: the model takes {_describe(*expected)}, and these are {_describe(*found)}"
             )
         if self.kind == "images" and self.preprocessing != _as_json(preprocessing):
             raise UserError(
@@ -89,18 +92,18 @@ class InputForm:
                 f"now it prepares them by {_as_json(preprocessing)}"
             )
 
-    def remarks(
+    def warnings(
         self, inputs: Rows, parts: Mapping[str, Int[np.ndarray, " items"]]
     ) -> Iterator[str]:
-        """What is odd about the values, a sentence each.
+        """Yields sentences on unusual values.
 
         Args:
-            inputs: inputs of this form, not prepared.
-            parts: by the name of a part its items, of which a sample is looked at.
+            inputs: inputs of this form, before `prepare`.
+            parts: the items of each part, by name; a sample of them is measured.
         """
         if self.least == self.most:
             yield f"all values of the training items are {self.least:g}: there is nothing to learn from"
-        elif self.dtype == "uint8" and self.kind == "images" and self.most < ODD_MOST:
+        elif self.dtype == "uint8" and self.kind == "images" and self.most < MIN_LARGEST_BYTE:
             yield (
                 f"the training images hold values from {self.least:g} to {self.most:g}, and bytes go to "
                 "255: they may be of another range"
@@ -108,19 +111,19 @@ class InputForm:
         for name, items in parts.items():
             size = _measure(inputs, _sample(items)).size
             ratio = size / self.size if self.size else 1.0
-            if not 1 / ODD_RATIO <= ratio <= ODD_RATIO:
+            if not 1 / MAX_SIZE_RATIO <= ratio <= MAX_SIZE_RATIO:
                 yield (
                     f"the {name} items are {ratio:.3g} times as large as the training items (medians of "
                     f"root mean squares, {size:.3g} and {self.size:.3g}): they may be of another range"
                 )
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values."""
+        """Returns the fields as JSON values."""
         return dataclasses.asdict(self) | {"shape": list(self.shape)}
 
     @classmethod
     def from_json(cls, content: Any) -> "InputForm":
-        """Undo `to_json`.
+        """Makes an input form from the result of `to_json`.
 
         Raises:
             ValueError: if a field is missing, unknown or of another type.
@@ -153,12 +156,12 @@ def measure_inputs(
     image_size: int | None = None,
     preprocessing: dict[str, Any] | None = None,
 ) -> InputForm:
-    """The form of the inputs of a model that learns from these items.
+    """Measures the training items, for the form of the inputs of a model trained on them.
 
     Args:
-        inputs: images or vectors as their source has them.
+        inputs: images or vectors as their source holds them.
         train: the training items.
-        image_size: as `InputForm` has it.
+        image_size: as in `InputForm`.
         preprocessing: likewise.
 
     Raises:
@@ -170,33 +173,33 @@ def measure_inputs(
         >>> round(form.scale, 4), form.prepare(vectors)[0]
         (0.2828, array([0.84852815, 1.1313709 ], dtype=float32))
     """
-    kind, shape, dtype = _kind(inputs[:1])
+    kind, shape, dtype = _row_form(inputs[:1])
     if kind == "images":
-        found = _measure(inputs, _sample(train))
+        measured = _measure(inputs, _sample(train))
         return InputForm(
-            *(kind, shape, dtype, found.least, found.most, found.size),
+            *(kind, shape, dtype, measured.least, measured.most, measured.size),
             image_size=image_size,
             preprocessing=preprocessing and _as_json(preprocessing),
         )
-    found = _measure(inputs, train)
-    if found.mean and not _SCALABLE[0] < found.mean < _SCALABLE[1]:
+    measured = _measure(inputs, train)
+    if measured.mean and not _SCALABLE[0] < measured.mean < _SCALABLE[1]:
         raise UserError(
-            f"the training vectors have a root mean square of {found.mean:.3g}, which float32 cannot "
+            f"the training vectors have a root mean square of {measured.mean:.3g}, which float32 cannot "
             "scale to 1"
         )
-    scale = float(np.float32(1.0 / (found.mean or 1.0)))
-    return InputForm(kind, shape, dtype, found.least, found.most, found.size, scale)
+    scale = float(np.float32(1.0 / (measured.mean or 1.0)))
+    return InputForm(kind, shape, dtype, measured.least, measured.most, measured.size, scale)
 
 
-def stored_form(folder: Path, dataset: str) -> InputForm | None:
-    """What the inputs of the model in a run's folder are; None where none has been trained yet.
+def read_input_form(folder: Path, dataset: str) -> InputForm | None:
+    """Reads the form of the inputs of the model in a run's folder; None if none has been trained yet.
 
     Args:
         folder: folder of the run.
-        dataset: name of its data.
+        dataset: name of its data set.
 
     Raises:
-        UserError: in all processes, if that is damaged, or is missing and cannot be told without it.
+        UserError: in all processes, if the file is damaged, or is missing though a model needs it.
     """
     path = folder / "inputs.json"
 
@@ -222,12 +225,12 @@ def stored_form(folder: Path, dataset: str) -> InputForm | None:
     return stored and InputForm.from_json(stored)
 
 
-def has_learned_from(folder: Path, data_sha256: str) -> bool:
-    """Whether the model in a run's folder has learned from such data, as far as is known.
+def is_trained_on(folder: Path, data_sha256: str) -> bool:
+    """Returns whether the model in a run's folder was trained on the data of a digest, or is unknown.
 
     Args:
         folder: folder of the run.
-        data_sha256: digest of the data, see `jaxhash.data.checks.training_data.Findings`.
+        data_sha256: digest of the data; see `jaxhash.data.checks.training_data.Findings`.
     """
 
     def same() -> bool:
@@ -238,15 +241,14 @@ def has_learned_from(folder: Path, data_sha256: str) -> bool:
     return broadcast_from_host0(same)
 
 
-def keep_form(folder: Path, form: InputForm, data_sha256: str) -> None:
-    """Write what the inputs of the model in a run's folder are, and what data it learns from, once.
+def write_input_form(folder: Path, form: InputForm, data_sha256: str) -> None:
+    """Writes the form of a model's inputs and the digest of its data into a run's folder, once.
 
     Raises:
-        UserError: in all processes, if it has begun to learn from other data.
+        UserError: in all processes, if its training has begun with other data.
     """
     path = folder / "inputs.json"
-
-    if not has_learned_from(folder, data_sha256):
+    if not is_trained_on(folder, data_sha256):
         raise UserError(
             f"{folder} is a training that began with other data: items, labels or the split have "
             "changed since; bring them back, or remove the folder to begin anew"
@@ -255,8 +257,8 @@ def keep_form(folder: Path, form: InputForm, data_sha256: str) -> None:
         write_json(path, form.to_json() | {_DATA: data_sha256})
 
 
-class _Scaled:
-    """Vectors multiplied by a factor when they are read."""
+class _ScaledRows:
+    """Vectors that are multiplied by a factor on access."""
 
     def __init__(self, inputs: Rows, factor: float):
         self._inputs, self._factor = inputs, np.float32(factor)
@@ -270,7 +272,7 @@ class _Scaled:
 
 @dataclasses.dataclass(frozen=True)
 class _Measured:
-    """Least and greatest value, root mean square of all, and the median of those of single items."""
+    """Smallest and largest value, root mean square of all values, and median of that of each item."""
 
     least: float
     most: float
@@ -279,6 +281,7 @@ class _Measured:
 
 
 def _measure(inputs: Rows, items: Int[np.ndarray, " items"]) -> _Measured:
+    """Measures the values of some items, a block at a time."""
     row = inputs[items[:1]]
     least, most, squares = math.inf, -math.inf, []
     for block in row_blocks(len(items), 8 * row.size):
@@ -292,12 +295,12 @@ def _measure(inputs: Rows, items: Int[np.ndarray, " items"]) -> _Measured:
 
 
 def _sample(items: Int[np.ndarray, " items"]) -> Int[np.ndarray, " n"]:
-    """At most `SAMPLE` of the items, evenly spaced."""
-    count = min(SAMPLE, len(items))
+    """Returns at most `SAMPLE_SIZE` of the items, evenly spaced."""
+    count = min(SAMPLE_SIZE, len(items))
     return items[np.arange(count) * len(items) // count]
 
 
-def _kind(row: Shaped[np.ndarray, "1 ..."]) -> tuple[str, tuple[int, ...], str]:
+def _row_form(row: Shaped[np.ndarray, "1 ..."]) -> tuple[str, tuple[int, ...], str]:
     return "images" if row.ndim == 4 else "vectors", row.shape[1:], row.dtype.name
 
 
@@ -305,6 +308,6 @@ def _as_json(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(dict(preprocessing)))
 
 
-def _words(kind: str, shape: tuple[int, ...], dtype: str) -> str:
+def _describe(kind: str, shape: tuple[int, ...], dtype: str) -> str:
     size = " x ".join(map(str, shape)) if kind == "images" else f"of {shape[0]} dimensions"
     return f"{kind} {size} of {dtype}"

@@ -1,8 +1,8 @@
-"""The grain pipeline: seeded, sharded by process, resumable, and complete.
+"""Makes batches with grain: seeded, sharded by process, resumable, and without dropping items.
 
-First the rows of each global batch are chosen, then each process loads its own. So an epoch is the
-same batches of the same images, augmented alike, whatever the number of processes. An element of the
-pipeline is a batch, never an item: what grain does for an element would cost more than a step.
+The rows of each global batch are chosen first; then each process loads its own. An epoch thus has the
+same batches, augmented in the same way, for any number of processes. An element of the grain pipeline is
+a batch rather than an item, because grain's overhead per element would exceed the time of a step.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import grain
 import numpy as np
 from jaxtyping import Int
 
-from jaxhash.data.augment import Augment, Drawn
+from jaxhash.data.augment import Augment, DeferredAugment
 from jaxhash.data.sources import Source
 from jaxhash.data.workers import WorkerIterator
 from jaxhash.objectives import Batch
@@ -22,7 +22,8 @@ from jaxhash.objectives import Batch
 #: Marks a row of a batch that is padding.
 _PADDING = -1
 
-Where = Literal["host", "device"]
+#: Where `training_batches` applies the augmentation.
+AugmentDevice = Literal["host", "device"]
 
 
 def training_batches(
@@ -35,58 +36,56 @@ def training_batches(
     views: int = 1,
     start: int = 0,
     workers: int = 0,
-    augment_on: Where = "host",
+    augment_on: AugmentDevice = "host",
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator:
-    """Batches of shuffled, augmented training items without end, each epoch in a new order.
+    """Yields batches of augmented training items without end, in a new order each epoch.
 
-    The last batch of an epoch is filled up with masked rows. A batch is a function of the seed and
-    of its number alone: ``start``, ``workers`` and the number of processes change no bit of it.
+    The last batch of an epoch is padded with masked rows. A batch depends only on the seed and on its
+    number: ``start``, ``workers`` and the number of processes change no bit of it.
 
-    Worker processes are for inputs that take long to decode. Each has a copy of the source, all of
-    its inputs where they are held in memory, and a batch is copied on its way from there: of inputs
-    in memory they bring fewer images a second than this process's threads.
-    They end with the iterator, or by its ``close``.
+    Worker processes help if inputs take long to decode. Each holds a copy of the source, with all inputs
+    that are in memory, and sends its batches through a pipe. If inputs are in memory, the threads of this
+    process are faster. The workers end with the iterator, or by its ``close``.
 
     Args:
-        source: where the items are read.
+        source: the source of the items.
         items: indices of the training items; `Batch.index` counts in this array.
         batch_size: rows of the global batch.
         seed: seed of order and augmentation.
-        augment: what is done to the images.
-        views: how many times each item is augmented, independently. Of several, `Batch.inputs` is a
-            tuple, whose first view is that of a single one.
-        start: number of global batches that are done already; ``get_state`` and ``set_state`` count
-            from there.
-        workers: processes that load batches; 0 for threads of this process.
-        augment_on: ``host``, or ``device``: then `Batch.inputs` is a `Drawn`, of which
-            `Augment.on_device` makes what ``host`` would have made, to the last bit.
-        process_index: this process, from 0.
+        augment: the augmentation.
+        views: number of independent augmentations of each item. With several, `Batch.inputs` is a tuple,
+            whose first view equals the only view of ``views=1``.
+        start: number of global batches to skip; ``get_state`` and ``set_state`` count from there.
+        workers: number of processes that load batches; 0 for threads of this process.
+        augment_on: ``host``, or ``device``: then `Batch.inputs` is a `DeferredAugment`, from which
+            `Augment.on_device` computes the same bits as ``host``.
+        process_index: index of this process, from 0.
         process_count: number of processes, a divisor of ``batch_size``.
 
     Raises:
-        ValueError: if the batch cannot be divided over the processes, a number is too small, or
-            entries of vectors are to be dropped on the device.
+        ValueError: if the batch cannot be divided over the processes, a number is too small, or feature
+            dropout is to be computed on the device.
     """
     for name, number, least in (("views", views, 1), ("start", start, 0), ("workers", workers, 0)):
         if number < least:
             raise ValueError(f"{name} must be at least {least}, got {number}")
     if augment_on == "device":
-        augment.check_device()
-    load = _Load(
+        augment.check_on_device()
+    load = _LoadBatch(
         source,
         items,
         augment,
-        order=_Shuffled(len(items), seed),
+        order=_EpochOrder(len(items), seed),
         batch_size=batch_size,
-        mine=rows_of_process(batch_size, process_index, process_count),
+        local_rows=rows_of_process(batch_size, process_index, process_count),
         views=views,
         defer=augment_on == "device",
     )
     batches = grain.MapDataset.range(sys.maxsize).seed(seed).random_map(load)[start:]
     if not workers:
-        return iter(batches.to_iter_dataset(_in_background()))
+        return iter(batches.to_iter_dataset(_read_options()))
     return WorkerIterator(batches, workers)
 
 
@@ -98,26 +97,26 @@ def evaluation_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """The items once, in order, none left out; the last batch is filled up with masked rows.
+    """Yields all items once, in order; the last batch is padded with masked rows.
 
-    The processes share the rows of each batch as in `training_batches`.
+    The rows of each batch are divided over the processes as in `training_batches`.
     """
-    load = _Load(
+    load = _LoadBatch(
         source,
         items,
         Augment(),
         order=lambda _: np.arange(len(items)),
         batch_size=batch_size,
-        mine=rows_of_process(batch_size, process_index, process_count),
+        local_rows=rows_of_process(batch_size, process_index, process_count),
     )
     batches = grain.MapDataset.range(load.batches).map(
         lambda number: load.random_map(number, np.random.default_rng(0))
     )
-    return iter(batches.to_iter_dataset(_in_background()))
+    return iter(batches.to_iter_dataset(_read_options()))
 
 
 def rows_of_process(batch_size: int, process_index: int, process_count: int) -> slice:
-    """The rows of a global batch that are a process's.
+    """Returns the rows of a global batch that a process loads.
 
     Raises:
         ValueError: if the batch cannot be divided over the processes.
@@ -132,18 +131,19 @@ def rows_of_process(batch_size: int, process_index: int, process_count: int) -> 
     return slice(process_index * rows, (process_index + 1) * rows)
 
 
-def _in_background() -> grain.ReadOptions:
+def _read_options() -> grain.ReadOptions:
+    """Returns options to load a few batches ahead in threads."""
     return grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
 
 
-class _Shuffled:
-    """The order of the items in an epoch; it is kept until that of another epoch is asked for."""
+class _EpochOrder:
+    """The random order of the items in an epoch; the latest one is cached."""
 
     def __init__(self, items: int, seed: int):
         self._items, self._seed, self._last = items, seed, (-1, np.arange(0))
 
     def __call__(self, epoch: int) -> Int[np.ndarray, " items"]:
-        last = self._last  # threads may ask for two epochs at once: each sees a whole pair
+        last = self._last  # read once, since another thread may replace it for another epoch
         if last[0] != epoch:
             rng = np.random.default_rng([self._seed, epoch])
             last = self._last = (epoch, rng.permutation(self._items))
@@ -151,18 +151,18 @@ class _Shuffled:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Load(grain.transforms.RandomMap):
+class _LoadBatch(grain.transforms.RandomMap):
     """Read and augment this process's rows of a global batch, given its number from 0.
 
     Attributes:
-        source: where the items are read.
-        items: the items that there are.
-        augment: what is done to the images.
-        order: from the number of an epoch to the order of the items.
+        source: the source of the items.
+        items: indices of the items.
+        augment: the augmentation.
+        order: maps the number of an epoch to the order of its items.
         batch_size: rows of a global batch.
-        mine: this process's rows of it.
-        views: how many times each item is augmented.
-        defer: leave the augmentation to the device.
+        local_rows: the rows of this process.
+        views: number of augmentations of each item.
+        defer: whether to leave the augmentation to the device.
     """
 
     source: Source
@@ -170,7 +170,7 @@ class _Load(grain.transforms.RandomMap):
     augment: Augment
     order: Callable[[int], np.ndarray]
     batch_size: int
-    mine: slice
+    local_rows: slice
     views: int = 1
     defer: bool = False
 
@@ -184,16 +184,19 @@ class _Load(grain.transforms.RandomMap):
         chosen = self.order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
         rows = np.full(self.batch_size, _PADDING, np.int32)
         rows[: len(chosen)] = chosen
-        # Drawn for the whole batch, so that every process draws the same.
-        draws = [self.augment.draw(self.batch_size, rng)[self.mine] for _ in range(self.views)]
-        rows = rows[self.mine]
+        # Every process samples for the whole batch, and thus the same numbers.
+        samples = [
+            self.augment.sample(self.batch_size, rng)[self.local_rows] for _ in range(self.views)
+        ]
+        rows = rows[self.local_rows]
         mask = rows != _PADDING
         items = self.items[np.where(mask, rows, 0)]
-        inputs = self._augmented(self.source.inputs[items], draws)
+        inputs = self._augment(self.source.inputs[items], samples)
         return Batch(inputs, self.source.labels[items], rows, mask)
 
-    def _augmented(self, inputs: np.ndarray, draws: list[np.ndarray]) -> Any:
+    def _augment(self, inputs: np.ndarray, samples: list[np.ndarray]) -> Any:
+        """Returns the augmented inputs, one array per view; or defers that to the device."""
         if self.defer:
-            return Drawn(inputs, tuple(each.astype(np.int32) for each in draws))
-        views = tuple(self.augment.apply(inputs, each) for each in draws)
+            return DeferredAugment(inputs, tuple(sample.astype(np.int32) for sample in samples))
+        views = tuple(self.augment.apply(inputs, sample) for sample in samples)
         return views if self.views > 1 else views[0]

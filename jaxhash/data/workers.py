@@ -1,4 +1,4 @@
-"""Batches loaded by processes of their own."""
+"""Loads batches in worker processes."""
 
 import multiprocessing
 import os
@@ -13,17 +13,17 @@ import jax
 
 
 class WorkerIterator(grain.DatasetIterator):
-    """The elements of a data set in order, each loaded by one of several processes.
+    """Yields the elements of a data set in order, each loaded by one of several processes.
 
-    grain's own `mp_prefetch` deals the elements out to the processes in turn, so its position is
-    one for each of them, and it leaves shared memory behind. Here a position is a number, the one of
-    grain's threads, and elements come through a pipe.
+    grain's own `mp_prefetch` assigns elements to processes in turn, so its state has one position per
+    process, and it leaves shared memory behind. Here the state is one number, as with grain's threads,
+    and elements come through a pipe.
 
-    The processes are spawned: a script that gets here stands under ``if __name__ == "__main__":``.
-    They end with the iterator, by `close`, and with this process, however it ends.
+    The processes are spawned, so a script must call this under ``if __name__ == "__main__":``. They end
+    with the iterator, by `close`, and with this process, however it ends.
 
     Args:
-        elements: what to load, by number; each process is sent a copy once.
+        elements: the data set; each process receives a copy once.
         workers: number of processes.
     """
 
@@ -32,34 +32,36 @@ class WorkerIterator(grain.DatasetIterator):
         self._pool = ProcessPoolExecutor(
             workers,
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin,
+            initializer=_init_worker,
             initargs=(elements,),
         )
-        self._ahead = 2 * workers
-        self._loading: deque[Future] = deque()
-        self._number = 0
+        self._prefetch = 2 * workers
+        self._futures: deque[Future] = deque()
+        self._position = 0
 
     def __next__(self) -> Any:
-        """The next element; what went wrong in loading it is raised here."""
-        while len(self._loading) < self._ahead:
-            self._loading.append(self._pool.submit(_load, self._number + len(self._loading)))
-        element = self._loading[0].result()
-        self._loading.popleft()
-        self._number += 1
+        """Returns the next element; raises the exception that a worker raised in loading it."""
+        while len(self._futures) < self._prefetch:
+            self._futures.append(
+                self._pool.submit(_load_element, self._position + len(self._futures))
+            )
+        element = self._futures[0].result()
+        self._futures.popleft()
+        self._position += 1
         return element
 
     def get_state(self) -> dict[str, int]:
-        """The position."""
-        return {"next_index": self._number}
+        """Returns the position."""
+        return {"next_index": self._position}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Go to a position that `get_state` returned."""
-        self._number = state["next_index"]
-        while self._loading:
-            self._loading.pop().cancel()
+        """Moves to a position that `get_state` returned."""
+        self._position = state["next_index"]
+        while self._futures:
+            self._futures.pop().cancel()
 
     def close(self) -> None:
-        """End the processes, when they are through with what they are loading."""
+        """Ends the processes, after the elements that they are loading."""
         super().close()
         self._pool.shutdown(cancel_futures=True)
 
@@ -67,23 +69,23 @@ class WorkerIterator(grain.DatasetIterator):
 _elements: grain.MapDataset
 
 
-def _begin(elements: grain.MapDataset) -> None:
-    """Prepare a worker: no accelerator is its own, and none but its parent ends it."""
+def _init_worker(elements: grain.MapDataset) -> None:
+    """Prepares a worker: it uses no accelerator, and only its parent ends it."""
     global _elements
     _elements = elements
     jax.config.update("jax_platforms", "cpu")
-    for stop in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # they may be sent to the whole group, as by Ctrl-C
+    # Ctrl-C and others send these to the whole group of processes.
+    for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
+    """Waits for the parent process to end, and exits."""
     multiprocessing.parent_process().join()
     os._exit(1)
 
 
-def _load(number: int) -> Any:
+def _load_element(number: int) -> Any:
+    """Loads an element in a worker."""
     return _elements[number]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxhash import metrics
-from jaxhash.data.checks.relevance import tell_relevance
+from jaxhash.data.checks.relevance import check_relevance
 from jaxhash.retrieval.code_files import (
     LabeledCodes,
     QueryAndDatabase,
@@ -182,7 +182,7 @@ def _check_relevance(
             "the database",
         )
     elif options.relevance == "shared":
-        return tell_relevance(codes.query.labels, codes.database.labels)[0]
+        return check_relevance(codes.query.labels, codes.database.labels)[0]
     return []
 
 

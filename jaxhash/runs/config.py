@@ -6,7 +6,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from jaxhash.data.pipeline import Where
+from jaxhash.data.pipeline import AugmentDevice
 from jaxhash.data.protocols import AUTO, COUNTS, PER_CLASS, check_protocol
 from jaxhash.models import BackboneName, PreprocessingName
 from jaxhash.objectives import MethodName
@@ -126,7 +126,7 @@ class Config:
     """Random flip, left to right."""
     drop: float = 0.0
     """Share of a feature vector's entries that are set to 0 at random."""
-    augment_on: Where = "host"
+    augment_on: AugmentDevice = "host"
     """Where images are cropped and flipped; the result is the same, and the device is often faster."""
     workers: int = 0
     """Processes that load the data; with 0 it is threads of this one."""

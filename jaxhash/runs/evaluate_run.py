@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from jaxhash import report
-from jaxhash.data.input_form import has_learned_from, stored_form
+from jaxhash.data.input_form import is_trained_on, read_input_form
 from jaxhash.runs.config import Config, differences
 from jaxhash.runs.describe import print_missing_records
 from jaxhash.runs.evaluation import SplitEncoder, evaluate_model
@@ -42,11 +42,11 @@ def open_finished(config: Config, console: Console) -> Experiment:
     """Opens the experiment of a finished run, and warns if its data have changed."""
     folder = config.run_dir
     try:
-        input_form = stored_form(folder, config.dataset)
+        input_form = read_input_form(folder, config.dataset)
         experiment = Experiment.open(config, input_form=input_form, console=console)
     except UserError as error:  # a value of config.json, or data that are missing
         raise UserError(f"{folder}: {error}") from error
-    if not has_learned_from(folder, experiment.findings.data_sha256):
+    if not is_trained_on(folder, experiment.findings.data_sha256):
         print_line(
             console,
             "warning: the data are not those of the training: items, labels or the split have changed "

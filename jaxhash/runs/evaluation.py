@@ -93,7 +93,7 @@ class SplitEncoder:
             process_count=processes,
         )
         augmented = (
-            batch._replace(inputs=augment.apply(batch.inputs, augment.draw(size, rng)[own_rows]))
+            batch._replace(inputs=augment.apply(batch.inputs, augment.sample(size, rng)[own_rows]))
             for batch in batches
         )
         steps = -(-len(items) // size)

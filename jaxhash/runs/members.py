@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from jaxhash.data.input_form import keep_form
+from jaxhash.data.input_form import write_input_form
 from jaxhash.runs.config import Config
 from jaxhash.runs.evaluation import NotFinite, SplitEncoder, encode_sample, validation_scores
 from jaxhash.runs.experiment import Experiment
@@ -74,7 +74,7 @@ def finish_members(
                     before = encode_sample(encode, experiment, initial.variables, track)
                 own_records = [_of_member(record, number) for record in records]
                 with open_folder(folder, own.config.to_json()):
-                    keep_form(folder, own.input_form, own.findings.data_sha256)
+                    write_input_form(folder, own.input_form, own.findings.data_sha256)
                     _write_metrics(folder / "metrics.jsonl", own_records)
                     _save_checkpoint(own, own_state, console)
                     try:

@@ -20,7 +20,7 @@ from jaxtyping import Float, PyTree
 from rich.console import Console
 
 from jaxhash import models, report
-from jaxhash.data.input_form import keep_form, stored_form
+from jaxhash.data.input_form import read_input_form, write_input_form
 from jaxhash.data.readers.image_files import write_index
 from jaxhash.objectives import Batch
 from jaxhash.runs.artifacts import save_plots, write_codes
@@ -81,7 +81,7 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
             print_line(console, "--profile: no step is left to trace")
         print_results(folder, results, console)
         return results
-    input_form = stored_form(folder, config.dataset)
+    input_form = read_input_form(folder, config.dataset)
     experiment = Experiment.open(config, input_form=input_form, console=console)
     circumstances = environment(experiment)
     raise_if_stop_requested()
@@ -173,7 +173,7 @@ def training_folder(experiment: Experiment, content: dict[str, Any]) -> Iterator
     with open_folder(folder, content), compilation_cache(cache):
         if is_main_process():
             write_index(experiment.source, folder)
-        keep_form(folder, experiment.input_form, experiment.findings.data_sha256)
+        write_input_form(folder, experiment.input_form, experiment.findings.data_sha256)
         yield
 
 

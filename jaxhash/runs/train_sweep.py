@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 
 from jaxhash import report
-from jaxhash.data.input_form import stored_form
+from jaxhash.data.input_form import read_input_form
 from jaxhash.objectives import Batch, TableSharding
 from jaxhash.runs.composition import objective_words
 from jaxhash.runs.config import Config, word
@@ -109,7 +109,7 @@ def sweep(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
         print_line(
             console, f"{', '.join(unfinished)} of {folder} has no results.json, and is finished now"
         )
-    input_form = stored_form(folder, config.dataset)
+    input_form = read_input_form(folder, config.dataset)
     experiment = unsharded(Experiment.open(config, input_form=input_form, console=console))
     members = make_members(settings, range(config.seed, config.seed + seeds))
     _check_memory(experiment, len(members))

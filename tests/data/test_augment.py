@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxhash.data.augment import Augment, Drawn
+from jaxhash.data.augment import Augment, DeferredAugment
 
 
 def images(n=5, height=4, width=6, channels=3, dtype=np.uint8):
@@ -13,7 +13,7 @@ def images(n=5, height=4, width=6, channels=3, dtype=np.uint8):
 
 
 def draw(augment, n, seed=0):
-    return augment.draw(n, np.random.default_rng(seed))
+    return augment.sample(n, np.random.default_rng(seed))
 
 
 def moved(image, crop, down, right, flip):
@@ -85,8 +85,8 @@ def test_a_device_moves_images_to_the_same_bits(crop, flip, dtype, compiled):
     augment = Augment(crop, flip)
     before, draws = images(20, dtype=dtype), [draw(augment, 20, seed) for seed in (0, 1)]
     on_device = jax.jit(augment.on_device) if compiled else augment.on_device
-    one = on_device(Drawn(before, (draws[0],)))
-    views = on_device(Drawn(before, tuple(draws)))
+    one = on_device(DeferredAugment(before, (draws[0],)))
+    views = on_device(DeferredAugment(before, tuple(draws)))
     assert isinstance(views, tuple)
     for after, drawn in zip((one, *views), (draws[0], *draws), strict=True):
         assert after.dtype == dtype
@@ -99,13 +99,15 @@ def test_rows_are_moved_apart_from_each_other(transform):
     augment = Augment(2, True)
     before, draws = images(20), draw(augment, 20)
     split = [array.reshape(5, 4, *array.shape[1:]) for array in (before, draws)]
-    after = transform(augment.on_device)(Drawn(split[0], (split[1],)))
+    after = transform(augment.on_device)(DeferredAugment(split[0], (split[1],)))
     np.testing.assert_array_equal(np.concatenate(after), augment.apply(before, draws))
 
 
 def test_a_device_drops_no_entries():
     with pytest.raises(ValueError, match="dropped on the host, not on a device"):
-        Augment(drop=0.5).on_device(Drawn(images(), (draw(Augment(drop=0.5), 5),)))
+        Augment(feature_dropout=0.5).on_device(
+            DeferredAugment(images(), (draw(Augment(feature_dropout=0.5), 5),))
+        )
 
 
 # Dropped entries
@@ -122,7 +124,7 @@ def dropped(augment, before, seed=0):
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_an_entry_is_zero_or_scaled(dtype):
     before = vectors(dtype=dtype)
-    after = dropped(Augment(drop=0.75), before)
+    after = dropped(Augment(feature_dropout=0.75), before)
     assert after.dtype == dtype
     kept = after != 0
     np.testing.assert_array_equal(after[kept], 4 * before[kept])
@@ -132,7 +134,7 @@ def test_an_entry_is_zero_or_scaled(dtype):
 def test_entries_are_dropped_alike_and_apart(drop):
     """Of each row, each column, each pair of neighbors, and of neighboring rows."""
     n, entries = 400, 300
-    zero = dropped(Augment(drop=drop), np.ones((n, entries), np.float32)) == 0
+    zero = dropped(Augment(feature_dropout=drop), np.ones((n, entries), np.float32)) == 0
 
     def assert_probability(events, probability):
         trials = np.shape(events)[0]
@@ -148,11 +150,13 @@ def test_entries_are_dropped_alike_and_apart(drop):
 
 def test_the_mean_of_an_entry_stays():
     before = np.full((20_000, 2), 3.0, np.float32)
-    np.testing.assert_allclose(dropped(Augment(drop=0.5), before).mean(axis=0), 3.0, rtol=0.03)
+    np.testing.assert_allclose(
+        dropped(Augment(feature_dropout=0.5), before).mean(axis=0), 3.0, rtol=0.03
+    )
 
 
 def test_zeros_follow_the_generator_and_the_row():
-    augment, before = Augment(drop=0.5), vectors()
+    augment, before = Augment(feature_dropout=0.5), vectors()
     draws = draw(augment, len(before))
     after = augment.apply(before, draws)
     np.testing.assert_array_equal(dropped(augment, before), after)
@@ -162,29 +166,29 @@ def test_zeros_follow_the_generator_and_the_row():
 
 def test_what_is_dropped_may_be_anything():
     before = np.full((50, 4), np.nan, np.float32)
-    after = dropped(Augment(drop=0.5), before)
+    after = dropped(Augment(feature_dropout=0.5), before)
     assert set(after[~np.isnan(after)]) == {0.0}
 
 
 def test_the_vectors_given_are_left_alone():
     before = vectors()
-    dropped(Augment(drop=0.5), before)
+    dropped(Augment(feature_dropout=0.5), before)
     np.testing.assert_array_equal(before, vectors())
 
 
 @pytest.mark.parametrize("drop", [-0.1, 1.0, np.nan])
 def test_a_share_that_is_none(drop):
     with pytest.raises(ValueError, match="drop must be at least 0 and below 1"):
-        Augment(drop=drop)
+        Augment(feature_dropout=drop)
 
 
 @pytest.mark.parametrize("inputs", [images(), images(dtype=np.float32), np.ones((5, 2), np.uint8)])
 def test_only_of_floating_vectors_entries_are_dropped(inputs):
     with pytest.raises(ValueError, match="drop is for floating vectors"):
-        dropped(Augment(drop=0.5), inputs)
+        dropped(Augment(feature_dropout=0.5), inputs)
 
 
-@pytest.mark.parametrize("augment", [Augment(2, True, 0.5), Augment(crop=2, drop=0.5)])
+@pytest.mark.parametrize("augment", [Augment(2, True, 0.5), Augment(crop=2, feature_dropout=0.5)])
 def test_of_images_nothing_is_dropped_even_if_they_are_moved(augment):
     with pytest.raises(ValueError, match="drop is for floating vectors"):
         dropped(augment, images(dtype=np.float32))

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxhash.data.input_form import InputForm, keep_form, measure_inputs, stored_form
+from jaxhash.data.input_form import InputForm, measure_inputs, read_input_form, write_input_form
 from jaxhash.utils.errors import UserError
 
 PREPROCESSING = {"mean": (127.5,), "std": (127.5,), "channels": None, "bgr": False, "size": None}
@@ -68,7 +68,9 @@ def test_images_are_not_scaled():
 
 
 def odd(form, inputs, items=None):
-    return list(form.remarks(inputs, {"query": np.arange(len(inputs)) if items is None else items}))
+    return list(
+        form.warnings(inputs, {"query": np.arange(len(inputs)) if items is None else items})
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,20 +137,20 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_the_file_holds_every_bit_and_is_written_once(tmp_path, form):
-    assert stored_form(tmp_path, "features:f.npz") is None
-    keep_form(tmp_path, form, "some")
-    keep_form(tmp_path, dataclasses.replace(form, least=-9.0), "some")
-    assert stored_form(tmp_path, "features:f.npz") == form
+    assert read_input_form(tmp_path, "features:f.npz") is None
+    write_input_form(tmp_path, form, "some")
+    write_input_form(tmp_path, dataclasses.replace(form, least=-9.0), "some")
+    assert read_input_form(tmp_path, "features:f.npz") == form
     with pytest.raises(UserError, match="began with other data"):
-        keep_form(tmp_path, form, "other")
+        write_input_form(tmp_path, form, "other")
 
 
 def test_a_training_that_kept_no_scale(tmp_path):
     """Of vectors nothing can be told without it; images need none."""
     (tmp_path / "checkpoints" / "8").mkdir(parents=True)
-    assert stored_form(tmp_path, "digits") is None
+    assert read_input_form(tmp_path, "digits") is None
     with pytest.raises(UserError, match="has no inputs.json"):
-        stored_form(tmp_path, "features:f.npz")
+        read_input_form(tmp_path, "features:f.npz")
 
 
 DAMAGE = {
@@ -179,7 +181,7 @@ def test_a_file_that_is_damaged(tmp_path, damage):
         content = json.dumps({name: value for name, value in fields.items() if value is not ...})
     (tmp_path / "inputs.json").write_text(content)
     with pytest.raises(UserError) as caught:
-        stored_form(tmp_path, "features:f.npz")
+        read_input_form(tmp_path, "features:f.npz")
     line = str(caught.value)
     assert line.startswith(str(tmp_path / "inputs.json")) and "\n" not in line
 

@@ -139,7 +139,7 @@ def test_the_device_makes_of_the_numbers_drawn_what_the_host_makes(number):
     augment = Augment(2, True)
     handed = first(4, training(augment=augment, views=number, augment_on="device"))
     for batch in handed:
-        assert len(batch.inputs.draws) == number and batch.inputs.draws[0].dtype == np.int32
+        assert len(batch.inputs.samples) == number and batch.inputs.samples[0].dtype == np.int32
         items = ITEMS[np.where(batch.mask, batch.index, 0)]
         np.testing.assert_array_equal(batch.inputs.images, IMAGES[items])
     moved = [batch._replace(inputs=augment.on_device(batch.inputs)) for batch in handed]
@@ -291,7 +291,13 @@ def test_entries_of_vectors_are_dropped_from_each_view_and_process():
     def batch(**options):
         return next(
             training_batches(
-                source, ITEMS, batch_size=8, seed=0, augment=Augment(drop=0.5), views=2, **options
+                source,
+                ITEMS,
+                batch_size=8,
+                seed=0,
+                augment=Augment(feature_dropout=0.5),
+                views=2,
+                **options,
             )
         )
 
@@ -321,7 +327,7 @@ def test_numbers_that_are_too_small(name, least):
 
 def test_entries_dropped_on_the_device():
     with pytest.raises(ValueError, match="dropped on the host, not on a device"):
-        training(augment=Augment(drop=0.5), augment_on="device")
+        training(augment=Augment(feature_dropout=0.5), augment_on="device")
 
 
 def test_batch_that_processes_cannot_share():

@@ -1,4 +1,4 @@
-"""Equal inputs: items whose bytes are those of another one, which a split by number cannot see."""
+"""Finds equal inputs: items with the same bytes, which a split by item numbers does not show."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -12,23 +12,25 @@ from jaxhash.data.rows import Rows, row_digest
 from jaxhash.data.splits import DISJOINT_PARTS, Split
 from jaxhash.utils.console import track_progress
 
-#: A part of which this share of items, or more, is found again where it must not be leaks.
+#: Share of the items of a part, with an equal input in a part that must not share items, from which it
+#: counts as a leak.
 LEAK_SHARE = 0.01
 
-#: Of equal items of two parts so many are named.
-_EXAMPLES = 3
+#: Number of examples per pair of parts.
+_MAX_EXAMPLES = 3
 
-#: Inputs hashed at a time.
-_BLOCK = 512
+#: Number of inputs that are read at a time.
+_BLOCK_ROWS = 512
 
 
-class Equal(NamedTuple):
-    """Which items of a split have equal inputs; JSON holds it.
+class EqualInputs(NamedTuple):
+    """Which items of a split have equal inputs, as JSON values.
 
     Attributes:
-        counts: by two parts, how many items of the first have the input of another item of the second,
-            a matrix over the parts that are not empty, as `Split.overlaps` has it.
-        examples: the first few where parts must be apart: a part, its item, another part, its item.
+        counts: by two parts, the number of items of the first that equal another item of the second; a
+            matrix over the parts that are not empty, as in `Split.overlaps`.
+        examples: the first few for parts that must not share items: a part, its item, another part, its
+            item.
         sha256: digest of all inputs, in the order of their items.
     """
 
@@ -37,53 +39,56 @@ class Equal(NamedTuple):
     sha256: str = ""
 
 
-def equal_inputs(split: Split, inputs: Rows, console: Console | None = None) -> Equal:
-    """Look for items whose input is that of another item.
+def find_equal_inputs(split: Split, inputs: Rows, console: Console | None = None) -> EqualInputs:
+    """Finds items whose input equals that of another item.
 
-    Inputs are compared by digests of 8 bytes, so memory is a few numbers for each item: of a million
-    different inputs two have the same digest with a probability of 3e-8.
+    Inputs are compared by digests of 8 bytes, so it takes memory for a few numbers per item. Among a
+    million distinct inputs, two have the same digest with a probability of 3e-8.
 
     Args:
-        split: the parts.
-        inputs: the items themselves, read a block at a time.
-        console: where progress is printed.
+        split: the split.
+        inputs: the inputs of all items, read a block at a time.
+        console: console for the progress; None prints none.
 
     Example:
         >>> split = Split("some", np.array([0]), np.array([1, 2]), np.array([3]))
-        >>> equal_inputs(split, np.array([[5], [5], [7], [7]])).counts["query"]
+        >>> find_equal_inputs(split, np.array([[5], [5], [7], [7]])).counts["query"]
         {'train': 1, 'database': 1}
     """
     items = np.unique(np.concatenate(list(split.parts.values())))
     digests = _digests(inputs, items, console)
     _, content = np.unique(digests, return_inverse=True)
-    of_part = {
+    positions = {
         name: np.searchsorted(items, np.unique(members)) for name, members in split.parts.items()
     }
-    found, examples = {}, []
-    for first, mine in of_part.items():
-        found[first] = {}
-        for second, theirs in of_part.items():
-            if first != second:
-                holders = np.bincount(content[theirs], minlength=len(items))
-                has_other = holders[content[mine]] - np.isin(mine, theirs) > 0
-                found[first][second] = int(has_other.sum())
-                for item in (
-                    mine[has_other][:_EXAMPLES] if (first, second) in DISJOINT_PARTS else ()
-                ):
-                    other = theirs[(content[theirs] == content[item]) & (theirs != item)][0]
-                    examples.append((first, int(items[item]), second, int(items[other])))
-    return Equal(found, examples, hashlib.sha256(digests.astype("<u8")).hexdigest())
+    counts, examples = {}, []
+    for first, first_items in positions.items():
+        counts[first] = {}
+        for second, second_items in positions.items():
+            if first == second:
+                continue
+            holders = np.bincount(content[second_items], minlength=len(items))
+            is_in_both = np.isin(first_items, second_items)
+            has_equal = holders[content[first_items]] - is_in_both > 0
+            counts[first][second] = int(has_equal.sum())
+            if (first, second) not in DISJOINT_PARTS:
+                continue
+            for item in first_items[has_equal][:_MAX_EXAMPLES]:
+                is_equal = (content[second_items] == content[item]) & (second_items != item)
+                other = second_items[is_equal][0]
+                examples.append((first, int(items[item]), second, int(items[other])))
+    return EqualInputs(counts, examples, hashlib.sha256(digests.astype("<u8")).hexdigest())
 
 
-def name_equal(equal: Equal, name_of: Callable[[int], str]) -> list[str]:
-    """A sentence that names the examples of equal inputs; none where there are none.
+def name_examples(equal: EqualInputs, name_of: Callable[[int], str]) -> list[str]:
+    """Returns a sentence that names the examples of equal inputs; none if there are none.
 
     Args:
-        equal: what `equal_inputs` returns.
-        name_of: from an item to what it is called.
+        equal: the result of `find_equal_inputs`.
+        name_of: maps an item to its name.
 
     Example:
-        >>> name_equal(Equal({}, [("query", 3, "train", 5)]), "cat/{}.png".format)
+        >>> name_examples(EqualInputs({}, [("query", 3, "train", 5)]), "cat/{}.png".format)
         ['equal inputs: query cat/3.png and train cat/5.png']
     """
     pairs = [
@@ -93,46 +98,46 @@ def name_equal(equal: Equal, name_of: Callable[[int], str]) -> list[str]:
     return [f"equal inputs: {'; '.join(pairs)}"] if pairs else []
 
 
-def tell_equal(
-    found: Mapping[str, Mapping[str, int]], sizes: Mapping[str, int]
+def equal_input_leaks(
+    counts: Mapping[str, Mapping[str, int]], sizes: Mapping[str, int]
 ) -> tuple[list[str], list[str]]:
-    """What equal inputs make of a split, a sentence each.
+    """Returns sentences on equal inputs in parts that must not share items.
 
     Args:
-        found: the counts of `equal_inputs`.
-        sizes: items of each part.
+        counts: counts of `EqualInputs`.
+        sizes: number of items of each part.
 
     Returns:
-        Leaks, where at least `LEAK_SHARE` of a part is in another that it must be apart from; and the
-        pairs with fewer.
+        The leaks, where at least `LEAK_SHARE` of a part has an equal input in the other; and warnings, where
+        fewer have one.
 
     Example:
-        >>> tell_equal({"query": {"database": 3}}, {"query": 100, "database": 500})[0]
+        >>> equal_input_leaks({"query": {"database": 3}}, {"query": 100, "database": 500})[0]
         ['3 of 100 query items (3 %) have an equal input in database']
     """
-    leaks, few = [], []
+    leaks, warnings = [], []
     for first, second in DISJOINT_PARTS:
-        count, size = found.get(first, {}).get(second, 0), sizes.get(first, 0)
+        count, size = counts.get(first, {}).get(second, 0), sizes.get(first, 0)
         if count:
             share = 100 * count / size
             sentence = f"{count:,} of {size:,} {first} items ({share:.3g} %) have an equal input in {second}"
-            (leaks if count >= LEAK_SHARE * size else few).append(sentence)
-    return leaks, few
+            (leaks if count >= LEAK_SHARE * size else warnings).append(sentence)
+    return leaks, warnings
 
 
 def _digests(
     inputs: Rows, items: Int[np.ndarray, " items"], console: Console | None
 ) -> Shaped[np.ndarray, " items"]:
-    """A digest of each item; those that are known from when the set was opened are not read again."""
+    """Returns a digest of each item; digests known since the data set was opened are not computed again."""
     digests = np.zeros(len(items), np.uint64)
     known = getattr(inputs, "digests", ())
     if len(known):
         digests = known[items].copy()
     missing = np.flatnonzero(digests == 0)
-    blocks = range(0, len(missing), _BLOCK)
+    blocks = range(0, len(missing), _BLOCK_ROWS)
     for start in track_progress(blocks, "looking for equal inputs", len(blocks), console):
-        places = missing[start : start + _BLOCK]
-        rows = inputs[items[places]]
-        rows = rows + rows.dtype.type(0)  # which makes of -0.0, that equals 0.0, the same bytes
-        digests[places] = [row_digest(row) for row in rows]
+        block = missing[start : start + _BLOCK_ROWS]
+        rows = inputs[items[block]]
+        rows = rows + rows.dtype.type(0)  # gives -0.0 the bytes of 0.0, which it equals
+        digests[block] = [row_digest(row) for row in rows]
     return digests

@@ -1,4 +1,4 @@
-"""What labels make of a search and of a training before there is a model: what is relevant, and to how many."""
+"""Checks labels: whether queries have relevant items, and whether a method can learn from them."""
 
 from collections.abc import Sequence
 
@@ -9,66 +9,70 @@ from jaxhash.similarity import has_label
 from jaxhash.utils.errors import UserError
 
 
-def tell_relevance(
+def check_relevance(
     query: Shaped[np.ndarray, " queries *classes"], database: Shaped[np.ndarray, " items *classes"]
 ) -> tuple[list[str], list[str]]:
-    """What makes a search by these labels say nothing, and what makes it say less, a sentence each.
+    """Returns sentences on labels that make retrieval metrics meaningless or less meaningful.
 
     Args:
         query: class ids, or rows of 0 and 1, of the queries.
-        database: the same of what is searched.
+        database: those of the database.
+
+    Returns:
+        Warnings, if all queries have the same value of a metric for any codes; and notes, if some
+        queries have no relevant item.
 
     Example:
-        >>> tell_relevance(np.array([0, 1]), np.array([1, 2]))
+        >>> check_relevance(np.array([0, 1]), np.array([1, 2]))
         ([], ['queries with nothing relevant in the database: 1 of 2'])
     """
     if query.ndim == 1:
-        alone = len(np.unique(np.concatenate([query, database]))) == 1 and query[0] >= 0
-        found = np.isin(query, database[has_label(database)])
+        is_one_class = len(np.unique(np.concatenate([query, database]))) == 1 and query[0] >= 0
+        has_relevant = np.isin(query, database[has_label(database)])
     else:
-        alone = ((query != 0).all(axis=0) & (database != 0).all(axis=0)).any()
-        found = ((query != 0) & (database != 0).any(axis=0)).any(axis=1)
-    if alone:
+        is_one_class = ((query != 0).all(axis=0) & (database != 0).all(axis=0)).any()
+        has_relevant = ((query != 0) & (database != 0).any(axis=0)).any(axis=1)
+    if is_one_class:
         return ["all queries and all of the database are of one class: any codes have mAP 1"], []
-    if not found.any():
+    if not has_relevant.any():
         return ["no query has anything relevant in the database: mAP is 0 whatever the codes"], []
-    missing = int((~found).sum())
+    missing = int((~has_relevant).sum())
     sentence = f"queries with nothing relevant in the database: {missing:,} of {len(query):,}"
     return [], [sentence] * (missing > 0)
 
 
-def refuse_unlearnable(
+def check_learnable(
     labels: Int[np.ndarray, " train *classes"],
     class_names: Sequence[str],
     method: str,
     *,
     own_classes: bool = False,
 ) -> None:
-    """Raise where the labels of the training items tell a method that learns from them nothing.
+    """Raises if a supervised method cannot learn from the labels of the training items.
 
     Args:
         labels: class ids or multi-hot rows of the training items.
-        class_names: a name for each class.
-        method: the method's name.
+        class_names: one name per class.
+        method: name of the method.
         own_classes: whether each item may be of a class of its own.
 
     Raises:
-        UserError: if no item has a label, all are of one class, or each is of its own.
+        UserError: if no item has a label, all are of one class, or each is of a class of its own.
 
     Example:
-        >>> refuse_unlearnable(np.array([0, 1, 1]), ["cat", "dog"], "hashnet")
+        >>> check_learnable(np.array([0, 1, 1]), ["cat", "dog"], "hashnet")
     """
     held = labels[has_label(labels)]
-    other = "; methods that see no labels are in the table of --objective help"
+    other = "; methods that see no labels are in the table of `objective=help`"
     if not len(held):
         raise UserError(
-            f"--objective {method} learns from labels, and no training item has any{other}"
+            f"`objective={method}` learns from labels, and no training item has any{other}"
         )
     if labels.ndim == 1:
         classes = np.unique(held)
         if len(held) > 1 and len(classes) == len(held) and not own_classes:
             raise UserError(
-                f"--objective {method} learns from classes, and each training item is of a class of its "
+                f"`objective={method}` learns from classes, and each training item is of a class of its "
                 f"own{other}"
             )
         common = classes[:1] if len(classes) == 1 else classes[:0]
@@ -76,6 +80,6 @@ def refuse_unlearnable(
         common = np.flatnonzero((held != 0).all(axis=0))
     if len(common):
         raise UserError(
-            f"--objective {method} learns to tell classes apart, and all training items are of class "
+            f"`objective={method}` learns to tell classes apart, and all training items are of class "
             f"{class_names[common[0]]}{other}"
         )

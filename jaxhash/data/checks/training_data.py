@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import Console
 
-from jaxhash.data.checks.duplicates import Equal, equal_inputs, name_equal, tell_equal
-from jaxhash.data.checks.relevance import refuse_unlearnable, tell_relevance
+from jaxhash.data.checks.duplicates import (
+    EqualInputs,
+    equal_input_leaks,
+    find_equal_inputs,
+    name_examples,
+)
+from jaxhash.data.checks.relevance import check_learnable, check_relevance
 from jaxhash.data.input_form import InputForm
 from jaxhash.data.protocols import OWN_PARTS, describe_parts, resolve_protocol, split_source
 from jaxhash.data.sources import Source
@@ -79,15 +84,17 @@ def examine(
     Raises:
         UserError: if the split leaks, or the labels tell the method nothing.
     """
-    equal = Equal(*broadcast_from_host0(lambda: equal_inputs(split, source.inputs, console)))
+    equal = EqualInputs(
+        *broadcast_from_host0(lambda: find_equal_inputs(split, source.inputs, console))
+    )
     sizes = {name: len(items) for name, items in split.parts.items()}
-    leaks, few = tell_equal(equal.counts, sizes)
-    named = name_equal(equal, source.name_of)
+    leaks, few = equal_input_leaks(equal.counts, sizes)
+    named = name_examples(equal, source.name_of)
     check_leaks(split, [*split.leaks, *leaks, *named * bool(leaks)], allow=config.allow_leak)
     leaks = [*split.leaks, *leaks]
     is_known = class_similarity.embeddings is not None
     if METHODS[config.objective].kind != "unsupervised":
-        refuse_unlearnable(
+        check_learnable(
             source.labels[split.train], source.class_names, config.objective, own_classes=is_known
         )
     others = {name: items for name, items in split.parts.items() if name != "train"}
@@ -97,17 +104,17 @@ def examine(
             f"--validation {config.validation:g} is not used: the data have a part validation"
         )
     searched = source.labels[split.query], source.labels[split.database]
-    useless, less = ([], []) if is_known else tell_relevance(*searched)
+    useless, less = ([], []) if is_known else check_relevance(*searched)
     return Findings(
         equal.counts,
         _digest(split, source, equal),
         leaks,
         notes=[*notes, *named, *less],
-        warnings=[*form.remarks(source.inputs, others), *few, *useless],
+        warnings=[*form.warnings(source.inputs, others), *few, *useless],
     )
 
 
-def _digest(split: Split, source: Source, equal: Equal) -> str:
+def _digest(split: Split, source: Source, equal: EqualInputs) -> str:
     """What tells the items of a split, with their labels and inputs, from others."""
     digest = hashlib.sha256(split.sha256.encode() + equal.sha256.encode())
     digest.update(source.labels.astype("<i8").tobytes())

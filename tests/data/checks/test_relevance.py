@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxhash.data.checks.relevance import refuse_unlearnable, tell_relevance
+from jaxhash.data.checks.relevance import check_learnable, check_relevance
 from jaxhash.data.splits import Split
 from jaxhash.similarity import shares_label
 from jaxhash.utils.errors import UserError
@@ -35,7 +35,7 @@ SEARCHES = {
 def test_what_is_relevant(labels, kind):
     labels = labels if kind == "ids" else rows(labels)
     relevant = shares_label(labels[SPLIT.query], labels[SPLIT.database])
-    useless, less = tell_relevance(labels[SPLIT.query], labels[SPLIT.database])
+    useless, less = check_relevance(labels[SPLIT.query], labels[SPLIT.database])
     assert [sentence.endswith("any codes have mAP 1") for sentence in useless] == (
         [True] if relevant.all() else [] if relevant.any() else [False]
     )
@@ -63,14 +63,14 @@ def test_labels_that_teach_nothing(labels, said, kind):
     if kind == "rows":
         labels, said = rows(labels), None if own else said
     if said is None:
-        refuse_unlearnable(labels, names, "csq")
+        check_learnable(labels, names, "csq")
         return
     with pytest.raises(UserError, match=f"--objective csq .*{said}"):
-        refuse_unlearnable(labels, names, "csq")
+        check_learnable(labels, names, "csq")
     if own:  # whose similarity is known by other means
-        refuse_unlearnable(labels, names, "shrewd", own_classes=True)
+        check_learnable(labels, names, "shrewd", own_classes=True)
 
 
 def test_a_class_that_all_items_of_several_have():
     with pytest.raises(UserError, match="all training items are of class elk"):
-        refuse_unlearnable(np.array([[1, 0, 1], [0, 1, 1]]), ["cat", "dog", "elk"], "csq")
+        check_learnable(np.array([[1, 0, 1], [0, 1, 1]]), ["cat", "dog", "elk"], "csq")

@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 
 from jaxhash.cli.main import main
-from jaxhash.data.checks.split_report import Checked, examine
+from jaxhash.data.checks.split_report import LabeledSplit, examine_split
 from jaxhash.data.splits import Split
 
 IDS = np.array([0, 1, 0, 1, 2, 2, 0, -1])
@@ -66,7 +66,7 @@ def table(text, first_column):
 
 
 def test_labels_of_each_part():
-    found = examine(Checked(small_split(), IDS, "abc"))
+    found = examine_split(LabeledSplit(small_split(), IDS, "abc"))
     assert found["classes"] == [
         {"class": "a", "train": 1, "query": 1, "database": 1},
         {"class": "b", "train": 1, "query": 1, "database": 0},
@@ -78,7 +78,7 @@ def test_labels_of_each_part():
 def test_labels_of_items_of_several_classes():
     rows = np.array([[1, 1], [0, 1], [0, 0], [1, 0]])
     split = small_split(train=(0, 1), query=(2,), database=(3, 0))
-    found = examine(Checked(split, rows, ("a", "b")))
+    found = examine_split(LabeledSplit(split, rows, ("a", "b")))
     assert found["classes"] == [
         {"class": "a", "train": 1, "query": 0, "database": 2},
         {"class": "b", "train": 2, "query": 0, "database": 1},
@@ -87,14 +87,14 @@ def test_labels_of_items_of_several_classes():
 
 
 def test_repeated_items_count_as_often_as_they_stand_there():
-    found = examine(Checked(small_split(database=(4, 4, 5)), IDS, "abc"))
+    found = examine_split(LabeledSplit(small_split(database=(4, 4, 5)), IDS, "abc"))
     assert found["items"]["database"] == 3 and found["repeated"]["database"] == 1
     assert found["classes"][2]["database"] == 3
 
 
 def test_findings_of_a_split_alone():
     split = small_split(validation=(3,))
-    assert examine(Checked(split)) == {
+    assert examine_split(LabeledSplit(split)) == {
         "split": "small",
         "sha256": split.sha256,
         "items": {"train": 2, "validation": 1, "query": 2, "database": 4},
@@ -123,14 +123,16 @@ def test_findings_of_a_split_alone():
 def test_order_of_the_database(labels, alike, chance, by_class):
     labels = np.array(labels)
     split = small_split(train=(0,), query=(0,), database=np.arange(len(labels)))
-    order = examine(Checked(split, labels, "abcdef"[: 2 if labels.ndim == 2 else 6]))["order"]
+    order = examine_split(LabeledSplit(split, labels, "abcdef"[: 2 if labels.ndim == 2 else 6]))[
+        "order"
+    ]
     assert (order["neighbours_alike"], order["by_chance"]) == pytest.approx((alike, chance))
     assert order["class_by_class"] is by_class
 
 
 def test_order_is_that_of_the_database_not_of_the_item_numbers():
     split = small_split(train=(0,), query=(0,), database=[0, 3, 1, 4, 2, 5])
-    order = examine(Checked(split, np.array([0, 0, 0, 1, 1, 1]), "ab"))["order"]
+    order = examine_split(LabeledSplit(split, np.array([0, 0, 0, 1, 1, 1]), "ab"))["order"]
     assert order["neighbours_alike"] == 0.0 and not order["class_by_class"]
 
 
@@ -139,7 +141,7 @@ def test_order_of_long_databases():
     twice = np.concatenate([np.repeat(np.arange(10), 50), np.repeat(np.arange(10), 10)])
     for labels, by_class in ((twice, True), (np.random.default_rng(0).permutation(twice), False)):
         split = small_split(train=(0,), query=(0,), database=np.arange(600))
-        order = examine(Checked(split, labels, "abcdefghij"))["order"]
+        order = examine_split(LabeledSplit(split, labels, "abcdefghij"))["order"]
         assert order["class_by_class"] is by_class
 
 
@@ -147,18 +149,20 @@ def test_equal_inputs_of_different_items():
     """Items 1, 4 and 5 have one input, 2 and 3 another, 0 and 6 a third."""
     inputs = np.array([7, 1, 5, 5, 1, 1, 7])[:, None] * np.ones(3, np.float32)
     split = small_split(train=(0, 1), query=(2, 4), database=(0, 1, 3, 5, 6))
-    assert examine(Checked(split, inputs=inputs))["same_content"] == {
+    assert examine_split(LabeledSplit(split, inputs=inputs))["same_content"] == {
         "train": {"query": 1, "database": 2},
         "query": {"train": 1, "database": 2},
         "database": {"train": 2, "query": 3},
     }
-    named = examine(Checked(split, inputs=inputs, name_of="{}.png".format))["leaking_items"]
+    named = examine_split(LabeledSplit(split, inputs=inputs, name_of="{}.png".format))[
+        "leaking_items"
+    ]
     assert named == [
         "equal inputs: query 4.png and train 1.png; query 2.png and database 3.png; "
         "query 4.png and database 1.png"
     ]
     alone = small_split(train=(0, 1), query=(2,), database=(0, 1))
-    assert examine(Checked(alone, inputs=inputs))["same_content"] == {
+    assert examine_split(LabeledSplit(alone, inputs=inputs))["same_content"] == {
         "train": {"query": 0, "database": 0},
         "query": {"train": 0, "database": 0},
         "database": {"train": 0, "query": 0},
@@ -172,7 +176,7 @@ def test_equal_inputs_by_brute_force():
     names = ("train", "query", "database")
     parts = dict(zip(names, np.split(rng.permutation(2_000)[:1_500], [600, 700]), strict=True))
     parts["database"] = np.append(parts["database"], parts["train"][:50])
-    found = examine(Checked(Split("some", **parts), inputs=inputs))["same_content"]
+    found = examine_split(LabeledSplit(Split("some", **parts), inputs=inputs))["same_content"]
     for first, second in itertools.permutations(parts, 2):
         mine, theirs = parts[first], parts[second]
         equal = (inputs[mine][:, None] == inputs[theirs]).all(-1) & (mine[:, None] != theirs)

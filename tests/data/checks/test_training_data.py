@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 from rich.console import Console
 
-from jaxhash.data.input_form import keep_form
+from jaxhash.data.input_form import write_input_form
 from jaxhash.runs.config import Config
 from jaxhash.runs.evaluate_run import evaluate
 from jaxhash.runs.experiment import Experiment
@@ -161,7 +161,7 @@ def test_equal_inputs_are_told_and_refused(config, equal):
 def test_a_training_does_not_go_on_with_other_data(config, tmp_path):
     """Another value, label or part is another digest, in a file of the same name and sizes."""
     experiment = Experiment.open(config)
-    keep_form(tmp_path, experiment.input_form, experiment.findings.data_sha256)
+    write_input_form(tmp_path, experiment.input_form, experiment.findings.data_sha256)
     for other in (
         dict(features=VECTORS + 0.1 * (np.arange(200) == 199)[:, None]),
         dict(labels=CLASSES * (np.arange(200) != 7)),
@@ -170,9 +170,9 @@ def test_a_training_does_not_go_on_with_other_data(config, tmp_path):
         write(**other)
         changed = Experiment.open(config, input_form=experiment.input_form)
         with pytest.raises(UserError, match="began with other data"):
-            keep_form(tmp_path, experiment.input_form, changed.findings.data_sha256)
+            write_input_form(tmp_path, experiment.input_form, changed.findings.data_sha256)
     write(features=VECTORS.astype("f8"))
-    keep_form(
+    write_input_form(
         tmp_path,
         experiment.input_form,
         Experiment.open(config, input_form=experiment.input_form).findings.data_sha256,
