@@ -1,5 +1,5 @@
 """Checks of data before there is a model.
 
-`split_report` is ``jaxhash data check``; `training_data` is what training looks at first. Both look for
-equal inputs in several parts (`duplicates`) and at what labels allow (`relevance`).
+`split_report` is ``jaxhash data check``; `training_data` is the checks before training. Both use
+`duplicates`, which finds equal inputs in several parts, and `relevance`, which checks the labels.
 """

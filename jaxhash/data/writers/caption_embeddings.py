@@ -1,7 +1,7 @@
-"""``jaxhash data captions``: embeddings of captions, in one file, to hash or to learn from.
+"""Writes embeddings of captions into a feature file (``jaxhash data captions``).
 
-``jaxhash train --dataset features:FILE.npz`` hashes the captions themselves; with ``--similarity
-FILE.npz`` they say what images mean to each other.
+``jaxhash train --dataset features:FILE.npz`` learns to hash the captions; ``--similarity FILE.npz`` uses
+them as the similarity of the images.
 """
 
 import json
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from rich.console import Console
 
 from jaxhash.data.readers.arrays import read_npy
+from jaxhash.data.readers.captions import read_captions
 from jaxhash.retrieval.vectors import normalize_rows
 from jaxhash.utils.console import print_line
 from jaxhash.utils.errors import UserError
@@ -30,23 +31,23 @@ def write_captions(
     pool: bool = False,
     command: str = "",
 ) -> None:
-    """Write ``features``, ``labels``, ``class_names``, ``item_names`` and ``provenance``.
+    """Embeds captions and writes a file for the source ``features:FILE.npz``.
 
-    Features are the embeddings at length 1, labels the numbers of the images, and class names theirs;
-    an item is named by its image and its number among the captions of that, as in a.jpg#0. That is all
-    that `jaxhash.data.load.load_source` reads as ``features:FILE.npz``.
+    It holds ``features``, the embeddings at length 1; ``labels``, the number of the image of each caption;
+    ``class_names``, the names of the images; ``item_names``, such as a.jpg#0 for the first caption of an
+    image; and ``provenance``, a JSON object.
 
     Args:
-        captions: text file, a caption a line: the name of its image, a tab, the caption.
-        output: file .npz to write.
-        console: where to print.
-        embeddings: file .npy of floats [captions, dimensions]; TF-IDF if not given.
-        dimensions: length of an embedding by TF-IDF.
-        pool: whether to write a row for each image, the mean of its captions.
-        command: the command line, to be stored.
+        captions: text file for `jaxhash.data.readers.captions.read_captions`.
+        output: .npz file to write.
+        console: console for messages.
+        embeddings: .npy file of floats [captions, dimensions]; by default TF-IDF embeddings are computed.
+        dimensions: number of dimensions of an embedding by TF-IDF.
+        pool: whether to write one row per image, the mean of its captions.
+        command: the command line, to store in ``provenance``.
 
     Raises:
-        UserError: if an argument is not allowed, or the captions do not fit.
+        UserError: if an argument is not allowed, or the embeddings do not fit the captions.
     """
     if dimensions < 1:
         raise UserError(f"`dimensions` must be at least 1, got {dimensions}")
@@ -54,15 +55,15 @@ def write_captions(
     names, texts = read_captions(captions)
     if embeddings is None:
         features = tfidf_embeddings(texts, dimensions)
-        encoder, explained = f"TF-IDF, {features.shape[1]} singular vectors", " by TF-IDF"
+        encoder, method = f"TF-IDF, {features.shape[1]} singular vectors", " by TF-IDF"
     else:
-        features = _given(embeddings, len(texts))
-        encoder, explained = embeddings.name, ""
+        features = _read_embeddings(embeddings, len(texts))
+        encoder, method = embeddings.name, ""
     images = list(dict.fromkeys(names))
     number = {name: i for i, name in enumerate(images)}
     labels = np.array([number[name] for name in names], np.int32)
     features = normalize_rows(features.astype(np.float32))
-    items = _numbered(names)
+    items = _caption_names(names)
     if pool:
         order = np.argsort(labels, kind="stable")
         starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
@@ -86,42 +87,17 @@ def write_captions(
     print_line(
         console,
         f"{output}: {len(texts):,} captions of {len(images):,} images, "
-        f"{features.shape[1]:,} dimensions{explained}{', pooled by image' * pool}",
+        f"{features.shape[1]:,} dimensions{method}{', pooled by image' * pool}",
     )
 
 
-def read_captions(path: Path) -> tuple[list[str], list[str]]:
-    """The image and the text of each caption of a file.
-
-    Raises:
-        UserError: if the file cannot be read, is empty, or has a line of another form.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a caption may hold other breaks
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"`captions={path}`: {error}") from error
-    names, captions = [], []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        name, tab, caption = line.partition("\t")
-        name = name.partition("#")[0].strip()
-        if not tab or not name or not caption.strip():
-            raise UserError(f"{path}, line {number}: expected IMAGE, a tab and a caption")
-        names.append(name)
-        captions.append(caption.strip())
-    if not names:
-        raise UserError(f"{path}: there are no captions")
-    return names, captions
-
-
 def tfidf_embeddings(captions: list[str], dimensions: int) -> Float[np.ndarray, "n dimensions"]:
-    """Captions by the singular vectors of their TF-IDF weights (latent semantic analysis).
+    """Embeds captions by the singular vectors of their TF-IDF weights (latent semantic analysis).
 
-    Words that one caption alone has are left out; frequencies count by their logarithm.
+    Words that occur in only one caption are left out; term frequencies are logarithmic.
 
     Raises:
-        UserError: if the captions have fewer words than there are to be dimensions.
+        UserError: if the captions have too few words for this number of dimensions.
     """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -130,14 +106,16 @@ def tfidf_embeddings(captions: list[str], dimensions: int) -> Float[np.ndarray, 
         weights = TfidfVectorizer(sublinear_tf=True, min_df=2).fit_transform(captions)
     except ValueError as error:
         raise UserError(f"`captions`: no word stands in two captions ({error})") from error
-    most = min(weights.shape) - 1
-    if dimensions > most:
-        raise UserError(f"`dimensions` must be at most {most} for these captions, got {dimensions}")
+    limit = min(weights.shape) - 1
+    if dimensions > limit:
+        raise UserError(
+            f"`dimensions` must be at most {limit} for these captions, got {dimensions}"
+        )
     return TruncatedSVD(dimensions, random_state=0).fit_transform(weights)
 
 
-def _numbered(names: list[str]) -> list[str]:
-    """Names of the captions: that of the image, and which of its captions it is, from 0."""
+def _caption_names(names: list[str]) -> list[str]:
+    """Returns a name per caption: the name of its image and its number among the captions of the image."""
     seen: Counter[str] = Counter()
     numbered = []
     for name in names:
@@ -146,7 +124,8 @@ def _numbered(names: list[str]) -> list[str]:
     return numbered
 
 
-def _given(path: Path, captions: int) -> Float[np.ndarray, "captions dimensions"]:
+def _read_embeddings(path: Path, captions: int) -> Float[np.ndarray, "captions dimensions"]:
+    """Reads one embedding per caption, checked."""
     embeddings = read_npy(path)
     if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or len(embeddings) != captions:
         raise UserError(

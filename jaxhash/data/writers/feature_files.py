@@ -1,6 +1,6 @@
-"""``jaxhash data features``: the features of a data set by a published backbone, in one file.
+"""Writes the features of a data set by a published backbone into one file (``jaxhash data features``).
 
-A hash function trained on such a file takes seconds: ``jaxhash train --dataset features:FILE.npz``.
+A hash function is trained on such a file in seconds: ``jaxhash train --dataset features:FILE.npz``.
 """
 
 import dataclasses
@@ -32,8 +32,8 @@ from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import check_output, whole_file
 from jaxhash.utils.hardware import versions
 
-#: Batches whose features are written at a time.
-SHARD = 40
+#: Number of batches in a shard.
+BATCHES_PER_SHARD = 40
 
 
 def write_features(
@@ -50,32 +50,31 @@ def write_features(
     batch_size: int = 250,
     command: str = "",
 ) -> None:
-    """Encode all images and write ``features``, ``labels``, ``class_names`` and ``provenance``.
+    """Encodes all images and writes a file for the source ``features:FILE.npz``.
 
-    The file holds ``split`` and ``split_names`` too where the data set comes in parts, and
-    ``item_names`` where its items have any: all that `jaxhash.data.load.load_source` reads as
-    ``features:FILE.npz``. ``provenance`` is a JSON object: what the features are of, the network, and
-    the SHA-256 of the file of its weights.
+    It holds ``features``, ``labels`` and ``class_names``; ``split`` and ``split_names`` if the data set
+    comes in parts; ``item_names`` if its items have names; and ``provenance``, a JSON object with the data
+    set, the network and the SHA-256 of its weights.
 
-    Features are written as they come, in shards in a folder beside the file, which is removed in the
-    end. The same call after an interruption goes on from there, and ends with the same bytes.
+    Features are first written in shards, in a folder beside the file, which is removed at the end. After
+    an interruption the same call continues from there, and ends with the same bytes.
 
     Args:
-        dataset: data set of images, as `jaxhash.data.load.load_source` names it.
-        output: file .npz to write.
-        console: where to print.
+        dataset: name of a data set of images, as in `jaxhash.data.load.load_source`.
+        output: .npz file to write.
+        console: console for messages.
         backbone: name of the network.
         weights: file of its published weights, or FILE:KEY for those under a key.
         data_dir: folder of the data set.
-        preprocessing: how images of bytes are normalized.
-        image_size: height and width that images are resized to on the device; None leaves them.
+        preprocessing: normalization of images of bytes.
+        image_size: height and width in pixels to which images are resized on the device; None leaves them.
         dtype: dtype of the computation; the features are float32.
-        batch_size: images at a time, over all devices.
-        command: the command line, to be stored.
+        batch_size: number of images of a batch, over all devices.
+        command: the command line, to store in ``provenance``.
 
     Raises:
         UserError: if an argument is not allowed, the network cannot encode the data, or the shards
-            are those of another call.
+            are of another call.
     """
     if batch_size < 1:
         raise UserError(f"`batch_size` must be at least 1, got {batch_size}")
@@ -111,7 +110,7 @@ def write_features(
     _open_shards(folder, provenance | {"inputs": _digest(source), "batch": batch_size})
     write_index(source, folder)
     start = time.monotonic()
-    shards, made = _encode(
+    shards, encoded = _encode(
         source,
         network,
         read.variables,
@@ -130,12 +129,12 @@ def write_features(
         arrays |= {"split": source.part_ids, "split_names": np.array(source.parts)}
     if source.item_names is not None:
         arrays["item_names"] = np.array(list(source.item_names))
-    dimensions = _write_whole(output, shards, arrays)
+    dimensions = _write_npz(output, shards, arrays)
     shutil.rmtree(folder)
     print_line(
         console,
         f"{output}: {len(source.labels):,} images, {dimensions:,} features each, "
-        f"{made / seconds:,.0f} images/s",
+        f"{encoded / seconds:,.0f} images/s",
     )
 
 
@@ -149,15 +148,15 @@ def _encode(
     batch_size: int,
     title: tuple[str, str],
 ) -> tuple[list[Path], int]:
-    """Returns the files of the features of all items, in order, and how many items were encoded now.
+    """Writes the missing shards; returns all shards in order, and the number of items encoded now.
 
     Args:
         source: the data set.
         network: the backbone.
         variables: its weights.
-        folder: where the shards are written.
-        console: where to print.
-        batch_size: images at a time.
+        folder: folder of the shards.
+        console: console for messages.
+        batch_size: number of images of a batch.
         title: names of the data set and of the backbone, for messages.
     """
     dataset, backbone = title
@@ -165,7 +164,9 @@ def _encode(
     size = min(batch_size, len(items))
     shards = {
         folder / f"{number:06d}.npy": rows
-        for number, rows in enumerate(np.split(items, range(0, len(items), SHARD * size)[1:]))
+        for number, rows in enumerate(
+            np.split(items, range(0, len(items), BATCHES_PER_SHARD * size)[1:])
+        )
     }
     missing = {path: rows for path, rows in shards.items() if not path.is_file()}
     count = sum(map(len, missing.values()))
@@ -181,8 +182,8 @@ def _encode(
     encode = make_encoder(network)
     for path, rows in missing.items():
         batches = evaluation_batches(source, rows, batch_size=size)
-        told = (batch for batch, _ in zip(batches, ticks, strict=False))
-        features = encode(variables, told)
+        tracked = (batch for batch, _ in zip(batches, ticks, strict=False))
+        features = encode(variables, tracked)
         broken = rows[~np.isfinite(features).all(axis=1)]
         if len(broken):
             raise UserError(
@@ -195,7 +196,7 @@ def _encode(
 
 
 def _open_shards(folder: Path, made_of: dict[str, Any]) -> None:
-    """Make the folder of the shards; or check that those that are there are of the same making."""
+    """Makes the folder of the shards, or checks that existing shards are of the same call."""
     path, content = folder / "made_of.json", json.dumps(made_of, indent=2)
     if not path.is_file():
         folder.mkdir(exist_ok=True)
@@ -212,7 +213,7 @@ def _open_shards(folder: Path, made_of: dict[str, Any]) -> None:
 
 
 def _first_difference(before: str, now: str) -> str:
-    """The name of the first entry that two JSON texts do not share."""
+    """Returns the key of the first entry that differs between two JSON texts."""
     made_of = json.loads(now)
     try:
         stored = dict(json.loads(before))
@@ -222,7 +223,7 @@ def _first_difference(before: str, now: str) -> str:
 
 
 def _digest(source: Source) -> str:
-    """What the features depend on of the data."""
+    """Returns a digest of the labels, the item names, and the images or their index."""
     digest = hashlib.sha256(source.labels.tobytes())
     for name in source.item_names or ():
         digest.update(name.encode() + b"\0")
@@ -233,8 +234,8 @@ def _digest(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _write_whole(path: Path, shards: Sequence[Path], arrays: Mapping[str, np.ndarray]) -> int:
-    """Write features from their shards, and the other arrays, as np.savez does; return the dimensions."""
+def _write_npz(path: Path, shards: Sequence[Path], arrays: Mapping[str, np.ndarray]) -> int:
+    """Writes the features of all shards and the other arrays, as np.savez does; returns the dimensions."""
     parts = [np.load(shard, mmap_mode="r") for shard in shards]
     shape = (sum(map(len, parts)), *parts[0].shape[1:])
     descr = np.lib.format.dtype_to_descr(parts[0].dtype)

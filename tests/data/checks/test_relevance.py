@@ -65,7 +65,7 @@ def test_labels_that_teach_nothing(labels, said, kind):
     if said is None:
         check_learnable(labels, names, "csq")
         return
-    with pytest.raises(UserError, match=f"--objective csq .*{said}"):
+    with pytest.raises(UserError, match=f"`objective=csq` .*{said}"):
         check_learnable(labels, names, "csq")
     if own:  # whose similarity is known by other means
         check_learnable(labels, names, "shrewd", own_classes=True)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jaxhash.data.load import load_source
-from jaxhash.data.writers.caption_embeddings import read_captions, tfidf_embeddings
+from jaxhash.data.readers.captions import read_captions
+from jaxhash.data.writers.caption_embeddings import tfidf_embeddings
 
 CAPTIONS = "data captions --captions c.txt --output c.npz"
 

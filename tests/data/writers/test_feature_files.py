@@ -115,7 +115,7 @@ SHARDS = FEATURES.replace("--data digits", "--data folder:set")
 
 def test_features_go_on_after_an_interruption(images, folder, output, refusal, monkeypatch, capsys):
     """With the same bytes in the end; what is done is not done again."""
-    monkeypatch.setattr(feature_files, "SHARD", 2)
+    monkeypatch.setattr(feature_files, "BATCHES_PER_SHARD", 2)
     monkeypatch.setattr("jaxhash.data.readers.folder.MEMORY_LIMIT", 0)
     output(*SHARDS.split(), *images)
     whole, png = (folder / "f.npz").read_bytes(), (folder / "set/train/a/2.png").read_bytes()
