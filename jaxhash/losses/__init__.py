@@ -1,25 +1,41 @@
-"""Hashing losses as pure functions of arrays.
+"""Hashing losses: one pure function of arrays per published loss, one module per family.
 
-Conventions, the same for every function here:
+Read this first, then `hswd`. What all losses share is said here, and not repeated in each:
 
-* rows are images and columns are bits; codes may be float32, bfloat16 or float16, and everything is
-  accumulated in float32. Codes of float64 make a loss of float64;
-* ``where`` marks the valid rows: a masked row changes neither the value nor the normalizer, and its
-  gradient is exactly zero; without a valid row the loss is 0;
-* what says yes or no (``where``, ``similar``, multi-hot ``labels``) is 0 and 1 of bool, integers or
-  floats, of JAX or NumPy. Another dtype raises a TypeError, another value a ValueError, which name
-  the argument. Of a traced array no value can be refused: there all above 0 counts as 1;
-* a loss that grows with a power of the codes is infinite or NaN where that overflows: in float32,
-  squares do from codes of 1e19 on. Wherever the loss is finite, so is its gradient. A code of NaN
-  makes the loss NaN, unless it is masked;
-* ``axis_name`` names a mapped axis (pmap, vmap, shard_map) over which the batch is spread. The value
-  is then that of the whole batch, the same on every device, and the gradient is the device's
-  *share*: sum the gradients over the axis (``jax.lax.psum``), do not average them. Under
-  ``jax.shard_map`` that takes ``check_vma=False``: with the default JAX has summed the gradient of
-  what all devices share before the caller does, which is refused;
-* without ``axis_name``, rows may be spread by their sharding over a mesh of Auto or Explicit axes
-  (``jax.make_mesh`` makes the latter): under ``jax.jit`` value and gradient are one device's, and
-  nothing is to be summed.
+Arguments:
+    * ``codes`` [n, bits]: one row per image, one column per bit. They must be floating: float32,
+      bfloat16 or float16, accumulated in float32 (float64 gives a loss in float64).
+    * ``others`` [m, bits], in losses of pairs: the columns that the rows are compared with, either
+      the batch itself (gathered over devices) or a memory bank.
+    * ``similar`` [n, m]: True where a pair is similar. ``labels`` [n, classes]: multi-hot rows, 1
+      where the image belongs to the class; see `jaxhash.similarity.multi_hot`.
+    * ``where``: True for the valid rows [n], or pairs [n, m]; all by default. N in the formulas is
+      the number of valid rows. Masked entries change neither the value nor the normalizer, their
+      gradient is exactly 0, and they may hold NaN. Without a valid row or pair the loss is 0.
+    * ``where``, ``similar`` and ``labels`` hold 0 and 1 as bool, integers or floats, of JAX or
+      NumPy. The values of traced arrays cannot be checked: there every positive value counts as 1.
+    * ``axis_name``: the mapped axis (pmap, vmap, shard_map) over which the rows are sharded. The
+      value is that of the whole batch, the same on every device, and the gradient is the device's
+      *share*: sum the gradients over the axis (``jax.lax.psum``), do not average them. Under
+      ``jax.shard_map`` pass ``check_vma=False``: by default JAX sums the gradient of replicated
+      arguments itself, and the loss raises a ValueError.
+    * ``reduce_fn``: reduction over bits, such as ``jnp.mean``; None gives one loss per bit [bits].
+    * ``key``: a random key, the same on every device.
+
+Returns:
+    * A float32 scalar, unless the function says otherwise.
+    * Where the loss is finite, so is its gradient. A loss that grows with a power of the codes is
+      infinite or NaN where that overflows: in float32 squares do from codes of 1e19 on. NaN in a
+      valid row makes the loss NaN.
+    * A row of zeros has no direction: its cosine with any row is 0, and its gradient is 0.
+
+Raises:
+    * TypeError if codes are not floating or an array has the wrong dtype; ValueError if a shape
+      does not fit or a value is out of range. The message names the argument and what it got.
+
+Meshes: without ``axis_name`` the rows may be sharded over a mesh of Auto or Explicit axes
+(``jax.make_mesh`` makes the latter). Under ``jax.jit`` value and gradient are those of one device,
+and the gradients must not be summed again.
 """
 
 from jaxhash.losses._bit_statistics import bernoulli_kl as bernoulli_kl

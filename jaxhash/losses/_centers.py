@@ -1,4 +1,4 @@
-"""Losses of a code against the center, the target or the proxy of its classes."""
+"""Losses between a code and the center, target or proxy of its classes."""
 
 from typing import Literal, get_args
 
@@ -13,7 +13,7 @@ from jaxhash.ops.collectives import masked_mean, psum_local_grad, psum_no_grad
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import at_least_float32, cosine_similarity
 
-#: Where a margin is taken off: from the cosine, or from the angle.
+#: What the margin applies to: the cosine or the angle.
 MarginType = Literal["cosine", "arc"]
 
 
@@ -27,26 +27,20 @@ def csq(
 ) -> Float[Array, ""]:
     r"""Binary cross-entropy between each relaxed code and the center of its class (CSQ).
 
-    With :math:`v = \tanh u`, of which :math:`(v + 1)/2` is the probability of +1, and a center c,
+    With a center c and :math:`v = \tanh u`, where :math:`(v + 1)/2` is the probability of +1,
 
     .. math:: L = -\operatorname{mean}_{ij} \Big[ \tfrac{1 + c_{ij}}2 \log\tfrac{1 + v_{ij}}2
                   + \tfrac{1 - c_{ij}}2 \log\tfrac{1 - v_{ij}}2 \Big]
               = \operatorname{mean}_{ij} \Big[ \log(1 + e^{2 u_{ij}}) - (1 + c_{ij})\, u_{ij} \Big].
 
-    The second form, of the logits 2u, is the one computed: it is finite however large a code is.
+    The second form, with logits 2u, is computed: it is finite for codes of any size.
 
     Args:
-        codes: raw outputs of the network, unbounded. Rows are the batch.
+        codes: raw outputs of the network.
         centers: the center of each row, -1 or +1; see `jaxhash.ops.codebooks.label_codes`.
-        where: True for the valid rows; all of them by default.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
 
     Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit, or centers are other than -1 and +1.
+        ValueError: if centers are other than -1 and +1.
 
     Example:
         >>> csq(jnp.array([[0.0, 50.0]]), jnp.array([[1.0, -1.0]])).round(4)  # (log 2 + 100) / 2
@@ -54,9 +48,9 @@ def csq(
 
     Reference:
         Yuan et al., "Central Similarity Quantization for Efficient Image and Video Retrieval"
-        (CSQ), CVPR 2020, its central similarity loss. Departure: the mean over bits of the released
-        code, where the paper sums. The cross-entropy of that code cuts logarithms off at -100 and
-        takes them of a tanh that has rounded to 1, so that codes beyond about 9 have no gradient.
+        (CSQ), CVPR 2020, its central similarity loss. Departure: a mean over bits as in the
+        released code; the paper sums. That code clips logarithms at -100 and applies them to a tanh
+        that has rounded to 1, so codes beyond about 9 have no gradient there.
     """
     codes, where = check_codes(codes, where)
     check_shape("centers", centers, codes.shape)
@@ -76,27 +70,21 @@ def dpn(
     where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""Polarization loss: a hinge that drives each bit past a margin, on the side of its target.
+    r"""Polarization loss: a hinge that drives each bit past a margin towards its target (DPN).
 
     .. math:: L = \operatorname{mean}_{ij} \Big[ \tfrac{1 + t_{ij}}2 \max(0, m - u_{ij})
                   + \tfrac{1 - t_{ij}}2 \max(0, m + u_{ij}) \Big],
 
     which for targets of -1 and +1 is the mean of :math:`\max(0, m - u_{ij} t_{ij})`. A target
-    between is the mean of those of several classes, and the loss then the mean of theirs.
+    between -1 and +1 is the mean of the targets of several classes, and gives the mean loss.
 
     Args:
-        codes: raw outputs of the network, unbounded. Rows are the batch.
+        codes: raw outputs of the network.
         targets: the target of each row, in [-1, 1].
-        margin: m, at which a bit no longer costs.
-        where: True for the valid rows; all of them by default.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
+        margin: m, the value beyond which a bit costs nothing.
 
     Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit, or margin is not above 0.
+        ValueError: if margin is not above 0.
 
     Example:
         >>> dpn(jnp.array([[0.5, 3.0, -2.0, 0.5]]), jnp.array([[1, 1, 1, 0]]))  # (.5+0+3+1)/4
@@ -105,8 +93,8 @@ def dpn(
     Reference:
         Fan, Ng, Ju, Zhang, Chan, "Deep Polarized Network for Supervised Learning of Accurate Binary
         Hashing Codes" (DPN), IJCAI 2020, its polarization loss. Departure: a mean over bits and
-        labels, where the authors' code sums over both. That code also adds 0.1 times the mean
-        square of the codes, which is left to the weight decay here.
+        labels; the authors' code sums over both. That code also adds 0.1 times the mean square of
+        the codes, which is left to weight decay here.
     """
     if margin <= 0:
         raise ValueError(f"margin must be above 0, got {margin}")
@@ -143,30 +131,24 @@ def orthohash(
               \qquad L = -\operatorname{mean}_i \sum_c \frac{y_{ic}}{\sum_k y_{ik}}
                          \log \frac{e^{z_{ic}}}{\sum_k e^{z_{ik}}}.
 
-    The length of a code does not matter. A code of zeros has no direction, its cosines are 0 and
-    so is its gradient. Rows without a label are left out.
+    The length of a code does not matter. Rows without a label are left out.
 
     Args:
-        codes: raw outputs of the network, unbounded. Rows are the batch.
+        codes: raw outputs of the network.
         centers: the center of each class, of -1 and +1.
         labels: 1 where the row is of the class, 0 elsewhere: multi-hot rows.
         scale: s, the inverse temperature of the cosines.
-        margin: m, what the cosine (``"cosine"``) or the angle in radians (``"arc"``) of the right
-            class is held back by.
-        margin_type: see margin. Beyond :math:`\theta = \pi - m` the arc rises again, as published.
-        where: True for the valid rows; all of them by default.
-        where_classes: True for the centers that are of a class; all of them by default.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-        classes_axis_name: mapped axis over which the centers are spread, with the columns of the
-            labels. Each device then has all rows, and the gradient is what its centers ask of them.
-
-    Returns:
-        The loss, a float32 scalar.
+        margin: m, subtracted from the cosine (``"cosine"``) or added to the angle in radians
+            (``"arc"``) of the right classes.
+        margin_type: see margin. Beyond :math:`\theta = \pi - m` the arc logit rises again, as
+            published.
+        where_classes: True for the centers that belong to a class; all by default.
+        classes_axis_name: mapped axis over which the centers and the columns of the labels are
+            sharded. Each device then has all rows, and the gradient is the share of its centers.
 
     Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit, centers are other than -1 and +1, scale is not above 0,
-            margin is below 0, margin_type is unknown, or both rows and centers are spread.
+        ValueError: if centers are other than -1 and +1, scale is not above 0,
+            margin is below 0, margin_type is unknown, or both axis names are given.
 
     Example:
         >>> centers = jnp.array([[1.0, 1.0], [1.0, -1.0]])
@@ -179,9 +161,8 @@ def orthohash(
     Reference:
         Hoe et al., "One Loss for All: Deep Hashing with a Single Cosine Similarity based Learning
         Objective" (OrthoHash), NeurIPS 2021, with the scale, the margin and the rule for several
-        labels that its released code has. Departure: that code clips the cosine before the arc, and
-        so gives an aligned code no gradient at all; here only the derivative of the sine is cut
-        off where it grows without bound.
+        labels of its released code. Departure: that code clips the cosine before the arc, so an
+        aligned code has no gradient; here only the unbounded derivative of the sine is clipped.
     """
     codes, where = check_codes(codes, where)
     check_shape("centers", centers, (None, codes.shape[1]))
@@ -201,37 +182,37 @@ def orthohash(
     where = count > 0 if where is None else where & (count > 0)
     cosine = cosine_similarity(codes, centers)
     if margin_type == "cosine":
-        held = cosine - margin
+        margin_cosine = cosine - margin
     else:
         sine = jnp.sqrt(jnp.maximum(1.0 - cosine**2, 1e-6))
-        held = cosine * jnp.cos(margin) - sine * jnp.sin(margin)
-    logits = scale * jnp.where(labels > 0, held, cosine)
+        margin_cosine = cosine * jnp.cos(margin) - sine * jnp.sin(margin)
+    logits = scale * jnp.where(labels > 0, margin_cosine, cosine)
     if where_classes is not None:
         logits = jnp.where(where_classes[None, :], logits, -jnp.inf)
-    logits, log_sum = _normalized(logits, classes_axis_name)
-    surprise = count * log_sum - jnp.sum(jnp.where(labels > 0, labels * logits, 0.0), axis=1)
-    mean = masked_mean(surprise / jnp.maximum(count, 1.0), where, axis_name)
+    logits, log_sum = _shifted_logsumexp(logits, classes_axis_name)
+    nll = count * log_sum - jnp.sum(jnp.where(labels > 0, labels * logits, 0.0), axis=1)
+    mean = masked_mean(nll / jnp.maximum(count, 1.0), where, axis_name)
     return psum_local_grad(mean, classes_axis_name)
 
 
-def _normalized(
+def _shifted_logsumexp(
     logits: Float[Array, "n classes"], axis_name: str | None
 ) -> tuple[Float[Array, "n classes"], Float[Array, " n"]]:
-    """The logits less the largest of their row, and the logarithm of the sum of their exponentials.
+    """Subtracts the largest logit of each row, and returns the log of the sum of exponentials too.
 
-    Of spread classes both are of all devices, and the logarithm is this device's share: the value
-    divided by the number of devices, with the gradient of its own logits.
+    Over sharded classes, maximum and sum are those of all devices, and the logarithm is this
+    device's share: the value divided by the number of devices, with the gradient of its own logits.
     """
     largest = jnp.max(lax.stop_gradient(logits), axis=1)
     if axis_name is not None:
         largest = lax.pmax(largest, axis_name)
     logits = logits - largest[:, None]
-    own = jnp.sum(jnp.exp(logits), axis=1)
+    local_sum = jnp.sum(jnp.exp(logits), axis=1)
     if axis_name is None:
-        return logits, jnp.log(own)
-    total = psum_no_grad(own, axis_name)
+        return logits, jnp.log(local_sum)
+    total = psum_no_grad(local_sum, axis_name)
     share = jnp.log(total) / lax.axis_size(axis_name)
-    return logits, share + (own - lax.stop_gradient(own)) / total
+    return logits, share + (local_sum - lax.stop_gradient(local_sum)) / total
 
 
 @on_any_mesh
@@ -244,28 +225,18 @@ def hyp2_proxies(
     where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""Multi-label proxy loss of HyP^2: codes turn to their classes' proxies, off all the others.
+    r"""Multi-label proxy loss of HyP^2: codes approach the proxies of their own classes only.
 
     .. math:: L = \operatorname{mean}_{y_{ic} = 1} \big[1 - \cos(u_i, p_c)\big]
               + \operatorname{mean}_{y_{ic} = 0} \max\big(0, \cos(u_i, p_c) - \zeta\big)
 
-    A kind of pair that does not occur contributes 0. A code of zeros has no direction, its cosines
-    are 0 and so is its gradient. Rows without a label are left out.
+    A kind of pair that does not occur contributes 0. Rows without a label are left out.
 
     Args:
-        codes: raw outputs of the network, unbounded. Rows are the batch.
+        codes: raw outputs of the network.
         proxies: the trained direction of each class.
         labels: 1 where the row is of the class, 0 elsewhere: multi-hot rows.
-        threshold: zeta, the cosine up to which a code may be near another class's proxy.
-        where: True for the valid rows; all of them by default.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
-
-    Raises:
-        TypeError: if codes or proxies are not floating.
-        ValueError: if shapes do not fit.
+        threshold: zeta, the largest cosine with another class's proxy that costs nothing.
 
     Example:
         >>> u, p = jnp.array([[2.0, 0.0]]), jnp.array([[0.0, 3.0], [1.0, 0.0], [-1.0, 0.0]])
@@ -274,8 +245,8 @@ def hyp2_proxies(
 
     Reference:
         Xu et al., "HyP^2 Loss: Beyond Hypersphere Metric Space for Multi-label Image Retrieval",
-        ACM Multimedia 2022, in the form of its released code. Departure: rows without a label,
-        which that code counts among the pairs of y = 0, are left out.
+        ACM Multimedia 2022, in the form of its released code. Departure: rows without a label
+        are left out; that code counts them among the pairs with y = 0.
     """
     codes, where = check_codes(codes, where)
     proxies = at_least_float32(as_floating("proxies", proxies, ndim=2))
@@ -284,8 +255,8 @@ def hyp2_proxies(
     cosine = cosine_similarity(codes, proxies)
     valid = belongs.any(axis=1) if where is None else where & belongs.any(axis=1)
     near = mean_over_pairs(1.0 - cosine, valid[:, None] & belongs, axis_name)
-    excess = jnp.maximum(cosine - threshold, 0.0)
-    return near + mean_over_pairs(excess, valid[:, None] & ~belongs, axis_name)
+    hinge = jnp.maximum(cosine - threshold, 0.0)
+    return near + mean_over_pairs(hinge, valid[:, None] & ~belongs, axis_name)
 
 
 @on_any_mesh
@@ -298,26 +269,15 @@ def hyp2_pairs(
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""Irrelevant-pair loss of HyP^2: codes of images that share no label turn off each other.
+    r"""Irrelevant-pair loss of HyP^2: codes of images that share no label are separated.
 
     .. math:: L = \operatorname{mean}_{s_{ij} = 0} \max\big(0, \cos(u_i, v_j) - \zeta\big)
 
-    Similar pairs cost nothing. The loss is 0 where there is no dissimilar pair.
+    Similar pairs cost nothing. The loss is 0 without a dissimilar pair.
 
     Args:
-        codes: codes of this device's rows.
-        others: codes of the columns: the batch itself (gathered, over devices) or a bank.
-        similar: True where the pair shares a label.
-        threshold: zeta, the cosine up to which two codes may be near each other.
-        where: True for the valid pairs.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
-
-    Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit.
+        codes: raw outputs of the network.
+        threshold: zeta, the largest cosine of two codes that costs nothing.
 
     Example:
         >>> u, v = jnp.array([[2.0, 0.0]]), jnp.array([[1.0, 0.0], [5.0, 0.0], [-1.0, 0.0]])
@@ -325,10 +285,10 @@ def hyp2_pairs(
         Array(0.375, dtype=float32)
 
     Reference:
-        Xu et al. (HyP^2), ACM Multimedia 2022; its released code takes only pairs of images with
-        more than one label each, which is the caller's business here.
+        Xu et al. (HyP^2), ACM Multimedia 2022; its released code uses only pairs of images with
+        more than one label each; here the caller selects the pairs by ``where``.
     """
     codes, others, similar, where = check_pairs(codes, others, similar, where)
     irrelevant = ~similar if where is None else where & ~similar
-    excess = jnp.maximum(cosine_similarity(codes, others) - threshold, 0.0)
-    return mean_over_pairs(excess, irrelevant, axis_name)
+    hinge = jnp.maximum(cosine_similarity(codes, others) - threshold, 0.0)
+    return mean_over_pairs(hinge, irrelevant, axis_name)

@@ -1,7 +1,7 @@
-"""Losses of labels: classifiers on codes, class proxies, scatter, and what belongs to such methods.
+"""Losses of labels: classifiers on codes, class proxies, scatter, and penalties of such methods.
 
-Labels are rows of weights, one a class: `jaxhash.similarity.multi_hot` makes them of labels of
-either kind. A row without any label has nothing to say of classes and counts as masked.
+Labels are rows of weights, one per class; `jaxhash.similarity.multi_hot` makes them. A row without
+a label counts as masked.
 """
 
 import jax
@@ -24,26 +24,18 @@ def cross_entropy(
     where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""Softmax cross-entropy, in which the labels of a row share its weight evenly.
+    r"""Softmax cross-entropy; the labels of a row share its weight evenly.
 
     .. math:: L = -\frac1N \sum_{i=1}^N \sum_c \frac{y_{ic}}{\sum_{c'} y_{ic'}}
                   \log \operatorname{softmax}_c(a_i)
 
-    With one label a row it is the usual cross-entropy. With several its least value is not 0 but
-    the mean entropy of the labels, log k for a row of k labels, when all of them are equally likely.
+    With one label per row it is the usual cross-entropy. With several, its minimum is not 0 but the
+    mean entropy of the labels: log k for a row of k labels, when all k are equally likely.
 
     Args:
         logits: scores a of the classes.
-        labels: multi-hot rows y, or other weights that are not negative.
-        where: True for the valid rows. N counts those of them that have a label.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
-
-    Raises:
-        TypeError: if logits are not floating.
-        ValueError: if shapes do not fit.
+        labels: multi-hot rows y, or other non-negative weights.
+        where: True for the valid rows. N counts the valid rows with a label.
 
     Example:
         >>> logits = jnp.log(jnp.array([[1.0, 1.0, 2.0], [1.0, 1.0, 2.0]]))
@@ -52,10 +44,10 @@ def cross_entropy(
         Array(1.0397, dtype=float32)
 
     Reference:
-        Soft labels y / sum y are common for images of several classes, as in cisip-FIRe. Taking the
-        argmax of a multi-hot row instead, as other collections do, keeps its first label alone.
+        Soft labels y / sum y are common for images of several classes, as in cisip-FIRe. Other
+        collections take the argmax of a multi-hot row, which keeps its first label only.
     """
-    logits, labels, where = _labelled(logits, labels, where)
+    logits, labels, where = _check_labels(logits, labels, where)
     weights = labels / jnp.maximum(jnp.sum(labels, axis=1, keepdims=True), _TINY)
     highest = lax.stop_gradient(jnp.max(logits, axis=1, keepdims=True))
     below = logits - highest
@@ -71,7 +63,7 @@ def binary_cross_entropy(
     where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""Logistic cross-entropy of each class on its own, averaged over classes.
+    r"""Logistic cross-entropy of each class, averaged over classes.
 
     .. math:: L = \frac1{N C} \sum_{i=1}^N \sum_{c=1}^C
                   \big[\log(1 + e^{a_{ic}}) - y_{ic}\, a_{ic}\big]
@@ -79,16 +71,8 @@ def binary_cross_entropy(
     Args:
         logits: scores a of the classes.
         labels: multi-hot rows y.
-        where: True for the valid rows. N counts those of them that have a label: a row of zeros
-            means "no label", not "none of these classes".
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
-
-    Raises:
-        TypeError: if logits are not floating.
-        ValueError: if shapes do not fit.
+        where: True for the valid rows. N counts the valid rows with a label: a row of zeros means
+            "no label", not "none of these classes".
 
     Example:
         >>> logits = jnp.log(jnp.array([[3.0, 1.0]]))  # probabilities 3/4 and 1/2
@@ -96,12 +80,13 @@ def binary_cross_entropy(
         Array(0.4904, dtype=float32)
 
     Reference:
-        Departure: a mean over the classes as well, so that a weight does not depend on their
-        number.
+        Departure: a mean over classes too, so that a weight does not depend on their number.
     """
     labels = as_mask("labels", labels, (None, None))
-    logits, labels, where = _labelled(logits, labels, where)
-    cost = jax.nn.softplus(jnp.where(labels > 0, -logits, logits))  # no difference of large numbers
+    logits, labels, where = _check_labels(logits, labels, where)
+    cost = jax.nn.softplus(
+        jnp.where(labels > 0, -logits, logits)
+    )  # avoids the difference of two large numbers
     return masked_mean(jnp.mean(cost, axis=1), where, axis_name)
 
 
@@ -115,26 +100,20 @@ def hash_proxy(
     where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""Cross-entropy of the cosines between codes and the proxies of the classes.
+    r"""Cross-entropy of the cosines between codes and class proxies.
 
-    `cross_entropy` with :math:`a_{ic} = \cos(h_i, p_c) / \tau`. A row of zeros has no direction: its
-    cosines are 0, and so is its gradient.
+    This is `cross_entropy` with :math:`a_{ic} = \cos(h_i, p_c) / \tau`.
 
     Args:
         codes: relaxed codes h.
         proxies: the proxy p of each class, the same on all devices. Their gradient is this device's
-            share of it.
+            share.
         labels: multi-hot rows.
         temperature: :math:`\tau`.
-        where: True for the valid rows. Those of them count that have a label.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
+        where: True for the valid rows. N counts the valid rows with a label.
 
     Raises:
-        TypeError: if codes or proxies are not floating.
-        ValueError: if shapes do not fit, or the temperature is a number that is not above 0.
+        ValueError: if the temperature is a number that is not above 0.
 
     Example:
         >>> codes, proxies = jnp.array([[3.0, 0.0]]), jnp.array([[1.0, 0.0], [0.0, 5.0]])
@@ -145,8 +124,8 @@ def hash_proxy(
 
     Reference:
         The hash proxy loss of Jang, Gu, Ko, Kang, Cho, "Deep Hash Distillation for Image Retrieval"
-        (DHD), ECCV 2022, after its released code, which divides the caller's own labels in place
-        and makes NaN of a row without any.
+        (DHD), ECCV 2022, after its released code. That code divides the caller's labels in place,
+        and a row without a label becomes NaN.
     """
     codes, where = check_codes(codes, where)
     proxies = at_least_float32(as_floating("proxies", proxies, ndim=2))
@@ -167,25 +146,15 @@ def cosine_distillation(
     where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""One less the cosine between each code and the code that it should follow.
+    r"""One minus the cosine between each code and the code of a teacher.
 
     .. math:: L = \frac1N \sum_{i=1}^N \big[1 - \cos(h_i, t_i)\big]
 
-    No gradient flows to the teacher. A row of zeros has no direction: it costs 1, and its gradient
-    is 0.
+    No gradient flows to the teacher. A row of zeros costs 1.
 
     Args:
         codes: codes h of the student.
         teacher: codes t of the teacher, row by row.
-        where: True for the valid rows; all of them by default. N counts these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
-
-    Raises:
-        TypeError: if codes or teacher are not floating.
-        ValueError: if shapes do not fit.
 
     Example:
         >>> codes = jnp.array([[1.0, 1.0], [1.0, 1.0]])
@@ -214,7 +183,7 @@ def bernoulli_kl_per_code(
     axis_name: str | None = None,
     reduce_fn: Reduce | None = jnp.sum,
 ) -> Float[Array, "..."]:
-    r"""Divergence of each code, as independent coins, from fair ones.
+    r"""Divergence of each code, as independent Bernoulli bits, from fair bits.
 
     With :math:`q = 1 / (1 + e^{-u})` the probability that a bit is +1,
 
@@ -223,22 +192,12 @@ def bernoulli_kl_per_code(
               = \frac1N \sum_{i=1}^N \big[\log 2 + q_{ij} \log q_{ij}
               + (1 - q_{ij}) \log(1 - q_{ij})\big],
 
-    from 0 where u is 0 to log 2 where it is far from it. It draws each code on its own towards 0,
-    so that bits tell no more of an image than they must, and does not balance the batch.
+    from 0 at u = 0 to log 2 for large codes. It draws each code towards 0 separately, which limits
+    the information per bit, and does not balance the batch.
 
     Args:
-        codes: logits of the bits, unbounded. Rows are the batch.
-        where: True for the valid rows; all of them by default. N counts these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-        reduce_fn: reduction over bits. The sum (the default) is the divergence of whole codes; None
-            returns the loss of each bit, with shape [bits].
-
-    Returns:
-        The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``.
-
-    Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit.
+        codes: logits of the bits. Rows are the batch.
+        reduce_fn: reduction over bits; the default, a sum, is the divergence of whole codes.
 
     Example:
         >>> codes = jnp.array([[0.0, 99.0, jnp.log(3.0)]])  # 0, log 2, log 2 less H(1/4)
@@ -247,11 +206,11 @@ def bernoulli_kl_per_code(
 
     Reference:
         Shen et al., "Embarrassingly Simple Binary Representation Learning" (JMLH),
-        ICCV Workshops 2019, after its released code, whose logarithms are infinite where q is 0 or 1 in
-        float32. This form has no such place.
+        ICCV Workshops 2019, after its released code, whose logarithms are infinite where q is 0 or
+        1 in float32. This form is finite everywhere.
     """
     codes, where = check_codes(codes, where)
-    # With t = e^-|u| the entropy of the coin is log(1 + t) + |u| t / (1 + t).
+    # With t = e^-|u| the entropy of the bit is log(1 + t) + |u| t / (1 + t).
     size = jnp.abs(codes)
     tail = jnp.exp(-size)
     cost = jnp.log(2.0) - jnp.log1p(tail) - size * (tail / (1.0 + tail))
@@ -267,23 +226,12 @@ def variance_shortfall(
     axis_name: str | None = None,
     reduce_fn: Reduce | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    r"""What the variance of each bit lacks of 1, that of a balanced bit of -1 and +1.
+    r"""One minus the variance of each bit; a balanced bit of -1 and +1 has variance 1.
 
     .. math:: L_j = 1 - \frac1N \sum_{i=1}^N (h_{ij} - \bar h_j)^2
 
     Args:
-        codes: codes in [-1, 1]. Of unbounded codes the loss has no lower bound.
-        where: True for the valid rows; all of them by default. N counts these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-        reduce_fn: reduction over bits; None returns the loss of each bit, with shape [bits].
-
-    Returns:
-        The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``. Without a valid
-        row it is 0.
-
-    Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit.
+        codes: codes in [-1, 1]; for unbounded codes the loss has no lower bound.
 
     Example:
         >>> codes = jnp.array([[1.0, 0.5, 1.0], [-1.0, -0.5, 1.0]])
@@ -292,12 +240,12 @@ def variance_shortfall(
 
     Reference:
         The variance term of Liong, Lu, Wang, Moulin, Zhou, "Deep Hashing for Compact Binary Codes
-        Learning", CVPR 2015, from memory of the paper; the text was not at hand. Departures: it is
-        subtracted from 1, a mean over bits rather than a sum, and always centered: where it is not,
-        as in a later collection, a bit that is +1 on every image has the largest variance.
+        Learning", CVPR 2015, from memory of the paper; the text was not at hand. Departures: the
+        variance is subtracted from 1, averaged over bits instead of summed, and always centered.
+        Without centering, as in a later collection, a bit that is +1 on every image scores best.
     """
     codes, where = check_codes(codes, where)
-    # The center may be taken as a constant: the squares sum to the least about it.
+    # The mean may be a constant: it minimizes the sum of squares, so its gradient is 0.
     centered = codes - lax.stop_gradient(masked_mean(codes, where, axis_name))[None, :]
     loss = masked_mean(1.0 - centered**2, where, axis_name)
     return loss if reduce_fn is None else reduce_fn(loss)
@@ -312,29 +260,17 @@ def pair_scatter(
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""Scatter of similar pairs less the scatter of dissimilar ones.
+    r"""Scatter of similar pairs minus the scatter of dissimilar pairs.
 
     .. math:: L = \frac1{2\,\mathrm{bits}} \Big[
               \operatorname{mean}_{s_{ij}=1} \lVert h_i - h_j \rVert^2
               - \operatorname{mean}_{s_{ij}=0} \lVert h_i - h_j \rVert^2 \Big]
 
-    A kind of pair that does not occur contributes 0. Of codes of -1 and +1 the loss is twice the
-    difference of the mean Hamming distances, as shares of the bits: between -2 and 2.
+    A kind of pair that does not occur contributes 0. For codes of -1 and +1 the loss is twice the
+    difference of the mean Hamming distances divided by bits: between -2 and 2.
 
     Args:
-        codes: codes of this device's rows, in [-1, 1]. Of unbounded codes the loss has no lower
-            bound.
-        others: codes of the columns: the batch itself (gathered, over devices) or a bank.
-        similar: True where the pair is similar.
-        where: True for the valid pairs.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
-
-    Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit.
+        codes: codes in [-1, 1]; for unbounded codes the loss has no lower bound.
 
     Example:
         >>> codes = jnp.array([[1.0, 1.0]])
@@ -345,39 +281,39 @@ def pair_scatter(
     Reference:
         The supervised term of Liong, Lu, Wang, Moulin, Zhou, "Deep Hashing for Compact Binary Codes
         Learning", CVPR 2015, from memory of the paper; the text was not at hand. Departures: the
-        trace is a mean over bits; and no tensor of pairs by bits by bits is made of it, as in a later
-        collection, since a trace needs the distances alone.
+        trace is a mean over bits, and is computed from distances; a later collection stores a
+        tensor of pairs by bits by bits.
     """
     codes, others, similar, where = check_pairs(codes, others, similar, where)
     valid = jnp.ones_like(similar) if where is None else where
-    alike, unlike = (
+    positive, negative = (
         pairs.astype(codes.dtype) * inverse_pair_count(pairs, axis_name)
         for pairs in (valid & similar, valid & ~similar)
     )
     # sum_ij w_ij |h_i - h_j|^2 without the matrix of the distances.
-    weights = (alike - unlike) / (2 * codes.shape[1])
-    weighed = jnp.matmul(weights, others, precision=lax.Precision.HIGHEST)
-    own = jnp.sum(jnp.sum(weights, axis=1) * jnp.sum(codes**2, axis=1))
-    other = jnp.sum(jnp.sum(weights, axis=0) * jnp.sum(others**2, axis=1))
-    return psum_local_grad(own + other - 2.0 * jnp.sum(codes * weighed), axis_name)
+    weights = (positive - negative) / (2 * codes.shape[1])
+    weighted = jnp.matmul(weights, others, precision=lax.Precision.HIGHEST)
+    row_term = jnp.sum(jnp.sum(weights, axis=1) * jnp.sum(codes**2, axis=1))
+    column_term = jnp.sum(jnp.sum(weights, axis=0) * jnp.sum(others**2, axis=1))
+    return psum_local_grad(row_term + column_term - 2.0 * jnp.sum(codes * weighted), axis_name)
 
 
-#: Least positive number that a float32 holds at full precision: no sum of labels is divided by 0.
+#: The smallest normal float32, which keeps sums of labels away from 0.
 _TINY = float(jnp.finfo(jnp.float32).tiny)
 
 
-def _labelled(
+def _check_labels(
     logits: Float[Array, "n classes"],
     labels: Shaped[ArrayLike, "n classes"],
     where: Shaped[ArrayLike, " n"] | None,
 ) -> tuple[Float[Array, "n classes"], Float[Array, "n classes"], Bool[Array, " n"]]:
-    """Checked logits and labels in the accumulation dtype, and the rows that count.
+    """Returns the checked logits and labels in the accumulation dtype, and the rows that count.
 
-    Rows that do not hold zeros, whatever they held before.
+    All other rows are set to 0.
     """
     logits = at_least_float32(as_floating("logits", logits, ndim=2))
     labels = as_real("labels", labels, logits.shape, minimum=0.0).astype(logits.dtype)
-    labels = jnp.maximum(labels, 0.0)  # of traced ones no weight below 0 could be refused
+    labels = jnp.maximum(labels, 0.0)  # negative weights cannot be refused in traced labels
     where = as_mask("where", where, logits.shape[:1])
     if where is not None:
         labels = jnp.where(where[:, None], labels, 0.0)

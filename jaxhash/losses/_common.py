@@ -1,4 +1,4 @@
-"""Checked codes and masks, and counts of pairs, for all losses."""
+"""Argument checks, masks and means over pairs that several losses share."""
 
 from collections.abc import Callable
 
@@ -10,17 +10,17 @@ from jaxhash.ops.arguments import as_floating, as_mask, check_shape
 from jaxhash.ops.collectives import all_gather, psum_local_grad, psum_no_grad
 from jaxhash.ops.numerics import at_least_float32
 
-#: The name of a reduction, such as ``jnp.mean``; None leaves the loss unreduced.
+#: A reduction such as ``jnp.mean``; None leaves the loss unreduced.
 Reduce = Callable[[Array], Array]
 
 
 def check_codes(
     codes: Float[Array, "n bits"], where: Shaped[ArrayLike, " n"] | None, *, masked: float = 0.0
 ) -> tuple[Float[Array, "n bits"], Bool[Array, " n"] | None]:
-    """Checked codes in the accumulation dtype, and their checked mask.
+    """Returns the checked codes in the accumulation dtype, and the checked mask.
 
-    Rows that are masked, NaN or not, are ``masked``: what is worked out of NaN has a gradient of
-    NaN, even if nothing comes of it.
+    Masked rows are set to ``masked``: NaN would make the gradient NaN even where the value is
+    unused.
     """
     codes = at_least_float32(as_floating("codes", codes, ndim=2))
     where = as_mask("where", where, codes.shape[:1])
@@ -30,28 +30,30 @@ def check_codes(
 def pad_empty_batch(
     codes: Float[Array, "n bits"], where: Bool[Array, " n"] | None
 ) -> tuple[Float[Array, "rows bits"], Bool[Array, " rows"] | None]:
-    """The batch; of no rows at all, one that is masked: the least of nothing cannot be sought."""
+    """Returns the batch, or one masked row if it is empty, since nothing has no minimum."""
     if len(codes):
         return codes, where
     return jnp.zeros_like(codes, shape=(1, codes.shape[1])), jnp.zeros(1, bool)
 
 
 def pair_count(where: Bool[Array, "n m"], axis_name: str | None) -> Int[Array, ""]:
-    """The number of marked pairs of all devices."""
+    """Counts the marked pairs of all devices."""
     columns = jnp.sum(where, axis=0, dtype=jnp.int32)
-    count = jnp.sum(lax.optimization_barrier(columns))  # merged, XLA would hold the pairs as int32
+    count = jnp.sum(
+        lax.optimization_barrier(columns)
+    )  # one sum would make XLA store the pairs as int32
     return psum_no_grad(count, axis_name)
 
 
 def inverse_pair_count(where: Bool[Array, "n m"], axis_name: str | None) -> Float[Array, ""]:
-    """One over the number of marked pairs of all devices, or 1 where there is none."""
+    """Returns 1 over the number of marked pairs of all devices, or 1 if there is none."""
     return 1.0 / jnp.maximum(pair_count(where, axis_name), 1)
 
 
 def gather_batch(
     codes: Float[Array, "n bits"], where: Bool[Array, " n"] | None, axis_name: str | None
 ) -> tuple[Float[Array, "rows bits"], Bool[Array, " rows"]]:
-    """The codes of all devices in the accumulation dtype, with their mask."""
+    """Returns the codes of all devices in the accumulation dtype, and their mask."""
     codes = at_least_float32(codes)
     if where is None:
         where = jnp.ones(codes.shape[0], bool)
@@ -69,10 +71,9 @@ def check_pairs(
     Bool[Array, "n m"] | None,
     Bool[Array, "n m"] | None,
 ]:
-    """Checked codes in the accumulation dtype, and which pairs are similar and which valid.
+    """Returns the checked codes in the accumulation dtype, and masks of similar and valid pairs.
 
-    Rows and columns without a valid pair are zeros: padding may hold anything, NaN included, and
-    must stay out of a product.
+    Rows and columns without a valid pair are set to 0, so that NaN in padding enters no product.
     """
     codes, others = (
         at_least_float32(as_floating(name, array, ndim=2))
@@ -90,7 +91,7 @@ def check_pairs(
 def mean_over_pairs(
     loss: Float[Array, "n m"], where: Bool[Array, "n m"] | None, axis_name: str | None
 ) -> Float[Array, ""]:
-    """The mean over the valid pairs of all devices, 0 without one."""
+    """Averages the loss over the valid pairs of all devices; 0 without one."""
     valid = jnp.ones(loss.shape, bool) if where is None else where
     share = jnp.sum(jnp.where(valid, inverse_pair_count(valid, axis_name) * loss, 0.0))
     return psum_local_grad(share, axis_name)
@@ -102,8 +103,10 @@ def balanced_mean_over_pairs(
     where: Bool[Array, "n m"] | None,
     axis_name: str | None,
 ) -> Float[Array, ""]:
-    """The mean over similar plus that over dissimilar pairs; a kind that does not occur adds 0."""
+    """Adds the mean over similar and the mean over dissimilar pairs; a missing kind adds 0."""
     valid = jnp.ones_like(similar) if where is None else where
-    alike, unlike = (inverse_pair_count(valid & kind, axis_name) for kind in (similar, ~similar))
-    share = jnp.where(valid, jnp.where(similar, alike, unlike) * loss, 0.0)
+    positive, negative = (
+        inverse_pair_count(valid & kind, axis_name) for kind in (similar, ~similar)
+    )
+    share = jnp.where(valid, jnp.where(similar, positive, negative) * loss, 0.0)
     return psum_local_grad(jnp.sum(share), axis_name)

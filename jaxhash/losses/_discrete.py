@@ -1,7 +1,7 @@
-"""Losses against binary codes that are not the network's own, and the steps that find these codes.
+"""Losses against binary codes that are optimized beside the network, and the steps that find them.
 
-The steps are exact minimizers, one bit of all codes at a time, with the rest held (discrete cyclic
-coordinate descent). They have no gradient. The rows that they see may be spread over devices.
+Each step minimizes exactly over one bit of all codes at a time, with the other bits fixed (discrete
+cyclic coordinate descent). The steps have no gradient. Their rows may be sharded over devices.
 """
 
 import jax.numpy as jnp
@@ -25,22 +25,16 @@ def distance_to_codes(
     where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""Squared distance of each code to the binary code that was found for its image.
+    r"""Squared distance of each code to a binary target code.
 
     .. math:: L = \operatorname{mean}_{i,k} (u_{ik} - b_{ik})^2
 
     Args:
         codes: outputs of the network, raw or relaxed.
-        targets: codes of -1 and +1, constants.
-        where: True for the valid rows.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
+        targets: codes of -1 and +1, one per row; constants for the gradient.
 
     Raises:
-        TypeError: if codes or targets are not floating.
-        ValueError: if shapes do not fit, or targets are other than -1 and +1.
+        ValueError: if targets are other than -1 and +1.
 
     Example:
         >>> distance_to_codes(jnp.array([[0.5, 1.0]]), jnp.array([[1.0, -1.0]]))  # (0.25 + 4) / 2
@@ -49,7 +43,7 @@ def distance_to_codes(
     Reference:
         The quantization term of Li, Sun, He, Tan, "Deep supervised discrete hashing" (DSDH), NIPS
         2017, and of Jiang, Li, "Asymmetric deep supervised hashing" (ADSH), AAAI 2018. Departure:
-        a mean over rows and bits, where both have a sum.
+        a mean over rows and bits; both papers sum.
     """
     codes, targets = _as_floating(codes=codes, targets=targets)
     check_shape("targets", targets, codes.shape)
@@ -72,27 +66,17 @@ def asymmetric_dsh(
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""Inner products with the binary codes of the database are those that the labels ask for.
+    r"""Squared error of inner products with binary database codes (ADSH).
 
     .. math:: L = \operatorname{mean}_{ij} \Big(\frac{h_i \cdot v_j}{\mathrm{bits}} - S_{ij}\Big)^2
 
-    with S = 1 for similar pairs and :math:`S = -\min(1, |S_1| / |S_0|)` for dissimilar ones, of
-    which there are :math:`|S_0|`. Without ``balanced`` the latter is -1.
+    with S = 1 for the :math:`|S_1|` similar pairs and :math:`S = -\min(1, |S_1| / |S_0|)` for the
+    :math:`|S_0|` dissimilar pairs, or -1 without ``balanced``.
 
     Args:
-        codes: relaxed codes of the rows, tanh u.
-        others: codes of -1 and +1 of the columns.
-        similar: True where the pair is similar.
-        balanced: whether dissimilar pairs are pushed apart the less the more of them there are.
-        where: True for the valid pairs.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
-
-    Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit.
+        codes: relaxed codes, tanh u.
+        others: codes of -1 and +1.
+        balanced: whether S of dissimilar pairs shrinks with their number.
 
     Example:
         >>> h, v = jnp.array([[0.5]]), jnp.array([[1.0], [1.0], [-1.0]])
@@ -103,22 +87,22 @@ def asymmetric_dsh(
     Reference:
         Jiang, Li, "Asymmetric deep supervised hashing" (ADSH), AAAI 2018. The paper defines S with
         -1 (from memory; the text was not at hand); ``balanced`` is the S of the authors' code,
-        there without the bound. Departures: a mean over pairs, and products and S divided by bits
-        (the paper has h . v - bits S), so that the weight of another term means the same at every
-        batch size and length.
+        without the bound there. Departures: a mean over pairs, and products and S divided by bits
+        (the paper has h . v - bits S), so that the weight of another term has the same meaning for
+        every batch size and code length.
     """
     codes, others, similar, where = check_pairs(codes, others, similar, where)
     valid = jnp.ones_like(similar) if where is None else where
-    alike, unlike = (pair_count(valid & kind, axis_name) for kind in (similar, ~similar))
-    apart = asymmetric_dsh_target(alike, unlike) if balanced else -1.0
+    counts = (pair_count(valid & kind, axis_name) for kind in (similar, ~similar))
+    negative = asymmetric_dsh_target(*counts) if balanced else -1.0
     products = inner_products(codes, others) / codes.shape[1]
-    return mean_over_pairs((products - jnp.where(similar, 1.0, apart)) ** 2, where, axis_name)
+    return mean_over_pairs((products - jnp.where(similar, 1.0, negative)) ** 2, where, axis_name)
 
 
 def asymmetric_dsh_target(
     similar: Shaped[Array, ""], dissimilar: Shaped[Array, ""]
 ) -> Float[Array, ""]:
-    """What `asymmetric_dsh` asks of a dissimilar pair, from how many pairs there are of each kind.
+    """Returns the target S of dissimilar pairs in `asymmetric_dsh`, given the number of pairs.
 
     Example:
         >>> asymmetric_dsh_target(jnp.float32(10), jnp.float32(40))
@@ -137,7 +121,7 @@ def asymmetric_dsh_codes(
     where: Shaped[ArrayLike, " items"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, "items bits"]:
-    r"""The database's binary codes after one pass over the bits, each in turn set to the best.
+    r"""Updates binary database codes by one pass over the bits, each set to its minimizer (ADSH).
 
     .. math:: \min_V \sum_{ij} (h_i \cdot v_j - \mathrm{bits}\, S_{ij})^2
               + \gamma \sum_j \|v_j - h_j\|^2
@@ -145,20 +129,15 @@ def asymmetric_dsh_codes(
               - V_{\neg k} H_{\neg k}^\top h_k\big)
 
     Args:
-        codes: codes of -1 and +1 to start from, V.
+        codes: initial codes of -1 and +1, V.
         relaxed: the network's relaxed codes of the same images, H.
-        wanted: :math:`S^\top H`: for each image the sum of the relaxed codes of all, each times
-            what `asymmetric_dsh` asks of the pair.
-        gamma: weight of the distance to the own relaxed code, in sums as above.
-        where: the valid rows; the others are neither read nor changed.
-        axis_name: mapped axis over which the rows are spread.
+        wanted: :math:`S^\top H`: for each image the sum of all relaxed codes, each times the target
+            S of the pair in `asymmetric_dsh`.
+        gamma: weight of the distance to the image's own relaxed code, in sums as above.
+        where: True for the valid rows; the others are neither read nor changed.
 
     Returns:
-        Codes of -1 and +1.
-
-    Raises:
-        TypeError: if codes, relaxed or wanted are not floating.
-        ValueError: if shapes do not fit.
+        Codes of -1 and +1 [items, bits].
 
     Example:
         >>> h = jnp.array([[0.5], [-0.5]])
@@ -176,11 +155,11 @@ def asymmetric_dsh_codes(
     where = _valid(codes, where)
     relaxed = jnp.where(where[:, None], relaxed, 0.0)
     gram = psum_no_grad(jnp.matmul(relaxed.T, relaxed, precision=_EXACT), axis_name)
-    drive = codes.shape[1] * wanted + gamma * relaxed
+    linear = codes.shape[1] * wanted + gamma * relaxed
 
     def set_bit(k, codes):
-        of_others = jnp.matmul(codes, gram[:, k].at[k].set(0.0), precision=_EXACT)
-        return _with_bit(codes, k, drive[:, k] - of_others, where)
+        other_bits = jnp.matmul(codes, gram[:, k].at[k].set(0.0), precision=_EXACT)
+        return _set_bit(codes, k, linear[:, k] - other_bits, where)
 
     return lax.fori_loop(0, codes.shape[1], set_bit, codes)
 
@@ -194,24 +173,18 @@ def dsdh_classifier(
     where: Shaped[ArrayLike, " items"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, "bits classes"]:
-    r"""The linear classifier of binary codes, by ridge regression of their labels.
+    r"""Fits a linear classifier of binary codes by ridge regression of their labels (DSDH).
 
     .. math:: W = \arg\min_W \|Y - BW\|^2 + \lambda \|W\|^2
               = (B^\top B + \lambda I)^{-1} B^\top Y
 
     Args:
         codes: codes of -1 and +1.
-        labels: rows of 0 and 1; a row without any label is left out.
+        labels: multi-hot rows; a row without a label is left out.
         ridge: lambda, which is nu / mu of the paper.
-        where: the valid rows.
-        axis_name: mapped axis over which the rows are spread.
 
     Returns:
-        W.
-
-    Raises:
-        TypeError: if codes or labels are not floating.
-        ValueError: if shapes do not fit.
+        W [bits, classes].
 
     Example:
         >>> dsdh_classifier(jnp.array([[1.0], [-1.0]]), jnp.eye(2), ridge=2.0)  # 1 / (2 + 2)
@@ -221,7 +194,7 @@ def dsdh_classifier(
         Li, Sun, He, Tan, "Deep supervised discrete hashing" (DSDH), NIPS 2017, the step for W.
     """
     (codes,) = _as_floating(codes=codes)
-    labelled, labels = _of_labels(codes, labels)
+    labelled, labels = _check_labels(codes, labels)
     where = _valid(codes, where)
     rows = jnp.where((where & labelled)[:, None], codes, 0.0)
     gram = psum_no_grad(jnp.matmul(rows.T, rows, precision=_EXACT), axis_name)
@@ -239,27 +212,23 @@ def dsdh_codes(
     weight: float | Float[ArrayLike, ""] = 1.0,
     where: Shaped[ArrayLike, " items"] | None = None,
 ) -> Float[Array, "items bits"]:
-    r"""Binary codes after one pass over the bits, each in turn set to the best.
+    r"""Updates binary codes by one pass over the bits, each set to its minimizer (DSDH).
 
     .. math:: \min_B \|Y - BW\|^2 + \lambda \|B - U\|^2
     .. math:: b_k = \operatorname{sign}\big(Y w_k + \lambda u_k - B_{\neg k} W_{\neg k} w_k\big)
 
-    with row k of W as :math:`w_k`. A row without any label follows its own u alone.
+    with row k of W as :math:`w_k`. A row without a label depends on its own u alone.
 
     Args:
-        codes: codes of -1 and +1 to start from, B.
+        codes: initial codes of -1 and +1, B.
         relaxed: the network's codes of the same images, U.
-        labels: rows of 0 and 1, Y.
+        labels: multi-hot rows, Y.
         classifier: W.
         weight: lambda, which is eta / mu of the paper.
-        where: the valid rows; the others are neither read nor changed.
+        where: True for the valid rows; the others are neither read nor changed.
 
     Returns:
-        Codes of -1 and +1.
-
-    Raises:
-        TypeError: if codes, relaxed, labels or classifier are not floating.
-        ValueError: if shapes do not fit.
+        Codes of -1 and +1 [items, bits].
 
     Example:
         >>> b, u, y = jnp.array([[-1.0]]), jnp.array([[-0.5]]), jnp.array([[1.0]])
@@ -271,22 +240,22 @@ def dsdh_codes(
     """
     codes, relaxed, classifier = _as_floating(codes=codes, relaxed=relaxed, classifier=classifier)
     check_shape("relaxed", relaxed, codes.shape)
-    labelled, labels = _of_labels(codes, labels)
+    labelled, labels = _check_labels(codes, labels)
     check_shape("classifier", classifier, (codes.shape[1], labels.shape[1]))
     where = _valid(codes, where)
     relaxed = jnp.where(where[:, None], relaxed, 0.0)
     gram = jnp.matmul(classifier, classifier.T, precision=_EXACT)
-    drive = jnp.matmul(labels, classifier.T, precision=_EXACT) + weight * relaxed
+    linear = jnp.matmul(labels, classifier.T, precision=_EXACT) + weight * relaxed
 
     def set_bit(k, codes):
-        of_others = jnp.matmul(codes, gram[:, k].at[k].set(0.0), precision=_EXACT)
-        return _with_bit(codes, k, drive[:, k] - jnp.where(labelled, of_others, 0.0), where)
+        other_bits = jnp.matmul(codes, gram[:, k].at[k].set(0.0), precision=_EXACT)
+        return _set_bit(codes, k, linear[:, k] - jnp.where(labelled, other_bits, 0.0), where)
 
     return lax.fori_loop(0, codes.shape[1], set_bit, codes)
 
 
 def _as_floating(**arrays: Float[Array, "_ _"]) -> list[Float[Array, "_ _"]]:
-    """Checked matrices in the accumulation dtype of the first."""
+    """Returns the checked matrices in the accumulation dtype of the first."""
     matrices = [as_floating(name, array, ndim=2) for name, array in arrays.items()]
     dtype = at_least_float32(matrices[0]).dtype
     return [matrix.astype(dtype) for matrix in matrices]
@@ -299,14 +268,14 @@ def _valid(
     return jnp.ones(len(codes), bool) if where is None else where
 
 
-def _of_labels(
+def _check_labels(
     codes: Float[Array, "items bits"], labels: Shaped[ArrayLike, "items classes"]
 ) -> tuple[Bool[Array, " items"], Float[Array, "items classes"]]:
-    """Which rows have a label, and the labels in the dtype of the codes."""
+    """Returns which rows have a label, and the labels in the dtype of the codes."""
     labels = as_mask("labels", labels, (len(codes), None))
     return labels.any(axis=1), labels.astype(codes.dtype)
 
 
-def _with_bit(codes, k, drive, where):
-    """The codes with bit k of the marked rows set to the sign of what drives it; 0 counts as +1."""
-    return codes.at[:, k].set(jnp.where(where, jnp.where(drive >= 0, 1.0, -1.0), codes[:, k]))
+def _set_bit(codes, k, score, where):
+    """Sets bit k of the valid rows to the sign of the score; 0 counts as +1."""
+    return codes.at[:, k].set(jnp.where(where, jnp.where(score >= 0, 1.0, -1.0), codes[:, k]))

@@ -12,7 +12,7 @@ from jaxhash.losses._common import (
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import cosine_similarity, inner_products
 
-#: What is added to a distance, in bits, before a dissimilar pair divides by it.
+#: Added to the distance of a dissimilar pair, in bits, so that it can be divided by.
 EPSILON = 1e-3
 
 
@@ -26,30 +26,23 @@ def dch(
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""Deep Cauchy hashing: the weighted likelihood of the similarities under a Cauchy law.
+    r"""Deep Cauchy hashing: weighted likelihood of the similarities under a Cauchy distribution.
 
     .. math:: L = \operatorname{mean}_{s_{ij}=1} \log\Big(1 + \frac{d_{ij}}\gamma\Big)
               + \operatorname{mean}_{s_{ij}=0} \log\Big(1 + \frac\gamma{d_{ij} + \epsilon}\Big),
               \qquad d_{ij} = \frac{\mathrm{bits}}2 (1 - \cos(u_i, v_j)).
 
-    d is a Hamming distance where both codes are in {-1, 1}. The paper's weights :math:`|S|/|S_1|`
-    and :math:`|S|/|S_0|`, divided by the number of pairs :math:`|S|`, are the two means. A kind of
-    pair that does not occur contributes 0. The cosine with a code of zeros is 0.
+    d is the Hamming distance if both codes are in {-1, 1}. The paper's weights :math:`|S|/|S_1|`
+    and :math:`|S|/|S_0|`, divided by the number of pairs :math:`|S|`, give the two means. A kind of
+    pair that does not occur contributes 0.
 
     Args:
-        codes: raw codes of this device's rows; their lengths do not matter.
-        others: raw codes of the columns: the batch itself (gathered, over devices) or a bank.
-        similar: True where the pair is similar.
-        gamma: scale of the Cauchy law, in bits.
-        where: True for the valid pairs; all of them by default.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
+        codes: raw outputs of the network; their lengths do not matter.
+        others: the same for the columns.
+        gamma: scale of the Cauchy distribution, in bits.
 
     Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit, or gamma is not above 0.
+        ValueError: if gamma is not above 0.
 
     Example:
         >>> u = jnp.array([[3.0, 0.0]])  # 0 bits from the first of the others, 2 from the second
@@ -59,18 +52,17 @@ def dch(
 
     Reference:
         Cao, Long, Liu, Wang, "Deep Cauchy Hashing for Hamming Space Retrieval", CVPR 2018. The two
-        kinds of pair are written out, which :math:`s \log(d/\gamma) + \log(1 + \gamma/d)` leads to:
-        similar pairs are finite at d = 0 as they stand. Departures: epsilon, 0.001 bits, keeps two
-        dissimilar images of the same code finite; and each kind of pair is a mean, where the paper
-        sums. A public reimplementation cuts the cosine at 0.99 instead, which leaves any closer
-        pair, similar or not, without a gradient; the authors' released code has squared distances
-        and weighs dissimilar pairs by 1.
+        terms are :math:`s \log(d/\gamma) + \log(1 + \gamma/d)` for s = 1 and s = 0: the first is
+        finite at d = 0. Departures: epsilon, 0.001 bits, keeps dissimilar images of the same code
+        finite; and each kind of pair is averaged, where the paper sums. A public reimplementation
+        clips the cosine at 0.99 instead, so closer pairs, similar or not, have no gradient; the
+        authors' released code uses squared distances and weights dissimilar pairs by 1.
     """
     if gamma <= 0:
         raise ValueError(f"gamma must be above 0, got {gamma}")
     codes, others, similar, where = check_pairs(codes, others, similar, where)
     distance = 0.5 * codes.shape[-1] * (1.0 - cosine_similarity(codes, others))
-    distance = jnp.maximum(distance, 0.0)  # a cosine may round to just above 1
+    distance = jnp.maximum(distance, 0.0)  # a cosine may round to above 1
     loss = jnp.where(similar, jnp.log1p(distance / gamma), jnp.log1p(gamma / (distance + EPSILON)))
     return balanced_mean_over_pairs(loss, similar, where, axis_name)
 
@@ -85,28 +77,21 @@ def dsh(
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""Deep supervised hashing: a contrastive loss of squared distances.
+    r"""Deep supervised hashing (DSH): contrastive loss of squared distances.
 
     .. math:: L = \operatorname{mean}_{ij}
               \frac{s_{ij}}2 \lVert u_i - v_j\rVert^2
               + \frac{1 - s_{ij}}2 \max(0, m - \lVert u_i - v_j\rVert^2).
 
-    A bit in which two codes in {-1, 1} differ adds 4 to the squared distance.
+    Each bit that differs between codes in {-1, 1} adds 4 to the squared distance.
 
     Args:
-        codes: raw codes of this device's rows.
-        others: raw codes of the columns: the batch itself (gathered, over devices) or a bank.
-        similar: True where the pair is similar.
-        margin: m; 2 bits by default, which codes meet that differ in half of their bits.
-        where: True for the valid pairs; all of them by default. The mean is over these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
+        codes: raw outputs of the network.
+        others: the same for the columns.
+        margin: m; 2 bits by default, the squared distance of codes that differ in half of the bits.
 
     Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit, or the margin is not above 0.
+        ValueError: if the margin is not above 0.
 
     Example:
         >>> u, v = jnp.array([[1.0, 1.0]]), jnp.array([[1.0, 0.0], [0.5, 0.5]])  # squares 1 and 0.5
@@ -115,9 +100,9 @@ def dsh(
 
     Reference:
         Liu, Wang, Shan, Chen, "Deep Supervised Hashing for Fast Image Retrieval", CVPR 2016.
-        Departure: a mean over pairs, where the paper sums. Squared distances are made of inner
-        products, in n m numbers and not n m bits, so one is off by some 1e-7 of the codes' squared
-        lengths.
+        Departure: a mean over pairs; the paper sums. Squared distances are computed from inner
+        products, in memory n m instead of n m bits, with an error of about 1e-7 times the squared
+        lengths of the codes.
     """
     if margin is not None and margin <= 0:
         raise ValueError(f"margin must be above 0, got {margin}")
@@ -139,32 +124,24 @@ def qsmi(
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""Quadratic spherical mutual information of codes and classes, in its square clamped form.
+    r"""Quadratic spherical mutual information (QSMI) of codes and classes, square clamped form.
 
     .. math:: L = \operatorname{mean}_{ij}\;
               (s_{ij} Y_{ij} - 1)^2 + \frac{Y_{ij}^2}M,
               \qquad Y_{ij} = \frac{1 + \cos(u_i, v_j)}2.
 
-    A similar pair is drawn to Y = 1 and every pair, weakly, to Y = 0, so that a similar one rests
-    at Y = M / (M + 1). The first term of a dissimilar pair is the constant 1. The cosine with a
-    code of zeros is 0.
+    A similar pair is drawn to Y = 1 and every pair, weakly, to Y = 0, so the optimum of a similar
+    pair is Y = M / (M + 1). The first term of a dissimilar pair is the constant 1.
 
     Args:
-        codes: raw codes of this device's rows; their lengths do not matter.
-        others: raw codes of the columns: the batch itself (gathered, over devices) or a bank.
-        similar: True where the pair is similar.
-        needs: M, the number of information needs: of equally frequent classes, their number. By
-            default the number of valid pairs over that of similar ones, of the whole batch; without
-            a similar pair, no second term.
-        where: True for the valid pairs; all of them by default. The mean is over these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
+        codes: raw outputs of the network; their lengths do not matter.
+        others: the same for the columns.
+        needs: M, the number of information needs, which is the number of classes if these are
+            equally frequent. By default the number of valid pairs of the whole batch over that of
+            similar pairs; without a similar pair there is no second term.
 
     Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit, or ``needs`` is not above 0.
+        ValueError: if ``needs`` is not above 0.
 
     Example:
         >>> u, v = jnp.array([[2.0, 0.0]]), jnp.array([[0.0, 1.0], [-1.0, 0.0]])  # Y = 1/2 and 0
@@ -174,7 +151,7 @@ def qsmi(
     Reference:
         Passalis, Tefas, "Deep supervised hashing using quadratic spherical mutual information for
         efficient image retrieval", Signal Processing: Image Communication 2021 (arXiv 1901.05135);
-        the form is that of the authors' released code. Departure: a mean over pairs, where the code
+        the form is that of the authors' released code. Departure: a mean over pairs; the code
         sums.
     """
     if needs is not None and needs <= 0:
@@ -183,8 +160,8 @@ def qsmi(
     closeness = (1.0 + cosine_similarity(codes, others)) / 2.0
     if needs is None:
         valid = jnp.ones_like(similar) if where is None else where
-        pairs, alike = (pair_count(kind, axis_name) for kind in (valid, valid & similar))
-        rarity = (alike / jnp.maximum(pairs, 1)).astype(codes.dtype)
+        pairs, positive = (pair_count(kind, axis_name) for kind in (valid, valid & similar))
+        rarity = (positive / jnp.maximum(pairs, 1)).astype(codes.dtype)
     else:
         rarity = 1.0 / needs
     loss = jnp.where(similar, (closeness - 1.0) ** 2, 1.0) + rarity * closeness**2
@@ -202,7 +179,7 @@ def wglhh(
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""Weighted Gaussian loss: the probability of being within reach against the similarity.
+    r"""Weighted Gaussian loss (WGLHH): divergence between similarity and a Gaussian of distance.
 
     .. math:: L = \operatorname{mean}_{ij}\; w_{ij}\, e^{|Y_{ij} - s_{ij}|}\,
               \Big(p_{ij} \log\frac{2 p_{ij}}{p_{ij} + s_{ij}}
@@ -212,27 +189,19 @@ def wglhh(
               d_{ij} = \frac{\mathrm{bits}}2 (1 - \cos(u_i, v_j)), \qquad
               Y_{ij} = \frac{1 + \cos(u_i, v_j)}2
 
-    with :math:`0 \log 0 = 0`. The bracket is a divergence of p and s: 0 where they are equal,
-    :math:`p \log 2` for a dissimilar pair and :math:`\log 2` for a similar one that is far apart.
-    The exponential is the attention to badly trained pairs; the gradient flows through it too, and
-    far apart, where that of p vanishes, it alone draws a similar pair together. The cosine with a
-    code of zeros is 0.
+    with :math:`0 \log 0 = 0`. The bracket is a divergence of p and s: 0 if they are equal,
+    :math:`p \log 2` for a dissimilar pair and :math:`\log 2` for a similar pair that is far apart.
+    The exponential is the attention to badly trained pairs. The gradient flows through it too; for
+    a similar pair that is far apart, where the gradient of p vanishes, it is the only gradient.
 
     Args:
-        codes: raw codes of this device's rows; their lengths do not matter.
-        others: raw codes of the columns: the batch itself (gathered, over devices) or a bank.
-        similar: True where the pair is similar.
-        alpha: of the Gaussian, which has a variance of 1 / (2 alpha) squared bits.
-        similar_weight: w of a similar pair; that of a dissimilar one is 1.
-        where: True for the valid pairs; all of them by default. The mean is over these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
+        codes: raw outputs of the network; their lengths do not matter.
+        others: the same for the columns.
+        alpha: parameter of the Gaussian, whose variance is 1 / (2 alpha) squared bits.
+        similar_weight: w of a similar pair; a dissimilar pair has weight 1.
 
     Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit, or ``alpha`` or ``similar_weight`` is not above 0.
+        ValueError: if ``alpha`` or ``similar_weight`` is not above 0.
 
     Example:
         >>> u = jnp.array([[1.0, 0.0]])
@@ -243,8 +212,8 @@ def wglhh(
         Tu, Mao, Kong, Shao, Li, Wei, Huang, "Weighted Gaussian Loss based Hamming Hashing", ACM
         Multimedia 2021. The paper's equations were not at hand: two public implementations agree on
         p, on the attention and on alpha = 0.1; the divergence is that of the more literal one,
-        which keeps its bracket from 0 / 0 by small constants and weighs similar pairs by 1.1 to
-        1.7, depending on the bits. The other one leaves the factors 2 out.
+        which adds small constants against 0 / 0 and weights similar pairs by 1.1 to 1.7, depending
+        on the bits. The other one omits the factors 2.
     """
     for name, value in (("alpha", alpha), ("similar_weight", similar_weight)):
         if value <= 0:
@@ -254,11 +223,11 @@ def wglhh(
     closeness = (1.0 + cosine) / 2.0
     exponent = alpha * (0.5 * codes.shape[-1] * (1.0 - cosine)) ** 2
     p = jnp.exp(-exponent)
-    apart = p * jnp.log(2.0)
-    together = (1.0 + p) * (jnp.log(2.0) - jnp.log1p(p)) - exponent * p  # p log p without log 0
+    negative = p * jnp.log(2.0)
+    positive = (1.0 + p) * (jnp.log(2.0) - jnp.log1p(p)) - exponent * p  # p log p without log 0
     loss = jnp.where(
         similar,
-        similar_weight * jnp.exp(1.0 - closeness) * together,
-        jnp.exp(closeness) * apart,
+        similar_weight * jnp.exp(1.0 - closeness) * positive,
+        jnp.exp(closeness) * negative,
     )
     return mean_over_pairs(loss, where, axis_name)

@@ -1,4 +1,4 @@
-"""Quantization losses: how far a batch of real-valued codes is from binary ones."""
+"""HSWD: the Wasserstein distance, bit by bit, from a batch of codes to balanced random signs."""
 
 from functools import partial
 from typing import Literal, get_args
@@ -16,11 +16,14 @@ from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import at_least_float32
 from jaxhash.ops.selection import Threshold, include_next, is_above, top_m_threshold
 
+#: The distribution that the batch is compared with; see `hswd`.
 Target = Literal["sampled", "balanced", "expected"]
+#: How the codes are ranked; see `hswd`.
 RankingMethod = Literal["select", "kernel", "sort"]
+#: The power of the distance.
 Order = Literal[1, 2]
 
-#: The lower and the upper target of each bit, broadcast to all bits; None is -1 and +1.
+#: The lower and the upper target of each bit; None stands for -1 and +1.
 _Levels = tuple[Float[Array, " bits"], Float[Array, " bits"]] | None
 
 
@@ -48,51 +51,46 @@ def hswd(
 
     where :math:`t_{(1)j} \le \dots \le t_{(N)j}` are N sorted target signs. The gradient in a code
     of rank r is :math:`(2/N)(u - \tau_r)`: the lower part of the batch is drawn to -1 and the upper
-    part to +1, so each bit becomes binary and balanced at once. It does not ask for independent
-    bits: identical balanced bits are a minimum as well.
+    part to +1, so each bit becomes binary and balanced. Bits need not be independent: identical
+    balanced bits are a minimum as well.
 
-    The paper's loss is one of a family with two parameters more. Of ``order`` 1 it is the
-    1-Wasserstein distance, the mean of :math:`\mathbb E\,|u_{(r)j} - t_{(r)j}|`: each code is drawn
-    to its side with the same force from near and from far. With ``levels`` :math:`(a, b)` the
-    targets are a and b instead of -1 and +1.
+    Two parameters extend the loss of the paper. With ``order`` 1 it is the 1-Wasserstein distance,
+    the mean of :math:`\mathbb E\,|u_{(r)j} - t_{(r)j}|`, whose gradient has the same size at every
+    distance. With ``levels`` :math:`(a, b)` the targets are a and b instead of -1 and +1.
 
     Args:
-        codes: raw outputs of the network, unbounded. Rows are the batch.
-        key: random key; needed for ``target="sampled"`` only.
-        target: the law that the batch is compared with.
+        codes: raw outputs of the network.
+        key: random key, the same on every device; needed for ``target="sampled"`` only.
+        target: the distribution that the batch is compared with.
 
-            * ``"sampled"``: N fresh random signs a bit, as in the paper. Only the number of -1
-              matters once they are sorted, so one Binomial(N, 1 - mass) count a bit is drawn. Even
+            * ``"sampled"``: N new random signs per bit, as in the paper. After sorting only the
+              number of -1 matters, so one Binomial(N, 1 - mass) count per bit is drawn. Even
               perfect codes then cost about :math:`4/\sqrt{2\pi N}`.
-            * ``"balanced"``: the law itself, ``mass`` at +1 and the rest at -1; the code at the
-              border may be split. Balanced signs cost 0 (an odd batch of signs 2/N at the least).
+            * ``"balanced"``: the distribution itself, ``mass`` at +1 and the rest at -1; the code
+              at the border may be split. Balanced signs cost 0 (an odd batch of signs at least
+              2/N).
             * ``"expected"``: the expectation of ``"sampled"`` in closed form,
-              :math:`\tau_r = 2 P(\mathrm{Bin}(N, 1/2) \le r - 1) - 1`, for mass 1/2 and either order.
-        mass: probability of +1, in [0, 1]: one number, or one a bit.
+              :math:`\tau_r = 2 P(\mathrm{Bin}(N, 1/2) \le r - 1) - 1`; for mass 1/2 only.
+        mass: probability of +1, in [0, 1]: one number, or one per bit.
         order: 2 for squared distances, 1 for distances.
-        levels: the two targets, the lower first: each one number, or one a bit.
-        method: how the codes are ranked; None is ``"select"``, or ``"sort"`` where the target needs it.
+        levels: the two targets, the lower first: each one number, or one per bit.
+        method: how the codes are ranked; None is ``"select"``, or ``"sort"`` for ``"expected"``.
 
-            * ``"select"``: only the codes' side of the border is found, by counting
+            * ``"select"``: finds only the side of the border of each code, by counting
               (`jaxhash.ops.selection`). Memory is that of the codes, also over devices.
-            * ``"kernel"``: the same search as one Pallas kernel, for a GPU that holds the whole
-              batch (no ``axis_name``). Not yet measured on one; elsewhere it is interpreted, slowly.
+            * ``"kernel"``: the same search as one Pallas kernel, for a whole batch on one GPU (no
+              ``axis_name``). Not yet measured on a GPU; elsewhere it is interpreted, slowly.
             * ``"sort"``: sorts each column, and gathers the whole batch on each device. Needed for
-              ``target="expected"``, where each rank has a sign of its own; else it is slower for
+              ``target="expected"``, where each rank has its own sign; otherwise it is slower, with
               the same value and gradient.
-        where: True for the valid rows; all of them by default. N counts these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-        reduce_fn: reduction over bits; None returns the loss of each bit, with shape [bits].
 
     Returns:
-        The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``. The ranks count as
-        constants, so that derivatives of any order and direction, forward mode included, are those
-        of the sum of squares (or distances); the backward pass keeps the codes and a few numbers a bit.
+        The loss. The ranks are constants for differentiation, so derivatives of any order, forward
+        mode included, are those of the sum of squares (or distances). The backward pass stores the
+        codes and a few numbers per bit.
 
     Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit, the key is missing, an option is unknown, or options do
-            not go together.
+        ValueError: if the key is missing, an option is unknown, or options are incompatible.
 
     Example:
         >>> codes = jnp.array([[-1.0, 0.5], [1.0, 0.5], [-1.0, 0.5], [1.0, 0.5]])
@@ -103,9 +101,9 @@ def hswd(
         Doan, Yang, Li, "One Loss for Quantization: Deep Hashing with Discrete Wasserstein
         Distributional Matching", CVPR 2022, arXiv 2205.15721. The value with ``"sampled"`` is that
         of the authors' released code (loss type ``swdC``); its equation numbers could not be
-        checked, for want of the text. Departures: a count a bit is drawn instead of N signs (the
-        same law), the sort is not needed, and ``"balanced"``, ``"expected"``, ``mass``, ``order`` and
-        ``levels`` are ours.
+        checked, since the text was not at hand. Departures: one count per bit is drawn instead of N
+        signs (the same distribution), no sort is needed, and ``"balanced"``, ``"expected"``,
+        ``mass``, ``order`` and ``levels`` are ours.
     """
     codes = as_floating("codes", codes, ndim=2)
     where = as_mask("where", where, codes.shape[:1])
@@ -116,7 +114,7 @@ def hswd(
     if method not in get_args(RankingMethod):
         raise ValueError(f"method must be one of {get_args(RankingMethod)}, got {method!r}")
     if target == "sampled" and key is None:
-        raise ValueError('target="sampled" draws a fresh target at each call: it needs key')
+        raise ValueError('target="sampled" draws a new target at each call: it needs key')
     if target == "expected" and method != "sort":
         raise ValueError('target="expected" has a sign for each rank: it needs method="sort"')
     if method == "kernel" and axis_name is not None:
@@ -129,7 +127,7 @@ def hswd(
     if order not in get_args(Order):
         raise ValueError(f"order must be one of {get_args(Order)}, got {order!r}")
     bits = codes.shape[1]
-    levels = _checked(levels, bits)
+    levels = _check_levels(levels, bits)
     if jnp.shape(mass) not in ((), (bits,)):
         raise ValueError(f"mass must be a number or have shape {(bits,)}, got {jnp.shape(mass)}")
 
@@ -157,7 +155,7 @@ def distance_to_signs(
     where: Bool[Array, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, " bits"]:
-    """The squared 2-Wasserstein distance of each bit to signs of which so many are -1."""
+    """Returns the squared 2-Wasserstein distance of each bit to signs with so many -1."""
     count = row_count(codes, where, axis_name)
     return _by_selection(codes, negatives, count, False, where, axis_name, False, 2, None)
 
@@ -173,26 +171,28 @@ def _by_selection(
     order: Order,
     levels: _Levels,
 ) -> Float[Array, " bits"]:
-    """The loss of each bit, ``lower`` of whose ``count`` codes are to be at the lower level.
+    """Computes the loss of each bit, where ``lower`` of ``count`` codes have the lower target.
 
-    ``splits`` says whether that may be a fraction.
+    ``splits`` tells whether ``lower`` may be fractional.
     """
     upper = count - lower
     whole = jnp.floor(upper).astype(jnp.int32)
-    cuts = (top_m_threshold(codes, whole, where=where, axis_name=axis_name, kernel=kernel),)
+    thresholds = (top_m_threshold(codes, whole, where=where, axis_name=axis_name, kernel=kernel),)
     fraction = upper - whole
     levels = levels and tuple(level[None] for level in levels)
     if splits:
-        cuts += (include_next(cuts[0], codes, where=where, axis_name=axis_name),)
+        thresholds += (include_next(thresholds[0], codes, where=where, axis_name=axis_name),)
 
-    # The backward pass is to keep the codes as they came, not a float32 array of their size.
+    # The backward pass stores the codes in their own dtype, not a float32 array of their size.
     @partial(jax.checkpoint, prevent_cse=False)
-    def cost(codes: Float[Array, "n bits"], cuts: tuple[Threshold, ...]) -> Float[Array, " bits"]:
+    def cost(
+        codes: Float[Array, "n bits"], thresholds: tuple[Threshold, ...]
+    ) -> Float[Array, " bits"]:
         if where is not None:
-            codes = jnp.where(where[:, None], codes, 0)  # the values of masked rows may be NaN
-        positive = is_above(cuts[0], codes, axis_name=axis_name).astype(jnp.float32)
+            codes = jnp.where(where[:, None], codes, 0)  # masked rows may hold NaN
+        positive = is_above(thresholds[0], codes, axis_name=axis_name).astype(jnp.float32)
         if splits:
-            wider = is_above(cuts[1], codes, axis_name=axis_name).astype(jnp.float32)
+            wider = is_above(thresholds[1], codes, axis_name=axis_name).astype(jnp.float32)
             positive = positive + fraction[None] * (wider - positive)
         signs = 2.0 * positive - 1.0
         costs = _costs(at_least_float32(codes), signs, order, levels, splits)
@@ -200,7 +200,7 @@ def _by_selection(
             costs = jnp.where(where[:, None], costs, 0.0)
         return jnp.sum(costs, axis=0)
 
-    return psum_local_grad(cost(codes, cuts) / jnp.maximum(count, 1), axis_name)
+    return psum_local_grad(cost(codes, thresholds) / jnp.maximum(count, 1), axis_name)
 
 
 def _by_sorting(
@@ -211,7 +211,7 @@ def _by_sorting(
     order: Order,
     levels: _Levels,
 ) -> Float[Array, " bits"]:
-    """The loss of each bit; ``lower`` of None is the expected target."""
+    """Computes the loss of each bit; ``lower`` is None for the expected target."""
     codes, where = gather_batch(codes, where, axis_name)
     rows, bits = codes.shape
     rank = jnp.arange(1, rows + 1)
@@ -233,9 +233,9 @@ def _wasserstein_to_signs(
     signs: Float[Array, " n"],
     levels: tuple[Float[Array, ""], Float[Array, ""]] | None,
 ) -> Float[Array, ""]:
-    """The loss of one bit, given the expected target sign of each rank.
+    """Computes the loss of one bit, given the mean target sign of each rank.
 
-    Masked rows sort behind all others, NaN included, where no rank reaches them.
+    Masked rows sort behind all valid rows, NaN included.
     """
     _, ordered = lax.sort((~where, jnp.where(where, column, 0.0)), num_keys=2)
     cost = _costs(ordered, signs, order, levels, splits=True)
@@ -251,10 +251,10 @@ def _costs(
     levels: tuple[Float[Array, "..."], Float[Array, "..."]] | None,
     splits: bool,
 ) -> Float[Array, "..."]:
-    """E |u - t|^order of each code u, whose target t has the mean sign that is given.
+    """Computes E |u - t|^order of each code u, for random targets t with the given mean signs.
 
-    ``splits`` says whether that may be other than -1 and +1. One of -1 is a t at the lower level
-    for sure, one of +1 at the upper.
+    A mean sign of -1 stands for the lower level, +1 for the upper level. ``splits`` tells whether
+    other mean signs occur.
     """
     if order == 2 and levels is None:
         costs = (codes - signs) ** 2
@@ -273,21 +273,23 @@ def _costs(
 
 
 def _distance(codes: Float[Array, "..."], target: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
-    """|u - t|, with the slope 0 at t, where that of jnp.abs is 1."""
+    """Computes |u - t|, with the derivative 0 at t; that of jnp.abs is 1."""
     gap = codes - target
     return gap * jnp.sign(gap)
 
 
-def _checked(levels: tuple[Float[ArrayLike, "..."], Float[ArrayLike, "..."]], bits: int) -> _Levels:
-    """The levels of each bit; None for those of the paper."""
+def _check_levels(
+    levels: tuple[Float[ArrayLike, "..."], Float[ArrayLike, "..."]], bits: int
+) -> _Levels:
+    """Returns the levels of each bit, or None for -1 and +1."""
     low, high = levels
     for level in levels:
         if jnp.shape(level) not in ((), (bits,)):
             shape = jnp.shape(level)
             raise ValueError(f"levels must be numbers or have shape {(bits,)}, got {shape}")
-    at_hand = [concrete_values(level) for level in levels]
-    if not any(values is None for values in at_hand):
-        if not np.all(at_hand[0] < at_hand[1]):
+    values = [concrete_values(level) for level in levels]
+    if not any(each is None for each in values):
+        if not np.all(values[0] < values[1]):
             raise ValueError(f"levels must be two numbers, the lower first, got {levels}")
         if np.ndim(low) == np.ndim(high) == 0 and (low, high) == (-1, 1):
             return None
@@ -305,11 +307,11 @@ def _sampled_negatives(
     codes: Float[Array, "n bits"],
     axis_name: str | None,
 ) -> Int[Array, " bits"]:
-    """How many of ``count`` random signs are -1, a draw a bit: the same draw on every device.
+    """Draws, per bit, the number of -1 among ``count`` random signs; the same on every device.
 
-    For mass 1/2 these are the ones among as many random bits. That is exact, and several times
-    faster than a general binomial draw; words beyond the count change nothing, so that the number
-    of padded rows does not matter.
+    For mass 1/2 it counts the ones among ``count`` random bits, which is exact and several times
+    faster than a general binomial draw. Bits beyond ``count`` are ignored, so the draw does not
+    depend on the number of padded rows.
     """
     bits = codes.shape[1]
     if not _is_half(mass):
@@ -323,10 +325,10 @@ def _sampled_negatives(
 
 
 def _expected_signs(rank: Int[Array, " n"], count: Int[Array, ""]) -> Float[Array, " n"]:
-    """The mean of the r-th smallest of ``count`` Rademacher signs, 2 P(Bin(count, 1/2) < r) - 1.
+    """Returns the mean of the r-th smallest of ``count`` signs, 2 P(Bin(count, 1/2) < r) - 1.
 
-    The binomial probabilities are built outwards from the center by their ratios and normalized by
-    their sum. The textbook forms by lgamma or the incomplete beta function lose three digits in
+    The binomial probabilities are computed from the center outwards by their ratios, and normalized
+    by their sum. The usual forms by lgamma or the incomplete beta function lose three digits in
     float32 at count = 8,192, because they subtract logarithms of the size of count.
     """
     shell = jnp.arange(rank.shape[0] // 2 + 1)

@@ -1,4 +1,4 @@
-"""Pairwise losses: codes of similar images agree, codes of dissimilar ones do not."""
+"""Pairwise losses of inner products: likelihoods of the similarities of pairs."""
 
 import jax
 import jax.numpy as jnp
@@ -27,20 +27,15 @@ def pairwise_likelihood(
               \qquad \theta_{ij} = \mathrm{scale}\cdot u_i \cdot v_j.
 
     Args:
-        codes: codes of the rows.
-        others: codes of the columns; the same array, a gathered batch or a memory bank.
-        similar: True where the pair is similar.
+        codes: codes of any kind.
+        others: the same for the columns.
         scale: factor of the inner product.
-        where: True for the valid pairs; the others are 0.
-        reduce_fn: reduction over all pairs, masked ones included as zeros; None (the default)
-            returns the [n, m] matrix.
+        where: True for the valid pairs; the loss of the others is 0.
+        reduce_fn: reduction over all pairs, with masked pairs as 0; None (the default) returns the
+            matrix [n, m].
 
     Returns:
-        The matrix in float32, or its reduction.
-
-    Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit.
+        The loss of each pair [n, m] in float32, or its reduction.
 
     Example:
         >>> u = jnp.array([[2.0, 0.0]])
@@ -53,26 +48,26 @@ def pairwise_likelihood(
         labels" (DPSH), IJCAI 2016; both with scale 1/2.
     """
     codes, others, similar, where = check_pairs(codes, others, similar, where)
-    loss = _softplus(_disagreement(codes, others, similar, scale))
+    loss = _softplus(_signed_logits(codes, others, similar, scale))
     if where is not None:
         loss = jnp.where(where, loss, 0.0)
     return loss if reduce_fn is None else reduce_fn(loss)
 
 
-def _disagreement(
+def _signed_logits(
     codes: Float[Array, "n bits"],
     others: Float[Array, "m bits"],
     similar: Bool[Array, "n m"],
     scale: float | Float[Array, ""],
 ) -> Float[Array, "n m"]:
-    """-theta of similar pairs and theta of the others: no difference of two large numbers."""
+    """Returns -theta for similar pairs and theta for others: no difference of large numbers."""
     theta = scale * inner_products(codes, others)
     return jnp.where(similar, -theta, theta)
 
 
 @jax.custom_jvp
 def _softplus(x: Float[Array, "n m"]) -> Float[Array, "n m"]:
-    """log(1 + e^x), whose value and derivative share one exponential."""
+    """Computes log(1 + e^x); value and derivative share one exponential."""
     return jnp.maximum(x, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
 
 
@@ -94,28 +89,18 @@ def hashnet(
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""HashNet's weighted pairwise likelihood: similar and dissimilar pairs weigh the same in total.
+    r"""Pairwise likelihood of HashNet: similar and dissimilar pairs have equal total weight.
 
     .. math:: L = \operatorname{mean}_{s_{ij}=1} \ell_{ij} + \operatorname{mean}_{s_{ij}=0} \ell_{ij}
 
     with :math:`\ell` of `pairwise_likelihood`. The paper's weights :math:`|S|/|S_1|` and
-    :math:`|S|/|S_0|`, divided by the number of pairs :math:`|S|`, are these two means. A kind of
+    :math:`|S|/|S_0|`, divided by the number of pairs :math:`|S|`, give these two means. A kind of
     pair that does not occur contributes 0.
 
     Args:
-        codes: relaxed codes of this device's rows, tanh(beta u).
-        others: relaxed codes of the columns: the batch itself (gathered, over devices) or a bank.
-        similar: True where the pair is similar.
-        scale: factor of the inner product; 10 / bits in HashNet's own code.
-        where: True for the valid pairs.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
-
-    Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit.
+        codes: relaxed codes, tanh(beta u).
+        others: relaxed codes of the columns.
+        scale: factor of the inner product; 10 / bits in the code of HashNet.
 
     Example:
         >>> z = jnp.array([[1.0], [1.0], [-1.0]])
@@ -125,10 +110,10 @@ def hashnet(
 
     Reference:
         Cao, Long, Wang, Yu, "HashNet: Deep Learning to Hash by Continuation", ICCV 2017, eq. (4).
-        As in the released code, the pair of a row with itself counts where ``others`` holds it.
+        As in the released code, the pair of a row with itself counts if ``others`` contains it.
     """
     codes, others, similar, where = check_pairs(codes, others, similar, where)
-    loss = _softplus(_disagreement(codes, others, similar, scale))
+    loss = _softplus(_signed_logits(codes, others, similar, scale))
     return balanced_mean_over_pairs(loss, similar, where, axis_name)
 
 
@@ -143,31 +128,20 @@ def mean_likelihood(
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""The likelihood of `pairwise_likelihood` as a mean over pairs; with a margin, that of DFH.
+    r"""Mean of `pairwise_likelihood` over pairs; with a margin, the loss of DFH.
 
     .. math:: L = \operatorname{mean}_{ij} \log\big(1 + e^{m - \tilde s_{ij}\theta_{ij}}\big),
               \qquad \theta_{ij} = \mathrm{scale}\cdot u_i \cdot v_j,
               \qquad \tilde s_{ij} = 2 s_{ij} - 1.
 
     Without a margin m this is :math:`\log(1 + e^\theta) - s\,\theta`, the loss of DPSH, DHN,
-    DSDH, DBDH and LCDSH. A margin asks of a similar pair that :math:`\theta` exceeds m, and of a
-    dissimilar one that it falls below -m.
+    DSDH, DBDH and LCDSH. With a margin, :math:`\theta` should exceed m for a similar pair, and lie
+    below -m for a dissimilar pair.
 
     Args:
-        codes: codes of this device's rows.
-        others: codes of the columns: the batch itself (gathered, over devices) or a bank.
-        similar: True where the pair is similar.
+        codes: codes of any kind.
         scale: factor of the inner product.
         margin: m, in units of theta.
-        where: True for the valid pairs; all of them by default. The mean is over these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
-
-    Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit.
 
     Example:
         >>> u, v = jnp.array([[2.0]]), jnp.array([[-1.0], [-3.0]])  # theta = -1 and -3
@@ -182,10 +156,10 @@ def mean_likelihood(
         Li, Wang, Kang, "Feature learning based deep supervised hashing with pairwise labels"
         (DPSH), IJCAI 2016, and Zhu, Long, Wang, Cao, "Deep hashing network for efficient similarity
         retrieval" (DHN), AAAI 2016. The margin: Li, Pei, Zha, van Gemert, "Push for quantization:
-        deep Fisher hashing" (DFH), BMVC 2019. Departure: a mean over pairs, where DPSH and DHN sum.
+        deep Fisher hashing" (DFH), BMVC 2019. Departure: a mean over pairs; DPSH and DHN sum.
     """
     codes, others, similar, where = check_pairs(codes, others, similar, where)
-    loss = _softplus(margin + _disagreement(codes, others, similar, scale))
+    loss = _softplus(margin + _signed_logits(codes, others, similar, scale))
     return mean_over_pairs(loss, where, axis_name)
 
 
@@ -198,7 +172,7 @@ def lcdsh_locality(
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""How far a pair's similarity changes when its codes are cut at zero (LCDSH).
+    r"""Squared change of the similarity of a pair when its codes are binarized (LCDSH).
 
     .. math:: L = \operatorname{mean}_{ij}
               \big(\sigma(\theta_{ij}) - \sigma(\theta^b_{ij})\big)^2,
@@ -206,21 +180,12 @@ def lcdsh_locality(
               \qquad \theta^b_{ij}
               = \mathrm{scale}\cdot \operatorname{sign} u_i \cdot \operatorname{sign} v_j.
 
-    It needs no label. The signs are constants: the gradient is that of the real-valued codes.
+    It needs no labels. The signs are constants for the gradient.
 
     Args:
-        codes: raw codes of this device's rows.
-        others: raw codes of the columns: the batch itself (gathered, over devices) or a bank.
+        codes: raw outputs of the network.
+        others: the same for the columns.
         scale: factor of both inner products.
-        where: True for the valid pairs; all of them by default. The mean is over these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
-
-    Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit.
 
     Example:
         >>> u, v = jnp.array([[0.0, 3.0]]), jnp.array([[1.0, 0.0]])  # theta = 0, and 1 of the signs
@@ -233,9 +198,9 @@ def lcdsh_locality(
         Departure: a mean over pairs.
     """
     codes, others, _, where = check_pairs(codes, others, None, where)
-    signs, their_signs = (binarize(each).astype(each.dtype) for each in (codes, others))
+    signs, other_signs = (binarize(each).astype(each.dtype) for each in (codes, others))
     change = jax.nn.sigmoid(scale * inner_products_or_inf(codes, others)) - jax.nn.sigmoid(
-        scale * inner_products(signs, their_signs)
+        scale * inner_products(signs, other_signs)
     )
     return mean_over_pairs(change**2, where, axis_name)
 
@@ -251,7 +216,7 @@ def idhn(
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""IDHN: a likelihood where pairs share all labels or none, a regression where they share some.
+    r"""IDHN: a likelihood for pairs that share all labels or none, a regression for the others.
 
     .. math:: \ell_{ij} = \begin{cases}
               \log(1 + e^{\theta_{ij}}) - s_{ij}\,\theta_{ij} & s_{ij} \in \{0, 1\} \\
@@ -260,25 +225,16 @@ def idhn(
               & \text{otherwise} \end{cases}
               \qquad \theta_{ij} = \mathrm{scale}\cdot u_i \cdot v_j
 
-    and the mean of that over pairs. Of codes in {-1, 1} the fraction is the share of bits in which
-    two images agree, so it can meet any s in [0, 1].
+    averaged over pairs. For codes in {-1, 1} the fraction is the share of equal bits, so it can
+    match any s in [0, 1].
 
     Args:
-        codes: relaxed codes of this device's rows, in (-1, 1).
-        others: relaxed codes of the columns: the batch itself (gathered, over devices) or a bank.
-        similar: similarity of each pair in [0, 1], as `jaxhash.similarity.label_cosine` has it.
-            Within 0.01 of 0 or 1 it counts as that.
+        codes: relaxed codes in (-1, 1).
+        others: relaxed codes of the columns.
+        similar: similarity of each pair in [0, 1], as from `jaxhash.similarity.label_cosine`;
+            values within 0.01 of 0 or 1 count as 0 or 1.
         scale: factor of the inner product in the likelihood; 5 / bits by default.
         gamma: weight of the regression.
-        where: True for the valid pairs; all of them by default. The mean is over these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar.
-
-    Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit.
 
     Example:
         >>> u = jnp.array([[1.0, 1.0]])  # half of the bits agree, and the labels ask for 0.75
@@ -288,7 +244,7 @@ def idhn(
     Reference:
         Zhang, Zou, Lin, Chen, Wang, "Improved deep hashing with soft pairwise similarity for
         multi-label image retrieval", IEEE Transactions on Multimedia 2019. Scale and weights are
-        those of the authors' released code; the paper's own equations were not at hand. A public
+        those of the authors' released code; the equations of the paper were not at hand. A public
         reimplementation has (u.v / 2 + bits - 2 s bits)^2 for the regression, whose target for
         s = 1 is twice what codes in {-1, 1} can reach.
     """

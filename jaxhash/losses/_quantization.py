@@ -1,8 +1,8 @@
-"""Quantization losses of each code on its own, with no view of the batch.
+"""Quantization penalties of single codes: the distance of a code to its own signs.
 
-With b = sign u, where zero counts as +1 as in `jaxhash.ops.codes`, |u| - 1 is the way from a code to its
-sign but for its direction. Every loss here is written in u - b, so that a code at exactly 0 moves to
-the sign that it is cut to, instead of resting at the cusp.
+With b = sign u, where 0 counts as +1 as in `jaxhash.ops.codes`, the distance to the sign is
+| |u| - 1 | = |u - b|. The losses are written in u - b, so that a code at exactly 0 moves to +1, the
+sign that it is binarized to, instead of staying at the cusp.
 """
 
 import math
@@ -32,23 +32,11 @@ def l2_quantization(
               = \frac1N \sum_{i=1}^N (u_{ij} - \operatorname{sign} u_{ij})^2
 
     It makes bits binary but not balanced: a bit that is +1 on every image costs 0. `hswd` is this
-    penalty plus the cost of moving the codes nearest to 0 across it until the bit is balanced.
-
-    Zero counts as +1, as in `jaxhash.ops.codes`, so its gradient is :math:`-2/N` as at :math:`0^+`: a
-    code at exactly 0 moves to the sign that it is cut to, instead of resting at the cusp.
+    penalty plus the cost of moving the codes nearest to 0 across it until the bit is balanced. The
+    gradient at exactly 0 is :math:`-2/N`, as at :math:`0^+`.
 
     Args:
-        codes: raw outputs of the network, unbounded. Rows are the batch.
-        where: True for the valid rows; all of them by default. N counts these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-        reduce_fn: reduction over bits; None returns the loss of each bit, with shape [bits].
-
-    Returns:
-        The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``.
-
-    Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit.
+        codes: raw outputs of the network.
 
     Example:
         >>> codes = jnp.array([[-1.0, 0.5], [1.0, 0.5], [-1.0, 0.5], [1.0, 0.5]])
@@ -58,9 +46,9 @@ def l2_quantization(
     Reference:
         The quantization term of Li, Wang, Kang, "Feature learning based deep supervised hashing
         with pairwise labels" (DPSH), IJCAI 2016; many methods use it. Departure: a mean over the
-        batch, where the paper has a sum, so that its weight does not depend on the batch size.
+        batch, so that its weight does not depend on the batch size; the paper sums.
     """
-    return _of_bits(codes, lambda u, b: (u - b) ** 2, where, axis_name, reduce_fn)
+    return _mean_per_bit(codes, lambda u, b: (u - b) ** 2, where, axis_name, reduce_fn)
 
 
 @on_any_mesh
@@ -75,34 +63,24 @@ def l1_quantization(
 
     .. math:: L_j = \frac1N \sum_{i=1}^N \big| |u_{ij}| - 1 \big|
 
-    The gradient has the same size however near the sign a code is, and is 0 on it.
+    The gradient has the same size at every distance from the sign, and is 0 on it.
 
     Args:
-        codes: raw outputs of the network, unbounded. Rows are the batch.
-        where: True for the valid rows; all of them by default. N counts these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-        reduce_fn: reduction over bits; None returns the loss of each bit, with shape [bits].
-
-    Returns:
-        The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``.
-
-    Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit.
+        codes: raw outputs of the network.
 
     Example:
         >>> l1_quantization(jnp.array([[2.0, -1.0], [-0.5, 0.0]]), reduce_fn=None)
         Array([0.75, 0.5 ], dtype=float32)
 
     Reference:
-        The regulariser of Liu, Wang, Shan, Chen, "Deep supervised hashing for fast image retrieval"
-        (DSH), CVPR 2016. Departure: a mean over batch and bits, where the paper sums over them.
+        The regularizer of Liu, Wang, Shan, Chen, "Deep supervised hashing for fast image retrieval"
+        (DSH), CVPR 2016. Departure: a mean over batch and bits; the paper sums.
     """
 
     def cost(u, b):
-        return (u - b) * jnp.sign(u - b)  # not jnp.abs, whose slope at 0 is 1
+        return (u - b) * jnp.sign(u - b)  # not jnp.abs, whose derivative at 0 is 1
 
-    return _of_bits(codes, cost, where, axis_name, reduce_fn)
+    return _mean_per_bit(codes, cost, where, axis_name, reduce_fn)
 
 
 @on_any_mesh
@@ -117,20 +95,10 @@ def cubic_quantization(
 
     .. math:: L_j = \frac1N \sum_{i=1}^N \big| |u_{ij}| - 1 \big|^3
 
-    Beside `l2_quantization` it is lenient close to the sign, and strict from a distance of 1 on.
+    Compared with `l2_quantization` it is smaller near the sign, and larger beyond a distance of 1.
 
     Args:
-        codes: raw outputs of the network, unbounded. Rows are the batch.
-        where: True for the valid rows; all of them by default. N counts these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-        reduce_fn: reduction over bits; None returns the loss of each bit, with shape [bits].
-
-    Returns:
-        The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``.
-
-    Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit.
+        codes: raw outputs of the network.
 
     Example:
         >>> cubic_quantization(jnp.array([[2.0, -1.0], [-0.5, 0.0]]), reduce_fn=None)
@@ -140,7 +108,7 @@ def cubic_quantization(
         The penalty of Su, Zhang, Han, Tian, "Greedy Hash: Towards Fast Optimization for Accurate
         Hash Coding in CNN", NeurIPS 2018, with the mean of its released code.
     """
-    return _of_bits(codes, lambda u, b: jnp.abs(u - b) ** 3, where, axis_name, reduce_fn)
+    return _mean_per_bit(codes, lambda u, b: jnp.abs(u - b) ** 3, where, axis_name, reduce_fn)
 
 
 @on_any_mesh
@@ -151,25 +119,15 @@ def log_cosh_quantization(
     axis_name: str | None = None,
     reduce_fn: Reduce | None = jnp.mean,
 ) -> Float[Array, "..."]:
-    r"""Smooth distance of each code to its own sign: square when near it, straight when far.
+    r"""Smooth distance of each code to its own sign: quadratic near it, linear far from it.
 
     .. math:: L_j = \frac1N \sum_{i=1}^N \log\cosh(|u_{ij}| - 1)
 
-    It is computed as :math:`|x| + \log(1 + e^{-2|x|}) - \log 2`, which no code overflows. The
+    It is computed as :math:`|x| + \log(1 + e^{-2|x|}) - \log 2`, which does not overflow. The
     gradient is :math:`\tanh(u - \operatorname{sign} u)/N`, hence at most 1/N.
 
     Args:
-        codes: raw outputs of the network, unbounded. Rows are the batch.
-        where: True for the valid rows; all of them by default. N counts these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-        reduce_fn: reduction over bits; None returns the loss of each bit, with shape [bits].
-
-    Returns:
-        The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``.
-
-    Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit.
+        codes: raw outputs of the network.
 
     Example:
         >>> log_cosh_quantization(jnp.array([[-1.0], [51.0]])).round(2)  # (0 + 50 - log 2) / 2
@@ -177,16 +135,16 @@ def log_cosh_quantization(
 
     Reference:
         Zhu, Long, Wang, Cao, "Deep Hashing Network for Efficient Similarity Retrieval" (DHN),
-        AAAI 2016, whose prior on codes it is. Departure: a mean over batch and bits, where the
-        paper sums over them. At least one later implementation has log cosh|u| - 1 instead, which
-        is least at 0 and so draws codes away from their signs.
+        AAAI 2016: its prior on codes. Departure: a mean over batch and bits; the paper sums. At
+        least one later implementation has log cosh|u| - 1 instead, whose minimum is at 0, so that
+        it draws codes away from their signs.
     """
 
     def cost(u, b):
         size = jnp.abs(u - b)
         return size + jnp.log1p(jnp.exp(-2.0 * size)) - jnp.log(2.0)
 
-    return _of_bits(codes, cost, where, axis_name, reduce_fn)
+    return _mean_per_bit(codes, cost, where, axis_name, reduce_fn)
 
 
 @on_any_mesh
@@ -207,23 +165,16 @@ def gaussian_bce_quantization(
               = \frac{(|u| - 1)^2}{2\sigma^2}
                 - \log\!\Big(1 - \exp\frac{-(|u| + 1)^2}{2\sigma^2}\Big),
 
-    averaged over the batch. The second form has no logarithm of 0 anywhere, and is the one
-    computed. It is `l2_quantization` over :math:`2\sigma^2`, and a push away from 0: the least
-    value lies just beyond the sign.
+    averaged over the batch. The second form is computed, since it has no logarithm of 0. It is
+    `l2_quantization` over :math:`2\sigma^2` plus a repulsion from 0; its minimum lies just beyond
+    the sign.
 
     Args:
-        codes: raw outputs of the network, unbounded. Rows are the batch.
-        sigma: deviation of the Gaussians.
-        where: True for the valid rows; all of them by default. N counts these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-        reduce_fn: reduction over bits; None returns the loss of each bit, with shape [bits].
-
-    Returns:
-        The loss in float32: a scalar, or one value a bit with ``reduce_fn=None``.
+        codes: raw outputs of the network.
+        sigma: standard deviation of the Gaussians.
 
     Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit, or sigma is not above 0.
+        ValueError: if sigma is not above 0.
 
     Example:
         >>> codes = jnp.array([[0.0], [-3.0]])  # 2 - log(1 - e^-2) and 8
@@ -232,9 +183,8 @@ def gaussian_bce_quantization(
 
     Reference:
         Jang, Gu, Ko, Kang, Cho, "Deep Hash Distillation for Image Retrieval" (DHD), ECCV 2022, from
-        memory of the paper; the text was not at hand. Departure: no logarithm is cut off, where a
-        cross-entropy of PyTorch stops at 100 and leaves codes farther out than about 8 without a
-        gradient.
+        memory of the paper; the text was not at hand. Departure: no logarithm is clipped; the
+        cross-entropy of PyTorch clips at 100, so codes beyond about 8 have no gradient.
     """
     if sigma <= 0:
         raise ValueError(f"sigma must be above 0, got {sigma}")
@@ -243,7 +193,7 @@ def gaussian_bce_quantization(
     def cost(u, b):
         return (u - b) ** 2 / scale - jnp.log(-jnp.expm1(-((u + b) ** 2) / scale))
 
-    return _of_bits(codes, cost, where, axis_name, reduce_fn)
+    return _mean_per_bit(codes, cost, where, axis_name, reduce_fn)
 
 
 @on_any_mesh
@@ -253,26 +203,17 @@ def cosine_quantization(
     where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""One less the cosine between each code and its signs.
+    r"""One minus the cosine between each code and its signs.
 
     .. math:: L = \frac1N \sum_{i=1}^N \big[1 - \cos(u_i, \operatorname{sign} u_i)\big]
               = \frac1N \sum_{i=1}^N
                 \Big[1 - \frac{\lVert u_i \rVert_1}{\sqrt{\mathrm{bits}}\,\lVert u_i \rVert_2}\Big]
 
-    The length of a code does not matter, only that its entries are of one size. A row of zeros
-    has no direction: it costs 1, and its gradient is 0. With one bit every code but 0 costs 0.
+    The length of a code does not matter, only that its entries have the same size. A row of zeros
+    costs 1. With one bit every code but 0 costs 0.
 
     Args:
-        codes: raw outputs of the network, unbounded. Rows are the batch.
-        where: True for the valid rows; all of them by default. N counts these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar. It is one of whole rows, so there is none a bit.
-
-    Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit.
+        codes: raw outputs of the network.
 
     Example:
         >>> codes = jnp.array([[3.0, -3.0, 3.0, 3.0], [0.0, 2.0, 0.0, 0.0]])  # cosines 1 and 1/2
@@ -283,7 +224,7 @@ def cosine_quantization(
         Ng et al., "Unsupervised Hashing with Similarity Distribution Calibration" (SDC), BMVC 2023,
         as one of its two terms; from memory of the paper, the text was not at hand.
     """
-    return _of_rows(codes, lambda u: 1.0 - _cosine_to_signs(u), where, axis_name)
+    return _mean_per_row(codes, lambda u: 1.0 - _cosine_to_signs(u), where, axis_name)
 
 
 @on_any_mesh
@@ -294,27 +235,20 @@ def cauchy_quantization(
     where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""Cauchy likelihood of each code's distance to its signs.
+    r"""Negative log-likelihood of the distance of codes to their signs, with a Cauchy distribution.
 
     .. math:: L = \frac1N \sum_{i=1}^N \log\Big(1 + \frac{d(|u_i|, \mathbf 1)}{\gamma}\Big),
               \qquad d(v, w) = \frac{\mathrm{bits}}2 (1 - \cos(v, w)).
 
-    d is a Hamming distance where both are signs; that of a code to its signs is at most bits / 2.
-    As in `cosine_quantization` lengths do not matter; a row of zeros has d = bits / 2 and no
-    gradient.
+    d is the Hamming distance between signs; a code is at most bits / 2 from its signs. As in
+    `cosine_quantization` lengths do not matter. A row of zeros has d = bits / 2.
 
     Args:
-        codes: raw outputs of the network, unbounded. Rows are the batch.
-        gamma: scale of the Cauchy law, in bits.
-        where: True for the valid rows; all of them by default. N counts these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
-
-    Returns:
-        The loss, a float32 scalar. It is one of whole rows, so there is none a bit.
+        codes: raw outputs of the network.
+        gamma: scale of the Cauchy distribution, in bits.
 
     Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit, or gamma is not above 0.
+        ValueError: if gamma is not above 0.
 
     Example:
         >>> codes = jnp.array([[3.0, -3.0, 3.0, 3.0], [0.0, 2.0, 0.0, 0.0]])  # distances 0 and 1
@@ -323,8 +257,8 @@ def cauchy_quantization(
 
     Reference:
         Cao, Long, Liu, Wang, "Deep Cauchy Hashing for Hamming Space Retrieval" (DCH), CVPR 2018,
-        the Cauchy quantization loss. Departure: a mean over the batch, where the paper sums. The
-        authors' released code takes (|u| - 1)^2 instead, with a weight of 0.
+        the Cauchy quantization loss. Departure: a mean over the batch; the paper sums. The authors'
+        released code has (|u| - 1)^2 instead, with a weight of 0.
     """
     if gamma <= 0:
         raise ValueError(f"gamma must be above 0, got {gamma}")
@@ -332,34 +266,34 @@ def cauchy_quantization(
     def cost(u):
         return jnp.log1p(0.5 * u.shape[1] / gamma * (1.0 - _cosine_to_signs(u)))
 
-    return _of_rows(codes, cost, where, axis_name)
+    return _mean_per_row(codes, cost, where, axis_name)
 
 
-def _of_bits(
+def _mean_per_bit(
     codes: Float[Array, "n bits"],
     cost: Callable[[Float[Array, "n bits"], Float[Array, "n bits"]], Float[Array, "n bits"]],
     where: Shaped[ArrayLike, " n"] | None,
     axis_name: str | None,
     reduce_fn: Reduce | None,
 ) -> Float[Array, "..."]:
-    """The mean over valid rows of ``cost(codes, their signs)``, reduced over bits."""
-    codes, where = check_codes(codes, where, masked=1.0)  # where all costs are smooth
+    """Averages ``cost(codes, signs)`` over the valid rows, and reduces it over bits."""
+    codes, where = check_codes(codes, where, masked=1.0)  # where all costs are differentiable
     loss = masked_mean(cost(codes, binarize(codes).astype(codes.dtype)), where, axis_name)
     return loss if reduce_fn is None else reduce_fn(loss)
 
 
-def _of_rows(
+def _mean_per_row(
     codes: Float[Array, "n bits"],
     cost: Callable[[Float[Array, "n bits"]], Float[Array, " n"]],
     where: Shaped[ArrayLike, " n"] | None,
     axis_name: str | None,
 ) -> Float[Array, ""]:
-    """The mean over valid rows of ``cost(codes)``."""
+    """Averages ``cost(codes)`` over the valid rows."""
     codes, where = check_codes(codes, where, masked=1.0)
     return masked_mean(cost(codes), where, axis_name)
 
 
 def _cosine_to_signs(codes: Float[Array, "n bits"]) -> Float[Array, " n"]:
-    """The cosine between each row and its signs, 0 for a row of zeros."""
-    along = jnp.sum(normalize_rows(codes) * binarize(codes), axis=1)
-    return along / math.sqrt(codes.shape[1])
+    """Returns the cosine between each row and its signs, 0 for a row of zeros."""
+    products = jnp.sum(normalize_rows(codes) * binarize(codes), axis=1)
+    return products / math.sqrt(codes.shape[1])

@@ -1,4 +1,4 @@
-"""Codes whose distances are to each other as the semantic distances of their images."""
+"""Losses that match the distances of codes to the semantic distances of their images."""
 
 from typing import Literal, get_args
 
@@ -7,12 +7,13 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int, Shaped
 
 from jaxhash.losses._common import check_codes, gather_batch, pair_count
-from jaxhash.losses._nearest_neighbors import ADD_GAP, over_bits, rows_at_once
+from jaxhash.losses._nearest_neighbors import ADD_GAP, accumulate_over_bits, block_rows
 from jaxhash.ops.arguments import UNLABELLED, as_floating, as_index, check_shape
-from jaxhash.ops.collectives import psum_local_grad, row_count, row_indices
+from jaxhash.ops.collectives import all_gather, psum, psum_local_grad, row_count, row_indices
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import at_least_float32
 
+#: Divisor of the sum over pairs.
 Normalizer = Literal["pairs", "weights"]
 
 
@@ -29,43 +30,41 @@ def semantic_similarity(
     where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    r"""Distances of codes in the ratios of given semantic distances, near pairs above all (SHREWD).
+    r"""Absolute error between relative distances of codes and of semantics (SHREWD).
 
     .. math:: L = \frac1{N^2} \sum_{i \ne j} w_{ij}
               \Big|\frac{\lVert z_i - z_j \rVert_1}{\tau_z} - \frac{d_{ij}}{\tau_d}\Big|,
               \qquad w_{ij} = \Big(\frac{\gamma}{\gamma + d_{ij}}\Big)^\rho,
 
     where :math:`\tau_z` and :math:`\tau_d` are the means of the two kinds of distances over the
-    pairs :math:`i \ne j` of the batch. So neither scale matters: codes that are all twice as far
-    apart cost the same. Of distances that are all 0 the ratio is taken as 0.
+    pairs :math:`i \ne j` of the batch. So neither scale matters. If all distances are 0, their
+    ratio is defined as 0.
 
-    The distances of codes are added up bit by bit: a few matrices of the size of the pairs are
-    held, as ``distances`` is one, and none that is longer by the bits.
+    The distances of codes are accumulated bit by bit: memory is that of a few matrices of the size
+    of ``distances``, without a factor of bits.
 
     Args:
-        codes: codes of this device's rows, on any scale. Rows are the batch.
-        distances: semantic distances, 0 or more: of each of this device's rows (n) to each row of
-            the batch of all devices, or, with ``labels``, of each class to each class. What stands
-            for a pair of a row with itself is not read.
+        codes: codes of any scale.
+        distances: semantic distances, 0 or more, from each row of this device [n] to each row of
+            the batch of all devices, or, with ``labels``, from each class to each class. The entry
+            of a row with itself is not read.
         labels: class ids of this device's rows, which index ``distances``. A row with -1 has no
-            label and is left out; one that the table does not hold is refused, or makes the loss
-            NaN where labels are traced.
-        gamma: semantic distance at which a pair weighs :math:`2^{-\rho}`.
-        rho: how fast the weight falls with the distance; 0 for equal weights.
-        normalizer: what the sum is divided by, the squared number of rows (``"pairs"``) or the sum
-            of the weights (``"weights"``), which makes it a mean. The first makes a small loss:
-            weights have a mean of about 0.03 with the class hierarchy of CIFAR-100.
-        scale_gradient: whether the gradient flows through :math:`\tau_z` as well. Then no step
-            changes the scale of the codes alone; otherwise :math:`\tau_z` is a constant.
-        where: True for the valid rows; all of them by default. N and the means count these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`.
+            label and is left out. An id outside the table raises, or, in traced labels, makes the
+            loss NaN.
+        gamma: semantic distance at which the weight of a pair is :math:`2^{-\rho}`.
+        rho: exponent of the decay of the weight with the distance; 0 for equal weights.
+        normalizer: divisor of the sum: the squared number of rows (``"pairs"``), or the sum of the
+            weights (``"weights"``), which gives a mean. The first gives a small loss: with the
+            class hierarchy of CIFAR-100 the mean weight is about 0.03.
+        scale_gradient: whether the gradient flows through :math:`\tau_z` too, so that it has no
+            component along the scale of the codes; otherwise :math:`\tau_z` is a constant.
 
     Returns:
-        The loss, a float32 scalar; 0 without a pair.
+        The loss; 0 without a pair.
 
     Raises:
-        TypeError: if codes or distances are not floating, or labels no integers.
-        ValueError: if shapes do not fit, gamma is not above 0, rho is below 0, or normalizer is
+        TypeError: if distances are not floating, or labels are not integers.
+        ValueError: if gamma is not above 0, rho is below 0, or normalizer is
             unknown.
 
     Example:
@@ -77,9 +76,9 @@ def semantic_similarity(
     Reference:
         Known from public text: SHREWD (arXiv 1908.05602) and its successor (arXiv 2005.04917) make
         relative distances of codes match those of a class hierarchy or of sentence embeddings.
-        Recollection, not confirmed: this formula, the L1 norm, gamma, rho, the divisor, and that
-        the scales are estimated from the batch. A choice of this library: scales that are means
-        over pairs of different rows and let the gradient through, and the other divisor.
+        From memory, not confirmed: this formula, the L1 norm, gamma, rho, the divisor, and scales
+        estimated from the batch. Choices of this library: scales that are means over pairs of
+        different rows and are differentiated, and the other divisor.
     """
     if gamma <= 0:
         raise ValueError(f"gamma must be above 0, got {gamma}")
@@ -95,36 +94,39 @@ def semantic_similarity(
         labelled = labels != UNLABELLED
         where = labelled if where is None else where & labelled
         codes = jnp.where(where[:, None], codes, 0.0)
-        distances = _of_labels(distances, labels, axis_name)
-    others, columns = gather_batch(codes, where, axis_name)
-    check_shape("distances", distances, (len(codes), len(others)))
+        distances = _look_up(distances, labels, axis_name)
+    candidates, valid_candidates = gather_batch(codes, where, axis_name)
+    check_shape("distances", distances, (len(codes), len(candidates)))
 
-    itself = row_indices(len(codes), axis_name)[:, None] == jnp.arange(len(others))[None, :]
-    pairs = columns[None, :] & ~itself
+    columns = jnp.arange(len(candidates))[None, :]
+    self_mask = row_indices(len(codes), axis_name)[:, None] == columns
+    pairs = valid_candidates[None, :] & ~self_mask
     pairs = pairs if where is None else pairs & where[:, None]
     semantic = jnp.where(pairs, distances, 0.0)
-    # No scale matters: the largest entry, a constant, is divided out so that no sum overflows.
-    largest = _or_one(lax.stop_gradient(jnp.max(jnp.abs(others), initial=0.0)))
-    codes, others = codes / largest, others / largest
-    apart = lax.map(
-        lambda code: over_bits(ADD_GAP[1], code, others.T), codes, batch_size=rows_at_once(others)
+    # The scale does not matter: dividing by the largest entry, a constant, keeps sums finite.
+    largest = _or_one(lax.stop_gradient(jnp.max(jnp.abs(candidates), initial=0.0)))
+    codes, candidates = codes / largest, candidates / largest
+    distance = lax.map(
+        lambda code: accumulate_over_bits(ADD_GAP[1], code, candidates.T),
+        codes,
+        batch_size=block_rows(candidates),
     )
-    apart = jnp.where(pairs, apart, 0.0)
+    distance = jnp.where(pairs, distance, 0.0)
 
     number = jnp.maximum(pair_count(pairs, axis_name), 1)
-    of_codes, of_semantic = (_total(each, axis_name) / number for each in (apart, semantic))
-    constant = _or_one(lax.stop_gradient(of_codes))
-    of_codes = jnp.where(of_codes == 0, 1.0, of_codes / constant) if scale_gradient else 1.0
-    # Divided by the constant first: the slope of a quotient has the square of what is divided by.
-    excess = jnp.abs(apart / constant / of_codes - semantic / _or_one(of_semantic))
+    scale, semantic_scale = (_total(each, axis_name) / number for each in (distance, semantic))
+    constant = _or_one(lax.stop_gradient(scale))
+    scale = jnp.where(scale == 0, 1.0, scale / constant) if scale_gradient else 1.0
+    # Divided by the constant first: the derivative of a quotient has the square of the divisor.
+    error = jnp.abs(distance / constant / scale - semantic / _or_one(semantic_scale))
     weight = jnp.where(pairs, (gamma / (gamma + semantic)) ** rho, 0.0)
 
     if normalizer == "pairs":
-        divisor = jnp.maximum(row_count(codes, where, axis_name), 1).astype(excess.dtype) ** 2
+        divisor = jnp.maximum(row_count(codes, where, axis_name), 1).astype(error.dtype) ** 2
     else:
         weights = _total(weight, axis_name)
         divisor = jnp.where(weights == 0, 1.0, weights)
-    return psum_local_grad(jnp.sum(weight * excess) / divisor, axis_name)
+    return psum_local_grad(jnp.sum(weight * error) / divisor, axis_name)
 
 
 def _as_ids(
@@ -138,25 +140,24 @@ def _as_ids(
     return jnp.asarray(as_index("labels", labels, len(table), minimum=UNLABELLED))
 
 
-def _of_labels(
+def _look_up(
     table: Float[Array, "classes classes"], labels: Int[Array, " n"], axis_name: str | None
 ) -> Float[Array, "n m"]:
-    """The semantic distance of each row to each row of the whole batch."""
-    everyone = labels if axis_name is None else lax.all_gather(labels, axis_name, tiled=True)
-    at = table.at[labels[:, None], everyone[None, :]]
+    """Returns the semantic distance of each row to each row of the whole batch."""
+    all_labels = all_gather(labels, axis_name)
+    at = table.at[labels[:, None], all_labels[None, :]]
     return at.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 
 def _total(matrix: Float[Array, "n m"], axis_name: str | None) -> Float[Array, ""]:
-    """The sum over all devices.
+    """Sums over all devices, with the gradient of ``psum``.
 
-    Not `psum_local_grad`: each device scales its own pairs by what all contributed to, so what every
-    device asks of the sum must come back to each of them, as it does through ``psum``.
+    Every device divides its own pairs by this sum, so each summand needs the gradients of all
+    devices; `psum_local_grad` would return those of one.
     """
-    total = jnp.sum(matrix)
-    return total if axis_name is None else lax.psum(total, axis_name)
+    return psum(jnp.sum(matrix), axis_name)
 
 
 def _or_one(scale: Float[Array, ""]) -> Float[Array, ""]:
-    """The scale; 1 where it is 0, as that of zeros is, which then stay zeros."""
+    """Returns the scale, or 1 where it is 0."""
     return jnp.where(scale == 0, 1.0, scale)

@@ -1,4 +1,4 @@
-"""Quantization losses that compare whole codes, not one bit at a time, with a batch of signs."""
+"""Wasserstein distances from whole codes, not single bits, to a batch of signs."""
 
 from functools import partial
 from typing import Literal, get_args
@@ -15,6 +15,7 @@ from jaxhash.ops.arguments import as_floating, as_int, as_mask
 from jaxhash.ops.collectives import row_count, split_grad
 from jaxhash.ops.meshes import on_any_mesh
 
+#: Projections of the sliced distance.
 Directions = Literal["random", "axes"]
 
 
@@ -32,39 +33,31 @@ def sliced_wasserstein(
     r"""Sliced squared 2-Wasserstein distance from the batch of codes to uniform signs (SWD).
 
     With L random directions :math:`\theta_l` on the unit sphere and a batch T of N random rows of
-    signs, both drawn afresh from ``key``,
+    signs, both drawn anew from ``key``,
 
     .. math:: L = \frac{1}{N L} \sum_{l=1}^L
               \lVert \operatorname{sort}(U \theta_l) - \operatorname{sort}(T \theta_l) \rVert^2.
 
-    A random direction sees every bit at once, so bits that copy each other cost more than
-    independent ones, which `hswd` cannot tell apart. Its scale is another: independent uniform
-    signs still cost about 0.08 at N = 64 and 32 bits (`hswd` 0.28, `optimal_transport` 1.24), so
-    one weight does not mean the same for the three.
+    A random direction mixes all bits, so identical bits cost more than independent ones; `hswd`
+    does not distinguish them. The scale differs too: independent uniform signs cost about 0.08 at N
+    = 64 and 32 bits (`hswd` 0.28, `optimal_transport` 1.24), so the three need different weights.
 
-    Along an axis the targets have two values, and the distance is `hswd` of that bit with the signs
-    of T: it takes no sort, and moves no codes between devices. It is offered to compare the two on
-    the same targets, and sees one bit at a time as `hswd` does.
+    Along an axis the distance is `hswd` of that bit with the signs of T: it needs no sort, and
+    moves no codes between devices. This option is for a comparison on the same targets; like `hswd`
+    it compares one bit at a time.
 
     Args:
-        codes: raw outputs of the network, unbounded. Rows are the batch.
+        codes: raw outputs of the network.
         key: random key, the same on every device.
         projections: the number L of random directions.
-        block: how many of them are held in memory at once, forwards and backwards. It does not
-            change which directions are drawn.
-        directions: ``"random"`` ones, or the ``"axes"``, each of them once, however many
-            projections.
-        where: True for the valid rows; all of them by default. N counts these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`. Every device
-            computes all random projections of the gathered batch.
-
-    Returns:
-        The loss, a float32 scalar.
+        block: number of directions in memory at once, forwards and backwards. It does not change
+            the directions drawn.
+        directions: ``"random"``, or ``"axes"`` for each axis once, whatever ``projections``.
+        axis_name: see `jaxhash.losses`. Every device computes all random projections of the
+            gathered batch.
 
     Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit, projections or block are not positive, or directions are
-            unknown.
+        ValueError: if projections or block are not positive, or directions are unknown.
 
     Example:
         >>> sliced_wasserstein(jnp.zeros((8, 4)), key=jax.random.key(0)).round(1)
@@ -73,7 +66,7 @@ def sliced_wasserstein(
     Reference:
         The baseline ``swd`` of Doan, Yang, Li, "One Loss for Quantization", CVPR 2022, arXiv
         2205.15721, with the value of the authors' released code; the equation could not be checked,
-        for want of the text. Departure: directions are worked off in blocks instead of at once.
+        since the text was not at hand. Departure: directions are processed in blocks, not at once.
     """
     codes = as_floating("codes", codes, ndim=2)
     where = as_mask("where", where, codes.shape[:1])
@@ -87,7 +80,7 @@ def sliced_wasserstein(
         return _along_axes(codes, key_of_signs, where, axis_name)
     codes, where = gather_batch(codes, where, axis_name)
     rows, bits = codes.shape
-    signs = _uniform_signs(key_of_signs, rows, bits)
+    signs = uniform_signs(key_of_signs, rows, bits)
     count = jnp.sum(where, dtype=jnp.int32)
     ranked = jnp.arange(rows) < count
 
@@ -121,27 +114,22 @@ def optimal_transport(
     .. math:: L = \min_\pi \frac1N \sum_{k=1}^N C_{\pi(k)\,k},
               \qquad C_{ik} = \frac{1}{\mathrm{bits}} \lVert t_i - u_k \rVert^2,
 
-    over the permutations :math:`\pi`. The matching is exact and constant for the gradient, which
+    over the permutations :math:`\pi`. The matching is exact, and a constant for the gradient, which
     is :math:`2 (u_k - t_{\pi(k)}) / (N\,\mathrm{bits})`. It is solved on the host, in
     :math:`O(N^3)`.
 
-    A baseline to compare with rather than a loss to train with: N rows hardly cover the
-    :math:`2^{\mathrm{bits}}` codes, so the matched signs are far away, and codes shrink. Independent
-    uniform signs cost 1.24 at N = 64 and 32 bits (1.47 at 64 bits), but codes of 0 exactly 1.
+    This is a baseline for comparison rather than for training: N rows hardly cover the
+    :math:`2^{\mathrm{bits}}` codes, so the matched signs are far away, and codes shrink.
+    Independent uniform signs cost 1.24 at N = 64 and 32 bits (1.47 at 64 bits), but codes of 0
+    exactly 1.
 
     Args:
-        codes: raw outputs of the network, unbounded. Rows are the batch.
+        codes: raw outputs of the network.
         key: random key, the same on every device.
-        where: True for the valid rows; all of them by default. N counts these.
-        axis_name: mapped axis over which the rows are spread; see `jaxhash.losses`. Every device
-            solves the whole assignment.
+        axis_name: see `jaxhash.losses`. Every device solves the whole assignment.
 
     Returns:
-        The loss, a float32 scalar; not finite where a valid code is not.
-
-    Raises:
-        TypeError: if codes are not floating.
-        ValueError: if shapes do not fit.
+        The loss; not finite if a valid code is not finite.
 
     Example:
         >>> optimal_transport(jnp.zeros((8, 4)), key=jax.random.key(0))
@@ -150,14 +138,14 @@ def optimal_transport(
     Reference:
         The baseline ``ot`` of Doan, Yang, Li, "One Loss for Quantization", CVPR 2022, arXiv
         2205.15721, with the value of the authors' released code; the equation could not be checked,
-        for want of the text. Departure: the solver sees inner products in float64 instead of
-        rescaled costs, which have the same optimum.
+        since the text was not at hand. Departure: the solver uses inner products in float64 instead
+        of rescaled costs; the optimum is the same.
     """
     codes = as_floating("codes", codes, ndim=2)
     where = as_mask("where", where, codes.shape[:1])
 
     codes, where = gather_batch(codes, where, axis_name)
-    signs = _uniform_signs(key, *codes.shape)
+    signs = uniform_signs(key, *codes.shape)
     matching = jax.pure_callback(
         _best_matching,
         jax.ShapeDtypeStruct(where.shape, jnp.int32),
@@ -169,15 +157,15 @@ def optimal_transport(
     return split_grad(loss, axis_name)
 
 
-def _uniform_signs(key: Shaped[Array, "..."], rows: int, bits: int) -> Float[Array, "rows bits"]:
-    """Random rows of signs; the first ones are the same however many rows follow.
+def uniform_signs(key: Shaped[Array, "..."], rows: int, bits: int) -> Float[Array, "rows bits"]:
+    """Draws random rows of signs; the first rows do not depend on the number of rows.
 
-    A batch of N valid rows is thus compared with the same N targets, with or without padding.
+    So a batch of N valid rows has the same N targets with and without padding.
     """
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(rows))
-    # Not `jax.random.rademacher`, which draws other signs where float64 is on.
-    heads = jax.vmap(lambda row: jax.random.bernoulli(row, jnp.float32(0.5), (bits,)))(keys)
-    return 2.0 * heads.astype(jnp.float32) - 1.0
+    # Not `jax.random.rademacher`, which draws other signs if float64 is enabled.
+    is_positive = jax.vmap(lambda row: jax.random.bernoulli(row, jnp.float32(0.5), (bits,)))(keys)
+    return 2.0 * is_positive.astype(jnp.float32) - 1.0
 
 
 def _along_axes(
@@ -186,8 +174,8 @@ def _along_axes(
     where: Bool[Array, " n"] | None,
     axis_name: str | None,
 ) -> Float[Array, ""]:
-    """The mean over bits of the distance to the targets' bit, of which only the -1 are counted."""
-    signs = _uniform_signs(key, row_count(codes, None, axis_name), codes.shape[1])
+    """Averages over bits the distance to the targets, which depends on their number of -1 only."""
+    signs = uniform_signs(key, row_count(codes, None, axis_name), codes.shape[1])
     drawn = jnp.arange(signs.shape[0]) < row_count(codes, where, axis_name)
     negatives = jnp.sum((signs < 0) & drawn[:, None], axis=0, dtype=jnp.int32)
     return jnp.mean(distance_to_signs(codes, negatives, where=where, axis_name=axis_name))
@@ -196,10 +184,9 @@ def _along_axes(
 def _sort_projected(
     points: Float[Array, "n bits"], along: Float[Array, " bits"], where: Bool[Array, " n"]
 ) -> Float[Array, " n"]:
-    """The projected valid points in increasing order, and NaN behind them.
+    """Sorts the projections of the valid points, followed by NaN for masked points.
 
-    NaN rather than infinity holds the place of a masked point: it does not sort before a valid
-    NaN, which therefore stays among the valid ranks and shows.
+    Infinity would sort before a valid NaN, which would then leave the valid ranks unnoticed.
     """
     projected = jnp.matmul(points, along, precision=lax.Precision.HIGHEST)
     return jnp.sort(jnp.where(where, projected, jnp.nan))
@@ -208,12 +195,12 @@ def _sort_projected(
 def _best_matching(
     codes: Float[Array, "n bits"], signs: Float[Array, "n bits"], where: Bool[Array, " n"]
 ) -> Int[np.ndarray, " n"]:
-    """The row of signs that each valid code is matched with, by an exact solver on the host.
+    """Returns the row of signs matched with each valid code, by an exact solver on the host.
 
-    The squared lengths add up to the same in every matching, so the least distance is the largest
-    inner product. Codes that are not finite have no best matching: any will do.
+    The squared lengths are the same in every matching, so it maximizes the sum of inner products.
+    Codes that are not finite get an arbitrary matching.
     """
-    from scipy.optimize import linear_sum_assignment  # here: slow to load, and only this needs it
+    from scipy.optimize import linear_sum_assignment  # slow to import, and needed only here
 
     codes, signs, where = np.asarray(codes, float), np.asarray(signs, float), np.asarray(where)
     codes = codes[where]

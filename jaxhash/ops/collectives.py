@@ -1,8 +1,8 @@
 """Sums, means, gathers and row indices of a batch whose rows are spread over a mapped axis.
 
-Each function takes ``axis_name``: the axis of ``jax.pmap``, ``jax.vmap`` or ``jax.shard_map``, or None
-for a batch on one device. Values are those of the whole batch. Gradients are one device's share of the
-gradient, so that the shares add up to it (``jax.lax.psum`` of the gradients, no mean).
+Each function takes ``axis_name``: the axis of ``jax.pmap``, ``jax.vmap`` or ``jax.shard_map``, or
+None for a batch on one device. Values are those of the whole batch. Gradients are one device's
+share of the gradient, so that the shares add up to it (``jax.lax.psum`` of the gradients, no mean).
 """
 
 import math
@@ -48,7 +48,7 @@ def psum_local_grad(value: Float[Array, "..."], axis_name: str | None) -> Float[
 
 
 def split_grad(value: Float[Array, "..."], axis_name: str | None) -> Float[Array, "..."]:
-    """Returns a value that every device computed from the gathered batch, with 1/devices of its gradient.
+    """Divides the gradient of a value by the number of devices, all of which computed the value.
 
     The transpose of `jax.lax.all_gather` sums the gradients of all devices, so the shares add up to
     the whole gradient.

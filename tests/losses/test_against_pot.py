@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxhash.losses import hswd, optimal_transport, sinkhorn, sliced_wasserstein
-from jaxhash.losses._transport import _uniform_signs
+from jaxhash.losses._transport import uniform_signs
 
 for backend in ("PYTORCH", "TENSORFLOW", "CUPY", "JAX"):  # what it would load, were they installed
     os.environ.setdefault(f"POT_BACKEND_DISABLE_{backend}", "1")
@@ -25,7 +25,7 @@ def normal(*shape, seed=0):
 def cost_and_mass(codes, key=KEY):
     """The cost of each target with each code, and the mass of either."""
     n, bits = codes.shape
-    signs = np.asarray(_uniform_signs(key, n, bits), float)
+    signs = np.asarray(uniform_signs(key, n, bits), float)
     return ot.dist(signs, np.asarray(codes, float)) / bits, np.full(n, 1 / n)
 
 
@@ -60,7 +60,7 @@ def test_sliced_distance(shape):
     ]
     directions = np.asarray(jnp.stack(directions, axis=1), float)
     directions /= np.linalg.norm(directions, axis=0, keepdims=True)
-    signs = np.asarray(_uniform_signs(for_signs, n, bits), float)
+    signs = np.asarray(uniform_signs(for_signs, n, bits), float)
     expected = ot.sliced_wasserstein_distance(
         np.asarray(codes, float), signs, projections=directions, p=2
     )

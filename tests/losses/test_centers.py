@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 from jaxtyping import TypeCheckError
 
 from jaxhash import losses
@@ -202,31 +201,6 @@ def test_pairs_are_the_formula(masked):
 # Gradients
 
 
-@each
-def test_gradient_is_that_of_finite_differences(name):
-    loss, beside = LOSSES[name]
-    codes = normal(N, BITS, seed=3)
-    codes = jnp.asarray(np.where(np.abs(np.abs(codes) - 1) < 0.1, 0.5, codes))  # no kink of a hinge
-    of_codes = jax.jit(lambda u: loss(u, jnp.asarray(beside)))
-    check_grads(of_codes, (codes,), 1, modes=["rev"], eps=1e-2)
-
-
-def test_gradients_of_proxies_and_pairs():
-    u, p = jnp.asarray(normal(N, BITS, seed=3)), jnp.asarray(PROXIES)
-    proxies = partial(losses.hyp2_proxies, labels=jnp.asarray(LABELS), threshold=0.1)
-    check_grads(jax.jit(proxies), (u, p), 1, modes=["rev"], eps=1e-2)
-    similar = jnp.asarray(LABELS @ LABELS.T > 0)
-    pairs = partial(losses.hyp2_pairs, similar=similar, threshold=-0.2)
-    check_grads(jax.jit(pairs), (u, u), 1, modes=["rev"], eps=1e-2)
-
-
-@each
-@pytest.mark.parametrize("size", [0.0, -0.0, 50.0, -50.0, 1e-30, 1e30])
-def test_broken_sizes_have_finite_gradients(name, size):
-    value, slope = evaluate(name, np.full((N, BITS), size, np.float32))
-    assert np.isfinite(value) and np.all(np.isfinite(slope))
-
-
 @pytest.mark.parametrize("name", ["orthohash", "orthoarc"])
 def test_an_aligned_code_has_a_finite_gradient(name):
     codes = 3.0 * CENTERS[np.argmax(LABELS, axis=1)].astype(np.float32)
@@ -254,68 +228,6 @@ def test_csq_still_draws_a_code_that_has_rounded_to_the_wrong_sign():
 # Invariances
 
 
-@each
-def test_rows_are_treated_alike(name):
-    codes, rows = normal(N, BITS), np.random.default_rng(2).permutation(N)
-    value, slope = evaluate(name, codes)
-    again, slope_again = evaluate(name, codes[rows], rows=rows)
-    np.testing.assert_allclose(again, value, rtol=1e-6)
-    np.testing.assert_allclose(slope_again, slope[rows], atol=1e-7)
-
-
-@pytest.mark.parametrize("name", ["orthohash", "orthoarc", "hyp2"])
-def test_length_does_not_matter(name):
-    codes = normal(N, BITS)
-    longer = codes * np.arange(1, N + 1, dtype=np.float32)[:, None]
-    np.testing.assert_allclose(evaluate(name, longer)[0], evaluate(name, codes)[0], rtol=1e-5)
-
-
-@each
-def test_eager_is_jitted(name):
-    loss, beside = LOSSES[name]
-    codes = jnp.asarray(normal(N, BITS))
-    eager = loss(codes, jnp.asarray(beside))
-    np.testing.assert_allclose(eager, evaluate(name, codes)[0], rtol=1e-6)
-
-
-@each
-@pytest.mark.parametrize("filling", [np.nan, np.inf, 1e30])
-def test_masked_batch_is_its_valid_rows(name, filling):
-    valid = normal(N, BITS)
-    padded = np.where(WHERE[:, None], valid, np.float32(filling))
-    value, slope = evaluate(name, padded, jnp.asarray(WHERE))
-    expected, expected_slope = evaluate(name, valid[WHERE], rows=WHERE)
-    np.testing.assert_allclose(value, expected, rtol=1e-6)
-    np.testing.assert_allclose(slope[WHERE], expected_slope, atol=1e-7)
-    np.testing.assert_array_equal(slope[~WHERE], 0.0)
-
-
-def test_masked_pairs_are_their_valid_rows_and_columns():
-    valid = jnp.asarray(normal(N, BITS))
-    padded = jnp.where(WHERE[:, None], valid, jnp.nan)
-    similar, where = (
-        jnp.asarray(LABELS @ LABELS.T > 0),
-        jnp.asarray(WHERE[:, None] & WHERE[None, :]),
-    )
-
-    def loss(u, similar, where=None):
-        return losses.hyp2_pairs(u, u, similar, threshold=-0.1, where=where)
-
-    value_and_slope = jax.jit(jax.value_and_grad(loss))
-    value, slope = value_and_slope(padded, similar, where)
-    expected, expected_slope = value_and_slope(valid[WHERE], similar[WHERE][:, WHERE])
-    np.testing.assert_allclose(value, expected, rtol=1e-6)
-    np.testing.assert_allclose(slope[WHERE], expected_slope, atol=1e-7)
-    np.testing.assert_array_equal(slope[~WHERE], 0.0)
-
-
-@each
-def test_batch_without_a_valid_row_costs_nothing(name):
-    value, slope = evaluate(name, np.full((N, BITS), np.nan, np.float32), jnp.zeros(N, bool))
-    assert value == 0
-    np.testing.assert_array_equal(slope, 0.0)
-
-
 @pytest.mark.parametrize("kind", ["labels of all", "no labels"])
 def test_hyp2_of_one_kind_of_pair_alone(kind):
     labels = jnp.full((N, CLASSES), int(kind == "labels of all"))
@@ -327,72 +239,6 @@ def test_hyp2_of_one_kind_of_pair_alone(kind):
     assert np.all(np.isfinite(slope))
     alike = losses.hyp2_pairs(codes, codes, jnp.ones((N, N), bool), threshold=0.1)
     assert alike == 0
-
-
-@each
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_low_precision_is_accumulated_in_float32(name, dtype):
-    codes = jnp.asarray(normal(N, BITS)).astype(dtype)
-    value, slope = evaluate(name, codes)
-    assert value.dtype == jnp.float32 and slope.dtype == dtype
-    np.testing.assert_allclose(value, evaluate(name, codes.astype(jnp.float32))[0], rtol=1e-6)
-
-
-# Several devices
-
-
-def cost_and_gradients(weights, proxies, images, labels, targets, where, *, axis_name=None):
-    def cost(weights, proxies):
-        codes, options = images @ weights, {"where": where, "axis_name": axis_name}
-        columns = (codes, labels, where)
-        if axis_name is not None:
-            columns = jax.lax.all_gather(columns, axis_name, tiled=True)
-        others, other_labels, valid = columns
-        similar = (labels @ other_labels.T) > 0
-        return (
-            losses.csq(codes, targets, **options)
-            + losses.dpn(codes, targets, **options)
-            + losses.orthohash(codes, jnp.asarray(CENTERS), labels, **options)
-            + losses.hyp2_proxies(codes, proxies, labels, threshold=0.1, **options)
-            + losses.hyp2_pairs(
-                codes,
-                others,
-                similar,
-                threshold=-0.3,
-                where=where[:, None] & valid[None, :],
-                axis_name=axis_name,
-            )
-        )
-
-    value, slopes = jax.value_and_grad(cost, argnums=(0, 1))(weights, proxies)
-    return value, slopes if axis_name is None else jax.lax.psum(slopes, axis_name)
-
-
-@cache
-def over_devices():
-    step = partial(cost_and_gradients, axis_name="device")
-    return jax.jit(jax.vmap(step, axis_name="device", in_axes=(None, None, 0, 0, 0, 0)))
-
-
-@cache
-def on_one_device():
-    return jax.jit(cost_and_gradients)
-
-
-@pytest.mark.parametrize("valid", [16, 11])
-def test_eight_devices_are_one(valid):
-    """With 11 valid rows one device is half padding and two are nothing else."""
-    weights, proxies, images = normal(3, BITS), normal(CLASSES, BITS, seed=1), normal(16, 3, seed=2)
-    labels = np.concatenate([LABELS, LABELS, LABELS[:2]])
-    targets = np.concatenate([TARGETS, TARGETS, TARGETS[:2]])
-    rows = [jnp.asarray(a) for a in (images, labels, targets, np.arange(16) < valid)]
-    apart = [a.reshape(8, 2, *a.shape[1:]) for a in rows]
-    value, slopes = over_devices()(jnp.asarray(weights), jnp.asarray(proxies), *apart)
-    whole, whole_slopes = on_one_device()(jnp.asarray(weights), jnp.asarray(proxies), *rows)
-    np.testing.assert_allclose(value, np.full(8, whole), rtol=1e-6)
-    for mine, expected in zip(slopes, whole_slopes, strict=True):
-        for each_device in mine:
-            np.testing.assert_allclose(each_device, expected, rtol=1e-4, atol=1e-6)
 
 
 # Errors
@@ -407,21 +253,10 @@ ORTHO, HYP = losses.orthohash, losses.hyp2_proxies
 @pytest.mark.parametrize(
     "error, name, call",
     [
-        (TypeError, "codes", lambda: losses.csq(CODES.astype(int), CODES)),
-        (ValueError, "centers", lambda: losses.csq(CODES, BOOK)),
-        (ValueError, "where", lambda: losses.csq(CODES, CODES, where=jnp.ones(2, bool))),
-        (ValueError, "targets", lambda: losses.dpn(CODES, BOOK)),
         (ValueError, "margin", lambda: losses.dpn(CODES, CODES, margin=0.0)),
-        (ValueError, "centers", lambda: ORTHO(CODES, ROWS, ROWS)),
-        (ValueError, "labels", lambda: ORTHO(CODES, BOOK, CODES)),
         (ValueError, "scale", lambda: ORTHO(CODES, BOOK, ROWS, scale=0.0)),
         (ValueError, "margin", lambda: ORTHO(CODES, BOOK, ROWS, margin=-0.1)),
         (ValueError, "margin_type", lambda: ORTHO(CODES, BOOK, ROWS, margin_type="sine")),
-        (TypeError, "proxies", lambda: HYP(CODES, BOOK.astype(int), ROWS, threshold=0.0)),
-        (ValueError, "proxies", lambda: HYP(CODES, ROWS, ROWS, threshold=0.0)),
-        (ValueError, "labels", lambda: HYP(CODES, BOOK, CODES, threshold=0.0)),
-        (ValueError, "others", lambda: losses.hyp2_pairs(CODES, ROWS, ROWS > 0, threshold=0.0)),
-        (ValueError, "similar", lambda: losses.hyp2_pairs(CODES, BOOK, BOOK > 0, threshold=0.0)),
     ],
 )
 def test_errors_name_the_argument(unchecked, error, name, call):

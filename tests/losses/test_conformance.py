@@ -1,7 +1,6 @@
-"""What holds for every public loss: dtypes of 0 and 1, float64, and codes of every scale."""
+"""Every public loss: errors, dtypes, float64, and codes of every scale."""
 
 import functools
-import inspect
 import re
 
 import jax
@@ -9,23 +8,24 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from conformance import BITS, CONFORMANCE, MOVED, STEPS
+from conformance import (
+    BITS,
+    CONFORMANCE,
+    SCALED,
+    STEPS,
+    all_finite,
+    annotation,
+    each,
+    parts,
+    program,
+    public_losses,
+    value_and_slope,
+)
 
 from jaxhash import losses
 
 PRNG_KEY = jax.dtypes.prng_key
 
-
-def each_with(quick):
-    """Every loss, those that are not named only where time is no matter."""
-    slow = pytest.mark.slow
-    names = [n if n in quick else pytest.param(n, marks=slow) for n in CONFORMANCE]
-    return pytest.mark.parametrize("name", names)
-
-
-#: Losses that are made of others, and long to compile.
-COMPOSED = {"decorrelated_hswd", "optimal_transport", "parity_hswd", "sliced_wasserstein"}
-each = each_with(CONFORMANCE.keys() - COMPOSED)
 
 #: Losses with a loop or a draw in them, which have dtypes of their own.
 LOOPS = {"dtsh", "hswd", "mihash", "nearest_neighbor_kl", "pair_scatter", "qsmi", "sinkhorn"}
@@ -34,18 +34,15 @@ LOOPS |= {"semantic_similarity"}
 #: Losses whose labels may be weights.
 WEIGHTED = ("cross_entropy",)
 
-#: As 0 and 1 come along; each is to mean the same.
+#: Dtypes of masks and labels of 0 and 1.
 DTYPES = (bool, np.int8, np.uint8, np.int32, np.float16, np.float32, ml_dtypes.bfloat16)
 
 
-def parts(name, dtype=np.float32):
-    """What is differentiated, and the rest."""
-    arrays = CONFORMANCE[name].arrays
-    arrays = {
-        n: jnp.asarray(a, dtype if a.dtype == np.float32 else None) for n, a in arrays.items()
-    }
-    moved = {n: a for n, a in arrays.items() if n in MOVED}
-    return moved, {n: a for n, a in arrays.items() if n not in MOVED}
+def each_with(quick):
+    """A test for each row; rows that are not named are slow tests."""
+    slow = pytest.mark.slow
+    names = [n if n in quick else pytest.param(n, marks=slow) for n in CONFORMANCE]
+    return pytest.mark.parametrize("name", names)
 
 
 def cast(arrays, dtype):
@@ -56,35 +53,19 @@ def cast(arrays, dtype):
     }
 
 
-def value_and_slope(name, moved, rest):
-    return jax.value_and_grad(lambda moved: CONFORMANCE[name].value(moved | rest))(moved)
-
-
-@functools.cache
-def program(name):
-    return jax.jit(functools.partial(value_and_slope, name))
-
-
-def all_finite(tree):
-    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
-
-
-def has_mask(value):
-    return inspect.isfunction(value) and "where" in inspect.signature(value).parameters
-
-
 def test_every_loss_is_in_the_table():
-    public = {name for name, value in vars(losses).items() if has_mask(value)}
-    assert public == {*CONFORMANCE, *(step.__name__ for step in STEPS)}
+    tested = {row.loss.__name__ for row in CONFORMANCE.values()}
+    assert public_losses() == tested | {step.__name__ for step in STEPS}
 
 
 @each
 def test_codes_of_every_scale(name):
     """Where the value is finite, so is the slope; it is not finite only where its power overflows."""
-    row, (moved, rest) = CONFORMANCE[name], parts(name)
-    usual, _ = program(name)(moved, rest)
+    row, (trained, rest) = CONFORMANCE[name], parts(name)
+    usual, _ = program(name)(trained, rest)
     for exponent in range(-30, 31, 2):
-        scaled = jax.tree.map(lambda array, e=exponent: array * np.float32(10.0**e), moved)
+        scale = np.float32(10.0**exponent)
+        scaled = {n: a * scale if n in SCALED else a for n, a in trained.items()}
         value, slope = program(name)(scaled, rest)
         if np.isfinite(value):
             assert all_finite(slope), f"1e{exponent}"
@@ -96,22 +77,19 @@ def test_codes_of_every_scale(name):
 
 @each
 def test_a_code_of_nan_is_told(name):
-    moved, rest = parts(name)
-    value, _ = program(name)(moved | {"codes": moved["codes"].at[3, 1].set(jnp.nan)}, rest)
+    trained, rest = parts(name)
+    first = CONFORMANCE[name].first
+    value, _ = program(name)(trained | {first: trained[first].at[3, 1].set(jnp.nan)}, rest)
     assert np.isnan(value)
-
-
-#: Arrays that have a row for each row of codes, if they have as many.
-OF_ROWS = {"where", "similar", "similarity", "labels", "teacher", "targets", "codes"}
 
 
 @each_with({"hswd", "koleo", "nearest_neighbor_kl", "semantic_similarity"})
 def test_a_batch_without_rows_costs_nothing(name):
-    moved, rest = parts(name)
-    aligned = OF_ROWS | ({"others"} if name in ("nt_xent", "view_divergence") else set())
-    aligned |= {"centers"} if name == "csq" else set()
-    empty = {n: a[:0] if n in aligned else a for n, a in (moved | rest).items()}
-    assert CONFORMANCE[name].value(empty) == 0
+    trained, rest = parts(name)
+    row = CONFORMANCE[name]
+    empty = {n: a[:0] if "n" in row.axes_of(n) else a for n, a in (trained | rest).items()}
+    empty = {n: a[:, :0] if "all" in row.axes_of(n) else a for n, a in empty.items()}
+    assert row.value(empty) == 0
 
 
 @pytest.mark.parametrize(
@@ -135,8 +113,10 @@ def test_signs_of_valid_rows_are_looked_at(unchecked, name, argument, where):
 
 def test_codes_without_bits_are_refused(unchecked):
     for name in CONFORMANCE:
-        moved, rest = parts(name)
-        empty = {n: a[:, :0] if a.shape[1:] == (BITS,) else a for n, a in (moved | rest).items()}
+        trained, rest = parts(name)
+        empty = {n: a[:, :0] if a.shape[1:] == (BITS,) else a for n, a in (trained | rest).items()}
+        first = CONFORMANCE[name].first
+        empty[first] = empty[first][:, :0]
         with pytest.raises(ValueError, match="^(codes|logits) must have at least one column"):
             CONFORMANCE[name].value(empty)
 
@@ -146,17 +126,17 @@ def test_float64(name):
     """Value and slope are those of float32 within its rounding; differences agree to more digits."""
     value, slope = program(name)(*parts(name))
     with jax.enable_x64(True):
-        moved, rest = parts(name, np.float64)
+        trained, rest = parts(name, np.float64)
         wide = jax.jit(functools.partial(value_and_slope, name))
-        wide_value, wide_slope = wide(moved, rest)
+        wide_value, wide_slope = wide(trained, rest)
         assert wide_value.dtype == np.float64
         np.testing.assert_allclose(wide_value, value, rtol=1e-5, atol=1e-6)
         jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), wide_slope, slope)
         if not CONFORMANCE[name].constants:
             rng = np.random.default_rng(1)
-            along = {n: rng.normal(size=array.shape) for n, array in moved.items()}
+            along = {n: rng.normal(size=array.shape) for n, array in trained.items()}
             ahead, behind = (
-                wide({n: a + step * along[n] for n, a in moved.items()}, rest)[0]
+                wide({n: a + step * along[n] for n, a in trained.items()}, rest)[0]
                 for step in (1e-6, -1e-6)
             )
             expected = sum(np.sum(wide_slope[n] * along[n]) for n in along)
@@ -165,8 +145,8 @@ def test_float64(name):
 
 def computation(name, rest):
     """What is computed with the rest as constants: the program, and the constants in it."""
-    moved, _ = parts(name)
-    closed = jax.make_jaxpr(functools.partial(value_and_slope, name, rest=rest))(moved)
+    trained, _ = parts(name)
+    closed = jax.make_jaxpr(functools.partial(value_and_slope, name, rest=rest))(trained)
     constants = [np.asarray(c) for c in closed.consts if not jnp.issubdtype(c.dtype, PRNG_KEY)]
     return re.sub("0x[0-9a-f]+", "", str(closed.jaxpr)), constants
 
@@ -185,10 +165,10 @@ def test_zeros_and_ones_of_every_dtype(name):
 
 @pytest.mark.parametrize("name", WEIGHTED)
 def test_weights_of_every_dtype(name):
-    moved, rest = parts(name)
-    expected, _ = value_and_slope(name, moved, rest)
+    trained, rest = parts(name)
+    expected, _ = value_and_slope(name, trained, rest)
     for dtype in (np.uint8, np.float16):
-        value, _ = value_and_slope(name, moved, cast(rest, dtype))
+        value, _ = value_and_slope(name, trained, cast(rest, dtype))
         np.testing.assert_array_equal(value, expected)
 
 
@@ -201,27 +181,27 @@ def test_zeros_and_ones_of_a_step(step):
 
 @each_with({"hashnet"})
 def test_zeros_and_ones_that_are_traced(name):
-    moved, rest = parts(name)
-    expected = program(name)(moved, rest)
+    trained, rest = parts(name)
+    expected = program(name)(trained, rest)
     for dtype in (np.int32, np.float32):
-        found = program(name)(moved, cast(rest, dtype))
+        found = program(name)(trained, cast(rest, dtype))
         jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 @each
 def test_other_values_and_dtypes_are_refused_by_name(unchecked, name):
-    moved, rest = parts(name)
+    trained, rest = parts(name)
     for argument in (n for n, a in rest.items() if a.dtype == bool):
         bools = np.asarray(rest[argument])
         wrong = [-bools.astype(np.int32), 2 * bools, bools - np.float32(0.5)]
         for values in wrong[: 1 if argument == "labels" and name in WEIGHTED else None]:
             with pytest.raises(ValueError, match=rf"\b{argument} must be"):
-                value_and_slope(name, moved, rest | {argument: values})
+                value_and_slope(name, trained, rest | {argument: values})
         for values in (bools.astype(complex), bools.astype(str), bools.astype(object)):
             with pytest.raises(TypeError, match=rf"\b{argument} must be"):
-                value_and_slope(name, moved, rest | {argument: values})
+                value_and_slope(name, trained, rest | {argument: values})
         with pytest.raises(ValueError, match=rf"\b{argument} must"):
-            value_and_slope(name, moved, rest | {argument: bools[..., None]})
+            value_and_slope(name, trained, rest | {argument: bools[..., None]})
 
 
 def test_similarity_by_hand():
@@ -236,10 +216,28 @@ def test_similarity_by_hand():
 @each
 def test_codes_of_numpy_are_taken(unchecked, name):
     """As they come, in float64 too; what is computed of them has the dtypes that it always has."""
-    row, (moved, rest) = CONFORMANCE[name], parts(name)
-    arrays = {n: np.asarray(a) for n, a in (moved | rest).items()}
+    row, (trained, rest) = CONFORMANCE[name], parts(name)
+    arrays = {n: np.asarray(a) for n, a in (trained | rest).items()}
     wide = {n: a.astype(float) if a.dtype == np.float32 else a for n, a in arrays.items()}
     for some in (arrays, wide):
         assert jax.eval_shape(lambda some=some: row.value(some)).dtype == np.float32
     if name == "hashnet":
-        np.testing.assert_allclose(row.value(wide), row.value(moved | rest), rtol=1e-6)
+        np.testing.assert_allclose(row.value(wide), row.value(trained | rest), rtol=1e-6)
+
+
+@each
+def test_errors_name_the_argument(unchecked, name):
+    row, (trained, rest) = CONFORMANCE[name], parts(name)
+    arrays = trained | rest
+    for argument, array in arrays.items():
+        kind, _ = annotation(row.loss, argument)
+        wrong = [(array[..., None], ValueError)]
+        if argument != row.first and row.axes_of(argument)[0] == "n":
+            wrong.append((array[1:], ValueError))
+        if argument != row.first and array.ndim == 2:
+            wrong.append((array[:, 1:], ValueError))
+        if kind == "Float" and argument != "target":  # a number may stand for a sample
+            wrong.append((array.astype(int), TypeError))
+        for value, error in wrong:
+            with pytest.raises(error, match=rf"\b{argument}\b"):
+                row.value(arrays | {argument: value})

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 
 from jaxhash.losses import (
     asymmetric_dsh,
@@ -18,7 +17,6 @@ from jaxhash.losses import (
 )
 
 jit_asymmetric = jax.jit(asymmetric_dsh, static_argnames=("balanced", "axis_name"))
-jit_distance = jax.jit(distance_to_codes, static_argnames="axis_name")
 
 
 def normal(*shape, seed=0):
@@ -81,73 +79,6 @@ def test_distance_is_the_formula_and_targets_are_constants():
     assert value == pytest.approx(expected, rel=1e-5)
     np.testing.assert_allclose(slopes[0], 2 / 15 * (codes - targets), rtol=1e-5)
     np.testing.assert_array_equal(slopes[1], 0.0)
-
-
-# Both
-
-
-def test_gradient_is_that_of_finite_differences():
-    codes, others, similar = pairs(3, 5)
-    check_grads(
-        jax.jit(lambda u, v: jit_asymmetric(u, v, similar)),
-        (codes, others),
-        order=1,
-        modes=("rev",),
-    )
-
-
-@pytest.mark.parametrize("filling", [1e3, np.nan])
-def test_masked_batch_is_its_valid_rows(filling):
-    where, columns = np.array([True, False, True, True]), np.array([True, True, False])
-    codes, others, similar = pairs(4, 3)
-    broken = jnp.where(where[:, None], codes, filling)
-    broken_others = jnp.where(columns[:, None], others, filling)
-
-    def cost(codes, others, similar, targets, pairs=None, rows=None):
-        return jit_asymmetric(codes, others, similar, where=pairs) + jit_distance(
-            codes, targets, where=rows
-        )
-
-    targets = signs(4, 4, seed=5)
-    pairs_mask = jnp.asarray(where[:, None] & columns[None, :])
-    value, slope = jax.value_and_grad(cost)(
-        broken, broken_others, similar, targets, pairs_mask, jnp.asarray(where)
-    )
-    expected, expected_slope = jax.value_and_grad(cost)(
-        codes[where], others[columns], similar[where][:, columns], targets[where]
-    )
-    np.testing.assert_allclose(value, expected, rtol=1e-6)
-    np.testing.assert_allclose(slope[where], expected_slope, atol=1e-6)
-    np.testing.assert_array_equal(slope[~where], 0.0)
-
-
-def test_without_a_valid_pair_or_row_it_is_zero():
-    codes, others, similar = pairs(4, 3)
-    for loss in (
-        lambda u: asymmetric_dsh(u, others, similar, where=jnp.zeros((4, 3), bool)),
-        lambda u: distance_to_codes(u, signs(4, 4), where=jnp.zeros(4, bool)),
-    ):
-        value, slope = jax.value_and_grad(loss)(codes)
-        assert value == 0
-        np.testing.assert_array_equal(slope, 0.0)
-
-
-def test_eight_devices_are_one():
-    others, targets, similar = signs(6, 4), signs(16, 4, seed=1), normal(16, 6, seed=2) > 0.5
-    where, codes = jnp.arange(16) < 11, normal(16, 4, seed=3)
-
-    def cost(codes, targets, similar, where, axis_name=None):
-        pairs = where[:, None] & jnp.ones((1, 6), bool)
-        of_pairs = asymmetric_dsh(codes, others, similar, where=pairs, axis_name=axis_name)
-        return of_pairs + distance_to_codes(codes, targets, where=where, axis_name=axis_name)
-
-    rows = codes, targets, similar, where
-    whole, slope = jax.value_and_grad(cost)(*rows)
-    values, slopes = jax.pmap(jax.value_and_grad(partial(cost, axis_name="device")), "device")(
-        *(array.reshape(8, 2, *array.shape[1:]) for array in rows)
-    )
-    np.testing.assert_allclose(values, whole, rtol=1e-6)
-    np.testing.assert_allclose(slopes.reshape(16, 4), slope, atol=1e-6)
 
 
 # The steps of DSDH
@@ -234,38 +165,6 @@ def test_codes_of_adsh_are_the_best_of_two_bit_by_bit(gamma):
 
 
 # Errors
-
-
-@pytest.mark.parametrize(
-    ("error", "argument", "value"),
-    [
-        (TypeError, "codes", jnp.ones((4, 2), int)),
-        (ValueError, "others", jnp.ones((3, 5))),
-        (ValueError, "similar", jnp.ones((3, 4), bool)),
-        (ValueError, "where", jnp.ones((4, 1), bool)),
-    ],
-)
-def test_errors_of_the_asymmetric_loss_name_the_argument(unchecked, error, argument, value):
-    batch = {
-        "codes": jnp.ones((4, 2)), "others": jnp.ones((3, 2)), "similar": jnp.ones((4, 3), bool)
-    }  # fmt: skip
-    with pytest.raises(error, match=f"^{argument} must"):
-        asymmetric_dsh(**batch | {argument: value})
-
-
-@pytest.mark.parametrize(
-    ("error", "argument", "value"),
-    [
-        (TypeError, "codes", jnp.ones((4, 2), int)),
-        (TypeError, "targets", jnp.ones((4, 2), int)),
-        (ValueError, "targets", jnp.ones((3, 2))),
-        (ValueError, "where", jnp.ones(3, bool)),
-    ],
-)
-def test_errors_of_the_distance_name_the_argument(unchecked, error, argument, value):
-    batch = {"codes": jnp.ones((4, 2)), "targets": jnp.ones((4, 2))}
-    with pytest.raises(error, match=f"^{argument} must"):
-        distance_to_codes(**batch | {argument: value})
 
 
 STEPS = {

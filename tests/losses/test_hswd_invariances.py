@@ -27,14 +27,6 @@ from jaxhash.losses import hswd
 # Invariances
 
 
-@each_way
-def test_order_of_the_batch_does_not_matter(target, method):
-    codes = normal(9, 4)
-    shuffled = codes[np.random.default_rng(2).permutation(9)]
-    value, expected = (per_bit(u, target=target, method=method) for u in (shuffled, codes))
-    np.testing.assert_allclose(value, expected, rtol=1e-6)
-
-
 @each_symmetric_way
 def test_bits_are_treated_alike(target, method):
     codes, order = normal(9, 4), np.array([2, 0, 3, 1])
@@ -50,25 +42,6 @@ def test_sign_does_not_matter(target, method, n):
     np.testing.assert_allclose(value, expected, 1e-6)
 
 
-@pytest.mark.parametrize(("target", "method"), [("sampled", "select"), ("expected", "sort")])
-def test_eager_is_jitted(target, method):
-    codes = normal(9, 4)
-    eager = hswd(codes, key=KEY, target=target, method=method, reduce_fn=None)
-    np.testing.assert_allclose(eager, per_bit(codes, target=target, method=method), rtol=1e-6)
-
-
-@each_way
-def test_vmap_is_a_loop(target, method):
-    """Value and gradient."""
-    batches, keys = normal(3, 9, 4), jax.random.split(KEY, 3)
-    one = partial(loss_and_gradient, target=target, method=method)
-    values, slopes = jax.vmap(lambda codes, key: one(codes, key=key))(batches, keys)
-    for i in range(3):
-        value, slope = one(batches[i], key=keys[i])
-        np.testing.assert_allclose(values[i], value, rtol=1e-6)
-        np.testing.assert_allclose(slopes[i], slope, rtol=1e-6)
-
-
 def test_gradient_of_vmap_is_that_of_each_batch():
     batches = normal(3, 9, 4)
     cost = partial(hswd, key=KEY, target="balanced")
@@ -79,48 +52,6 @@ def test_gradient_of_vmap_is_that_of_each_batch():
 
 
 # Masks, precision, broken codes
-
-
-@each_way
-@pytest.mark.parametrize("filling", [0.0, 1e30, np.nan, np.inf, -np.inf])
-def test_masked_batch_is_its_valid_rows(target, method, filling):
-    where = np.isin(np.arange(11), [1, 4], invert=True)
-    valid = normal(9, 4)
-    padded = jnp.full((11, 4), filling).at[where].set(valid)
-    options = {"key": KEY, "target": target, "method": method}
-    value, slope = loss_and_gradient(padded, **options, where=jnp.asarray(where))
-    expected_value, expected_slope = loss_and_gradient(valid, **options)
-    np.testing.assert_allclose(value, expected_value, rtol=1e-6)
-    np.testing.assert_allclose(slope[where], expected_slope, atol=1e-7)
-    np.testing.assert_array_equal(slope[~where], 0.0)
-
-
-@each_way
-@pytest.mark.parametrize("filling", [0.5, np.nan])
-def test_batch_without_a_valid_row_costs_nothing(target, method, filling):
-    codes, options = jnp.full((11, 4), filling), {"target": target, "method": method}
-    value, slope = loss_and_gradient(codes, key=KEY, where=jnp.zeros(11, bool), **options)
-    assert value == 0
-    np.testing.assert_array_equal(slope, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("target", "method", "dtype"),
-    [
-        ("sampled", "select", jnp.bfloat16),
-        ("balanced", "select", jnp.float16),
-        ("sampled", "sort", jnp.float16),
-        ("expected", "sort", jnp.bfloat16),
-    ],
-)
-def test_low_precision_is_accumulated_in_float32(target, method, dtype):
-    codes, options = normal(9, 4).astype(dtype), {"target": target, "method": method}
-    value, slope = loss_and_gradient(codes, key=KEY, **options)
-    exact, exact_slope = loss_and_gradient(codes.astype(jnp.float32), key=KEY, **options)
-    assert value.dtype == jnp.float32 and slope.dtype == dtype
-    np.testing.assert_allclose(value, exact, rtol=1e-6)
-    epsilon = float(jnp.finfo(dtype).eps)
-    np.testing.assert_allclose(slope.astype(jnp.float32), exact_slope, rtol=epsilon, atol=1e-6)
 
 
 @each_way
