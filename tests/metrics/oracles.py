@@ -256,13 +256,13 @@ def walk(total, relevant, k, divide_by):
 
 
 def one_more(miss, hit, combine):
-    """The state after a rank, by the number found: as many as before, or one more."""
+    """Returns the state after a rank, by the number found: as many as before, or one more."""
     miss[1:] = combine(miss[1:], hit[:-1])
     return miss
 
 
 def expected_sums(total, relevant, k, divide_by="all"):
-    """The chance that m relevant items are among the first k, and its product with the mean sum."""
+    """Returns the probability of m relevant items in the first k, and its product with the mean sum."""
     chance = np.zeros(min(k, sum(relevant)) + 1)
     chance[0] = 1.0
     sums = np.zeros_like(chance)

@@ -122,7 +122,7 @@ def test_expectations_are_monte_carlo_means(k):
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
 @pytest.mark.parametrize("relevant", [1, 59, 5_900, 58_990, 59_000])
 def test_large_database_at_one_distance(relevant, dtype):
-    """Rank by rank: the chance that the first thousand hold m relevant items, for each m."""
+    """Compares with the distribution of relevant items in the first thousand, rank by rank."""
     total, relevant = np.array([59_000], dtype), np.array([relevant], dtype)
     chance, _ = expected_sums(total, relevant, 1000)
     some, mean = counts(total, relevant), np.sum(np.arange(len(chance)) * chance)
@@ -144,7 +144,7 @@ def test_without_ties_is_the_ranking(metric, ties):
 
 
 def test_hit_rate_of_a_certain_hit_is_one():
-    """Four irrelevant items of a tie of six cannot fill five places; two of it can be without a hit."""
+    """Four irrelevant items of a tie of six cannot fill five ranks; they can fill two."""
     some = counts([[6], [6]], [[2], [0]])
     np.testing.assert_array_equal(metrics.hit_rate(some, 5), [1, 0])
     np.testing.assert_array_equal(metrics.hit_rate(some, 5, ties="worst"), [1, 0])
@@ -210,7 +210,7 @@ def test_negative_radius_is_an_error(metric):
 
 
 def test_precision_and_recall_are_naive():
-    """Naively: for each radius gather each query's precision, if any, and its recall."""
+    """Compares with a loop over radii and queries."""
     some = random_counts(8, 6, 2, seed=4)
     precision, recall = precision_recall(some)
     for radius in range(6):

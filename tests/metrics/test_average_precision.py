@@ -47,7 +47,7 @@ def average_precisions_by_walk(some, **options):
 
 
 def assert_average_precision_is_brute_force(some, **options):
-    """The expected, best and worst AP are the mean, maximum and minimum over all orders."""
+    """Asserts that expected, best and worst AP are the mean, maximum and minimum over all orders."""
     for ties in TIES:
         expected = brute_force(average_precision_of, some, ties, **options)
         found = average_precision(some, ties=ties, **options)
@@ -168,7 +168,7 @@ def test_worst_number_of_relevant_items_is_in_between(first, then, tie):
 
 @pytest.mark.parametrize("count", [1, 2, 7, 1000])
 def test_harmonic_differences_keep_their_digits(count):
-    """At the border of table and series, and where two harmonic numbers agree in nine digits."""
+    """Tests the border of table and series, and harmonic numbers that agree in nine digits."""
     first = np.array([0, 1, 57, 62, 63, 64, 65, 100, 10**9])
     expected = [fsum(1 / n for n in range(f + 1, f + count + 1)) for f in first.tolist()]
     np.testing.assert_allclose(harmonic_difference(first, np.array(count)), expected, rtol=1e-13)
@@ -216,7 +216,7 @@ def test_large_database_cut_far_behind(divide_by):
 @pytest.mark.parametrize("relevant", [1, 2, 5_900, 17_700, 58_999, 59_000])
 @pytest.mark.parametrize(("divide_by", "ties"), EVERY)
 def test_large_database_at_one_distance(relevant, divide_by, ties):
-    """As of collapsed codes: the chances to retrieve 0, 1, 2, ... span hundreds of digits."""
+    """Collapsed codes: the probabilities of retrieving 0, 1, 2, ... span hundreds of digits."""
     options = {"k": 300, "divide_by": divide_by, "ties": ties}
     some = counts([59_000], [relevant])
     expected = average_precisions_by_walk(some, **options)
@@ -253,7 +253,7 @@ def test_without_ties_is_the_ranking(divide_by, ties):
 
 
 def test_without_ties_is_that_of_scikit_learn():
-    """Its curve interpolates between the points (0, 1), ..., as the trapezoids do."""
+    """Its curve interpolates between the points (0, 1), ..., like the trapezoids."""
     hits = np.random.default_rng(3).random(40) < 0.3
     some, scores = one_by_one([hits.astype(int)]), -np.arange(40.0)
     value = average_precision(some).item()
@@ -313,7 +313,7 @@ def test_unknown_denominator_is_an_error(unchecked):
 
 
 def test_counts_of_one_query_are_two_rows():
-    """The tuple may be built by hand, from counts made elsewhere."""
+    """The tuple may be built by hand from counts."""
     some = DistanceCounts(frozen(np.array([[1, 2]])), frozen(np.array([[1, 1]])))
     assert average_precision(some).shape == (1,)
     assert average_precision(some).dtype == np.float64

@@ -38,7 +38,7 @@ def test_planes_hold_the_bits_and_zeros_after_them(items, words, bits):
 
 @pytest.mark.parametrize("n", [*range(1, 8), 13, 14, 15, 20, 21, 64, 98, 130])
 def test_ones_of_n_planes(n):
-    """An item for every number of ones from 0 to n, wherever they lie."""
+    """There is an item for every number of ones from 0 to n."""
     rng = np.random.default_rng(n)
     some = rng.permuted(np.arange(n) < np.arange(n + 1)[:, None], axis=1)
     digits = jax.jit(count_ones)(slice_bits(some, -(-len(some) // WORD)))

@@ -83,7 +83,7 @@ def test_evaluate_retrieval_warns():
 
 @pytest.mark.parametrize("side", ["query", "database"])
 def test_unpacked_and_packed_codes_of_as_many_columns_are_refused(side):
-    """Eight columns of 0 and 1 beside eight bytes: they were read as 64 bits without a word."""
+    """Eight columns of 0 and 1 beside eight bytes must not be read as 64 bits."""
     packed = RNG.integers(0, 256, (40, 8)).astype(np.uint8)
     codes = {
         "query": packed,

@@ -28,7 +28,7 @@ EMPTY = ("zero", "skip")
 
 
 def sparse_database(queries, distances, items, seed, chance=0.15):
-    """Queries with few relevant items, some with none."""
+    """Draws queries with few relevant items, some with none."""
     rng = np.random.default_rng(seed)
     total = rng.multinomial(items, np.full(distances, 1 / distances), size=queries)
     return counts(total, rng.binomial(total, chance))
@@ -40,7 +40,7 @@ def sparse_database(queries, distances, items, seed, chance=0.15):
 @pytest.mark.parametrize(("divide_by", "empty"), product(DIVIDE_BY, EMPTY))
 @pytest.mark.parametrize("seed", range(4))
 def test_joint_orders_of_all_ties(divide_by, empty, seed):
-    """Every order of the ties of every query, with every order of the others."""
+    """Compares with every combination of the orders of all queries' ties."""
     some = sparse_database(3, 3, 6, seed, chance=0.3)
     for ties, k in product(TIES, [None, *range(1, 7)]):
         options = {"k": k, "divide_by": divide_by, "empty": empty, "ties": ties}
@@ -123,7 +123,7 @@ def test_zero_is_the_mean_of_all_queries(divide_by):
 
 @pytest.mark.parametrize("divide_by", DIVIDE_BY)
 def test_skip_leaves_out_what_has_nothing_relevant_in_the_database(divide_by):
-    """Over the whole database, and for fixed denominators at any rank, ties have no say in it."""
+    """Over the whole database, or for fixed divisors at any rank, it does not depend on ties."""
     some = sparse_database(30, 5, 40, seed=1, chance=0.03)
     kept = some.relevant.any(axis=1)
     assert 0 < kept.sum() < 30
@@ -158,7 +158,7 @@ def test_no_query_can_count_before_the_cut(ties):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_many_items_are_walks(seed):
-    """Each query counts with its extreme value or, where it can, not at all: all choices."""
+    """Tries all choices of queries that count with their extreme value, or, if possible, do not count."""
     some = sparse_database(9, 4, 120, seed, chance=0.04)
     for k in (1, 5, 17, 60):
         walks = [expected_sums(n, r, k) for n, r in zip(*some[:2], strict=True)]
@@ -183,7 +183,7 @@ def test_many_items_are_walks(seed):
 
 
 def test_expectation_of_queries_of_one_kind_is_a_monte_carlo_mean():
-    """Of a thousand queries of one kind, with their ties in random order, left out or not."""
+    """Compares with a thousand queries of one kind and random orders of ties."""
     one, options = counts([4, 20], [0, 3]), {"k": 9, "divide_by": "retrieved"}
     rankings = list(shuffles([4, 20], [0, 3], draws=4000))
     values = np.array([average_precision_of(r, **options) for r in rankings])
@@ -219,7 +219,7 @@ def test_large_database(empty):
 
 
 def deephash_pytorch(hits, k):
-    """CalcTopMap: ranks of the relevant items that are retrieved; queries without any add 0."""
+    """CalcTopMap: ranks of the relevant items retrieved; queries without any add 0."""
     summed = 0
     for gnd in hits:
         tgnd = gnd[0:k]
@@ -231,7 +231,7 @@ def deephash_pytorch(hits, k):
 
 
 def hashnet(hits, k):
-    """Precision of every rank, taken where an item is relevant; queries without any are dropped."""
+    """Averages the precision at the ranks of relevant items; queries without any are dropped."""
     values = []
     for match in hits[:, :k]:
         precision = np.cumsum(match) / np.arange(1, k + 1)
@@ -285,7 +285,7 @@ def revisited_oxford(hits, k):
 
 
 def jaxhash(hits, k):
-    """Over the most that k places can hold."""
+    """Divides by the largest number that k ranks can hold."""
     values = []
     for match in hits:
         most = min(k, sum(match))
@@ -315,7 +315,7 @@ def test_every_convention_has_a_code_base():
 @pytest.mark.parametrize("share", [0.02, 0.2, 0.9])
 @pytest.mark.parametrize("ties", TIES)
 def test_convention_is_the_formula_of_its_code_base(name, share, ties):
-    """On rankings without ties, some of which retrieve nothing, or have nothing to retrieve."""
+    """Tests rankings without ties, some of which retrieve nothing or have no relevant item."""
     hits = (np.random.default_rng(4).random((40, 50)) < share).astype(int)
     hits[0] = 0
     hits[1] = np.arange(50) == 49
@@ -328,7 +328,7 @@ def test_convention_is_the_formula_of_its_code_base(name, share, ties):
 
 
 def test_conventions_differ():
-    """One ranking, and all of these numbers are called mAP@10 somewhere."""
+    """The values of one ranking, all of which are called mAP@10 somewhere."""
     hits = (np.random.default_rng(5).random((40, 50)) < 0.1).astype(int)
     hits[:, 20:40] |= np.arange(40)[:, None] % 2
     names_of = {}
@@ -390,7 +390,7 @@ def test_unknown_treatment_of_empty_queries_is_an_error(unchecked, empty):
 
 
 def test_expectation_over_joint_orders_of_many_queries_that_may_count():
-    """Queries that count with every chance, small and large, against random joint orders."""
+    """Compares queries of small and large probabilities to count with random joint orders."""
     rng = np.random.default_rng(5)
     total = np.stack([rng.integers(1, 6, 60), rng.integers(20, 60, 60)], axis=1)
     relevant = np.stack([np.zeros(60, int), rng.integers(0, 20, 60)], axis=1)

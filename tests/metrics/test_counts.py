@@ -17,7 +17,7 @@ KINDS = ("ids", "multi-hot", "graded")
 
 
 def problem(kind, bits, queries=6, items=300, seed=0):
-    """Codes and labels of both sides, with the extreme distances among them."""
+    """Draws codes and labels of both sides, including the extreme distances."""
     rng = np.random.default_rng(seed)
     sides = []
     for n in (queries, items):
@@ -73,7 +73,7 @@ def test_any_number_of_bits(bits, one_device):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("queries", [1, 64, 130])
 def test_any_number_of_queries(kind, queries, one_device):
-    """Those that do not fit one call as well."""
+    """Also more queries than one call takes."""
     sides = problem(kind, bits=10, queries=queries, items=70)
     assert_counts(count(sides, kind, devices=one_device), sides)
 
@@ -87,7 +87,7 @@ def test_any_number_of_items(items):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_blocks_and_devices_do_not_matter(kind):
-    """The blocks of 600 items: one, several, the last not full; as few as the devices can take."""
+    """Blocks of 600 items: one, several, a last one that is not full, and the smallest."""
     sides = problem(kind, bits=6, queries=70, items=600)
     found = count(sides, kind)
     assert_counts(found, sides)
@@ -124,7 +124,7 @@ def test_order_of_bits_and_their_signs_do_not_matter(one_device):
 @hypothesis.settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @hypothesis.given(data=st.data(), items=st.integers(1, 32))
 def test_counts_of_anything_are_naive_counts(data, items):
-    """Rows of the same code, labels that nothing has, one item: what random problems leave out."""
+    """Equal codes, labels without items, one item: cases that random problems lack."""
     bits = 9
 
     def array(*shape, elements):
@@ -160,7 +160,7 @@ def test_no_block_or_no_devices_are_refused(block, devices):
 
 
 def counter_memory(kind, queries, words, bits=16, classes=6):
-    """Bytes that a call needs besides what goes in and comes out."""
+    """Returns the bytes that a call needs besides its arguments and results."""
     devices = tuple(jax.local_devices()[:1])
     multi_hot, levels = kind != "ids", 3 if kind == "graded" else 1
     counter = _make_counter(bits, multi_hot, levels, devices, None)
@@ -171,14 +171,14 @@ def counter_memory(kind, queries, words, bits=16, classes=6):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_memory_of_a_call_is_that_of_one_query(kind):
-    """More queries add their counts, and not a bit for each pair of a query and an item."""
+    """More queries add the memory of their counts, not one bit per pair."""
     queries, words = 512, 2048
     added = counter_memory(kind, queries, words) - counter_memory(kind, 2, words)
     assert added < queries * words * 4 / 16
 
 
 def test_memory_on_the_host_is_that_of_the_database(one_device):
-    """A byte for each pair would be 16 times the codes; a bit for each, twice."""
+    """A byte per pair would take 16 times the memory of the codes, a bit per pair twice."""
     queries, items, bits = 256, 100_000, 16
     rng = np.random.default_rng(0)
     codes = rng.choice(np.array([-1, 1], np.int8), (items, bits))
@@ -194,7 +194,7 @@ def test_memory_on_the_host_is_that_of_the_database(one_device):
 
 @pytest.mark.parametrize("relevance", ["shared", "graded"])
 def test_batched_queries_count_as_single_ones(monkeypatch, relevance):
-    """As they are counted on an accelerator, where one query would leave it idle."""
+    """Queries are batched on an accelerator, which a single query would leave idle."""
     rng = np.random.default_rng(0)
     sides = [
         part for n in (70, 300) for part in (rng.random((n, 20)) < 0.5, rng.random((n, 4)) < 0.4)

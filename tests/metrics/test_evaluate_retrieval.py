@@ -31,7 +31,7 @@ ALWAYS = {
 
 
 def problem(multi_hot=False, seed=0):
-    """Codes that say something about the labels; the first query has none."""
+    """Draws codes that depend on the labels; the first query has no label."""
     rng = np.random.default_rng(seed)
     centers, sides = rng.normal(size=(4, BITS)), []
     for n in (QUERIES, ITEMS):
@@ -223,7 +223,7 @@ def test_json_holds_all_but_single_queries(unchecked, name, labelled):
 
 @pytest.mark.parametrize("multi_hot", [False, True])
 def test_result_is_the_same_to_the_last_bit(multi_hot):
-    """For any order of the database, block and devices."""
+    """The order of the database, the block and the devices do not matter."""
     query_codes, query_labels, codes, labels = problem(multi_hot)
     convention = Convention("graded", relevance="graded")
     expected = evaluate_retrieval(

@@ -150,7 +150,7 @@ def every_number_found(total, gains, k, ties):
 
 @pytest.mark.parametrize("ties", ["worst", "best"])
 def test_the_number_retrieved_is_searched_and_not_tried(ties):
-    """Large cut groups, where the value has its least or greatest inside and at either end."""
+    """Large boundary groups, whose value has its extremes inside and at either end."""
     pick, inside = {"worst": min, "best": max}[ties], 0
     for seed in range(24):
         rng = np.random.default_rng(seed)
@@ -231,7 +231,7 @@ def test_weighted_map_of_queries_without_anything_found_is_their_mean_with_zero(
 
 
 def test_from_codes_and_labels_each_left_out_of_its_database():
-    """All the way: items that search one another, ranked one by one by a loop."""
+    """Compares items that search one another, from codes to values, with a loop."""
     rng = np.random.default_rng(0)
     labels = rng.random((30, 5)) < 0.4
     codes = np.where(rng.random((30, 24)) < 0.2 + 0.6 * labels[:, rng.integers(5, size=24)], 1, -1)

@@ -80,7 +80,7 @@ def test_both_are_their_loops():
 
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_extremes(sign):
-    """Constant bits have no balance; a bit and its complement together do not make up for it."""
+    """Constant bits have balance 0, even if one is the complement of the other."""
     constant = np.full((6, 2), sign, np.int8)
     opposite = constant * np.array([1, -1], np.int8)
     split = constant * np.array([1, -1] * 3, np.int8)[:, None]
@@ -110,7 +110,7 @@ def test_signs_of_any_dtype_are_the_same_codes(dtype):
 
 
 def naive_entropy(values):
-    """From the counts of the values, as entropy is defined."""
+    """Computes entropy from the counts of the values."""
     shares = [count / len(values) for count in Counter(values).values()]
     return -sum(p * log2(p) for p in shares)
 
@@ -130,7 +130,7 @@ def test_bit_entropy_is_naive():
 
 @pytest.mark.parametrize("n", [1, 2, 7, 128])
 def test_wasserstein_to_signs_is_the_loss(n):
-    """Also for an odd number, whose middle code belongs to both halves; and with equal codes."""
+    """Also for an odd number, whose middle code belongs to both halves, and for equal codes."""
     scale = np.array([0.1, 1.0, 1.0, 30.0])
     codes = (scale * np.random.default_rng(n).normal(0.3, size=(n, 4))).astype(np.float32)
     codes[:, 2] = np.round(codes[:, 2])
@@ -146,7 +146,7 @@ def test_wasserstein_to_signs_by_hand():
 
 
 def test_wasserstein_to_signs_is_the_cheapest_matching():
-    """Of all ways to give half of the codes to -1, by brute force."""
+    """Compares with all assignments of half of the codes to -1."""
     codes = np.random.default_rng(0).normal(size=6)
     costs = []
     for lower in combinations(range(6), 3):
@@ -170,7 +170,7 @@ def test_bit_correlation_is_that_of_numpy():
 
 
 def test_bit_correlation_of_equal_opposite_and_constant_bits():
-    """Exactly 1, -1 and 0, whatever the balance of the bits; the constant one's own place too."""
+    """Exactly 1, -1 and 0 for any balance of the bits; the diagonal of a constant bit is 0."""
     for seed in range(20):
         codes = random_codes(23, 4, seed, share=0.3).copy()
         codes[:, 1], codes[:, 2], codes[:, 3] = codes[:, 0], -codes[:, 0], 1
@@ -179,7 +179,7 @@ def test_bit_correlation_of_equal_opposite_and_constant_bits():
 
 
 def test_counts_go_on_over_blocks_of_rows():
-    """More rows than are counted at a time, and a last block that is not full."""
+    """There are several blocks of rows, the last of them not full."""
     codes = random_codes(20_011, 3)
     labels = np.random.default_rng(1).random((len(codes), 2)) < 0.3
     labels[:, 1] |= codes[:, 0] > 0
@@ -281,7 +281,7 @@ def test_mutual_information_with_class_ids_is_naive(dtype):
 
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.uint8, np.float32])
 def test_mutual_information_with_multi_hot_labels_is_naive(dtype):
-    """Of each bit and label; some items have no label, one label none or all of the items."""
+    """Some items have no label, and one label has no item or all items."""
     codes = random_codes(60, 6, share=0.3)
     labels = np.random.default_rng(1).random((60, 4)) < 0.3
     labels[:, 2] = codes[:, 1] > 0
@@ -336,7 +336,7 @@ def test_collapse_reason_of_constant_bits():
 
 
 def test_collapse_reason_of_one_large_bucket():
-    """No bit is dead, and nearly all items have one code."""
+    """No bit is dead, but nearly all items have one code."""
     codes = np.ones((100, 8), np.int8)
     codes[90:] = random_codes(10, 8)
     codes[90] = -1
@@ -348,7 +348,7 @@ def test_collapse_reason_of_one_large_bucket():
 
 
 def test_good_codes_have_not_collapsed():
-    """Two classes with a code each, which is all that two classes need; and a single bit."""
+    """Two classes with one code each, which is enough, and a single bit."""
     assert (
         collapse_reason(
             np.repeat(random_codes(1, 16), 20, axis=0) * np.array([[1], [-1]] * 10, np.int8)
@@ -359,7 +359,7 @@ def test_good_codes_have_not_collapsed():
 
 
 def test_shares_of_the_rule():
-    """The training log speaks by the first of them too."""
+    """The training log uses the first of them too."""
     assert COLLAPSE_DEAD_SHARE == 0.5 and COLLAPSE_BUCKET_SHARE == 0.9
 
 
@@ -407,7 +407,7 @@ def test_zero_counts_as_plus_one():
 
 @pytest.mark.parametrize("multi_hot", [False, True])
 def test_code_health_does_not_depend_on_the_order_of_the_items(multi_hot):
-    """Not in the last digit, where a plain sum of the squares differs."""
+    """Equal to the last digit, where a plain sum of squares differs."""
     rng = np.random.default_rng(2)
     codes = np.exp(3 * rng.normal(size=(501, 7))) * rng.choice([-1, 1], size=(501, 7))
     codes[300:] = codes[:201]

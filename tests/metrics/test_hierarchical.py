@@ -35,7 +35,7 @@ def ranked(similarities):
 
 
 def random_counts(queries, distances, items, seed):
-    """Two or three positive similarities, of which the last query has one less."""
+    """Draws two or three positive similarities; the last query has one fewer."""
     some = random_database(queries, distances, items, seed, levels=3)
     similarity = np.tile([1.5, 1.0, 0.25], (queries, 1))
     of_level = some.gains.copy()
@@ -176,7 +176,7 @@ def test_values_of_a_two_level_tree_from_labels(one_device):
 
 @pytest.fixture(scope="module")
 def tree_similarity(shared_data):
-    """1 less the height of the lowest common ancestor, by that of the root."""
+    """One minus the height of the lowest common ancestor over that of the root."""
     path = shared_data / "hierarchy" / "cifar.parent-child.txt"
     if not path.is_file():
         pytest.skip("no tree of CIFAR-100 in shared/data")
@@ -236,7 +236,7 @@ def test_known_values_of_the_tree_of_cifar(tree_similarity, one_device):
 
 
 def problem(bits=7, queries=30, items=200, classes=6, seed=0):
-    """Codes and class ids of both sides, some without; a table that is not symmetric."""
+    """Draws codes and class ids of both sides, some missing, and an asymmetric table."""
     rng = np.random.default_rng(seed)
     share = np.append(rng.dirichlet(np.full(classes - 1, 0.7)), 0)  # the last class has no items
     sides = []
@@ -311,7 +311,7 @@ def test_order_of_the_database_and_of_the_classes_does_not_matter(one_device):
 
 
 def test_batched_queries_count_as_single_ones(monkeypatch):
-    """As they are counted on an accelerator."""
+    """Queries are batched on an accelerator."""
     sides = problem(queries=70)
     alone = similarity_counts(*sides)
     monkeypatch.setattr(_class_counts, "queries_at_once", lambda devices: 16)
@@ -345,7 +345,7 @@ def test_many_classes_and_one_item_of_each():
 
 
 def test_leave_one_out_counts_the_other_items(one_device):
-    """Also where an item's own class is not the most similar, or not similar at all."""
+    """Also if an item's own class is not the most similar, or not similar at all."""
     codes, labels, *_, table = problem(bits=3, queries=40)
     found = leave_one_out(similarity_counts(codes, labels, codes, labels, table))
     for i in range(len(codes)):
@@ -372,7 +372,7 @@ def test_leave_one_out_needs_the_class_of_each_query():
 
 
 def test_scores_rank_as_distances_do():
-    """Minus the distance as the score: the same metrics, query by query."""
+    """With minus the distance as the score, metrics are equal for each query."""
     query_codes, query_labels, codes, labels, table = problem()
     some = similarity_counts(query_codes, query_labels, codes, labels, table)
     distance = (query_codes[:, None] != codes).sum(axis=2)

@@ -119,7 +119,7 @@ def test_two_forms_that_mean_the_same(query, database, kind):
     ],
 )
 def test_two_forms_that_do_not_match_are_refused(query, database):
-    """As wide as each other: 16 bits, or two bytes against two bits."""
+    """Both sides have as many columns: 16 bits, or two bytes and two bits."""
     query_bits, bits = random_bits(bits=16)
     query_codes, codes = FORMS[query][1](query_bits), FORMS[database][1](bits)
     query_codes = query_codes[:, : codes.shape[1]]
@@ -280,7 +280,7 @@ def test_unknown_rule_for_zeros_is_an_error(unchecked):
 
 @pytest.mark.parametrize("bad", [np.nan, 0.0])
 def test_values_of_late_rows_are_checked(bad):
-    """Those in a later block of rows than the first."""
+    """Bad values in a later block of rows are found."""
     codes = np.full((2**16 + 3, 1), -1.0)
     codes[[0, -1]] = bad
     if np.isnan(bad):
@@ -340,7 +340,7 @@ def test_ids_may_be_large_many_or_missing(query, items):
 
 
 def multi_hot(classes, share=0.4, seed=0):
-    """Rows of queries and items; the first has no label, the second all of them."""
+    """Draws rows of queries and items; the first has no label, the second all labels."""
     rng = np.random.default_rng(seed)
     sides = [rng.random((n, classes)) < share for n in (6, 17)]
     for rows in sides:
@@ -428,7 +428,7 @@ def test_unknown_relevance_is_an_error(unchecked):
 
 
 def test_bfloat16_is_floating():
-    """NumPy itself has no such dtype."""
+    """bfloat16 is no dtype of NumPy itself."""
     codes = np.asarray(jnp.array([[0.5, -0.25, 0.0]], jnp.bfloat16))
     found = infer_code_format(codes, codes)
     assert (found.kind, found.zeros) == ("real-valued", 2)

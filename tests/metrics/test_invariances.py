@@ -40,7 +40,7 @@ MEANS = {
 
 
 def values_of(some, k, ties):
-    """Every metric that knows ties, by name; the rank is its own in one of them."""
+    """Every metric with ties, by name; one of them has its own rank."""
     found = {name: metric(some, k=k, ties=ties) for name, metric in {**AT_K, **MEANS}.items()}
     return {**found, "r_precision": r_precision(some, ties=ties)}
 
@@ -113,7 +113,7 @@ def test_queries_do_not_depend_on_each_other(problem, ties):
 @property_test
 @hypothesis.given(problem=problems(), ties=st.sampled_from(TIES))
 def test_queries_that_occur_twice_change_no_mean(problem, ties):
-    """But where the number of queries that count is left to chance: its mean reciprocal changes."""
+    """Unless the number of queries that count is random, since its mean reciprocal changes."""
     some, k = problem
     twice = part_of(some, np.arange(2 * len(some.total)) // 2)
     once, again = values_of(some, k, ties), values_of(twice, k, ties)
@@ -145,7 +145,7 @@ def test_binary_metrics_do_not_see_gains(problem, ties):
 @property_test
 @hypothesis.given(problem=problems())
 def test_orders_of_a_ranking_without_ties_are_one(problem):
-    """Each group taken apart into its items, in one order: nothing is left to expect."""
+    """Splits each group into its items in one order, so that no ties are left."""
     some, k = problem
     first = part_of(some, slice(0, 1))
     gains = np.repeat(

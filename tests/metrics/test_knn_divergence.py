@@ -59,7 +59,7 @@ def test_blocks_do_not_matter(monkeypatch, block):
 
 
 def mean_and_error(estimate, repeats=30):
-    """Of an estimate over seeds, with the standard error of the mean."""
+    """Returns the mean of an estimate over seeds and its standard error."""
     values = [estimate(np.random.default_rng(seed)) for seed in range(repeats)]
     return np.mean(values), np.std(values, ddof=1) / np.sqrt(repeats)
 
@@ -86,7 +86,7 @@ def test_entropy_moves_with_the_scale():
     ("shift", "scale", "m"), [(0.0, 1.0, 400), (1.0, 1.0, 400), (1.0, 2.0, 700)]
 )
 def test_divergence_of_normal_laws(norm, shift, scale, m):
-    """In one dimension, where the bias at such sizes is below the standard error."""
+    """Tests one dimension, where the bias at this size is below the standard error."""
     mean, error = mean_and_error(
         lambda rng: knn_divergence(
             rng.normal(size=(400, 1)), rng.normal(shift, scale, size=(m, 1)), norm=norm

@@ -75,7 +75,7 @@ def test_binary_by_hand():
 
 @pytest.mark.parametrize(("gain", "one", "three"), [("exponential", 1, 7), ("linear", 1, 3)])
 def test_graded_by_hand(gain, one, three):
-    """An item of gain 1, a tie of one of gain 3 and one of none; the ideal order begins with 3."""
+    """An item of gain 1, then a tie of gains 3 and 0; the ideal order begins with 3."""
     some = graded_counts([1, 2], [[1, 0, 0], [0, 0, 1]])
     second, third = 1 / np.log2(3), 1 / np.log2(4)
     ideal = three + one * second
@@ -93,7 +93,7 @@ def test_gain_is_exponential_by_default():
 
 @pytest.mark.parametrize("gain", GAINS)
 def test_cut_falls_into_the_ideal_order_too(gain):
-    """A perfect ranking has the value 1 wherever it is cut."""
+    """A perfect ranking has the value 1 at every rank."""
     some = graded_counts([1, 2, 2, 1], [[0, 0, 1], [0, 2, 0], [2, 0, 0], [0, 0, 0]])
     for k in range(1, 7):
         assert ndcg(some, k, gain=gain).item() == pytest.approx(1)
@@ -144,7 +144,7 @@ def test_large_database(k, dtype):
 
 
 def test_many_labels_in_common():
-    """A gain of 2^70 has no place in an integer of 64 bits."""
+    """A gain of 2^70 does not fit an int64."""
     gains = np.zeros((2, 70), int)
     gains[1, [68, 69]] = 1
     some = graded_counts([1, 2], gains)
@@ -158,7 +158,7 @@ def test_many_labels_in_common():
 
 @pytest.mark.parametrize("k", [None, 1, 5, 12, 30])
 def test_is_that_of_scikit_learn(k):
-    """Its gain is linear and it takes the mean over ties, or the order as it comes."""
+    """scikit-learn has linear gain, and the mean over ties or the given order."""
     rng = np.random.default_rng(3)
     truth, distance = rng.integers(4, size=(6, 30)), rng.integers(5, size=(6, 30))
     truth[0, :] = 1

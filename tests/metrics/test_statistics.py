@@ -50,7 +50,7 @@ def exact_percentiles(values, weights, confidence):
 
 @pytest.mark.parametrize("confidence", [0.5, 0.8, 0.95])
 def test_bootstrap_is_the_enumeration_of_draws(confidence):
-    """Of five queries; the quantiles of 3,125 draws lie close, so that the error is small."""
+    """Five queries have 3,125 draws, so that the error of quantiles is small."""
     values = np.array([0.13, 0.32, 0.55, 0.61, 0.98])
     expected = exact_percentiles(values, np.ones(5), confidence)
     found = bootstrap_interval(values, confidence=confidence, resamples=200_000)
@@ -96,7 +96,7 @@ def test_bootstrap_is_that_of_scipy(weighted):
 
 @pytest.mark.parametrize("confidence", [0.6, 0.95])
 def test_interval_has_its_confidence(confidence):
-    """Of 400 normal samples; a little less often than it says, as is known of few values."""
+    """Covers 400 normal samples slightly less often than its confidence, as is known for few values."""
     rng, n = np.random.default_rng(0), 60
     held = 0
     for seed in range(400):
@@ -118,7 +118,7 @@ def test_interval_of_many_values_is_that_of_the_normal_law():
 
 
 def test_interval_depends_on_the_set_of_queries_and_the_seed():
-    """Not on their order: the pairs of value and weight are what counts."""
+    """The order of the pairs of value and weight does not matter."""
     values, weights = skipping(97)
     order = np.random.default_rng(1).permutation(97)
     found = bootstrap_interval(values, weights=weights, resamples=500)
@@ -142,7 +142,7 @@ def test_constant_values_have_no_width():
 
 @pytest.mark.parametrize("dtype", [bool, np.int64, np.float32])
 def test_values_of_any_dtype(dtype):
-    """A hit rate is a mean of truth values; sums are taken in float64."""
+    """Hit rates average bools; sums must be taken in float64."""
     values = (scores(80) > 0.5).astype(dtype)
     found = bootstrap_interval(values, resamples=300)
     assert found == bootstrap_interval(values.astype(np.float64), resamples=300)
@@ -156,7 +156,7 @@ def metric(values, weights):
 
 
 def exact_p_value(first, second, first_weights=None, second_weights=None):
-    """The share of exchanges with a difference as large, by loops over all of them."""
+    """Returns the share of exchanges with a difference as large, by loops over all of them."""
     ones = [1.0] * len(first)
     first_weights = ones if first_weights is None else first_weights
     second_weights = ones if second_weights is None else second_weights
@@ -241,7 +241,7 @@ def test_p_value_is_that_of_scipy(shift):
 
 
 def test_p_value_with_weights_is_a_shuffle():
-    """Draws with the weights, against plain exchanges of the rows."""
+    """Compares random exchanges with weights to plain exchanges of the rows."""
     (first, first_weights), (second, second_weights) = skipping(60), skipping(60, seed=4)
     first = first * 0.9
     rng, gaps = np.random.default_rng(3), []
@@ -258,7 +258,7 @@ def test_p_value_with_weights_is_a_shuffle():
 
 
 def test_p_values_of_equal_systems_are_uniform():
-    """At 5 % it errs in 5 % of cases; ten queries, so that it is exact."""
+    """At a level of 5 % it errs in 5 % of cases; ten queries make it exact."""
     rng = np.random.default_rng(0)
     found = [paired_test(*rng.random((2, 10)), resamples=1024).p_value for _ in range(300)]
     assert abs(np.mean(np.array(found) <= 0.05) - 0.05) < 4 * np.sqrt(0.05 * 0.95 / 300)
@@ -291,7 +291,7 @@ def test_a_clear_difference_has_the_least_p_value():
 
 
 def test_interval_of_the_difference_is_that_of_the_differences():
-    """For plain means it is the bootstrap of the differences, up to the draws; and so in SciPy."""
+    """For plain means it is the bootstrap of the differences, up to the draws, as in SciPy."""
     first, second = scores(300), 0.5 * scores(300) + 0.4 * scores(300, seed=1)
     found = paired_test(first, second, resamples=20_000, confidence=0.9)
     expected = bootstrap_interval(first - second, resamples=20_000, confidence=0.9)
