@@ -1,4 +1,4 @@
-"""The table of methods: what there is, what it keeps, and which preset trains it."""
+"""The table of methods: kind, state, rule for several labels, penalty, reference and preset."""
 
 from rich.console import Console
 from rich.table import Table
@@ -10,7 +10,7 @@ METHOD_COLUMNS = ("method", "kind", "state", "multi-label", "own penalty", "refe
 
 
 def method_rows() -> list[tuple[str, ...]]:
-    """A row of `METHOD_COLUMNS` for each method."""
+    """Returns a row of `METHOD_COLUMNS` for each method."""
     return [
         (
             name,
@@ -26,9 +26,9 @@ def method_rows() -> list[tuple[str, ...]]:
 
 
 def print_methods(console: Console) -> None:
-    """Print the table, and the quantizers that any method takes; no name is cut."""
+    """Prints the table, and the quantizers that any method takes, without cutting names."""
     if not console.is_terminal:
-        console = Console(width=220)
+        console.width = 220
     table = Table(box=None)
     for title in METHOD_COLUMNS:
         table.add_column(title, overflow="fold")
@@ -36,6 +36,6 @@ def print_methods(console: Console) -> None:
         table.add_row(*row)
     console.print(table)
     console.print(
-        f"\nquantizers of any method, by --quantizer: none, own, {', '.join(QUANTIZERS)}",
+        f"\nquantizers of any method, by `quantizer`: none, own, {', '.join(QUANTIZERS)}",
         highlight=False,
     )

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import TypeCheckError
 
 from jaxhash import losses
 from jaxhash.objectives import Batch, Context, Setup, csq, dpn, hyp2, orthohash
@@ -54,18 +53,6 @@ def run(objective, variables, labels, codes=U, mask=None, new_epoch=False, rows=
 # State
 
 
-@each
-def test_state_keeps_its_form_and_terms_its_name(name):
-    objective = METHODS[name]()
-    variables = start(objective)
-    result = run(objective, variables, IDS)
-    same = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), variables, variables)
-    assert all(jax.tree.leaves(same))
-    before, after = (jax.tree.structure(s) for s in (variables.state, result.state))
-    assert before == after
-    assert all(term.startswith(name.split()[0]) for term in result.terms)
-
-
 @pytest.mark.parametrize("make", [lambda s: csq(penalty=0.0, codebook_seed=s), None])
 def test_centers_are_the_codebook_of_the_seed(make):
     for seed in (0, 3):
@@ -89,15 +76,6 @@ def test_too_many_classes_are_refused_by_name():
 
 
 # Labels
-
-
-@each
-def test_ids_are_one_hot_rows(name):
-    objective = METHODS[name]()
-    rows = np.eye(CLASSES, dtype=np.uint8)[IDS] * (IDS >= 0)[:, None].astype(np.uint8)
-    by_id = run(objective, start(objective), IDS).value
-    by_row = run(objective, start(objective, multi_label=True), rows).value
-    np.testing.assert_allclose(by_id, by_row, rtol=1e-6)
 
 
 @each
@@ -243,72 +221,3 @@ def test_hyp2_trains_its_proxies():
     seen = np.any(np.asarray(slope(variables.params)) != 0, axis=1)
     assert seen.all()
     assert variables.params.std() == pytest.approx(np.sqrt(2 / CLASSES), rel=0.4)
-
-
-# Several devices
-
-
-@each
-def test_devices_are_one(name):
-    """Three devices of two rows; the state that each of them returns is the same."""
-    objective = METHODS[name]()
-    variables = start(objective, multi_label=True)
-
-    def step(variables, codes, rows, axis_name):
-        def cost(params, codes):
-            mine = variables._replace(params=params)
-            result = objective.loss(mine, codes, rows, context(axis_name=axis_name))
-            return result.value, result.state
-
-        (value, state), slopes = jax.value_and_grad(cost, argnums=(0, 1), has_aux=True)(
-            variables.params, codes
-        )
-        of_params = slopes[0] if axis_name is None else jax.lax.psum(slopes[0], axis_name)
-        return value, state, of_params, slopes[1]
-
-    mask = np.array([True, True, True, True, True, False])
-    whole = jax.jit(step, static_argnums=3)(variables, U, batch(ROWS, mask), None)
-    apart = jax.tree.map(lambda a: a.reshape(3, 2, *a.shape[1:]), (U, batch(ROWS, mask)))
-    mapped = jax.jit(
-        jax.vmap(lambda codes, rows: step(variables, codes, rows, "device"), axis_name="device")
-    )
-    value, state, of_params, of_codes = mapped(*apart)
-    np.testing.assert_allclose(value, np.full(3, whole[0]), rtol=1e-6)
-    np.testing.assert_allclose(of_codes.reshape(N, BITS), whole[3], rtol=1e-4, atol=1e-7)
-    for device in range(3):
-        for mine, expected in ((state, whole[1]), (of_params, whole[2])):
-            jax.tree.map(
-                lambda a, b: np.testing.assert_allclose(a[device], b, rtol=1e-4, atol=1e-6),  # noqa: B023
-                mine,
-                expected,
-            )
-
-
-# Errors
-
-
-@pytest.mark.parametrize(
-    "method, options",
-    [
-        (dpn, {"margin": 0.0}),
-        (dpn, {"targets": "learned"}),
-        (orthohash, {"scale": 0.0}),
-        (orthohash, {"margin": -1.0}),
-        (orthohash, {"margin_type": "sine"}),
-        (hyp2, {"beta": -0.5}),
-        (hyp2, {"threshold": 1.5}),
-    ],
-)
-def test_bad_options(method, options):
-    # The shape checker of the tests may be the first to refuse an option that is no Literal.
-    with pytest.raises((ValueError, TypeCheckError), match=next(iter(options))):
-        method(**options)
-
-
-@pytest.mark.parametrize(
-    "method, options",
-    [(dpn, {"targets": "learned"}), (orthohash, {"margin_type": "sine"})],
-)
-def test_unknown_names_are_refused_in_one_line(unchecked, method, options):
-    with pytest.raises(ValueError, match=rf"^{next(iter(options))} must be one of"):
-        method(**options)

@@ -1,24 +1,18 @@
 """The methods that classify by codes, against NumPy, and what each of them is particular about."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import TypeCheckError
 
 from jaxhash.objectives import (
     Batch,
     Context,
     Setup,
-    combine,
     cross_entropy,
     greedyhash,
-    hswd,
     jmlh,
     supervised_deep_hashing,
-    weighted,
 )
 
 BITS, CLASSES, ROWS = 4, 3, 8
@@ -27,14 +21,6 @@ HOT = np.array(
     [[1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 0], [0, 1, 1], [1, 0, 0], [0, 0, 1], [1, 1, 0]],
     np.uint8,
 )
-METHODS = {
-    "softmax": cross_entropy,
-    "sigmoid": partial(cross_entropy, loss="sigmoid"),
-    "greedyhash": greedyhash,
-    "jmlh": jmlh,
-    "supervised_deep_hashing": supervised_deep_hashing,
-}
-every_method = pytest.mark.parametrize("name", METHODS)
 
 
 def codes(seed=0):
@@ -163,15 +149,6 @@ def test_supervised_deep_hashing(labels):
 # The gradient and the classifier
 
 
-@every_method
-@pytest.mark.parametrize("labels", [IDS, HOT], ids=["ids", "hot"])
-def test_network_and_classifier_are_trained(name, labels):
-    _, (of_params, of_codes) = slopes(METHODS[name](), codes(), batch(labels))
-    kernels = [leaf for leaf in jax.tree.leaves(of_params) if leaf.ndim == 2]
-    assert [kernel.shape for kernel in kernels] == [(BITS, CLASSES)]
-    assert np.abs(kernels[0]).min() > 0 and np.abs(of_codes).max() > 0
-
-
 def test_greedyhash_passes_the_gradient_of_the_signs_unchanged():
     objective = greedyhash(penalty=0.0)
     _, (_, slope) = slopes(objective, codes(), batch())
@@ -264,71 +241,3 @@ def test_it_is_bounded_whatever_the_codes():
 @pytest.mark.parametrize("alpha, parts", [(0.0, 4), (1.0, 5)])
 def test_alpha_of_0_leaves_the_scatter_out(alpha, parts):
     assert len(run(supervised_deep_hashing(alpha=alpha), codes()).terms) == parts
-
-
-# All of them
-
-
-@every_method
-def test_ids_are_one_hot_rows(name):
-    ids = IDS.clip(0)
-    by_id, by_row = (
-        run(METHODS[name](), codes(), labels).value
-        for labels in (ids, np.eye(CLASSES, dtype=np.uint8)[ids])
-    )
-    np.testing.assert_allclose(by_id, by_row, rtol=1e-6)
-
-
-@every_method
-def test_padding_has_no_say(name):
-    """Nor has it a gradient, though the network made NaN of it."""
-    mask = np.arange(ROWS) < 5
-    objective = METHODS[name]()
-    u = codes().at[5:].set(jnp.nan)
-    value, (of_params, of_codes) = slopes(objective, u, batch(mask=mask))
-    few = jax.tree.map(lambda rows: rows[:5], batch())
-    expected, (expected_params, expected_codes) = slopes(objective, u[:5], few)
-    np.testing.assert_allclose(value, expected, rtol=1e-5)
-    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), of_params, expected_params)
-    np.testing.assert_allclose(of_codes[:5], expected_codes, atol=1e-6)
-    np.testing.assert_array_equal(of_codes[5:], 0.0)
-
-
-@every_method
-def test_eight_devices_are_one(name):
-    """One row a device, of which two are padding; coins fall alike."""
-    objective, mask = METHODS[name](), np.arange(ROWS) < 6
-    start = begin(objective)
-
-    def step(rows, u, axis_name=None):
-        def value(params, u):
-            loss = objective.loss(start._replace(params=params), u, rows, context(0, axis_name))
-            return loss.value
-
-        value, (of_params, of_codes) = jax.value_and_grad(value, (0, 1))(start.params, u)
-        if axis_name is not None:
-            of_params = jax.lax.psum(of_params, axis_name)
-        return value, of_params, of_codes
-
-    rows = batch(mask=mask)
-    one = jax.jit(step)(rows, codes())
-    spread = jax.tree.map(lambda x: x.reshape(8, 1, *x.shape[1:]), (rows, codes()))
-    eight = jax.jit(jax.vmap(partial(step, axis_name="device"), axis_name="device"))(*spread)
-    np.testing.assert_allclose(eight[0], one[0], rtol=1e-5)
-    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
-    jax.tree.map(lambda a, b: [close(each, b) for each in a], eight[1], one[1])
-    close(eight[2].reshape(ROWS, BITS), one[2])
-
-
-def test_a_quantizer_takes_the_place_of_the_penalty():
-    quantizer = weighted(0.1, hswd(target="balanced", method="sort"))
-    own = run(greedyhash(), codes())
-    other = run(combine(greedyhash(penalty=0.0), quantizer), codes())
-    assert set(own.terms) == {"greedyhash", "greedyhash_penalty"}
-    assert set(other.terms) == {"greedyhash", "hswd"}
-
-
-def test_an_unknown_loss_is_refused():
-    # The shape checker of the tests may be the first to refuse an option that is no Literal.
-    with pytest.raises((ValueError, TypeCheckError), match="loss"):
-        cross_entropy(loss="hinge")

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import TypeCheckError
 
 from jaxhash.objectives import Batch, Context, Setup, Variables, asymmetric_dsh, dsdh, dsdh_released
 from jaxhash.similarity import shares_label
@@ -270,57 +269,3 @@ def test_multi_hot_rows_of_one_label_are_the_ids(make):
     for one, other in zip(walk(make(), IDS), walk(make(), ONE_HOT), strict=True):
         np.testing.assert_allclose(one[-1].value, other[-1].value, rtol=1e-6)
         np.testing.assert_array_equal(one[-1].state.codes.rows, other[-1].state.codes.rows)
-
-
-@pytest.mark.parametrize("make", [dsdh, asymmetric_dsh])
-def test_padding_reaches_neither_loss_nor_state(make):
-    step, u = value_and_slope(make()), normal(3, BITS)
-    start = make().init(jax.random.key(0), setup(IDS)).state
-    u = u.at[2].set(np.nan)
-    padded, slope = step(start, u, batch([0, 1, 5], IDS, mask=[True, True, False]))
-    alone, its_slope = step(start, u[:2], batch([0, 1], IDS))
-    np.testing.assert_allclose(padded.value, alone.value, rtol=1e-6)
-    jax.tree.map(np.testing.assert_array_equal, padded.state, alone.state)
-    np.testing.assert_allclose(slope[:2], its_slope, rtol=1e-5)
-    np.testing.assert_array_equal(slope[2], 0.0)
-
-
-@pytest.mark.parametrize(
-    ("make", "kind"), [(dsdh, "ids"), (asymmetric_dsh, "ids"), (asymmetric_dsh, "multi-hot")]
-)
-def test_eight_devices_are_one(make, kind):
-    """Two rows a device, of which the last three devices hold padding alone; two epochs."""
-    objective, labels = make(), KINDS[kind]
-    start = objective.init(jax.random.key(0), setup(labels))
-
-    def step(state, u, batch, new_epoch, axis_name=None):
-        def cost(u):
-            now = context(new_epoch, axis_name)
-            result = objective.loss(Variables((), state), u, batch, now)
-            return result.value, result.state
-
-        (value, state), slope = jax.value_and_grad(cost, has_aux=True)(u)
-        return value, state, slope
-
-    mapped = jax.pmap(partial(step, axis_name="device"), "device", in_axes=(None, 0, 0, None))
-    single, one, eight = jax.jit(step), start.state, start.state
-    for epoch in range(3):
-        index = np.random.default_rng(epoch).permutation(16)
-        whole = batch(index, labels, mask=np.arange(16) < 10)
-        u = jnp.asarray(normal(16, BITS, seed=epoch))
-        value, one, slope = single(one, u, whole, epoch > 0)
-        shards = jax.tree.map(lambda rows: rows.reshape(8, 2, *rows.shape[1:]), (u, whole))
-        values, states, slopes = mapped(eight, *shards, epoch > 0)
-        np.testing.assert_allclose(values, np.full(8, value), rtol=1e-5)
-        np.testing.assert_allclose(slopes.reshape(16, BITS), slope, atol=1e-6)
-        for device in range(8):
-            mine = jax.tree.map(lambda leaf, device=device: leaf[device], states)
-            jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), mine, one)
-        eight = jax.tree.map(lambda leaf: leaf[0], states)
-
-
-@pytest.mark.parametrize("options", [{"unseen": "other"}, {"mu": 0.0}, {"nu": -1.0}, {"sweeps": 0}])
-def test_bad_options(options):
-    # The shape checker of the tests may be the first to refuse an option that is no Literal.
-    with pytest.raises((ValueError, TypeCheckError), match=next(iter(options))):
-        dsdh(**options)

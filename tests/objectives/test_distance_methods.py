@@ -10,12 +10,9 @@ from jaxhash.objectives import (
     Batch,
     Context,
     Setup,
-    combine,
     dch,
     dsh,
-    hswd,
     qsmih,
-    weighted,
     wglhh,
 )
 
@@ -93,43 +90,6 @@ def test_own_penalty(name, weight, penalty):
 
 
 @each_method
-def test_penalty_left_out_and_replaced(name):
-    u = normal(6, BITS)
-    alone = METHODS[name](penalty=0.0)
-    assert list(step(alone, u, batch(range(6))).terms) == [name]
-    replaced = combine(alone, weighted(0.1, hswd(target="balanced")))
-    assert set(step(replaced, u, batch(range(6))).terms) == {name, "hswd"}
-
-
-@each_method
-def test_traced_weight(name):
-    """As where a sweep has a weight for each member."""
-    u = normal(6, BITS)
-
-    def value(weight):
-        return step(METHODS[name](penalty=weight), u, batch(range(6))).value
-
-    result = step(METHODS[name](), u, batch(range(6)))
-    expected = result.terms[name] + 3.0 * result.terms[f"{name}_penalty"]
-    np.testing.assert_allclose(jax.jit(value)(jnp.float32(3.0)), expected, rtol=1e-6)
-
-
-@each_method
-def test_padding_reaches_neither_value_nor_gradient(name):
-    objective, u = METHODS[name](), normal(4, BITS).at[3].set(jnp.nan)
-    padded = batch([0, 1, 2, 7], mask=[True, True, True, False])
-
-    def value(u):
-        return step(objective, u, padded).value
-
-    without = step(objective, u[:3], batch(range(3))).value
-    with_padding, slope = jax.value_and_grad(value)(u)
-    np.testing.assert_allclose(with_padding, without, rtol=1e-6)
-    np.testing.assert_array_equal(slope[3], 0.0)
-    assert np.isfinite(slope).all() and np.any(slope[:3] != 0)
-
-
-@each_method
 def test_multi_hot_rows(name):
     """Images that share one of two labels are similar; an image without a label is so to none."""
     rows = np.array([[1, 1, 0], [0, 1, 1], [0, 0, 1], [0, 0, 0]], np.uint8)
@@ -138,18 +98,3 @@ def test_multi_hot_rows(name):
     result = step(METHODS[name](), u, batch(range(4), rows), multi_label=True)
     expected = LOSSES[name](u, u, similar, where=~jnp.eye(4, dtype=bool))
     assert result.terms[name] == pytest.approx(float(expected), rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("name", "option"),
-    [
-        ("dch", "gamma"),
-        ("dsh", "margin"),
-        ("qsmih", "needs"),
-        ("wglhh", "alpha"),
-        ("wglhh", "similar_weight"),
-    ],
-)
-def test_bad_options(name, option):
-    with pytest.raises(ValueError, match=f"^{option} must be above 0"):
-        METHODS[name](**{option: -1.0})

@@ -97,34 +97,6 @@ def test_a_student_before_its_teacher_costs_nothing():
     np.testing.assert_allclose(terms["dhd_distillation"], 2.0, rtol=1e-6)
 
 
-def test_padding_has_no_say():
-    """Nor has it a gradient, though the network made NaN of it."""
-    broken = tuple(view.at[5:].set(jnp.nan) for view in views())
-    value, _, (of_proxies, of_codes) = run(dhd(), broken, batch(mask=np.arange(ROWS) < 5))
-    few = jax.tree.map(lambda rows: rows[:5], (views(), batch()))
-    expected, _, (expected_proxies, expected_codes) = run(dhd(), *few)
-    np.testing.assert_allclose(value, expected, rtol=1e-5)
-    np.testing.assert_allclose(of_proxies[0], expected_proxies[0], atol=1e-6)
-    for slope, expected_slope in zip(of_codes, expected_codes, strict=True):
-        np.testing.assert_allclose(slope[:5], expected_slope, atol=1e-6)
-        np.testing.assert_array_equal(slope[5:], 0.0)
-
-
-def test_eight_devices_are_one():
-    """One row a device, of which two are padding."""
-    mask = np.arange(ROWS) < 6
-    value, terms, (of_proxies, of_codes) = run(dhd(), views(), batch(mask=mask))
-    spread = jax.tree.map(lambda x: x.reshape(8, 1, *x.shape[1:]), (views(), batch(mask=mask)))
-    mapped = jax.vmap(partial(run, dhd(), axis_name="device"), axis_name="device")
-    values, eight_terms, (of_eight_proxies, of_eight_codes) = mapped(*spread)
-    np.testing.assert_allclose(values, value, rtol=1e-5)
-    for name, term in terms.items():
-        np.testing.assert_allclose(eight_terms[name], term, rtol=1e-5, err_msg=name)
-    np.testing.assert_allclose(of_eight_proxies[0].sum(axis=0), of_proxies[0], atol=1e-6)
-    for eight, one in zip(of_eight_codes, of_codes, strict=True):
-        np.testing.assert_allclose(eight.reshape(ROWS, BITS), one, atol=1e-6)
-
-
 def test_it_asks_for_two_views_with_and_without_its_penalty():
     assert dhd().views == dhd(penalty=0.0).views == 2
     quantizer = weighted(0.1, hswd(target="balanced", method="sort"))
@@ -139,9 +111,3 @@ def test_codes_of_another_number_of_views_are_refused(count):
     codes = views()[0] if count == 1 else (views()[0],) * 3
     with pytest.raises(ValueError, match="^codes must be of two views"):
         dhd().loss(begin(dhd()), codes, batch(), context())
-
-
-@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"sigma": -1.0}])
-def test_bad_options(options):
-    with pytest.raises(ValueError, match=f"^{next(iter(options))} must be above 0, got"):
-        dhd(**options)

@@ -4,10 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import TypeCheckError
 
-from jaxhash import losses
-from jaxhash.objectives import Batch, Context, Setup, Variables, hashnet, hswd
+from jaxhash.objectives import Batch, Context, Setup, Variables, hashnet
 
 BITS, ITEMS, CLASSES = 3, 6, 2
 LABELS = np.array([0, 1, 0, 1, 0, 1], np.int32)
@@ -64,19 +62,6 @@ def test_released_form_counts_unseen_rows_as_dissimilar_pairs_of_log_two():
     np.testing.assert_allclose(released - ours, np.log(2.0), rtol=1e-5)
 
 
-def test_padding_reaches_neither_loss_nor_bank():
-    objective = hashnet()
-    start = objective.init(jax.random.key(0), setup())
-    u = jnp.asarray(np.random.default_rng(0).normal(size=(3, BITS)).astype(np.float32))
-    padded = batch([0, 1, 5], mask=[True, True, False])
-    with_padding = objective.loss(start, u, padded, context())
-    without = objective.loss(start, u[:2], batch([0, 1]), context())
-    np.testing.assert_allclose(with_padding.value, without.value, rtol=1e-6)
-    jax.tree.map(np.testing.assert_array_equal, with_padding.state, without.state)
-    slope = jax.grad(lambda u: objective.loss(start, u, padded, context()).value)(u)
-    assert np.all(slope[2] == 0) and np.any(slope[:2] != 0)
-
-
 def test_no_gradient_through_the_bank():
     """The gradient of a row is that of its own side of its pairs, self-pair included."""
     objective, start = hashnet(scale=1.0), hashnet().init(jax.random.key(0), setup())
@@ -97,34 +82,3 @@ def test_continuation(progress, beta_squared):
     u = jnp.array([[0.1, -0.4, 0.7]])
     bank = objective.loss(start, u, batch([3]), context(progress)).state.codes
     np.testing.assert_allclose(bank[3], np.tanh(np.sqrt(beta_squared) * u[0]), rtol=1e-5)
-
-
-def test_multi_hot_labels():
-    labels = np.eye(CLASSES, dtype=np.uint8)[LABELS]
-    u = jnp.asarray(np.random.default_rng(0).normal(size=(4, BITS)).astype(np.float32))
-    objective = hashnet()
-    by_id, by_row = (
-        objective.loss(
-            objective.init(jax.random.key(0), setup(multi_label)),
-            u,
-            batch(range(4), kind),
-            context(),
-        ).value
-        for multi_label, kind in ((False, LABELS), (True, labels))
-    )
-    assert by_id == by_row
-
-
-@pytest.mark.parametrize("options", [{"stages": 0}, {"unseen": "other"}])
-def test_bad_options(options):
-    # The shape checker of the tests may be the first to refuse an option that is no Literal.
-    with pytest.raises((ValueError, TypeCheckError), match=next(iter(options))):
-        hashnet(**options)
-
-
-def test_hswd_objective_is_the_loss_on_raw_codes():
-    u = 3 * jax.random.normal(jax.random.key(1), (4, BITS))
-    mask = np.array([True, True, True, False])
-    result = hswd().loss(Variables(), u, batch(range(4), mask=mask), context())
-    expected = losses.hswd(u, key=context().key, where=jnp.asarray(mask))
-    assert result.value == expected == result.terms["hswd"]

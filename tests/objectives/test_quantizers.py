@@ -1,6 +1,5 @@
 """Each quantizer as an objective is its loss on the codes that it says."""
 
-import inspect
 import typing
 
 import jax
@@ -91,14 +90,6 @@ def test_is_its_loss(name, options, of_loss):
     assert jnp.isfinite(slope).all() and not slope[2].any()
 
 
-@pytest.mark.parametrize("name", QUANTIZERS)
-def test_options_are_simple_values_with_defaults(name):
-    """So that the command line can set them."""
-    for option in inspect.signature(getattr(objectives, name)).parameters.values():
-        assert option.kind is option.KEYWORD_ONLY
-        assert option.default is None or isinstance(option.default, (int, float, bool, str))
-
-
 def test_joins_a_method():
     """Each under a name of its own, and of a size that a weight of 0.1 suits."""
     names = [name for name, (_, random, _) in QUANTIZERS.items() if not random]
@@ -112,30 +103,17 @@ def test_joins_a_method():
 
 
 @pytest.mark.parametrize(
-    ("name", "argument", "options"),
+    ("argument", "options"),
     [
-        ("hswd", "order", {"order": 3}),
-        ("hswd", "mass", {"mass": 1.5}),
-        ("hswd", "mass", {"mass": 0.3, "target": "expected"}),
-        ("hswd", "levels", {"low": 1.0}),
-        ("hswd", "target", {"target": "other"}),
-        ("swd", "projections", {"projections": 0}),
-        ("swd", "directions", {"directions": "other"}),
-        ("sinkhorn", "epsilon", {"epsilon": 0.0}),
-        ("sinkhorn", "iterations", {"iterations": 0}),
-        ("cauchy", "gamma", {"gamma": 0.0}),
-        ("gaussian_bce", "sigma", {"sigma": -1.0}),
-        ("bernoulli_kl", "mass", {"mass": 1.0}),
-        ("koleo", "epsilon", {"epsilon": 0.0}),
-        ("parity_hswd", "bound", {"bound": 0.0}),
-        ("parity_hswd", "pairs", {"pairs": 0}),
-        ("decorrelated_hswd", "target", {"target": "other"}),
+        ("order", {"order": 3}),
+        ("mass", {"mass": 1.5}),
+        ("mass", {"mass": 0.3, "target": "expected"}),
+        ("levels", {"low": 1.0}),
     ],
 )
-def test_wrong_options_are_refused_when_it_is_made(unchecked, name, argument, options):
-    with pytest.raises(ValueError, match=rf"\b{argument}\b") as raised:
-        getattr(objectives, name)(**options)
-    assert "\n" not in str(raised.value)
+def test_options_that_do_not_go_together_are_refused(unchecked, argument, options):
+    with pytest.raises(ValueError, match=rf"\b{argument}\b"):
+        objectives.hswd(**options)
 
 
 def test_the_names_of_options_are_those_of_the_losses():

@@ -73,19 +73,3 @@ def test_a_label_in_common_is_enough(make):
     assert run(make(), labels=one_hot).value == by_id
     one_hot[1, 0] = 1
     assert run(make(), labels=one_hot).value != by_id
-
-
-@pytest.mark.parametrize("make", [dtsh, mihash, tie_aware_ap])
-def test_no_gradient_from_padding(make):
-    slope = jax.grad(lambda u: run(make(), u=u).value)(codes())  # row 5 holds NaN
-    np.testing.assert_array_equal(slope[5], 0.0)
-    assert jnp.isfinite(slope).all() and slope[:5].all(axis=1).any()
-
-
-@pytest.mark.parametrize(
-    ("make", "options"),
-    [(dtsh, {"margin": -1.0}), (mihash, {"beta": 0.0}), (tie_aware_ap, {"beta": -1.0})],
-)
-def test_bad_options(make, options):
-    with pytest.raises(ValueError, match=f"^{next(iter(options))} must"):
-        make(**options)

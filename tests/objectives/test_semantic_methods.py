@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import TypeCheckError
 
 from jaxhash import losses
 from jaxhash.objectives import (
@@ -14,7 +13,6 @@ from jaxhash.objectives import (
     ClassSimilarity,
     Context,
     Setup,
-    Variables,
     hpdh,
     shred,
     shrewd,
@@ -217,58 +215,6 @@ def test_hpdh_holds_codes_within_bounds_and_near_signs():
     np.testing.assert_allclose(found.value, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("make", "semantics"),
-    [
-        (shrewd, {"distances": TABLE}),
-        (shrewd, {"embeddings": EMBEDDINGS}),
-        (shred, {"distances": TABLE}),
-        (hpdh, {"levels": LEVELS}),
-    ],
-    ids=["shrewd", "shrewd-embeddings", "shred", "hpdh"],
-)
-def test_eight_devices_are_one(make, semantics):
-    objective = make()
-    variables = start(objective, IDS, **semantics)
-
-    def step(codes, batch, axis_name=None):
-        def cost(codes):
-            found = objective.loss(variables, codes, batch, context(axis_name=axis_name))
-            return found.value, found
-
-        (_, found), slope = jax.value_and_grad(cost, has_aux=True)(codes)
-        return found, slope
-
-    codes = jnp.asarray(CODES)
-    one, slope = jax.jit(step)(codes, batch(IDS))
-    shards = jax.tree.map(lambda rows: rows.reshape(8, 2, *rows.shape[1:]), (codes, batch(IDS)))
-    eight, slopes = jax.pmap(partial(step, axis_name="device"), "device")(*shards)
-    assert np.abs(slope).sum() > 0 and not np.any(slope[~MASK])
-    np.testing.assert_allclose(slopes.reshape(slope.shape), slope, rtol=1e-4, atol=1e-6)
-    for device in range(8):
-        mine = jax.tree.map(lambda leaf, device=device: leaf[device], eight)
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), mine, one)
-
-
-@pytest.mark.parametrize(
-    ("make", "options"),
-    [
-        (shrewd, {"gamma": 0.0}),
-        (shrewd, {"rho": -1.0}),
-        (shrewd, {"penalty": -1.0}),
-        (shrewd, {"normaliser": "rows"}),
-        (shred, {"similarity": -1.0}),
-        (hpdh, {"scale": 0.0}),
-        (hpdh, {"margin": 0.0}),
-        (hpdh, {"bound": -1.0}),
-    ],
-)
-def test_bad_options(make, options):
-    # The shape checker of the tests may be the first to refuse an option that is no Literal.
-    with pytest.raises((ValueError, TypeCheckError), match=next(iter(options))):
-        make(**options)
-
-
 def test_meanings_that_do_not_fit_the_run():
     for objective, semantics, says in (
         (shrewd(), {"distances": TABLE[:2, :2]}, "those of 4 classes"),
@@ -278,9 +224,3 @@ def test_meanings_that_do_not_fit_the_run():
     ):
         with pytest.raises(ValueError, match=says):
             objective.init(jax.random.key(0), setup(IDS, **semantics))
-
-
-def test_variables_are_a_pytree_of_arrays():
-    variables = start(shrewd(), IDS, distances=TABLE)
-    assert isinstance(variables, Variables)
-    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(variables))

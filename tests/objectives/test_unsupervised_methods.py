@@ -432,34 +432,10 @@ def test_reconstruction_is_learned():
 # All of them
 
 
-@each
-def test_padding_is_absent(name):
-    """It is NaN here in every test; its gradient is 0."""
-    for slope in jax.tree.leaves(slope_of(METHODS[name], codes_of(METHODS[name]))):
-        assert np.isfinite(slope).all() and np.any(slope[KEPT] != 0)
-        np.testing.assert_array_equal(slope[~KEPT], 0.0)
-
-
-@each
-def test_labels_are_ignored(name):
-    kinds = (None, np.full(ROWS, -1, np.int32), np.zeros(ROWS, np.int32))
-    values = [loss_of(METHODS[name], rows=batch(labels=labels)).value for labels in kinds]
-    assert values[0] == values[1] == values[2]
-
-
 def test_multi_hot_labels_are_ignored():
     method = METHODS["semantic_structure_hashing"]
     rows = batch(labels=np.eye(ROWS, 3, dtype=np.uint8))
     assert loss_of(method, rows=rows).value == loss_of(method).value
-
-
-@each
-def test_terms_bear_the_name_and_the_state_keeps_its_kind(name):
-    method = METHODS[name]
-    result = loss_of(method)
-    assert all(term.startswith(name) for term in result.terms)
-    kind = partial(jax.tree.map, lambda x: (jnp.shape(x), jnp.asarray(x).dtype))
-    assert kind(result.state) == kind(begin(method).state)
 
 
 def test_a_quantizer_beside_two_views_is_the_mean_over_them():
@@ -467,50 +443,3 @@ def test_a_quantizer_beside_two_views_is_the_mean_over_them():
     assert both.views == 2
     expected = np.mean([losses.l2_quantization(view[KEPT]) for view in codes_of(both)])
     np.testing.assert_allclose(loss_of(both).terms["l2"], expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("make", "options"),
-    [
-        (cibhash, {"temperature": 0.0}),
-        (cibhash, {"beta": -1.0}),
-        (semantic_structure_hashing, {"alpha": -1.0}),
-        (semantic_structure_hashing, {"beta": -1.0}),
-        (dcw_autoencoder, {"narrow": 0}),
-        (dcw_autoencoder, {"wide": 0}),
-    ],
-)
-def test_bad_options(make, options):
-    (name,) = options
-    with pytest.raises(ValueError, match=f"^{name} must be"):
-        make(**options)
-
-
-# Several devices
-
-
-@each
-def test_eight_devices_are_one(name):
-    """Each knows value, terms and state of the whole batch; the gradients are shares of its own."""
-    method, rows, begun = METHODS[name], batch(), begin(METHODS[name])
-
-    def loss(codes, params, rows):
-        result = method.loss(begun._replace(params=params), codes, rows, context("d"))
-        return result.value, result
-
-    def slopes(codes, params, rows):
-        slope, result = jax.grad(loss, argnums=(0, 1), has_aux=True)(codes, params, rows)
-        return slope[0], jax.lax.psum(slope[1], "d"), result
-
-    (of_codes, of_variables), expected = jitted(method)(codes_of(method), begun, rows, 0)
-    mapped = jax.jit(jax.vmap(slopes, in_axes=(0, None, 0), axis_name="d"))
-    codes, rows = jax.tree.map(lambda x: x.reshape(8, 2, *x.shape[1:]), (codes_of(method), rows))
-    codes_of_each, params_of_each, result_of_each = mapped(codes, begun.params, rows)
-
-    def close(of_each, whole):
-        for of_one in of_each:
-            np.testing.assert_allclose(of_one, whole, rtol=1e-4, atol=1e-6)
-
-    jax.tree.map(lambda x, y: close(x.reshape(1, *y.shape), y), codes_of_each, of_codes)
-    jax.tree.map(close, params_of_each, of_variables.params)
-    jax.tree.map(close, result_of_each, expected)
