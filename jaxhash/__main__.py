@@ -1,10 +1,13 @@
-"""The command ``jaxhash``, also as ``python -m jaxhash``: it hears Ctrl-C before all that takes time."""
+"""The command ``jaxhash``, also as ``python -m jaxhash``.
+
+Signals are handled before the slow imports, so that Ctrl-C works from the start.
+"""
 
 from jaxhash.training import guard
 
 
 def main() -> None:
-    """Run the command of this process's arguments."""
+    """Runs the command with the arguments of this process."""
     guard.supervise()
     from jaxhash.cli.main import main as run
 

@@ -4,6 +4,7 @@ Start with `main`, which runs a verb and turns errors into exit statuses. Each v
 its own with the flags it takes: `train`, `evaluate`, `data` and `bench`. A verb parses its flags,
 checks that they go together, and calls the library, which does the work.
 
-`parsing` reads flags by tyro, which no other folder imports. The library's messages name arguments
-in backticks; `flags` turns those into flags. `output` opens standard output.
+`parsing` reads flags by tyro, which no other folder imports, and `mistakes` explains in one line what
+tyro refuses. The library's messages name arguments in backticks; `flags` turns those into flags.
+`output` opens standard output, and `usage` holds the help of commands that have others below them.
 """
