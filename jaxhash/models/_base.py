@@ -210,11 +210,11 @@ class Backbone(Layers, kw_only=True):
         return self.dense(self.classes, name="classifier")(features)
 
 
-def of_rows(module: nn.Module, rows: Int[Any, " n"] | None) -> dict[str, Int[Any, " n"]]:
+def rows_argument(module: nn.Module, rows: Int[Any, " n"] | None) -> dict[str, Int[Any, " n"]]:
     """The argument ``rows`` of a call of the module, if it takes one and there is something to say.
 
     Example:
-        >>> of_rows(Backbone(), np.arange(2)), of_rows(nn.Dense(3), np.arange(2))
+        >>> rows_argument(Backbone(), np.arange(2)), rows_argument(nn.Dense(3), np.arange(2))
         ({'rows': array([0, 1])}, {})
     """
     taken = rows is not None and "rows" in inspect.signature(module.__call__).parameters

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
-from jaxhash.models._base import of_rows
+from jaxhash.models._base import rows_argument
 from jaxhash.models._norm import BatchNorm
 from jaxhash.ops.collectives import row_indices
 
@@ -58,7 +58,7 @@ class Encoder(nn.Module):
         if rows is not None:
             rows = jnp.concatenate([len(views) * rows + view for view in range(len(views))])
         backbone = self.backbone(axis_name=self.axis_name, name="backbone")
-        codes = backbone(x, train=train, mask=mask, **of_rows(backbone, rows))
+        codes = backbone(x, train=train, mask=mask, **rows_argument(backbone, rows))
         if not return_features:
             codes = nn.Dense(self.bits, name="head")(codes)
             if self.head_norm:

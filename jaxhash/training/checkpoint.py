@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the state and the position in the data, by orbax."""
+"""Checkpoints of a run, saved with orbax: the state, the candidates, and facts about the data."""
 
 import contextlib
 import errno
@@ -19,20 +19,20 @@ from jaxhash.utils.errors import UserError, first_line
 
 
 class Checkpoints:
-    """The checkpoints under one folder, of which the newest and the best candidates are kept.
+    """The checkpoints in a folder; keeps the newest ones and those of the best candidates.
 
-    Saving is asynchronous and atomic: a step that was being written when the process died is
-    not there afterwards. A checkpoint holds the candidates so far too, so that they are those of
-    its step, and what it replaces is removed only after it is there. It holds the digests of its
-    files, which are compared before anything is read. States are in the global form of
-    `jaxhash.training.parallel`; each process writes its part of them, and the first the digests.
+    Saving is asynchronous and atomic: a step that was being written when the process died does not
+    exist afterwards. A checkpoint also holds the candidates up to its step, and old checkpoints are
+    removed only after the new one exists. It holds digests of its files, which are compared before
+    anything is read. States are in the global form of `jaxhash.training.parallel`. Each process writes
+    its part of the state, and process 0 writes the digests.
 
     Args:
-        folder: made if it is not there; all processes see the same one.
-        newest: how many are kept to go on from.
-        best: of how many best candidates one is kept.
-        data: what is known of the data, in JSON: kept in each checkpoint.
-        say: is told of a checkpoint that is damaged, and of one that has no digests.
+        folder: created if it does not exist; all processes see the same folder.
+        newest: number of newest checkpoints to keep.
+        best: number of best candidates whose checkpoints to keep.
+        data: facts about the data, as JSON values, stored in each checkpoint.
+        print_line: called with a warning about a damaged checkpoint, or one without digests.
     """
 
     def __init__(
@@ -44,15 +44,15 @@ class Checkpoints:
         data: Mapping[str, Any] | None = None,
         print_line: Callable[[str], None] = lambda line: None,
     ):
-        self._best, self._data, self._say = best, dict(data or {}), print_line
-        self._preserved = _NewestAndBest(newest)
+        self._best, self._data, self._print_line = best, dict(data or {}), print_line
+        self._preservation = _NewestAndBest(newest)
         self._saving: int | None = None
         self._checked: set[int] = set()
         self._damaged: set[int] = set()
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=self._preserved,
+            preservation_policy=self._preservation,
             create=True,
-            # All files of all processes are there, and the folder has not taken its name yet.
+            # Called when all processes have written their files, before the folder is renamed.
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_digests),
         )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
@@ -62,49 +62,49 @@ class Checkpoints:
 
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:
         try:
-            with self._written():
+            with self._write_errors():
                 self._manager.close()
         except UserError:
-            if kind is None:  # else what ended the training comes first
+            if kind is None:  # otherwise the exception that ended the training takes precedence
                 raise
 
     def wait(self) -> None:
-        """Wait until the last checkpoint is there.
+        """Waits until the last checkpoint is written.
 
         Raises:
             UserError: if it could not be written.
         """
-        with self._written():
+        with self._write_errors():
             self._manager.wait_until_finished()
 
     @property
     def steps(self) -> list[int]:
-        """Steps of the checkpoints that are there, in order."""
+        """Steps of the existing checkpoints, in order."""
         return sorted(self._manager.all_steps())
 
     @property
     def latest_step(self) -> int | None:
-        """Step of the newest checkpoint; None where there is none."""
+        """Step of the newest checkpoint; None if there is none."""
         return self._manager.latest_step()
 
     @property
     def candidates(self) -> list[Candidate]:
-        """The candidates that the newest checkpoint knows of; none where there is no checkpoint."""
+        """The candidates in the newest checkpoint; empty if there is none."""
         step = self.latest_step
         return [] if step is None else self._candidates(step)
 
     def _candidates(self, step: int) -> list[Candidate]:
         self._check(step)
         if not (self._folder(step) / "candidates").exists():
-            return []  # the run of an older version
+            return []  # written by an older version
         found = self._read(step, "candidates", ocp.args.JsonRestore())
-        with self._readable(step):
+        with self._read_errors(step):
             return [Candidate(**fields) for fields in found]
 
-    def _read(self, step: int, name: str, how: Any) -> Any:
-        """One item of a checkpoint."""
-        with self._readable(step):
-            return self._manager.restore(step, args=ocp.args.Composite(**{name: how}))[name]
+    def _read(self, step: int, name: str, args: Any) -> Any:
+        """Reads one item of a checkpoint with orbax arguments."""
+        with self._read_errors(step):
+            return self._manager.restore(step, args=ocp.args.Composite(**{name: args}))[name]
 
     def _folder(self, step: int) -> Path:
         return Path(self._manager.directory) / str(step)
@@ -112,21 +112,23 @@ class Checkpoints:
     def _write_digests(self) -> None:
         if is_main_process():
             folder = Path(self._manager.directory)
-            unnamed = folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
-            written = next(unnamed, self._folder(self._saving))  # named from the start in a bucket
-            write_digests(written, exclude=("_CHECKPOINT_METADATA",))  # orbax is still at that one
+            temporary = folder.glob(f"{self._saving}.orbax-checkpoint-tmp*")
+            # In a bucket, the folder has its final name from the start.
+            written = next(temporary, self._folder(self._saving))
+            # Orbax has not finished the metadata yet.
+            write_digests(written, exclude=("_CHECKPOINT_METADATA",))
 
     def _check(self, step: int) -> None:
-        """Compare the files of a checkpoint with their digests; to be called by all processes.
+        """Compares the files of a checkpoint with their digests; all processes call it.
 
         Raises:
-            UserError: in all of them, if a file is another than it was.
+            UserError: in all processes, if a file is missing or damaged.
         """
         if step in self._checked:
             return
 
         def check() -> bool:
-            with self._readable(step):
+            with self._read_errors(step):
                 return check_digests(self._folder(step))
 
         try:
@@ -135,29 +137,29 @@ class Checkpoints:
             self._damaged.add(step)
             raise
         if not has_digests:
-            self._say(
+            self._print_line(
                 f"warning: the checkpoint {self._folder(step)} has no digests, as older versions "
                 "wrote none: damage may go unseen"
             )
         self._checked.add(step)
 
     def newest(self, like: TrainState) -> tuple[int, TrainState] | None:
-        """The newest checkpoint that can be read: its step and state.
+        """Restores the newest readable checkpoint.
 
-        Newer ones, which were damaged since they were written, are put aside into a folder beside
-        the checkpoints, for their steps are about to be done again.
+        Newer checkpoints that cannot be read are moved to a folder beside the checkpoints, since
+        their steps are about to be repeated.
 
         Args:
-            like: a state of the same shapes.
+            like: state with the shapes, dtypes and shardings to restore.
 
         Returns:
-            None where there is no checkpoint.
+            The step and the state; None if there is no checkpoint.
 
         Raises:
-            UserError: if there are checkpoints, and none can be read; those that are damaged are put
-                aside, so that the same call begins anew. Or if the data have changed.
+            UserError: if checkpoints exist but none can be read, or if the data have changed. Damaged
+                checkpoints are moved first, so that the same call starts from the beginning.
         """
-        broken = {}
+        unreadable = {}
         for step in reversed(self.steps):
             reason = None
             try:
@@ -170,74 +172,82 @@ class Checkpoints:
             if all_hosts(reason is None):
                 self._check_data(step, data)
                 break
-            broken[step] = reason or f"another process cannot read the checkpoint of step {step}"
+            unreadable[step] = (
+                reason or f"another process cannot read the checkpoint of step {step}"
+            )
         else:
-            if not broken:
+            if not unreadable:
                 return None
-            if self._damaged >= broken.keys():
-                aside = [str(self._put_aside(step)) for step in broken]
+            if self._damaged >= unreadable.keys():
+                moved = [str(self._move_aside(step)) for step in unreadable]
                 raise UserError(
-                    f"{'; '.join(broken.values())}; no other is there: put aside as "
-                    f"{', '.join(aside)}, and the same command begins anew"
+                    f"{'; '.join(unreadable.values())}; no other is there: put aside as "
+                    f"{', '.join(moved)}, and the same command begins anew"
                 )
             raise UserError(
-                f"{'; '.join(broken.values())}; no other is there: without the folder "
+                f"{'; '.join(unreadable.values())}; no other is there: without the folder "
                 f"{self._manager.directory} the training begins anew"
             )
-        for step, reason in broken.items():
-            aside = self._put_aside(step)
-            self._say(f"warning: {reason}; it is put aside as {aside}, and the one before is used")
+        for step, reason in unreadable.items():
+            moved = self._move_aside(step)
+            self._print_line(
+                f"warning: {reason}; it is put aside as {moved}, and the one before is used"
+            )
         return found
 
-    def _put_aside(self, step: int) -> Path:
-        """Move a checkpoint to where none is looked for; return where it is."""
+    def _move_aside(self, step: int) -> Path:
+        """Moves a checkpoint to a folder of unreadable checkpoints; returns its new path."""
         folder = Path(self._manager.directory)
-        aside = folder.with_name(f"broken_{folder.name}")
-        target = aside / f"{step}-{time.time_ns()}"
+        parent = folder.with_name(f"broken_{folder.name}")
+        target = parent / f"{step}-{time.time_ns()}"
         if is_main_process():
-            aside.mkdir(exist_ok=True)
+            parent.mkdir(exist_ok=True)
             self._folder(step).rename(target)
         self._checked.discard(step)
-        all_hosts(True)  # the others wait
+        all_hosts(True)  # a barrier: the others wait for the move
         self._manager.reload()
         return target
 
     def _check_step(self, step: int, data: Mapping[str, Any]) -> None:
-        """Raise unless a checkpoint is that of its folder's name; an old one does not say."""
-        if (own := data.get("step", step)) != step:
-            raise UserError(f"the checkpoint {self._folder(step)} is that of step {own}")
+        """Raises if a checkpoint holds another step than its folder's name; old ones hold none."""
+        if (stored := data.get("step", step)) != step:
+            raise UserError(f"the checkpoint {self._folder(step)} is that of step {stored}")
 
     def _check_data(self, step: int, data: Mapping[str, Any]) -> None:
-        """Raise if a checkpoint knows other data than there are; an old one knows nothing of them."""
-        other = [
+        """Raises if the data differ from those of a checkpoint; old checkpoints hold no facts."""
+        changed = [
             f"{name} {data[name]} then, {value} now"
             for name, value in self._data.items()
             if data.get(name, value) != value
         ]
-        if other:
+        if changed:
             raise UserError(
-                f"the data have changed since the checkpoint of step {step}: {'; '.join(other)}"
+                f"the data have changed since the checkpoint of step {step}: {'; '.join(changed)}"
             )
 
     def should_keep(self, candidate: Candidate, candidates: Sequence[Candidate]) -> bool:
-        """Whether a checkpoint of this one of the candidates is among those that are kept."""
+        """Returns whether a checkpoint of this candidate would be kept among the best."""
         return candidate in rank_candidates(candidates)[: self._best]
 
     def save(self, step: int, state: TrainState, candidates: Sequence[Candidate] = ()) -> None:
-        """Save the state and the candidates after ``step`` steps.
+        """Saves the state and the candidates after ``step`` steps.
 
-        The candidates that `should_keep` says must have been saved with their own step, this one or an
-        earlier one.
+        A candidate that `should_keep` accepts must have been saved at its own step.
+
+        Args:
+            step: number of steps done.
+            state: state in the global form.
+            candidates: candidates up to this step.
 
         Raises:
-            UserError: if the last checkpoint could not be written, or this one cannot.
+            UserError: if this checkpoint or the previous one cannot be written.
         """
-        self.wait()  # else the one before, still being written, would be taken for this one
+        self.wait()  # `_write_digests` identifies the checkpoint being written by `_saving`
         self._saving = step
-        self._preserved.best = [
+        self._preservation.best = [
             candidate.step for candidate in rank_candidates(candidates)[: self._best]
         ]
-        with self._written():
+        with self._write_errors():
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -248,14 +258,14 @@ class Checkpoints:
             )
 
     def restore(self, like: TrainState, step: int | None = None) -> TrainState:
-        """A checkpoint, on the devices of ``specs_of``.
+        """Restores a checkpoint onto the devices of ``like``.
 
         Args:
-            like: a state of the same shapes.
-            step: which one; the newest if not given.
+            like: state with the shapes, dtypes and shardings to restore.
+            step: step of the checkpoint; the newest by default.
 
         Raises:
-            UserError: if it cannot be read, or is that of another model.
+            UserError: if it cannot be read, or belongs to another model.
         """
         step = self.latest_step if step is None else step
         self._check(step)
@@ -263,23 +273,25 @@ class Checkpoints:
         return self._read(step, "state", ocp.args.StandardRestore(abstract))
 
     @contextlib.contextmanager
-    def _written(self) -> Iterator[None]:
-        """A write that fails, perhaps that of the checkpoint before, is told in one line."""
+    def _write_errors(self) -> Iterator[None]:
+        """Turns a failed write, perhaps of the previous checkpoint, into a `UserError`."""
         try:
             yield
         except Exception as error:
-            there = self.steps
-            good = "there is none"
-            if there:
-                good = f"that of step {there[-1]} is there, and the same command goes on from it"
+            existing = self.steps
+            remaining = "there is none"
+            if existing:
+                remaining = (
+                    f"that of step {existing[-1]} is there, and the same command goes on from it"
+                )
             raise UserError(
                 f"a checkpoint could not be written into {self._manager.directory} "
-                f"({_reason(error)}); {good}"
+                f"({_reason(error)}); {remaining}"
             ) from error
 
     @contextlib.contextmanager
-    def _readable(self, step: int) -> Iterator[None]:
-        """A damaged file can raise anything, from the layers of a format that are in one another."""
+    def _read_errors(self, step: int) -> Iterator[None]:
+        """Turns a failed read into a `UserError`; a damaged file can raise any exception."""
         try:
             yield
         except Exception as error:
@@ -288,7 +300,7 @@ class Checkpoints:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what an error says; of a full disk, which many layers report, that alone."""
+    """Returns the first line of an error, or only the system's message for a full disk."""
     full = os.strerror(errno.ENOSPC)
     if full in str(error):
         return full
@@ -296,7 +308,7 @@ def _reason(error: Exception) -> str:
 
 
 class _NewestAndBest:
-    """Orbax's question which checkpoints stay, given all of them from old to new."""
+    """Preservation policy of orbax that keeps the newest checkpoints and those of given steps."""
 
     def __init__(self, newest: int):
         self._newest = newest

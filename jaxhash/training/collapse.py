@@ -1,4 +1,4 @@
-"""Collapse of the codes: measured in the step, and noticed in the log."""
+"""Collapse of the codes: measured in the training step, reported in the log."""
 
 from collections.abc import Iterable
 
@@ -10,27 +10,29 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from jaxhash.metrics import COLLAPSE_DEAD_SHARE
 
-#: A collapse lasts for so many steps in a row, the first steps included. One batch may hold images
-#: of one kind; a training that has collapsed stays so, and a few steps of delay cost nothing.
+#: Consecutive steps with dead bits that make a collapse. One batch may hold images of one kind only;
+#: a collapsed training stays collapsed, so a few steps of delay cost nothing.
 MIN_STEPS = 20
 
-#: In fewer rows many bits agree by chance: a fair bit is dead in n rows with probability 2^(1 - n).
+#: Smallest batch that is checked. In few rows many bits agree by chance: a fair bit is dead in n rows
+#: with probability 2^(1 - n).
 MIN_ROWS = 8
 
 
 def code_metrics(
     codes: PyTree, mask: Bool[Array | np.ndarray, " n"], *, axis_name: str | None = None
 ) -> dict[str, Shaped[Array, ""]]:
-    """How the bits split a batch: ``bit_balance`` and ``dead_bits``, without a gradient.
+    """Computes ``bit_balance`` and ``dead_bits`` of a batch, without a gradient.
 
-    Of the signs of the codes, with 0 counted as +1: the mean over bits of 1 - |mean of the bit|, as
-    `jaxhash.metrics.bit_balance` has it, and the number of bits with the same sign in every row.
+    Both are taken from the signs of the codes, with 0 as +1. ``bit_balance`` is the mean over bits of
+    1 - abs(mean of the bit), as in `jaxhash.metrics.bit_balance`; ``dead_bits`` is the number of bits
+    with the same sign in every row.
 
     Args:
-        codes: real-valued codes [n, bits]. Anything else, such as the codes of two modalities, has no
-            bits that could be told from other outputs of a model: the result is then empty.
-        mask: False where a row is padding.
-        axis_name: mapped axis that the batch is spread over.
+        codes: real-valued codes [n, bits]. The result is empty for anything else, such as the codes of
+            two modalities, whose bits cannot be told from other outputs of a model.
+        mask: [n], False for rows of padding.
+        axis_name: mapped axis over which the batch is sharded.
 
     Example:
         >>> codes = jnp.array([[0.5, 1.0], [0.1, -1.0], [9.0, 9.0]])
@@ -52,47 +54,47 @@ def code_metrics(
 def _count(
     codes: Float[Array, "n bits"], mask: Bool[Array | np.ndarray, " n"]
 ) -> tuple[Int[Array, " bits"], Int[Array, ""]]:
-    """Rows in which each bit is +1, and rows, leaving out padding."""
+    """Returns the number of valid rows in which each bit is +1, and the number of valid rows."""
     return jnp.sum((codes >= 0) & mask[:, None], axis=0), jnp.sum(mask)
 
 
 class CollapseAlarm:
-    """Notices that the codes have collapsed, from the ``dead_bits`` of the steps.
+    """Detects a collapse of the codes from the ``dead_bits`` of the steps.
 
-    More than `jaxhash.metrics.COLLAPSE_DEAD_SHARE` of the bits dead in each of `MIN_STEPS` steps in a row
-    is a collapse. It is reported once, and again only after a step that ended it. All there is to
-    know of a run follows from its records, so a run that goes on is given those it has.
+    A collapse is a run of `MIN_STEPS` steps, each with more than `jaxhash.metrics.COLLAPSE_DEAD_SHARE`
+    of the bits dead. It is reported once, and again only after a step that ended it. The state follows
+    from the records of the steps, so a resumed run passes the records it has.
 
     Args:
         bits: length of a code.
-        rows: rows of a batch; with fewer than `MIN_ROWS` nothing is noticed.
-        records: what is in the run's metrics.jsonl already.
+        rows: rows of a batch; nothing is reported below `MIN_ROWS`.
+        records: earlier records of the run's metrics.jsonl.
 
     Attributes:
-        steps: the steps at which a collapse was noticed.
+        steps: the steps at which a collapse was reported.
 
     Example:
         >>> alarm = CollapseAlarm(bits=8, rows=100)
-        >>> said = [alarm.update(step, {"dead_bits": 5}) for step in range(1, 41)]
-        >>> [i + 1 for i, line in enumerate(said) if line], alarm.steps
+        >>> lines = [alarm.update(step, {"dead_bits": 5}) for step in range(1, 41)]
+        >>> [i + 1 for i, line in enumerate(lines) if line], alarm.steps
         ([20], [20])
     """
 
     def __init__(self, *, bits: int, rows: int, records: Iterable[dict[str, int | float]] = ()):
         self.steps: list[int] = []
-        self._bits, self._rows, self._dead_steps = bits, rows, 0
+        self._bits, self._rows, self._consecutive = bits, rows, 0
         for record in records:
             self.update(record["step"], record)
 
     def update(self, step: int, metrics: dict[str, int | float]) -> str | None:
-        """A line for the log if a collapse is noticed at this step, else None."""
+        """Returns a line for the log if this step completes a collapse, else None."""
         dead = metrics.get("dead_bits", 0)
         collapsed = self._rows >= MIN_ROWS and dead > COLLAPSE_DEAD_SHARE * self._bits
-        self._dead_steps = self._dead_steps + 1 if collapsed else 0
-        if self._dead_steps != MIN_STEPS:
+        self._consecutive = self._consecutive + 1 if collapsed else 0
+        if self._consecutive != MIN_STEPS:
             return None
         self.steps.append(step)
         return (
             f"{dead} of {self._bits} bits are the same for every image of the batch: the codes have "
-            "collapsed; a lower --learning-rate, a --quantizer or a larger --quantizer-weight may help"
+            "collapsed; a lower `learning_rate`, a `quantizer` or a larger `quantizer_weight` may help"
         )

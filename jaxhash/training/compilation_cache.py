@@ -1,4 +1,4 @@
-"""Compiled programs kept on disk, so that a run that goes on does not compile again."""
+"""A cache of compiled programs on disk, so that a resumed run does not compile again."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,18 +10,18 @@ from jax.experimental.compilation_cache import compilation_cache as jax_cache
 
 @contextlib.contextmanager
 def compilation_cache(folder: Path | None) -> Iterator[None]:
-    """Keep the programs that are compiled within in this folder, and take them from there.
+    """Stores programs that are compiled inside the context in a folder, and reads them from there.
 
-    Where JAX has a folder for them already, by ``JAX_COMPILATION_CACHE_DIR`` or otherwise, it stays.
+    A cache folder that JAX has already, from ``JAX_COMPILATION_CACHE_DIR`` or otherwise, stays in use.
 
     Args:
-        folder: made if it is not there; None to keep nothing.
+        folder: created if it does not exist; None to cache nothing.
     """
     if folder is None or jax.config.jax_compilation_cache_dir is not None:
         yield
         return
     jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
-    jax_cache.reset_cache()  # JAX may have decided before that there is none
+    jax_cache.reset_cache()  # JAX may have concluded before that there is none
     try:
         yield
     finally:

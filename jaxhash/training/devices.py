@@ -1,4 +1,4 @@
-"""The devices of this process: what they are, and the memory they have and have held."""
+"""The devices of this process: their kind, their memory, and its peak use."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ from jaxhash.utils.hardware import (
 
 
 def hardware() -> dict[str, Any]:
-    """The machine, with how much of it this process may use."""
+    """Describes the machine and the part of it that this process may use."""
     devices = jax.local_devices()
     return {
         "platform": devices[0].platform,
@@ -31,7 +31,7 @@ def hardware() -> dict[str, Any]:
 
 
 def device_memory() -> int:
-    """Bytes that arrays may take on each device; those of a CPU share what is free."""
+    """Returns the bytes available per device; CPU devices share the free memory."""
     statistics = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in statistics:
         return statistics["bytes_limit"]
@@ -39,12 +39,12 @@ def device_memory() -> int:
 
 
 def peak_device_bytes() -> int | None:
-    """The most memory that the first device has held in this process; None where it keeps no count."""
+    """Returns the peak memory of the first device in this process; None if it is not counted."""
     statistics = jax.local_devices()[0].memory_stats() or {}
     return statistics.get("peak_bytes_in_use")
 
 
 def peak_bytes() -> int:
-    """The most memory that the first device has held in this process, or else the process itself."""
+    """Returns the peak memory of the first device, or of the process if that is not counted."""
     on_device = peak_device_bytes()
     return peak_process_bytes() if on_device is None else on_device

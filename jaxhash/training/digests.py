@@ -1,4 +1,4 @@
-"""Digests of the files of a folder, by which damage is found before anything is read from them."""
+"""Digests of the files of a folder, which reveal damage before a file is read."""
 
 import json
 import os
@@ -8,21 +8,21 @@ from pathlib import Path
 
 import xxhash
 
-#: The file that holds the digests of all others in its folder.
+#: File that holds the digests of the other files in its folder.
 DIGESTS_FILE = "digests.json"
 
-#: Bytes that are read at a time: they stay in a core's cache.
-_BLOCK = 2**18
+#: Bytes to read at a time; a block fits the cache of a core.
+_BLOCK_BYTES = 2**18
 
 
 def write_digests(folder: Path, *, exclude: Container[str] = ()) -> None:
-    """Write the size and the 128 bits of XXH3 of every file under a folder into its `DIGESTS_FILE`.
+    """Writes the size and the 128-bit XXH3 digest of every file under a folder to `DIGESTS_FILE`.
 
-    That is as fast as memory is read. It finds damage, not what somebody changes on purpose.
+    Hashing is as fast as reading memory. It reveals damage, not deliberate changes.
 
     Args:
-        folder: its files are whole, and stay as they are.
-        exclude: files that do not, by their names from this folder on.
+        folder: folder whose files are complete and do not change.
+        exclude: paths, relative to the folder, of files that may still change.
     """
     files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     names = [name for name in files if name not in exclude]
@@ -33,15 +33,15 @@ def write_digests(folder: Path, *, exclude: Container[str] = ()) -> None:
 
 
 def check_digests(folder: Path) -> bool:
-    """Whether the files under a folder are known to be those that were written.
+    """Compares the files under a folder with their digests.
 
-    Files that have come since are not looked at: nothing that was written refers to them.
+    Files without a digest are ignored: no file that was written with the digests refers to them.
 
     Returns:
-        False where the folder has no digests.
+        True if all files match, False if the folder has no digests.
 
     Raises:
-        ValueError: if a file is missing or another than it was, by name.
+        ValueError: if a file is missing or damaged; the message names it.
 
     Example:
         >>> import tempfile
@@ -60,29 +60,29 @@ def check_digests(folder: Path) -> bool:
     if not (folder / DIGESTS_FILE).exists():
         return False
     try:
-        written = json.loads((folder / DIGESTS_FILE).read_text())
+        expected = json.loads((folder / DIGESTS_FILE).read_text())
     except ValueError:
-        written = None
-    if not written or not isinstance(written, dict):
+        expected = None
+    if not expected or not isinstance(expected, dict):
         raise ValueError(f"{DIGESTS_FILE} is damaged")
-    for name in written:
+    for name in expected:
         if not (folder / name).is_file():
             raise ValueError(f"{name} is missing")
-    for name, digest in _digests(folder, list(written)).items():
-        if digest != written[name]:
+    for name, digest in _digests(folder, list(expected)).items():
+        if digest != expected[name]:
             raise ValueError(f"{name} is damaged")
     return True
 
 
 def _digests(folder: Path, names: list[str]) -> dict[str, list[int | str]]:
-    """Digest each file; several at a time, as hashing leaves Python free."""
+    """Returns the size and digest of each file; threads help, as hashing releases the GIL."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return dict(zip(names, pool.map(lambda name: _digest(folder / name), names), strict=True))
 
 
 def _digest(path: Path) -> list[int | str]:
     size, digest = 0, xxhash.xxh3_128()
-    block = memoryview(bytearray(_BLOCK))
+    block = memoryview(bytearray(_BLOCK_BYTES))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(block):
             size += count

@@ -1,4 +1,4 @@
-"""What the processes of one training, one a host, do together."""
+"""The processes of a distributed job, one per host: how they start, exchange values, and end."""
 
 import json
 import os
@@ -11,21 +11,20 @@ from typing import NoReturn, TypeVar
 
 import jax
 import numpy as np
-from jax._src import distributed  # no other way leads to its client, which knows barriers
+from jax._src import distributed  # the only access to the client, which has barriers
 from jax.experimental import multihost_utils
 
 from jaxhash.utils.errors import UserError, first_line
 
 T = TypeVar("T")
 
-
-#: Seconds that a process which ends by an error waits for the others to do so too.
+#: Seconds that a process waits for the others before it exits.
 SHUTDOWN_SECONDS = 10
 
-#: Words of JAX's errors that another process can be the reason of.
+#: Matches errors of JAX that the end of another process can cause.
 _PEER_FAILURE = re.compile(r"\b(Gloo|NCCL|RPC|UNAVAILABLE|DEADLINE_EXCEEDED|[Bb]arrier|by peer)\b")
 
-#: Seconds after which a process that is not heard of is gone, unless others are asked for.
+#: Seconds without a heartbeat after which a process counts as lost.
 _heartbeat = 30
 
 
@@ -36,46 +35,46 @@ def initialize_distributed(
     *,
     heartbeat: int | None = None,
 ) -> None:
-    """Become a process of a training on several hosts; before JAX is used for anything else.
+    """Joins a distributed job; call it before anything else uses JAX.
 
-    What is None is read from the variables ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` and
-    ``JAX_PROCESS_ID``, or found out from the cluster (Slurm, MPI, Cloud TPU, Kubernetes) by JAX.
+    An argument that is None is read from ``JAX_COORDINATOR_ADDRESS``, ``JAX_NUM_PROCESSES`` or
+    ``JAX_PROCESS_ID``, or is found by JAX from the cluster (Slurm, MPI, Cloud TPU, Kubernetes).
 
     Args:
-        coordinator: address and port of the first process, HOST:PORT.
-        processes: how many there are.
-        process: number of this one, from 0.
-        heartbeat: seconds after which a process that is not heard of is gone, when JAX ends the
-            others; 30 if not given.
+        coordinator: address and port of process 0, HOST:PORT.
+        processes: number of processes.
+        process: index of this process, from 0.
+        heartbeat: seconds without a heartbeat after which a process counts as lost, and JAX ends the
+            others; 30 by default.
 
     Raises:
-        UserError: if that is not enough, or the others are not there.
+        UserError: if the arguments do not suffice, or the other processes cannot be reached.
     """
     global _heartbeat
     _heartbeat = heartbeat or _heartbeat
     numbers = {"JAX_NUM_PROCESSES": processes, "JAX_PROCESS_ID": process}
     for name, given in numbers.items():
-        found = os.environ.get(name, "")
-        if given is None and found:
-            if not found.isdecimal():
-                raise UserError(f"{name} must be a whole number, got {found!r}")
-            numbers[name] = int(found)
+        value = os.environ.get(name, "")
+        if given is None and value:
+            if not value.isdecimal():
+                raise UserError(f"{name} must be a whole number, got {value!r}")
+            numbers[name] = int(value)
     coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
     if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
-        raise UserError(f"--coordinator must be HOST:PORT, got {coordinator}")
+        raise UserError(f"`coordinator` must be HOST:PORT, got {coordinator}")
     try:
         jax.distributed.initialize(
             coordinator, *numbers.values(), heartbeat_timeout_seconds=_heartbeat
         )
     except (ValueError, RuntimeError, TypeError) as error:
         raise UserError(
-            f"--distributed: {first_line(error).rstrip('.')}; --coordinator HOST:PORT, --processes N and --process I say "
-            "who takes part"
+            f"`distributed`: {first_line(error).rstrip('.')}; `coordinator=HOST:PORT`, "
+            "`processes=N` and `process=I` say who takes part"
         ) from error
 
 
 def wait_if_peer_failed(error: BaseException | None) -> None:
-    """Where an error may come of another process's end, let JAX find that out, which ends this one."""
+    """Sleeps if the error may come from the loss of another process; JAX then ends this process."""
     while error is not None:
         if not isinstance(error, UserError) and _PEER_FAILURE.search(str(error)):
             time.sleep(_heartbeat + SHUTDOWN_SECONDS)
@@ -84,14 +83,14 @@ def wait_if_peer_failed(error: BaseException | None) -> None:
 
 
 def exit_with_error(error: BaseException) -> NoReturn:
-    """End this process of several by an error of its own, so that the others notice."""
+    """Prints an error of this process and exits at once, so that the other processes notice."""
     wait_if_peer_failed(error)
     traceback.print_exception(error)
     _exit_at_once(1)
 
 
 def shut_down(status: int) -> None:
-    """End this process of several, unless the others end too: then JAX lets them part."""
+    """Waits until all processes end; exits at once, with the status, if some do not."""
     try:
         distributed.global_state.client.wait_at_barrier("parting", 1000 * SHUTDOWN_SECONDS)
     except Exception:
@@ -99,25 +98,25 @@ def shut_down(status: int) -> None:
 
 
 def _exit_at_once(status: int) -> NoReturn:
-    """At once: at an orderly end JAX would wait for the others, as they do for this one."""
+    """Exits without JAX's own shutdown, which would wait for processes that wait for this one."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
 def is_main_process() -> bool:
-    """Whether this is the process that writes files, other than checkpoints, and says things."""
+    """Returns whether this is process 0, which prints and writes all files but checkpoints."""
     return jax.process_index() == 0
 
 
 def broadcast_from_host0(make: Callable[[], T]) -> T:
-    """What the first process makes, in all of them; the others do not call ``make``.
+    """Calls ``make`` in process 0 only, and returns its result in all processes.
 
     Args:
-        make: returns what JSON can hold.
+        make: returns a value that JSON can hold.
 
     Raises:
-        UserError: in all of them, if it is raised there; also for an `OSError`.
+        UserError: in all processes, if ``make`` raises a UserError or an OSError.
 
     Example:
         >>> broadcast_from_host0(lambda: [1, 2])
@@ -128,30 +127,30 @@ def broadcast_from_host0(make: Callable[[], T]) -> T:
     outcome = {}
     if is_main_process():
         try:
-            outcome = {"made": make()}
+            outcome = {"value": make()}
         except (UserError, OSError) as error:
             outcome = {"error": str(error)}
-    outcome = json.loads(_from_first(json.dumps(outcome).encode()))
+    outcome = json.loads(_broadcast_bytes(json.dumps(outcome).encode()))
     if "error" in outcome:
         raise UserError(outcome["error"])
-    return outcome["made"]
+    return outcome["value"]
 
 
-def all_hosts(mine: bool) -> bool:
-    """Whether it is so in every process."""
+def all_hosts(value: bool) -> bool:
+    """Returns whether the value is true in all processes."""
     if jax.process_count() == 1:
-        return mine
-    return bool(multihost_utils.process_allgather(np.array(mine)).all())
+        return value
+    return bool(multihost_utils.process_allgather(np.array(value)).all())
 
 
 def allgather(rows: np.ndarray) -> np.ndarray:
-    """The arrays of all processes, which have one shape, along a new leading axis."""
+    """Stacks the arrays of all processes, which have one shape, along a new leading axis."""
     if jax.process_count() == 1:
         return rows[None]
     return np.asarray(multihost_utils.process_allgather(rows))
 
 
-def _from_first(content: bytes) -> bytes:
+def _broadcast_bytes(content: bytes) -> bytes:
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(content))))
-    mine = np.frombuffer(content, np.uint8) if is_main_process() else np.zeros(size, np.uint8)
-    return np.asarray(multihost_utils.broadcast_one_to_all(mine)).tobytes()
+    own = np.frombuffer(content, np.uint8) if is_main_process() else np.zeros(size, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(own)).tobytes()

@@ -1,4 +1,4 @@
-"""A large batch through the network in chunks, with the loss and the gradient of the whole."""
+"""Gradient caching (GradCache): micro-batches with the loss and the gradient of the whole batch."""
 
 from collections.abc import Callable
 
@@ -13,17 +13,20 @@ def gradient_cache(
     rows: PyTree[Shaped[Array, "n ..."]],
     micro_batch_size: int,
 ) -> PyTree[Shaped[Array, "n ..."]]:
-    """Encode rows a chunk at a time; no more than a chunk's activations are ever held.
+    """Encodes rows one micro-batch at a time, and keeps the activations of at most one micro-batch.
 
-    The loss is that of all codes together, and so is their gradient. In the backward pass each chunk
-    is encoded once more and hands its part of that gradient on to the parameters, whose gradients
-    add up: this is GradCache, and not the mean of the losses of small batches. It costs one more
-    forward pass. (On a CPU, XLA's convolutions are many times slower in a loop, and this is one.)
+    The loss is computed from all codes together, and the gradient is that of this loss; it is not a
+    mean over losses of small batches. In the backward pass each micro-batch is encoded once more, and
+    its part of the gradient is added to that of the parameters. The price is one more forward pass.
+    (XLA's convolutions on a CPU are many times slower in a loop, and this is a loop.)
 
     Args:
-        encode: from the number of a chunk, from 0, and its rows to its codes.
-        rows: what is encoded. The last chunk is filled up with zeros.
-        micro_batch_size: rows of a chunk.
+        encode: function from the index of a micro-batch, from 0, and its rows to its codes.
+        rows: arrays with a leading axis of n rows. The last micro-batch is padded with zeros.
+        micro_batch_size: number of rows of a micro-batch.
+
+    Returns:
+        The codes of all n rows.
 
     Example:
         >>> rows = jnp.arange(5.0)
@@ -38,13 +41,14 @@ def gradient_cache(
         Setup", RepL4NLP 2021.
     """
     n = len(jax.tree.leaves(rows)[0])
-    chunks = -(-n // micro_batch_size)
+    count = -(-n // micro_batch_size)
 
-    def cut(array):
+    def split(array):
         array = jnp.asarray(array)
-        missing = jnp.zeros((chunks * micro_batch_size - n, *array.shape[1:]), array.dtype)
-        return jnp.concatenate([array, missing]).reshape(chunks, micro_batch_size, *array.shape[1:])
+        padding = jnp.zeros((count * micro_batch_size - n, *array.shape[1:]), array.dtype)
+        return jnp.concatenate([array, padding]).reshape(count, micro_batch_size, *array.shape[1:])
 
-    of_chunk = jax.checkpoint(encode)
-    codes = lax.map(lambda chunk: of_chunk(*chunk), (jnp.arange(chunks), jax.tree.map(cut, rows)))
+    checkpointed = jax.checkpoint(encode)
+    micro_batches = (jnp.arange(count), jax.tree.map(split, rows))
+    codes = lax.map(lambda numbered: checkpointed(*numbered), micro_batches)
     return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:n], codes)

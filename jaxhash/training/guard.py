@@ -1,8 +1,9 @@
-"""A process beside each one of several, for what a process cannot tell of its own end.
+"""A parent process beside each process of a distributed job, to report how the job ended.
 
-When one of them is gone, JAX's client ends the others from within, by an abort and a trace of its
-stack. So the process of the command line forks, before anything is loaded: the child does the work, and
-the parent passes signals on, holds back what the client says, and tells in one line who is gone.
+When a process of the job is lost, JAX's client aborts the others from within and prints a stack
+trace. The process of the command line therefore forks before anything is loaded. The child does the
+work. The parent passes signals on, holds back the output of the client, and prints one line that
+names the lost process.
 """
 
 import os
@@ -13,19 +14,23 @@ import threading
 
 from jaxhash.training import stop
 
-#: Status by which a scheduler may start the command again.
+#: Exit status that tells a scheduler to start the command again.
 RESTARTABLE_STATUS = stop.EXIT_STATUS[signal.SIGTERM]
 
-#: From the first line like this on, what the worker says beside Python is about its end.
-_ABOUT_THE_END = re.compile(rb"coordination_service|preemption_sync|PollForError|Check failure")
+#: Matches the first line below Python, in the worker's output, that belongs to its end.
+_CLIENT_FAILURE = re.compile(rb"coordination_service|preemption_sync|PollForError|Check failure")
 
 
 def supervise() -> None:
-    """To be called first in the process of the command line; of several, it goes on in a child."""
+    """Sets up signals in the process of the command line; call it first.
+
+    A process of a distributed job forks: this returns in the child only, and the parent exits with
+    the child's status.
+    """
     if stop.handles_signals():
         return
     while (opened := os.open(os.devnull, os.O_RDWR)) < 3:
-        pass  # a standard file that is closed: the next that is opened would get what is printed
+        pass  # fill closed standard streams, or the next file opened would receive printed text
     os.close(opened)
     if "--distributed" in sys.argv[1:]:
         _fork()
@@ -34,43 +39,43 @@ def supervise() -> None:
 
 
 def _fork() -> None:
-    """Return in the child alone; the parent ends with it."""
-    said, says = os.pipe()
-    lifeline, held = os.pipe()
+    """Returns in the child only; the parent exits when the child has."""
+    stderr_reader, stderr_writer = os.pipe()
+    lifeline_reader, lifeline_writer = os.pipe()
     worker = os.fork()
     if worker:
-        os.close(says)
-        os.close(lifeline)
+        os.close(stderr_writer)
+        os.close(lifeline_reader)
         stop.handle_signals(worker)
-        os._exit(_watch(worker, said))
-    os.close(said)
-    os.close(held)
+        os._exit(_wait_for(worker, stderr_reader))
+    os.close(stderr_reader)
+    os.close(lifeline_writer)
     stop.ignore_signals()
-    # Python goes on to say things where they are read; the libraries below it say them to the parent.
+    # Python keeps its standard error; the libraries below Python write to the parent.
     sys.stderr = open(os.dup(2), "w", buffering=1)  # noqa: SIM115
-    os.dup2(says, 2)
-    threading.Thread(target=_end_with_parent, args=(lifeline,), daemon=True).start()
+    os.dup2(stderr_writer, 2)
+    threading.Thread(target=_exit_with_parent, args=(lifeline_reader,), daemon=True).start()
 
 
-def _end_with_parent(lifeline: int) -> None:
-    os.read(lifeline, 1)  # ends when nobody holds the other side any more
+def _exit_with_parent(lifeline: int) -> None:
+    os.read(lifeline, 1)  # returns when the parent no longer holds the other end
     os._exit(1)
 
 
-def _watch(worker: int, said: int) -> int:
-    """Wait for the worker; its status, or that of what it could not tell."""
-    last: list[bytes] = []
-    listener = threading.Thread(target=_pass_on, args=(said, last), daemon=True)
-    listener.start()
+def _wait_for(worker: int, stderr: int) -> int:
+    """Waits for the worker and returns the exit status, with a line if it ended by a signal."""
+    held_back: list[bytes] = []
+    forwarder = threading.Thread(target=_forward, args=(stderr, held_back), daemon=True)
+    forwarder.start()
     status = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
     if stop.ending.is_set():
-        threading.Event().wait()  # until the thread that killed the worker ends this process too
-    listener.join(1.0)
+        threading.Event().wait()  # the thread that killed the worker ends this process too
+    forwarder.join(1.0)
     if status >= 0:
         return status
-    text = b"".join(last).decode(errors="replace")
-    if gone := lost_processes(text):
-        line, status = f"{gone} is gone; start all again", RESTARTABLE_STATUS
+    text = b"".join(held_back).decode(errors="replace")
+    if lost := lost_processes(text):
+        line, status = f"{lost} is gone; start all again", RESTARTABLE_STATUS
     else:
         os.write(2, text.encode())
         name = signal.Signals(-status).name
@@ -79,22 +84,23 @@ def _watch(worker: int, said: int) -> int:
     return status
 
 
-def _pass_on(said: int, last: list[bytes]) -> None:
-    with open(said, "rb") as lines:
+def _forward(stderr: int, held_back: list[bytes]) -> None:
+    """Forwards the worker's output, up to the lines about a failure of JAX's client."""
+    with open(stderr, "rb") as lines:
         for line in lines:
-            if last or _ABOUT_THE_END.search(line):
-                last.append(line)
-            elif b"SIGTERM caught" not in line:  # as it should be
+            if held_back or _CLIENT_FAILURE.search(line):
+                held_back.append(line)
+            elif b"SIGTERM caught" not in line:  # expected, and not worth a line
                 os.write(2, line)
 
 
 def lost_processes(text: str) -> str | None:
-    r"""Which processes JAX's client says are gone, in words; None if it says nothing of the kind.
+    r"""Names the processes that JAX's client reports as lost; None if it reports none.
 
     Example:
-        >>> lost_processes("tasks are unhealthy (stopped sending heartbeats):\n1\n3\nThe tasks have ...")
+        >>> lost_processes("tasks are unhealthy (stopped sending heartbeats):\n1\n3\nThe tasks ...")
         'process 1, 3'
-        >>> lost_processes("Failed to send RPC to coordination service. Either the leader task was ...")
+        >>> lost_processes("Failed to send RPC to coordination service. Either the leader task ...")
         'process 0'
     """
     found = re.search(r"tasks are unhealthy.*\n((?:.*\d+\n)+)", text)

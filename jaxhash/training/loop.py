@@ -1,4 +1,4 @@
-"""The loop: steps, logs and checkpoints, from wherever the run stopped."""
+"""The training loop: steps, metrics, candidates and checkpoints."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -17,30 +17,30 @@ from jaxhash.training.state import TrainState
 from jaxhash.training.stop import StopRequest
 from jaxhash.utils.errors import UserError
 
-#: Updates in a row that may be skipped, less one.
+#: Number of consecutive skipped updates that ends the training.
 MAX_CONSECUTIVE_SKIPS = 20
 
 
 @runtime_checkable
 class MetricsWriter(Protocol):
-    """Keeps the metrics of each step."""
+    """Writes the metrics of each step."""
 
     def write(self, step: int, metrics: dict[str, Any]) -> None:
-        """Appends the record of a step."""
+        """Appends the record of one step."""
 
 
 @runtime_checkable
 class Progress(Protocol):
-    """Shows a person how far the training is."""
+    """Displays the progress of the training."""
 
     def update(self, step: int, metrics: dict[str, Any]) -> None:
-        """Shows the metrics of a step."""
+        """Displays the metrics of a step."""
 
     def print(self, line: str) -> None:
-        """Prints a line of its own."""
+        """Prints a separate line."""
 
 
-#: Sees the step and the metrics of each record; may return a line for the log.
+#: Called with the step and the metrics of each record; may return a line for the log.
 Monitor = Callable[[int, dict[str, Any]], str | None]
 
 
@@ -60,31 +60,35 @@ def fit(
     metrics_file: MetricsWriter | None,
     progress: Progress,
 ) -> TrainState:
-    """Run the steps from ``start`` to ``total_steps``.
+    """Runs the steps from ``start`` to ``total_steps``.
 
-    The last step and each candidate that is better than all before it leave a checkpoint too. While
-    a step runs its successor's batch is put onto the devices, and the metrics of the step before are
-    fetched, so the host never waits for the step it has just launched.
+    A checkpoint is also saved after the last step, after a candidate that `Checkpoints.should_keep`
+    accepts, and when the training is stopped. While a step runs, the next batch is moved to the
+    devices and the metrics of the previous step are fetched, so the host never waits for the step it
+    has just launched.
 
     Args:
-        state: state after ``start`` steps, in the form that the parallel_step maps.
-        batches: this process's rows of the batches after those.
-        parallel_step: from state and batch to state and metrics.
-        start: steps already done.
-        total_steps: steps of the whole training.
-        checkpoint_every: steps between two checkpoints.
-        checkpoints: where they go.
-        candidates: says after which steps a model is scored, and does it.
-        monitor: sees step and metrics before they are written; what it returns is printed, and what
-            it raises ends the training. Checkpoints from before stay.
-        stop: asks to stop after the step that is under way.
-        profile: traces some of the steps.
-        metrics_file: one record a step goes here, in the first process.
-        progress: shows each record.
+        state: state after ``start`` steps, in the local form of ``parallel_step``.
+        batches: this process's rows of the following batches.
+        parallel_step: step from a state and a batch to a state and metrics.
+        start: number of steps already done.
+        total_steps: number of steps of the training.
+        checkpoint_every: number of steps between two checkpoints.
+        checkpoints: checkpoints of the run.
+        candidates: tracker that scores the model after some steps.
+        monitor: called with step and metrics before they are written; a line that it returns is
+            printed, and an exception that it raises ends the training. Earlier checkpoints stay.
+        stop: request to stop, checked after each step.
+        profile: trace of some steps.
+        metrics_file: writer of one record per step; None in processes that write nothing.
+        progress: display of each record.
+
+    Returns:
+        The state after ``total_steps`` steps, in the local form.
 
     Raises:
-        KeyboardInterrupt: if Ctrl-C asked for it; the step under way has left a checkpoint.
-        Stopped: if SIGTERM did.
+        KeyboardInterrupt: after Ctrl-C; the last step is saved.
+        Stopped: after SIGTERM; the last step is saved.
     """
     pending, timer = None, StepTimer()
     batch = parallel_step.shard_batch(next(batches)) if start < total_steps else None
@@ -122,19 +126,19 @@ def fit(
 
 
 def check_finite(step: int, metrics: dict[str, int | float]) -> None:
-    """Raise a `UserError` if the loss or another metric of a step is not finite."""
-    if broken := _broken(metrics):
+    """Raises a `UserError` if the loss or another metric of a step is not finite."""
+    if found := _non_finite(metrics):
         raise UserError(
-            f"training stopped at step {step}: {broken}; a lower --learning-rate or --clip-norm may "
-            "help, and the checkpoints from before stay"
+            f"training stopped at step {step}: {found}; a lower `learning_rate` or `clip_norm` "
+            "may help, and the checkpoints from before stay"
         )
 
 
 class SkipCounter:
-    """Tells of the updates that are dropped, and ends a training that has come to nothing else.
+    """Counts consecutive skipped updates, and ends a training that skips all of them.
 
     Args:
-        records: what is in the run's metrics.jsonl already.
+        records: earlier records of the run's metrics.jsonl.
     """
 
     def __init__(self, records: Iterable[dict[str, Any]] = ()):
@@ -143,10 +147,10 @@ class SkipCounter:
             self._in_a_row = self._in_a_row + 1 if record.get("skipped") else 0
 
     def update(self, step: int, metrics: dict[str, int | float]) -> str | None:
-        """A line for the log if the update of this step is dropped, else None.
+        """Returns a line for the log if the update of this step was skipped, else None.
 
         Raises:
-            UserError: if it is the last of `MAX_CONSECUTIVE_SKIPS` in a row.
+            UserError: after `MAX_CONSECUTIVE_SKIPS` consecutive skips.
         """
         if not metrics.get("skipped"):
             self._in_a_row = 0
@@ -155,13 +159,13 @@ class SkipCounter:
         if self._in_a_row >= MAX_CONSECUTIVE_SKIPS:
             raise UserError(
                 f"training stopped at step {step}: {MAX_CONSECUTIVE_SKIPS} updates in a row were skipped, at "
-                f"last as {_broken(metrics)}; a lower --learning-rate or --clip-norm may help"
+                f"last as {_non_finite(metrics)}; a lower `learning_rate` or `clip_norm` may help"
             )
-        return f"warning: step {step}: the update is skipped: {_broken(metrics)}"
+        return f"warning: step {step}: the update is skipped: {_non_finite(metrics)}"
 
 
-def _broken(metrics: dict[str, int | float]) -> str:
-    """Which metrics are not finite, in words."""
+def _non_finite(metrics: dict[str, int | float]) -> str:
+    """Lists the metrics that are not finite."""
     found = (f"{name} is {value}" for name, value in metrics.items() if not math.isfinite(value))
     return ", ".join(found)
 
@@ -174,7 +178,8 @@ def _report(
     metrics_file: MetricsWriter | None,
     progress: Progress,
 ) -> None:
-    values = {name: _plain(value) for name, value in jax.device_get(metrics).items()}
+    """Fetches the metrics of a step, and passes them to the monitor, the file and the display."""
+    values = {name: _to_json(value) for name, value in jax.device_get(metrics).items()}
     values = {"loss": values["loss"]} | values  # first in the line
     warning = monitor(step, values)
     if metrics_file is not None:
@@ -184,8 +189,10 @@ def _report(
         progress.print(warning)
 
 
-def _plain(value: Shaped[np.ndarray | np.generic, "..."]) -> int | float | list[int | float | None]:
-    """A number; or those of the members of a sweep, with None for what is not finite."""
+def _to_json(
+    value: Shaped[np.ndarray | np.generic, "..."],
+) -> int | float | list[int | float | None]:
+    """Converts a metric to a number, or a metric of each member to a list, None if not finite."""
     if value.ndim == 0:
         return value.item()
     return [number if math.isfinite(number) else None for number in value.tolist()]

@@ -1,8 +1,8 @@
-"""Many trainings in one compiled program: the members of a sweep, by setting and by seed.
+"""The members of a sweep: many trainings, by setting and by seed, in one compiled program.
 
-A state of all members has a leading axis over them, [settings * seeds], the seeds of a setting side
-by side. A batch of all seeds has its second axis over them, [rows, seeds, ...], so that its rows can
-be spread over devices; the settings see the same batch of a seed, which is not copied for them.
+A stacked state has a leading axis [settings * seeds], with the seeds of a setting side by side. A
+stacked batch has the shape [rows, seeds, ...], so that its rows can be sharded over devices; all
+settings use the same batch of a seed, without a copy.
 """
 
 import dataclasses
@@ -20,12 +20,13 @@ from jaxhash.training.collapse import CollapseAlarm
 from jaxhash.training.state import TrainState
 from jaxhash.utils.errors import UserError
 
-#: What is said of a sweep that has nothing left to train.
+#: Error of a sweep without a member left to train; the argument is the step.
 ALL_DIVERGED_ERROR = (
-    "training stopped at step {}: every member of the sweep has diverged; a lower --learning-rate "
-    "or --clip-norm may help"
+    "training stopped at step {}: every member of the sweep has diverged; a lower `learning_rate` "
+    "or `clip_norm` may help"
 )
 
+#: How a step maps over the members; `best_mapping` chooses.
 MemberMapping = Literal["vmap", "scan", "unroll"]
 
 
@@ -38,12 +39,12 @@ class Member:
 
     @property
     def name(self) -> str:
-        """Its seed and its numbers, in words."""
+        """Its seed and the values of its setting, for messages."""
         return ", ".join(filter(None, [f"seed {self.seed}", setting_name(self.setting)]))
 
     @property
     def folder(self) -> str:
-        """The name of its folder in that of the sweep.
+        """The name of its folder inside that of the sweep.
 
         Example:
             >>> Member(3, {"quantizer_weight": 0.1, "clip_norm": 2.0}).folder
@@ -54,7 +55,7 @@ class Member:
 
 
 def setting_name(values: Mapping[str, float]) -> str:
-    """The numbers of a setting in words; nothing where nothing is varied.
+    """Formats the values of a setting for messages; empty if nothing is varied.
 
     Example:
         >>> setting_name({"quantizer_weight": 0.1, "learning_rate": 1e-3})
@@ -64,7 +65,7 @@ def setting_name(values: Mapping[str, float]) -> str:
 
 
 def stack_states(states: Iterable[TrainState], settings: int) -> TrainState:
-    """The state of all members, each setting of a seed with the seed's state."""
+    """Stacks one state per seed into a state of all members; settings start from equal states."""
 
     @jax.jit
     def stack(states):
@@ -74,19 +75,19 @@ def stack_states(states: Iterable[TrainState], settings: int) -> TrainState:
 
 
 def member_state(state: TrainState, number: int) -> TrainState:
-    """The state of one member, on the host; the others stay where they are."""
-    return jax.device_get(_take(state, number))
+    """Copies the state of one member to the host."""
+    return jax.device_get(_index_jitted(state, number))
 
 
 def drop_zero_penalty(state: TrainState, like: TrainState) -> TrainState:
-    """A member's state in the form of its own run, which leaves out a penalty of weight 0.
+    """Converts a member's state to that of its own run, which omits a penalty of weight 0.
 
-    A weight that is varied leaves nothing out, so the member has a state of the penalty too, and one
-    that its method shares with no penalty lies a level deeper there.
+    A sweep over the weight omits nothing. The member then has a state for the penalty too, and the
+    state of its method lies one level deeper.
 
     Args:
-        state: the member's.
-        like: the state of its own run before the first step; what the member has nothing of is its.
+        state: state of the member.
+        like: initial state of the member's own run; leaves that the member lacks are taken from it.
     """
     found = {}
     leaves = jax.tree_util.tree_leaves_with_path(state)
@@ -107,16 +108,16 @@ def member_step(
     *,
     mapping: MemberMapping,
 ) -> Callable:
-    """One step of all members, to be lifted over devices as the step of one is.
+    """Makes one step of all members, which `DataParallel` runs over devices like a single step.
 
     Args:
-        make_step: from the numbers of a member, traced, to ``step(state, batch, axis_name=...)``.
-        numbers: of each name its value for each member.
-        mapping: how the members are mapped over; see `best_mapping`.
+        make_step: function from the traced values of a member to ``step(state, batch, axis_name=...)``.
+        numbers: value of each varied field, per member.
+        mapping: transformation that maps over the members; see `best_mapping`.
 
     Returns:
-        ``step(state, batch, axis_name=...)`` of states and batches as this module has them. Each
-        metric has an axis over the members.
+        ``step(state, batch, axis_name=...)`` on stacked states and batches. Each metric has a leading
+        axis over the members.
     """
     numbers = dict(numbers)
 
@@ -124,31 +125,35 @@ def member_step(
         members = jnp.arange(len(state.step))
 
         def of_member(state, member):
-            mine = _at(batch, member % batch.mask.shape[1], axis=1)
-            return make_step(_at(numbers, member))(state, mine, axis_name=axis_name)
+            own_batch = _index(batch, member % batch.mask.shape[1], axis=1)
+            return make_step(_index(numbers, member))(state, own_batch, axis_name=axis_name)
 
-        def in_turn(states, member):
-            new, metrics = of_member(_at(states, member), member)
-            return jax.tree.map(partial(_put, member), states, new), metrics
+        def scan_body(states, member):
+            new, metrics = of_member(_index(states, member), member)
+            return jax.tree.map(partial(_update, member), states, new), metrics
 
         if mapping == "vmap":
-            # The members have done as many steps, and what hangs on that number is done for all.
+            # All members are at the same step, so branches on it need not become selects.
             axes = state.replace(**dict.fromkeys(vars(state), 0) | {"step": None})
             of_members = jax.vmap(of_member, in_axes=(axes, 0), out_axes=(axes, 0))
             new, metrics = of_members(state.replace(step=state.step[0]), members)
             return new.replace(step=jnp.broadcast_to(new.step, state.step.shape)), metrics
-        return jax.lax.scan(in_turn, state, members, unroll=mapping == "unroll")
+        return jax.lax.scan(scan_body, state, members, unroll=mapping == "unroll")
 
     return step
 
 
 def best_mapping(platform: str, params: PyTree) -> MemberMapping:
-    """How to map over members on devices of a platform.
+    """Chooses how to map over members on devices of a platform.
 
-    ``jax.vmap`` fills an accelerator. A CPU is busy with one member already, whose arrays stay in
-    its cache, while those of all members would have to be allocated anew in each step: there they
-    take turns, by ``jax.lax.scan``. XLA's convolutions are many times slower in the loop that this
-    becomes, so a network that has any is unrolled, and takes as many times as long to compile.
+    ``jax.vmap`` fills an accelerator. One member already occupies a CPU, and its arrays stay in the
+    cache, while the arrays of all members would be allocated anew in each step; members therefore
+    take turns, with ``jax.lax.scan``. XLA's convolutions are many times slower inside its loop, so
+    the loop of a convolutional network is unrolled, and compiles that many times as long.
+
+    Args:
+        platform: ``"cpu"``, ``"gpu"`` or ``"tpu"``.
+        params: parameters of the model.
 
     Example:
         >>> best_mapping("cpu", {"kernel": np.ones((3, 3, 1, 8))})
@@ -159,25 +164,25 @@ def best_mapping(platform: str, params: PyTree) -> MemberMapping:
     return "unroll" if any(leaf.ndim == 4 for leaf in jax.tree.leaves(params)) else "scan"
 
 
-def _at(tree: PyTree, index: Int[Array, ""], axis: int = 0) -> PyTree:
+def _index(tree: PyTree, index: Int[Array, ""], axis: int = 0) -> PyTree:
     return jax.tree.map(
         lambda leaf: jax.lax.dynamic_index_in_dim(jnp.asarray(leaf), index, axis, keepdims=False),
         tree,
     )
 
 
-_take = jax.jit(_at)
+_index_jitted = jax.jit(_index)
 
 
-def _put(index: Int[Array, ""], leaf: Shaped[Array, "members ..."], new: Shaped[Array, "..."]):
+def _update(index: Int[Array, ""], leaf: Shaped[Array, "members ..."], new: Shaped[Array, "..."]):
     return jax.lax.dynamic_update_index_in_dim(leaf, new, index, 0)
 
 
 class StackedBatches(Iterator[Batch]):
-    """The batches of several seeds side by side, [rows, seeds, ...].
+    """Stacks the batches of several seeds, [rows, seeds, ...].
 
     Args:
-        batches: the batches of each seed.
+        batches: one iterator of batches per seed.
     """
 
     def __init__(self, batches: Sequence[Iterator[Batch]]):
@@ -189,22 +194,19 @@ class StackedBatches(Iterator[Batch]):
 
 
 class MemberMonitor:
-    """Notices which members diverge or collapse, from the records of the steps.
+    """Detects members that diverge or collapse, from the records of the steps.
 
-    All there is to know follows from the records, so a sweep that goes on is given those it has.
+    The state follows from the records, so a resumed sweep passes the records it has.
 
     Args:
-        members: the members, in the order of the records' lists.
+        members: the members, in the order of the lists in a record.
         bits: length of a code.
         rows: rows of a batch.
-        records: what is in the sweep's metrics.jsonl already.
+        records: earlier records of the sweep's metrics.jsonl.
 
     Attributes:
-        diverged: of each member the first step with a metric that is not finite, or None.
-        alarms: of each member its collapse alarm.
-
-    Raises:
-        UserError: by a call, if every member has diverged.
+        diverged: per member, the first step with a metric that is not finite, or None.
+        alarms: per member, its collapse alarm.
     """
 
     def __init__(
@@ -222,20 +224,24 @@ class MemberMonitor:
             self(record["step"], record)
 
     def __call__(self, step: int, metrics: dict[str, Any]) -> str | None:
-        """What the log has to say of this step, a line for each member that something befell."""
+        """Returns one log line per member that diverged or collapsed at this step, or None.
+
+        Raises:
+            UserError: if every member has diverged.
+        """
         lists = {name: value for name, value in metrics.items() if isinstance(value, list)}
         lines = []
         for number, member in enumerate(self._members):
             if self.diverged[number] is not None:
                 continue
-            mine = {name: values[number] for name, values in lists.items()}
-            broken = [name for name, value in mine.items() if value is None]
-            if broken:
+            own = {name: values[number] for name, values in lists.items()}
+            non_finite = [name for name, value in own.items() if value is None]
+            if non_finite:
                 self.diverged[number] = step
                 lines.append(
-                    f"warning: step {step}: {member.name} diverged: {', '.join(broken)} not finite"
+                    f"warning: step {step}: {member.name} diverged: {', '.join(non_finite)} not finite"
                 )
-            elif warning := self.alarms[number].update(step, mine):
+            elif warning := self.alarms[number].update(step, own):
                 lines.append(f"{member.name}: warning: step {step}: {warning}")
         if None not in self.diverged:
             raise UserError(ALL_DIVERGED_ERROR.format(step))

@@ -1,14 +1,14 @@
-"""Which model of a training is evaluated: the last, or the best of several candidates."""
+"""Model selection: the last epoch, or the best of several candidates, is evaluated."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from jaxtyping import PyTree
 
-#: How the model is chosen; `SELECTION_DESCRIPTIONS` tells what each means.
+#: How the model is selected; `SELECTION_DESCRIPTIONS` describes each rule.
 SelectionRule = Literal["last", "validation", "best-on-test"]
 
-#: One sentence a rule, stored and printed beside the numbers.
+#: One sentence per rule, stored and printed beside the results.
 SELECTION_DESCRIPTIONS: dict[SelectionRule, str] = {
     "last": "the last epoch; the queries are touched once",
     "validation": "chosen by best mAP of the validation items among themselves; the queries are touched once",
@@ -17,7 +17,7 @@ SELECTION_DESCRIPTIONS: dict[SelectionRule, str] = {
 
 
 class Candidate(NamedTuple):
-    """A model that may be chosen, with its mAP on what the rule looks at."""
+    """A model that may be selected, with its mAP on the items that the rule uses."""
 
     epoch: int
     step: int
@@ -25,10 +25,10 @@ class Candidate(NamedTuple):
 
 
 def best_candidate(candidates: Sequence[Candidate]) -> Candidate:
-    """The candidate with the highest mAP, the first of equals.
+    """Returns the candidate with the highest mAP, the earliest on ties.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there are no candidates.
 
     Example:
         >>> best_candidate([Candidate(1, 8, 0.5), Candidate(2, 16, 0.7), Candidate(3, 24, 0.7)])
@@ -38,7 +38,7 @@ def best_candidate(candidates: Sequence[Candidate]) -> Candidate:
 
 
 def rank_candidates(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates, best first, and the first of equals first.
+    """Sorts the candidates by mAP, best first, the earliest first on ties.
 
     Example:
         >>> [c.epoch for c in rank_candidates([Candidate(1, 8, 0.5), Candidate(2, 16, 0.7)])]
@@ -48,14 +48,18 @@ def rank_candidates(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 class CandidateTracker:
-    """The candidates of a training so far: every few epochs one, and the last epoch.
+    """Scores a candidate every few epochs and after the last epoch.
 
     Args:
-        score: from the model's variables to its mAP; None where the last model is taken and nothing is scored.
+        score: function from the model's variables to its mAP; None if the last model is taken and
+            nothing is scored.
         every: epochs between two candidates.
-        steps_per_epoch: length of an epoch.
-        total_steps: length of the training.
-        found: those that a training found before it stopped.
+        steps_per_epoch: number of steps of an epoch.
+        total_steps: number of steps of the training.
+        found: candidates that the training found before it was resumed.
+
+    Attributes:
+        found: the candidates so far.
     """
 
     def __init__(
@@ -72,11 +76,11 @@ class CandidateTracker:
         self._every = every * steps_per_epoch
 
     def should_evaluate(self, step: int) -> bool:
-        """Whether the model after this step is a candidate."""
+        """Returns whether the model after this step is a candidate."""
         return self._score is not None and (step % self._every == 0 or step == self._total)
 
     def add(self, step: int, variables: PyTree) -> Candidate:
-        """Score the model as it is after ``step`` steps, and remember it."""
+        """Scores the model after ``step`` steps, and adds it to the candidates."""
         self.found.append(Candidate(step // self._steps_per_epoch, step, self._score(variables)))
         return self.found[-1]
 
@@ -84,13 +88,16 @@ class CandidateTracker:
 def select_model(
     rule: SelectionRule, candidates: Sequence[Candidate], *, epochs: int, total_steps: int
 ) -> dict[str, Any]:
-    """Which model a rule chooses, ready for JSON: rule, epoch, step, candidates, and a sentence.
+    """Selects a model and describes the choice for results.json.
 
     Args:
-        rule: how to choose.
-        candidates: those of the whole training; none where the rule is ``"last"``.
-        epochs: epochs of the training.
-        total_steps: steps of the training.
+        rule: how to select.
+        candidates: candidates of the whole training; none if the rule is ``"last"``.
+        epochs: number of epochs of the training.
+        total_steps: number of steps of the training.
+
+    Returns:
+        ``rule``, ``epoch``, ``step``, ``candidates``, and in ``says`` the description of the rule.
 
     Example:
         >>> select_model("last", [], epochs=3, total_steps=24)["step"]

@@ -1,4 +1,4 @@
-"""The optimizer: AdamW on a warm-up and a cosine, slower for the backbone, still where it is frozen."""
+"""The optimizer: AdamW with warm-up and cosine decay, and a lower rate for the backbone."""
 
 import jax
 import optax
@@ -17,27 +17,27 @@ def make_optimizer(
     warmup_steps: int,
     total_steps: int,
 ) -> optax.GradientTransformation:
-    """AdamW with linear warm-up, cosine decay to zero and clipping by the global norm.
+    """Makes AdamW with linear warm-up, cosine decay to zero and clipping by the global norm.
 
-    The numbers may be traced: a sweep maps over them.
+    The numbers may be traced: a sweep maps over them. Frozen stages are not updated.
 
     Args:
-        learning_rate: peak rate of the hash head and of the parameters of the objective.
-        backbone_rate: rate of the backbone as a fraction of that.
-        freeze_stages: first stages of the backbone that stay as they are; see
-            `jaxhash.models.Backbone`, which cuts their gradients off.
-        weight_decay: decoupled decay: of the model's kernels, and of the objective's matrices.
-        clip_norm: largest norm of the whole gradient.
-        warmup_steps: steps of the linear warm-up.
-        total_steps: steps of the training.
+        learning_rate: peak rate for the hash head and the parameters of the objective.
+        backbone_rate: rate for the backbone, as a fraction of ``learning_rate``.
+        freeze_stages: number of first stages of the backbone that are frozen; see
+            `jaxhash.models.Backbone`, which stops their gradients.
+        weight_decay: decoupled weight decay for the model's kernels and the objective's matrices.
+        clip_norm: largest global norm of the gradient.
+        warmup_steps: number of steps of the warm-up.
+        total_steps: number of steps of the training.
     """
-    share_of_peak = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup_steps, total_steps)
+    relative_rate = optax.warmup_cosine_decay_schedule(0.0, 1.0, warmup_steps, total_steps)
 
     def adamw(peak):
-        rate = lambda step: peak * share_of_peak(step)  # noqa: E731
-        return optax.adamw(rate, weight_decay=weight_decay, mask=_decays)
+        rate = lambda step: peak * relative_rate(step)  # noqa: E731
+        return optax.adamw(rate, weight_decay=weight_decay, mask=_decay_mask)
 
-    def groups(params: PyTree) -> PyTree:
+    def labels(params: PyTree) -> PyTree:
         return jax.tree.map_with_path(lambda path, _: _group(path, freeze_stages), params)
 
     return optax.chain(
@@ -48,13 +48,13 @@ def make_optimizer(
                 "backbone": adamw(learning_rate * backbone_rate),
                 "frozen": optax.set_to_zero(),
             },
-            groups,
+            labels,
         ),
     )
 
 
-def _decays(params: PyTree) -> PyTree:
-    """Not biases, scales, tokens and position embeddings."""
+def _decay_mask(params: PyTree) -> PyTree:
+    """Returns, per leaf, whether it decays; biases, scales, tokens and positions do not."""
 
     def decays(path, leaf):
         names = _names(path)
@@ -68,7 +68,7 @@ def _names(path: tuple) -> list[str]:
 
 
 def _group(path: tuple, freeze_stages: int) -> str:
-    """``backbone``, ``frozen`` or ``head``, by the path of a parameter."""
+    """Returns ``backbone``, ``frozen`` or ``head`` for the path of a parameter."""
     names = _names(path)
     if names[:2] != ["model", "backbone"]:
         return "head"

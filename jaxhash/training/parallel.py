@@ -1,10 +1,10 @@
-"""The lift of the step over the devices of all processes. No other file knows pmap and shard_map.
+"""The data-parallel step over the devices of all processes; the only user of pmap and shard_map.
 
-A state is known in two forms. In the *global* form, that of checkpoints, each leaf is one array over
-the devices of all processes: whole on each of them, or, of a spread table, its rows in order. The
-*mapped* form is what a lift's step takes and leaves. Under ``shard_map`` it is the global one. Under
-``pmap`` it is this process's part alone: whole leaves as they are, and of a table the rows of each
-local device along a leading axis.
+A state has two forms. In the *global* form, which checkpoints have, each leaf is one array over the
+devices of all processes: replicated, or, for a sharded table, with its rows sharded in order. The
+*local* form is what the mapped step takes and returns. Under ``shard_map`` it equals the global form.
+Under ``pmap`` it is the part of this process only: replicated leaves unchanged, and sharded tables
+[local devices, rows per device, ...].
 """
 
 from collections.abc import Callable, Sequence
@@ -21,22 +21,22 @@ from jaxhash.utils.errors import UserError
 #: Name of the mapped axis.
 AXIS = "devices"
 
-#: How the step is mapped over devices.
+#: Transformation that maps the step over devices.
 Mapping = Literal["pmap", "shard_map"]
 
 
 class DataParallel:
-    """The step over all devices, each with its share of the batch, and states brought there.
+    """A data-parallel training step, and the placement of states and batches for it.
 
     The state is donated. No leaf has a device axis in the global form, so a checkpoint can be
     restored onto any number of devices.
 
     Args:
-        step: ``step(state, batch, axis_name=...)``, such as a partial of `train_step`; where tables
-            are spread, it takes ``spread`` too.
-        devices: devices that share the batch, of all processes; all there are if not given.
+        step: ``step(state, batch, axis_name=...)``, such as a partial of `train_step`; with sharded
+            tables it also takes ``table_sharding``.
+        devices: devices of all processes that share the batch; all devices by default.
         mapping: ``"pmap"`` or ``"shard_map"``.
-        spread: which tables of the objective's state have their rows spread over the devices.
+        table_sharding: tables of the objective's state whose rows are sharded over the devices.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class DataParallel:
     ):
         self.devices = jax.devices() if devices is None else list(devices)
         self._local = [d for d in self.devices if d.process_index == jax.process_index()]
-        # The axis of the mesh has pmap's name: under another, the second step would compile again.
+        # With another axis name than pmap's, the second step would compile again.
         self._mesh = jax.sharding.Mesh(np.array(self.devices), (AXIS,))
         self._local_mesh = jax.sharding.Mesh(np.array(self._local), (AXIS,))
         self._table_sharding = table_sharding
@@ -60,22 +60,22 @@ class DataParallel:
         self._mapped = None
 
     def replicate(self, state: TrainState) -> TrainState:
-        """A state that each process holds whole, in the global form.
+        """Brings a state that each process holds whole into the global form.
 
         Raises:
-            UserError: if the rows of a table cannot be spread over so many devices.
+            UserError: if the rows of a sharded table are no multiple of the number of devices.
         """
 
-        def put(leaf, spread):
-            if spread and len(leaf) % len(self.devices):
+        def put(leaf, sharded):
+            if sharded and len(leaf) % len(self.devices):
                 raise UserError(
                     f"a memory bank or codebook of {len(leaf):,} rows cannot be spread evenly over "
-                    f"{len(self.devices)} devices; --spread-banks never leaves it whole on each"
+                    f"{len(self.devices)} devices; `spread_banks=never` leaves it whole on each"
                 )
-            sharding = _sharding(self._mesh, spread)
+            sharding = _sharding(self._mesh, sharded)
             if jax.process_count() == 1:
                 return jax.device_put(leaf, sharding)
-            return _from_each_process(leaf, sharding)
+            return _replicated_to_global(leaf, sharding)
 
         return jax.tree.map(put, state, self._sharded_leaves(state))
 
@@ -89,45 +89,50 @@ class DataParallel:
         return jax.tree.map(describe, shapes, self._sharded_leaves(shapes))
 
     def to_local(self, state: TrainState) -> TrainState:
-        """From the global to the mapped form; no data are copied."""
+        """Converts the global to the local form, without copying data."""
         if self._mapping == "shard_map":
             return state
 
-        def to_local(leaf, spread):
-            parts = [shard.data[None] if spread else shard.data for shard in self._shards(leaf)]
-            shape = (len(parts), *parts[0].shape[1:]) if spread else leaf.shape
-            sharding = _sharding(self._local_mesh, spread)
+        def to_local(leaf, sharded):
+            parts = [shard.data[None] if sharded else shard.data for shard in self._shards(leaf)]
+            shape = (len(parts), *parts[0].shape[1:]) if sharded else leaf.shape
+            sharding = _sharding(self._local_mesh, sharded)
             return jax.make_array_from_single_device_arrays(shape, sharding, parts)
 
         return jax.tree.map(to_local, state, self._sharded_leaves(state))
 
     def to_global(self, state: TrainState) -> TrainState:
-        """From the mapped to the global form."""
+        """Converts the local to the global form, without copying data."""
         if self._mapping == "shard_map":
             return state
 
-        def to_global(leaf, spread):
-            parts = [shard.data[0] if spread else shard.data for shard in self._shards(leaf)]
+        def to_global(leaf, sharded):
+            parts = [shard.data[0] if sharded else shard.data for shard in self._shards(leaf)]
             shape = parts[0].shape
-            if spread:
+            if sharded:
                 shape = (len(self.devices) * shape[0], *shape[1:])
-            sharding = _sharding(self._mesh, spread)
+            sharding = _sharding(self._mesh, sharded)
             return jax.make_array_from_single_device_arrays(shape, sharding, parts)
 
         return jax.tree.map(to_global, state, self._sharded_leaves(state))
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
-        """One step from a state in the mapped form and a batch that `shard_batch` put onto the devices.
+        """Takes a step.
 
-        The metrics are those of the whole batch, and each process has them.
+        Args:
+            state: state in the local form; it is donated.
+            batch: batch from `shard_batch`.
+
+        Returns:
+            The next state in the local form, and the metrics of the whole batch, in each process.
         """
         if self._mapped is None:
             self._mapped = self._map(state)
         return self._mapped(state, batch)
 
     def shard_batch(self, batch: Batch) -> Batch:
-        """This process's rows of a batch, from the host onto its devices."""
-        rows = split(batch, len(self._local))
+        """Moves this process's rows of a batch from the host to its devices."""
+        rows = split_batch(batch, len(self._local))
         if self._mapping == "pmap":
             return jax.device_put(rows, _sharding(self._local_mesh, True))
         sharding = _sharding(self._mesh, True)
@@ -148,22 +153,22 @@ class DataParallel:
             mesh=self._mesh,
             in_specs=(specs, _spec(True)),
             out_specs=(specs, _spec(False)),
-            check_vma=False,  # else the gradients would be summed twice: see `train_step`
+            check_vma=False,  # True would sum the gradients twice: see `train_step`
         )
         return jax.jit(mapped, donate_argnums=(0,))
 
     def _by_pmap(self, state: TrainState) -> Callable:
-        """The leaves go in and out as a tuple: pmap wants axes that can be hashed."""
+        """Maps a step on tuples of leaves, since pmap requires hashable axes."""
         tree = jax.tree.structure(state)
-        spread = jax.tree.leaves(self._sharded_leaves(state))
-        axes = tuple(0 if is_spread else None for is_spread in spread)
+        sharded = jax.tree.leaves(self._sharded_leaves(state))
+        axes = tuple(0 if is_sharded else None for is_sharded in sharded)
 
-        def of_leaves(leaves, batch):
+        def step_on_leaves(leaves, batch):
             state, metrics = self._step(tree.unflatten(leaves), batch)
             return tuple(jax.tree.leaves(state)), metrics
 
         mapped = jax.pmap(
-            of_leaves,
+            step_on_leaves,
             axis_name=AXIS,
             in_axes=(axes, 0),
             out_axes=(axes, None),
@@ -178,50 +183,59 @@ class DataParallel:
         return step
 
     def _sharded_leaves(self, state: TrainState) -> TrainState:
-        """Of each leaf whether its rows are spread."""
-        none = jax.tree.map(lambda _: False, state)
-        return none.replace(
+        """Returns, per leaf, whether its rows are sharded."""
+        replicated = jax.tree.map(lambda _: False, state)
+        return replicated.replace(
             objective_state=sharded_leaves(state.objective_state, self._table_sharding)
         )
 
     def _shards(self, leaf: jax.Array) -> list[Any]:
-        """The parts of an array on this process's devices, in the order of the devices."""
-        on = {shard.device: shard for shard in leaf.addressable_shards}
-        return [on[device] for device in self._local]
+        """Returns the shards of an array on this process's devices, in the order of the devices."""
+        shards = {shard.device: shard for shard in leaf.addressable_shards}
+        return [shards[device] for device in self._local]
 
 
-def _spec(spread: bool) -> jax.sharding.PartitionSpec:
-    """Rows on all devices, or the whole on each."""
-    return jax.sharding.PartitionSpec(AXIS) if spread else jax.sharding.PartitionSpec()
+def _spec(sharded: bool) -> jax.sharding.PartitionSpec:
+    """Returns the spec of an array with sharded rows, or of a replicated array."""
+    return jax.sharding.PartitionSpec(AXIS) if sharded else jax.sharding.PartitionSpec()
 
 
-def _sharding(mesh: jax.sharding.Mesh, spread: bool) -> jax.sharding.NamedSharding:
-    return jax.sharding.NamedSharding(mesh, _spec(spread))
+def _sharding(mesh: jax.sharding.Mesh, sharded: bool) -> jax.sharding.NamedSharding:
+    return jax.sharding.NamedSharding(mesh, _spec(sharded))
 
 
-def _from_each_process(leaf: jax.Array | np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
-    """An array over the devices of all processes, of which each holds the whole."""
+def _replicated_to_global(
+    leaf: jax.Array | np.ndarray, sharding: jax.sharding.Sharding
+) -> jax.Array:
+    """Makes a global array from a leaf that each process holds whole."""
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        data = _from_each_process(jax.random.key_data(leaf), sharding)
+        data = _replicated_to_global(jax.random.key_data(leaf), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     value = np.asarray(leaf)
     return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
 
 
-def split(batch: Batch, parts: int) -> Batch:
-    """The batch with a leading device axis, padded with masked rows up to a multiple of ``parts``.
+def split_batch(batch: Batch, devices: int) -> Batch:
+    """Adds a leading device axis to a batch, after padding it with masked rows to a multiple.
+
+    Args:
+        batch: arrays [n, ...].
+        devices: number of devices.
+
+    Returns:
+        Arrays [devices, rows per device, ...].
 
     Raises:
-        ValueError: if there are fewer rows than parts.
+        ValueError: if there are fewer rows than devices.
     """
     rows = len(batch.mask)
-    if rows < parts:
-        raise ValueError(f"a batch of {rows} cannot be spread over {parts} devices")
-    missing = -rows % parts
+    if rows < devices:
+        raise ValueError(f"a batch of {rows} rows cannot be sharded over {devices} devices")
+    padding = -rows % devices
 
-    def spread(array):
-        if missing:
-            array = np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
-        return array.reshape(parts, -1, *array.shape[1:])
+    def pad_and_split(array):
+        if padding:
+            array = np.concatenate([array, np.zeros((padding, *array.shape[1:]), array.dtype)])
+        return array.reshape(devices, -1, *array.shape[1:])
 
-    return jax.tree.map(spread, batch)
+    return jax.tree.map(pad_and_split, batch)

@@ -1,4 +1,4 @@
-"""Where the time of a training goes: waiting, compiling, the step, the loss; and a trace of it."""
+"""Speed of a training: the time of compilation, of steps and of waiting for data; and a profile."""
 
 import statistics
 import time
@@ -11,21 +11,21 @@ from jaxtyping import PyTree
 
 from jaxhash.training.devices import peak_bytes
 
-#: What a record of metrics.jsonl says of time: seconds of training up to its step, of this step,
-#: the share of it that the devices may have waited for the next batch, and of a process's first
-#: step its compilation.
+#: Fields of a record of metrics.jsonl that measure time: seconds of training up to the step, seconds
+#: of the step, the share of the step that the devices may have waited for the next batch, and, in the
+#: first step of a process, seconds of compilation.
 TIMING_FIELDS = ("seconds", "step_seconds", "wait_share", "compile_seconds")
 
-#: Steps that a profile holds, after so many others in the same process.
+#: Number of steps in a profile, and number of steps of the process before it.
 PROFILE_STEPS, WARMUP_STEPS = 5, 5
 
 
 class StepTimer:
-    """Times the host's way through a step: its launch, the next batch, the metrics of the last one.
+    """Measures the host's time in a step: the launch, the next batch, and the previous metrics.
 
-    The host runs ahead of the devices by one step, so that in the mean a step takes as long as the
-    devices need. They notice that the host waits for a batch only if they have done the step before
-    it comes: then the whole wait is counted, which is the most that data can have cost.
+    The host runs one step ahead of the devices, so on average a step takes it as long as the devices
+    need. Waiting for a batch delays the devices only if they finish the running step before the batch
+    arrives. In that case the whole wait is counted, which is an upper bound of the delay.
     """
 
     def __init__(self):
@@ -33,20 +33,20 @@ class StepTimer:
         self._started = self._launched = self._ready = time.monotonic()
 
     def start(self) -> None:
-        """A step begins."""
+        """Marks the start of a step."""
         self._started = time.monotonic()
 
     def launched(self) -> None:
-        """The step is launched; the host asks for the next batch."""
+        """Marks that the step is launched and the next batch is requested."""
         self._launched = self._ready = time.monotonic()
 
     def ready(self, *, in_time: bool) -> None:
-        """The next batch is there; in time, if the devices are still at the step."""
+        """Marks that the next batch has arrived; in time, if the devices still compute the step."""
         if not in_time:
             self._ready = time.monotonic()
 
     def times(self) -> dict[str, float]:
-        """What belongs into the record of the step, which ends here."""
+        """Ends the step and returns its `TIMING_FIELDS`, without ``seconds``."""
         seconds = time.monotonic() - self._started
         times = {
             "step_seconds": round(seconds, 6),
@@ -59,21 +59,26 @@ class StepTimer:
 
 
 class Speed(NamedTuple):
-    """How fast a training ran."""
+    """Speed of a training."""
 
     compile_seconds: float
-    """Tracing and compiling the step, the last time that a process began."""
+    """Seconds to trace and compile the step in the latest process."""
     step_seconds: float
     """Median over the steps that did not compile."""
     examples_per_second: float
     wait_share: float
     """Share of the time of those steps that the devices may have waited for data."""
     peak_bytes: int
-    """The most memory that the first device, or where it keeps no count the process, has held."""
+    """Peak memory of the first device, or of the process if the device does not count it."""
 
     @classmethod
     def from_records(cls, records: Iterable[dict[str, Any]], *, rows: int) -> "Speed | None":
-        """From the records of metrics.jsonl and the rows of a batch; None where they have no times."""
+        """Computes the speed from the records of metrics.jsonl; None if they hold no times.
+
+        Args:
+            records: one record per step.
+            rows: rows of a batch.
+        """
         timed = [record for record in records if "step_seconds" in record]
         steps = [record for record in timed if "compile_seconds" not in record]
         if not any(record["step_seconds"] for record in steps):
@@ -102,9 +107,9 @@ class Profile:
     """A JAX trace of a few steps, for TensorBoard or Perfetto.
 
     Args:
-        folder: where it goes; nothing is traced if it is None.
-        start: steps done before this process.
-        total_steps: steps of the training.
+        folder: folder for the trace; None to trace nothing.
+        start: number of steps done before this process.
+        total_steps: number of steps of the training.
     """
 
     def __init__(self, folder: Path | None, *, start: int, total_steps: int):
@@ -113,19 +118,19 @@ class Profile:
         self._last = min(self._first + PROFILE_STEPS - 1, total_steps)
 
     def before(self, step: int) -> None:
-        """To be called before each step."""
+        """Starts the trace at its first step; call it before each step."""
         if self._folder is not None and step == self._first:
             jax.profiler.start_trace(self._folder)
             self._tracing = True
 
     def after(self, step: int, metrics: PyTree) -> None:
-        """To be called after each step, with what it returned."""
+        """Ends the trace after its last step; call it after each step, with the step's metrics."""
         if self._tracing and step == self._last:
             jax.block_until_ready(metrics)
             self.close()
 
     def close(self) -> None:
-        """End a trace that is under way."""
+        """Ends a running trace."""
         if self._tracing:
             jax.profiler.stop_trace()
             self._tracing = False

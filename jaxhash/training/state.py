@@ -1,4 +1,4 @@
-"""Everything that changes during training, as one tree."""
+"""The training state: everything that changes during training, as one pytree."""
 
 from typing import Any
 
@@ -14,17 +14,18 @@ from jaxhash.objectives import ClassSimilarity, Objective, Setup, TableSharding
 
 @flax.struct.dataclass
 class TrainState:
-    """Parameters, statistics, memory, optimizer state and randomness: all that a checkpoint holds.
+    """Parameters, batch statistics, objective state, optimizer state and random key.
 
-    As JAX maps over it, its leaves may also be shapes, shardings or paths, so they have no type.
+    A checkpoint holds exactly this. The fields have no type, since JAX also maps the state to trees of
+    shapes, shardings or paths.
 
     Attributes:
-        step: steps done.
-        key: where the randomness of all steps comes from.
-        params: ``model`` and ``objective``, both trained by the optimizer.
-        batch_stats: statistics of batch normalization.
-        objective_state: memory of the objective.
-        opt_state: memory of the optimizer.
+        step: number of steps done.
+        key: random key from which each step derives its own.
+        params: parameters of ``model`` and ``objective``, which the optimizer trains.
+        batch_stats: running statistics of batch normalization.
+        objective_state: state of the objective, such as a memory bank.
+        opt_state: state of the optimizer.
     """
 
     step: Any
@@ -36,7 +37,7 @@ class TrainState:
 
     @property
     def variables(self) -> dict[str, PyTree]:
-        """The model's variables, as Linen's ``apply`` takes them."""
+        """The model's variables, as ``flax.linen.Module.apply`` takes them."""
         return {"params": self.params["model"], "batch_stats": self.batch_stats}
 
 
@@ -54,39 +55,40 @@ def create_state(
     pretrained: dict[str, PyTree] | None = None,
     table_sharding: TableSharding = TableSharding(),  # noqa: B008
 ) -> TrainState:
-    """The state before the first step.
+    """Creates the state before the first step.
 
     Args:
-        key: all randomness of the training comes from here.
-        inputs: a batch of inputs, for their shapes.
-        model: from inputs to codes; see `jaxhash.models.Encoder`.
-        objective: what is minimized.
+        key: random key of the whole training.
+        inputs: a batch of inputs; only their shapes and dtypes matter.
+        model: module from inputs to codes; see `jaxhash.models.Encoder`.
+        objective: objective to minimize.
         optimizer: any optax transformation.
-        items: size of the training set.
+        items: number of training items.
         classes: number of classes.
         multi_label: whether labels are multi-hot rows.
-        class_similarity: what is known of the meaning of classes or images.
-        pretrained: variables of the backbone of an `Encoder`, by `jaxhash.models.load_weights`;
-            drawn at random if not given.
-        table_sharding: which of the objective's tables have rows of padding, to be spread over devices.
+        class_similarity: distances between classes, their hierarchy, or embeddings of images.
+        pretrained: variables for the backbone of an `Encoder`, from `jaxhash.models.load_weights`;
+            initialized at random if None.
+        table_sharding: tables of the objective that get rows of padding, so that their rows can be
+            sharded over devices.
     """
     model_key, objective_key, run_key = jax.random.split(key, 3)
     codes, variables = model.init_with_output(model_key, inputs)
     for collection, weights in (pretrained or {}).items():
         variables[collection] |= {"backbone": weights}
     bits = jax.tree.leaves(codes)[0].shape[-1]
-    made = objective.init(
+    objective_variables = objective.init(
         objective_key,
         Setup(
             bits, items, classes, multi_label, inputs, variables, class_similarity, table_sharding
         ),
     )
-    params = {"model": variables["params"], "objective": made.params}
+    params = {"model": variables["params"], "objective": objective_variables.params}
     return TrainState(
         step=jnp.int32(0),
         key=run_key,
         params=params,
         batch_stats=variables.get("batch_stats", {}),
-        objective_state=made.state,
+        objective_state=objective_variables.state,
         opt_state=optimizer.init(params),
     )

@@ -1,4 +1,4 @@
-"""One step of training, as a pure function of state and batch."""
+"""The training step, a pure function of a state and a batch."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from jax import lax
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from jaxhash.models._base import of_rows
+from jaxhash.models._base import rows_argument
 from jaxhash.objectives import Batch, Context, Objective, TableSharding, Variables
 from jaxhash.ops.meshes import on_any_mesh, specs_of
 from jaxhash.training.collapse import code_metrics
@@ -19,12 +19,12 @@ from jaxhash.training.gradient_cache import gradient_cache
 from jaxhash.training.state import TrainState
 
 
-def _as_before(state: TrainState, batch: Batch, **options) -> tuple[PyTree, PartitionSpec]:
-    """How the results of a step lie: the state where it lay, the metrics whole everywhere."""
+def _output_shardings(state: TrainState, batch: Batch, **options) -> tuple[PyTree, PartitionSpec]:
+    """Returns the shardings of a step's results: those of the state, and replicated metrics."""
     return specs_of(state), PartitionSpec()
 
 
-@on_any_mesh(out_specs=_as_before)
+@on_any_mesh(out_specs=_output_shardings)
 def train_step(
     state: TrainState,
     batch: Batch,
@@ -40,58 +40,58 @@ def train_step(
     axis_name: str | None = None,
     table_sharding: TableSharding = TableSharding(),  # noqa: B008
 ) -> tuple[TrainState, dict[str, Array]]:
-    """Encode the batch, differentiate the objective, update parameters and memory.
+    """Encodes a batch, differentiates the objective, and updates the state.
 
-    With ``axis_name`` the batch is one device's rows and the state is the same on all devices; the
-    new state then equals that of a single step on the whole batch. The gradient taken is that of
-    this device's share of the loss, and shares are summed, never averaged. Only ``jax.pmap``, or
-    ``jax.shard_map(..., check_vma=False)``, may map this function: under the default ``check_vma``
-    JAX sums the gradients by itself and they would be counted once more for each device.
+    With ``axis_name`` the batch holds the rows of one device and the state is the same on all devices;
+    the new state equals that of a single-device step on the whole batch. Each device differentiates
+    its share of the loss, and the gradients are summed over devices, not averaged. Only ``jax.pmap``
+    or ``jax.shard_map(..., check_vma=False)`` may map this function: with the default ``check_vma``
+    JAX sums the gradients itself, and each device would count them once more.
 
     Args:
-        state: the state before the step.
-        batch: rows, of which those with ``mask`` False are padding.
-        model: module from inputs to codes with an attribute ``axis_name``. If its call has an
-            argument ``rows``, it gets the items of the batch, on which random draws such as dropout
-            are to depend, and on nothing of the devices or chunks that hold the batch. (That of
-            ``flax.linen.Dropout`` depends on them.)
-        objective: what is minimized.
-        optimizer: the transformation that ``state.opt_state`` belongs to.
-        steps_per_epoch: length of an epoch.
-        total_steps: length of the training, which progress is measured against.
-        skip_broken: drop an update whose loss or gradient is not finite: all but the number of the
-            step stays as it is.
-        prepare: from the inputs of the batch to those of the model, such as an augmentation.
-        micro_batch_size: rows that are encoded at a time; see `jaxhash.training.gradient_cache.gradient_cache`.
-        axis_name: mapped axis that the batch is spread over.
-        table_sharding: of which of the objective's tables a device has its own rows only.
+        state: state before the step.
+        batch: batch of n rows; rows with ``mask`` False are padding.
+        model: module from inputs to codes, with an attribute ``axis_name``. If its ``__call__`` takes
+            ``rows``, it receives the item numbers of the batch, so that random draws such as dropout
+            can depend on the item only, not on the devices or micro-batches that hold the batch.
+            (``flax.linen.Dropout`` depends on both.)
+        objective: objective to minimize.
+        optimizer: transformation whose state is ``state.opt_state``.
+        steps_per_epoch: number of steps of an epoch.
+        total_steps: number of steps of the training, the denominator of the progress.
+        skip_broken: whether to drop an update with a loss or gradient that is not finite; then only
+            ``step`` changes.
+        prepare: function from the inputs of the batch to those of the model, such as an augmentation.
+        micro_batch_size: number of rows to encode at a time, see
+            `jaxhash.training.gradient_cache.gradient_cache`; None for all.
+        axis_name: mapped axis over which the batch is sharded.
+        table_sharding: tables of the objective of which a device holds its own rows only.
 
     Returns:
-        The next state; and of the whole batch the loss, its terms, the norm of the gradient and, of
-        codes that are one array, or of the first of several views, the
-        `jaxhash.training.collapse.code_metrics`. With ``skip_broken`` also ``skipped``, 1 where the
-        update is dropped.
+        The next state, and metrics of the whole batch: the loss, its terms, the norm of the gradient,
+        and the `jaxhash.training.collapse.code_metrics` of the codes or of the first view. With
+        ``skip_broken`` also ``skipped``, 1 if the update was dropped and 0 otherwise.
 
     Raises:
-        ValueError: if the objective logs a term of a name that is used here; or if the model takes
-            statistics of the batch, which chunks do not have.
+        ValueError: if a term of the objective has the name of another metric; or if
+            ``micro_batch_size`` is given and the model computes statistics of the batch.
     """
     model = model.clone(axis_name=axis_name)
     batch = batch._replace(inputs=prepare(batch.inputs))
-    moment = _moment(state, steps_per_epoch, total_steps)
+    schedule = _schedule_fields(state, steps_per_epoch, total_steps)
 
     def loss_fn(params):
         variables = {"params": params["model"], "batch_stats": state.batch_stats}
-        codes, batch_stats = _encode(model, variables, batch, moment["key"], micro_batch_size)
+        codes, batch_stats = _encode(model, variables, batch, schedule["key"], micro_batch_size)
         context = Context(
             variables=variables,
             encode=model.apply,
             axis_name=axis_name,
             table_sharding=table_sharding,
-            **moment,
+            **schedule,
         )
-        mine = Variables(params["objective"], state.objective_state)
-        loss = objective.loss(mine, codes, batch, context)
+        objective_variables = Variables(params["objective"], state.objective_state)
+        loss = objective.loss(objective_variables, codes, batch, context)
         return loss.value, (loss, codes, batch_stats)
 
     grads, (loss, codes, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
@@ -105,23 +105,23 @@ def train_step(
             codes if objective.views == 1 else codes[0], batch.mask, axis_name=axis_name
         ),
     }
-    sound = jnp.isfinite(loss.value) & jnp.isfinite(metrics["grad_norm"])
+    is_finite = jnp.isfinite(loss.value) & jnp.isfinite(metrics["grad_norm"])
     if skip_broken:
-        metrics["skipped"] = 1 - sound.astype(jnp.int32)
-    taken = sorted(metrics.keys() & loss.terms.keys())
-    if taken:
-        raise ValueError(f"the objective logs {taken}, names of metrics of the step")
+        metrics["skipped"] = 1 - is_finite.astype(jnp.int32)
+    clashes = sorted(metrics.keys() & loss.terms.keys())
+    if clashes:
+        raise ValueError(f"terms of the objective have names of metrics of the step: {clashes}")
     metrics |= loss.terms
-    changed = {
+    new_state = {
         "params": optax.apply_updates(state.params, updates),
         "batch_stats": batch_stats,
         "objective_state": loss.state,
         "opt_state": opt_state,
     }
     if skip_broken:
-        before = {name: getattr(state, name) for name in changed}
-        changed = jax.tree.map(lambda new, old: jnp.where(sound, new, old), changed, before)
-    return state.replace(step=state.step + 1, **changed), metrics
+        before = {name: getattr(state, name) for name in new_state}
+        new_state = jax.tree.map(lambda new, old: jnp.where(is_finite, new, old), new_state, before)
+    return state.replace(step=state.step + 1, **new_state), metrics
 
 
 def loss_step(
@@ -137,28 +137,43 @@ def loss_step(
     axis_name: str | None = None,
     table_sharding: TableSharding = TableSharding(),  # noqa: B008
 ) -> tuple[TrainState, dict[str, Array]]:
-    """The objective and its gradient in codes and in its own parameters, to be timed by itself.
+    """Computes the objective and its gradient without the model, so that they can be timed.
 
-    Codes are random, and of the state only the objective's changes. The arguments are those of
-    `train_step`; inputs that the objective does not look at are not prepared, for XLA leaves out
-    what nobody needs.
+    The gradient is taken with respect to random codes and the parameters of the objective. Only
+    ``state.objective_state`` changes. XLA removes the preparation of inputs that the objective does
+    not use.
+
+    Args:
+        state: state before the step.
+        batch: batch of n rows.
+        objective: objective to time.
+        bits: length of a code.
+        encode: ``apply`` of the model, for objectives that encode by themselves.
+        steps_per_epoch: number of steps of an epoch.
+        total_steps: number of steps of the training.
+        prepare: function from the inputs of the batch to those of the model.
+        axis_name: mapped axis over which the batch is sharded.
+        table_sharding: tables of the objective of which a device holds its own rows only.
+
+    Returns:
+        The next state, and ``loss`` and ``grad_sum``, the sum of all entries of the gradient.
     """
     batch = batch._replace(inputs=prepare(batch.inputs))
-    moment = _moment(state, steps_per_epoch, total_steps)
+    schedule = _schedule_fields(state, steps_per_epoch, total_steps)
     context = Context(
         variables=state.variables,
         encode=encode,
         axis_name=axis_name,
         table_sharding=table_sharding,
-        **moment,
+        **schedule,
     )
     keys = jax.random.split(context.key, objective.views)
-    codes = tuple(_normal_of_items(key, jnp.asarray(batch.index), bits) for key in keys)
+    codes = tuple(_normal_codes(key, jnp.asarray(batch.index), bits) for key in keys)
 
     def loss_fn(codes, params):
         codes = codes if objective.views > 1 else codes[0]
-        mine = Variables(params, state.objective_state)
-        loss = objective.loss(mine, codes, batch, context)
+        objective_variables = Variables(params, state.objective_state)
+        loss = objective.loss(objective_variables, codes, batch, context)
         return loss.value, loss
 
     grads, loss = jax.grad(loss_fn, argnums=(0, 1), has_aux=True)(codes, state.params["objective"])
@@ -168,15 +183,15 @@ def loss_step(
     return state.replace(objective_state=loss.state), {"loss": loss.value, "grad_sum": total}
 
 
-def _normal_of_items(
+def _normal_codes(
     key: Key[Array, ""], index: Int[Array, " n"], bits: int
 ) -> Float[Array, "n bits"]:
-    """Normal codes, of which no two devices have the same."""
+    """Draws a normal code per item; devices draw different codes, since items differ."""
     return jax.vmap(lambda item: jax.random.normal(jax.random.fold_in(key, item), (bits,)))(index)
 
 
-def _moment(state: TrainState, steps_per_epoch: int, total_steps: int) -> dict[str, Array]:
-    """What a `Context` says of the time of the step."""
+def _schedule_fields(state: TrainState, steps_per_epoch: int, total_steps: int) -> dict[str, Array]:
+    """Returns the fields of `Context` that depend on the step."""
     return {
         "key": jax.random.fold_in(state.key, state.step),
         "progress": state.step / total_steps,
@@ -191,10 +206,10 @@ def _encode(
     key: Key[Array, ""],
     micro_batch_size: int | None,
 ) -> tuple[PyTree, PyTree]:
-    """The codes of a batch in training, and the statistics of batch normalization after it.
+    """Encodes a batch in training mode; returns codes and updated batch statistics.
 
-    Linen hashes a module's path into the key of dropout: no draw is shared. A model that does not
-    know its rows draws by their place, so that each chunk needs another key.
+    Linen folds the path of a module into the dropout key, so modules share no draws. A model without
+    ``rows`` draws by position in the batch, so each micro-batch needs a key of its own.
     """
     if micro_batch_size is None or micro_batch_size >= len(batch.mask):
         codes, updates = model.apply(
@@ -204,21 +219,23 @@ def _encode(
             mask=batch.mask,
             mutable=["batch_stats"],
             rngs={"dropout": key},
-            **of_rows(model, batch.index),
+            **rows_argument(model, batch.index),
         )
         return codes, updates.get("batch_stats", {})
 
-    def of_chunk(number, rows):
+    def encode_micro_batch(number, rows):
         inputs, mask, index = rows
-        known = of_rows(model, index)
-        rngs = {"dropout": key if known else jax.random.fold_in(key, number)}
-        return model.apply(variables, inputs, train=True, mask=mask, rngs=rngs, **known)
+        arguments = rows_argument(model, index)
+        rngs = {"dropout": key if arguments else jax.random.fold_in(key, number)}
+        return model.apply(variables, inputs, train=True, mask=mask, rngs=rngs, **arguments)
 
     try:
-        codes = gradient_cache(of_chunk, (batch.inputs, batch.mask, batch.index), micro_batch_size)
+        codes = gradient_cache(
+            encode_micro_batch, (batch.inputs, batch.mask, batch.index), micro_batch_size
+        )
     except ModifyScopeVariableError as error:
         raise ValueError(
-            "batch normalization takes statistics of the whole batch, which chunks do not have; it "
-            "can be frozen"
+            "batch normalization needs statistics of the whole batch, which micro-batches do not have; "
+            "freeze it"
         ) from error
     return codes, variables["batch_stats"]

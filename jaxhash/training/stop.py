@@ -1,12 +1,11 @@
-"""Requests to stop: Ctrl-C, and SIGTERM, as a scheduler sends it before it takes the machine away.
+"""Requests to stop: Ctrl-C, and the SIGTERM that a scheduler sends before it takes the machine away.
 
-Python lets a signal raise an exception between any two lines of the main thread, also of those that
-JAX calls in the midst of a compilation, where it is lost or ends in a crash. So no handler here raises
-one. A request is noted, and asked for where it can be followed: after a step, between two batches that
-are encoded. The process of the command line, which nobody else lives in, ends at once where there is
-nothing to save.
+Python may raise an exception from a signal handler between any two lines of the main thread, also
+inside a compilation of JAX, where it is lost or crashes. Handlers here therefore raise nothing. They
+record the request, and the program checks for it where it can stop: after a step, or between two
+batches that are encoded. The process of the command line ends at once when there is nothing to save.
 
-This module is imported before all that takes time, and imports no more than it needs.
+This module is imported before everything slow, and imports no more than it needs.
 """
 
 import contextlib
@@ -20,90 +19,95 @@ from types import FrameType
 
 from jaxhash.utils.errors import Stopped
 
-#: Statuses by the signal: interrupted, as shells have it; and EX_TEMPFAIL of sysexits.h, by which a
-#: scheduler knows that it may start the command again.
+#: Exit status per signal: 130 as shells use for an interrupt, and EX_TEMPFAIL of sysexits.h, which
+#: tells a scheduler that it may start the command again.
 EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 75}
 
-#: How many loops are under way, which end by themselves after a step, and the signal that has been
-#: noted. A process and its worker share them.
-_LOOPS, _NOTED = 0, 1
+#: Indices into `_shared`: the number of active loops, which end by themselves after a step, and the
+#: signal that was recorded. A process shares them with its worker.
+_LOOPS, _SIGNAL = 0, 1
 _shared = mmap.mmap(-1, 2)
 
-#: Whether the signals go to a thread of their own, as in the process of the command line.
-_listening = False
+#: Whether a thread handles the signals, as in the process of the command line.
+_has_handler = False
 
-#: The process that does this one's work, if another does; and whether this one is such a one.
+#: The worker process of this process, if there is one; and whether this process is a worker.
 _worker: int | None = None
 _is_worker = False
 
-#: Set where a signal is about to end this process: nothing else is to end it, or to say why it ends.
+#: Set when a signal is about to end this process; nothing else may end it or print a reason then.
 ending = threading.Event()
 
-#: What a training that is stopped does when it is started again, unless its step is saved.
+#: Describes what happens to a training that was stopped without saving its last step.
 _RESUME_MESSAGE = "the same command goes on from the last checkpoint"
 
 
 def signal_message(number: int, then: str = "") -> str:
-    """What is said of a request: by which signal, and what happens then; of a training it goes on."""
+    """Returns the line to print for a signal.
+
+    Args:
+        number: the signal.
+        then: what happens next; for the command ``train`` it defaults to how to resume.
+    """
     what = "interrupted" if number == signal.SIGINT else "stopped by SIGTERM"
     then = then or _RESUME_MESSAGE * (sys.argv[1:2] == ["train"])
     return f"{what}; {then}" if then else what
 
 
 def handles_signals() -> bool:
-    """Whether the signals of this process are taken care of."""
-    return _listening
+    """Returns whether this process has its signal handling set up."""
+    return _has_handler
 
 
 def handle_signals(worker: int | None = None) -> None:
-    """End this process at once, with a line, by a signal, for as long as it lives.
+    """Lets a signal end this process at once, with a line, from now on.
 
-    While a `StopRequest` is entered the first signal is noted, and the second one ends the process.
-    A thread of its own waits for them, as the main thread may be in a long compilation.
+    Inside a `StopRequest` the first signal is recorded, and the second one ends the process. A thread
+    of its own receives them, since the main thread may be in a long compilation.
 
     Args:
-        worker: the process that does the work, by `ignore_signals`: it is told of the first signal, and killed
-            by the second.
+        worker: process that does the work and calls `ignore_signals`: it receives SIGTERM at the
+            first signal, and is killed at the second.
     """
-    global _listening, _worker
-    _listening, _worker = True, worker
+    global _has_handler, _worker
+    _has_handler, _worker = True, worker
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for number in EXIT_STATUS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup, or a shell that puts it behind
+        if signal.getsignal(number) != signal.SIG_IGN:  # ignored under nohup or in the background
             signal.signal(number, lambda *_: None)
-    threading.Thread(target=_listen, args=(reader,), daemon=True).start()
+    threading.Thread(target=_receive, args=(reader,), daemon=True).start()
 
 
 def ignore_signals() -> None:
-    """Take signals from the process that this one works for alone: those of a terminal go to both."""
-    global _listening, _is_worker
-    _listening = _is_worker = True
-    for number in EXIT_STATUS:  # JAX takes SIGTERM when it joins the others
+    """Makes this process a worker: its parent handles signals, which a terminal sends to both."""
+    global _has_handler, _is_worker
+    _has_handler = _is_worker = True
+    for number in EXIT_STATUS:  # JAX handles SIGTERM once the distributed job is initialized
         signal.signal(number, signal.SIG_IGN)
 
 
-def _listen(reader: int) -> None:
+def _receive(reader: int) -> None:
     while True:
         for number in os.read(reader, 1):
             if number not in EXIT_STATUS:
                 continue
-            if not _shared[_LOOPS] or _shared[_NOTED]:
-                _end_at_once(number)
-            _shared[_NOTED] = number
+            if not _shared[_LOOPS] or _shared[_SIGNAL]:
+                _exit_at_once(number)
+            _shared[_SIGNAL] = number
             if _worker:
                 os.kill(_worker, signal.SIGTERM)
 
 
-def _end_at_once(number: int) -> None:
-    """End this process with a line, whatever its main thread does."""
+def _exit_at_once(number: int) -> None:
+    """Ends this process with a line, whatever its main thread is doing."""
     ending.set()
     if _worker:
         os.kill(_worker, signal.SIGKILL)
     flush = threading.Thread(target=sys.stdout.flush, daemon=True)
     flush.start()
-    flush.join(0.5)  # who should read it may not
+    flush.join(0.5)  # the reader of a pipe may be stuck
     cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # a progress bar hides it
     with contextlib.suppress(OSError):
         os.write(2, f"{cursor}jaxhash: {signal_message(number)}\n".encode())
@@ -112,57 +116,59 @@ def _end_at_once(number: int) -> None:
 
 @contextlib.contextmanager
 def defer_signals() -> Iterator[None]:
-    """Note the signals within, for `raise_if_stop_requested` and `StopRequest`; the program has them afterwards.
+    """Records signals inside the context, for `raise_if_stop_requested` and `StopRequest`.
 
-    A second one goes to the handler that the program has. Outside the main thread, where Python takes
-    no signals, nothing changes; nor of several processes, for which JAX notes the SIGTERM.
+    A second signal goes to the handler that the program had before, which is restored on exit.
+    Nothing changes outside the main thread, where Python receives no signals, or in a distributed
+    job, where JAX records SIGTERM.
     """
     import jax
 
     in_main = threading.current_thread() is threading.main_thread()
-    if _listening or not in_main or jax.distributed.is_initialized():
+    if _has_handler or not in_main or jax.distributed.is_initialized():
         yield
         return
     before = {number: signal.getsignal(number) for number in EXIT_STATUS}
 
-    def note(number: int, frame: FrameType | None) -> None:
-        if not _shared[_NOTED]:
-            _shared[_NOTED] = number
+    def record(number: int, frame: FrameType | None) -> None:
+        if not _shared[_SIGNAL]:
+            _shared[_SIGNAL] = number
             return
         signal.signal(number, before[number])
         signal.raise_signal(number)
 
     try:
         for number in EXIT_STATUS:
-            signal.signal(number, note)
+            signal.signal(number, record)
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _shared[_NOTED] = 0
+        _shared[_SIGNAL] = 0
 
 
 def raise_if_stop_requested() -> None:
-    """End here if that was asked for; several processes end after a step alone.
+    """Raises if a signal was recorded; a worker of a distributed job stops after a step only.
 
     Raises:
-        KeyboardInterrupt: by Ctrl-C.
-        Stopped: by SIGTERM.
+        KeyboardInterrupt: after Ctrl-C.
+        Stopped: after SIGTERM.
     """
-    if _shared[_NOTED] and not _is_worker:
-        _end(_RESUME_MESSAGE)
+    if _shared[_SIGNAL] and not _is_worker:
+        _raise(_RESUME_MESSAGE)
 
 
-def _end(then: str) -> None:
-    number = _shared[_NOTED] or signal.SIGTERM  # of several processes another may have got it
+def _raise(then: str) -> None:
+    number = _shared[_SIGNAL] or signal.SIGTERM  # another process of the job may have received it
     kind = KeyboardInterrupt if number == signal.SIGINT else Stopped
     raise kind(signal_message(number, then))
 
 
 class StopRequest:
-    """While this is entered, the loop ends by itself when that is asked for: it asks after each step.
+    """Context of a training loop that checks after each step whether it should stop.
 
-    Of several processes, which stop after the same step, JAX notes the SIGTERM that any of them gets.
+    The processes of a distributed job stop after the same step: JAX records the SIGTERM that any of
+    them receives.
     """
 
     def __enter__(self) -> "StopRequest":
@@ -173,20 +179,20 @@ class StopRequest:
         _shared[_LOOPS] -= 1
 
     def should_stop(self, step: int) -> bool:
-        """Whether to stop after this step; to be asked after each step, by all processes."""
+        """Returns whether to stop after this step; all processes call it after each step."""
         import jax
 
         if jax.process_count() > 1:
             from jax.experimental import multihost_utils
 
             return multihost_utils.reached_preemption_sync_point(step)
-        return bool(_shared[_NOTED])
+        return bool(_shared[_SIGNAL])
 
     def raise_stopped(self, step: int) -> None:
-        """End the training, of which this step is saved.
+        """Ends the training after a step that is saved.
 
         Raises:
-            KeyboardInterrupt: by Ctrl-C.
-            Stopped: by SIGTERM.
+            KeyboardInterrupt: after Ctrl-C.
+            Stopped: after SIGTERM.
         """
-        _end(f"step {step} is saved, and the same command goes on from there")
+        _raise(f"step {step} is saved, and the same command goes on from there")

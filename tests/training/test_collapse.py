@@ -104,7 +104,7 @@ def test_warning_names_step_and_bits_and_what_may_help():
     alarm = CollapseAlarm(bits=32, rows=100, records=records([30] * (MIN_STEPS - 1)))
     line = alarm.update(MIN_STEPS, {"dead_bits": 30})
     assert line.startswith("30 of 32 bits are the same for every image")
-    assert all(hint in line for hint in ("--learning-rate", "--quantizer ", "--quantizer-weight"))
+    assert all(hint in line for hint in ("`learning_rate`", "`quantizer`", "`quantizer_weight`"))
     assert "\n" not in line
 
 

@@ -34,7 +34,7 @@ def run(total_steps, *, start=0, checkpoint_every=100):
     nothing = SimpleNamespace(
         should_evaluate=lambda step: False,
         found=[],
-        made=lambda step: False,
+        should_stop=lambda step: False,
         print=print,
         update=lambda *_: None,
         save=lambda step, state, _: done.append(f"save {state}"),

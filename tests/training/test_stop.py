@@ -97,7 +97,7 @@ def test_in_the_loop_the_first_is_noted_and_the_second_ends_the_process():
     code = """
 with stop.StopRequest():
     os.kill(os.getpid(), signal.SIGINT)
-    while not stop._shared[stop._NOTED]: time.sleep(0.01)
+    while not stop._shared[stop._SIGNAL]: time.sleep(0.01)
     print("noted", flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
     while True: time.sleep(100)
@@ -109,7 +109,7 @@ def test_a_request_in_the_loop_that_is_over_is_followed():
     code = """
 with stop.StopRequest():
     os.kill(os.getpid(), signal.SIGINT)
-    while not stop._shared[stop._NOTED]: time.sleep(0.01)
+    while not stop._shared[stop._SIGNAL]: time.sleep(0.01)
 try: stop.raise_if_stop_requested()
 except KeyboardInterrupt as end: print(end)
 """
