@@ -1,4 +1,13 @@
-"""Linen backbones, published weights for them, and the encoder that puts a hash head on one."""
+"""Linen backbones, published weights for them, and the encoder that puts a hash head on one.
+
+Read `Encoder` first: it maps inputs to real-valued codes. A `Backbone` consists of stages of
+blocks; the number of frozen stages, the precision and the rematerialization are attributes of the
+base class, and each architecture is one module. `BACKBONES` and `backbone_factory` find an
+architecture by name, and `Preprocessing` describes how image bytes become its inputs.
+`load_weights` reads published weights (PyTorch, safetensors, Keras HDF5, .npz) without executing
+the file, and refuses a file that does not match the model exactly. `summary` counts parameters and
+multiply-adds.
+"""
 
 from jaxhash.models._alexnet import alexnet as alexnet
 from jaxhash.models._base import Backbone as Backbone

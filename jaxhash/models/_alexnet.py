@@ -9,14 +9,14 @@ from jaxtyping import Array, Bool, Float
 
 from jaxhash.models._base import Backbone, Block
 from jaxhash.models._fully_connected import FullyConnected, pytorch_flattened_dense
-from jaxhash.models._names import Names, merge, pytorch_convolution, pytorch_dense
 from jaxhash.models._preprocessing import IMAGENET, Preprocessing
+from jaxhash.models._weight_names import WeightNames, merge, pytorch_convolution, pytorch_dense
 
 _GRID = 6
 
 
 class Convolution(Block):
-    """A convolution with a ReLU; then perhaps a 3x3 max pooling of stride 2."""
+    """A convolution with a ReLU, optionally followed by a 3x3 max pooling of stride 2."""
 
     width: int
     kernel: int = 3
@@ -43,24 +43,24 @@ class Convolution(Block):
 class AlexNet(Backbone):
     """AlexNet: five convolutions, then the fully connected layers fc6 and fc7, each a stage.
 
-    Features are the 4,096 of fc7 after its ReLU. Before fc6, means bring the last convolution to
-    6x6, which it has for images of 224x224.
+    Features are the 4,096 of fc7 after its ReLU. Before fc6, average pooling brings the last
+    convolution to 6x6, its size for images of 224x224.
 
     Attributes:
         dropout: rate of dropout before fc6 and before fc7.
 
     Reference:
         Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convolutional neural
-        networks", NIPS 2012, in the one-tower form, without local response normalization, of
-        Krizhevsky, "One weird trick for parallelizing convolutional neural networks", 2014, that
-        torchvision has. Caffe's weights are of the older form.
+        networks", NIPS 2012. This is torchvision's form: one tower, without local response
+        normalization, of Krizhevsky, "One weird trick for parallelizing convolutional neural
+        networks", 2014. Caffe's weights have the older form.
     """
 
     dropout: float = 0.5
     preprocessing: Preprocessing = IMAGENET
 
     def stages(self) -> Iterator[list[partial[Block]]]:
-        """conv1 to conv5, fc6, fc7."""
+        """Yields conv1 to conv5, fc6 and fc7."""
         yield [partial(Convolution, width=64, kernel=11, stride=4, padding=2, pool=True)]
         yield [partial(Convolution, width=192, kernel=5, padding=2, pool=True)]
         yield [partial(Convolution, width=384)]
@@ -70,11 +70,11 @@ class AlexNet(Backbone):
         yield [partial(FullyConnected, dropout_before=self.dropout)]
 
     def readout(self, x: Float[Array, "n width"]) -> Float[Array, "n features"]:
-        """fc7 as it is, or logits of it."""
+        """Returns fc7, or logits of it."""
         return x if self.classes is None else self.classify(x)
 
-    def weight_names(self) -> dict[str, Names]:
-        """The names of torchvision."""
+    def weight_names(self) -> dict[str, WeightNames]:
+        """Returns the names of torchvision."""
         convolutions = [
             pytorch_convolution(f"stage{i}_0/conv", f"features.{j}", bias=True)
             for i, j in enumerate((0, 3, 6, 8, 10))

@@ -1,4 +1,4 @@
-"""What all backbones have in common: stages, freezing, precision, and a classifier to put on top."""
+"""Base classes of the backbones: stages, freezing, precision, and an optional classifier."""
 
 import inspect
 import re
@@ -13,20 +13,20 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, DTypeLike, Float, Int, Shaped
 
-from jaxhash.models._names import Names
 from jaxhash.models._norm import BatchNorm
 from jaxhash.models._preprocessing import CENTRED, Preprocessing
+from jaxhash.models._weight_names import WeightNames
 from jaxhash.ops.collectives import row_indices
 
 
 class Layers(nn.Module, kw_only=True):
-    """A module that makes its layers in one precision, on one mapped axis.
+    """A module that creates its layers with common precision and axis settings.
 
     Attributes:
         dtype: dtype of the computation.
         param_dtype: dtype of the parameters.
-        axis_name: mapped axis that the batch is spread over, or None.
-        freeze_norm: batch normalization by the running statistics, in training too.
+        axis_name: mapped axis over which the batch is sharded, or None.
+        freeze_norm: whether batch normalization uses the running statistics in training too.
     """
 
     dtype: DTypeLike = jnp.float32
@@ -45,7 +45,7 @@ class Layers(nn.Module, kw_only=True):
         bias: bool = False,
         name: str,
     ) -> nn.Conv:
-        """A square convolution, padded by a number of pixels on each side or by a rule of XLA's."""
+        """Creates a square convolution, padded by pixels per side or by a padding mode of XLA."""
         return nn.Conv(
             features,
             (kernel, kernel),
@@ -59,7 +59,7 @@ class Layers(nn.Module, kw_only=True):
         )
 
     def dense(self, features: int, *, bias: bool = True, name: str) -> nn.Dense:
-        """A linear layer."""
+        """Creates a linear layer."""
         return nn.Dense(
             features,
             use_bias=bias,
@@ -69,7 +69,7 @@ class Layers(nn.Module, kw_only=True):
         )
 
     def batch_norm(self, *, epsilon: float = 1e-5, name: str) -> BatchNorm:
-        """Batch normalization over the global batch."""
+        """Creates a batch normalization over the global batch."""
         return BatchNorm(
             axis_name=self.axis_name,
             frozen=self.freeze_norm,
@@ -80,7 +80,7 @@ class Layers(nn.Module, kw_only=True):
         )
 
     def layer_norm(self, *, epsilon: float = 1e-6, name: str) -> nn.LayerNorm:
-        """Layer normalization, its statistics in float32."""
+        """Creates a layer normalization with statistics in float32."""
         return nn.LayerNorm(
             epsilon=epsilon, dtype=self.dtype, param_dtype=self.param_dtype, name=name
         )
@@ -89,20 +89,20 @@ class Layers(nn.Module, kw_only=True):
 class Block(Layers, kw_only=True):
     """A part of a backbone: ``__call__(x, train, mask)`` from activations to activations.
 
-    The arguments are positional, as `flax.linen.remat` wants them.
+    The arguments are positional, as `flax.linen.remat` requires.
 
     Attributes:
-        rows: a number for each row, on which what is drawn for it depends; its place in the global
+        rows: [n], number of each row, which determines its random draws; the position in the global
             batch by default.
     """
 
     rows: Int[Array | np.ndarray, " n"] | None = None
 
     def dropout(self, x: Float[Array, "n ..."], rate: float, train: bool) -> Float[Array, "n ..."]:
-        """Zero a share of the activations in training, and scale up the others.
+        """Zeroes a share of the activations in training, and scales the others up.
 
-        A row's draw depends on the key and on its number in ``rows`` alone, so not on the devices
-        or the chunks that hold the batch.
+        The draw of a row depends only on the key and its number in ``rows``, not on the devices or
+        micro-batches that hold the batch.
         """
         if not train or rate == 0.0:
             return x
@@ -117,18 +117,19 @@ class Block(Layers, kw_only=True):
 
 
 class Backbone(Layers, kw_only=True):
-    """A network from inputs to features, made of stages, each of them of blocks.
+    """A network from inputs to features, made of stages of blocks.
 
-    Block j of stage i is called ``stage{i}_{j}`` in the parameters. A subclass says of which blocks
-    its stages are made (`stages`), how their result becomes a vector (`readout`), and where its
-    weights stand in published files (`weight_names`).
+    Block j of stage i has the name ``stage{i}_{j}`` in the parameters. A subclass defines the
+    blocks of its stages (`stages`), how the result of the last stage becomes a vector (`readout`),
+    and the names of its weights in published files (`weight_names`).
 
     Attributes:
-        classes: None for features; else the published classifier follows, and gives logits.
-        preprocessing: what is done to images of bytes; floating inputs stay as they are.
-        freeze_stages: this many first stages run as in evaluation, and no gradient enters them.
-        remat: keep the blocks' inputs only, and compute the rest again in the backward pass
-            (`jax.checkpoint`): less memory, for about a third more time.
+        classes: number of classes of the published classifier, which then returns logits; None for
+            features.
+        preprocessing: normalization of images of bytes; floating inputs are not changed.
+        freeze_stages: number of first stages that run as in evaluation and receive no gradient.
+        remat: whether to keep only the inputs of the blocks and recompute the rest in the backward
+            pass (`jax.checkpoint`): less memory, for about a third more time.
         image_size: height and width that the network was published for.
     """
 
@@ -140,18 +141,18 @@ class Backbone(Layers, kw_only=True):
     image_size: ClassVar[int] = 224
 
     def stages(self) -> Iterable[Sequence[partial[Block]]]:
-        """What makes the blocks of each stage, given the attributes of `Layers` and a name."""
+        """Yields the block factories of each stage, which take `Layers` attributes and a name."""
         raise NotImplementedError
 
-    def weight_names(self) -> dict[str, Names]:
-        """By convention, such as ``"pytorch"``, where each leaf stands in a file; see `load_weights`.
+    def weight_names(self) -> dict[str, WeightNames]:
+        """Returns the tensor of each leaf, per naming convention such as ``"pytorch"``.
 
-        The classifier is among them whether this module has one or not.
+        The classifier is always included; see `load_weights`.
         """
         return {}
 
     def example(self) -> Shaped[np.ndarray, "1 height width 3"]:
-        """A black image of the size that the network was published for."""
+        """Returns a black image of the size that the network was published for."""
         return np.zeros((1, self.image_size, self.image_size, 3), np.uint8)
 
     @nn.compact
@@ -163,16 +164,16 @@ class Backbone(Layers, kw_only=True):
         mask: Bool[Array | np.ndarray, " n"] | None = None,
         rows: Int[Array | np.ndarray, " n"] | None = None,
     ) -> Float[Array, "n features"]:
-        """Features [n, features], or logits [n, classes], in float32.
+        """Computes features [n, features], or logits [n, classes], in float32.
 
         Args:
-            inputs: images of bytes, or inputs that are prepared already.
-            train: whether batch normalization and dropout are those of training.
-            mask: False where a row is padding; it has no say in the others.
-            rows: a number for each row, on which its dropout depends; see `Block`.
+            inputs: images of bytes [n, height, width, channels], or floating inputs.
+            train: whether batch normalization and dropout run in training mode.
+            mask: [n], False for rows of padding, which do not affect the other rows.
+            rows: [n], number of each row, which determines its dropout; see `Block`.
 
         Raises:
-            ValueError: if images have another number of channels, or are too small.
+            ValueError: if images have a wrong number of channels, or are too small.
         """
         x = self.preprocessing(inputs).astype(self.dtype)
         mask = None if mask is None else jnp.asarray(mask)
@@ -193,36 +194,36 @@ class Backbone(Layers, kw_only=True):
                 x = block(**layers, name=f"stage{i}_{j}")(x, trained, mask)
                 if 0 in x.shape[1:]:
                     raise ValueError(
-                        f"inputs of shape {jnp.shape(inputs)[1:]} are too small: nothing is left of "
-                        f"them after stage {i}"
+                        f"inputs of shape {jnp.shape(inputs)[1:]} are too small: nothing is left "
+                        f"of them after stage {i}"
                     )
             if i + 1 == self.freeze_stages:
                 x = lax.stop_gradient(x)
         return self.readout(x).astype(jnp.float32)
 
     def readout(self, x: Float[Array, "n ..."]) -> Float[Array, "n features"]:
-        """Features or logits from what the last stage makes: means over positions, then a matrix."""
+        """Computes features, which are means over positions, or logits from the last stage."""
         features = x.mean(axis=tuple(range(1, x.ndim - 1)))
         return features if self.classes is None else self.classify(features)
 
     def classify(self, features: Float[Array, "n features"]) -> Float[Array, "n classes"]:
-        """Logits of a linear classifier."""
+        """Computes logits with a linear classifier."""
         return self.dense(self.classes, name="classifier")(features)
 
 
 def rows_argument(module: nn.Module, rows: Int[Any, " n"] | None) -> dict[str, Int[Any, " n"]]:
-    """The argument ``rows`` of a call of the module, if it takes one and there is something to say.
+    """Returns the keyword argument ``rows`` for a module, or none if it does not take it.
 
     Example:
         >>> rows_argument(Backbone(), np.arange(2)), rows_argument(nn.Dense(3), np.arange(2))
         ({'rows': array([0, 1])}, {})
     """
-    taken = rows is not None and "rows" in inspect.signature(module.__call__).parameters
-    return {"rows": rows} if taken else {}
+    accepted = rows is not None and "rows" in inspect.signature(module.__call__).parameters
+    return {"rows": rows} if accepted else {}
 
 
 def stage_index(name: str) -> int | None:
-    """The stage that a block of this name belongs to; None if it is none of a backbone's.
+    """Returns the stage of a block from its name; None for other names.
 
     Example:
         >>> stage_index("stage3_0"), stage_index("classifier")

@@ -1,4 +1,4 @@
-"""The backbones by the names of the command line."""
+"""Backbones and preprocessings by name."""
 
 import dataclasses
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from jaxhash.models._squeezenet import squeezenet1_1
 from jaxhash.models._vgg import vgg11, vgg11_bn, vgg16, vgg16_bn
 from jaxhash.models._vit import vit_b16, vit_b16_flax, vit_s16, vit_s16_flax
 
-#: What makes each backbone, given the attributes of `Backbone` by name.
+#: Factory of each backbone; it takes the attributes of `Backbone` as keywords.
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     make.__name__.replace("_", "-").lower(): make
     for make in (
@@ -55,14 +55,14 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
 
 BackboneName = Literal[tuple(BACKBONES)]
 
-#: Each preprocessing by its name.
+#: Preprocessings by name.
 PREPROCESSINGS: dict[str, Preprocessing] = {
     "centred": CENTRED,
     "imagenet": IMAGENET,
     "caffe": CAFFE,
 }
 
-#: ``"published"`` is the backbone's own.
+#: ``"published"`` means that of the backbone.
 PreprocessingName = Literal[("published", *PREPROCESSINGS)]
 
 
@@ -73,16 +73,16 @@ def backbone_factory(
     image_size: int | None = None,
     **options: Any,
 ) -> partial[Backbone]:
-    """What makes the backbone of that name, as `Encoder` takes it.
+    """Returns the factory of a backbone, for `Encoder`.
 
     Args:
         name: one of `BACKBONES`.
-        preprocessing: how images of bytes are normalized.
-        image_size: height and width that they are brought to; None leaves them.
+        preprocessing: normalization of images of bytes.
+        image_size: height and width to which images are resized; None keeps their size.
         options: attributes of `Backbone`.
 
     Raises:
-        ValueError: if there is no such preprocessing.
+        ValueError: if the preprocessing is unknown.
 
     Example:
         >>> backbone_factory("cnn", image_size=64)().preprocessing.size

@@ -9,15 +9,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxhash.models._base import Backbone, Block
-from jaxhash.models._names import (
-    Names,
+from jaxhash.models._preprocessing import IMAGENET, Preprocessing
+from jaxhash.models._resnet import BasicBlock, residual_names
+from jaxhash.models._weight_names import (
+    WeightNames,
     merge,
     pytorch_batch_norm,
     pytorch_convolution,
     pytorch_dense,
 )
-from jaxhash.models._preprocessing import IMAGENET, Preprocessing
-from jaxhash.models._resnet import BasicBlock, residual_names
 
 _WIDTHS = (16, 32, 64)
 
@@ -36,19 +36,19 @@ class Stem(Block):
 class PaddedBlock(BasicBlock):
     """Two 3x3 convolutions around which the input is added, by a shortcut without parameters.
 
-    Where the block changes the shape, the shortcut takes every other pixel and puts as many
-    channels of zeros before its own as after them (option A of the paper).
+    If the block changes the shape, the shortcut takes every other pixel and pads the channels with
+    equally many zeros on both sides (option A of the paper).
     """
 
     def shortcut(self, norm: Callable, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 width"]:
-        """Every ``stride``-th pixel, between channels of zeros."""
+        """Returns every ``stride``-th pixel, between channels of zeros."""
         zeros = (self.width - x.shape[-1]) // 2
         x = x[:, :: self.stride, :: self.stride]
         return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (zeros, zeros)))
 
 
 class CifarResNet(Backbone, kw_only=True):
-    """A residual network for images of 32x32: three stages of as many blocks after the stem.
+    """A residual network for images of 32x32: a stem, then three stages of equally many blocks.
 
     Features are the 64 means over positions of the last stage.
 
@@ -56,8 +56,8 @@ class CifarResNet(Backbone, kw_only=True):
         blocks: number of blocks of each stage; the network is 6 blocks + 2 layers deep.
 
     Reference:
-        He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016, 4.2; names
-        of the weights and preprocessing are those of akamaster/pytorch_resnet_cifar10.
+        He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016, 4.2; weight
+        names and preprocessing are those of akamaster/pytorch_resnet_cifar10.
     """
 
     blocks: int
@@ -66,14 +66,14 @@ class CifarResNet(Backbone, kw_only=True):
     image_size: ClassVar[int] = 32
 
     def stages(self) -> Iterator[list[partial[Block]]]:
-        """The stem, then the three stages."""
+        """Yields the stem, then the three stages."""
         yield [partial(Stem)]
         for i, width in enumerate(_WIDTHS):
             strides = [2 if i else 1] + [1] * (self.blocks - 1)
             yield [partial(PaddedBlock, width=width, stride=stride) for stride in strides]
 
-    def weight_names(self) -> dict[str, Names]:
-        """The names of akamaster/pytorch_resnet_cifar10."""
+    def weight_names(self) -> dict[str, WeightNames]:
+        """Returns the names of akamaster/pytorch_resnet_cifar10."""
         names = [
             pytorch_convolution("stage0_0/conv", "conv1"),
             pytorch_batch_norm("stage0_0/norm", "bn1"),

@@ -9,19 +9,19 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxhash.models._base import Backbone, Block
-from jaxhash.models._names import (
-    Names,
-    Tensor,
+from jaxhash.models._preprocessing import IMAGENET, Preprocessing
+from jaxhash.models._weight_names import (
+    SourceTensor,
+    WeightNames,
     merge,
     pytorch_convolution,
     pytorch_dense,
     pytorch_norm,
 )
-from jaxhash.models._preprocessing import IMAGENET, Preprocessing
 
 
 class Stem(Block):
-    """A 4x4 convolution of stride 4, normalized."""
+    """A 4x4 convolution of stride 4 and a normalization."""
 
     width: int
 
@@ -34,7 +34,7 @@ class Stem(Block):
 
 
 class Downsample(Block):
-    """Normalized, and a 2x2 convolution of stride 2."""
+    """A normalization and a 2x2 convolution of stride 2."""
 
     width: int
 
@@ -47,7 +47,7 @@ class Downsample(Block):
 
 
 class ConvNeXtBlock(Block):
-    """A 7x7 convolution of each channel, then a perceptron on the channels; the input is added."""
+    """A depthwise 7x7 convolution and an MLP on the channels, with a residual connection."""
 
     @nn.compact
     def __call__(
@@ -66,10 +66,9 @@ class ConvNeXtBlock(Block):
 class ConvNeXt(Backbone, kw_only=True):
     """A ConvNeXt of four stages after the stem.
 
-    Features are the means over positions, normalized. That normalization is of no stage; in
+    Features are the means over positions, normalized. That normalization belongs to no stage; in
     torchvision it belongs to the classifier (``classifier.0``). Stochastic depth, which only acts
-    in training, and the originals' initialization of kernels (a normal of 0.02, here Linen's) are
-    left out.
+    in training, is omitted. Kernels have Linen's initialization, not the original normal of 0.02.
 
     Attributes:
         sizes: number of blocks of each stage.
@@ -84,19 +83,19 @@ class ConvNeXt(Backbone, kw_only=True):
     preprocessing: Preprocessing = IMAGENET
 
     def stages(self) -> Iterator[list[partial[Block]]]:
-        """The stem, then the stages, each but the first beginning with half the resolution."""
+        """Yields the stem, then the stages; all but the first start by halving the resolution."""
         yield [partial(Stem, width=self.widths[0])]
         for i, (size, width) in enumerate(zip(self.sizes, self.widths, strict=True)):
             downsample = [partial(Downsample, width=width)] if i else []
             yield downsample + [partial(ConvNeXtBlock)] * size
 
     def readout(self, x: Float[Array, "n h w c"]) -> Float[Array, "n features"]:
-        """Means over positions, normalized, or logits of them."""
+        """Returns the normalized means over positions, or logits of them."""
         features = self.layer_norm(name="norm")(x.mean(axis=(1, 2)))
         return features if self.classes is None else self.classify(features)
 
-    def weight_names(self) -> dict[str, Names]:
-        """The names of torchvision and timm."""
+    def weight_names(self) -> dict[str, WeightNames]:
+        """Returns the names of torchvision and timm."""
         return {
             "torchvision": self._names(
                 stem="features.0.{}",
@@ -116,7 +115,7 @@ class ConvNeXt(Backbone, kw_only=True):
             ),
         }
 
-    def _names(self, *, stem, downsample, block, parts, norm, head) -> Names:
+    def _names(self, *, stem, downsample, block, parts, norm, head) -> WeightNames:
         names = [
             pytorch_convolution("stage0_0/conv", stem.format(0), bias=True),
             pytorch_norm("stage0_0/norm", stem.format(1)),
@@ -125,21 +124,21 @@ class ConvNeXt(Backbone, kw_only=True):
         ]
         for i, size in enumerate(self.sizes):
             if i:
-                theirs = partial(downsample.format, i=i, down=2 * i)
+                source = partial(downsample.format, i=i, down=2 * i)
                 names += [
-                    pytorch_norm(f"stage{i + 1}_0/norm", theirs(part=0)),
-                    pytorch_convolution(f"stage{i + 1}_0/conv", theirs(part=1), bias=True),
+                    pytorch_norm(f"stage{i + 1}_0/norm", source(part=0)),
+                    pytorch_convolution(f"stage{i + 1}_0/conv", source(part=1), bias=True),
                 ]
             for j in range(size):
-                ours = f"stage{i + 1}_{j + (i > 0)}"
+                target = f"stage{i + 1}_{j + (i > 0)}"
                 prefix = block.format(i=i, stage=2 * i + 1, block=j)
                 conv, layer_norm, mlp1, mlp2, scale = (prefix + part for part in parts)
                 names += [
-                    pytorch_convolution(f"{ours}/conv", conv, bias=True),
-                    pytorch_norm(f"{ours}/norm", layer_norm),
-                    pytorch_dense(f"{ours}/mlp1", mlp1),
-                    pytorch_dense(f"{ours}/mlp2", mlp2),
-                    {f"params/{ours}/layer_scale": Tensor(scale, np.ravel)},
+                    pytorch_convolution(f"{target}/conv", conv, bias=True),
+                    pytorch_norm(f"{target}/norm", layer_norm),
+                    pytorch_dense(f"{target}/mlp1", mlp1),
+                    pytorch_dense(f"{target}/mlp2", mlp2),
+                    {f"params/{target}/layer_scale": SourceTensor(scale, np.ravel)},
                 ]
         return merge(*names)
 

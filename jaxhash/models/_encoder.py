@@ -14,17 +14,17 @@ from jaxhash.ops.collectives import row_indices
 
 
 class Encoder(nn.Module):
-    """Real-valued codes of a batch of inputs: a backbone, then one linear layer, the hash head.
+    """A backbone and a linear layer, the hash head, from inputs to real-valued codes.
 
-    The parameters are those of ``backbone`` and ``head``, which an optimizer can tell apart by name.
+    The parameters have the names ``backbone`` and ``head``, so an optimizer can treat them apart.
 
     Attributes:
-        backbone: makes the module from inputs to features, given ``axis_name`` and ``name``: a
-            backbone class, or a ``functools.partial`` of one.
+        backbone: factory of the module from inputs to features, called with ``axis_name`` and
+            ``name``: a backbone class, or a ``functools.partial`` of one.
         bits: length of a code.
-        head_norm: whether the codes are batch-normalized, without scale and bias: each bit is then
-            centred, as OrthoHash has it.
-        axis_name: mapped axis that the batch is spread over; handed to the backbone.
+        head_norm: whether the codes are batch-normalized without scale and bias, which centers each
+            bit, as in OrthoHash.
+        axis_name: mapped axis over which the batch is sharded; passed to the backbone.
     """
 
     backbone: Callable[..., nn.Module]
@@ -42,12 +42,20 @@ class Encoder(nn.Module):
         return_features: bool = False,
         rows: Int[Array | np.ndarray, " n"] | None = None,
     ) -> PyTree[Float[Array, "n _"]]:
-        """Codes before they are cut at zero; padding (mask False) has no say in the others.
+        """Computes codes before binarization.
 
-        Inputs of several views are one large batch to the network, and codes are a tuple like them.
-        With ``return_features`` it is the features of the backbone that are returned. What the backbone
-        draws for an input, such as dropout, depends on its number in ``rows``, which is its place in
-        the global batch by default, and on the view.
+        Several views pass through the network as one large batch. Random draws of the backbone,
+        such as dropout, depend on the number of the row and on the view.
+
+        Args:
+            inputs: a batch [n, ...], or a tuple of such batches, one per view.
+            train: whether batch normalization and dropout run in training mode.
+            mask: [n], False for rows of padding, which do not affect the other rows.
+            return_features: whether to return the features of the backbone in place of codes.
+            rows: [n], number of each row; the position in the global batch by default.
+
+        Returns:
+            Codes [n, bits] or features [n, features], with the structure of ``inputs``.
         """
         views, tree = jax.tree.flatten(inputs)
         x = views[0] if len(views) == 1 else jnp.concatenate(views)

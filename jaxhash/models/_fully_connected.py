@@ -7,14 +7,14 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Shaped
 
 from jaxhash.models._base import Block
-from jaxhash.models._names import Names, Tensor, pytorch_dense
+from jaxhash.models._weight_names import SourceTensor, WeightNames, pytorch_dense
 
 
 class FullyConnected(Block):
     """A linear layer on flattened inputs with a ReLU.
 
     Attributes:
-        grid: images are brought to this height and width first, by `adaptive_average_pool`.
+        grid: height and width to which `adaptive_average_pool` brings the inputs first, if any.
         dropout_before: rate of dropout on the inputs.
         dropout_after: rate of dropout on the result.
         width: number of outputs.
@@ -37,10 +37,10 @@ class FullyConnected(Block):
 
 
 def adaptive_average_pool(x: Float[Array, "n h w c"], size: int) -> Float[Array, "n size size c"]:
-    """Means over a grid of cells, as PyTorch's AdaptiveAvgPool2d has them.
+    """Averages over a grid of cells, like PyTorch's AdaptiveAvgPool2d.
 
-    Of n rows, cell i takes those from floor(i n / size) up to ceil((i + 1) n / size): cells overlap
-    where ``size`` does not divide n, and repeat rows where it is the larger.
+    Cell i covers the rows from floor(i n / size) up to ceil((i + 1) n / size) of n: cells overlap
+    if ``size`` does not divide n, and repeat rows if ``size`` is larger.
 
     Example:
         >>> x = jnp.arange(3.0).reshape(1, 3, 1, 1)
@@ -56,12 +56,12 @@ def adaptive_average_pool(x: Float[Array, "n h w c"], size: int) -> Float[Array,
     return x
 
 
-def pytorch_flattened_dense(ours: str, theirs: str, *, grid: int) -> Names:
-    """The leaves of a linear layer on an image: PyTorch flattens channels, rows, columns."""
+def pytorch_flattened_dense(target: str, source: str, *, grid: int) -> WeightNames:
+    """Maps a linear layer on an image, which PyTorch flattens by channels, rows, columns."""
 
     def channels_last(array: Shaped[np.ndarray, "o i"]) -> Shaped[np.ndarray, "i o"]:
         image = array.reshape(len(array), -1, grid, grid)
         return image.transpose(2, 3, 1, 0).reshape(-1, len(array))
 
-    kernel = {f"params/{ours}/kernel": Tensor(f"{theirs}.weight", channels_last)}
-    return pytorch_dense(ours, theirs) | kernel
+    kernel = {f"params/{target}/kernel": SourceTensor(f"{source}.weight", channels_last)}
+    return pytorch_dense(target, source) | kernel

@@ -8,14 +8,14 @@ import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
 from jaxhash.models._base import Backbone, Block
-from jaxhash.models._names import (
-    Names,
+from jaxhash.models._preprocessing import CENTRED_RGB, IMAGENET, Preprocessing
+from jaxhash.models._weight_names import (
+    WeightNames,
     merge,
     pytorch_batch_norm,
     pytorch_convolution,
     pytorch_dense,
 )
-from jaxhash.models._preprocessing import CENTRED_RGB, IMAGENET, Preprocessing
 
 Padding = Literal[1, "SAME"]
 
@@ -32,7 +32,7 @@ _BOTTLENECKS = (
 
 
 class Stem(Block):
-    """A 3x3 convolution of stride 2, normalized, with a ReLU6."""
+    """A normalized 3x3 convolution of stride 2 with a ReLU6."""
 
     padding: Padding
 
@@ -45,9 +45,10 @@ class Stem(Block):
 
 
 class InvertedResidual(Block):
-    """A 1x1 expansion, a 3x3 convolution of each channel, a 1x1 projection without a ReLU.
+    """A 1x1 expansion, a depthwise 3x3 convolution, and a 1x1 projection without a ReLU.
 
-    The input is added where the shape stays. With expansion 1 there is no first convolution.
+    The input is added if the shape does not change. With expansion 1 the first convolution is
+    omitted.
     """
 
     width: int
@@ -75,7 +76,7 @@ class InvertedResidual(Block):
 
 
 class Top(Block):
-    """A 1x1 convolution to 1,280 channels, normalized, with a ReLU6."""
+    """A normalized 1x1 convolution to 1,280 channels with a ReLU6."""
 
     @nn.compact
     def __call__(
@@ -86,14 +87,15 @@ class Top(Block):
 
 
 class MobileNetV2(Backbone):
-    """MobileNetV2: a stem, the seven stages of bottlenecks of the paper's table, a last convolution.
+    """MobileNetV2: a stem, seven stages of bottlenecks (table 2 of the paper), a last convolution.
 
     Features are the 1,280 means over positions. The dropout of 0.2 before the published classifier
-    is left out: it belongs to the classifier.
+    is omitted: it belongs to the classifier.
 
     Attributes:
-        padding: of the 3x3 convolutions: a pixel on each side as in PyTorch, or TensorFlow's
-            ``"SAME"``, which at stride 2 and an even size pads at the bottom and the right only.
+        padding: padding of the 3x3 convolutions: a pixel on each side as in PyTorch, or
+            TensorFlow's ``"SAME"``, which at stride 2 and an even size pads only the bottom and the
+            right.
 
     Reference:
         Sandler, Howard, Zhu, Zhmoginov, Chen, "MobileNetV2: inverted residuals and linear
@@ -105,31 +107,34 @@ class MobileNetV2(Backbone):
     preprocessing: Preprocessing = IMAGENET
 
     def stages(self) -> Iterator[list[partial[Block]]]:
-        """The stem, the stages of bottlenecks, the last convolution."""
+        """Yields the stem, the stages of bottlenecks, and the last convolution."""
         yield [partial(Stem, padding=self.padding)]
         for expansion, width, blocks, stride in _BOTTLENECKS:
             make = partial(InvertedResidual, width=width, expansion=expansion, padding=self.padding)
             yield [partial(make, stride=1 if j else stride) for j in range(blocks)]
         yield [partial(Top)]
 
-    def weight_names(self) -> dict[str, Names]:
-        """The names of torchvision."""
+    def weight_names(self) -> dict[str, WeightNames]:
+        """Returns the names of torchvision."""
         names = _normalized("stage0_0/conv", "features.0.0", "stage0_0/norm", "features.0.1")
         position = 1
         for i, (expansion, _, blocks, _) in enumerate(_BOTTLENECKS, start=1):
             for j in range(blocks):
-                ours, theirs = f"stage{i}_{j}", f"features.{position}.conv"
+                target, source = f"stage{i}_{j}", f"features.{position}.conv"
                 layers = ["expand", "depthwise"] if expansion > 1 else ["depthwise"]
                 for k, layer in enumerate(layers):
                     names += _normalized(
-                        f"{ours}/{layer}",
-                        f"{theirs}.{k}.0",
-                        f"{ours}/{layer}_norm",
-                        f"{theirs}.{k}.1",
+                        f"{target}/{layer}",
+                        f"{source}.{k}.0",
+                        f"{target}/{layer}_norm",
+                        f"{source}.{k}.1",
                     )
                 k = len(layers)
                 names += _normalized(
-                    f"{ours}/project", f"{theirs}.{k}", f"{ours}/project_norm", f"{theirs}.{k + 1}"
+                    f"{target}/project",
+                    f"{source}.{k}",
+                    f"{target}/project_norm",
+                    f"{source}.{k + 1}",
                 )
                 position += 1
         top = f"stage{len(_BOTTLENECKS) + 1}_0"
@@ -140,19 +145,19 @@ class MobileNetV2(Backbone):
         return {"pytorch": merge(*names)}
 
 
-def _normalized(conv, their_conv, norm, their_norm):
-    return [pytorch_convolution(conv, their_conv), pytorch_batch_norm(norm, their_norm)]
+def _normalized(conv, source_conv, norm, source_norm):
+    return [pytorch_convolution(conv, source_conv), pytorch_batch_norm(norm, source_norm)]
 
 
 def mobilenet_v2(**options: Any) -> MobileNetV2:
-    """MobileNetV2 as torchvision has it: 3,504,872 parameters with 1,000 classes; 1,280 features."""
+    """MobileNetV2 of torchvision: 3,504,872 parameters with 1,000 classes; 1,280 features."""
     return MobileNetV2(**options)
 
 
 def mobilenet_v2_tf(*, preprocessing: Preprocessing = CENTRED_RGB, **options: Any) -> MobileNetV2:
-    """MobileNetV2 for weights that were trained in TensorFlow: its padding and its preprocessing.
+    """MobileNetV2 for weights from TensorFlow: with its padding and its preprocessing.
 
-    The names are torchvision's still, and so is the epsilon of batch normalization: weights whose
-    normalization is folded into scale and bias do not mind.
+    Names and the epsilon of batch normalization are still torchvision's. The epsilon does not
+    matter for weights whose normalization is folded into scale and bias.
     """
     return MobileNetV2(padding="SAME", preprocessing=preprocessing, **options)

@@ -1,4 +1,4 @@
-"""Batch normalization over the valid rows of the whole batch on all devices."""
+"""Batch normalization over the valid rows of the global batch."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -8,21 +8,21 @@ from jaxtyping import Array, Bool, DTypeLike, Float
 
 
 class BatchNorm(nn.Module):
-    """Batch normalization whose statistics are those of the global batch without its padding.
+    """Batch normalization with statistics of the global batch without padding.
 
-    The sums and the counts of valid positions are added over devices, then the squares of what
-    deviates from the mean (which lose no digits where the mean is large), so the
-    result does not depend on how many devices hold the batch, nor on which of them holds padding.
-    (``flax.linen.BatchNorm`` averages the devices' masked means, which is right only when every
-    device has the same number of valid rows.) All of it is computed in float32.
+    The sums and counts of valid positions are added over devices, then the squared deviations from
+    the mean (which stay accurate if the mean is large). The result does not depend on the number of
+    devices that hold the batch, or on which of them hold padding. (``flax.linen.BatchNorm``
+    averages the masked means of the devices, which is correct only if all devices have equally many
+    valid rows.) Statistics are computed in float32.
 
     Attributes:
-        axis_name: mapped axis that the batch is spread over, or None.
-        frozen: normalize by the running statistics, and leave them, in training too.
-        affine: whether there are a scale and a bias, which are trained.
+        axis_name: mapped axis over which the batch is sharded, or None.
+        frozen: whether to use the running statistics in training too, and not to update them.
+        affine: whether there are a trained scale and bias.
         momentum: decay of the running statistics.
         epsilon: added to the variance.
-        dtype: dtype of the result; None is that of the input.
+        dtype: dtype of the result; None for that of the input.
         param_dtype: dtype of scale and bias. The statistics are float32.
     """
 
@@ -42,7 +42,7 @@ class BatchNorm(nn.Module):
         train: bool = False,
         mask: Bool[Array | np.ndarray, " n"] | None = None,
     ) -> Float[Array, "n *space features"]:
-        """Normalize by the batch's statistics when training, by the running ones otherwise."""
+        """Normalizes by the statistics of the batch in training, else by the running statistics."""
         features = x.shape[-1]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, features)
         running_var = self.variable("batch_stats", "var", jnp.ones, features)
@@ -60,25 +60,27 @@ class BatchNorm(nn.Module):
         else:
             mean, var = running_mean.value, running_var.value
         factor = scale * lax.rsqrt(var + self.epsilon)
-        return ((x - _last(mean, x)) * _last(factor, x) + _last(bias, x)).astype(dtype)
+        return ((x - _broadcast(mean, x)) * _broadcast(factor, x) + _broadcast(bias, x)).astype(
+            dtype
+        )
 
     def _batch_statistics(self, x, mask):
         positions = x[..., 0].size // len(x)
         valid = jnp.ones(len(x), bool) if mask is None else mask
         valid = valid.reshape(-1, *[1] * (x.ndim - 1))
         axes = tuple(range(x.ndim - 1))
-        shares = jnp.where(valid, x, 0.0).sum(axes), positions * jnp.sum(valid, dtype=x.dtype)
-        total, count = self._over_devices(shares)
+        local = jnp.where(valid, x, 0.0).sum(axes), positions * jnp.sum(valid, dtype=x.dtype)
+        total, count = self._sum_over_devices(local)
         count = jnp.maximum(count, 1)
         mean = total / count
-        deviations = jnp.where(valid, x - _last(mean, x), 0.0)
-        return mean, self._over_devices((deviations**2).sum(axes)) / count
+        deviations = jnp.where(valid, x - _broadcast(mean, x), 0.0)
+        return mean, self._sum_over_devices((deviations**2).sum(axes)) / count
 
-    def _over_devices(self, shares):
-        spread = self.axis_name is not None and not self.is_initializing()
-        return lax.psum(shares, self.axis_name) if spread else shares
+    def _sum_over_devices(self, values):
+        mapped = self.axis_name is not None and not self.is_initializing()
+        return lax.psum(values, self.axis_name) if mapped else values
 
 
-def _last(vector, x):
-    """The vector shaped to meet the last axis of x."""
+def _broadcast(vector, x):
+    """Reshapes a vector so that it broadcasts along the last axis of x."""
     return vector.reshape(*[1] * (x.ndim - 1), -1).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""What is done to the bytes of an image before the first layer."""
+"""Preprocessing of image bytes before the first layer."""
 
 import dataclasses
 
@@ -10,16 +10,17 @@ from jaxtyping import Array, Float, Shaped
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Resize images of bytes, and normalize each channel: ``(x - mean) / std``.
+    """Resizes images of bytes, and normalizes each channel: ``(x - mean) / std``.
 
-    Floating inputs have been prepared already, and stay as they are.
+    Floating inputs count as preprocessed and are not changed.
 
     Attributes:
-        mean: mean of the bytes, one number or one a channel.
-        std: their standard deviation, likewise.
-        channels: what the network takes: grey images become so many equal channels; None for any.
-        bgr: whether it takes them as blue, green, red; ``mean`` is in that order.
-        size: height and width that images are brought to, bilinearly; None leaves them.
+        mean: mean of the bytes, one number or one per channel.
+        std: standard deviation of the bytes, one number or one per channel.
+        channels: number of channels of the network, to which gray images are broadcast; None for
+            any.
+        bgr: whether the channels are blue, green, red; ``mean`` then has this order.
+        size: height and width to which images are resized bilinearly; None keeps their size.
 
     Example:
         >>> prepare = Preprocessing(mean=(127.5,), std=(127.5,), size=4)
@@ -35,7 +36,7 @@ class Preprocessing:
     size: int | None = None
 
     def __call__(self, inputs: Shaped[Array | np.ndarray, "n ..."]) -> Float[Array, "n ..."]:
-        """The inputs as the network takes them.
+        """Preprocesses inputs.
 
         Raises:
             ValueError: if images have neither one channel nor ``channels``.
@@ -61,7 +62,7 @@ class Preprocessing:
         return (x - mean) / std
 
 
-#: Bytes to -1..1, of any number of channels: networks trained from scratch.
+#: From bytes to -1..1, for any number of channels: networks trained from scratch.
 CENTRED = Preprocessing((127.5,), (127.5,))
 
 #: The same for three channels: networks published for TensorFlow and Flax.
@@ -74,5 +75,5 @@ IMAGENET = Preprocessing(
     channels=3,
 )
 
-#: The mean image of ImageNet taken away, channels as blue, green, red: Caffe's networks.
+#: Minus the mean color of ImageNet, with channels blue, green, red: Caffe's networks.
 CAFFE = Preprocessing((103.939, 116.779, 123.68), (1.0,), channels=3, bgr=True)

@@ -1,4 +1,4 @@
-"""PyTorch's weight files, both formats, read without PyTorch and without running their pickles."""
+"""Reads both formats of PyTorch weight files, without PyTorch and without executing pickles."""
 
 import functools
 import io
@@ -11,38 +11,43 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from jaxhash.models._pickles import NotAllowed, unpickle
-from jaxhash.models._places import NotWeights, Place, find_places
 from jaxhash.models._pytorch_tensors import (
     ALLOWED,
-    Bytes,
-    Kind,
-    Reading,
+    LazyTensor,
     Storage,
-    Tensor,
-    persistent,
+    StorageBytes,
+    StorageReader,
+    TorchDtype,
+    persistent_loader,
 )
+from jaxhash.models._tensor_paths import TensorPath, WeightFileError, find_tensors
+from jaxhash.models._unpickler import DisallowedGlobal, unpickle
 
-#: What the first pickle of the format before PyTorch 1.6 holds, and its second.
+#: Content of the first and of the second pickle in the format before PyTorch 1.6.
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001
 
-Sizes = dict[str, tuple[Kind, int]]
+#: dtype and number of elements of each storage.
+StorageSizes = dict[str, tuple[TorchDtype, int]]
 
 
-def read_pytorch(content: bytes) -> dict[Place, Callable[[], Shaped[np.ndarray, "..."]]]:
-    """All tensors of a file that ``torch.save`` wrote, in either format, each to be read.
+def read_pytorch(content: bytes) -> dict[TensorPath, Callable[[], Shaped[np.ndarray, "..."]]]:
+    """Reads a file that ``torch.save`` wrote, in either format.
 
-    What ``torch.load(weights_only=True)`` reads is read, but that numbers which NumPy has no dtype
-    for are refused when they are asked for, and that sparse and quantized tensors become dense
-    arrays of what they stand for. What stands beside the tensors (epochs, scores, arguments) is
-    dropped.
+    It accepts what ``torch.load(weights_only=True)`` accepts, with two differences: reading a
+    tensor fails if NumPy has no dtype for it, and sparse and quantized tensors become dense arrays
+    of their values. Everything beside the tensors (epochs, scores, arguments) is dropped.
 
     Args:
-        content: the bytes of the file.
+        content: bytes of the file.
+
+    Returns:
+        A function per tensor that reads it.
 
     Raises:
-        NotWeights: if the file is well formed but holds no tensors, or names what none needs.
-        Exception: of any other kind, if the file is broken. Reading a tensor raises both too.
+        WeightFileError: if the file is well formed but holds no tensors, or names a global that
+            weights do not need.
+        Exception: any other exception, if the file is broken. The returned functions raise both
+            too.
 
     Reference:
         ``torch/serialization.py`` and ``torch/_weights_only_unpickler.py`` of PyTorch 2.13:
@@ -53,38 +58,38 @@ def read_pytorch(content: bytes) -> dict[Place, Callable[[], Shaped[np.ndarray, 
             checkpoint, storages = _read_archive(content)
         else:
             checkpoint, storages = _read_legacy(content)
-    except NotAllowed as refused:
-        raise NotWeights(_refusal(str(refused), content)) from None
-    if isinstance(checkpoint, Tensor) or not isinstance(checkpoint, dict | list | tuple):
-        raise NotWeights("holds no state dict: save model.state_dict()")
-    reading = Reading(storages)
-    places = find_places(checkpoint, Tensor)
-    if not places:
-        raise NotWeights(f"holds no tensors by name, but {_held(checkpoint)}")
-    return {place: functools.partial(tensor.array, reading) for place, tensor in places.items()}
+    except DisallowedGlobal as error:
+        raise WeightFileError(_refusal(str(error), content)) from None
+    if isinstance(checkpoint, LazyTensor) or not isinstance(checkpoint, dict | list | tuple):
+        raise WeightFileError("holds no state dict: save model.state_dict()")
+    reader = StorageReader(storages)
+    tensors = find_tensors(checkpoint, LazyTensor)
+    if not tensors:
+        raise WeightFileError(f"holds no tensors by name, but {_contents(checkpoint)}")
+    return {path: functools.partial(tensor.array, reader) for path, tensor in tensors.items()}
 
 
 def is_legacy(head: bytes) -> bool:
-    """Whether a file that begins like this is of the format before PyTorch 1.6."""
+    """Returns whether a file with these first bytes has the format before PyTorch 1.6."""
     try:
         return unpickle(io.BytesIO(head)) == _MAGIC
-    except Exception:  # of any kind: whatever else it is
+    except Exception:  # another format raises any exception
         return False
 
 
-def most_unpacked(size: int) -> int:
-    """How many bytes a compressed file of that many may hold."""
+def max_unpacked_bytes(size: int) -> int:
+    """Returns the largest accepted uncompressed size of a file of that size, in bytes."""
     return max(4 * size, 2**30)
 
 
-def check_unpacked(archive: zipfile.ZipFile, content: bytes) -> None:
-    """Raise `NotWeights` if the entries of an archive are far more than the file."""
+def check_unpacked_size(archive: zipfile.ZipFile, content: bytes) -> None:
+    """Raises `WeightFileError` if an archive unpacks to far more bytes than it has."""
     size = sum(entry.file_size for entry in archive.infolist())
-    if size > most_unpacked(len(content)):
-        raise NotWeights(f"unpacks to {size:,} bytes, far more than the file has: not read")
+    if size > max_unpacked_bytes(len(content)):
+        raise WeightFileError(f"unpacks to {size:,} bytes, far more than the file has: not read")
 
 
-def _read_archive(content: bytes) -> tuple[Any, Callable[[Storage], Bytes]]:
+def _read_archive(content: bytes) -> tuple[Any, Callable[[Storage], StorageBytes]]:
     archive = zipfile.ZipFile(io.BytesIO(content))
     names = archive.namelist()
     root = f"{names[0].partition('/')[0]}/"
@@ -92,17 +97,18 @@ def _read_archive(content: bytes) -> tuple[Any, Callable[[Storage], Bytes]]:
         [pickled] = (name for name in names if name.rpartition("/")[2] == "data.pkl")
         root = pickled.removesuffix("data.pkl")
     if any(name.startswith((f"{root}constants.pkl", f"{root}code/")) for name in names):
-        raise NotWeights("a TorchScript archive, not a state dict: save model.state_dict()")
-    check_unpacked(archive, content)
+        raise WeightFileError("a TorchScript archive, not a state dict: save model.state_dict()")
+    check_unpacked_size(archive, content)
     if not any(entry.CRC for entry in archive.infolist()):
-        for entry in archive.infolist():  # torch.serialization.set_crc32_options(False) wrote it
+        # torch.serialization.set_crc32_options(False) omits checksums.
+        for entry in archive.infolist():
             entry.CRC = None
     order = archive.read(f"{root}byteorder") if f"{root}byteorder" in names else b"little"
     if order not in (b"little", b"big"):
         raise ValueError(f"byte order {order!r}")
-    sizes: Sizes = {}
+    sizes: StorageSizes = {}
     stream = io.BytesIO(archive.read(f"{root}data.pkl"))
-    checkpoint = unpickle(stream, ALLOWED, persistent(sizes))
+    checkpoint = unpickle(stream, ALLOWED, persistent_loader(sizes))
 
     @functools.cache
     def read(key):
@@ -110,46 +116,48 @@ def _read_archive(content: bytes) -> tuple[Any, Callable[[Storage], Bytes]]:
 
     def storages(storage):
         found = read(storage.key)
-        if len(found) != storage.size * storage.kind.dtype.itemsize:
+        if len(found) != storage.size * storage.dtype.numpy.itemsize:
             raise ValueError(f"storage {storage.key} is cut off")
-        return Bytes(found, order.decode())
+        return StorageBytes(found, order.decode())
 
     return checkpoint, storages
 
 
-def _read_legacy(content: bytes) -> tuple[Any, Callable[[Storage], Bytes]]:
-    """Pickles of a magic number, a version, the machine, the object and the keys; the storages.
+def _read_legacy(content: bytes) -> tuple[Any, Callable[[Storage], StorageBytes]]:
+    """Reads the format before PyTorch 1.6.
 
-    Bytes after them are passed over as ``torch.load`` does: another object may follow.
+    It consists of pickles of a magic number, a version, the machine, the object and the storage
+    keys, then of the storages. Bytes after them are ignored, as ``torch.load`` does: another object
+    may follow.
     """
     file = io.BytesIO(content)
     magic, version, _ = (unpickle(file) for _ in range(3))
     if (magic, version) != (_MAGIC, _VERSION):
         raise ValueError("another version of the format")
-    sizes: Sizes = {}
-    checkpoint = unpickle(file, ALLOWED, persistent(sizes))
+    sizes: StorageSizes = {}
+    checkpoint = unpickle(file, ALLOWED, persistent_loader(sizes))
     found = {}
     for key in unpickle(file):
         if not isinstance(key, str):
             raise ValueError("a key of a storage that is no string")
-        kind, size = sizes[key]
+        dtype, size = sizes[key]
         [stored] = struct.unpack("<q", file.read(8))
-        start, length = file.tell(), size * kind.dtype.itemsize
+        start, length = file.tell(), size * dtype.numpy.itemsize
         if stored != size or not 0 <= length <= len(content) - start:
             raise ValueError(f"storage {key} is cut off")
-        found[key] = Bytes(memoryview(content)[start : start + length], "little")
+        found[key] = StorageBytes(memoryview(content)[start : start + length], "little")
         file.seek(length, io.SEEK_CUR)
     return checkpoint, lambda storage: found[storage.key]
 
 
-def _held(checkpoint: dict | list | tuple) -> str:
+def _contents(checkpoint: dict | list | tuple) -> str:
     names = checkpoint if isinstance(checkpoint, dict) else range(len(checkpoint))
     first = [name for name in itertools.islice(names, 8) if isinstance(name, str | int)]
     return ", ".join(f"{name!r:.80}" for name in first) or "nothing"
 
 
 def _refusal(name: str, content: bytes) -> str:
-    said = f"holds {name}, which weights have no need of; nothing of it was run"
+    message = f"holds {name}, which weights do not need; nothing of it was run"
     if name == "a module" or b"torch.nn.modules" in content:
-        return f"{said}; of a whole model, save model.state_dict() instead"
-    return said
+        return f"{message}; of a whole model, save model.state_dict() instead"
+    return message

@@ -1,7 +1,7 @@
-"""What a pickle of PyTorch says of its tensors, and the arrays that they are.
+"""Tensors of a PyTorch pickle, described while unpickling and read on request.
 
-A tensor is described first, by the stand-ins for PyTorch's functions, and read when it is asked
-for: most of a checkpoint is not wanted.
+Most tensors of a checkpoint are not needed. Replacements of PyTorch's rebuild functions therefore
+return a `LazyTensor`, which reads its array later.
 """
 
 import math
@@ -14,102 +14,106 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Shaped
 
-from jaxhash.models._pickles import NotAllowed, ordered_dict
-from jaxhash.models._places import NotWeights
+from jaxhash.models._tensor_paths import WeightFileError
+from jaxhash.models._unpickler import DisallowedGlobal, make_dict
 
-#: What tensors that are larger than their storage may take together, in bytes: sparse and expanded
-#: ones, of which a small file can hold any number.
-MOST_BYTES = 2**30
+#: Total bytes allowed for tensors that are larger than their storage: a small file can hold any
+#: number of sparse and expanded tensors.
+MAX_EXPANDED_BYTES = 2**30
 
 Array = Shaped[np.ndarray, "..."]
 
 
-class Kind(NamedTuple):
-    """A dtype of PyTorch; ``dtype`` is of bare bytes where NumPy has none like it."""
+class TorchDtype(NamedTuple):
+    """A dtype of PyTorch and its NumPy dtype, which is raw bytes if NumPy has no equivalent."""
 
     name: str
-    dtype: np.dtype
+    numpy: np.dtype
 
 
 class Storage(NamedTuple):
-    """``size`` numbers of the file, of which a tensor sees those from ``start`` on."""
+    """A storage of ``size`` elements in the file; a tensor uses those from ``start`` on."""
 
     key: str
-    kind: Kind
+    dtype: TorchDtype
     size: int
     start: int
 
 
-class Bytes(NamedTuple):
-    """What a storage holds, and ``"little"`` or ``"big"``: which byte of a number is first."""
+class StorageBytes(NamedTuple):
+    """The content of a storage and its byte order, ``"little"`` or ``"big"``."""
 
     content: bytes | memoryview
     order: str
 
 
-class Reading:
-    """Gives the storages of one file, and allows `MOST_BYTES` beyond them."""
+class StorageReader:
+    """Reads the storages of one file, and limits the memory of tensors beyond them.
 
-    def __init__(self, storages: Callable[[Storage], Bytes]):
-        self.storages = storages
-        self.left = MOST_BYTES
+    Args:
+        read_storage: returns the content of a storage.
+    """
 
-    def allow(self, shape: Sequence[int], dtype: np.dtype) -> None:
-        """Take an array of this shape from what is left.
+    def __init__(self, read_storage: Callable[[Storage], StorageBytes]):
+        self.read = read_storage
+        self._remaining = MAX_EXPANDED_BYTES
+
+    def reserve(self, shape: Sequence[int], dtype: np.dtype) -> None:
+        """Counts an array of this shape against `MAX_EXPANDED_BYTES`.
 
         Raises:
-            NotWeights: if no memory is left for it.
+            WeightFileError: if the limit is exceeded.
         """
-        self.left -= math.prod(shape) * dtype.itemsize
-        if self.left < 0:
-            raise NotWeights(
+        self._remaining -= math.prod(shape) * dtype.itemsize
+        if self._remaining < 0:
+            raise WeightFileError(
                 "its sparse and expanded tensors would take more than "
-                f"{MOST_BYTES / 2**30:g} GiB: save them as dense tensors"
+                f"{MAX_EXPANDED_BYTES / 2**30:g} GiB: save them as dense tensors"
             )
 
 
 @dataclass(frozen=True, eq=False)
-class Tensor:
-    """Stands for a tensor; `array` reads it."""
+class LazyTensor:
+    """A tensor that `array` reads."""
 
-    def array(self, reading: Reading) -> Array:
-        """The numbers.
+    def array(self, reader: StorageReader) -> Array:
+        """Reads the values.
 
         Raises:
-            NotWeights: if there are none, or none that NumPy has a dtype for.
-            Exception: of any other kind, if the file is broken.
+            WeightFileError: if the file holds no values, or NumPy has no dtype for them.
+            Exception: any other exception, if the file is broken.
         """
         raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
-class Strided(Tensor):
-    """Lies in a storage; offset and strides count numbers of ``kind``."""
+class StridedTensor(LazyTensor):
+    """A view of a storage; offset and strides count elements of ``dtype``."""
 
     storage: Storage
-    kind: Kind
+    dtype: TorchDtype
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     conjugate: bool = False
     negative: bool = False
 
-    def array(self, reading: Reading) -> Array:
-        name, dtype = self.kind
+    def array(self, reader: StorageReader) -> Array:
+        name, dtype = self.dtype
         if dtype.kind == "V" and not jnp.issubdtype(dtype, jnp.floating):
-            raise NotWeights(f"in {name}, which is not read")
-        shape, start = _shape(self.shape), self.storage.start
+            raise WeightFileError(f"in {name}, which is not read")
+        shape, start = _checked_shape(self.shape), self.storage.start
         numbers = (self.offset, start, *self.strides)
         if not all(isinstance(n, int) and 0 <= n < 2**63 for n in numbers):
             raise ValueError("a tensor with strides that are none")
-        content, order = reading.storages(self.storage)
+        content, order = reader.read(self.storage)
         if math.prod(shape) * dtype.itemsize > len(content):
-            reading.allow(shape, dtype)
+            reader.reserve(shape, dtype)
         array = np.ndarray(
             shape,
             dtype,
             content,
-            start * self.storage.kind.dtype.itemsize + self.offset * dtype.itemsize,
+            start * self.storage.dtype.numpy.itemsize + self.offset * dtype.itemsize,
             tuple(stride * dtype.itemsize for stride in self.strides),
         )
         if order != sys.byteorder and dtype.itemsize > 1:
@@ -119,17 +123,17 @@ class Strided(Tensor):
 
 
 @dataclass(frozen=True, eq=False)
-class Quantized(Tensor):
-    """Integers q that stand for (q - zero point) * scale, which is read in float32."""
+class QuantizedTensor(LazyTensor):
+    """A quantized tensor, read as (integer - zero point) * scale in float32."""
 
-    integers: Strided
+    integers: StridedTensor
     scale: Any
     zero_point: Any
     axis: int | None = None
 
-    def array(self, reading: Reading) -> Array:
-        integers = self.integers.array(reading)
-        scale, zero_point = (_along(each, reading) for each in (self.scale, self.zero_point))
+    def array(self, reader: StorageReader) -> Array:
+        integers = self.integers.array(reader)
+        scale, zero_point = (_to_float32(each, reader) for each in (self.scale, self.zero_point))
         if self.axis is not None:
             after = (1,) * (integers.ndim - 1 - range(integers.ndim)[self.axis])
             scale, zero_point = (each.reshape(-1, *after) for each in (scale, zero_point))
@@ -139,55 +143,55 @@ class Quantized(Tensor):
 
 
 @dataclass(frozen=True, eq=False)
-class Coordinates(Tensor):
-    """Sparse: value i stands at the coordinates in column i of the indices; equal ones add up."""
+class CooTensor(LazyTensor):
+    """A sparse COO tensor: value i has the coordinates in column i; equal coordinates add up."""
 
-    indices: Tensor
-    values: Tensor
+    indices: LazyTensor
+    values: LazyTensor
     shape: tuple[int, ...]
 
-    def array(self, reading: Reading) -> Array:
-        indices, values = self.indices.array(reading), self.values.array(reading)
-        shape = _shape(self.shape)
+    def array(self, reader: StorageReader) -> Array:
+        indices, values = self.indices.array(reader), self.values.array(reader)
+        shape = _checked_shape(self.shape)
         if (indices < 0).any():
             raise ValueError("a sparse tensor with indices below 0")
         if values.shape != (indices.shape[1], *shape[len(indices) :]):
             raise ValueError("a sparse tensor whose indices and values differ in number")
-        reading.allow(shape, values.dtype)
+        reader.reserve(shape, values.dtype)
         dense = np.zeros((1, *shape), values.dtype)
         np.add.at(dense, (0, *indices), values)
         return dense[0]
 
 
 @dataclass(frozen=True, eq=False)
-class Compressed(Tensor):
-    """Sparse by rows or columns of numbers or of blocks (CSR, CSC, BSR, BSC), after batch axes."""
+class CompressedTensor(LazyTensor):
+    """A sparse tensor in CSR, CSC, BSR or BSC layout, after batch axes."""
 
     layout: str
-    pointers: Tensor
-    indices: Tensor
-    values: Tensor
+    pointers: LazyTensor
+    indices: LazyTensor
+    values: LazyTensor
     shape: tuple[int, ...]
 
-    def array(self, reading: Reading) -> Array:
+    def array(self, reader: StorageReader) -> Array:
         pointers, indices, values = (
-            each.array(reading) for each in (self.pointers, self.indices, self.values)
+            each.array(reader) for each in (self.pointers, self.indices, self.values)
         )
-        shape, batch = _shape(self.shape), pointers.shape[:-1]
+        shape, batch = _checked_shape(self.shape), pointers.shape[:-1]
         after = values.shape[len(batch) + 1 :]
         in_blocks = self.layout in ("sparse_bsr", "sparse_bsc")
         block, dense = (after[:2], after[2:]) if in_blocks else ((1, 1), after)
         rows, columns = shape[len(batch) : len(batch) + 2]
         if shape != (*batch, rows, columns, *dense):
             raise ValueError("a sparse tensor whose values do not fit its shape")
-        reading.allow(shape, values.dtype)
+        reader.reserve(shape, values.dtype)
         high, wide = block
         grid = (math.prod(batch), rows // high, high, columns // wide, wide, *dense)
         found = np.zeros(grid, values.dtype)
-        of_blocks = found.swapaxes(2, 3)
+        block_grid = found.swapaxes(2, 3)
         entries = indices.shape[-1]
-        for place, counts, others, blocks in zip(
-            of_blocks,
+        for matrix, counts, others, blocks in zip(
+            block_grid,
             np.diff(pointers.reshape(-1, pointers.shape[-1])),
             indices.reshape(-1, entries),
             values.reshape(-1, entries, *block, *dense),
@@ -197,101 +201,108 @@ class Compressed(Tensor):
             if len(own) != entries or (others < 0).any():
                 raise ValueError("a sparse tensor with indices that are none")
             by_rows = self.layout in ("sparse_csr", "sparse_bsr")
-            place[(own, others) if by_rows else (others, own)] = blocks
+            matrix[(own, others) if by_rows else (others, own)] = blocks
         return found.reshape(shape)
 
 
 @dataclass(frozen=True, eq=False)
-class Valueless(Tensor):
-    """A tensor that has no numbers in the file, or none that are read; ``why`` says so."""
+class UnreadableTensor(LazyTensor):
+    """A tensor without values in the file, or without support; reading it raises ``reason``."""
 
-    why: str
+    reason: str
 
-    def array(self, reading: Reading) -> Array:
-        raise NotWeights(self.why)
+    def array(self, reader: StorageReader) -> Array:
+        raise WeightFileError(self.reason)
 
 
-def persistent(sizes: dict[str, tuple[Kind, int]]) -> Callable[[Any], Storage]:
-    """Makes storages of persistent ids, and takes down how large each is."""
+def persistent_loader(sizes: dict[str, tuple[TorchDtype, int]]) -> Callable[[Any], Storage]:
+    """Returns a loader of persistent ids, which records the dtype and size of each storage."""
 
     def storage(identifier):
         match identifier:
             case ("module", *_):
-                raise NotAllowed("a module")
-            case ("storage", Kind() as kind, str(key), _, int(size), *view):
-                if sizes.setdefault(key, (kind, size)) != (kind, size):
+                raise DisallowedGlobal("a module")
+            case ("storage", TorchDtype() as dtype, str(key), _, int(size), *view):
+                if sizes.setdefault(key, (dtype, size)) != (dtype, size):
                     raise ValueError(f"storage {key} has two sizes")
                 match view:
                     case [] | [None]:
-                        return Storage(key, kind, size, 0)
+                        return Storage(key, dtype, size, 0)
                     case [(_, int(start), int(_))]:
-                        return Storage(key, kind, size, start)
+                        return Storage(key, dtype, size, start)
         raise ValueError("a persistent id that is no storage")
 
     return storage
 
 
-def _shape(shape: Any) -> tuple[int, ...]:
+def _checked_shape(shape: Any) -> tuple[int, ...]:
     if len(shape) > 64 or not all(isinstance(n, int) and 0 <= n < 2**63 for n in shape):
         raise ValueError("a tensor with a shape that is none")
     return tuple(shape)
 
 
-def _along(number: Any, reading: Reading) -> Array:
-    """A scale or a zero point, or those of all channels, in float32."""
-    found = number.array(reading) if isinstance(number, Tensor) else number
+def _to_float32(value: Any, reader: StorageReader) -> Array:
+    """Converts a scale or zero point, or one per channel, to float32."""
+    found = value.array(reader) if isinstance(value, LazyTensor) else value
     return np.asarray(found, np.float32)
 
 
-def _tensor(storage: Storage, offset: int, shape: tuple, strides: tuple, *others: Any) -> Strided:
-    """Stands for the functions that rebuild tensors; gradients and hooks are dropped."""
+def _rebuild_tensor(
+    storage: Storage, offset: int, shape: tuple, strides: tuple, *others: Any
+) -> StridedTensor:
+    """Replaces the functions that rebuild tensors; gradients and hooks are dropped."""
     _, _, *others = (*others, None, None)
-    kind = storage.kind
-    if others and isinstance(others[0], Kind):
-        kind, *others = others
+    dtype = storage.dtype
+    if others and isinstance(others[0], TorchDtype):
+        dtype, *others = others
     bits = others[0] if others and isinstance(others[0], dict) else {}
-    return Strided(
-        storage, kind, offset, shape, strides, bool(bits.get("conj")), bool(bits.get("neg"))
+    return StridedTensor(
+        storage, dtype, offset, shape, strides, bool(bits.get("conj")), bool(bits.get("neg"))
     )
 
 
-def _quantized(
+def _rebuild_quantized(
     storage: Storage, offset: int, shape: tuple, strides: tuple, parameters: tuple, *_: Any
-) -> Quantized:
-    integers = Strided(storage, storage.kind, offset, shape, strides)
-    return Quantized(integers, *parameters[1:])
+) -> QuantizedTensor:
+    integers = StridedTensor(storage, storage.dtype, offset, shape, strides)
+    return QuantizedTensor(integers, *parameters[1:])
 
 
-def _sparse(layout: Any, parts: tuple) -> Tensor:
+def _rebuild_sparse(layout: Any, parts: tuple) -> LazyTensor:
     match layout, parts:
-        case "torch.sparse_coo", (Tensor() as indices, Tensor() as values, shape, *_):
-            return Coordinates(indices, values, shape)
-        case str(), (Tensor() as pointers, Tensor() as indices, Tensor() as values, shape):
-            return Compressed(layout.removeprefix("torch."), pointers, indices, values, shape)
+        case "torch.sparse_coo", (LazyTensor() as indices, LazyTensor() as values, shape, *_):
+            return CooTensor(indices, values, shape)
+        case str(), (
+            LazyTensor() as pointers,
+            LazyTensor() as indices,
+            LazyTensor() as values,
+            shape,
+        ):
+            return CompressedTensor(layout.removeprefix("torch."), pointers, indices, values, shape)
     raise ValueError("a sparse tensor of no known layout")
 
 
-def _subclass(function: Callable, _: Any, arguments: tuple, *__: Any) -> Any:
-    """Stands for what rebuilds a tensor that has attributes, or a class of its own."""
+def _rebuild_subclass(function: Callable, _: Any, arguments: tuple, *__: Any) -> Any:
+    """Replaces the function that rebuilds a tensor with attributes, or of a subclass."""
     return function(*arguments)
 
 
-def _data(data: Any = None, *_: Any) -> Any:
-    """Stands for the functions that make a parameter, a size or a tensor elsewhere of something."""
+def _first_argument(data: Any = None, *_: Any) -> Any:
+    """Replaces the functions that turn a value into a parameter, a size or a tensor elsewhere."""
     return data
 
 
-def _nothing(*_: Any) -> None:
-    """Stands for what accompanies weights and is dropped."""
+def _ignore(*_: Any) -> None:
+    """Replaces values beside weights, which are dropped."""
 
 
-def _valueless(why: str) -> Callable[..., Valueless]:
-    return lambda *_: Valueless(why)
+def _unreadable(reason: str) -> Callable[..., UnreadableTensor]:
+    return lambda *_: UnreadableTensor(reason)
 
 
-#: PyTorch's dtypes and the classes of their storages. Those that NumPy does not have are counted in
+#: PyTorch's dtypes and the classes of their storages. A dtype that NumPy lacks is measured in
 #: bytes, and not read.
-_KINDS = {
+_DTYPES = {
     "float64": (np.float64, "Double"),
     "float32": (np.float32, "Float"),
     "float16": (np.float16, "Half"),
@@ -327,62 +338,64 @@ _KINDS = {
 
 _DEVICES = ("torch", "torch.cuda")
 
-#: All that a pickle may name, and what takes its place: what ``torch.load(weights_only=True)``
-#: reads, and what trainings keep beside it.
+#: Replacement of each global that a pickle may name: those that ``torch.load(weights_only=True)``
+#: accepts, and those that trainings store beside weights.
 ALLOWED = {
-    "collections.OrderedDict": ordered_dict,
-    "collections.Counter": ordered_dict,
+    "collections.OrderedDict": make_dict,
+    "collections.Counter": make_dict,
     "collections.defaultdict": lambda *_: {},
-    "torch._utils._rebuild_tensor": _tensor,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_tensor_v3": _tensor,
-    "torch._utils._rebuild_qtensor": _quantized,
-    "torch._utils._rebuild_sparse_tensor": _sparse,
-    "torch._utils._rebuild_nested_tensor": _valueless("a nested tensor, which is not read"),
-    "torch._utils._rebuild_meta_tensor_no_storage": _valueless(
+    "torch._utils._rebuild_tensor": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v3": _rebuild_tensor,
+    "torch._utils._rebuild_qtensor": _rebuild_quantized,
+    "torch._utils._rebuild_sparse_tensor": _rebuild_sparse,
+    "torch._utils._rebuild_nested_tensor": _unreadable("a nested tensor, which is not read"),
+    "torch._utils._rebuild_meta_tensor_no_storage": _unreadable(
         "of the meta device, without values"
     ),
-    "torch._utils._rebuild_wrapper_subclass": _valueless("a wrapper of tensors, without values"),
-    "torch._utils._rebuild_parameter": _data,
-    "torch._utils._rebuild_parameter_with_state": _data,
-    "torch._utils._rebuild_device_tensor_from_cpu_tensor": _data,
-    "torch._utils._rebuild_device_tensor_from_numpy": _valueless("an array, which is not read"),
-    "torch._tensor._rebuild_from_type_v2": _subclass,
-    "torch.nn.parameter.Parameter": _data,
-    "torch.serialization._get_layout": _data,
-    "torch.Size": _data,
-    "torch.Tensor": _valueless("of PyTorch before 0.2, which is not read"),
-    **{f"torch.{name}": Kind(name, np.dtype(dtype)) for name, (dtype, _) in _KINDS.items()},
+    "torch._utils._rebuild_wrapper_subclass": _unreadable("a wrapper of tensors, without values"),
+    "torch._utils._rebuild_parameter": _first_argument,
+    "torch._utils._rebuild_parameter_with_state": _first_argument,
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": _first_argument,
+    "torch._utils._rebuild_device_tensor_from_numpy": _unreadable("an array, which is not read"),
+    "torch._tensor._rebuild_from_type_v2": _rebuild_subclass,
+    "torch.nn.parameter.Parameter": _first_argument,
+    "torch.serialization._get_layout": _first_argument,
+    "torch.Size": _first_argument,
+    "torch.Tensor": _unreadable("of PyTorch before 0.2, which is not read"),
+    **{f"torch.{name}": TorchDtype(name, np.dtype(dtype)) for name, (dtype, _) in _DTYPES.items()},
     **{
-        f"{device}.{storage}Storage": Kind(name, np.dtype(dtype))
-        for name, (dtype, storage) in _KINDS.items()
+        f"{device}.{storage}Storage": TorchDtype(name, np.dtype(dtype))
+        for name, (dtype, storage) in _DTYPES.items()
         if storage
         for device in _DEVICES
     },
-    "torch.storage.UntypedStorage": Kind("uint8", np.dtype(np.uint8)),
-    "torch.storage.TypedStorage": _nothing,
+    "torch.storage.UntypedStorage": TorchDtype("uint8", np.dtype(np.uint8)),
+    "torch.storage.TypedStorage": _ignore,
     **{
-        f"{device}{sparse}.{storage}Tensor": _valueless("of PyTorch before 0.2, which is not read")
-        for _, storage in _KINDS.values()
+        f"{device}{sparse}.{storage}LazyTensor": _unreadable(
+            "of PyTorch before 0.2, which is not read"
+        )
+        for _, storage in _DTYPES.values()
         if storage
         for device in _DEVICES
         for sparse in ("", ".sparse")
     },
-    # Arguments, scores and states of the training that stand beside the weights.
+    # Arguments, scores and training states that are stored beside the weights.
     **{
-        f"torch.per_{what}": _nothing
+        f"torch.per_{what}": _ignore
         for what in ("tensor_affine", "tensor_symmetric", "channel_affine", "channel_symmetric")
     },
-    "torch.per_channel_affine_float_qparams": _nothing,
-    "torch.device": _nothing,
-    "argparse.Namespace": _nothing,
-    "_codecs.encode": _nothing,
-    **{f"builtins.{name}": _nothing for name in ("set", "frozenset", "bytearray", "complex")},
-    **{f"builtins.{name}": _nothing for name in ("bool", "dict", "float", "int", "list", "str")},
-    "numpy.dtype": _nothing,
-    "numpy.ndarray": _nothing,
+    "torch.per_channel_affine_float_qparams": _ignore,
+    "torch.device": _ignore,
+    "argparse.Namespace": _ignore,
+    "_codecs.encode": _ignore,
+    **{f"builtins.{name}": _ignore for name in ("set", "frozenset", "bytearray", "complex")},
+    **{f"builtins.{name}": _ignore for name in ("bool", "dict", "float", "int", "list", "str")},
+    "numpy.dtype": _ignore,
+    "numpy.ndarray": _ignore,
     **{
-        f"numpy.{core}.multiarray.{name}": _nothing
+        f"numpy.{core}.multiarray.{name}": _ignore
         for core in ("core", "_core")
         for name in ("scalar", "_reconstruct")
     },

@@ -8,14 +8,14 @@ import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
 from jaxhash.models._base import Backbone, Block
-from jaxhash.models._names import (
-    Names,
+from jaxhash.models._preprocessing import IMAGENET, Preprocessing
+from jaxhash.models._weight_names import (
+    WeightNames,
     merge,
     pytorch_batch_norm,
     pytorch_convolution,
     pytorch_dense,
 )
-from jaxhash.models._preprocessing import IMAGENET, Preprocessing
 
 
 class Stem(Block):
@@ -46,15 +46,15 @@ class BasicBlock(Block):
         return nn.relu(y + self.shortcut(norm, x))
 
     def shortcut(self, norm: Callable, x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 width"]:
-        """The input in the shape of the result; ``norm(conv, x)`` is a convolution, normalized."""
+        """Returns the input in the shape of the result, by ``norm(conv, x)`` if that differs."""
         return _shortcut(self, norm, x, self.width)
 
 
 class Bottleneck(Block):
     """A 1x1, a 3x3 and a 1x1 convolution to four times the width; the input is added.
 
-    The stride is that of the 3x3 convolution, as in torchvision ("v1.5"), not of the first as in
-    the paper: the published weights are of that form.
+    The 3x3 convolution has the stride, as in torchvision ("v1.5") and its weights, not the first
+    convolution, as in the paper.
     """
 
     width: int
@@ -71,12 +71,12 @@ class Bottleneck(Block):
         return nn.relu(y + _shortcut(self, norm, x, 4 * self.width))
 
 
-def residual_names(ours: str, theirs: str, convolutions: int) -> list[Names]:
-    """The leaves of a block's normalized convolutions, counted from 1 on both sides."""
+def residual_names(target: str, source: str, convolutions: int) -> list[WeightNames]:
+    """Maps the normalized convolutions of a block, which both sides count from 1."""
     return [
         merge(
-            pytorch_convolution(f"{ours}/conv{k}", f"{theirs}.conv{k}"),
-            pytorch_batch_norm(f"{ours}/norm{k}", f"{theirs}.bn{k}"),
+            pytorch_convolution(f"{target}/conv{k}", f"{source}.conv{k}"),
+            pytorch_batch_norm(f"{target}/norm{k}", f"{source}.bn{k}"),
         )
         for k in range(1, convolutions + 1)
     ]
@@ -104,7 +104,7 @@ class ResNet(Backbone, kw_only=True):
 
     Reference:
         He, Zhang, Ren, Sun, "Deep residual learning for image recognition", CVPR 2016; weights and
-        the place of the strides are torchvision's.
+        the position of the strides are torchvision's.
     """
 
     block: type[Block]
@@ -112,14 +112,14 @@ class ResNet(Backbone, kw_only=True):
     preprocessing: Preprocessing = IMAGENET
 
     def stages(self) -> Iterator[list[partial[Block]]]:
-        """The stem, then the four stages."""
+        """Yields the stem, then the four stages."""
         yield [partial(Stem)]
         for i, size in enumerate(self.sizes):
             strides = [2 if i else 1] + [1] * (size - 1)
             yield [partial(self.block, width=64 * 2**i, stride=stride) for stride in strides]
 
-    def weight_names(self) -> dict[str, Names]:
-        """The names of torchvision and timm."""
+    def weight_names(self) -> dict[str, WeightNames]:
+        """Returns the names of torchvision and timm."""
         names = [
             pytorch_convolution("stage0_0/conv", "conv1"),
             pytorch_batch_norm("stage0_0/norm", "bn1"),
@@ -128,12 +128,12 @@ class ResNet(Backbone, kw_only=True):
         convolutions = 3 if self.block is Bottleneck else 2
         for i, size in enumerate(self.sizes):
             for j in range(size):
-                ours, theirs = f"stage{i + 1}_{j}", f"layer{i + 1}.{j}"
-                names += residual_names(ours, theirs, convolutions)
+                target, source = f"stage{i + 1}_{j}", f"layer{i + 1}.{j}"
+                names += residual_names(target, source, convolutions)
                 if j == 0 and (i or self.block is Bottleneck):
                     names += [
-                        pytorch_convolution(f"{ours}/shortcut", f"{theirs}.downsample.0"),
-                        pytorch_batch_norm(f"{ours}/shortcut_norm", f"{theirs}.downsample.1"),
+                        pytorch_convolution(f"{target}/shortcut", f"{source}.downsample.0"),
+                        pytorch_batch_norm(f"{target}/shortcut_norm", f"{source}.downsample.1"),
                     ]
         return {"pytorch": merge(*names)}
 

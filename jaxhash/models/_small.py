@@ -1,4 +1,4 @@
-"""Small backbones: features of 28x28 and 32x32 images, and of feature vectors."""
+"""Small backbones for 28x28 and 32x32 images, and for feature vectors."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -37,21 +37,21 @@ class Dense(Block):
 
 
 class CNN(Backbone):
-    """A small convolutional network: strided convolutions, flattened at the end.
+    """A small convolutional network of strided convolutions with flattened features.
 
     Attributes:
-        widths: channels of the convolutions; each halves the resolution, and is a stage.
+        widths: channels of the convolutions; each is a stage and halves the resolution.
     """
 
     widths: tuple[int, ...] = (32, 64, 128)
 
     def stages(self) -> Iterator[list[partial[Block]]]:
-        """A convolution each."""
+        """Yields one stage per convolution."""
         for width in self.widths:
             yield [partial(Convolution, width=width)]
 
     def readout(self, x: Float[Array, "n h w c"]) -> Float[Array, "n features"]:
-        """All positions, flattened, or logits of them."""
+        """Returns all positions, flattened, or logits of them."""
         x = x.reshape(len(x), -1)
         return x if self.classes is None else self.classify(x)
 
@@ -66,16 +66,16 @@ class MLP(Backbone):
     widths: tuple[int, ...] = (256,)
 
     def stages(self) -> Iterator[list[partial[Block]]]:
-        """A layer each."""
+        """Yields one stage per layer."""
         for width in self.widths:
             yield [partial(Dense, width=width)]
 
     def readout(self, x: Float[Array, "n ..."]) -> Float[Array, "n features"]:
-        """The last layer's activations, or logits of them; without layers, the inputs flattened."""
+        """Returns the activations of the last layer, or the flattened inputs; or logits."""
         x = x.reshape(len(x), -1)
         return x if self.classes is None else self.classify(x)
 
 
 def linear(**options: Any) -> MLP:
-    """No layers: the features are the inputs, and a hash head on them is a linear hash function."""
+    """An MLP without layers: features are the inputs, and a hash head makes it linear hashing."""
     return MLP(widths=(), **options)

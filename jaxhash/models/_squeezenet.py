@@ -9,13 +9,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxhash.models._base import Backbone, Block
-from jaxhash.models._names import Names, Tensor, merge, pytorch_convolution, same
 from jaxhash.models._preprocessing import IMAGENET, Preprocessing
+from jaxhash.models._weight_names import (
+    SourceTensor,
+    WeightNames,
+    identity,
+    merge,
+    pytorch_convolution,
+)
 
 # Width of the squeezing layer of fire2 to fire9, by stage; each expansion is four times as wide.
 _SQUEEZE = ((16, 16), (32, 32), (48, 48, 64, 64))
 
-# Where torchvision's list of layers, which counts ReLUs and poolings, has fire2 to fire9.
+# Positions of fire2 to fire9 in torchvision's list of layers, which includes ReLUs and poolings.
 _POSITIONS = (3, 4, 6, 7, 9, 10, 11, 12)
 
 
@@ -30,11 +36,11 @@ class Stem(Block):
 
 
 class Fire(Block):
-    """A 1x1 convolution to few channels, then a 1x1 and a 3x3 one side by side, all with ReLUs.
+    """A 1x1 convolution to few channels, then a 1x1 and a 3x3 one in parallel, all with ReLUs.
 
     Attributes:
-        squeeze: channels of the first; the others make four times as many each.
-        pool: a 3x3 max pooling of stride 2 comes first; its last window may hang over the edge.
+        squeeze: channels of the first convolution; the parallel ones have four times as many each.
+        pool: whether a 3x3 max pooling of stride 2 comes first, whose last window may overhang.
     """
 
     squeeze: int
@@ -55,34 +61,34 @@ class Fire(Block):
 
 
 class SqueezeNet(Backbone):
-    """SqueezeNet 1.1: a stem, then fire modules, in a stage for each resolution.
+    """SqueezeNet 1.1: a stem, then fire modules, with one stage per resolution.
 
     Features are the 512 means over positions of fire9. The classifier is a 1x1 convolution with a
-    ReLU, then a mean. The dropout of 0.5 before it is left out: it belongs to the classifier.
+    ReLU, then a mean. The dropout of 0.5 before it is omitted: it belongs to the classifier.
 
     Reference:
         Iandola, Han, Moskewicz, Ashraf, Dally, Keutzer, "SqueezeNet: AlexNet-level accuracy with
-        50x fewer parameters", arXiv 1602.07360; version 1.1 is of the authors' repository. Caffe
-        and torchvision let the last window of a pooling hang over the edge, Keras does not: at
-        224x224 and 227x227 no window does.
+        50x fewer parameters", arXiv 1602.07360; version 1.1 is from the authors'
+        repository. In Caffe and torchvision the last window of a pooling may overhang, in Keras it
+        may not: at 224x224 and 227x227 no window overhangs.
     """
 
     preprocessing: Preprocessing = IMAGENET
 
     def stages(self) -> Iterator[list[partial[Block]]]:
-        """The stem, then fire2-3, fire4-5, fire6-9."""
+        """Yields the stem, then fire2-3, fire4-5 and fire6-9."""
         yield [partial(Stem)]
         for widths in _SQUEEZE:
             yield [partial(Fire, squeeze=width, pool=j == 0) for j, width in enumerate(widths)]
 
     def readout(self, x: Float[Array, "n h w c"]) -> Float[Array, "n features"]:
-        """Means over positions of fire9, or of the classifier's maps."""
+        """Returns the means over positions of fire9, or of the classifier's maps."""
         if self.classes is not None:
             x = nn.relu(self.conv(self.classes, 1, bias=True, name="classifier")(x))
         return x.mean(axis=(1, 2))
 
-    def weight_names(self) -> dict[str, Names]:
-        """The names of torchvision, and of Keras files in that of rcmalli/keras-squeezenet."""
+    def weight_names(self) -> dict[str, WeightNames]:
+        """Returns the names of torchvision, and of the Keras files of rcmalli/keras-squeezenet."""
         fires = [f"stage{i}_{j}" for i, row in enumerate(_SQUEEZE, 1) for j in range(len(row))]
         layers = [("stage0_0/conv", "features.0", "conv1")]
         for number, (fire, position) in enumerate(zip(fires, _POSITIONS, strict=True), 2):
@@ -94,25 +100,28 @@ class SqueezeNet(Backbone):
         layers.append(("classifier", "classifier.1", "conv10"))
         return {
             "pytorch": merge(
-                *(pytorch_convolution(ours, theirs, bias=True) for ours, theirs, _ in layers)
+                *(pytorch_convolution(target, source, bias=True) for target, source, _ in layers)
             ),
             "keras": merge(
-                *(_keras(ours, theirs, count) for count, (ours, _, theirs) in enumerate(layers, 1))
+                *(
+                    _keras(target, source, count)
+                    for count, (target, _, source) in enumerate(layers, 1)
+                )
             ),
         }
 
 
-def _keras(ours: str, theirs: str, count: int) -> Names:
-    """The leaves of a convolution; the file calls its kernels uniform1, uniform2, ... in order."""
+def _keras(target: str, source: str, count: int) -> WeightNames:
+    """Maps a convolution; the file numbers its kernels uniform1, uniform2, ... in order."""
     return {
-        f"params/{ours}/kernel": Tensor(f"{theirs}/uniform{count}", same),
-        f"params/{ours}/bias": Tensor(f"{theirs}/{theirs}_b", same),
+        f"params/{target}/kernel": SourceTensor(f"{source}/uniform{count}", identity),
+        f"params/{target}/bias": SourceTensor(f"{source}/{source}_b", identity),
     }
 
 
 def squeezenet1_1(**options: Any) -> SqueezeNet:
     """SqueezeNet 1.1: 1,235,496 parameters with 1,000 classes; 512 features.
 
-    Weights from Keras take ``preprocessing=jaxhash.models.CAFFE``.
+    Weights from Keras require ``preprocessing=jaxhash.models.CAFFE``.
     """
     return SqueezeNet(**options)

@@ -1,4 +1,4 @@
-"""What a model is made of: shapes, parameters and multiply-adds, stage by stage."""
+"""Summary of a model: shapes, parameters and multiply-adds per stage."""
 
 import dataclasses
 import math
@@ -23,11 +23,11 @@ class SummaryRow:
     """A stage of the backbone, or a layer after it.
 
     Attributes:
-        name: ``stage 0``, ..., then names of layers; ``preprocessing`` and ``readout`` are what the
-            backbone does by itself before its first stage and after its last.
-        shape: shape of the result for one input; None where it has none of its own.
+        name: ``stage 0``, ..., then names of layers; ``preprocessing`` and ``readout`` stand for
+            the computation of the backbone before its first stage and after its last.
+        shape: shape of the result for one input; None if the row has no result of its own.
         parameters: number of parameters.
-        trained: number of those that training changes: none, or all.
+        trained: number of parameters that training changes: none or all of them.
         macs: multiply-adds of a forward pass of one input.
     """
 
@@ -40,11 +40,11 @@ class SummaryRow:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """A model's rows, in the order of the computation, and their sums.
+    """The rows of a model, in the order of the computation, and their sums.
 
     Attributes:
         rows: the stages and layers.
-        remat: whether the backward pass computes the blocks of the stages again.
+        remat: whether the backward pass recomputes the blocks of the stages.
     """
 
     rows: tuple[SummaryRow, ...]
@@ -67,12 +67,11 @@ class Summary:
 
     @property
     def training_macs(self) -> int:
-        """Multiply-adds of the forward and backward pass of one input, about.
+        """Approximate multiply-adds of the forward and backward pass of one input.
 
-        What is not trained counts once. What is trained counts three times, for its results, the
-        gradients of its inputs and those of its parameters, and four times where ``remat`` has its
-        results computed again. Its first layer counts once too often: the inputs of that one have
-        no use for a gradient.
+        A frozen row counts once. A trained row counts three times, for its results, the gradients
+        of its inputs and those of its parameters, and four times if ``remat`` recomputes its
+        results. The first trained layer counts once too often, since its inputs need no gradient.
         """
         return sum(row.macs * self._passes(row) for row in self.rows)
 
@@ -83,16 +82,15 @@ class Summary:
 
 
 def summary(model: nn.Module, inputs: Shaped[Array | np.ndarray, "n ..."]) -> Summary:
-    """The shapes, parameters and multiply-adds of a model, without computing or compiling any.
+    """Summarizes the shapes, parameters and multiply-adds of a model, without computing it.
 
-    Multiply-adds are those of convolutions and of products of matrices, padding included; one is
-    two floating-point operations. They are counted for one input, from what JAX traces of the
-    evaluation mode. A loop of unknown length counts as one turn, and a condition as all its
-    branches.
+    Multiply-adds of convolutions and matrix products are counted, padding included; one equals two
+    floating-point operations. They are counted for one input, from the trace of the evaluation
+    mode. A loop of unknown length counts as one iteration, and a condition as all its branches.
 
     Args:
         model: a `Backbone`, an `Encoder`, or another module from inputs to an array.
-        inputs: some inputs; of their values none matter.
+        inputs: example inputs [n, ...]; only their shape and dtype matter.
 
     Example:
         >>> from jaxhash.models import MLP, Encoder
@@ -107,14 +105,14 @@ def summary(model: nn.Module, inputs: Shaped[Array | np.ndarray, "n ..."]) -> Su
     variables = jax.eval_shape(model.init, jax.random.key(0), example)
     with nn.intercept_methods(calls):
         traced = jax.make_jaxpr(model.apply)(variables, example)
-    # parts come before their whole, and the backbone before what it stands in
+    # Submodules come before their parent, and the backbone before the encoder.
     shapes = {calls.row(path): shape for path, shape in calls.shapes if path or not calls.backbone}
     macs, parameters = Counter(), Counter()
-    begun = not any(name.startswith("stage ") for name in shapes)
+    in_stages = not any(name.startswith("stage ") for name in shapes)
     for index, count in _products(traced.jaxpr, None):
         name = calls.row(() if index is None else calls.paths[index])
-        begun |= name.startswith("stage ")
-        macs[name if begun or name != "readout" else "preprocessing"] += count
+        in_stages |= name.startswith("stage ")
+        macs[name if in_stages or name != "readout" else "preprocessing"] += count
     for path, leaf in traverse_util.flatten_dict(variables.get("params", {})).items():
         parameters[calls.row(path[:-1])] += leaf.size
     names = (["preprocessing"] if macs["preprocessing"] else []) + list(shapes)
@@ -134,9 +132,9 @@ def summary(model: nn.Module, inputs: Shaped[Array | np.ndarray, "n ..."]) -> Su
 
 
 class _Calls:
-    """An interceptor of Linen's calls, which marks what each of them traces.
+    """An interceptor of Linen calls that marks the operations of each call in the trace.
 
-    Linen marks it too, by names that need not be unique and only if ``flax_profile`` is on.
+    Linen's own marks need ``flax_profile``, and their names need not be unique.
     """
 
     def __init__(self):
@@ -160,7 +158,7 @@ class _Calls:
         return result
 
     def row(self, path: Path) -> str:
-        """The row that a module belongs to."""
+        """Returns the row of a module."""
         if path[: len(self.backbone)] == self.backbone:
             path = path[len(self.backbone) :]
         if not path:
@@ -170,7 +168,7 @@ class _Calls:
 
 
 def _products(jaxpr: core.Jaxpr, call: int | None) -> Iterator[tuple[int | None, int]]:
-    """Each convolution and product of matrices: the innermost call around it, its multiply-adds."""
+    """Yields the innermost call and the multiply-adds of each convolution and matrix product."""
     for eqn in jaxpr.eqns:
         marks = re.findall(r"call:(\d+)", str(eqn.source_info.name_stack))
         inner = int(marks[-1]) if marks else call
@@ -182,6 +180,6 @@ def _products(jaxpr: core.Jaxpr, call: int | None) -> Iterator[tuple[int | None,
             (contracted, _), _ = eqn.params["dimension_numbers"]
             left = eqn.invars[0].aval.shape
             yield inner, eqn.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
-        turns = eqn.params["length"] if eqn.primitive.name == "scan" else 1
+        iterations = eqn.params["length"] if eqn.primitive.name == "scan" else 1
         for part in core.jaxprs_in_params(eqn.params):
-            yield from ((index, turns * count) for index, count in _products(part, inner))
+            yield from ((index, iterations * count) for index, count in _products(part, inner))

@@ -9,20 +9,20 @@ from jaxtyping import Array, Bool, Float
 
 from jaxhash.models._base import Backbone, Block
 from jaxhash.models._fully_connected import FullyConnected, pytorch_flattened_dense
-from jaxhash.models._names import (
-    Names,
+from jaxhash.models._preprocessing import IMAGENET, Preprocessing
+from jaxhash.models._weight_names import (
+    WeightNames,
     merge,
     pytorch_batch_norm,
     pytorch_convolution,
     pytorch_dense,
 )
-from jaxhash.models._preprocessing import IMAGENET, Preprocessing
 
 _GRID = 7
 
 
 class Convolution(Block):
-    """A 3x3 convolution, perhaps normalized, with a ReLU; then perhaps a 2x2 max pooling."""
+    """A 3x3 convolution with a ReLU, optionally with normalization and a 2x2 max pooling."""
 
     width: int
     norm: bool
@@ -42,18 +42,18 @@ class Convolution(Block):
 class VGG(Backbone, kw_only=True):
     """A VGG network: a stage of 3x3 convolutions for each resolution, then fc6 and fc7, one each.
 
-    Features are the 4,096 of fc7 after its ReLU. Before fc6, means bring the last convolution to
-    7x7, which it has for images of 224x224.
+    Features are the 4,096 of fc7 after its ReLU. Before fc6, average pooling brings the last
+    convolution to 7x7, its size for images of 224x224.
 
     Attributes:
-        widths: channels of the convolutions of each stage, which a pooling ends.
-        norm: batch normalization after each convolution; the convolutions keep their bias.
-        dropout: rate of dropout after fc6 and, as part of the features, after fc7: what stands in
-            the classifier's place is trained as the classifier was.
+        widths: channels of the convolutions of each stage, which ends with a pooling.
+        norm: whether each convolution, which keeps its bias, is batch-normalized.
+        dropout: rate of dropout after fc6 and after fc7; it is a part of the features, so a layer
+            in place of the classifier is trained as the classifier was.
 
     Reference:
         Simonyan, Zisserman, "Very deep convolutional networks for large-scale image recognition",
-        ICLR 2015; weights and the place of batch normalization are torchvision's.
+        ICLR 2015; weights and the position of batch normalization are torchvision's.
     """
 
     widths: tuple[tuple[int, ...], ...]
@@ -62,7 +62,7 @@ class VGG(Backbone, kw_only=True):
     preprocessing: Preprocessing = IMAGENET
 
     def stages(self) -> Iterator[list[partial[Block]]]:
-        """The convolutions, then fc6 and fc7."""
+        """Yields the convolutions, then fc6 and fc7."""
         for widths in self.widths:
             last = len(widths) - 1
             yield [
@@ -73,19 +73,21 @@ class VGG(Backbone, kw_only=True):
         yield [partial(FullyConnected, dropout_after=self.dropout)]
 
     def readout(self, x: Float[Array, "n width"]) -> Float[Array, "n features"]:
-        """fc7 as it is, or logits of it."""
+        """Returns fc7, or logits of it."""
         return x if self.classes is None else self.classify(x)
 
-    def weight_names(self) -> dict[str, Names]:
-        """The names of torchvision, which counts ReLUs and poolings too."""
+    def weight_names(self) -> dict[str, WeightNames]:
+        """Returns the names of torchvision, whose numbers count ReLUs and poolings too."""
         names = []
         position = 0
         for i, widths in enumerate(self.widths):
             for j in range(len(widths)):
-                ours = f"stage{i}_{j}"
-                names.append(pytorch_convolution(f"{ours}/conv", f"features.{position}", bias=True))
+                target = f"stage{i}_{j}"
+                names.append(
+                    pytorch_convolution(f"{target}/conv", f"features.{position}", bias=True)
+                )
                 if self.norm:
-                    names.append(pytorch_batch_norm(f"{ours}/norm", f"features.{position + 1}"))
+                    names.append(pytorch_batch_norm(f"{target}/norm", f"features.{position + 1}"))
                 position += 3 if self.norm else 2
             position += 1
         first = len(self.widths)

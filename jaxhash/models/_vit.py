@@ -11,17 +11,17 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxhash.models._base import Backbone, Block
-from jaxhash.models._names import (
-    Names,
-    Tensor,
-    matrix,
+from jaxhash.models._preprocessing import CENTRED_RGB, IMAGENET, Preprocessing
+from jaxhash.models._weight_names import (
+    SourceTensor,
+    WeightNames,
+    identity,
     merge,
     pytorch_convolution,
     pytorch_dense,
     pytorch_norm,
-    same,
+    to_linen_dense,
 )
-from jaxhash.models._preprocessing import CENTRED_RGB, IMAGENET, Preprocessing
 
 Pool = Literal["token", "mean"]
 Positions = Literal["learned", "sincos2d"]
@@ -29,7 +29,7 @@ Gelu = Literal["erf", "tanh"]
 
 
 class Patches(Block):
-    """Tokens of an image: a linear map of each patch, the class token, and their positions."""
+    """Tokens of an image: a linear map of each patch, the class token, and position embeddings."""
 
     width: int
     patch: int
@@ -64,7 +64,7 @@ class Patches(Block):
 
 
 class TransformerBlock(Block):
-    """Attention and a two-layer perceptron, each on the normalized input, which is added."""
+    """Attention and a two-layer MLP, each on normalized inputs and with a residual connection."""
 
     heads: int
     gelu: Gelu
@@ -89,36 +89,38 @@ class TransformerBlock(Block):
 class ViT(Backbone, kw_only=True):
     """A vision transformer: patches, then blocks with the normalization in front.
 
-    Features are the class token after the last normalization, or the mean of the normalized tokens
-    of a network without class token. The patches are stage 0, each block is a stage; the
-    parameters of the last normalization belong to none. A network is made for one size of images,
-    that of its position embeddings: weights for another size are not resampled.
+    Features are the class token after the last normalization, or, without a class token, the mean
+    of the normalized tokens. The patches are stage 0, and each block is a stage; the last
+    normalization belongs to no stage. A network has one image size, that of its position
+    embeddings: weights for another size are not resampled.
 
-    The defaults are those of torchvision's weights. Other weights want other options:
+    The defaults are those of torchvision's weights. Other weights need other options:
 
     - timm's ports of AugReg: ``preprocessing=CENTRED``; DeiT and DINO: none.
-    - timm's without class token: ``pool="mean"``, unless they normalize after the mean (``fc_norm``).
+    - timm's without class token: ``pool="mean"``, except those that normalize after the mean
+      (``fc_norm``).
     - AugReg's own .npz files (vit_jax): `vit_s16_flax` and `vit_b16_flax`, which have
       ``preprocessing=CENTRED, gelu="tanh"``.
     - big_vision's: the same, and for ViT-S/16 on ImageNet-1k ``pool="mean"`` and
       ``positions="sincos2d"``, without classes: its classifier has a hidden layer ("pre_logits").
 
-    Dropout, which is 0 in torchvision's and timm's networks, and the originals' initialization of
-    the matrices (Xavier, here Linen's) are left out.
+    Dropout, which is 0 in torchvision's and timm's networks, is omitted. Matrices have Linen's
+    initialization, not the original Xavier.
 
     Attributes:
         width: length of a token.
         depth: number of blocks.
         heads: number of attention heads.
         patch: height and width of a patch.
-        pool: whether there is a class token, or the mean of all others instead.
-        positions: embeddings that are learned, or fixed sines and cosines.
-        gelu: with the error function itself, or Linen's default, an approximation by tanh.
+        pool: features from the class token, or from the mean of all tokens without one.
+        positions: learned position embeddings, or fixed sines and cosines.
+        gelu: exact, with the error function, or Linen's default approximation with tanh.
 
     Reference:
         Dosovitskiy et al., "An image is worth 16x16 words: transformers for image recognition at
         scale", ICLR 2021; Steiner et al., "How to train your ViT?", TMLR 2022 (AugReg, S/16);
-        Beyer, Zhai, Kolesnikov, "Better plain ViT baselines for ImageNet-1k", 2022 (mean, sincos2d).
+        Beyer, Zhai, Kolesnikov, "Better plain ViT baselines for ImageNet-1k", 2022 (mean,
+        sincos2d).
     """
 
     width: int
@@ -131,10 +133,10 @@ class ViT(Backbone, kw_only=True):
     preprocessing: Preprocessing = IMAGENET
 
     def stages(self) -> Iterator[list[partial[Block]]]:
-        """The patches, then a block each.
+        """Yields the patches, then one stage per block.
 
         Raises:
-            ValueError: if an option has a value that is none of its own.
+            ValueError: if an option has an unknown value.
         """
         for option, allowed in {"pool": Pool, "positions": Positions, "gelu": Gelu}.items():
             if getattr(self, option) not in get_args(allowed):
@@ -154,17 +156,17 @@ class ViT(Backbone, kw_only=True):
             yield [partial(TransformerBlock, heads=self.heads, gelu=self.gelu)]
 
     def readout(self, x: Float[Array, "n tokens width"]) -> Float[Array, "n features"]:
-        """The class token normalized, or the mean of the normalized tokens; or logits of them."""
+        """Returns the normalized class token or the mean of the normalized tokens, or logits."""
         norm = self.layer_norm(name="encoder_norm")
         features = norm(x[:, 0]) if self.pool == "token" else norm(x).mean(axis=1)
         return features if self.classes is None else self.classify(features)
 
-    def weight_names(self) -> dict[str, Names]:
-        """The names of torchvision, timm, big_vision and vit_jax (AugReg).
+    def weight_names(self) -> dict[str, WeightNames]:
+        """Returns the names of torchvision, timm, big_vision and vit_jax (AugReg).
 
-        torchvision renamed the layers of its perceptron; ``"torchvision_v1"`` are the names before
-        that, which its published files have. big_vision's files have each name with or without
-        ``params/`` in front. Its class token has no position, which is a position of zeros.
+        torchvision renamed the layers of its MLP; ``"torchvision_v1"`` has the names before that,
+        which its published files use. Names in big_vision's files may start with ``params/``. Its
+        class token has no position embedding, which equals an embedding of zeros.
         """
         torchvision = partial(
             self._pytorch_names,
@@ -191,13 +193,13 @@ class ViT(Backbone, kw_only=True):
             head="head",
         )
         big_vision = self._flax_names(
-            positions=Tensor("pos_embedding", self._after_token),
+            positions=SourceTensor("pos_embedding", self._after_token),
             attention="MultiHeadDotProductAttention_0",
             norms=("LayerNorm_0", "LayerNorm_1"),
             mlp="MlpBlock_0",
         )
         vit_jax = self._flax_names(
-            positions=Tensor("Transformer/posembed_input/pos_embedding", same),
+            positions=SourceTensor("Transformer/posembed_input/pos_embedding", identity),
             attention="MultiHeadDotProductAttention_1",
             norms=("LayerNorm_0", "LayerNorm_2"),
             mlp="MlpBlock_3",
@@ -208,66 +210,73 @@ class ViT(Backbone, kw_only=True):
             "timm": timm,
             "big_vision": big_vision,
             "big_vision_params": {
-                ours: Tensor(f"params/{name}", transform)
-                for ours, (name, transform) in big_vision.items()
+                target: SourceTensor(f"params/{name}", transform)
+                for target, (name, transform) in big_vision.items()
             },
             "vit_jax": vit_jax,
         }
 
     def _pytorch_names(
         self, *, patches, token, positions, block, norms, qkv, out, mlp, norm, head
-    ) -> Names:
+    ) -> WeightNames:
         names = [
             pytorch_convolution("stage0_0/patches", patches, bias=True),
-            self._tokens(Tensor(token, same), Tensor(positions, same)),
+            self._tokens(SourceTensor(token, identity), SourceTensor(positions, identity)),
             pytorch_norm("encoder_norm", norm),
             pytorch_dense("classifier", head),
         ]
         for i in range(self.depth):
-            ours, theirs = f"stage{i + 1}_0", block.format(i)
+            target, source = f"stage{i + 1}_0", block.format(i)
             names += [
-                pytorch_norm(f"{ours}/norm1", theirs + norms[0]),
-                pytorch_dense(f"{ours}/out", theirs + out),
-                pytorch_norm(f"{ours}/norm2", theirs + norms[1]),
-                pytorch_dense(f"{ours}/mlp1", theirs + mlp[0]),
-                pytorch_dense(f"{ours}/mlp2", theirs + mlp[1]),
+                pytorch_norm(f"{target}/norm1", source + norms[0]),
+                pytorch_dense(f"{target}/out", source + out),
+                pytorch_norm(f"{target}/norm2", source + norms[1]),
+                pytorch_dense(f"{target}/mlp1", source + mlp[0]),
+                pytorch_dense(f"{target}/mlp2", source + mlp[1]),
             ]
-            weight, bias = (theirs + qkv.format(kind) for kind in ("weight", "bias"))
+            weight, bias = (source + qkv.format(kind) for kind in ("weight", "bias"))
             for third, name in enumerate(("query", "key", "value")):
                 names.append(
                     {
-                        f"params/{ours}/{name}/kernel": Tensor(
-                            weight, lambda array, third=third: matrix(_third(array, third))
+                        f"params/{target}/{name}/kernel": SourceTensor(
+                            weight, lambda array, third=third: to_linen_dense(_third(array, third))
                         ),
-                        f"params/{ours}/{name}/bias": Tensor(bias, partial(_third, third=third)),
+                        f"params/{target}/{name}/bias": SourceTensor(
+                            bias, partial(_third, third=third)
+                        ),
                     }
                 )
         return merge(*names)
 
-    def _flax_names(self, *, positions, attention, norms, mlp) -> Names:
+    def _flax_names(self, *, positions, attention, norms, mlp) -> WeightNames:
         names = [
             _flax("stage0_0/patches", "embedding"),
-            self._tokens(Tensor("cls", same), positions),
+            self._tokens(SourceTensor("cls", identity), positions),
             _flax("encoder_norm", "Transformer/encoder_norm", kernel="scale"),
             _flax("classifier", "head"),
         ]
         for i in range(self.depth):
-            ours, theirs = f"stage{i + 1}_0", f"Transformer/encoderblock_{i}"
+            target, source = f"stage{i + 1}_0", f"Transformer/encoderblock_{i}"
             names += [
-                _flax(f"{ours}/norm1", f"{theirs}/{norms[0]}", kernel="scale"),
-                _flax(f"{ours}/out", f"{theirs}/{attention}/out", _joined_in),
-                _flax(f"{ours}/norm2", f"{theirs}/{norms[1]}", kernel="scale"),
-                _flax(f"{ours}/mlp1", f"{theirs}/{mlp}/Dense_0"),
-                _flax(f"{ours}/mlp2", f"{theirs}/{mlp}/Dense_1"),
+                _flax(f"{target}/norm1", f"{source}/{norms[0]}", kernel="scale"),
+                _flax(f"{target}/out", f"{source}/{attention}/out", _merge_input_heads),
+                _flax(f"{target}/norm2", f"{source}/{norms[1]}", kernel="scale"),
+                _flax(f"{target}/mlp1", f"{source}/{mlp}/Dense_0"),
+                _flax(f"{target}/mlp2", f"{source}/{mlp}/Dense_1"),
             ]
             for name in ("query", "key", "value"):
                 names.append(
-                    _flax(f"{ours}/{name}", f"{theirs}/{attention}/{name}", _joined_out, np.ravel)
+                    _flax(
+                        f"{target}/{name}",
+                        f"{source}/{attention}/{name}",
+                        _merge_output_heads,
+                        np.ravel,
+                    )
                 )
         return merge(*names)
 
-    def _tokens(self, token: Tensor, positions: Tensor) -> Names:
-        """The leaves that depend on the options."""
+    def _tokens(self, token: SourceTensor, positions: SourceTensor) -> WeightNames:
+        """Maps the leaves that depend on the options."""
         names = {}
         if self.pool == "token":
             names["params/stage0_0/class_token"] = token
@@ -280,16 +289,16 @@ class ViT(Backbone, kw_only=True):
 
 
 def sincos2d(height: int, width: int, features: int) -> Float[Array, "1 positions features"]:
-    """Position embeddings of a grid: sines and cosines of each column, then of each row.
+    """Computes position embeddings of a grid: sines and cosines of the columns, then of the rows.
 
-    The frequencies fall from 1 to 1/10,000 geometrically.
+    The frequencies decrease geometrically from 1 to 1/10,000.
 
     Example:
         >>> np.asarray(sincos2d(2, 2, 4))[0, 1].round(2)  # row 0, column 1
         array([0.84, 0.54, 0.  , 1.  ], dtype=float32)
 
     Raises:
-        ValueError: if the number of features is no multiple of 4.
+        ValueError: if the number of features is not a multiple of 4.
 
     Reference:
         Chen, Xie, He, "An empirical study of training self-supervised vision transformers", ICCV
@@ -320,28 +329,28 @@ def vit_s16_flax(*, preprocessing: Preprocessing = CENTRED_RGB, **options: Any) 
 
 
 def vit_b16_flax(*, preprocessing: Preprocessing = CENTRED_RGB, **options: Any) -> ViT:
-    """ViT-B/16 for the .npz files of AugReg and big_vision, likewise."""
+    """ViT-B/16 for the .npz files of AugReg and big_vision: their preprocessing and their GELU."""
     return vit_b16(gelu="tanh", preprocessing=preprocessing, **options)
 
 
 def _third(array, third):
-    """Query, key or value of PyTorch's fused tensors."""
+    """Returns the query, key or value part of PyTorch's fused tensors."""
     return array.reshape(3, -1, *array.shape[1:])[third]
 
 
-def _joined_out(array):
-    """Matrices to the heads, [width, heads, width of a head], as one."""
+def _merge_output_heads(array):
+    """Reshapes [width, heads, width of a head] to a matrix."""
     return array.reshape(len(array), -1)
 
 
-def _joined_in(array):
-    """Matrices from the heads, [heads, width of a head, width], as one."""
+def _merge_input_heads(array):
+    """Reshapes [heads, width of a head, width] to a matrix."""
     return array.reshape(-1, *array.shape[2:])
 
 
-def _flax(ours, theirs, transform=same, bias=same, *, kernel="kernel") -> Names:
-    """The leaves of a layer of Flax."""
+def _flax(target, source, transform=identity, bias=identity, *, kernel="kernel") -> WeightNames:
+    """Maps the leaves of a Flax layer."""
     return {
-        f"params/{ours}/{kernel}": Tensor(f"{theirs}/{kernel}", transform),
-        f"params/{ours}/bias": Tensor(f"{theirs}/bias", bias),
+        f"params/{target}/{kernel}": SourceTensor(f"{source}/{kernel}", transform),
+        f"params/{target}/bias": SourceTensor(f"{source}/bias", bias),
     }

@@ -1,4 +1,4 @@
-"""Published weights for a backbone; every tensor of the file and of the model is accounted for."""
+"""Published weights for a backbone: every tensor of the file must match a leaf of the model."""
 
 import difflib
 import os
@@ -14,25 +14,25 @@ from flax import traverse_util
 from jaxtyping import Shaped
 
 from jaxhash.models._base import Backbone
-from jaxhash.models._names import Names
-from jaxhash.models._places import Place, count_by_prefix, under
-from jaxhash.models._tensors import TensorFile
+from jaxhash.models._tensor_paths import TensorPath, count_by_prefix, relative_to
+from jaxhash.models._weight_files import TensorFile
+from jaxhash.models._weight_names import WeightNames
 from jaxhash.utils.errors import UserError
 
-#: How many names of each kind a complaint lists.
-_LISTED = 8
+#: Number of names of each kind in an error.
+_MAX_LISTED = 8
 
-#: What PyTorch counts beside weights: batches of a normalization, and models of an average.
+#: Counters that PyTorch stores beside weights, for batch normalization and averaged models.
 _COUNTERS = ("num_batches_tracked", "n_averaged")
 
 
 class Weights(NamedTuple):
-    """The variables of a backbone, and where in the file they stood."""
+    """The variables of a backbone, and the file and prefix they were read from."""
 
     variables: dict[str, Any]
     file: Path
     prefix: str
-    """What stands before the published names, such as ``state_dict.module.``; empty if nothing."""
+    """Prefix of the published names in the file, such as ``state_dict.module.``, or empty."""
 
 
 def load_weights(
@@ -42,36 +42,37 @@ def load_weights(
     leave_out: Sequence[str] = (),
     inputs: Shaped[np.ndarray, "n ..."] | None = None,
 ) -> dict[str, Any]:
-    """The variables of a backbone, read from a published weight file.
+    """Reads the variables of a backbone from a published weight file.
 
-    Nothing is filled in and nothing is dropped in silence: each leaf of the model has a tensor of
-    the file, and each tensor of the same state dict has a leaf or is named in ``leave_out``. What
-    is no weight is passed over: ``num_batches_tracked``, which PyTorch's batch normalization
-    counts, and ``n_averaged``, which its averages of models count.
+    Nothing is initialized or dropped silently: each leaf of the model needs a tensor of the file,
+    and each tensor of the same state dict needs a leaf or must be named in ``leave_out``. Only
+    counters are ignored: ``num_batches_tracked`` of PyTorch's batch normalization, and
+    ``n_averaged`` of its averaged models.
 
-    A training's checkpoint may hold several state dicts, beside optimizers and scores, and wrappers
-    put prefixes before all names (``module.``, ``backbone.``). The state dict, or the prefix, under
-    which all names of the model stand is found, and told by `read_weights`; where there are
-    several, as with a student and its teacher, ``FILE:KEY`` says which: ``"run.pth:teacher"``.
+    A training checkpoint may hold several state dicts beside optimizers and scores, and wrappers
+    prefix all names (``module.``, ``backbone.``). The state dict or prefix that holds all names of
+    the model is found automatically; `read_weights` returns it. If several match, such as a student
+    and its teacher, ``FILE:KEY`` selects one: ``"run.pth:teacher"``.
 
     Args:
-        path: a file of PyTorch, safetensors, Keras HDF5 or .npz, or ``FILE:KEY`` for the tensors of
-            it under a dotted path, which may go on into their names; ``FILE:`` for those at its
-            top. Nothing in it is run.
-        model: the backbone; with ``classes`` its published classifier is read too.
-        leave_out: tensors of the file that are not wanted, or modules: ``"fc"`` means ``fc.weight``
-            and ``fc.bias``. The one string ``"classifier"`` means the published classifier under
-            whatever name, if the file has one.
-        inputs: what the model will be given; ``model.example()`` by default. Only the position
-            embeddings of a `ViT` depend on it.
+        path: a file of PyTorch, safetensors, Keras HDF5 or .npz, or ``FILE:KEY`` for its tensors
+            under a dotted path, which may include a part of their names, or ``FILE:`` for those at
+            the top level. Nothing in the file is executed.
+        model: the backbone; with ``classes``, its published classifier is read too.
+        leave_out: names of tensors or modules of the file to ignore: ``"fc"`` stands for
+            ``fc.weight`` and ``fc.bias``. The single string ``"classifier"`` stands for the
+            published classifier under any name, if the file has one.
+        inputs: example inputs of the model; ``model.example()`` by default. Only the position
+            embeddings of a `ViT` depend on their shape.
 
     Returns:
-        ``params`` and, where the model normalizes batches, ``batch_stats``: nested dicts of NumPy
-        arrays in the dtypes that the model has.
+        ``params`` and, for a model with batch normalization, ``batch_stats``: nested dicts of NumPy
+        arrays in the dtypes of the model.
 
     Raises:
-        UserError: if the file cannot be read, does not fit, or fits in several ways; one line lists
-            what is missing, unexpected, of another shape, or no finite real numbers.
+        UserError: if the file cannot be read, does not match, or matches in several ways; one line
+            lists tensors that are missing, unexpected, of another shape, or not finite real
+            numbers.
         TypeError: if ``leave_out`` is another string.
         ValueError: if ``model.weight_names`` does not name the leaves of the model.
 
@@ -95,7 +96,7 @@ def read_weights(
     leave_out: Sequence[str] = (),
     inputs: Shaped[np.ndarray, "n ..."] | None = None,
 ) -> Weights:
-    """`load_weights`, and where in the file they stood."""
+    """Reads weights like `load_weights`, and returns the file and the prefix with them."""
     if isinstance(leave_out, str) and leave_out != "classifier":
         raise TypeError(f'leave_out is a sequence of names or "classifier", got {leave_out!r}')
     conventions = model.weight_names()
@@ -104,39 +105,39 @@ def read_weights(
     leaves = _leaves(model, model.example() if inputs is None else inputs)
     path, key = split_path_and_key(path)
     file = TensorFile(path)
-    places = _under(file, key)
-    prefix, names = _find(places, conventions, leaves, model, file, key)
-    classifier = _classifier(names, leaves, model)
-    names = {ours: tensor for ours, tensor in names.items() if ours in leaves}
+    tensors = _select_key(file, key)
+    prefix, names = _match_prefix(tensors, conventions, leaves, model, file, key)
+    classifier = _classifier_names(names, leaves, model)
+    names = {target: tensor for target, tensor in names.items() if target in leaves}
     used = _file_names(names)
-    own, beside = _around(places, prefix, used)
+    own, outside = _split_by_prefix(tensors, prefix, used)
     if leave_out == "classifier":
         leave_out = sorted(classifier & own.keys())
-        beside = [name for name in beside if name not in classifier]
-    own = _without(own, leave_out, path)
-    arrays, missing, misshapen, unusable = _arrays(own, file, names, leaves)
-    unexpected = [name for name in (*own, *beside) if name not in used and not _is_counter(name)]
-    complaints = {
+        outside = [name for name in outside if name not in classifier]
+    own = _drop(own, leave_out, path)
+    arrays, missing, misshapen, unusable = _read_leaves(own, file, names, leaves)
+    unexpected = [name for name in (*own, *outside) if name not in used and not _is_counter(name)]
+    problems = {
         "missing": missing,
         "unexpected": unexpected,
         "wrongly shaped": misshapen,
         "no finite real numbers": unusable,
     }
     prefix = f"{key}.{prefix}" if key else prefix
-    if any(complaints.values()):
-        said = "; ".join(f"{kind} {_list(found)}" for kind, found in complaints.items() if found)
+    if any(problems.values()):
+        listed = "; ".join(f"{kind} {_list(found)}" for kind, found in problems.items() if found)
         where = f" (its {prefix}*)" if prefix else ""
         hint = ""
         if classifier & set(unexpected):
             hint = '; leave_out="classifier" leaves its classifier out'
-        elif any(name in beside for name in unexpected):
+        elif any(name in outside for name in unexpected):
             hint = f"; {path}:{prefix[:-1]} takes what is under that alone"
-        raise UserError(f"{path}{where} does not fit {type(model).__name__}: {said}{hint}")
+        raise UserError(f"{path}{where} does not fit {type(model).__name__}: {listed}{hint}")
     return Weights(traverse_util.unflatten_dict(arrays, sep="/"), path, prefix)
 
 
 def split_path_and_key(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
-    """The two of ``FILE:KEY``; a file of the whole name comes first, for names may hold colons.
+    """Splits ``FILE:KEY``; an existing file with the whole name has precedence.
 
     Example:
         >>> split_path_and_key("absent.pth:teacher")
@@ -150,121 +151,126 @@ def split_path_and_key(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
     return Path(text), None
 
 
-def _under(file: TensorFile, key: str | None) -> dict[Place, Place]:
-    """Where tensors stand, seen from the key.
+def _select_key(file: TensorFile, key: str | None) -> dict[TensorPath, TensorPath]:
+    """Maps paths relative to the key to paths in the file.
 
     Raises:
-        UserError: if none stands there.
+        UserError: if there are no tensors under the key.
     """
-    places = under(file.places, key or "")
-    if not places:
+    tensors = relative_to(file.tensors, key or "")
+    if not tensors:
         groups = dict.fromkeys(
-            place.group or re.split("[./]", place.name)[0] for place in file.places
+            tensor.group or re.split("[./]", tensor.name)[0] for tensor in file.tensors
         )
         raise UserError(f"{file.path} holds no tensors under {key!r}, but under {_list([*groups])}")
-    return places
+    return tensors
 
 
-def _find(
-    places: Iterable[Place],
-    conventions: Mapping[str, Names],
+def _match_prefix(
+    tensors: Iterable[TensorPath],
+    conventions: Mapping[str, WeightNames],
     leaves: Mapping[str, jax.ShapeDtypeStruct],
     model: Backbone,
     file: TensorFile,
     key: str | None,
-) -> tuple[str, Names]:
-    """What stands before the names of the model in the file, and these names in its convention.
+) -> tuple[str, WeightNames]:
+    """Finds the prefix of the model's names in the file, and their naming convention.
 
-    If the file lacks some of them, it is what stands before most.
+    If the file lacks some of the names, the prefix with the most names is returned.
 
     Raises:
-        UserError: if all names stand behind several prefixes, and the key does not end in one.
+        UserError: if several prefixes hold all names, and the key does not select one.
     """
-    best, fits = (0, "", next(iter(conventions.values()))), []
+    best, matches = (0, "", next(iter(conventions.values()))), []
     for names in conventions.values():
-        wanted = _file_names({ours: names[ours] for ours in names.keys() & leaves.keys()})
-        for prefix, count in count_by_prefix(places, wanted).items():
+        wanted = _file_names({target: names[target] for target in names.keys() & leaves.keys()})
+        for prefix, count in count_by_prefix(tensors, wanted).items():
             if (count, -len(prefix)) > (best[0], -len(best[1])):
                 best = count, prefix, names
             if count == len(wanted):
-                fits.append((prefix, names, frozenset(f"{prefix}{name}" for name in wanted)))
-    # The names of a convention may begin with a prefix themselves: such tensors fit twice.
-    once = {}
-    for prefix, names, tensors in sorted(fits, key=lambda fit: len(fit[0])):
-        once.setdefault(tensors, (prefix, names))
-    found = dict(once.values())
+                matches.append((prefix, names, frozenset(f"{prefix}{name}" for name in wanted)))
+    # The names of a convention may begin with a prefix themselves: such tensors match twice.
+    unique = {}
+    for prefix, names, matched in sorted(matches, key=lambda match: len(match[0])):
+        unique.setdefault(matched, (prefix, names))
+    found = dict(unique.values())
     if key is not None and "" in found:
         return "", found[""]
     if len(found) > 1:
-        above = f"{key}." if key else ""
-        ways = [f"{file.path}:{above}{prefix[:-1]}" for prefix in found]
+        parent = f"{key}." if key else ""
+        choices = [f"{file.path}:{parent}{prefix[:-1]}" for prefix in found]
         raise UserError(
             f"{file.path} holds all tensors of {type(model).__name__} more than once; say which "
-            f"(--weights FILE:KEY): {_list(ways)}"
+            f"(`weights=FILE:KEY`): {_list(choices)}"
         )
     return next(iter(found.items()), best[1:])
 
 
-def _around(
-    places: Mapping[Place, Place], prefix: str, used: Collection[str]
-) -> tuple[dict[str, Place], list[str]]:
-    """The tensors of the state dicts that are used: by name behind the prefix, and the others.
+def _split_by_prefix(
+    tensors: Mapping[TensorPath, TensorPath], prefix: str, used: Collection[str]
+) -> tuple[dict[str, TensorPath], list[str]]:
+    """Splits the tensors of the used state dicts: by name after the prefix, and paths without it.
 
-    Those of other state dicts, such as an optimizer's, are not accounted for.
+    Tensors of other state dicts, such as an optimizer's, are ignored.
     """
-    behind = {
-        place.path.removeprefix(prefix): place for place in places if place.path.startswith(prefix)
+    prefixed = {
+        tensor.dotted.removeprefix(prefix): tensor
+        for tensor in tensors
+        if tensor.dotted.startswith(prefix)
     }
-    groups = {place.group for name, place in behind.items() if name in used}
-    groups = groups or {place.group for place in places}
-    own = {name: places[place] for name, place in behind.items() if place.group in groups}
-    beside = [
-        place.path
-        for place in places
-        if place.group in groups and not place.path.startswith(prefix)
+    groups = {tensor.group for name, tensor in prefixed.items() if name in used}
+    groups = groups or {tensor.group for tensor in tensors}
+    own = {name: tensors[tensor] for name, tensor in prefixed.items() if tensor.group in groups}
+    outside = [
+        tensor.dotted
+        for tensor in tensors
+        if tensor.group in groups and not tensor.dotted.startswith(prefix)
     ]
-    return own, beside
+    return own, outside
 
 
-def _arrays(
-    places: Mapping[str, Place],
+def _read_leaves(
+    tensors: Mapping[str, TensorPath],
     file: TensorFile,
-    names: Names,
+    names: WeightNames,
     leaves: Mapping[str, jax.ShapeDtypeStruct],
 ) -> tuple[dict[str, Shaped[np.ndarray, "..."]], list[str], list[str], list[str]]:
-    """The leaves; and the tensors that are missing, of another shape, or no finite real numbers."""
+    """Reads the leaves; also lists missing, misshapen, and unusable tensors.
+
+    A tensor is unusable if its values are not finite real numbers.
+    """
     arrays = {}
     # Ordered sets: a tensor can be part of several leaves.
     missing, misshapen, unusable = {}, {}, {}
-    for ours, (theirs, transform) in names.items():
-        if theirs not in places:
-            missing[theirs] = None
+    for target, (source, transform) in names.items():
+        if source not in tensors:
+            missing[source] = None
             continue
-        tensor, leaf = file.read(places[theirs]), leaves[ours]
-        array = _transformed(transform, tensor)
+        tensor, leaf = file.read(tensors[source]), leaves[target]
+        array = _try_transform(transform, tensor)
         if array is None or array.shape != leaf.shape:
-            becomes = "" if array is None else f" becomes {_times(array.shape)}"
-            found = f"{_times(tensor.shape)}{becomes}, not {_times(leaf.shape)}"
-            misshapen[f"{theirs} ({found})"] = None
+            becomes = "" if array is None else f" becomes {_format_shape(array.shape)}"
+            found = f"{_format_shape(tensor.shape)}{becomes}, not {_format_shape(leaf.shape)}"
+            misshapen[f"{source} ({found})"] = None
         elif not jnp.issubdtype(tensor.dtype, jnp.floating):
-            unusable[f"{theirs} ({tensor.dtype})"] = None
+            unusable[f"{source} ({tensor.dtype})"] = None
         else:
             with np.errstate(over="ignore"):
-                arrays[ours] = np.array(array, leaf.dtype, order="C")
-            if not np.isfinite(arrays[ours]).all():
-                unusable[f"{theirs} (not finite in {leaf.dtype})"] = None
+                arrays[target] = np.array(array, leaf.dtype, order="C")
+            if not np.isfinite(arrays[target]).all():
+                unusable[f"{source} (not finite in {leaf.dtype})"] = None
     return arrays, list(missing), list(misshapen), list(unusable)
 
 
 def _leaves(
     model: Backbone, inputs: Shaped[np.ndarray, "n ..."]
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shape and dtype of each leaf, without computing any."""
+    """Returns the shape and dtype of each leaf, without computing it."""
     shapes = jax.eval_shape(model.init, jax.random.key(0), inputs)
     return traverse_util.flatten_dict(shapes, sep="/")
 
 
-def _file_names(names: Names) -> set[str]:
+def _file_names(names: WeightNames) -> set[str]:
     return {tensor.name for tensor in names.values()}
 
 
@@ -272,11 +278,11 @@ def _is_counter(name: str) -> bool:
     return name.rpartition(".")[2] in _COUNTERS
 
 
-def _classifier(names: Names, leaves: Mapping[str, Any], model: Backbone) -> set[str]:
-    """The tensors of the published classifier.
+def _classifier_names(names: WeightNames, leaves: Mapping[str, Any], model: Backbone) -> set[str]:
+    """Returns the names of the published classifier's tensors.
 
     Raises:
-        ValueError: if the map does not name the leaves of the model, these and the classifier's.
+        ValueError: if the map does not name exactly the leaves of the model and its classifier.
     """
     classifier = {name for name in names if name.startswith("params/classifier/")}
     beyond = names.keys() - leaves.keys() - (classifier if model.classes is None else set())
@@ -287,13 +293,13 @@ def _classifier(names: Names, leaves: Mapping[str, Any], model: Backbone) -> set
     return {names[name].name for name in classifier}
 
 
-def _without(
-    tensors: Mapping[str, Place], leave_out: Iterable[str], path: str | os.PathLike[str]
-) -> dict[str, Place]:
-    """The tensors but for those that are named, alone or by a module.
+def _drop(
+    tensors: Mapping[str, TensorPath], leave_out: Iterable[str], path: str | os.PathLike[str]
+) -> dict[str, TensorPath]:
+    """Removes the tensors that are named, or whose module is named.
 
     Raises:
-        UserError: if one that is named is not there.
+        UserError: if a name is not in the file.
     """
     modules = {name: set(_modules(name)) for name in tensors}
     known = set().union(*modules.values())
@@ -306,26 +312,26 @@ def _without(
 
 
 def _modules(name: str) -> Iterable[str]:
-    """The name, and what is left of it in front of each of its dots and slashes."""
+    """Yields the name, and its part before each dot and slash."""
     yield name
     yield from (name[: found.start()] for found in re.finditer(r"[./]", name))
 
 
-def _transformed(
+def _try_transform(
     transform: Callable, tensor: Shaped[np.ndarray, "..."]
 ) -> Shaped[np.ndarray, "..."] | None:
-    """A tensor as a leaf; None if it has too few axes, or too many, to become one."""
+    """Converts a tensor to a leaf; None if its number of axes does not allow it."""
     try:
         return transform(tensor)
-    except (ValueError, TypeError):  # the latter where shapes in signatures are checked
+    except (ValueError, TypeError):  # TypeError if shapes in signatures are checked
         return None
 
 
-def _times(shape: Sequence[int]) -> str:
+def _format_shape(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape)) or "a scalar"
 
 
 def _list(names: Sequence[str]) -> str:
-    listed = [name if name.isprintable() else ascii(name) for name in names[:_LISTED]]
-    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    listed = [name if name.isprintable() else ascii(name) for name in names[:_MAX_LISTED]]
+    more = f" and {len(names) - _MAX_LISTED:,} more" if len(names) > _MAX_LISTED else ""
     return ", ".join(listed) + more

@@ -24,8 +24,8 @@ class Checkpoints:
     Saving is asynchronous and atomic: a step that was being written when the process died does not
     exist afterwards. A checkpoint also holds the candidates up to its step, and old checkpoints are
     removed only after the new one exists. It holds digests of its files, which are compared before
-    anything is read. States are in the global form of `jaxhash.training.parallel`. Each process writes
-    its part of the state, and process 0 writes the digests.
+    anything is read. States are in the global form of `jaxhash.training.parallel`. Each process
+    writes its part of the state, and process 0 writes the digests.
 
     Args:
         folder: created if it does not exist; all processes see the same folder.
@@ -156,8 +156,9 @@ class Checkpoints:
             The step and the state; None if there is no checkpoint.
 
         Raises:
-            UserError: if checkpoints exist but none can be read, or if the data have changed. Damaged
-                checkpoints are moved first, so that the same call starts from the beginning.
+            UserError: if checkpoints exist but none can be read, or if the data have changed.
+                Damaged checkpoints are moved first, so that the same call starts from the
+                beginning.
         """
         unreadable = {}
         for step in reversed(self.steps):

@@ -10,12 +10,12 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from jaxhash.metrics import COLLAPSE_DEAD_SHARE
 
-#: Consecutive steps with dead bits that make a collapse. One batch may hold images of one kind only;
-#: a collapsed training stays collapsed, so a few steps of delay cost nothing.
+#: Consecutive steps with dead bits that make a collapse. One batch may hold images of one kind
+#: only; a collapsed training stays collapsed, so a few steps of delay cost nothing.
 MIN_STEPS = 20
 
-#: Smallest batch that is checked. In few rows many bits agree by chance: a fair bit is dead in n rows
-#: with probability 2^(1 - n).
+#: Smallest batch that is checked. In few rows many bits agree by chance: a fair bit is dead in n
+#: rows with probability 2^(1 - n).
 MIN_ROWS = 8
 
 
@@ -24,13 +24,13 @@ def code_metrics(
 ) -> dict[str, Shaped[Array, ""]]:
     """Computes ``bit_balance`` and ``dead_bits`` of a batch, without a gradient.
 
-    Both are taken from the signs of the codes, with 0 as +1. ``bit_balance`` is the mean over bits of
-    1 - abs(mean of the bit), as in `jaxhash.metrics.bit_balance`; ``dead_bits`` is the number of bits
-    with the same sign in every row.
+    Both are taken from the signs of the codes, with 0 as +1. ``bit_balance`` is the mean over bits
+    of 1 - abs(mean of the bit), as in `jaxhash.metrics.bit_balance`; ``dead_bits`` is the number of
+    bits with the same sign in every row.
 
     Args:
-        codes: real-valued codes [n, bits]. The result is empty for anything else, such as the codes of
-            two modalities, whose bits cannot be told from other outputs of a model.
+        codes: real-valued codes [n, bits]. The result is empty for anything else, such as the codes
+            of two modalities, whose bits cannot be told from other outputs of a model.
         mask: [n], False for rows of padding.
         axis_name: mapped axis over which the batch is sharded.
 
@@ -61,9 +61,10 @@ def _count(
 class CollapseAlarm:
     """Detects a collapse of the codes from the ``dead_bits`` of the steps.
 
-    A collapse is a run of `MIN_STEPS` steps, each with more than `jaxhash.metrics.COLLAPSE_DEAD_SHARE`
-    of the bits dead. It is reported once, and again only after a step that ended it. The state follows
-    from the records of the steps, so a resumed run passes the records it has.
+    A collapse is a run of `MIN_STEPS` steps, each with more than
+    `jaxhash.metrics.COLLAPSE_DEAD_SHARE` of the bits dead. It is reported once, and again only
+    after a step that ended it. The state follows from the records of the steps, so a resumed run
+    passes the records it has.
 
     Args:
         bits: length of a code.
@@ -95,6 +96,7 @@ class CollapseAlarm:
             return None
         self.steps.append(step)
         return (
-            f"{dead} of {self._bits} bits are the same for every image of the batch: the codes have "
-            "collapsed; a lower `learning_rate`, a `quantizer` or a larger `quantizer_weight` may help"
+            f"{dead} of {self._bits} bits are the same for every image of the batch: the codes "
+            "have collapsed; a lower `learning_rate`, a `quantizer` or a larger "
+            "`quantizer_weight` may help"
         )

@@ -12,7 +12,8 @@ from jax.experimental.compilation_cache import compilation_cache as jax_cache
 def compilation_cache(folder: Path | None) -> Iterator[None]:
     """Stores programs that are compiled inside the context in a folder, and reads them from there.
 
-    A cache folder that JAX has already, from ``JAX_COMPILATION_CACHE_DIR`` or otherwise, stays in use.
+    A cache folder that JAX has already, from ``JAX_COMPILATION_CACHE_DIR`` or otherwise, stays in
+    use.
 
     Args:
         folder: created if it does not exist; None to cache nothing.

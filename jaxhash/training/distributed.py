@@ -44,8 +44,8 @@ def initialize_distributed(
         coordinator: address and port of process 0, HOST:PORT.
         processes: number of processes.
         process: index of this process, from 0.
-        heartbeat: seconds without a heartbeat after which a process counts as lost, and JAX ends the
-            others; 30 by default.
+        heartbeat: seconds without a heartbeat after which a process counts as lost, and JAX ends
+            the others; 30 by default.
 
     Raises:
         UserError: if the arguments do not suffice, or the other processes cannot be reached.

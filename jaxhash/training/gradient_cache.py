@@ -16,9 +16,9 @@ def gradient_cache(
     """Encodes rows one micro-batch at a time, and keeps the activations of at most one micro-batch.
 
     The loss is computed from all codes together, and the gradient is that of this loss; it is not a
-    mean over losses of small batches. In the backward pass each micro-batch is encoded once more, and
-    its part of the gradient is added to that of the parameters. The price is one more forward pass.
-    (XLA's convolutions on a CPU are many times slower in a loop, and this is a loop.)
+    mean over losses of small batches. In the backward pass each micro-batch is encoded once more,
+    and its part of the gradient is added to that of the parameters. The price is one more forward
+    pass. (XLA's convolutions on a CPU are many times slower in a loop, and this is a loop.)
 
     Args:
         encode: function from the index of a micro-batch, from 0, and its rows to its codes.

@@ -64,8 +64,8 @@ def fit(
 
     A checkpoint is also saved after the last step, after a candidate that `Checkpoints.should_keep`
     accepts, and when the training is stopped. While a step runs, the next batch is moved to the
-    devices and the metrics of the previous step are fetched, so the host never waits for the step it
-    has just launched.
+    devices and the metrics of the previous step are fetched, so the host never waits for the step
+    it has just launched.
 
     Args:
         state: state after ``start`` steps, in the local form of ``parallel_step``.
@@ -158,8 +158,8 @@ class SkipCounter:
         self._in_a_row += 1
         if self._in_a_row >= MAX_CONSECUTIVE_SKIPS:
             raise UserError(
-                f"training stopped at step {step}: {MAX_CONSECUTIVE_SKIPS} updates in a row were skipped, at "
-                f"last as {_non_finite(metrics)}; a lower `learning_rate` or `clip_norm` may help"
+                f"training stopped at step {step}: {MAX_CONSECUTIVE_SKIPS} updates in a row were "
+                f"skipped, at last as {_non_finite(metrics)}; a lower `learning_rate` or `clip_norm` may help"
             )
         return f"warning: step {step}: the update is skipped: {_non_finite(metrics)}"
 

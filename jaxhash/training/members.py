@@ -111,13 +111,14 @@ def member_step(
     """Makes one step of all members, which `DataParallel` runs over devices like a single step.
 
     Args:
-        make_step: function from the traced values of a member to ``step(state, batch, axis_name=...)``.
+        make_step: function from the traced values of a member to ``step(state, batch,
+            axis_name=...)``.
         numbers: value of each varied field, per member.
         mapping: transformation that maps over the members; see `best_mapping`.
 
     Returns:
-        ``step(state, batch, axis_name=...)`` on stacked states and batches. Each metric has a leading
-        axis over the members.
+        ``step(state, batch, axis_name=...)`` on stacked states and batches. Each metric has a
+        leading axis over the members.
     """
     numbers = dict(numbers)
 
@@ -239,7 +240,8 @@ class MemberMonitor:
             if non_finite:
                 self.diverged[number] = step
                 lines.append(
-                    f"warning: step {step}: {member.name} diverged: {', '.join(non_finite)} not finite"
+                    f"warning: step {step}: {member.name} diverged: "
+                    f"{', '.join(non_finite)} not finite"
                 )
             elif warning := self.alarms[number].update(step, own):
                 lines.append(f"{member.name}: warning: step {step}: {warning}")

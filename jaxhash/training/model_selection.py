@@ -11,7 +11,8 @@ SelectionRule = Literal["last", "validation", "best-on-test"]
 #: One sentence per rule, stored and printed beside the results.
 SELECTION_DESCRIPTIONS: dict[SelectionRule, str] = {
     "last": "the last epoch; the queries are touched once",
-    "validation": "chosen by best mAP of the validation items among themselves; the queries are touched once",
+    "validation": "chosen by best mAP of the validation items among themselves; the queries are "
+    "touched once",
     "best-on-test": "chosen by best mAP on the test queries, as in the literature: optimistic",
 }
 

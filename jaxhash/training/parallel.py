@@ -2,9 +2,9 @@
 
 A state has two forms. In the *global* form, which checkpoints have, each leaf is one array over the
 devices of all processes: replicated, or, for a sharded table, with its rows sharded in order. The
-*local* form is what the mapped step takes and returns. Under ``shard_map`` it equals the global form.
-Under ``pmap`` it is the part of this process only: replicated leaves unchanged, and sharded tables
-[local devices, rows per device, ...].
+*local* form is what the mapped step takes and returns. Under ``shard_map`` it equals the global
+form. Under ``pmap`` it is the part of this process only: replicated leaves unchanged, and sharded
+tables [local devices, rows per device, ...].
 """
 
 from collections.abc import Callable, Sequence

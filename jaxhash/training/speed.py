@@ -11,9 +11,9 @@ from jaxtyping import PyTree
 
 from jaxhash.training.devices import peak_bytes
 
-#: Fields of a record of metrics.jsonl that measure time: seconds of training up to the step, seconds
-#: of the step, the share of the step that the devices may have waited for the next batch, and, in the
-#: first step of a process, seconds of compilation.
+#: Fields of a record of metrics.jsonl that measure time: seconds of training up to the step,
+#: seconds of the step, the share of the step that the devices may have waited for the next batch,
+#: and, in the first step of a process, seconds of compilation.
 TIMING_FIELDS = ("seconds", "step_seconds", "wait_share", "compile_seconds")
 
 #: Number of steps in a profile, and number of steps of the process before it.
@@ -23,9 +23,9 @@ PROFILE_STEPS, WARMUP_STEPS = 5, 5
 class StepTimer:
     """Measures the host's time in a step: the launch, the next batch, and the previous metrics.
 
-    The host runs one step ahead of the devices, so on average a step takes it as long as the devices
-    need. Waiting for a batch delays the devices only if they finish the running step before the batch
-    arrives. In that case the whole wait is counted, which is an upper bound of the delay.
+    The host runs one step ahead of the devices, so on average a step takes it as long as the
+    devices need. Waiting for a batch delays the devices only if they finish the running step before
+    the batch arrives. In that case the whole wait is counted, which is an upper bound of the delay.
     """
 
     def __init__(self):

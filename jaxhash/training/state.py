@@ -16,8 +16,8 @@ from jaxhash.objectives import ClassSimilarity, Objective, Setup, TableSharding
 class TrainState:
     """Parameters, batch statistics, objective state, optimizer state and random key.
 
-    A checkpoint holds exactly this. The fields have no type, since JAX also maps the state to trees of
-    shapes, shardings or paths.
+    A checkpoint holds exactly this. The fields have no type, since JAX also maps the state to trees
+    of shapes, shardings or paths.
 
     Attributes:
         step: number of steps done.

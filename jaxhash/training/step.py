@@ -42,35 +42,36 @@ def train_step(
 ) -> tuple[TrainState, dict[str, Array]]:
     """Encodes a batch, differentiates the objective, and updates the state.
 
-    With ``axis_name`` the batch holds the rows of one device and the state is the same on all devices;
-    the new state equals that of a single-device step on the whole batch. Each device differentiates
-    its share of the loss, and the gradients are summed over devices, not averaged. Only ``jax.pmap``
-    or ``jax.shard_map(..., check_vma=False)`` may map this function: with the default ``check_vma``
-    JAX sums the gradients itself, and each device would count them once more.
+    With ``axis_name`` the batch holds the rows of one device and the state is the same on all
+    devices; the new state equals that of a single-device step on the whole batch. Each device
+    differentiates its share of the loss, and the gradients are summed over devices, not averaged.
+    Only ``jax.pmap`` or ``jax.shard_map(..., check_vma=False)`` may map this function: with the
+    default ``check_vma`` JAX sums the gradients itself, and each device would count them once more.
 
     Args:
         state: state before the step.
         batch: batch of n rows; rows with ``mask`` False are padding.
-        model: module from inputs to codes, with an attribute ``axis_name``. If its ``__call__`` takes
-            ``rows``, it receives the item numbers of the batch, so that random draws such as dropout
-            can depend on the item only, not on the devices or micro-batches that hold the batch.
-            (``flax.linen.Dropout`` depends on both.)
+        model: module from inputs to codes, with an attribute ``axis_name``. If its ``__call__``
+            takes ``rows``, it receives the item numbers of the batch, so that random draws such as
+            dropout can depend on the item only, not on the devices or micro-batches that hold the
+            batch. (``flax.linen.Dropout`` depends on both.)
         objective: objective to minimize.
         optimizer: transformation whose state is ``state.opt_state``.
         steps_per_epoch: number of steps of an epoch.
         total_steps: number of steps of the training, the denominator of the progress.
         skip_broken: whether to drop an update with a loss or gradient that is not finite; then only
             ``step`` changes.
-        prepare: function from the inputs of the batch to those of the model, such as an augmentation.
+        prepare: function from the inputs of the batch to those of the model, such as an
+            augmentation.
         micro_batch_size: number of rows to encode at a time, see
             `jaxhash.training.gradient_cache.gradient_cache`; None for all.
         axis_name: mapped axis over which the batch is sharded.
         table_sharding: tables of the objective of which a device holds its own rows only.
 
     Returns:
-        The next state, and metrics of the whole batch: the loss, its terms, the norm of the gradient,
-        and the `jaxhash.training.collapse.code_metrics` of the codes or of the first view. With
-        ``skip_broken`` also ``skipped``, 1 if the update was dropped and 0 otherwise.
+        The next state, and metrics of the whole batch: the loss, its terms, the norm of the
+        gradient, and the `jaxhash.training.collapse.code_metrics` of the codes or of the first
+        view. With ``skip_broken`` also ``skipped``, 1 if the update was dropped and 0 otherwise.
 
     Raises:
         ValueError: if a term of the objective has the name of another metric; or if
@@ -208,8 +209,8 @@ def _encode(
 ) -> tuple[PyTree, PyTree]:
     """Encodes a batch in training mode; returns codes and updated batch statistics.
 
-    Linen folds the path of a module into the dropout key, so modules share no draws. A model without
-    ``rows`` draws by position in the batch, so each micro-batch needs a key of its own.
+    Linen folds the path of a module into the dropout key, so modules share no draws. A model
+    without ``rows`` draws by position in the batch, so each micro-batch needs a key of its own.
     """
     if micro_batch_size is None or micro_batch_size >= len(batch.mask):
         codes, updates = model.apply(
@@ -235,7 +236,7 @@ def _encode(
         )
     except ModifyScopeVariableError as error:
         raise ValueError(
-            "batch normalization needs statistics of the whole batch, which micro-batches do not have; "
-            "freeze it"
+            "batch normalization needs statistics of the whole batch, which micro-batches do not "
+            "have; freeze it"
         ) from error
     return codes, variables["batch_stats"]

@@ -1,9 +1,10 @@
-"""Requests to stop: Ctrl-C, and the SIGTERM that a scheduler sends before it takes the machine away.
+"""Requests to stop: Ctrl-C, and the SIGTERM that a scheduler sends before it ends a process.
 
 Python may raise an exception from a signal handler between any two lines of the main thread, also
-inside a compilation of JAX, where it is lost or crashes. Handlers here therefore raise nothing. They
-record the request, and the program checks for it where it can stop: after a step, or between two
-batches that are encoded. The process of the command line ends at once when there is nothing to save.
+inside a compilation of JAX, where it is lost or crashes. Handlers here therefore raise nothing.
+They record the request, and the program checks for it where it can stop: after a step, or between
+two batches that are encoded. The process of the command line ends at once when there is nothing to
+save.
 
 This module is imported before everything slow, and imports no more than it needs.
 """
@@ -62,8 +63,8 @@ def handles_signals() -> bool:
 def handle_signals(worker: int | None = None) -> None:
     """Lets a signal end this process at once, with a line, from now on.
 
-    Inside a `StopRequest` the first signal is recorded, and the second one ends the process. A thread
-    of its own receives them, since the main thread may be in a long compilation.
+    Inside a `StopRequest` the first signal is recorded, and the second one ends the process. A
+    thread of its own receives them, since the main thread may be in a long compilation.
 
     Args:
         worker: process that does the work and calls `ignore_signals`: it receives SIGTERM at the

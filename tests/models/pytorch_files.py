@@ -13,10 +13,10 @@ import pytest
 
 def read_tensors(path):
     """All tensors of a weight file, by their paths in it."""
-    from jaxhash.models._tensors import TensorFile  # not above: under type checks
+    from jaxhash.models._weight_files import TensorFile  # not above: under type checks
 
     file = TensorFile(path)
-    return {place.path: file.read(place) for place in file.places}
+    return {tensor.dotted: file.read(tensor) for tensor in file.tensors}
 
 
 STORAGES = {
@@ -151,7 +151,7 @@ def saved(found, kind="archive", protocol=2):
 kinds = pytest.mark.parametrize("kind", ["archive", "legacy"])
 
 
-def same(found, expected):
+def assert_tensors_equal(found, expected):
     assert list(found) == list(expected)
     for name, array in expected.items():
         assert found[name].dtype == array.dtype and found[name].shape == array.shape, name

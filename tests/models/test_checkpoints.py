@@ -11,7 +11,7 @@ from pytorch_files import saved, tensor
 from test_weights import Tiny, tensors
 
 from jaxhash.models import load_weights, read_weights
-from jaxhash.models._places import Place, find_places
+from jaxhash.models._tensor_paths import TensorPath, find_tensors
 from jaxhash.models._weights import split_path_and_key
 from jaxhash.utils.errors import UserError
 
@@ -220,11 +220,11 @@ def test_other_formats(tmp_path):
 def test_depth_and_circles():
     circle = {"a": 1.5}
     circle["again"] = circle
-    assert Place("", "a") in find_places(circle, float)
+    assert TensorPath("", "a") in find_tensors(circle, float)
     deep = {"a": 1.5}
     for _ in range(20):
         deep = {"b": deep}
-    assert [place.path for place in find_places(deep, float)] == ["b." * 20 + "a"]
+    assert [tensor.dotted for tensor in find_tensors(deep, float)] == ["b." * 20 + "a"]
 
 
 def test_published_checkpoint_in_wrappers(write, shared_data):

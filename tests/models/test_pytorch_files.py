@@ -18,11 +18,11 @@ from pytorch_files import (
     Global,
     Storage,
     archive,
+    assert_tensors_equal,
     kinds,
     legacy,
     pickled,
     read_tensors,
-    same,
     saved,
     tensor,
 )
@@ -36,7 +36,7 @@ def test_every_dtype(read, kind, protocol):
     numbers = np.array([[0, 1, 2], [3, 4, 100]])
     arrays = {name: numbers.astype(jnp.dtype(name)) for name in STORAGES}
     content = OrderedDict((name, tensor(array, key=name)) for name, array in arrays.items())
-    same(read(saved(content, kind, protocol)), arrays)
+    assert_tensors_equal(read(saved(content, kind, protocol)), arrays)
 
 
 @kinds
@@ -60,7 +60,7 @@ def test_strides_offsets_and_shared_storages(read, kind):
         "no storage": numbers[:0],
     }
     found = read(saved(content, kind))
-    same(found, expected)
+    assert_tensors_equal(found, expected)
     assert np.shares_memory(found["rows"], found["columns"])
 
 
@@ -92,9 +92,9 @@ def test_the_bytes_of_another_machine(read):
     content, _ = pickled({name: tensor(array, key=name) for name, array in numbers.items()})
     parts = {"a": "u4", "b": "u2", "c": "u4"}  # both parts of a complex number, each on its own
     swapped = {name: array.view(parts[name]).byteswap() for name, array in numbers.items()}
-    same(read(archive(content, swapped, entries={"byteorder": "big"})), numbers)
+    assert_tensors_equal(read(archive(content, swapped, entries={"byteorder": "big"})), numbers)
     straight = {"byteorder": "little", "version": "3\n"}
-    same(read(archive(content, numbers, entries=straight)), numbers)
+    assert_tensors_equal(read(archive(content, numbers, entries=straight)), numbers)
 
 
 def test_archives_that_a_zip_program_wrote(read):
@@ -110,7 +110,7 @@ def test_archives_that_a_zip_program_wrote(read):
                 start = unchecked.index(checksum)
                 unchecked[start : start + 4] = bytes(4)
     for whole in (packed, nested, bytes(unchecked)):
-        same(read(whole), {"a": np.arange(9.0)})
+        assert_tensors_equal(read(whole), {"a": np.arange(9.0)})
 
 
 def test_views_of_old_checkpoints(read):
@@ -120,7 +120,7 @@ def test_views_of_old_checkpoints(read):
     part = Call(old, (Storage("7", numbers, ("8", 4, 6)), 1, (2, 2), (2, 1)))
     whole = Call(old, (Storage("7", numbers), 0, (10,), (1,)))
     pairs = Call(Global("collections.OrderedDict"), ([["part", part], ["whole", whole]],))
-    same(
+    assert_tensors_equal(
         read(saved(pairs, "legacy")),
         {"part": np.array([[5, 6], [7, 8]], np.float32), "whole": numbers},
     )
@@ -151,7 +151,7 @@ def test_what_stands_around_the_tensors(read, kind):
             "optimizer.state.0.momentum_buffer": numbers,
             f"{wrapper}.module.fc.weight": numbers,
         }
-        same(read(saved(checkpoint | {wrapper: weights}, kind)), expected)
+        assert_tensors_equal(read(saved(checkpoint | {wrapper: weights}, kind)), expected)
 
 
 def test_names_are_paths(read):
@@ -187,7 +187,7 @@ def test_a_whole_model(refused):
     resnet = Call(Global("torchvision.models.resnet.ResNet"), (), {"_modules": OrderedDict()})
     layers = {"model": resnet, "conv": Call(Global("torch.nn.modules.conv.Conv2d"), ())}
     assert refused(saved(layers)) == (
-        "holds torchvision.models.resnet.ResNet, which weights have no need of; nothing of it was "
+        "holds torchvision.models.resnet.ResNet, which weights do not need; nothing of it was "
         "run; of a whole model, save model.state_dict() instead"
     )
     # The older format wraps classes in a persistent id, with their source code.
@@ -259,7 +259,7 @@ def test_files_of_torch(torch, tmp_path, zipped, protocol):
     content = {"state_dict": OrderedDict(tensors), "epoch": 3, "best_prec1": torch.tensor(1.0)}
     torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
     expected = {f"state_dict.{name}": as_numpy(value) for name, value in tensors.items()}
-    same(read_tensors(path), {"best_prec1": np.array(1, np.float32)} | expected)
+    assert_tensors_equal(read_tensors(path), {"best_prec1": np.array(1, np.float32)} | expected)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -282,7 +282,7 @@ def test_published_files_as_torch_reads_them(torch, shared_data, name):
     expected = {
         f"state_dict.{name}": value.numpy() for name, value in checkpoint["state_dict"].items()
     }
-    same(read_tensors(path), expected)
+    assert_tensors_equal(read_tensors(path), expected)
 
 
 def test_published_file(shared_data):

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from jaxhash.models import CNN, MLP, cifar_resnet20, load_weights
-from jaxhash.models._names import (
-    Tensor,
+from jaxhash.models._weight_names import (
+    SourceTensor,
+    identity,
     merge,
     pytorch_batch_norm,
     pytorch_convolution,
     pytorch_dense,
-    same,
 )
 from jaxhash.utils.errors import UserError
 
@@ -32,7 +32,10 @@ class Tiny(CNN, kw_only=True):
             pytorch_batch_norm("stage0_0/norm", "layer.bn"),
             pytorch_dense("classifier", "fc"),
         )
-        keras = {ours: Tensor(ours.replace("stage0_0/", "layer/"), same) for ours in pytorch}
+        keras = {
+            target: SourceTensor(target.replace("stage0_0/", "layer/"), identity)
+            for target in pytorch
+        }
         return {"pytorch": pytorch, "keras": keras}
 
 
@@ -282,8 +285,8 @@ def test_a_tensor_that_is_part_of_two_leaves(write, refused):
             return {
                 "pytorch": super().weight_names()["pytorch"]
                 | {
-                    "params/classifier/kernel": Tensor("fused", lambda array: array[:64]),
-                    "params/classifier/bias": Tensor("fused", lambda array: array[64]),
+                    "params/classifier/kernel": SourceTensor("fused", lambda array: array[:64]),
+                    "params/classifier/bias": SourceTensor("fused", lambda array: array[64]),
                 }
             }
 
@@ -304,13 +307,13 @@ def test_a_map_must_name_the_leaves_of_the_model(write):
 
         def weight_names(self):
             names = super().weight_names()["pytorch"]
-            ours, theirs = self.change
-            return {"pytorch": {leaf.replace(ours, theirs): to for leaf, to in names.items()}}
+            target, source = self.change
+            return {"pytorch": {leaf.replace(target, source): to for leaf, to in names.items()}}
 
     path = write(tensors())
     with pytest.raises(ValueError, match="weight_names lacks params/stage0_0/conv/kernel$"):
         load_weights(path, Wrong(classes=5, change=("conv", "convolution")))
-    more = {"params/more/bias": Tensor("fc.bias", same)}
+    more = {"params/more/bias": SourceTensor("fc.bias", identity)}
 
     class More(Tiny):
         def weight_names(self):

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from jaxhash import models
-from jaxhash.models._tensors import TensorFile
+from jaxhash.models._weight_files import TensorFile
 from jaxhash.runs import train_run as run
 from jaxhash.runs.describe import describe
 from jaxhash.runs.evaluate_run import evaluate
@@ -31,7 +31,7 @@ def weights(shared_data):
 def read(path):
     """The names and numbers of the published file."""
     file = TensorFile(path)
-    return [(p.name, file.read(p)) for p in file.places if p.group == "state_dict"]
+    return [(p.name, file.read(p)) for p in file.tensors if p.group == "state_dict"]
 
 
 def config(folder, **options):

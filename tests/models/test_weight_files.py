@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pytorch_files import read_tensors
 
-from jaxhash.models import _pytorch, _tensors
+from jaxhash.models import _pytorch, _weight_files
 from jaxhash.utils.errors import UserError
 
 NUMBERS = np.array([[0, 1, 2], [3, 4, 100]])
@@ -52,7 +52,7 @@ def test_safetensors(tmp_path):
 
 def test_safetensors_that_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "weights"
-    monkeypatch.delitem(_tensors._SAFETENSORS, "F16")  # as any dtype to come
+    monkeypatch.delitem(_weight_files._SAFETENSORS, "F16")  # as any dtype to come
     assert refusal(safetensors(path, {"a": ("F16", np.ones(1, np.float16))})) == (
         "a: in F16, which is not read"
     )
@@ -94,7 +94,7 @@ def test_archives_that_unpack_to_far_more_are_not_read(tmp_path, monkeypatch):
     with path.open("wb") as file:
         np.savez_compressed(file, a=np.zeros(10**6), b=NUMBERS)
     assert set(read_tensors(path)) == {"a", "b"}
-    monkeypatch.setattr(_pytorch, "most_unpacked", lambda size: 4 * size)
+    monkeypatch.setattr(_pytorch, "max_unpacked_bytes", lambda size: 4 * size)
     assert refusal(path).startswith("unpacks to 8,000,")
 
 

@@ -1,13 +1,13 @@
-"""Reads pickles without running them: what a pickle may name is listed, nothing else is called.
+"""An unpickler that executes nothing: a pickle may only name globals of a given list.
 
-Python's own unpickler is not enough, not even with a ``find_class`` that refuses all that is not
-listed: a deep tuple as a key of a dict ends the process, an entry of the memo with a high number
-fills the memory, and a pickle may set attributes of what is listed. Here the opcodes that weights
-need are followed one by one. PyTorch does the same for ``torch.load(weights_only=True)``.
+Python's own unpickler is not safe, even with a ``find_class`` that rejects all other globals: a
+deep tuple as a dict key crashes the process, a memo entry with a high index fills the memory, and a
+pickle may set attributes of listed objects. This one interprets only the opcodes that weights need,
+as PyTorch does for ``torch.load(weights_only=True)``.
 
-What a pickle holds is never printed nor hashed before its type is known: a few bytes can describe
-an object whose text is longer than the memory. So a set is a list here, and a key of a dict that
-is no plain one, such as a tuple, is kept as a `Key` that is only equal to itself.
+A value is never printed or hashed before its type is known: a few bytes can describe an object
+whose text exceeds the memory. Sets therefore become lists, and a dict key that is not a plain
+value, such as a tuple, becomes an `OpaqueKey`, which equals only itself.
 """
 
 import io
@@ -16,17 +16,17 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: Opcodes that put their argument on the stack.
+#: Opcodes that push their argument.
 _VALUES = frozenset(
     ["INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"]
     + ["STRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"]
     + ["UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"]
 )
 
-#: Those of Python 2, whose text `pickletools` takes for Latin-1.
-_OLD_TEXTS = frozenset(["BINSTRING", "SHORT_BINSTRING"])
+#: Opcodes of Python 2, whose strings `pickletools` decodes as Latin-1.
+_PYTHON2_STRINGS = frozenset(["BINSTRING", "SHORT_BINSTRING"])
 
-#: Opcodes that put a constant there; the containers are made anew each time.
+#: Opcodes that push a constant; each call makes a new container.
 _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
@@ -38,12 +38,12 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
 }
 
 
-class NotAllowed(Exception):
-    """A pickle names something that is not listed; the name is the argument."""
+class DisallowedGlobal(Exception):
+    """Raised if a pickle names a global that is not listed; the argument is its name."""
 
 
-class Key:
-    """Stands for a key of a dict that is no text, number or None."""
+class OpaqueKey:
+    """Replaces a dict key that is no string, bytes, number or None."""
 
 
 def unpickle(
@@ -51,19 +51,19 @@ def unpickle(
     allowed: Mapping[str, Any] | None = None,
     persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """The object that the next pickle of a file holds, in protocol 0 to 5.
+    """Reads the next pickle of a file, in protocol 0 to 5.
 
-    Nothing is imported. The state that a pickle gives to an object (``__setstate__``) is dropped.
+    Nothing is imported. The state that a pickle sets on an object (``__setstate__``) is dropped.
     Sets become lists.
 
     Args:
-        file: where to read; afterwards it stands behind the pickle.
-        allowed: by its dotted name, what a class or function of the pickle is replaced by.
-        persistent: the object of a persistent id.
+        file: file to read; its position afterwards is the end of the pickle.
+        allowed: replacement of each class or function that the pickle may name, by dotted name.
+        persistent: function from a persistent id to its object.
 
     Raises:
-        NotAllowed: if the pickle names anything else.
-        Exception: of any other kind, if the pickle is broken.
+        DisallowedGlobal: if the pickle names another global.
+        Exception: any other exception, if the pickle is broken.
 
     Example:
         >>> import io, pickle
@@ -78,7 +78,7 @@ def unpickle(
                 pass
             case value if value in _VALUES:
                 stack.append(argument)
-            case text if text in _OLD_TEXTS:
+            case text if text in _PYTHON2_STRINGS:
                 stack.append(argument.encode("latin-1").decode(errors="surrogateescape"))
             case constant if constant in _CONSTANTS:
                 stack.append(_CONSTANTS[constant]())
@@ -108,7 +108,7 @@ def unpickle(
                 stack.append(items)
             case "DICT":
                 items, stack = stack, marked.pop()
-                stack.append(ordered_dict(_pairs(items)))
+                stack.append(make_dict(_pairs(items)))
             case "APPEND":
                 item = stack.pop()
                 stack[-1].append(item)
@@ -117,10 +117,10 @@ def unpickle(
                 stack[-1].extend(items)
             case "SETITEM":
                 value, key = stack.pop(), stack.pop()
-                stack[-1].update(ordered_dict([(key, value)]))
+                stack[-1].update(make_dict([(key, value)]))
             case "SETITEMS":
                 items, stack = stack, marked.pop()
-                stack[-1].update(ordered_dict(_pairs(items)))
+                stack[-1].update(make_dict(_pairs(items)))
             case "GLOBAL":
                 stack.append(_lookup(allowed, argument.replace(" ", ".")))
             case "STACK_GLOBAL":
@@ -136,36 +136,36 @@ def unpickle(
             case "STOP":
                 return stack.pop()
             case other:
-                raise ValueError(f"opcode {other} at {file.tell()}, which weights have no need of")
+                raise ValueError(f"opcode {other} at {file.tell()}, which weights do not need")
     raise ValueError("a pickle without an end")  # genops has raised
 
 
-def ordered_dict(items: list | dict = ()) -> dict:
-    """A dict of pairs, or the dict that is given.
+def make_dict(items: list | dict = ()) -> dict:
+    """Makes a dict of pairs; returns a given dict unchanged.
 
-    The list is emptied: a pickle that uses it time and again would fill the memory with copies.
+    It empties a list of pairs: a pickle that used the list repeatedly would fill the memory.
     """
     if isinstance(items, dict):
         return items
-    found = {_key(key): value for key, value in items}
+    found = {_hashable_key(key): value for key, value in items}
     if isinstance(items, list):
         items.clear()
     return found
 
 
-def _key(key: Any) -> Any:
-    """What stands for the key in a dict: itself, if to hash it is cheap whatever the file says."""
+def _hashable_key(key: Any) -> Any:
+    """Returns a key that is cheap to hash: the key itself, or an `OpaqueKey`."""
     if isinstance(key, str | bytes | int | float | None):
         return key
     if isinstance(key, list | dict | bytearray):
         raise ValueError(f"a dict with a key of type {type(key).__name__}")
-    return Key()
+    return OpaqueKey()
 
 
 def _lookup(allowed: Mapping[str, Any], name: str) -> Any:
-    name = re.sub("^__builtin__[.]", "builtins.", name)  # of Python 2, as protocol 2 writes it
+    name = re.sub("^__builtin__[.]", "builtins.", name)  # as Python 2 writes protocol 2
     if name not in allowed:
-        raise NotAllowed(name)
+        raise DisallowedGlobal(name)
     return allowed[name]
 
 
