@@ -1,4 +1,4 @@
-"""Files of tensors that are read or refused."""
+"""Fixtures that read or refuse files of tensors."""
 
 import pytest
 from pytorch_files import read_tensors
@@ -6,7 +6,7 @@ from pytorch_files import read_tensors
 
 @pytest.fixture
 def read(tmp_path):
-    """Reads the tensors of a file of these bytes, by their paths in it."""
+    """Returns a function from bytes of a file to its tensors by path."""
 
     def run(content):
         path = tmp_path / "weights.bin"
@@ -18,7 +18,7 @@ def read(tmp_path):
 
 @pytest.fixture
 def refused(read, tmp_path):
-    """Why a file of these bytes is refused: one line that names it."""
+    """Returns a function from bytes of a file to the one-line error that names it."""
     from jaxhash.utils.errors import UserError
 
     def run(content):

@@ -1,4 +1,4 @@
-"""Files of torch.save, written without torch."""
+"""Writes files of torch.save without torch."""
 
 import io
 import pickle
@@ -12,7 +12,7 @@ import pytest
 
 
 def read_tensors(path):
-    """All tensors of a weight file, by their paths in it."""
+    """Reads all tensors of a weight file, by path."""
     from jaxhash.models._weight_files import TensorFile  # not above: under type checks
 
     file = TensorFile(path)
@@ -36,7 +36,7 @@ STORAGES = {
 
 
 class Global(NamedTuple):
-    """Pickled as a class or function of this name, which need not exist."""
+    """A class or function of this name, which need not exist, when pickled."""
 
     name: str
 
@@ -45,7 +45,7 @@ class Global(NamedTuple):
 
 
 class Call(NamedTuple):
-    """Pickled as what the call would return, with a state where one is given."""
+    """A call of a function, optionally with a state, when pickled."""
 
     function: Any
     arguments: tuple
@@ -53,7 +53,7 @@ class Call(NamedTuple):
 
 
 class Storage(NamedTuple):
-    """Pickled as a persistent id, with a view of the older format where one is given."""
+    """A persistent id, optionally with a view of the older format, when pickled."""
 
     key: str
     numbers: np.ndarray
@@ -61,7 +61,7 @@ class Storage(NamedTuple):
 
 
 class Pickler(pickle._Pickler):
-    """Writes the above, and takes down the storages."""
+    """Pickles the classes above, and records the storages."""
 
     def __init__(self, file, protocol, legacy):
         super().__init__(file, protocol)
@@ -101,7 +101,7 @@ class Pickler(pickle._Pickler):
 
 
 def tensor(numbers, shape=None, strides=None, *, offset=0, key="0", view=None):
-    """A tensor on a storage of these numbers."""
+    """Makes a tensor on a storage of these numbers."""
     numbers = np.asarray(numbers)
     if shape is None:
         shape = numbers.shape
@@ -121,7 +121,7 @@ def pickled(found, protocol=2, legacy=False):
 
 
 def archive(stream, storages, *, entries=(), compression=zipfile.ZIP_STORED):
-    """The format since PyTorch 1.6 around a pickle."""
+    """Writes the format since PyTorch 1.6 around a pickle."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as opened:
         opened.writestr("resnet/data.pkl", stream)
@@ -133,7 +133,7 @@ def archive(stream, storages, *, entries=(), compression=zipfile.ZIP_STORED):
 
 
 def legacy(stream, storages, protocol=2):
-    """The format before that."""
+    """Writes the format before PyTorch 1.6."""
     first = [0x1950A86A20F9469CFC6C, 1001, {"protocol_version": 1001, "little_endian": True}]
     parts = [pickle.dumps(found, protocol) for found in first]
     parts += [stream, pickle.dumps(list(storages), protocol)]

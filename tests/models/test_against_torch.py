@@ -1,4 +1,4 @@
-"""The convolutional backbones against PyTorch's, with weights that went through a file."""
+"""Convolutional backbones against PyTorch, with weights passed through a file."""
 
 from functools import partial
 
@@ -21,8 +21,8 @@ NARROW = ((8,), (8, 12), (16, 8), (8,), (16,))
 
 
 def compare(make, net, size, tmp_path):
-    """Features and logits of two random images are equal to 1e-4 of the largest."""
-    net = nets.randomise(net, seed=0)
+    """Checks features and logits of two random images to 1e-4 of the largest."""
+    net = nets.randomize(net, seed=0)
     torch.save(net.state_dict(), tmp_path / "weights.pt")
     model, logits_model = make(), make(classes=CLASSES)
     variables = models.load_weights(tmp_path / "weights.pt", logits_model)

@@ -1,4 +1,4 @@
-"""What every backbone can do: precision, freezing, rematerialisation, dropout, many devices."""
+"""Options of all backbones: precision, freezing, rematerialization, dropout, devices."""
 
 import re
 from functools import partial
@@ -27,7 +27,7 @@ def images(n=8, seed=0):
 
 
 def variables_of(model, inputs):
-    """Variables under which no scale is 1 and no bias or mean is 0; quicker than `init`."""
+    """Makes variables without scales of 1 or biases and means of 0; faster than `init`."""
     rng = np.random.default_rng(1)
 
     def draw(leaf):
@@ -40,7 +40,7 @@ def variables_of(model, inputs):
 
 
 def train(model, variables, inputs, **arguments):
-    """Features in training, the new statistics, and gradients of a sum that no symmetry kills."""
+    """Returns training features, statistics, and gradients of an asymmetric sum."""
 
     @jax.jit
     def run(variables, inputs, arguments):
@@ -69,7 +69,7 @@ def assert_equal(got, expected, tolerance=0.0):
 
 
 def changed(before, after):
-    """Per leaf, whether anything is different."""
+    """Returns, per leaf, whether it changed."""
     return jax.tree.map(lambda a, b: bool((np.asarray(a) != np.asarray(b)).any()), before, after)
 
 
@@ -170,7 +170,7 @@ def test_remat_changes_no_value_and_no_gradient(make):
 
 @pytest.mark.parametrize("make", [small, partial(Dropped, rate=0.3)])
 def test_eight_devices_equal_one(make):
-    """With 2, 2, 2, 2, 2, 1, 0, 0 valid rows; dropout draws for the rows of the global batch."""
+    """Devices have 2, 2, 2, 2, 2, 1, 0, 0 valid rows; dropout draws per global row."""
     inputs = images(16) if make is small else np.ones((16, 5), np.float32)
     mask = jnp.arange(16) < 11
     rngs = {"dropout": jax.random.key(3)}
@@ -238,7 +238,7 @@ class TestDropout:
 
 @pytest.mark.parametrize("height, width, size", [(1, 5, 6), (7, 7, 7), (13, 6, 6), (23, 8, 7)])
 def test_adaptive_pooling(height, width, size):
-    """Cell by cell, from the definition of its borders."""
+    """Compares cell by cell with the definition of the borders."""
     x = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype(np.float32)
     expected = np.empty((2, size, size, 3), np.float32)
     for i in range(size):
@@ -251,7 +251,7 @@ def test_adaptive_pooling(height, width, size):
 
 
 def test_order_of_flattening():
-    """A matrix on channels, rows, columns in the file; on rows, columns, channels here."""
+    """The file orders inputs by channel, row, column; Linen by row, column, channel."""
     rng = np.random.default_rng(0)
     x, theirs = rng.normal(size=(4, 3, 3, 5)), rng.normal(size=(7, 5 * 3 * 3))
     tensor = pytorch_flattened_dense("fc6", "classifier.1", grid=3)["params/fc6/kernel"]

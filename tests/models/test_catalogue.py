@@ -1,4 +1,4 @@
-"""The backbones by name."""
+"""Backbones and preprocessings by name."""
 
 import dataclasses
 from typing import get_args
@@ -8,7 +8,7 @@ import pytest
 from jaxhash import models
 
 
-def test_every_name_of_the_command_line_makes_a_backbone():
+def test_every_name_makes_a_backbone():
     assert get_args(models.BackboneName) == tuple(models.BACKBONES)
     for name, make in models.BACKBONES.items():
         assert isinstance(make(), models.Backbone) and make().stages()
@@ -29,12 +29,12 @@ def test_preprocessing_and_options_reach_the_backbone(name):
     assert model.freeze_stages == 2
 
 
-def test_preprocessing_that_there_is_not(unchecked):
+def test_unknown_preprocessing(unchecked):
     with pytest.raises(ValueError, match="preprocessing must be one of .*, got 'imagnet'"):
         models.backbone_factory("resnet18", preprocessing="imagnet")
 
 
-def test_published_preprocessing_is_the_backbones_own():
+def test_published_preprocessing_is_that_of_the_backbone():
     assert models.backbone_factory("resnet18")().preprocessing == models.IMAGENET
     centred = dataclasses.replace(models.CENTRED, channels=3)
     for name in ("mobilenet-v2-tf", "vit-s16-flax", "vit-b16-flax"):

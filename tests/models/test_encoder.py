@@ -1,3 +1,5 @@
+"""The encoder: parameters, views, statistics and the axis name."""
+
 from functools import partial
 
 import jax
@@ -62,7 +64,7 @@ def two_views(n=6):
 
 @pytest.fixture(scope="module")
 def small():
-    """A model and its variables, with statistics that are not those of the start."""
+    """Returns a model and its variables, with statistics other than the initial ones."""
     model = Encoder(partial(MLP, widths=(7,)), bits=3)
     variables = model.init(jax.random.key(0), two_views()[0])
     statistics = jax.tree.map(lambda x: x + 0.5, variables["batch_stats"])
@@ -87,7 +89,7 @@ def test_a_tuple_of_one_view_stays_a_tuple(small):
 
 
 def test_statistics_are_those_of_all_views_without_the_padding(small):
-    """In training two views are one batch of twice the rows; padding is padding in each."""
+    """In training, two views form one batch of twice the rows, each with the same padding."""
     model, variables = small
     mask, rows = np.arange(6) < 4, np.concatenate([view[:4] for view in two_views()])
     train = dict(train=True, mutable=["batch_stats"])

@@ -1,4 +1,4 @@
-"""Multiply-adds against published figures and hand-worked ones; rows, shapes and what is trained."""
+"""Multiply-adds against published and hand-computed numbers; rows, shapes, trained parameters."""
 
 import dataclasses
 from functools import partial
@@ -98,7 +98,7 @@ def rows(model, inputs):
 
 
 def test_rows_of_images():
-    """Each number by hand: kernel, then scale and bias of the normalization; 28 -> 14 -> 7."""
+    """Computed by hand: kernel, then scale and bias of the normalization; 28 -> 14 -> 7."""
     expected = [
         ("stage 0", (14, 14, 4), 9 * 4 + 8, 9 * 4 + 8, 14 * 14 * 36),
         ("stage 1", (7, 7, 6), 9 * 24 + 12, 9 * 24 + 12, 7 * 7 * 216),
@@ -146,7 +146,7 @@ def test_parameters_of_no_stage_have_rows_of_their_own():
 
 @pytest.mark.parametrize("remat", [False, True])
 def test_training_counts_what_the_gradient_computes(remat):
-    """Beside a trace of the gradient, which leaves out the first layer's inputs, nothing else."""
+    """Compares with a trace of the gradient, which only omits that of the first layer's inputs."""
     for freeze, first in ((0, 16 * 8), (1, 8 * 4)):
         model = Encoder(partial(MLP, widths=(8, 4), freeze_stages=freeze, remat=remat), bits=3)
         variables = jax.eval_shape(model.init, jax.random.key(0), VECTORS)
@@ -165,7 +165,7 @@ def test_training_counts_what_the_gradient_computes(remat):
         assert found.training_macs - first == traced
 
 
-def test_rematerialising_changes_no_row():
+def test_remat_changes_no_row():
     plain, remat = (
         summary(Encoder(partial(CNN, remat=remat), bits=8), BYTES) for remat in (False, True)
     )
@@ -190,7 +190,7 @@ class Body(nn.Module):
 
 
 class Plain(nn.Module):
-    """A module that is no backbone, with a product and a parameter of its own."""
+    """A module other than a backbone, with a product and a parameter of its own."""
 
     @nn.compact
     def __call__(self, x):

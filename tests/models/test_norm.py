@@ -1,3 +1,5 @@
+"""Batch normalization of masked and sharded batches."""
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -39,7 +41,7 @@ def test_mask_equals_subset_whatever_the_padding_holds():
 
 
 def test_devices_with_different_numbers_of_valid_rows():
-    """The case that averaging the devices' masked means gets wrong."""
+    """Averaging the masked means of the devices would be wrong here."""
     x, mask = inputs((16, 4)), jnp.arange(16) < 11  # 2, 2, 2, 2, 2, 1, 0, 0 valid rows
     norm = BatchNorm(axis_name="d")
     variables = norm.init(jax.random.key(0), x)

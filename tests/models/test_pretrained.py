@@ -1,4 +1,4 @@
-"""Published weights give the published results on real images."""
+"""Published weights reproduce published accuracies on real images."""
 
 import jax
 import numpy as np
@@ -17,14 +17,14 @@ def logits(model, path, images, batch):
 
 
 def top_accuracy(logits, labels, k):
-    """Percent of rows whose label is among the k largest logits."""
+    """Returns the percentage of rows whose label is among the k largest logits."""
     larger = (logits > logits[np.arange(len(labels)), labels][:, None]).sum(axis=1)
     return 100 * np.mean(larger < k)
 
 
 @pytest.fixture(scope="module")
 def imagenet_sample(shared_data):
-    """The middle 224x224 of 200 images whose short side is 256, and their classes."""
+    """Returns center crops of 224x224 of 200 images with a short side of 256, and classes."""
     classes = (shared_data / "hierarchy" / "ilsvrc.wnids.txt").read_text().split()
     images, labels = [], []
     for path in sorted((shared_data / "images").iterdir()):
@@ -57,7 +57,7 @@ def test_cifar_resnets_on_all_test_images(make, file, published, shared_data):
 
 @pytest.mark.slow
 def test_mobilenet_of_tensorflow(shared_data, imagenet_sample):
-    """A pixel of padding on each side instead would bring top-1 down to 57 %."""
+    """With a pixel of padding on each side, top-1 would fall to 57 %."""
     images, labels = imagenet_sample
     path = shared_data / "weights" / "mobilenet_v2.safetensors"
     found = logits(models.mobilenet_v2_tf(classes=1000), path, images, 25)
@@ -66,7 +66,7 @@ def test_mobilenet_of_tensorflow(shared_data, imagenet_sample):
 
 
 def test_squeezenet_of_keras(shared_data, imagenet_sample):
-    """Against the network written out in NumPy from the file's own names, and Caffe's mean."""
+    """Compares with a NumPy implementation by the names of the file, with Caffe's mean."""
     h5py = pytest.importorskip("h5py", reason="Keras files need h5py")
     path = shared_data / "weights" / "squeezenet1_1_notop.h5"
     images = imagenet_sample[0][:2]

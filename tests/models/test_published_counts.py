@@ -1,4 +1,4 @@
-"""Sizes of the published networks, and whether the map of their weights covers each leaf once."""
+"""Sizes of the published networks, and coverage of their leaves by the weight names."""
 
 from collections import Counter
 
@@ -34,7 +34,7 @@ PUBLISHED = {
 
 
 def shapes(model):
-    """The result and the variables of a model, of the size it was published for, by shape."""
+    """Returns shapes of the result and of the variables, at the published image size."""
     return jax.eval_shape(model.init_with_output, jax.random.key(0), model.example())
 
 

@@ -1,6 +1,6 @@
-"""Files of torch.save by attackers, and damaged ones.
+"""Malicious and damaged files of torch.save.
 
-`pickle` itself is the control: what is refused here is run by it.
+`pickle` itself is the control: it executes what is refused here.
 """
 
 import copyreg
@@ -29,7 +29,7 @@ DEEP = 200_000  # a tuple so deep ends the process when it is hashed
 
 
 def hostile(marker):
-    """Pickles that make a file when `pickle` loads them."""
+    """Returns pickles that create a file when `pickle` loads them."""
     command = f"Vtouch {marker}\n".encode()
     python = f"Vopen('{marker}', 'w')\n".encode()
     system = b"cos\nsystem\n"
@@ -56,7 +56,7 @@ def hostile(marker):
 
 @kinds
 @pytest.mark.parametrize("attack", hostile(None))
-def test_nothing_of_a_pickle_is_run(refused, tmp_path, kind, attack):
+def test_pickles_are_not_executed(refused, tmp_path, kind, attack):
     marker = tmp_path / "run"
     stream = hostile(marker)[attack]
     copyreg.add_extension("posix", "system", 0xEE)
@@ -76,8 +76,8 @@ def test_nothing_of_a_pickle_is_run(refused, tmp_path, kind, attack):
 
 @kinds
 @pytest.mark.parametrize("part", range(5))
-def test_no_pickle_of_the_older_format_is_run(refused, tmp_path, kind, part):
-    """Magic number, version, machine, object and keys are pickles each."""
+def test_pickles_of_the_older_format_are_not_executed(refused, tmp_path, kind, part):
+    """Magic number, version, machine, object and keys are separate pickles."""
     attack = hostile(tmp_path / "run")["os.system"]
     parts = [pickle.dumps(found, 2) for found in (0x1950A86A20F9469CFC6C, 1001, {}, {}, [])]
     parts[part] = attack
@@ -96,7 +96,7 @@ def test_no_pickle_of_the_older_format_is_run(refused, tmp_path, kind, part):
         "jaxhash.models._pytorch._tensor",
     ],
 )
-def test_only_listed_names_are_known(refused, name):
+def test_unlisted_globals_are_refused(refused, name):
     assert f"holds {name}, which" in refused(saved({"a": Global(name)}))
     assert f"holds {name}, which" in refused(saved({"a": Global(name)}, protocol=4))
 
@@ -106,8 +106,8 @@ def test_names_cannot_write_to_the_terminal(refused):
     assert refused(saved({"a": Global("os." + "x" * 9999)}, protocol=4)).endswith("...")
 
 
-def test_a_pickle_leaves_nothing_behind(read, refused):
-    """It may give state to what is listed; none of it stays for the next file."""
+def test_a_pickle_cannot_change_later_ones(read, refused):
+    """A state that it sets on a listed global has no effect on the next file."""
     good = {"a": tensor(np.arange(4, dtype=np.float32), (2, 2), (2, 1))}
     defaults = pickled((None, {"__defaults__": (1, 2), "__dict__": {}}))[0][2:-1]
     for name in (b"torch._utils\n_rebuild_tensor_v2", b"collections\nOrderedDict"):
@@ -117,7 +117,7 @@ def test_a_pickle_leaves_nothing_behind(read, refused):
 
 
 def bombs():
-    """Small pickles that end a process, fill the memory, or break rules, by what they do."""
+    """Returns small pickles that crash, fill the memory, or break rules, by effect."""
     return {
         "deep tuple as a key": b"})" + b"\x85" * DEEP + b"K\x01s.",
         "memo": b"}r\xff\xff\xff\xff.",
@@ -148,7 +148,7 @@ def test_bombs(refused, bomb):
 
 
 def test_keys_are_not_hashed(read, refused):
-    """A key that is no text nor number is kept, however deep, and leads nowhere."""
+    """A key that is neither string nor number is kept unhashed, and holds no tensors."""
     deep = b")" + b"\x85" * DEEP
     call = b"ccollections\nOrderedDict\n](" + deep + b"K\x01\x86e\x85R."
     for stream in (
@@ -165,7 +165,7 @@ def test_keys_are_not_hashed(read, refused):
 
 
 def test_small_files_of_many_tensors(refused):
-    """A dict that holds another one twice, and that one another."""
+    """A dict holds another dict twice, which holds a third one twice, and so on."""
     one, _ = pickled(tensor(NUMBERS))
     stream = b"\x80\x02}Va\n" + one[2:-1] + b"s"
     for level in range(100, 140):
@@ -177,7 +177,7 @@ def test_small_files_of_many_tensors(refused):
 
 
 def test_a_list_of_pairs_makes_one_dict():
-    """Which it could be told to do time and again, each time with all its items."""
+    """A pickle could otherwise build it repeatedly, each time with all items."""
     pairs = b"\x80\x02](" + b"".join(b"(Vk%d\nNl" % number for number in range(50)) + b"eq\x010"
     calls = b"(" + b"cdict\ndict\nh\x01\x85R" * 3 + b"l."
     made = unpickle(io.BytesIO(pairs + calls), {"dict.dict": make_dict})
@@ -186,7 +186,7 @@ def test_a_list_of_pairs_makes_one_dict():
 
 @pytest.mark.parametrize("part", range(5))
 def test_bombs_in_each_pickle_of_the_older_format(refused, part):
-    """An object with a text longer than the memory."""
+    """The object has a text longer than the memory."""
     parts = [pickle.dumps(found, 2) for found in (0x1950A86A20F9469CFC6C, 1001, {}, {}, [])]
     parts[part] = b"\x80\x02)" + b"2\x86" * 60 + b"."
     refused(b"".join(parts))
@@ -236,7 +236,7 @@ def test_views_stay_within_their_storage(refused, view):
     assert refused(saved(content, "legacy")).startswith("broken")
 
 
-def test_storages_that_are_not_there(refused):
+def test_missing_storages(refused):
     content, storages = pickled({"a": tensor(NUMBERS)})
     older, _ = pickled({"a": tensor(NUMBERS)}, legacy=True)
     for wrong in ({}, {"0": NUMBERS[:-1]}, {"0": np.append(NUMBERS, 0)}, {"1": NUMBERS}):
@@ -251,7 +251,7 @@ def test_storages_that_are_not_there(refused):
     assert refused(legacy(negative, storages)).startswith("broken")
 
 
-def test_archives_that_lie(refused, tmp_path):
+def test_archives_with_wrong_sizes(refused, tmp_path):
     content, storages = pickled({"a": tensor(np.zeros(1000, np.float32))})
     cut = archive(content, {"0": np.zeros(999, np.float32)}, compression=zipfile.ZIP_DEFLATED)
     assert "is cut off" in refused(cut)
@@ -270,7 +270,7 @@ def test_archives_that_lie(refused, tmp_path):
 
 
 def test_a_storage_outside_the_archive(refused, read, tmp_path):
-    """A key is a name in the archive, never a path on the disk, and nothing is written."""
+    """A key is a name in the archive, never a path on disk, and nothing is written."""
     (tmp_path / "secret").write_bytes(NUMBERS.tobytes())
     outside = "../../secret"
     content, _ = pickled({"a": tensor(NUMBERS, key=outside)})

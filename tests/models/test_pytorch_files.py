@@ -1,4 +1,4 @@
-"""Files of torch.save, written here without torch, and by torch where it is there."""
+"""Files of torch.save, written without torch, and with torch if it is installed."""
 
 import argparse
 import io
@@ -67,7 +67,7 @@ def test_strides_offsets_and_shared_storages(read, kind):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_any_strides(tmp_path_factory, data):
-    """What fits is what NumPy makes of it; the rest is refused."""
+    """Valid strides give NumPy's view; others are refused."""
     shape = tuple(data.draw(st.lists(st.integers(0, 4), max_size=3)))
     strides = tuple(data.draw(st.integers(-2, 9)) for _ in shape)
     offset = data.draw(st.integers(-2, 12))
@@ -98,7 +98,7 @@ def test_the_bytes_of_another_machine(read):
 
 
 def test_archives_that_a_zip_program_wrote(read):
-    """Compressed, with another pickle further down, or without checksums."""
+    """They are compressed, hold a second pickle, or lack checksums."""
     content, storages = pickled({"a": tensor(np.arange(9.0))})
     packed = archive(content, storages, compression=zipfile.ZIP_DEFLATED)
     nested = archive(content, storages, entries={"more/data.pkl": b"N."})
@@ -114,7 +114,7 @@ def test_archives_that_a_zip_program_wrote(read):
 
 
 def test_views_of_old_checkpoints(read):
-    """A storage may be a part of another, and Python 2 gave an OrderedDict its items as a list."""
+    """A storage may be a part of another; Python 2 pickles an OrderedDict as a list of items."""
     numbers = np.arange(10, dtype=np.float32)
     old = Global("torch._utils._rebuild_tensor")
     part = Call(old, (Storage("7", numbers, ("8", 4, 6)), 1, (2, 2), (2, 1)))
@@ -127,8 +127,8 @@ def test_views_of_old_checkpoints(read):
 
 
 @kinds
-def test_what_stands_around_the_tensors(read, kind):
-    """Parameters, attributes of a state dict, sizes, arguments and scores of a training."""
+def test_values_beside_tensors_are_dropped(read, kind):
+    """Covers parameters, attributes of a state dict, sizes, arguments and scores."""
     numbers = np.arange(3, dtype=np.float32)
     parameter = Call(
         Global("torch._utils._rebuild_parameter"), (tensor(numbers), True, OrderedDict())
@@ -155,7 +155,7 @@ def test_what_stands_around_the_tensors(read, kind):
 
 
 def test_names_are_paths(read):
-    """Through dicts and lists, in their order, by text and by integers."""
+    """Paths pass through dicts and lists in order, by strings and integers."""
     numbers = iter(np.arange(9, dtype=np.float32)[:, None])
     a, b, c, d = (tensor(next(numbers), key=str(key)) for key in range(4))
     content = {"net": {"deep": {"b": b}}, "a": a, 3: [c, {"d": d}], ("no", "name"): a, b"no": b}
@@ -168,7 +168,7 @@ def test_names_are_paths(read):
     }
 
 
-def test_what_is_no_state_dict(refused):
+def test_files_without_a_state_dict(refused):
     one = tensor(np.ones(1, np.float32))
     assert refused(saved(one)) == "holds no state dict: save model.state_dict()"
     assert refused(saved({"teacher": {"a": 1}, "epoch": 1})) == (
@@ -286,7 +286,7 @@ def test_published_files_as_torch_reads_them(torch, shared_data, name):
 
 
 def test_published_file(shared_data):
-    """Some values and the sum of all, as torch reads them."""
+    """Compares some values and the sum with those that torch reads."""
     tensors = read_tensors(shared_data / "weights" / "resnet20-12fca82f.th")
     assert len(tensors) == 97
     np.testing.assert_array_equal(

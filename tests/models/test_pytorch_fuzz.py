@@ -1,4 +1,4 @@
-"""Files of torch.save, changed at random: read, or refused in one line, in bounded memory."""
+"""Randomly changed files of torch.save are read, or refused in one line, in bounded memory."""
 
 import resource
 from collections import OrderedDict
@@ -28,7 +28,7 @@ def size(*shape):
 
 
 def everything():
-    """One of each kind of tensor, and of what stands beside them."""
+    """Returns one tensor of each kind, and values beside them."""
     floats = tensor(FLOATS, (2, 3), (3, 1), key="f")
     indices = tensor(INDICES, (2, 3), (3, 1), key="i")
     triple = tensor(FLOATS, (3,), (1,), key="f")
@@ -66,7 +66,7 @@ def everything():
 
 
 def changed(content, rng):
-    """The bytes with up to four changes: others, none, more, or some of elsewhere."""
+    """Applies up to four changes: replaced, removed, inserted or copied bytes."""
     content = bytearray(content)
     for _ in range(rng.integers(1, 5)):
         start, other = sorted(rng.integers(0, len(content), 2))

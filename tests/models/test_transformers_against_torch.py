@@ -1,4 +1,4 @@
-"""ViT and ConvNeXt against PyTorch's, with the names of torchvision and timm, through a file."""
+"""ViT and ConvNeXt against PyTorch, with weights in the names of torchvision and timm."""
 
 from functools import partial
 
@@ -17,7 +17,7 @@ CLASSES = 7
 
 
 class Attention(nn.Module):
-    """timm's: one matrix for queries, keys and values."""
+    """Attention of timm, with one matrix for queries, keys and values."""
 
     def __init__(self, width, heads):
         super().__init__()
@@ -33,7 +33,7 @@ class Attention(nn.Module):
         return self.proj((weights @ v).transpose(1, 2).reshape(n, tokens, width))
 
 
-class Perceptron(nn.Module):
+class MLP(nn.Module):
     def __init__(self, width, names):
         super().__init__()
         self.names = names
@@ -51,7 +51,7 @@ class TorchvisionBlock(nn.Module):
         self.ln_1 = nn.LayerNorm(width, eps=1e-6)
         self.self_attention = nn.MultiheadAttention(width, heads, batch_first=True)
         self.ln_2 = nn.LayerNorm(width, eps=1e-6)
-        self.mlp = Perceptron(width, names)
+        self.mlp = MLP(width, names)
 
     def forward(self, x):
         y = self.ln_1(x)
@@ -88,7 +88,7 @@ class TimmBlock(nn.Module):
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
         self.attn = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        self.mlp = Perceptron(width, ("fc1", "fc2"))
+        self.mlp = MLP(width, ("fc1", "fc2"))
 
     def forward(self, x):
         x = x + self.attn(self.norm1(x))
@@ -96,7 +96,7 @@ class TimmBlock(nn.Module):
 
 
 class TimmViT(nn.Module):
-    """With ``global_pool="token"``, or "avg" where there is no token and ``fc_norm=False``."""
+    """ViT of timm, with ``global_pool="token"``, or "avg" without token and ``fc_norm=False``."""
 
     def __init__(self, width, depth, heads, size, token):
         super().__init__()
@@ -120,7 +120,7 @@ class TimmViT(nn.Module):
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Over the channels of [n, c, h, w]."""
+    """A layer normalization over the channels of [n, c, h, w]."""
 
     def __init__(self, width):
         super().__init__(width, eps=1e-6)
@@ -130,7 +130,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class ConvNeXtBlock(nn.Module):
-    """torchvision's, whose parts timm only names otherwise."""
+    """Block of torchvision; timm only uses other names."""
 
     def __init__(self, width):
         super().__init__()
@@ -169,7 +169,7 @@ class TorchvisionConvNeXt(nn.Module):
 
 
 def timm_convnext_names(state):
-    """A state dict of torchvision's with the names and shapes that timm has."""
+    """Converts a state dict of torchvision to the names and shapes of timm."""
     renamed = {}
     for name, tensor in state.items():
         if name.startswith("classifier."):
@@ -212,7 +212,7 @@ def scramble(net, seed=0):
 
 
 def compare(net, make, convention, sizes, tmp_path, rename=dict):
-    """Features and logits of random images, of each height and width, within 1e-4 of their scale."""
+    """Checks features and logits of random images of each size to 1e-4 of their scale."""
     scramble(net)
     torch.save(rename(net.state_dict()), tmp_path / "weights.pt")
     bare, model = make(), make(classes=CLASSES)

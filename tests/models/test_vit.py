@@ -1,6 +1,6 @@
-"""Vision transformers against Flax originals, by weight files that these would leave; options.
+"""Vision transformers against the Flax originals, with weight files in their format; options.
 
-And what ConvNeXt has in common with them.
+Some tests also cover ConvNeXt.
 """
 
 from functools import partial
@@ -88,7 +88,7 @@ def scrambled(variables, seed=1):
 
 
 def original_file(path, original, prefix=""):
-    """Write a file of the original's weights; its logits and features of `IMAGES`."""
+    """Writes the original's weights; returns its logits and features of `IMAGES`."""
     variables = scrambled(jax.eval_shape(original.init, jax.random.key(0), IMAGES))
     flat = traverse_util.flatten_dict(variables["params"], sep="/")
     np.savez(path, **{prefix + name: value for name, value in flat.items()})
@@ -149,7 +149,7 @@ def test_positions_of_another_grid_are_refused(tmp_path):
 
 
 def test_sines_and_cosines_of_the_grid():
-    """Against a loop over the formula, which no file of weights would hold."""
+    """Compares with a loop over the formula, since weight files do not hold them."""
     embeddings = np.asarray(sincos2d(3, 5, 12))
     assert embeddings.shape == (1, 15, 12)
     for row in range(3):
@@ -182,7 +182,7 @@ def test_options_without_meaning_are_refused(options, unchecked):
     "make", [small, partial(ConvNeXt, sizes=(1, 1), widths=(8, 16))], ids=["vit", "convnext"]
 )
 def test_half_precision_stays_near(make):
-    """Of 8 bits, through a few layers; the parameters keep theirs, and so do the features."""
+    """Parameters and features stay float32."""
     single, half = make(), make(dtype=jnp.bfloat16)
     shapes = jax.eval_shape(half.init, jax.random.key(0), IMAGES)
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {np.dtype(np.float32)}

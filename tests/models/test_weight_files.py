@@ -1,4 +1,4 @@
-"""Weight files of safetensors, NumPy and Keras; those of PyTorch have a file of their own."""
+"""Weight files of safetensors, NumPy and Keras."""
 
 import json
 import struct
@@ -24,7 +24,7 @@ def refusal(path):
 
 
 def safetensors(path, tensors):
-    """The format by hand: the length of a header, the header in JSON, the numbers."""
+    """Writes the format by hand: length of the header, header in JSON, values."""
     header, content = {"__metadata__": {"format": "pt"}}, b""
     for name, (dtype, array) in tensors.items():
         offsets = [len(content), len(content) + array.nbytes]
@@ -175,7 +175,7 @@ def test_keras_files_without_h5py(tmp_path, monkeypatch):
     assert refusal(tmp_path / "weights") == ('Keras files need h5py: pip install "jaxhash[keras]"')
 
 
-def test_files_that_are_not_there(tmp_path):
+def test_missing_files(tmp_path):
     for path in (tmp_path, tmp_path / "weights"):
         assert refusal(path) == "there is no such file"
 

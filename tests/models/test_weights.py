@@ -1,4 +1,4 @@
-"""Every tensor of a file and every leaf of a model is accounted for."""
+"""Every tensor of a file matches a leaf of the model, or is reported."""
 
 import json
 import struct
@@ -21,7 +21,7 @@ from jaxhash.utils.errors import UserError
 
 
 class Tiny(CNN, kw_only=True):
-    """One convolution, 3 to 4 channels on 8x8, normalized; a classifier on its 64 activations."""
+    """A normalized convolution from 3 to 4 channels on 8x8, and a classifier."""
 
     widths: tuple[int, ...] = (4,)
     image_size = 8
@@ -40,7 +40,7 @@ class Tiny(CNN, kw_only=True):
 
 
 def tensors(seed=0):
-    """What PyTorch would write of it, with 5 classes."""
+    """Returns the tensors that PyTorch would write, with 5 classes."""
     shapes = {
         "conv1.weight": (4, 3, 3, 3),
         "layer.bn.weight": (4,),
@@ -70,7 +70,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def refused(write):
-    """Why a model and a file of these tensors do not fit, without their names."""
+    """Returns a function from tensors to the error, without file and model."""
 
     def run(arrays, model=None, **options):
         path = write(arrays)
@@ -110,7 +110,7 @@ def test_every_leaf_has_its_tensor(write):
     assert all(leaf.flags.c_contiguous and leaf.flags.writeable for leaf in jax.tree.leaves(found))
 
 
-def test_the_convention_is_told_by_the_names(write):
+def test_the_names_determine_the_convention(write):
     shapes = {"params/layer/conv/kernel": (3, 3, 3, 4), "params/classifier/kernel": (64, 5)}
     shapes |= {f"params/layer/norm/{name}": (4,) for name in ("scale", "bias")}
     shapes |= {f"batch_stats/layer/norm/{name}": (4,) for name in ("mean", "var")}
@@ -141,7 +141,7 @@ def test_a_model_without_batch_normalization_has_no_statistics(write):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, jnp.bfloat16])
 def test_dtypes(write, dtype):
-    """Parameters have the model's, running statistics float32, whatever the file has."""
+    """Parameters get the dtype of the model, and running statistics float32."""
     arrays = {
         name: array.astype(dtype) if array.ndim else array for name, array in tensors().items()
     }
@@ -193,7 +193,7 @@ def test_wrongly_shaped(refused):
     assert refused(tensors(), Tiny(classes=10)) == f"wrongly shaped {said}"
 
 
-def test_numbers_that_are_none(refused):
+def test_values_that_are_not_finite_numbers(refused):
     for value in (np.nan, np.inf, -np.inf, 1e300):
         arrays = tensors()
         arrays["fc.bias"] = np.array([1, 2, value, 4, 5])
@@ -208,7 +208,7 @@ def test_numbers_that_are_none(refused):
         assert refused(arrays) == f"no finite real numbers fc.bias ({np.dtype(dtype)})"
 
 
-def test_all_complaints_in_one_line(refused):
+def test_all_problems_in_one_line(refused):
     arrays = tensors()
     del arrays["layer.bn.bias"]
     arrays["fc.weight"] = np.ones((5, 63), np.float32)
@@ -221,7 +221,7 @@ def test_all_complaints_in_one_line(refused):
     )
 
 
-def test_long_lists_are_cut(refused):
+def test_long_lists_are_shortened(refused):
     extra = {f"extra.{i}": np.ones(1) for i in range(20)}
     listed = ", ".join(f"extra.{i}" for i in range(8))
     assert refused(tensors() | extra) == f"unexpected {listed} and 12 more"
@@ -240,7 +240,7 @@ def test_leaving_out(write, refused):
     )
 
 
-def test_what_is_left_out_is_there(write, refused):
+def test_left_out_names_must_exist(write, refused):
     start = ": leave_out names"
     assert refused(tensors(), Tiny(), leave_out=["fc", "fc.wieght"]) == (
         f"{start} 'fc.wieght', which the file does not hold; did you mean 'fc.weight'?"
@@ -253,7 +253,7 @@ def test_what_is_left_out_is_there(write, refused):
         load_weights(write(tensors()), Tiny(), leave_out="fc")
 
 
-def test_the_classifier_is_left_out_under_whatever_name(write, refused):
+def test_the_classifier_is_left_out_by_any_name(write, refused):
     hint = '; leave_out="classifier" leaves its classifier out'
     assert refused(tensors(), Tiny()) == f"unexpected fc.weight, fc.bias{hint}"
     assert set(load_weights(write(tensors()), Tiny(), leave_out="classifier")["params"]) == {

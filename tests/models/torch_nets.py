@@ -1,4 +1,4 @@
-"""The published networks in PyTorch, as oracles: each returns its features and its logits.
+"""The published networks in PyTorch, as oracles; each returns features and logits.
 
 The names in their state dicts are torchvision's, and akamaster's for CIFAR.
 """
@@ -13,8 +13,8 @@ from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 
-def randomise(net, seed):
-    """Weights and running statistics under which each layer matters, in evaluation mode."""
+def randomize(net, seed):
+    """Sets random weights and statistics so that each layer matters, in evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(tensor, low, high):
@@ -209,7 +209,7 @@ class CifarResNet(nn.Module):
 
 
 class SamePadded(nn.Conv2d):
-    """A convolution under TensorFlow's SAME padding, written from its definition."""
+    """A convolution with TensorFlow's SAME padding, from its definition."""
 
     def forward(self, x):
         sides = []

@@ -1,4 +1,4 @@
-"""Damage of a checkpoint is found before anything is read from it, whatever it is."""
+"""Any damage of a checkpoint is detected before it is read."""
 
 import shutil
 
@@ -14,13 +14,13 @@ from jaxhash.training.digests import DIGESTS_FILE
 from jaxhash.training.state import create_state
 from jaxhash.utils.errors import UserError
 
-#: Kept by orbax for itself; what stands in them changes no number.
-OTHERS = ("_CHECKPOINT_METADATA", "commit_success.txt")
+#: Files of orbax that do not affect the state.
+UNCHECKED = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A folder with the checkpoints of steps 1 and 2, and their states."""
+    """Returns a folder with the checkpoints of steps 1 and 2, and their states."""
     folder = tmp_path_factory.mktemp("run") / "checkpoints"
     states = {
         step: create_state(
@@ -41,7 +41,7 @@ def written(tmp_path_factory):
 
 
 def files_of(folder):
-    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in OTHERS)
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in UNCHECKED)
 
 
 def flip(path, position, bit):
@@ -51,7 +51,7 @@ def flip(path, position, bit):
 
 
 def swap(path):
-    """Its two halves, where they differ."""
+    """Swaps the two halves of a file."""
     content = path.read_bytes()
     half = len(content) // 2
     path.write_bytes(content[half:] + content[:half] if half else b"?")
@@ -65,17 +65,17 @@ DAMAGES = {
 }
 
 
-def plain(state):
+def comparable(state):
     return state.replace(key=jax.random.key_data(state.key))
 
 
 def newest_after(folder, states):
-    """What is found in the folder, and said; it is the whole state of its step."""
-    said = []
-    with Checkpoints(folder, print_line=said.append) as checkpoints:
+    """Restores the newest checkpoint, checks its state, and returns its step and the warnings."""
+    warnings = []
+    with Checkpoints(folder, print_line=warnings.append) as checkpoints:
         step, state = checkpoints.newest(states[2])
-    jax.tree.map(np.testing.assert_array_equal, plain(state), plain(states[step]))
-    return step, said
+    jax.tree.map(np.testing.assert_array_equal, comparable(state), comparable(states[step]))
+    return step, warnings
 
 
 @pytest.mark.parametrize("damage", list(DAMAGES))
@@ -84,14 +84,14 @@ def test_any_damage_of_the_largest_file_is_named(written, tmp_path, damage):
     shutil.copytree(written[0], folder)
     path = max(files_of(folder / "2"), key=lambda path: path.stat().st_size)
     DAMAGES[damage](path)
-    step, said = newest_after(folder, states)
-    assert step == 1 and len(said) == 1
-    assert path.relative_to(folder / "2").as_posix() in said[0]
+    step, warnings = newest_after(folder, states)
+    assert step == 1 and len(warnings) == 1
+    assert path.relative_to(folder / "2").as_posix() in warnings[0]
     assert len(list((tmp_path / "broken_checkpoints").iterdir())) == 1
 
 
-def test_none_that_is_whole(written, tmp_path):
-    """Damaged ones are kept apart and told; it takes another call to begin anew."""
+def test_no_undamaged_checkpoint(written, tmp_path):
+    """All are moved; the next call starts from the beginning."""
     folder = tmp_path / "checkpoints"
     shutil.copytree(written[0], folder)
     for step in ("1", "2"):
@@ -105,15 +105,15 @@ def test_none_that_is_whole(written, tmp_path):
 
 @pytest.mark.slow
 def test_any_bit_of_any_file(written, tmp_path):
-    """A flipped bit is either found, or, in the layout of the digests alone, changes nothing."""
+    """A flipped bit is detected, or changes only the whitespace of the digests."""
     rng = np.random.default_rng(0)
     found = 0
     for number, name in enumerate([p.relative_to(written[0]) for p in files_of(written[0] / "2")]):
         folder = tmp_path / str(number) / "checkpoints"
         shutil.copytree(written[0], folder)
         flip(folder / name, int(rng.integers(10**6)), int(rng.integers(8)))
-        step, said = newest_after(folder, written[1])
-        assert step == 2 - len(said)
+        step, warnings = newest_after(folder, written[1])
+        assert step == 2 - len(warnings)
         assert step == 1 or name.name == DIGESTS_FILE or not (written[0] / name).stat().st_size
         found += step == 1
     assert found > 5
@@ -121,15 +121,15 @@ def test_any_bit_of_any_file(written, tmp_path):
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "3", '{"state/_METADATA": 3}', "\x00"])
 def test_damaged_digests(written, tmp_path, content):
-    """Nothing can be told by them: the checkpoint counts as damaged."""
+    """The checkpoint counts as damaged."""
     folder = tmp_path / "checkpoints"
     shutil.copytree(written[0], folder)
     (folder / "2" / DIGESTS_FILE).write_text(content)
-    step, said = newest_after(folder, written[1])
-    assert step == 1 and len(said) == 1
+    step, warnings = newest_after(folder, written[1])
+    assert step == 1 and len(warnings) == 1
 
 
-def test_a_file_that_has_come_since_changes_nothing(written, tmp_path):
+def test_a_later_file_is_ignored(written, tmp_path):
     folder = tmp_path / "checkpoints"
     shutil.copytree(written[0], folder)
     (folder / "2" / "state" / ".nfs0001").write_bytes(b"somebody's")
@@ -137,7 +137,7 @@ def test_a_file_that_has_come_since_changes_nothing(written, tmp_path):
 
 
 def test_restoring_a_damaged_one_is_refused(written, tmp_path):
-    """Also without looking for another, as an evaluation does."""
+    """An evaluation restores a given step, without a fallback."""
     folder = tmp_path / "checkpoints"
     shutil.copytree(written[0], folder)
     path = max(files_of(folder / "2"), key=lambda path: path.stat().st_size)
@@ -146,12 +146,12 @@ def test_restoring_a_damaged_one_is_refused(written, tmp_path):
         checkpoints.restore(written[1][2], 2)
 
 
-def test_one_under_the_name_of_another_step_is_put_aside(written, tmp_path):
-    """As a copy that went wrong: each file is whole, and the state is that of another step."""
+def test_a_checkpoint_under_the_name_of_another_step_is_moved(written, tmp_path):
+    """Its files are undamaged, but the state belongs to another step."""
     folder, states = written
     copy = tmp_path / "checkpoints"
     shutil.copytree(folder, copy)
     shutil.rmtree(copy / "2")
     shutil.copytree(copy / "1", copy / "2")
-    step, said = newest_after(copy, states)
-    assert step == 1 and "checkpoints/2 is that of step 1" in said[0]
+    step, warnings = newest_after(copy, states)
+    assert step == 1 and "checkpoints/2 " in warnings[0] and "step 1" in warnings[0]

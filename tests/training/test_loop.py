@@ -1,4 +1,4 @@
-"""The order in which the loop does things: what runs while a step runs."""
+"""The order of operations in the training loop."""
 
 from types import SimpleNamespace
 
@@ -10,7 +10,7 @@ from jaxhash.training.speed import Profile
 
 
 def run(total_steps, *, start=0, checkpoint_every=100):
-    """What the loop does, in order, of a training whose state is the number of steps done."""
+    """Returns the operations of the loop, for a training whose state is the number of steps."""
     done = []
 
     def batches():
@@ -31,7 +31,7 @@ def run(total_steps, *, start=0, checkpoint_every=100):
         def to_global(self, state):
             return state
 
-    nothing = SimpleNamespace(
+    stub = SimpleNamespace(
         should_evaluate=lambda step: False,
         found=[],
         should_stop=lambda step: False,
@@ -46,13 +46,13 @@ def run(total_steps, *, start=0, checkpoint_every=100):
         start=start,
         total_steps=total_steps,
         checkpoint_every=checkpoint_every,
-        checkpoints=nothing,
-        candidates=nothing,
+        checkpoints=stub,
+        candidates=stub,
         monitor=lambda step, metrics: done.append(f"report {step}"),
-        stop=nothing,
+        stop=stub,
         profile=Profile(None, start=start, total_steps=total_steps),
         metrics_file=None,
-        progress=nothing,
+        progress=stub,
     )
     assert state == total_steps
     return done
@@ -60,7 +60,7 @@ def run(total_steps, *, start=0, checkpoint_every=100):
 
 @pytest.fixture(autouse=True)
 def unchecked_stand_ins(unchecked):
-    """The stand-ins are not of the types that they stand in for."""
+    """The stand-ins do not have the annotated types."""
 
 
 def test_a_batch_is_put_onto_the_devices_while_the_step_before_runs():

@@ -1,4 +1,4 @@
-"""The loss by itself, as `--profile` times it."""
+"""The step without the model, which ``profile`` times."""
 
 import dataclasses
 
@@ -11,8 +11,8 @@ from jaxhash.runs.presets import digits_hashnet_hswd
 
 
 @pytest.mark.parametrize("objective", ["greedyhash-u", "cibhash"])
-def test_it_is_that_of_inputs_augmented_on_host_or_device(objective):
-    """By an objective that looks at its inputs, and by one of two views."""
+def test_loss_does_not_depend_on_where_inputs_are_augmented(objective):
+    """For an objective that reads its inputs, and for one of two views."""
     found = []
     for where in ("host", "device"):
         config = dataclasses.replace(

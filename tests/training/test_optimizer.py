@@ -1,3 +1,5 @@
+"""The optimizer: rates per group, weight decay, clipping, schedule, frozen stages."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,43 +38,43 @@ def updates(gradient=1.0, steps=1, **options):
     return moved
 
 
-def of_backbone(moved):
+def first_stage(moved):
     return moved["model"]["backbone"]["stage0_0"]
 
 
 def test_adams_first_step_is_the_rate_of_each_group():
     moved = updates()
-    np.testing.assert_allclose(of_backbone(moved)["kernel"], -0.1, rtol=1e-5)
+    np.testing.assert_allclose(first_stage(moved)["kernel"], -0.1, rtol=1e-5)
     np.testing.assert_allclose(moved["model"]["head"]["kernel"], -0.3, rtol=1e-5)
     np.testing.assert_allclose(moved["objective"]["classifier"], -0.3, rtol=1e-5)
 
 
 def test_decay_is_decoupled_and_spares_vectors_and_tokens():
     moved = updates(gradient=0.0, weight_decay=0.01)
-    np.testing.assert_allclose(of_backbone(moved)["kernel"], -0.1 * 0.01, rtol=1e-5)
-    assert not np.any(of_backbone(moved)["bias"])
+    np.testing.assert_allclose(first_stage(moved)["kernel"], -0.1 * 0.01, rtol=1e-5)
+    assert not np.any(first_stage(moved)["bias"])
     assert not np.any(moved["model"]["backbone"]["tokens"])
     np.testing.assert_allclose(moved["objective"]["classifier"], -0.3 * 0.01, rtol=1e-5)
 
 
 def test_clipping_is_by_the_norm_of_all_parameters_together():
-    """Adam's first step ignores scale; its epsilon shows it for a tiny clipped gradient."""
+    """Adam's first step ignores the scale, except for a gradient near its epsilon."""
     count = sum(leaf.size for leaf in jax.tree.leaves(PARAMS))
     moved = updates(gradient=5.0, clip_norm=1e-8)
-    each = 1e-8 / np.sqrt(count)  # the gradient left of each entry
+    each = 1e-8 / np.sqrt(count)  # each entry of the clipped gradient
     expected = -0.1 * each / (each + 1e-8)
-    np.testing.assert_allclose(of_backbone(moved)["bias"], expected, rtol=1e-4)
+    np.testing.assert_allclose(first_stage(moved)["bias"], expected, rtol=1e-4)
 
 
 def test_warm_up_then_cosine_to_zero():
     options = dict(warmup_steps=10, total_steps=20)
-    rates = [-float(of_backbone(updates(steps=n, **options))["bias"][0]) for n in (1, 6, 11, 21)]
+    rates = [-float(first_stage(updates(steps=n, **options))["bias"][0]) for n in (1, 6, 11, 21)]
     np.testing.assert_allclose(rates, [0.0, 0.05, 0.1, 0.0], atol=1e-6)
 
 
 @pytest.mark.parametrize("stages", [0, 1, 2])
 def test_frozen_stages_stay_as_they_are(stages):
-    """Also under weight decay, which moves a parameter that has no gradient."""
+    """Weight decay alone would change a parameter without a gradient."""
     moved = updates(freeze_stages=stages, weight_decay=0.1)["model"]
     still = {
         name: not any(map(np.any, jax.tree.leaves(part)))

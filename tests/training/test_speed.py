@@ -1,4 +1,4 @@
-"""What is logged of time, and compiled programs that are kept."""
+"""Times of steps, profiles, and the cache of compiled programs."""
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +17,13 @@ def test_times_of_a_step(monkeypatch):
     timer.launched()  # 8 s to compile and launch
     timer.ready(in_time=False)  # 1 s for the next batch
     assert timer.times() == {"step_seconds": 10.0, "wait_share": 0.1, "compile_seconds": 8.0}
-    timer.start()  # what came between is no part of a step
+    timer.start()  # time between steps does not count
     timer.launched()
     timer.ready(in_time=False)
     assert timer.times() == {"step_seconds": 4.0, "wait_share": 0.25}
     timer.start()
     timer.launched()
-    timer.ready(in_time=True)  # the devices have not noticed
+    timer.ready(in_time=True)  # the devices did not wait
     assert timer.times() == {"step_seconds": 4.0, "wait_share": 0.0}
     timer.start()
     timer.launched()  # the last step has no next batch
@@ -31,11 +31,11 @@ def test_times_of_a_step(monkeypatch):
 
 
 def test_speed_of_records():
-    """The median of 1, 2 and 4 s; waits of 0.5, 0 and 3 s in 7; steps that compile are left out."""
+    """The median of 1, 2 and 4 s; waits of 0.5, 0 and 3 s in 7; steps that compile do not count."""
     records = [
         {"step": 1, "step_seconds": 50.0, "wait_share": 0.9, "compile_seconds": 40.0},
         {"step": 2, "step_seconds": 1.0, "wait_share": 0.5},
-        {"step": 3, "step_seconds": 9.0, "wait_share": 0.9, "compile_seconds": 8.0},  # goes on
+        {"step": 3, "step_seconds": 9.0, "wait_share": 0.9, "compile_seconds": 8.0},  # resumed
         {"step": 4, "step_seconds": 2.0, "wait_share": 0.0},
         {"step": 5, "step_seconds": 4.0, "wait_share": 0.75},
     ]
@@ -51,7 +51,7 @@ def test_speed_of_records():
     ("start", "total", "traced"),
     [(0, 100, [6, 10]), (50, 100, [56, 60]), (0, 7, [3, 7]), (0, 2, [1, 2])],
 )
-def test_which_steps_are_traced(tmp_path, monkeypatch, start, total, traced):
+def test_steps_in_a_profile(tmp_path, monkeypatch, start, total, traced):
     seen = []
     monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: seen.append(step))
     monkeypatch.setattr(jax.profiler, "stop_trace", lambda: seen.append(step))
@@ -63,7 +63,7 @@ def test_which_steps_are_traced(tmp_path, monkeypatch, start, total, traced):
     assert seen == traced
 
 
-def test_programs_are_kept_in_the_folder_and_only_there(tmp_path):
+def test_programs_are_cached_in_the_folder_inside_the_context_only(tmp_path):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     before = jax.config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", None)
@@ -77,7 +77,7 @@ def test_programs_are_kept_in_the_folder_and_only_there(tmp_path):
         with compilation_cache(None):
             assert jax.config.jax_compilation_cache_dir is None
         jax.config.update("jax_compilation_cache_dir", str(tmp_path / "theirs"))
-        with compilation_cache(tmp_path / "other"):  # what was set already stays
+        with compilation_cache(tmp_path / "other"):  # an existing setting stays
             assert jax.config.jax_compilation_cache_dir == str(tmp_path / "theirs")
     finally:
         jax.config.update("jax_compilation_cache_dir", before)

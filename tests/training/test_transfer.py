@@ -1,4 +1,4 @@
-"""Training from published weights: they are where it begins, and what is frozen stays."""
+"""Training from published weights: initialization, frozen stages, and refusals."""
 
 import dataclasses
 import io
@@ -29,7 +29,7 @@ def weights(shared_data):
 
 
 def read(path):
-    """The names and numbers of the published file."""
+    """Returns names and values of the published file."""
     file = TensorFile(path)
     return [(p.name, file.read(p)) for p in file.tensors if p.group == "state_dict"]
 
@@ -62,7 +62,7 @@ def test_training_begins_at_the_weights(weights, tmp_path):
 
 
 def test_a_part_of_a_file_is_told_and_kept(weights, tmp_path):
-    """By its key in the configuration, and by what stood before the names in log and results."""
+    """The key is in the configuration, and the prefix in the log and in the results."""
     tensors = {f"{name}.{key}": array for name in ("a", "b") for key, array in read(weights)}
     np.savez(tmp_path / "both.npz", **tensors)
     made = config(tmp_path / "run", weights=tmp_path / "both.npz:b")
@@ -73,7 +73,7 @@ def test_a_part_of_a_file_is_told_and_kept(weights, tmp_path):
     assert run.environment(experiment)["weights_prefix"] == "b.module."
     assert type(made).from_json(made.to_json() | {"run_dir": made.run_dir}) == made
     with pytest.raises(
-        UserError, match="--weights FILE:KEY.*both.npz:a.module, .*both.npz:b.module"
+        UserError, match="`weights=FILE:KEY`.*both.npz:a.module, .*both.npz:b.module"
     ):
         Experiment.open(dataclasses.replace(made, weights=tmp_path / "both.npz"))
 

@@ -1,4 +1,4 @@
-"""Whatever ``torch.load(weights_only=True)`` reads is read, with torch as the oracle."""
+"""Everything that ``torch.load(weights_only=True)`` reads is read, with torch as oracle."""
 
 import collections
 
@@ -25,7 +25,7 @@ def random(*shape, seed=0):
 
 
 def as_numpy(value):
-    """The dense numbers of a tensor, in its own dtype."""
+    """Returns the dense values of a tensor, in its own dtype."""
     value = value.detach()
     if value.is_quantized:
         value = value.dequantize()
@@ -40,7 +40,7 @@ def as_numpy(value):
 
 
 def check(path, content, **options):
-    """That the file is read as torch reads it."""
+    """Checks that the file is read as torch reads it."""
     torch.save(content, path, **options)
     newer = options.get("pickle_protocol", 2) > 2  # which torch.load(weights_only=True) refuses
     expected = torch.load(path, weights_only=not newer)
@@ -79,7 +79,7 @@ def test_views_that_overlap_or_repeat(tmp_path):
 
 
 def test_conjugate_and_negative_bits(tmp_path):
-    """Which the numbers of the storage know nothing of."""
+    """These bits are not part of the storage."""
     numbers = torch.complex(random(3, 4), random(3, 4, seed=1))
     check(tmp_path / "weights", {"a": numbers.conj(), "turned": numbers.T.conj()})
     assert numbers.conj().is_conj() and numbers.conj().imag.is_neg()
@@ -141,7 +141,7 @@ def test_quantized_tensors(tmp_path):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_what_stands_beside(tmp_path, zipped):
+def test_values_beside_tensors(tmp_path, zipped):
     optimizer = torch.optim.SGD([torch.nn.Parameter(random(2))], lr=0.1, momentum=0.9)
     optimizer.param_groups[0]["params"][0].sum().backward()
     optimizer.step()
@@ -168,7 +168,7 @@ def test_what_stands_beside(tmp_path, zipped):
 
 @pytest.mark.parametrize("name", ["complex32", "float4_e2m1fn_x2", "bits16", "quint4x2"])
 def test_numbers_that_no_array_can_hold(tmp_path, name):
-    """Refused by name when they are asked for, and no hindrance beside others."""
+    """They are refused by name when read, and do not affect other tensors."""
     if not hasattr(torch, name):
         pytest.skip(f"this torch has no {name}")
     if name == "quint4x2":
@@ -197,7 +197,7 @@ def test_tensors_without_numbers(tmp_path):
 
 
 def test_archives_of_other_programs(tmp_path):
-    """Without checksums, packed by a zip program, or with bytes behind: torch reads them all."""
+    """Archives without checksums, repacked, or with trailing bytes; torch reads them all."""
     import zipfile
 
     path, content = tmp_path / "weights", {"a": random(50)}

@@ -1,4 +1,4 @@
-"""Which tensors of a training's checkpoint are the weights: found, told, or asked for."""
+"""Weights inside training checkpoints: the prefix is found, or selected by a key."""
 
 import json
 import struct
@@ -19,7 +19,7 @@ MODEL = Tiny(classes=5)
 
 
 def state_dict(seed=0, prefix=""):
-    """What ``torch.save`` is given: tensors by name, with a prefix."""
+    """Returns tensors by name, with a prefix, as passed to ``torch.save``."""
     arrays = tensors(seed)
     return OrderedDict(
         (f"{prefix}{name}", tensor(array, key=f"{seed}{name}")) for name, array in arrays.items()
@@ -43,7 +43,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def refused(write):
-    """Why a checkpoint, or a part of it, is refused, with FILE for its path."""
+    """Returns a function from a checkpoint to the error, with FILE for its path."""
 
     def run(content, key=None, model=MODEL, **options):
         path = write(content)
@@ -56,7 +56,7 @@ def refused(write):
 
 
 def seed_of(variables):
-    """Which of the state dicts these variables are."""
+    """Returns the seed of the state dict that these variables come from."""
     bias = variables["params"]["classifier"]["bias"]
     (seed,) = (seed for seed in range(3) if (tensors(seed)["fc.bias"] == bias).all())
     return seed
@@ -105,27 +105,25 @@ def test_dicts_in_dicts(write):
 
 
 def test_several_that_fit(refused, write):
-    said = (
-        "FILE holds all tensors of Tiny more than once; say which (--weights FILE:KEY): "
-        "FILE:{}, FILE:{}"
-    )
+    def names_both(message, *keys):
+        return message.endswith("(`weights=FILE:KEY`): FILE:{}, FILE:{}".format(*keys))
+
     for names in [("model", "model_ema"), ("student", "teacher"), ("state_dict", "state_dict_ema")]:
         content = dict(zip(names, (ONE, TWO), strict=True)) | {"epoch": 3}
-        assert refused(content) == said.format(*names)
+        assert names_both(refused(content), *names)
         for seed, name in enumerate(names):
             found = read_weights(f"{write(content)}:{name}", MODEL)
             assert (seed_of(found.variables), found.prefix) == (seed, f"{name}.")
     both = state_dict(prefix="student.") | state_dict(1, prefix="teacher.backbone.")
-    assert refused({"state_dict": both}) == said.format(
-        "state_dict.student", "state_dict.teacher.backbone"
-    )
+    message = refused({"state_dict": both})
+    assert names_both(message, "state_dict.student", "state_dict.teacher.backbone")
     path = write({"state_dict": both})
     assert seed_of(load_weights(f"{path}:state_dict.teacher", MODEL)) == 1
     assert refused({"state_dict": both}, "state_dict").endswith("FILE:state_dict.teacher.backbone")
 
 
-def test_the_names_as_they_are(refused, write):
-    """``FILE:`` is the top of the file, and a key is the top of what it names."""
+def test_an_empty_key_selects_the_top_level(refused, write):
+    """``FILE:`` selects the top level of the file, and a key the top level under it."""
     content = {**ONE, "ema": TWO}
     assert refused(content).endswith("FILE:, FILE:ema")
     assert seed_of(load_weights(f"{write(content)}:", MODEL)) == 0
@@ -135,17 +133,14 @@ def test_the_names_as_they_are(refused, write):
     )
 
 
-def test_what_stands_beside_in_the_same_dict_is_accounted_for(refused, write):
-    """The head of a training is told, unless the key says that it is not wanted."""
+def test_other_tensors_in_the_same_dict_are_unexpected(refused, write):
+    """A key for the backbone alone leaves out the head of the training."""
     head = {"head.weight": FC["fc.weight"], "n_averaged": SCALAR}
     content = {"teacher": {f"backbone.{name}": one for name, one in ONE.items()} | head}
-    assert refused(content) == (
-        "FILE (its teacher.backbone.*) does not fit Tiny: unexpected teacher.head.weight; "
-        "FILE:teacher.backbone takes what is under that alone"
-    )
-    assert refused(content, "teacher").endswith(
-        "FILE:teacher.backbone takes what is under that alone"
-    )
+    message = refused(content)
+    parts = ("teacher.backbone.*", "unexpected teacher.head.weight;", "FILE:teacher.backbone ")
+    assert all(part in message for part in parts)
+    assert "FILE:teacher.backbone " in refused(content, "teacher")
     assert seed_of(load_weights(f"{write(content)}:teacher.backbone", MODEL)) == 0
     # A classifier by its published name is one, behind the prefix or not.
     content = {f"backbone.{name}": one for name, one in BARE.items()} | FC
@@ -155,22 +150,23 @@ def test_what_stands_beside_in_the_same_dict_is_accounted_for(refused, write):
     }
 
 
-def test_what_is_missing_is_told_of_the_part_that_fits_best(refused):
+def test_missing_tensors_are_those_of_the_best_match(refused):
     content = {"model": state_dict(prefix="module."), "epoch": 1}
     del content["model"]["module.fc.bias"]
-    assert refused(content) == "FILE (its model.module.*) does not fit Tiny: missing fc.bias"
+    message = refused(content)
+    assert "model.module.*" in message and message.endswith("missing fc.bias")
     strange = refused({"model": {"a": SCALAR}})
     assert "missing conv1.weight" in strange and strange.endswith("unexpected model.a")
 
 
-def test_keys_that_name_nothing(refused, tmp_path):
+def test_unknown_keys(refused, tmp_path):
     content = {"student": ONE, "teacher": TWO}
     for key in ("techer", "teacher.nothing", "teach", "student.conv1.weight"):
         said = refused(content, key)
-        assert said == f"FILE holds no tensors under {key!r}, but under student, teacher"
+        assert f"under {key!r}" in said and said.endswith("student, teacher")
     assert "under module" in refused(state_dict(prefix="module."), "nothing")
     absent = f"{tmp_path / 'absent.pth'}:teacher"
-    with pytest.raises(UserError, match=f"^{absent}: there is no such file$"):
+    with pytest.raises(UserError, match=f"^{absent}: "):
         load_weights(absent, MODEL)
 
 
@@ -191,7 +187,7 @@ def test_names_with_colons(write, monkeypatch, tmp_path):
 
 
 def test_other_formats(tmp_path):
-    """Prefixes and keys are the same for files of safetensors, NumPy and Keras."""
+    """Prefixes and keys work for safetensors, NumPy and Keras."""
     h5py = pytest.importorskip("h5py", reason="h5py writes one of the files")
     first, second = tensors(), tensors(1)
     both = {f"net.{name}": array for name, array in first.items()}
@@ -217,7 +213,7 @@ def test_other_formats(tmp_path):
         assert (seed_of(found.variables), found.prefix) == (1, "ema.")
 
 
-def test_depth_and_circles():
+def test_deep_and_cyclic_checkpoints():
     circle = {"a": 1.5}
     circle["again"] = circle
     assert TensorPath("", "a") in find_tensors(circle, float)
@@ -228,7 +224,7 @@ def test_depth_and_circles():
 
 
 def test_published_checkpoint_in_wrappers(write, shared_data):
-    """The case of the issue, without PyTorch: the published names behind another prefix."""
+    """The published names have another prefix."""
     from pytorch_files import read_tensors
 
     from jaxhash.models import cifar_resnet20
