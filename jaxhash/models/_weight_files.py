@@ -111,7 +111,7 @@ def _read_zip(content: bytes) -> Tensors:
 
 
 def _npy(archive: zipfile.ZipFile, name: str) -> Array:
-    """Reads an array; NumPy stores bfloat16 as two bytes without a type, as big_vision knows."""
+    """Reads an array; bfloat16, which NumPy stores as untyped pairs of bytes, is restored."""
     with archive.open(name) as file:
         try:
             array = np.lib.format.read_array(file, allow_pickle=False)

@@ -144,9 +144,9 @@ class DataParallel:
         )
 
     def _map(self, state: TrainState) -> Callable:
-        """The step, mapped for states like this one."""
+        """Maps the step over devices, for states with the structure of this one."""
         if self._mapping == "pmap":
-            return self._by_pmap(state)
+            return self._map_with_pmap(state)
         specs = jax.tree.map(_spec, self._sharded_leaves(state))
         mapped = jax.shard_map(
             self._step,
@@ -157,7 +157,7 @@ class DataParallel:
         )
         return jax.jit(mapped, donate_argnums=(0,))
 
-    def _by_pmap(self, state: TrainState) -> Callable:
+    def _map_with_pmap(self, state: TrainState) -> Callable:
         """Maps a step on tuples of leaves, since pmap requires hashable axes."""
         tree = jax.tree.structure(state)
         sharded = jax.tree.leaves(self._sharded_leaves(state))

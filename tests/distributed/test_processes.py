@@ -1,4 +1,4 @@
-"""Several processes train what one does: the same parameters, bank and metrics."""
+"""Distributed training gives the parameters, bank and metrics of a single process."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.training.checkpoint import Checkpoints
 
-#: 14 steps; the last batch of an epoch is short; HashNet's bank is spread over the devices.
+#: 14 steps; the last batch of an epoch is short; HashNet's bank is sharded over the devices.
 FLAGS = [
     "cifar10-features-hashnet-hswd",
     "--dataset",
@@ -41,18 +41,18 @@ FLAGS = [
     "always",
 ]
 
-#: Processes and devices of each.
+#: Number of processes, and of devices per process.
 TOPOLOGIES = {"2x4": (2, 4), "1x8": (1, 8), "1x1": (1, 1)}
 
-#: Sums over devices round in another order.
+#: Sums over devices have another order of rounding.
 TOLERANCE = dict(rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """A function that starts the processes of a training, all on this machine.
+    """Returns a function that starts the processes of a training on this machine.
 
-    The data are vectors in four clouds, none of whose entries is 0: no gradient is mere rounding.
+    The data are vectors in four clusters without zero entries, so no gradient is mere rounding.
     """
     data = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
@@ -97,36 +97,38 @@ def free_port():
         return free.getsockname()[1]
 
 
-def end(processes):
-    """Their statuses, and what the first one printed."""
-    said = [process.communicate(timeout=400) for process in processes]
-    return [process.returncode for process in processes], said
+def wait_for(processes):
+    """Returns the exit statuses, and the output and errors of each process."""
+    outputs = [process.communicate(timeout=400) for process in processes]
+    return [process.returncode for process in processes], outputs
 
 
 @pytest.fixture(scope="module")
 def train(start):
-    """A function that runs a training to its end, and returns what it prints."""
+    """Returns a function that runs a training and returns its output."""
 
     def train(folder, topology, *flags):
-        status, said = end(start(folder, topology, *flags))
-        assert status == [0] * len(status), said
-        # One process speaks; a library of all of them does too, its lines not always whole.
-        assert ["training items" in out for out, _ in said] == [True] + [False] * (len(said) - 1)
-        return said[0][0]
+        status, outputs = wait_for(start(folder, topology, *flags))
+        assert status == [0] * len(status), outputs
+        # Only process 0 prints; a library may also print in the others.
+        assert ["training items" in out for out, _ in outputs] == [True] + [False] * (
+            len(outputs) - 1
+        )
+        return outputs[0][0]
 
     return train
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory, start, train):
-    """A finished run of each topology, by either mapping; those of one process run side by side."""
+    """Returns finished runs of each topology and mapping; single processes run in parallel."""
     folder = tmp_path_factory.mktemp("runs")
     train(folder / "2x4", "2x4")
     flags = {"1x8": ["--parallel", "shard_map"], "1x1": []}
     running = {name: start(folder / name, name, *flags[name]) for name in flags}
     for processes in running.values():
-        status, said = end(processes)
-        assert status == [0], said
+        status, outputs = wait_for(processes)
+        assert status == [0], outputs
     return folder
 
 
@@ -165,10 +167,10 @@ def test_equal_to_one_process_with_one_device(folders, topology):
 
 
 @pytest.mark.slow
-def test_terminated_and_started_again(tmp_path, start, train):
-    """A signal to one process stops both after one step; they end with the bits of the others."""
+def test_a_terminated_training_resumes(tmp_path, start, train):
+    """A signal to one process stops both after the same step; resuming gives identical bits."""
     whole, again = tmp_path / "whole", tmp_path / "again"
-    longer = "--epochs", "6", "--checkpoint-every", "8"  # it must not end before the signal comes
+    longer = "--epochs", "6", "--checkpoint-every", "8"  # it must not end before the signal
     train(whole, "2x4", *longer)
     processes = start(again, "2x4", *longer)
     deadline = time.monotonic() + 200
@@ -176,17 +178,17 @@ def test_terminated_and_started_again(tmp_path, start, train):
         assert all(process.poll() is None for process in processes)
         time.sleep(0.01)
     processes[1].send_signal(signal.SIGTERM)
-    status, said = end(processes)
-    assert status == [75, 75], said
-    (step,) = {err.split("step ")[-1].split(" ")[0] for _, err in said}
+    status, outputs = wait_for(processes)
+    assert status == [75, 75], outputs
+    (step,) = {err.split("step ")[-1].split(" ")[0] for _, err in outputs}
     assert (again / "checkpoints" / step).is_dir()
     assert f"going on from step {step} of 42" in train(again, "2x4", *longer)
     jax.tree.map(np.testing.assert_array_equal, final_state(whole), final_state(again))
     assert results(again)["map"] == results(whole)["map"]
 
 
-def test_a_checkpoint_of_two_processes_goes_on_in_one(folders, tmp_path, train):
-    """And by the other mapping."""
+def test_a_checkpoint_of_two_processes_resumes_in_one(folders, tmp_path, train):
+    """And with the other mapping."""
     again = tmp_path / "run"
     again.mkdir()
     for name in ("config.json", "metrics.jsonl", "inputs.json"):
@@ -199,20 +201,20 @@ def test_a_checkpoint_of_two_processes_goes_on_in_one(folders, tmp_path, train):
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_is_put_aside_by_all_processes(folders, tmp_path, train):
-    """The newest one cannot be read: both go on from the one before, to the same bits."""
+def test_all_processes_move_a_damaged_checkpoint(folders, tmp_path, train):
+    """The newest cannot be read: both resume from the previous one, with identical bits."""
     again = tmp_path / "run"
     shutil.copytree(folders / "2x4", again)
     (again / "results.json").unlink()
     damaged = max((again / "checkpoints" / "14").rglob("*"), key=lambda path: path.stat().st_size)
     os.truncate(damaged, damaged.stat().st_size // 2)
-    said = train(again, "2x4")
-    assert "it is put aside as" in said and "going on from step 12 of 14" in said
+    output = train(again, "2x4")
+    assert "it is put aside as" in output and "going on from step 12 of 14" in outputs
     assert len(list((again / "broken_checkpoints").iterdir())) == 1
     jax.tree.map(np.testing.assert_array_equal, final_state(folders / "2x4"), final_state(again))
 
 
-#: A process that goes on until it is ended, and what the command does in it after its 9th step.
+#: Code of a process with a fault after its 9th step.
 FAULT = """
 import os, signal, sys, time
 from jaxhash.training import guard
@@ -230,7 +232,7 @@ from jaxhash.__main__ import main
 main()
 """
 
-#: What happens to a process, the status that its own end has, and a word of what it says.
+#: Code of each fault, the exit status of the process, and a part of its output.
 FAULTS = {
     "killed": ("os.kill(os.getppid(), signal.SIGKILL); signal.pause()", -signal.SIGKILL, ""),
     "out of memory": ("os.kill(os.getpid(), signal.SIGKILL)", 128 + signal.SIGKILL, "SIGKILL"),
@@ -247,24 +249,24 @@ FAULTS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("process", [0, 1])
 @pytest.mark.parametrize("fault", list(FAULTS))
-def test_the_other_process_says_who_is_gone(start, tmp_path, process, fault):
-    """In one line, with the status by which a scheduler starts all again; nobody waits for ever."""
-    code, status, said = FAULTS[fault]
+def test_the_other_process_names_the_lost_one(start, tmp_path, process, fault):
+    """In one line, with the exit status for a restart, and without waiting forever."""
+    code, status, message = FAULTS[fault]
     processes = start(
         tmp_path / "run",
         "2x4",
         *("--epochs", "1000", "--heartbeat", "5"),
         code=FAULT.format(process=process, fault=code),
     )
-    statuses, texts = end(processes)
-    assert statuses[process] == status and said in texts[process][1], texts
+    statuses, texts = wait_for(processes)
+    assert statuses[process] == status and message in texts[process][1], texts
     assert statuses[1 - process] == 75, texts
     line = f"jaxhash: process {process} is gone; start all again\n"
     assert texts[1 - process][1] == line, texts
 
 
 @pytest.mark.slow
-def test_times_of_a_profile_of_two_processes(tmp_path, train):
-    """They call what they time equally often, else they would wait for one another for ever."""
+def test_a_profile_of_two_processes(tmp_path, train):
+    """Both call the timed steps equally often; otherwise they would wait forever."""
     train(tmp_path / "run", "2x4", "--profile")
     assert (tmp_path / "run" / "profile" / "loss.json").exists()

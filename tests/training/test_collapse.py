@@ -1,4 +1,4 @@
-"""Collapsed codes: what the step measures, and when the log says so."""
+"""Collapse of the codes: metrics of the step, and warnings in the log."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxhash.training.collapse import MIN_ROWS, MIN_STEPS, CollapseAlarm, code_m
 RNG = np.random.default_rng(0)
 
 
-# What the step measures
+# Metrics of the step
 
 
 def expected(codes):
@@ -23,7 +23,7 @@ def expected(codes):
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, 2.0, 9.0])
 @pytest.mark.parametrize("rows", [1, 2, 7, 40])
-def test_metrics_are_those_of_the_rows_that_are_no_padding(shift, rows):
+def test_metrics_ignore_padding(shift, rows):
     codes = RNG.normal(size=(rows + 3, 6)).astype(np.float32)
     codes[:rows] += shift * RNG.choice([-1, 1], 6)
     mask = np.arange(rows + 3) < rows
@@ -34,23 +34,23 @@ def test_metrics_are_those_of_the_rows_that_are_no_padding(shift, rows):
     )
 
 
-def test_zero_is_plus_one_as_in_the_codes_that_are_stored():
+def test_zero_counts_as_plus_one():
     codes = jnp.array([[0.0, -0.0, 0.0], [1.0, 2.0, -1.0]])
     found = code_metrics(codes, np.ones(2, bool))
     assert (found["dead_bits"], found["bit_balance"]) == (2, pytest.approx(1 / 3))
 
 
-def test_metrics_of_a_batch_over_devices_are_those_of_the_batch():
-    """A bit that is constant on each device need not be dead; padding lies on the last ones."""
+def test_metrics_of_a_sharded_batch_are_those_of_the_batch():
+    """A bit that is constant on each device need not be dead; the last devices hold padding."""
     codes = np.repeat([[1.0, -1.0], [-1.0, -1.0]], 12, axis=0).astype(np.float32)
     codes[20:] *= -1
     mask = np.arange(24) < 20
-    spread = jax.pmap(lambda c, m: code_metrics(c, m, axis_name="i"), axis_name="i")(
+    sharded = jax.pmap(lambda c, m: code_metrics(c, m, axis_name="i"), axis_name="i")(
         codes.reshape(8, 3, 2), mask.reshape(8, 3)
     )
     whole = code_metrics(jnp.asarray(codes), mask)
     assert whole == {"bit_balance": pytest.approx(0.4), "dead_bits": 1}
-    for name, values in spread.items():
+    for name, values in sharded.items():
         assert set(np.asarray(values).tolist()) == {whole[name].item()}
 
 
@@ -64,7 +64,7 @@ def test_other_outputs_have_no_metrics(codes):
     assert code_metrics(codes, np.ones(4, bool)) == {}
 
 
-# When the log says so
+# Warnings
 
 
 def records(dead, first=1):
@@ -72,7 +72,7 @@ def records(dead, first=1):
 
 
 def warned(dead, *, bits=8, rows=100):
-    """The steps that warn, where step i + 1 has dead[i] dead bits."""
+    """Returns the steps that warn, if step i + 1 has dead[i] dead bits."""
     alarm = CollapseAlarm(bits=bits, rows=rows)
     lines = {r["step"]: alarm.update(r["step"], r) for r in records(dead)}
     steps = [step for step, line in lines.items() if line is not None]
@@ -95,35 +95,35 @@ def warned(dead, *, bits=8, rows=100):
         ),  # and again
     ],
 )
-def test_warning_after_many_steps_in_a_row_once_until_it_has_recovered(dead, steps):
+def test_one_warning_per_collapse(dead, steps):
     assert metrics.COLLAPSE_DEAD_SHARE == 0.5
     assert warned(dead) == steps
 
 
-def test_warning_names_step_and_bits_and_what_may_help():
+def test_warning_names_bits_and_remedies():
     alarm = CollapseAlarm(bits=32, rows=100, records=records([30] * (MIN_STEPS - 1)))
     line = alarm.update(MIN_STEPS, {"dead_bits": 30})
-    assert line.startswith("30 of 32 bits are the same for every image")
+    assert line.startswith("30 of 32 bits")
     assert all(hint in line for hint in ("`learning_rate`", "`quantizer`", "`quantizer_weight`"))
     assert "\n" not in line
 
 
-def test_bits_of_a_few_rows_are_dead_by_chance():
+def test_small_batches_do_not_warn():
     assert warned([8] * 100, rows=MIN_ROWS - 1) == []
     assert warned([8] * 100, rows=MIN_ROWS) == [MIN_STEPS]
 
 
-def test_records_of_an_older_version_tell_nothing():
+def test_records_without_dead_bits_do_not_warn():
     alarm = CollapseAlarm(bits=8, rows=100, records=[{"step": 1, "loss": 1.0}])
     assert alarm.steps == []
 
 
-def test_an_alarm_that_goes_on_from_records_is_one_that_saw_them():
+def test_an_alarm_from_records_equals_one_that_saw_them():
     dead = [0] * 3 + [8] * (MIN_STEPS + 5) + [0] + [8] * (MIN_STEPS + 5)
     whole = warned(dead)
     assert len(whole) == 2
     for cut in range(len(dead)):
         alarm = CollapseAlarm(bits=8, rows=100, records=records(dead[:cut]))
-        said = [r["step"] for r in records(dead[cut:], cut + 1) if alarm.update(r["step"], r)]
+        warnings = [r["step"] for r in records(dead[cut:], cut + 1) if alarm.update(r["step"], r)]
         assert alarm.steps == whole
-        assert said == [step for step in whole if step > cut]  # what was said is not said again
+        assert warnings == [step for step in whole if step > cut]  # a warning is not repeated

@@ -1,4 +1,4 @@
-"""Which model of a training is evaluated, and which checkpoints stay for it."""
+"""Selection of the model to evaluate, and the checkpoints that are kept for it."""
 
 import shutil
 
@@ -52,8 +52,8 @@ def test_without_a_score_there_are_no_candidates():
 
 
 @pytest.mark.parametrize("rule", SELECTION_DESCRIPTIONS)
-def test_choice_in_words(rule):
-    """Each rule says what it looked at; taking the best on the queries is called optimistic."""
+def test_selection_and_its_description(rule):
+    """Selection on the queries is described as optimistic."""
     found = [] if rule == "last" else FOUND
     choice = select_model(rule, found, epochs=7, total_steps=56)
     assert (choice["epoch"], choice["step"]) == ((7, 56) if rule == "last" else (4, 32))
@@ -80,7 +80,7 @@ def state():
 
 
 def save_all(folder, state, maps, *, stop=None, **kept):
-    """A checkpoint at steps 10, 20, ..., those with a mAP a candidate; like a run, up to ``stop``."""
+    """Saves steps 10, 20, ... up to ``stop`` as a run does; steps with a mAP are candidates."""
     with Checkpoints(folder, **kept) as checkpoints:
         start, found = checkpoints.latest_step or 0, checkpoints.candidates
         for step, value in zip(range(10, 10 * len(maps) + 1, 10), maps, strict=True):
@@ -101,7 +101,7 @@ def save_all(folder, state, maps, *, stop=None, **kept):
 )
 @pytest.mark.parametrize("stop", [None, 10, 30, 50])
 def test_the_newest_two_and_the_best_candidate_are_kept(tmp_path, state, maps, kept, stop):
-    """Also where the process ended on the way."""
+    """Also if the training was resumed."""
     for until in (stop, None) if stop else (None,):
         save_all(tmp_path, state, maps, stop=until)
     with Checkpoints(tmp_path) as checkpoints:
@@ -131,7 +131,7 @@ def test_the_last_n_and_the_best_k_are_kept(tmp_path, state, newest, best, kept,
 
 
 def test_data_that_changed_since_the_checkpoint_are_refused(tmp_path, state):
-    """A checkpoint of an older version, which knows nothing of its data, is not."""
+    """A checkpoint of an older version, without facts about the data, is accepted."""
     facts = {"items": 100, "split": "abc"}
     with Checkpoints(tmp_path, data=facts) as checkpoints:
         checkpoints.save(20, state)
@@ -143,13 +143,11 @@ def test_data_that_changed_since_the_checkpoint_are_refused(tmp_path, state):
         pytest.raises(UserError) as caught,
     ):
         checkpoints.newest(state)
-    said = (
-        "the data have changed since the checkpoint of step 20: items 100 then, 99 now; split abc "
-    )
-    assert str(caught.value) == said + "then, abd now"
+    parts = ("step 20", "items 100 then, 99 now", "split abc then, abd now")
+    assert all(part in str(caught.value) for part in parts)
 
 
-def test_candidates_come_back_to_the_last_digit(tmp_path, state):
+def test_candidates_are_restored_exactly(tmp_path, state):
     found = [Candidate(1, 10, 0.1 + 0.2), Candidate(2, 20, 1 / 3)]
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(20, state, found)
@@ -157,7 +155,7 @@ def test_candidates_come_back_to_the_last_digit(tmp_path, state):
         assert checkpoints.candidates == found
 
 
-def test_a_checkpoint_of_an_older_version_knows_no_candidates(tmp_path, state):
+def test_a_checkpoint_of_an_older_version_has_no_candidates(tmp_path, state):
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.candidates == []
         checkpoints.save(20, state, FOUND[:1])
@@ -168,4 +166,4 @@ def test_a_checkpoint_of_an_older_version_knows_no_candidates(tmp_path, state):
         assert checkpoints.candidates == []
         assert checkpoints.newest(state)[0] == 20
     (line,) = said
-    assert f"{tmp_path / '20'} has no digests" in line
+    assert str(tmp_path / "20") in line and "digests" in line
