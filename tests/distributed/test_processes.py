@@ -209,7 +209,7 @@ def test_all_processes_move_a_damaged_checkpoint(folders, tmp_path, train):
     damaged = max((again / "checkpoints" / "14").rglob("*"), key=lambda path: path.stat().st_size)
     os.truncate(damaged, damaged.stat().st_size // 2)
     output = train(again, "2x4")
-    assert "it is put aside as" in output and "going on from step 12 of 14" in outputs
+    assert "it is put aside as" in output and "going on from step 12 of 14" in output
     assert len(list((again / "broken_checkpoints").iterdir())) == 1
     jax.tree.map(np.testing.assert_array_equal, final_state(folders / "2x4"), final_state(again))
 
