@@ -60,7 +60,7 @@ def test_every_loss_is_in_the_table():
 
 @each
 def test_codes_of_every_scale(name):
-    """Where the value is finite, so is the slope; it is not finite only where its power overflows."""
+    """Where the value is finite, so is the gradient; only an overflow of its power is not finite."""
     row, (trained, rest) = CONFORMANCE[name], parts(name)
     usual, _ = program(name)(trained, rest)
     for exponent in range(-30, 31, 2):
@@ -76,7 +76,7 @@ def test_codes_of_every_scale(name):
 
 
 @each
-def test_a_code_of_nan_is_told(name):
+def test_nan_in_a_code_makes_the_loss_nan(name):
     trained, rest = parts(name)
     first = CONFORMANCE[name].first
     value, _ = program(name)(trained | {first: trained[first].at[3, 1].set(jnp.nan)}, rest)
@@ -100,8 +100,8 @@ def test_a_batch_without_rows_costs_nothing(name):
         ("orthohash", "centers", "where_classes"),
     ],
 )
-def test_signs_of_valid_rows_are_looked_at(unchecked, name, argument, where):
-    """0 and 1 would be other codes in silence; padding may hold anything."""
+def test_signs_of_valid_rows_are_checked(unchecked, name, argument, where):
+    """Codes of 0 and 1 would silently be other codes; padding may hold anything."""
     arrays = CONFORMANCE[name].arrays
     signs = np.array(arrays[argument])
     with pytest.raises(ValueError, match=f"^{argument} must be -1 and"):
@@ -123,7 +123,7 @@ def test_codes_without_bits_are_refused(unchecked):
 
 @each_with(LOOPS)
 def test_float64(name):
-    """Value and slope are those of float32 within its rounding; differences agree to more digits."""
+    """Value and gradient match float32 within its rounding, and finite differences more closely."""
     value, slope = program(name)(*parts(name))
     with jax.enable_x64(True):
         trained, rest = parts(name, np.float64)
@@ -153,7 +153,7 @@ def computation(name, rest):
 
 @each
 def test_zeros_and_ones_of_every_dtype(name):
-    """To the last digit: what is computed is the same."""
+    """The traced programs are identical, so the results are too."""
     _, rest = parts(name)
     labels = {"labels": rest.pop("labels").astype(float)} if name in WEIGHTED else {}
     program, constants = computation(name, labels | cast(rest, bool))
@@ -214,8 +214,8 @@ def test_similarity_by_hand():
 
 
 @each
-def test_codes_of_numpy_are_taken(unchecked, name):
-    """As they come, in float64 too; what is computed of them has the dtypes that it always has."""
+def test_numpy_codes_are_accepted(unchecked, name):
+    """In float64 too, which gives a float32 loss without x64."""
     row, (trained, rest) = CONFORMANCE[name], parts(name)
     arrays = {n: np.asarray(a) for n, a in (trained | rest).items()}
     wide = {n: a.astype(float) if a.dtype == np.float32 else a for n, a in arrays.items()}
