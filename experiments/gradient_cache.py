@@ -7,7 +7,6 @@ on one device. Measured are the bytes that the compiled step needs beside its ar
 the distance of its update from the update of the whole batch.
 """
 
-import dataclasses
 import shlex
 import statistics
 import sys
@@ -37,8 +36,7 @@ def main(batch_size: int = 128, sizes: tuple[int, ...] = (64, 32, 16, 8), calls:
         sizes: chunk sizes to try.
         calls: number of timed calls of each step.
     """
-    config = dataclasses.replace(
-        digits_hashnet_hswd(),
+    config = digits_hashnet_hswd().replace(
         model="cifar-resnet20",
         image_size=16,
         freeze_norm=True,
@@ -49,7 +47,7 @@ def main(batch_size: int = 128, sizes: tuple[int, ...] = (64, 32, 16, 8), calls:
     state, batch = experiment.initial_state(), next(experiment.batches())
     rows, whole_update = [], None
     for size in (None, *sizes):
-        chunked = experiment.with_config(dataclasses.replace(config, chunk_size=size))
+        chunked = experiment.with_config(config.replace(chunk_size=size))
         step = jax.jit(chunked.step_function())
         compiled = step.lower(state, batch).compile()
         after, _ = compiled(state, batch)

@@ -9,7 +9,6 @@ where it stopped. The results land in experiments/results/hashnet_hswd_SET.json,
 and half a minute for the features; mAP to expect is 0.8 and 0.75.
 """
 
-import dataclasses
 import itertools
 import shlex
 import sys
@@ -56,19 +55,20 @@ def main(
     ):
         if factor < 1 and options.get("quantizer_options"):
             continue  # equals the sampled target within the deviation over seeds
-        config = dataclasses.replace(
-            preset,
+        config = preset.replace(
             data_dir=data_dir,
             run_dir=Path("runs") / "hashnet_hswd" / name / f"{variant}{suffix}-seed{seed}",
             seed=seed,
-            learning_rate=preset.learning_rate * factor,
+            learning_rate=preset.optimizer.learning_rate * factor,
             **options,
         )
         results = run.train(config, Console(width=120))
         for scores in (results, *results["baselines"].values()):
             for key in ("precision_recall", "health"):  # large; they stay in the run folder
                 scores.pop(key, None)
-        runs.append({"variant": variant, "learning_rate": config.learning_rate, **results})
+        runs.append(
+            {"variant": variant, "learning_rate": config.optimizer.learning_rate, **results}
+        )
     command = shlex.join(["python", "experiments/hashnet_hswd.py", name, "--data-dir", "DIR"])
     path = HERE / "results" / f"hashnet_hswd_{name.replace('-', '_')}.json"
     write_json(path, {"command": command, "preset": f"{name}-hashnet-hswd", "runs": runs})

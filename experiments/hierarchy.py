@@ -17,7 +17,6 @@ Each cell is a sweep under runs/hierarchy, so an interrupted comparison goes on 
 CPU core the search takes 20 minutes, and all cells two hours.
 """
 
-import dataclasses
 import itertools
 import json
 import shlex
@@ -84,7 +83,7 @@ def main(
     command = [placeholders.get(word, word) for word in sys.argv[1:]]
     content = {"command": shlex.join(["python", "experiments/hierarchy.py", *command])}
     preset = cifar100_features()
-    base = dataclasses.replace(preset, data_dir=data_dir, similarity=str(tree.absolute()))
+    base = preset.replace(data_dir=data_dir, similarity=str(tree.absolute()))
     console = Console(width=160)
     if phase == "search":
         search(base, methods, content, console)
@@ -154,7 +153,7 @@ def train(
                 "quantizer": variant,
                 "bits": length,
                 "objective": results["objective"],
-                "learning_rate": config.learning_rate,
+                "learning_rate": config.optimizer.learning_rate,
                 "seconds": results["seconds"],
                 "members": results["members"],
             }
@@ -173,9 +172,7 @@ def train(
 
 def cell(base: Config, method: str, variant: str, **fields) -> Config:
     """Returns the configuration of a method with a quantizer."""
-    return dataclasses.replace(
-        base, objective=method, quantizer=variant, **METHODS[method] | fields
-    )
+    return base.replace(objective=method, quantizer=variant, **METHODS[method] | fields)
 
 
 def score_baselines(config: Config, bits: tuple[int, ...], seeds: int) -> list[dict[str, Any]]:
@@ -233,7 +230,7 @@ def score_baselines(config: Config, bits: tuple[int, ...], seeds: int) -> list[d
         for name, of_seed in classifiers.items()
     }
     rows[0]["accuracy_of_classifiers"] = accuracy  # zero-shot: 0, the classes are unseen
-    return [{"protocol": config.protocol, **row} for row in rows]
+    return [{"protocol": config.data.protocol, **row} for row in rows]
 
 
 if __name__ == "__main__":

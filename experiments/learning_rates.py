@@ -7,7 +7,6 @@ the training items of the CIFAR-10 features. The other tenth selects the rate; t
 A cell is a sweep under runs/learning_rates, so an interrupted search goes on where it stopped.
 """
 
-import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -62,11 +61,12 @@ def main(
     console = Console(width=120)
     for number, method in enumerate(methods, 1):
         console.rule(f"{number} of {len(methods)}: {method}")
-        config = dataclasses.replace(
-            PRESETS[preset_of_method(method)](),
+        config = PRESETS[
+            preset_of_method(method)
+        ]().replace(
             data_dir=data_dir,
             bits=32,
-            learning_rate=Config.learning_rate,  # swept below, so the preset's rate does not matter
+            learning_rate=Config().optimizer.learning_rate,  # swept below, so the preset's rate does not matter
             run_dir=Path("runs") / "learning_rates" / method,
         )
         results = sweep(config, {"learning_rate": rates}, console, seeds=seeds)

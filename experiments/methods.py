@@ -8,7 +8,6 @@ interrupted comparison goes on where it stopped, and the results, experiments/re
 are written after each. On a CPU core a cell of three seeds takes 10 to 30 seconds, all of it two hours.
 """
 
-import dataclasses
 import itertools
 import shlex
 import sys
@@ -70,16 +69,15 @@ def main(
         console.rule(f"{number} of {len(cells)}: {method}, {variant}, {length} bits")
         preset = preset_of_method(method)
         default = PRESETS[preset]()
-        config = dataclasses.replace(
-            default,
-            learning_rate=learning_rate or default.learning_rate,
+        config = default.replace(
+            learning_rate=learning_rate or default.optimizer.learning_rate,
             data_dir=data_dir,
             quantizer=variant,
             bits=length,
             run_dir=Path("runs") / "methods" / f"{method}-{variant}-{length}",
         )
         row = {"method": method, "quantizer": variant, "bits": length, "preset": preset}
-        row["objective"] = config.objective_name
+        row["objective"] = config.objective.describe()
         try:
             results = sweep(config, {}, console, seeds=seeds)
             content |= {key: results[key] for key in SHARED}

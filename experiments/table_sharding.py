@@ -8,7 +8,6 @@ devices, and the seconds of a step and of the first step of an epoch, in which a
 compute the codes of all images.
 """
 
-import dataclasses
 import multiprocessing
 import shlex
 import statistics
@@ -95,7 +94,7 @@ def main(
 def measure(options: dict[str, Any], devices: int, steps: int) -> dict[str, float]:
     """Measures the steps of one setting, in this process."""
     jax.config.update("jax_num_cpu_devices", devices)
-    config = dataclasses.replace(cifar10_features_hashnet_hswd(), **options)
+    config = cifar10_features_hashnet_hswd().replace(**options)
     experiment = Experiment.open(config)
     parallel_step = experiment.make_step()
     # By its number the first step ends an epoch, so that the second one begins the next epoch.

@@ -7,7 +7,6 @@ their medians is written to experiments/results/training_step.json. It takes
 about half a minute on 2 CPU cores.
 """
 
-import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -33,10 +32,9 @@ def main(data_dir: Path, repeats: int = 200) -> None:
         data_dir: folder of the TFDS data.
         repeats: greatest number of rounds.
     """
-    preset = dataclasses.replace(fashion_mnist_hashnet_hswd(), data_dir=data_dir)
+    preset = fashion_mnist_hashnet_hswd().replace(data_dir=data_dir)
     calls = {
-        quantizer: _call(dataclasses.replace(preset, quantizer=quantizer))
-        for quantizer in ("none", "hswd")
+        quantizer: _call(preset.replace(quantizer=quantizer)) for quantizer in ("none", "hswd")
     }
     seconds = time_alternately(calls, repeats=repeats, budget_seconds=300)
     medians = {name: float(np.median(values)) for name, values in seconds.items()}

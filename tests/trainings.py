@@ -1,6 +1,5 @@
 """Small trainings on digits, what becomes of them when they are disturbed, and what is compared."""
 
-import dataclasses
 import json
 import os
 import signal
@@ -37,12 +36,12 @@ FLAGS = ["--epochs", "3", "--checkpoint-every", "5", "--crop", "1"]
 
 
 def config(folder, **options):
-    return dataclasses.replace(digits_hashnet_hswd(), **(OPTIONS | {"run_dir": folder} | options))
+    return digits_hashnet_hswd().replace(**(OPTIONS | {"run_dir": folder} | options))
 
 
 def final_state(config):
     experiment = Experiment.open(config)
-    with Checkpoints(config.run_dir / "checkpoints") as checkpoints:
+    with Checkpoints(config.run.run_dir / "checkpoints") as checkpoints:
         assert checkpoints.latest_step == experiment.total_steps
         return checkpoints.restore(experiment.initial_state())
 
@@ -58,7 +57,7 @@ def assert_same_training(one, other):
         state.replace(key=jax.random.key_data(state.key)),
         same_state.replace(key=jax.random.key_data(same_state.key)),
     )
-    first, second = (read_metrics(c.run_dir / "metrics.jsonl") for c in (one, other))
+    first, second = (read_metrics(c.run.run_dir / "metrics.jsonl") for c in (one, other))
     assert without_seconds(first) == without_seconds(second)
     assert [record["step"] for record in first] == list(range(1, 25))
 
@@ -71,17 +70,19 @@ def assert_same_run(one, other):
     assert results[0] == results[1]
     kept = []
     for c in (one, other):
-        with Checkpoints(c.run_dir / "checkpoints") as checkpoints:
+        with Checkpoints(c.run.run_dir / "checkpoints") as checkpoints:
             kept.append((checkpoints.steps, checkpoints.candidates))
     assert kept[0] == kept[1]
 
 
 def results_of(config):
-    return json.loads((config.run_dir / "results.json").read_text())
+    return json.loads((config.run.run_dir / "results.json").read_text())
 
 
 def train_with_an_interruption(config, console, monkeypatch, *, at):
-    start_with_an_interruption(config.run_dir, partial(run.train, config, console), monkeypatch, at)
+    start_with_an_interruption(
+        config.run.run_dir, partial(run.train, config, console), monkeypatch, at
+    )
 
 
 def start_with_an_interruption(folder, start, monkeypatch, at):
@@ -104,14 +105,14 @@ def start_with_an_interruption(folder, start, monkeypatch, at):
 def signal_a_training(config, flags, which, *, after):
     """A signal, from outside, as soon as the checkpoint of a step is there; what comes of it."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "jaxhash", "train", "--run-dir", str(config.run_dir), *flags],
+        [sys.executable, "-m", "jaxhash", "train", "--run-dir", str(config.run.run_dir), *flags],
         env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
     deadline = time.monotonic() + 120
-    checkpoints = config.run_dir / "checkpoints"
+    checkpoints = config.run.run_dir / "checkpoints"
     while not (checkpoints / str(after)).exists() and time.monotonic() < deadline:
         assert process.poll() is None or checkpoints.exists()
         time.sleep(0.005)

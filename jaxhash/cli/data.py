@@ -10,9 +10,10 @@ from rich.console import Console
 
 from jaxhash import models
 from jaxhash.cli.parsing import parse
+from jaxhash.data.config import SPLIT_NUMBERS
 from jaxhash.data.protocols import AUTO
 from jaxhash.data.readers.lists import LIST_FILES
-from jaxhash.runs.config import SPLIT_NUMBERS, check_image_size, check_numbers
+from jaxhash.utils.checks import check_image_size, check_numbers
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import write_json
 

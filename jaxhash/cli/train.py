@@ -12,23 +12,31 @@ from rich.console import Console
 
 from jaxhash.cli.output import make_console
 from jaxhash.cli.parsing import find_value, parse, preset_list
-from jaxhash.runs.config import Config, word
+from jaxhash.models.config import ModelConfig
+from jaxhash.runs.config import Config
 from jaxhash.runs.presets import PRESETS
 from jaxhash.utils.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class _ConfigFlags(Config):
-    """The configuration as flags: help shows another word for a value than its type where that says more."""
+class _ModelFlags(ModelConfig):
+    """The model as flags: help shows another word for a value than its type where that says more."""
 
     weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE[:KEY]")] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _ConfigFlags(Config):
+    """The configuration as flags."""
+
+    model: _ModelFlags = _ModelFlags()
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainArguments:
     """Train, or go on with a run."""
 
-    config: Annotated[Config, tyro.conf.arg(name="")]
+    config: Annotated[Config, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]
     """The run."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print the model's parameters and multiply-adds by stage, and train nothing."""
@@ -96,9 +104,13 @@ class TrainArguments:
     def folder(self) -> str:
         """What tells the folder of the run from those of other seeds or sweeps of its preset."""
         if not self.is_sweep:
-            return f"seed{self.config.seed}"
+            return f"seed{self.config.run.seed}"
         return "-".join(
-            ["sweep", *map(word, self.axes), *[f"{self.seeds}seeds"] * (self.seeds > 1)]
+            [
+                "sweep",
+                *(name.replace("_", "-") for name in self.axes),
+                *[f"{self.seeds}seeds"] * (self.seeds > 1),
+            ]
         )
 
 
@@ -148,21 +160,29 @@ def parse_arguments(arguments: list[str]) -> TrainArguments:
         TrainArguments,
         arguments[named:],
         prog=f"jaxhash train {name}",
-        default=TrainArguments(_ConfigFlags(**vars(preset))),
+        default=TrainArguments(_with_flags(preset)),
         description=f"{PRESETS[name].__doc__}\n\npresets:\n{preset_list(PRESETS)}",
     )
-    config = _reset_split(Config(**vars(parsed.config)), preset, arguments)
+    config = _reset_split(_without_flags(parsed.config), preset, arguments)
     for flag, values, example in (
         ("--sweep", parsed.sweep, "quantizer-weight=0.01,0.1,1"),
-        ("--objective-options", config.objective_options, "pairs=batch"),
-        ("--quantizer-options", config.quantizer_options, "target=balanced"),
+        ("--objective-options", config.objective.objective_options, "pairs=batch"),
+        ("--quantizer-options", config.objective.quantizer_options, "target=balanced"),
     ):
         if flag in arguments and not values:
             raise UserError(f"{flag} needs values, as in {flag} {example}")
-    if config.run_dir is None:
-        folder = Path("runs") / f"{_folder(name, config)}-{config.bits}bit-{parsed.folder}"
-        config = dataclasses.replace(config, run_dir=folder)
+    if config.run.run_dir is None:
+        folder = Path("runs") / f"{_folder(name, config)}-{config.model.bits}bit-{parsed.folder}"
+        config = config.replace(run_dir=folder)
     return dataclasses.replace(parsed, config=config)
+
+
+def _with_flags(config: Config) -> _ConfigFlags:
+    return _ConfigFlags(**vars(config) | {"model": _ModelFlags(**vars(config.model))})
+
+
+def _without_flags(flags: Config) -> Config:
+    return Config(**vars(flags) | {"model": ModelConfig(**vars(flags.model))})
 
 
 def _reset_split(config: Config, preset: Config, arguments: Sequence[str]) -> Config:
@@ -172,12 +192,11 @@ def _reset_split(config: Config, preset: Config, arguments: Sequence[str]) -> Co
     """
     unnamed = {"protocol", "queries_per_class", "train_per_class"}
     unnamed -= {argument.split("=")[0].lstrip("-").replace("-", "_") for argument in arguments}
-    if config.dataset == preset.dataset:
+    if config.data.dataset == preset.data.dataset:
         unnamed -= {"protocol"}
-        if config.protocol == preset.protocol:
+        if config.data.protocol == preset.data.protocol:
             return config
-    fields = {field.name: field.default for field in dataclasses.fields(config)}
-    return dataclasses.replace(config, **{name: fields[name] for name in unnamed})
+    return config.replace(**{name: Config().get(name) for name in unnamed})
 
 
 def _join(parsed: TrainArguments) -> Console:
@@ -192,6 +211,6 @@ def _join(parsed: TrainArguments) -> Console:
 
 def _folder(preset: str, config: Config) -> str:
     """Returns the preset's name, and the objective's where it is not the preset's."""
-    if config.objective_name == PRESETS[preset]().objective_name:
+    if config.objective.describe() == PRESETS[preset]().objective.describe():
         return preset
-    return f"{preset}-{re.sub(r'[^a-z0-9.]+', '-', config.objective_name).strip('-')}"
+    return f"{preset}-{re.sub(r'[^a-z0-9.]+', '-', config.objective.describe()).strip('-')}"

@@ -19,26 +19,26 @@ def describe(experiment: Experiment, objective: str) -> list[str]:
     findings = experiment.findings
     held_out = f"{len(split.validation):,} validation items, " if len(split.validation) else ""
     lines = [
-        f"{config.dataset}: {len(split.train):,} training items, {held_out}{len(split.query):,} "
+        f"{config.data.dataset}: {len(split.train):,} training items, {held_out}{len(split.query):,} "
         f"queries, {len(split.database):,} in the database; split {split.name}, {split.sha256[:12]}",
         *findings.notes,
         *(f"leak: {sentence}" for sentence in findings.leaks),  # allowed, else an error
         *(f"warning: {sentence}" for sentence in findings.warnings),
     ]
-    if config.warmup < config.warmup_epochs:
-        lines.append(f"a training of {config.epochs} epoch has no warm-up")
+    if config.optimizer.warmup < config.optimizer.warmup_epochs:
+        lines.append(f"a training of {config.optimizer.epochs} epoch has no warm-up")
     if weights := experiment.pretrained:
         where = f" (its {weights.prefix}*)" if weights.prefix else ""
-        lines.append(f"{config.model} with the weights of {weights.file}{where}")
+        lines.append(f"{config.model.model} with the weights of {weights.file}{where}")
     processes = jax.process_count()
     over = f" in {processes} processes" if processes > 1 else ""
     lines.append(
-        f"{objective}, {config.bits} bits, {config.epochs} epochs of {experiment.steps_per_epoch} steps "
+        f"{objective}, {config.model.bits} bits, {config.optimizer.epochs} epochs of {experiment.steps_per_epoch} steps "
         f"on {len(devices)} x {devices[0].device_kind}{over}"
     )
-    if config.batch_size > len(split.train):
+    if config.optimizer.batch_size > len(split.train):
         lines.append(
-            f"warning: --batch-size {config.batch_size:,} is above the {len(split.train):,} training "
+            f"warning: `batch_size={config.optimizer.batch_size:,}` is above the {len(split.train):,} training "
             "items: each step sees all of them, beside rows that count for nothing"
         )
     return lines

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from jaxhash import report
 from jaxhash.data.input_form import is_trained_on, read_input_form
-from jaxhash.runs.config import Config, differences
+from jaxhash.runs.config import Config, config_diff
 from jaxhash.runs.describe import print_missing_records
 from jaxhash.runs.evaluation import SplitEncoder, evaluate_model
 from jaxhash.runs.experiment import Experiment
@@ -40,9 +40,9 @@ def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> di
 
 def open_finished(config: Config, console: Console) -> Experiment:
     """Opens the experiment of a finished run, and warns if its data have changed."""
-    folder = config.run_dir
+    folder = config.run.run_dir
     try:
-        input_form = read_input_form(folder, config.dataset)
+        input_form = read_input_form(folder, config.data.dataset)
         experiment = Experiment.open(config, input_form=input_form, console=console)
     except UserError as error:  # a value of config.json, or data that are missing
         raise UserError(f"{folder}: {error}") from error
@@ -56,12 +56,12 @@ def open_finished(config: Config, console: Console) -> Experiment:
 
 
 def compare_again(experiment: Experiment, encode: SplitEncoder, console: Console) -> dict[str, Any]:
-    """Evaluates the finished run in ``config.run_dir`` again, and compares with its results.
+    """Evaluates the finished run in ``config.run.run_dir`` again, and compares with its results.
 
     Raises:
         UserError: if its files are damaged or missing, or a number differs.
     """
-    folder, total_steps = experiment.config.run_dir, experiment.total_steps
+    folder, total_steps = experiment.config.run.run_dir, experiment.total_steps
     stored, records = read_results(folder), read_metrics(folder / "metrics.jsonl", 0)
     if not (folder / "checkpoints" / str(total_steps)).is_dir():
         raise UserError(
@@ -112,7 +112,7 @@ def _short(value: Any) -> str:
 
 def _evaluate_sweep(config: Config, varied: dict[str, Any], console: Console) -> dict[str, Any]:
     """Evaluates all members of a finished sweep again, and compares with its results."""
-    folder, axes, seeds = config.run_dir, varied["axes"], varied["seeds"]
+    folder, axes, seeds = config.run.run_dir, varied["axes"], varied["seeds"]
     try:
         config, settings = check_sweep(config, axes, seeds)
     except UserError as error:
@@ -125,7 +125,7 @@ def _evaluate_sweep(config: Config, varied: dict[str, Any], console: Console) ->
         expected = summarize(results["members"])
     except Exception as error:  # it may hold anything
         raise damaged(folder, error) from error
-    if members != make_members(settings, range(config.seed, config.seed + seeds)):
+    if members != make_members(settings, range(config.run.seed, config.run.seed + seeds)):
         raise UserError(f"{path} is of other members than {folder / 'config.json'} says")
     if chosen != (expected, best(expected)):
         raise UserError(
@@ -156,10 +156,10 @@ def _evaluate_member(
     print_line(console, f"{member.name}: {folder}")
     if not folder.is_dir():
         raise UserError(
-            f"{config.run_dir} has no folder {folder.name} of that member; where its results "
-            "are of an older version, its command trains it anew in another --run-dir"
+            f"{config.run.run_dir} has no folder {folder.name} of that member; where its results "
+            "are of an older version, its command trains it anew in another `run_dir`"
         )
-    stored, _ = read_finished(folder, config.data_dir)
-    if other := differences(stored, own):
+    stored, _ = read_finished(folder, config.data.data_dir)
+    if other := config_diff(stored, own):
         raise UserError(f"{folder} is another run: {'; '.join(other)}")
     return compare_again(experiment.with_config(own), encode, console)

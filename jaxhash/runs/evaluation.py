@@ -154,14 +154,14 @@ def evaluate_model(
     if not all(np.isfinite(part).all() for part in codes.values()):
         raise NotFinite(
             f"the model of step {choice['step']} makes codes that are not finite; a lower "
-            "--learning-rate or --clip-norm may help"
+            "`learning_rate` or `clip_norm` may help"
         )
     facts = {
-        "bits": config.bits,
-        "seed": config.seed,
+        "bits": config.model.bits,
+        "seed": config.run.seed,
         **data_facts(experiment),
-        "objective": config.objective_name,
-        "epochs": config.epochs,
+        "objective": config.objective.describe(),
+        "epochs": config.optimizer.epochs,
         "model_choice": choice,
         "skipped_steps": sum(record.get("skipped", 0) for record in records),
         "collapsed_at_step": next(iter(collapse_alarm(experiment, records).steps), None),
@@ -192,7 +192,9 @@ def data_facts(experiment: Experiment) -> dict[str, Any]:
 def collapse_alarm(experiment: Experiment, records: Sequence[dict[str, Any]]) -> CollapseAlarm:
     """Returns the collapse alarm after a run's records; skipped steps are left out."""
     taken = [record for record in records if not record.get("skipped")]
-    return CollapseAlarm(bits=experiment.config.bits, rows=experiment.batch_rows, records=taken)
+    return CollapseAlarm(
+        bits=experiment.config.model.bits, rows=experiment.batch_rows, records=taken
+    )
 
 
 def candidate_score(
@@ -263,7 +265,7 @@ def flip_rate(
     Returns:
         A share in [0, 1]; None where training does not augment.
     """
-    augment, seed = experiment.augment, experiment.config.seed
+    augment, seed = experiment.augment, experiment.config.run.seed
     if augment == _NO_AUGMENT:
         return None
     augmented = encode(variables, "query", augment=augment, seed=seed)
@@ -394,7 +396,7 @@ def evaluate_codes(
     config, split = experiment.config, experiment.split
     labels, bits = _of_both_parts(experiment, experiment.source.labels), codes["query"].shape[1]
     code_format = metrics.CodeFormat("real-valued", bits)
-    options = {"memory_bytes": config.memory_bytes, "track": track}
+    options = {"memory_bytes": config.run.memory_bytes, "track": track}
     found = {
         **score_all(experiment, codes, **options),
         "baselines": {},
@@ -406,13 +408,13 @@ def evaluate_codes(
             *(codes[name] for name in QUERY_AND_DATABASE), code_format
         ),
     }
-    if config.baselines == "none":
+    if config.run.baselines == "none":
         return found
     inputs = {
         name: LazyVectors(experiment.source.inputs, getattr(split, name))
         for name in QUERY_AND_DATABASE
     }
-    if known and known["seed"] == config.seed:
+    if known and known["seed"] == config.run.seed:
         found["conventions"]["baselines"] = known["conventions"]["baselines"]
         found["baselines"] = known["baselines"]
     else:
@@ -442,21 +444,23 @@ def _fit_baselines(
     by_class = is_hierarchical(experiment) and experiment.class_similarity.embeddings is None
     train = LazyVectors(source.inputs, split.train)
     chosen = np.arange(len(train))
-    size = baselines.max_fitting_items(train, config.memory_bytes, ridge=by_class)
+    size = baselines.max_fitting_items(train, config.run.memory_bytes, ridge=by_class)
     words = f"fitted to all {len(train):,} training items"
     if size < len(train):
-        rng = np.random.default_rng(config.seed)
+        rng = np.random.default_rng(config.run.seed)
         chosen = np.sort(rng.choice(len(train), size, replace=False))
         words = f"fitted to {size:,} of the {len(train):,} training items, drawn by the seed"
     train = train.load(chosen)
-    options = {"seed": config.seed, "memory_bytes": config.memory_bytes}
+    options = {"seed": config.run.seed, "memory_bytes": config.run.memory_bytes}
     hashes = {
         "random hyperplanes": baselines.random_hyperplanes(train, bits, **options),
         "PCA + random rotation": baselines.pca_random_rotation(train, bits, **options),
     }
     if by_class:
         labels = source.labels[split.train[chosen]]
-        hashes["class index as code"] = baselines.class_index(train, labels, bits, seed=config.seed)
+        hashes["class index as code"] = baselines.class_index(
+            train, labels, bits, seed=config.run.seed
+        )
     return words, hashes
 
 

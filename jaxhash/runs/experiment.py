@@ -33,7 +33,6 @@ from jaxhash.objectives import (
     Variables,
     sharded_leaves,
 )
-from jaxhash.runs.composition import objective_of
 from jaxhash.runs.config import Config
 from jaxhash.training.distributed import broadcast_from_host0
 from jaxhash.training.optimizer import make_optimizer
@@ -108,26 +107,36 @@ class Experiment:
             UserError: if the data or the weights do not allow what the configuration asks for.
         """
         source = load_source(
-            config.dataset,
-            config.data_dir,
-            config.image_size,
-            index_file=config.run_dir and config.run_dir / INDEX_NAME,
+            config.data.dataset,
+            config.data.data_dir,
+            config.model.image_size,
+            index_file=config.run.run_dir and config.run.run_dir / INDEX_NAME,
         )
-        split = open_split(config, source)
+        split = open_split(config.data, source)
         _check_sizes(config, split)
         model = _make_model(config, source)
         preprocessing = _preprocessing(model)
         if input_form is None:
             input_form = _measure_inputs(config, source, split, preprocessing)
-        input_form.check(source.inputs, f"--dataset {config.dataset}", preprocessing)
-        class_similarity = read_class_similarity(config.similarity, source, config.data_dir)
-        findings = examine(config, source, split, input_form, class_similarity, console)
+        input_form.check(source.inputs, f"`dataset={config.data.dataset}`", preprocessing)
+        class_similarity = read_class_similarity(
+            config.data.similarity, source, config.data.data_dir
+        )
+        findings = examine(
+            config.data,
+            config.objective.objective,
+            source,
+            split,
+            input_form,
+            class_similarity,
+            console,
+        )
         experiment = cls(
             config,
             dataclasses.replace(source, inputs=input_form.prepare(source.inputs)),
             split,
             model,
-            objective_of(config),
+            config.objective.make(),
             optimizer=optax.identity(),
             pretrained=_read_weights(config, model, source),
             class_similarity=class_similarity,
@@ -139,22 +148,22 @@ class Experiment:
     @property
     def steps_per_epoch(self) -> int:
         """Steps of an epoch; its last batch may be padded."""
-        return -(-len(self.split.train) // self.config.batch_size)
+        return -(-len(self.split.train) // self.config.optimizer.batch_size)
 
     @property
     def total_steps(self) -> int:
         """Steps of the whole training."""
-        return self.config.epochs * self.steps_per_epoch
+        return self.config.optimizer.epochs * self.steps_per_epoch
 
     @property
     def batch_rows(self) -> int:
         """Rows of a full batch that are not padding."""
-        return min(self.config.batch_size, len(self.split.train))
+        return min(self.config.optimizer.batch_size, len(self.split.train))
 
     @property
     def augment(self) -> Augment:
         """The random augmentation of the training inputs."""
-        return Augment(self.config.crop, self.config.flip, self.config.drop)
+        return Augment(self.config.data.crop, self.config.data.flip, self.config.data.drop)
 
     def with_hyperparams(self, **values: Float[ArrayLike, ""]) -> "Experiment":
         """Returns the experiment with other numbers in its objective and its optimizer.
@@ -163,15 +172,15 @@ class Experiment:
             values: values of some of the `TRACED_HYPERPARAMS`, by name. They may be traced: a sweep
                 maps over them. The others are those of the configuration.
         """
-        named = {name: getattr(self.config, name) for name in TRACED_HYPERPARAMS} | values
+        named = {name: self.config.get(name) for name in TRACED_HYPERPARAMS} | values
         weight = named.pop("quantizer_weight")
         optimizer = make_optimizer(
             **named,
-            freeze_stages=self.config.freeze_stages,
-            warmup_steps=self.config.warmup * self.steps_per_epoch,
+            freeze_stages=self.config.model.freeze_stages,
+            warmup_steps=self.config.optimizer.warmup * self.steps_per_epoch,
             total_steps=self.total_steps,
         )
-        objective = objective_of(self.config, weight)
+        objective = self.config.objective.make(weight)
         return dataclasses.replace(self, objective=objective, optimizer=optimizer)
 
     def with_config(self, config: Config) -> "Experiment":
@@ -180,7 +189,7 @@ class Experiment:
 
     def initial_state(self) -> TrainState:
         """Returns the state before the first step; it depends on configuration and weights alone."""
-        (state,) = self.initial_states([self.config.seed])
+        (state,) = self.initial_states([self.config.run.seed])
         return state
 
     def initial_states(self, seeds: Sequence[int]) -> Iterator[TrainState]:
@@ -206,13 +215,13 @@ class Experiment:
         return training_batches(
             self.source,
             self.split.train,
-            batch_size=config.batch_size,
-            seed=config.seed if seed is None else seed,
+            batch_size=config.optimizer.batch_size,
+            seed=config.run.seed if seed is None else seed,
             augment=self.augment,
             views=self.objective.views,
             start=start,
-            workers=config.workers,
-            augment_on=config.augment_on,
+            workers=config.data.workers,
+            augment_on=config.data.augment_on,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
@@ -223,8 +232,8 @@ class Experiment:
             train_step,
             model=self.model,
             optimizer=self.optimizer,
-            skip_broken=self.config.on_nan == "skip",
-            micro_batch_size=self.config.chunk_size,
+            skip_broken=self.config.run.on_nan == "skip",
+            micro_batch_size=self.config.run.chunk_size,
             **self._step_kwargs,
         )
 
@@ -236,12 +245,12 @@ class Experiment:
         """Returns the objective alone as a step over the devices; see `loss_step`."""
         encode = self.model.apply
         return self.over_devices(
-            partial(loss_step, bits=self.config.bits, encode=encode, **self._step_kwargs)
+            partial(loss_step, bits=self.config.model.bits, encode=encode, **self._step_kwargs)
         )
 
     def over_devices(self, step: Callable) -> DataParallel:
         """Returns a step over the devices of all processes, mapped as the configuration asks."""
-        return DataParallel(step, mapping=self.config.parallel, table_sharding=self.sharding)
+        return DataParallel(step, mapping=self.config.run.parallel, table_sharding=self.sharding)
 
     @property
     def _step_kwargs(self) -> dict[str, Any]:
@@ -250,7 +259,7 @@ class Experiment:
             "steps_per_epoch": self.steps_per_epoch,
             "total_steps": self.total_steps,
         }
-        if self.config.augment_on == "device":
+        if self.config.data.augment_on == "device":
             kwargs["prepare"] = self.augment.on_device
         return kwargs
 
@@ -290,7 +299,7 @@ class Experiment:
             UserError: if the objective does not take such data.
         """
         state = self._objective_state_shape()
-        if self.config.spread_banks == "never":
+        if self.config.run.spread_banks == "never":
             return TableSharding()
 
         def is_sharded(kind: TableSharding) -> bool:
@@ -298,7 +307,7 @@ class Experiment:
                 jax.tree.leaves(state), jax.tree.leaves(sharded_leaves(state, kind)), strict=True
             )
             size = sum(leaf.size * leaf.dtype.itemsize for leaf, is_of_kind in leaves if is_of_kind)
-            return self.config.spread_banks == "always" or size >= MIN_SHARDED_BYTES
+            return self.config.run.spread_banks == "always" or size >= MIN_SHARDED_BYTES
 
         items, classes = len(self.split.train), len(self.source.class_names)
         return TableSharding(
@@ -312,17 +321,17 @@ class Experiment:
         Raises:
             UserError: if the objective does not take such data.
         """
-        config, rows = self.config, self.config.batch_size
+        config, rows = self.config, self.config.optimizer.batch_size
         if self.objective.views > 1 and self.augment == Augment():
             raise UserError(
-                f"--objective {config.objective} compares two views of each input, which would be the "
-                "same: it needs --drop for feature vectors, --crop or --flip for images"
+                f"`objective={config.objective.objective}` compares two views of each input, which would be the "
+                "same: it needs `drop` for feature vectors, `crop` or `flip` for images"
             )
 
         def first_loss(key, inputs, labels):
             state = self._create_state(key, inputs)
             batch = Batch(inputs, labels, jnp.zeros(rows, jnp.int32), jnp.ones(rows, bool))
-            codes = jax.tree.map(lambda _: jnp.zeros((rows, config.bits)), inputs)
+            codes = jax.tree.map(lambda _: jnp.zeros((rows, config.model.bits)), inputs)
             encode = self.model.apply
             context = Context(key, jnp.float32(0), jnp.bool_(False), state.variables, encode, None)
             variables = Variables(state.params["objective"], state.objective_state)
@@ -335,7 +344,7 @@ class Experiment:
         try:
             return jax.eval_shape(first_loss, jax.random.key(0), inputs, labels)
         except (ValueError, TypeError, OverflowError) as error:
-            raise UserError(f"--objective {config.objective_name}: {error}") from error
+            raise UserError(f"`objective={config.objective.describe()}`: {error}") from error
 
 
 def check_model(name: str, model: nn.Module, inputs: Shaped[np.ndarray, "n ..."]) -> None:
@@ -343,20 +352,20 @@ def check_model(name: str, model: nn.Module, inputs: Shaped[np.ndarray, "n ..."]
     try:
         jax.eval_shape(model.init, jax.random.key(0), inputs)
     except ValueError as error:
-        raise UserError(f"{name}: {error}; --image-size may help") from error
+        raise UserError(f"{name}: {error}; `image_size` may help") from error
 
 
 def _check_sizes(config: Config, split: Split) -> None:
     """Raises a `UserError` if the split has too few items for the configuration."""
     train = len(split.train)
-    if config.choose == "validation" and not len(split.validation):
+    if config.run.choose == "validation" and not len(split.validation):
         raise UserError(
-            "--choose validation needs validation items: --validation 0.1 holds out a tenth of the "
+            "`choose=validation` needs validation items: `validation=0.1` holds out a tenth of the "
             "training items"
         )
-    if config.batch_size - train > MAX_PADDING:
+    if config.optimizer.batch_size - train > MAX_PADDING:
         raise UserError(
-            f"--batch-size {config.batch_size:,} is far above the {train:,} training items; "
+            f"`batch_size={config.optimizer.batch_size:,}` is far above the {train:,} training items; "
             f"at most {train:,} count in a step"
         )
 
@@ -366,26 +375,26 @@ def _make_model(config: Config, source: Source) -> models.Encoder:
     inputs = source.inputs[:1]
     _check_input_options(config, inputs)
     backbone = models.backbone_factory(
-        config.model,
-        preprocessing=config.preprocessing,
-        image_size=config.image_size,
-        dtype=config.dtype,
-        freeze_stages=config.freeze_stages,
-        freeze_norm=config.freeze_norm,
-        remat=config.remat,
+        config.model.model,
+        preprocessing=config.model.preprocessing,
+        image_size=config.model.image_size,
+        dtype=config.model.dtype,
+        freeze_stages=config.model.freeze_stages,
+        freeze_norm=config.model.freeze_norm,
+        remat=config.model.remat,
     )
     stages = len(list(backbone().stages()))
-    if config.freeze_stages > stages:
+    if config.model.freeze_stages > stages:
         raise UserError(
-            f"--freeze-stages must be at most {stages}, the stages of {config.model}, got "
-            f"{config.freeze_stages}"
+            f"`freeze_stages` must be at most {stages}, the stages of {config.model.model}, got "
+            f"{config.model.freeze_stages}"
         )
-    model = models.Encoder(backbone, config.bits, config.head_norm)
-    check_model(config.model, model, inputs)
-    if config.chunk_size is not None and _updates_statistics(model, inputs):
+    model = models.Encoder(backbone, config.model.bits, config.model.head_norm)
+    check_model(config.model.model, model, inputs)
+    if config.run.chunk_size is not None and _updates_statistics(model, inputs):
         raise UserError(
-            f"--chunk-size {config.chunk_size}: {config.model} normalizes by statistics of the whole "
-            "batch, which chunks do not have; it needs --freeze-norm and --no-head-norm"
+            f"`chunk_size={config.run.chunk_size}`: {config.model.model} normalizes by statistics of the whole "
+            "batch, which chunks do not have; it needs `freeze_norm`, and no `head_norm`"
         )
     return model
 
@@ -394,23 +403,23 @@ def _check_input_options(config: Config, inputs: Shaped[np.ndarray, "1 ..."]) ->
     """Raises a `UserError` if an option is for images and these are vectors, or the reverse."""
     if inputs.ndim == 4:
         height, width = inputs.shape[1:3]
-        if config.crop >= min(height, width):
+        if config.data.crop >= min(height, width):
             raise UserError(
-                f"--crop {config.crop} must be below {min(height, width)}: the images of "
-                f"{config.dataset} are {height} x {width}, and a crop could miss them"
+                f"`crop={config.data.crop}` must be below {min(height, width)}: the images of "
+                f"{config.data.dataset} are {height} x {width}, and a crop could miss them"
             )
-        if config.drop:
+        if config.data.drop:
             raise UserError(
-                f"--dataset {config.dataset} holds images: --drop is for feature vectors"
+                f"`dataset={config.data.dataset}` holds images: `drop` is for feature vectors"
             )
         return
-    vectors = f"--dataset {config.dataset} holds feature vectors"
-    if config.model not in ("mlp", "linear") or config.crop or config.flip:
-        raise UserError(f"{vectors}: they need --model mlp or linear, --crop 0 and --no-flip")
-    if config.augment_on == "device":
-        raise UserError(f"{vectors}: --augment-on device is for images")
-    if config.image_size is not None or config.preprocessing != "published":
-        raise UserError(f"{vectors}: --image-size and --preprocessing are for images")
+    vectors = f"`dataset={config.data.dataset}` holds feature vectors"
+    if config.model.model not in ("mlp", "linear") or config.data.crop or config.data.flip:
+        raise UserError(f"{vectors}: they need `model=mlp` or linear, `crop=0` and no `flip`")
+    if config.data.augment_on == "device":
+        raise UserError(f"{vectors}: `augment_on=device` is for images")
+    if config.model.image_size is not None or config.model.preprocessing != "published":
+        raise UserError(f"{vectors}: `image_size` and `preprocessing` are for images")
 
 
 def _updates_statistics(model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]) -> bool:
@@ -440,7 +449,7 @@ def _measure_inputs(
         return measure_inputs(
             source.inputs,
             split.train,
-            image_size=config.image_size,
+            image_size=config.model.image_size,
             preprocessing=dict(preprocessing),
         ).to_json()
 
@@ -449,8 +458,8 @@ def _measure_inputs(
 
 def _read_weights(config: Config, model: models.Encoder, source: Source) -> models.Weights | None:
     """Returns the backbone's variables from the file of its weights."""
-    if config.weights is None:
+    if config.model.weights is None:
         return None
     return models.read_weights(
-        config.weights, model.backbone(), leave_out="classifier", inputs=source.inputs[:1]
+        config.model.weights, model.backbone(), leave_out="classifier", inputs=source.inputs[:1]
     )

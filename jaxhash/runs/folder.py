@@ -1,7 +1,6 @@
 """The folder of a run or a sweep: what lies in it, who may write there, and how it is read again."""
 
 import contextlib
-import dataclasses
 import fcntl
 import os
 import stat
@@ -12,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from jaxhash import report
-from jaxhash.runs.config import Config, differences, word
+from jaxhash.runs.config import Config, config_diff
 from jaxhash.training.distributed import broadcast_from_host0
 from jaxhash.utils.errors import UserError, first_line
 from jaxhash.utils.files import check_writable, is_number, read_json, write_json
@@ -57,16 +56,16 @@ def check_free(folder: Path, kind: str) -> bool:
     Raises:
         UserError: if it holds something else, or nothing can be written there.
     """
-    another = f"--run-dir {folder} exists and is not the folder of a {kind}; choose another"
+    another = f"`run_dir={folder}` exists and is not the folder of a {kind}; choose another"
     if folder.exists() and not folder.is_dir():
         raise UserError(another)
-    check_writable(folder, f"--run-dir {folder}")
+    check_writable(folder, f"`run_dir={folder}`")
     if not folder.exists():
         return True
     check_entries(folder)
     for name in FOLDERS:
         if (folder / name).exists() and not os.access(folder / name, os.W_OK):
-            raise UserError(f"--run-dir {folder}: nothing can be written into {folder / name}")
+            raise UserError(f"`run_dir={folder}`: nothing can be written into {folder / name}")
     if (folder / "config.json").is_file():
         return False
     if any(folder.iterdir()):
@@ -94,15 +93,15 @@ def check_same_training(
     if sweep is None and varied is not None:
         raise UserError(f"{folder} holds a sweep, not a single run")
     if sweep is not None and varied is None:
-        raise UserError(f"{folder} holds a single run, not a sweep; choose another --run-dir")
-    found = differences(stored, config)
-    for name, flag in (("seeds", "--seeds"), ("axes", "--sweep")) if sweep is not None else ():
+        raise UserError(f"{folder} holds a single run, not a sweep; choose another `run_dir`")
+    found = config_diff(stored, config)
+    for name, argument in (("seeds", "seeds"), ("axes", "sweep")) if sweep is not None else ():
         there, here = (axes_words(one[name]) for one in (varied, sweep))
         if there != here:
-            found.append(f"{flag} is {there} there and {here} here")
+            found.append(f"`{argument}` is {there} there and {here} here")
     if found:
         raise UserError(
-            f"{folder} holds another {kind}: {'; '.join(found)}; choose another --run-dir"
+            f"{folder} holds another {kind}: {'; '.join(found)}; choose another `run_dir`"
         )
     return True
 
@@ -111,7 +110,10 @@ def axes_words(axes: Any) -> str:
     """Returns axes as the command line has them; anything else as text."""
     if not isinstance(axes, Mapping):
         return str(axes)
-    words = [f"{word(name)}={','.join(f'{v:g}' for v in values)}" for name, values in axes.items()]
+    words = [
+        f"{name.replace('_', '-')}={','.join(f'{v:g}' for v in values)}"
+        for name, values in axes.items()
+    ]
     return " ".join(words) or "not given"
 
 
@@ -138,7 +140,7 @@ def open_folder(folder: Path, content: dict[str, Any]) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"another training is writing into {folder}; choose another --run-dir, or wait"
+                f"another training is writing into {folder}; choose another `run_dir`, or wait"
             ) from None
         except OSError:
             pass  # no locks here
@@ -156,7 +158,7 @@ def read_config(folder: Path) -> tuple[Config, dict[str, Any] | None]:
         UserError: if the file is damaged, or holds a value that is not allowed.
     """
     path = folder / "config.json"
-    remedy = "put a sound copy back, or train anew into another --run-dir"
+    remedy = "put a sound copy back, or train anew into another `run_dir`"
     fields = read_json(path, remedy)
     holds_sweep = "sweep" in fields
     sweep = fields.pop("sweep", None)
@@ -190,10 +192,9 @@ def read_finished(
         if not (folder / name).is_file():
             raise UserError(f"{folder} is no finished run: it has no {name}{remedy}")
     config, sweep = read_config(folder)
-    config = dataclasses.replace(
-        config,
+    config = config.replace(
         run_dir=folder,
-        data_dir=data_dir or config.data_dir,
+        data_dir=data_dir or config.data.data_dir,
         weights=None,  # the checkpoint holds what training made of them
     )
     return config, sweep

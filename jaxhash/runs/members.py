@@ -5,7 +5,6 @@ A member's folder lies in that of the sweep and is named after its seed and its 
 it are those of all members together. A member that diverged has no folder.
 """
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from functools import partial
@@ -66,7 +65,7 @@ def finish_members(
                 continue
             raise_if_stop_requested()
             own = experiment.with_config(config_of_member(experiment.config, member))
-            folder, own_state = own.config.run_dir, member_state(state, number)
+            folder, own_state = own.config.run.run_dir, member_state(state, number)
             print_line(console, f"member {number + 1} of {len(members)}, {member.name}: {folder}")
             results = finished_results(folder, own.config)
             if results is None:
@@ -98,8 +97,8 @@ def finish_members(
 
 def config_of_member(config: Config, member: Member) -> Config:
     """Returns the configuration of a member, in its folder."""
-    folder = config.run_dir / member.folder
-    return dataclasses.replace(config, run_dir=folder, seed=member.seed, **member.setting)
+    folder = config.run.run_dir / member.folder
+    return config.replace(run_dir=folder, seed=member.seed, **member.setting)
 
 
 def _of_member(record: dict[str, Any], number: int) -> dict[str, Any]:
@@ -114,7 +113,7 @@ def _write_metrics(path: Path, records: Sequence[dict[str, Any]]) -> None:
 
 def _save_checkpoint(own: Experiment, state: TrainState, console: Console) -> None:
     """Writes the checkpoint of the last step of a member, unless it exists."""
-    if own.config.quantizer_weight == 0:
+    if own.config.objective.quantizer_weight == 0:
         state = drop_zero_penalty(state, own.initial_state())
     with open_checkpoints(own, console) as checkpoints:
         if own.total_steps not in checkpoints.steps:
@@ -122,4 +121,4 @@ def _save_checkpoint(own: Experiment, state: TrainState, console: Console) -> No
 
 
 def _last_model(own: Experiment) -> dict[str, Any]:
-    return select_model("last", [], epochs=own.config.epochs, total_steps=own.total_steps)
+    return select_model("last", [], epochs=own.config.optimizer.epochs, total_steps=own.total_steps)

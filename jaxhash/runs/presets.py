@@ -1,6 +1,5 @@
 """The presets: functions that return a configuration, with what to expect of it."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ _POOLED: dict[str, Any] = dict(protocol="per-class", queries_per_class=100, trai
 
 def digits_hashnet_hswd() -> Config:
     """Scikit-learn's 1,797 handwritten digits, embedded: no network, no download."""
-    return Config(
+    return Config().replace(
         dataset="digits",
         protocol="per-class",
         queries_per_class=20,
@@ -28,7 +27,7 @@ def digits_hashnet_hswd() -> Config:
 
 def fashion_mnist_hashnet_hswd() -> Config:
     """Fashion-MNIST through TFDS, 64,000 images in the database, with a small CNN."""
-    return Config(
+    return Config().replace(
         dataset="tfds:fashion_mnist",
         **_POOLED,
         model="cnn",
@@ -42,7 +41,7 @@ def fashion_mnist_hashnet_hswd() -> Config:
 
 def cifar10_features_hashnet_hswd() -> Config:
     """MobileNetV2 features of CIFAR-10's 60,000 images, 54,000 in the database, with an MLP."""
-    return Config(
+    return Config().replace(
         dataset="features:cifar10_mobilenetv2.npz",
         **_POOLED,
         model="mlp",
@@ -53,7 +52,7 @@ def cifar10_features_hashnet_hswd() -> Config:
 
 def cifar100_features() -> Config:
     """MobileNetV2 features of CIFAR-100, whose 50,000 training images are the database."""
-    return Config(
+    return Config().replace(
         dataset="features:cifar100_mobilenetv2.npz",
         protocol="cifar100",
         similarity="coarse",
@@ -66,7 +65,7 @@ def cifar100_features() -> Config:
 
 def captions_shrewd() -> Config:
     """SHREWD on captions that `jaxhash data captions` made a file of, by their own distances."""
-    return Config(
+    return Config().replace(
         dataset="features:captions.npz",
         protocol="zero-shot",
         similarity="captions.npz",
@@ -97,8 +96,7 @@ def _of_method(method: Method) -> Callable[[], Config]:
     base, data = _DATA[method.data]
 
     def preset() -> Config:
-        return dataclasses.replace(
-            base(),
+        return base().replace(
             objective=method.name,
             quantizer="none" if method.published_penalty is None else "own",
             learning_rate=method.learning_rate,

@@ -57,7 +57,7 @@ M = TypeVar("M", bound=Monitor)
 
 @defer_signals()
 def train(config: Config, console: Console, *, profile: bool = False) -> dict[str, Any]:
-    """Trains, evaluates and reports into ``config.run_dir``, and returns the results.
+    """Trains, evaluates and reports into ``config.run.run_dir``, and returns the results.
 
     The same call resumes an interrupted run, with the same bits at the end, and does nothing for a
     finished one.
@@ -74,14 +74,14 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
     """
     config.check()
     check_devices(config)
-    config, folder = config.located(), config.run_dir
+    config, folder = config.located(), config.run.run_dir
     if results := broadcast_from_host0(lambda: finished_results(folder, config)):
         print_line(console, f"{folder} is finished, nothing is left to do")
         if profile:
-            print_line(console, "--profile: no step is left to trace")
+            print_line(console, "`profile`: no step is left to trace")
         print_results(folder, results, console)
         return results
-    input_form = read_input_form(folder, config.dataset)
+    input_form = read_input_form(folder, config.data.dataset)
     experiment = Experiment.open(config, input_form=input_form, console=console)
     circumstances = environment(experiment)
     raise_if_stop_requested()
@@ -91,7 +91,7 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
         last = _fit_run(experiment, encode, console, profile=profile)
         raise_if_stop_requested()
         records = broadcast_from_host0(lambda: read_metrics(folder / "metrics.jsonl", 0))
-        speed = log_throughput(records, console, rows=config.batch_size)
+        speed = log_throughput(records, console, rows=config.optimizer.batch_size)
         state, choice = choose_state(experiment, console, last)
         results = write_results(
             experiment,
@@ -126,14 +126,14 @@ def dry_run(config: Config, console: Console) -> None:
 def check_devices(config: Config) -> None:
     """Raises a `UserError` if the batch cannot be sharded over the devices of all processes."""
     devices, processes = len(jax.devices()), jax.process_count()
-    if config.batch_size < devices:
+    if config.optimizer.batch_size < devices:
         raise UserError(
-            f"--batch-size {config.batch_size} is smaller than the {devices} devices; each needs a "
+            f"`batch_size={config.optimizer.batch_size}` is smaller than the {devices} devices; each needs a "
             "row"
         )
-    if config.batch_size % processes:
+    if config.optimizer.batch_size % processes:
         raise UserError(
-            f"--batch-size {config.batch_size} is no multiple of the {processes} processes"
+            f"`batch_size={config.optimizer.batch_size}` is no multiple of the {processes} processes"
         )
 
 
@@ -168,8 +168,8 @@ def training_folder(experiment: Experiment, content: dict[str, Any]) -> Iterator
     Raises:
         UserError: in all processes, if another training is running there, or it began with other data.
     """
-    config, folder = experiment.config, experiment.config.run_dir
-    cache = folder / "cache" if config.compilation_cache else None
+    config, folder = experiment.config, experiment.config.run.run_dir
+    cache = folder / "cache" if config.run.compilation_cache else None
     with open_folder(folder, content), compilation_cache(cache):
         if is_main_process():
             write_index(experiment.source, folder)
@@ -180,11 +180,11 @@ def training_folder(experiment: Experiment, content: dict[str, Any]) -> Iterator
 def print_description(experiment: Experiment, console: Console) -> None:
     """Prints what is trained on which data, and how the model is chosen."""
     config = experiment.config
-    lines = [*describe(experiment, config.objective_name), *left_out(experiment)]
-    if config.choose != "last":
-        lines.append(f"the model is {SELECTION_DESCRIPTIONS[config.choose]}")
-    if len(experiment.split.validation) and config.choose != "validation":
-        lines.append(f"the validation items are not looked at: --choose is {config.choose}")
+    lines = [*describe(experiment, config.objective.describe()), *left_out(experiment)]
+    if config.run.choose != "last":
+        lines.append(f"the model is {SELECTION_DESCRIPTIONS[config.run.choose]}")
+    if len(experiment.split.validation) and config.run.choose != "validation":
+        lines.append(f"the validation items are not looked at: `choose` is {config.run.choose}")
     print_line(console, "\n".join(lines))
 
 
@@ -200,8 +200,8 @@ def _fit_run(
         step,
         make_monitor=partial(_Monitor, experiment),
         console=console,
-        score=candidate_score(config.choose, experiment, encode),
-        profile=config.run_dir / "profile" if profile else None,
+        score=candidate_score(config.run.choose, experiment, encode),
+        profile=config.run.run_dir / "profile" if profile else None,
     )
     if profile:
         _time_loss(experiment, step, console)
@@ -217,7 +217,7 @@ class _Monitor:
     """
 
     def __init__(self, experiment: Experiment, records: list[dict[str, Any]]):
-        self._stops = experiment.config.on_collapse == "stop"
+        self._stops = experiment.config.run.on_collapse == "stop"
         self._alarm, self._skips = collapse_alarm(experiment, records), SkipCounter(records)
 
     def __call__(self, step: int, metrics: dict[str, Any]) -> str | None:
@@ -228,7 +228,7 @@ class _Monitor:
         collapsed = self._alarm.update(step, metrics)
         if collapsed and self._stops:
             raise UserError(
-                f"training stopped at step {step}: {collapsed}; --on-collapse warn goes on, and the "
+                f"training stopped at step {step}: {collapsed}; `on_collapse=warn` goes on, and the "
                 "checkpoints from before stay"
             )
         return collapsed and f"warning: step {step}: {collapsed}"
@@ -246,7 +246,7 @@ def fit_from_checkpoint(
     members: int = 0,
     profile: Path | None = None,
 ) -> tuple[TrainState, M]:
-    """Trains in ``config.run_dir`` to the last step, from the newest checkpoint if there is one.
+    """Trains in ``config.run.run_dir`` to the last step, from the newest checkpoint if there is one.
 
     Args:
         experiment: what is trained.
@@ -269,14 +269,14 @@ def fit_from_checkpoint(
             if one cannot be written.
     """
     config, total_steps = experiment.config, experiment.total_steps
-    path, state, start = config.run_dir / "metrics.jsonl", step.replicate(state), 0
+    path, state, start = config.run.run_dir / "metrics.jsonl", step.replicate(state), 0
     with open_checkpoints(experiment, console) as checkpoints:
         if found := checkpoints.newest(state):
             start, state = found
             print_line(console, f"going on from step {start} of {total_steps}")
         candidates = CandidateTracker(
             score,
-            every=config.evaluate_every,
+            every=config.run.evaluate_every,
             steps_per_epoch=experiment.steps_per_epoch,
             total_steps=total_steps,
             found=checkpoints.candidates,
@@ -292,7 +292,7 @@ def fit_from_checkpoint(
                 console,
                 total=total_steps,
                 start=start,
-                batch_size=config.batch_size * (members or 1),
+                batch_size=config.optimizer.batch_size * (members or 1),
             ) as progress,
         ):
             records = broadcast_from_host0(lambda: read_metrics(path, members))
@@ -303,7 +303,7 @@ def fit_from_checkpoint(
                 step,
                 start=start,
                 total_steps=total_steps,
-                checkpoint_every=config.checkpoint_every,
+                checkpoint_every=config.run.checkpoint_every,
                 checkpoints=checkpoints,
                 candidates=candidates,
                 monitor=monitor,
@@ -315,7 +315,7 @@ def fit_from_checkpoint(
         if profile is not None:
             traced = f"the trace is in {profile}"
             if start == total_steps:
-                traced = "--profile: no step is left to trace"
+                traced = "`profile`: no step is left to trace"
             print_line(console, traced)
     return step.to_global(state), monitor
 
@@ -325,9 +325,9 @@ def open_checkpoints(experiment: Experiment, console: Console) -> Checkpoints:
     config, split = experiment.config, experiment.split
     fingerprint = {"items": len(experiment.source.labels), "training items": len(split.train)}
     return Checkpoints(
-        config.run_dir / "checkpoints",
-        newest=config.keep_newest,
-        best=config.keep_best,
+        config.run.run_dir / "checkpoints",
+        newest=config.run.keep_newest,
+        best=config.run.keep_best,
         data=fingerprint | {"split": split.sha256[:12]},
         print_line=partial(print_line, console),
     )
@@ -347,7 +347,7 @@ def _time_loss(experiment: Experiment, step: DataParallel, console: Console) -> 
     loss_seconds, step_seconds = (statistics.median(seconds[name]) for name in ("loss", "step"))
     found = {"step_seconds": step_seconds, "loss_seconds": loss_seconds}
     if is_main_process():
-        folder = experiment.config.run_dir / "profile"
+        folder = experiment.config.run.run_dir / "profile"
         folder.mkdir(exist_ok=True)
         write_json(folder / "loss.json", found | {"loss_share": loss_seconds / step_seconds})
     print_line(
@@ -390,7 +390,10 @@ def choose_state(
     config, total_steps = experiment.config, experiment.total_steps
     with open_checkpoints(experiment, console) as checkpoints:
         choice = select_model(
-            config.choose, checkpoints.candidates, epochs=config.epochs, total_steps=total_steps
+            config.run.choose,
+            checkpoints.candidates,
+            epochs=config.optimizer.epochs,
+            total_steps=total_steps,
         )
         step = choice["step"]
         if last is not None and step == total_steps:
@@ -398,7 +401,7 @@ def choose_state(
         like = experiment.abstract_state() if last is None else last
         if step not in checkpoints.steps:
             raise UserError(
-                f"{config.run_dir} has no checkpoint of the model chosen, of step {step}"
+                f"{config.run.run_dir} has no checkpoint of the model chosen, of step {step}"
             )
         return checkpoints.restore(like, step), choice
 
@@ -442,7 +445,7 @@ def write_results(
     Raises:
         NotFinite: if the model's codes are not finite.
     """
-    folder = experiment.config.run_dir
+    folder = experiment.config.run.run_dir
     codes, results = evaluate_model(experiment, encode, variables, choice, records, console, known)
     print_missing_records(records, experiment.total_steps, console)
     results |= {"seconds": records[-1]["seconds"] if records else None, **notes}

@@ -22,8 +22,7 @@ from rich.console import Console
 from jaxhash import report
 from jaxhash.data.input_form import read_input_form
 from jaxhash.objectives import Batch, TableSharding
-from jaxhash.runs.composition import objective_words
-from jaxhash.runs.config import Config, word
+from jaxhash.runs.config import Config
 from jaxhash.runs.describe import describe, left_out, print_missing_records
 from jaxhash.runs.evaluation import conventions, data_facts
 from jaxhash.runs.experiment import TRACED_HYPERPARAMS, Experiment
@@ -86,7 +85,7 @@ def sweep(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
         config: the run that is varied, with ``run_dir`` the folder of the sweep.
         axes: fields among `jaxhash.runs.experiment.TRACED_HYPERPARAMS`, each with its values.
         console: where progress and table are printed.
-        seeds: number of seeds, counted from ``config.seed``.
+        seeds: number of seeds, counted from ``config.run.seed``.
 
     Returns:
         The content of results.json: ``settings`` with means over seeds, ``members``, ``best``, the
@@ -98,7 +97,7 @@ def sweep(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
     """
     config, settings = check_sweep(config, axes, seeds)
     check_devices(config)
-    config, folder = config.located(), config.run_dir
+    config, folder = config.located(), config.run.run_dir
     varied = {"seeds": seeds, "axes": {name: list(values) for name, values in axes.items()}}
     if check_same_training(folder, config, varied) and (folder / "results.json").is_file():
         results = read_results(folder)
@@ -109,9 +108,9 @@ def sweep(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
         print_line(
             console, f"{', '.join(unfinished)} of {folder} has no results.json, and is finished now"
         )
-    input_form = read_input_form(folder, config.dataset)
+    input_form = read_input_form(folder, config.data.dataset)
     experiment = unsharded(Experiment.open(config, input_form=input_form, console=console))
-    members = make_members(settings, range(config.seed, config.seed + seeds))
+    members = make_members(settings, range(config.run.seed, config.run.seed + seeds))
     _check_memory(experiment, len(members))
     circumstances = environment(experiment)
     raise_if_stop_requested()
@@ -120,7 +119,7 @@ def sweep(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
         state, monitor = _fit_members(experiment, axes, members, console)
         raise_if_stop_requested()
         records = read_metrics(folder / "metrics.jsonl", len(members))
-        log_throughput(records, console, rows=config.batch_size * len(members))
+        log_throughput(records, console, rows=config.optimizer.batch_size * len(members))
         print_missing_records(records, experiment.total_steps, console)
         finished = finish_members(
             experiment,
@@ -147,35 +146,42 @@ def check_sweep(config: Config, axes: Axes, seeds: int) -> tuple[Config, list[di
     """
     for name, values in axes.items():
         if name not in TRACED_HYPERPARAMS:
-            allowed = ", ".join(map(word, TRACED_HYPERPARAMS))
-            raise UserError(f"--sweep cannot vary {word(name)!r}; it can vary {allowed}")
+            allowed = ", ".join(map(_spell, TRACED_HYPERPARAMS))
+            raise UserError(f"`sweep` cannot vary {_spell(name)!r}; it can vary {allowed}")
         if not len(values):
-            raise UserError(f"--sweep {word(name)} has no values")
+            raise UserError(f"`sweep` {_spell(name)} has no values")
         if repeated := [value for value in values if list(values).count(value) > 1]:
-            raise UserError(f"--sweep {word(name)} has {repeated[0]:g} twice")
+            raise UserError(f"`sweep` {_spell(name)} has {repeated[0]:g} twice")
     if seeds < 1:
-        raise UserError(f"--seeds must be at least 1, got {seeds}")
-    if "quantizer_weight" in axes and config.quantizer == "none":
-        raise UserError("--sweep quantizer-weight needs a quantizer, and --quantizer is none")
-    if config.on_nan != "stop":
-        raise UserError("--on-nan skip is not for a sweep, whose members go on without one another")
-    if config.spread_banks == "always":
-        raise UserError("--spread-banks always is not for a sweep, whose members share the devices")
-    if config.choose != "last":
-        raise UserError(f"--choose {config.choose} is not for a sweep, which takes the last epoch")
+        raise UserError(f"`seeds` must be at least 1, got {seeds}")
+    if "quantizer_weight" in axes and config.objective.quantizer == "none":
+        raise UserError("`sweep` quantizer-weight needs a quantizer, and `quantizer` is none")
+    if config.run.on_nan != "stop":
+        raise UserError("`on_nan=skip` is not for a sweep, whose members go on without one another")
+    if config.run.spread_banks == "always":
+        raise UserError("`spread_banks=always` is not for a sweep, whose members share the devices")
+    if config.run.choose != "last":
+        raise UserError(
+            f"`choose={config.run.choose}` is not for a sweep, which takes the last epoch"
+        )
     members = seeds * math.prod(map(len, axes.values()))
     if members > MAX_MEMBERS:
         raise UserError(
-            f"--seeds and --sweep ask for {members:,} members; at most {MAX_MEMBERS:,} are trained "
+            f"`seeds` and `sweep` ask for {members:,} members; at most {MAX_MEMBERS:,} are trained "
             "together"
         )
     settings = _settings(axes)
-    if len(settings) > 1 and not config.validation:
-        config = dataclasses.replace(config, validation=DEFAULT_VALIDATION)
+    if len(settings) > 1 and not config.data.validation:
+        config = config.replace(validation=DEFAULT_VALIDATION)
     for setting in settings:
-        dataclasses.replace(config, **setting).check()
-    dataclasses.replace(config, seed=config.seed + seeds - 1).check()
+        config.replace(**setting).check()
+    config.replace(seed=config.run.seed + seeds - 1).check()
     return config, settings
+
+
+def _spell(name: str) -> str:
+    """Returns the name of a field as the axes of a command have it."""
+    return name.replace("_", "-")
 
 
 def _settings(axes: Axes) -> list[dict[str, float]]:
@@ -207,7 +213,7 @@ def unsharded(experiment: Experiment) -> Experiment:
     """
     if experiment.sharding == TableSharding():
         return experiment
-    config = dataclasses.replace(experiment.config, spread_banks="never")
+    config = experiment.config.replace(spread_banks="never")
     return dataclasses.replace(experiment, config=config, sharding=TableSharding())
 
 
@@ -218,7 +224,7 @@ def _check_memory(experiment: Experiment, members: int) -> None:
     if 2 * members * size > free:
         raise UserError(
             f"{members:,} members of {size / 2**20:,.1f} MiB each, twice in a step, do not fit into the "
-            f"{free / 2**30:,.1f} GiB that a device has; fewer --seeds or values, in several sweeps"
+            f"{free / 2**30:,.1f} GiB that a device has; fewer `seeds` or values, in several sweeps"
         )
 
 
@@ -228,12 +234,12 @@ def _print_description(
     """Prints what is trained on which data, and what the setting is chosen on."""
     config, split = experiment.config, experiment.split
     seeds = len({member.seed for member in members})
-    over = f"{len(members)} members: {seeds} seed{'s' * (seeds > 1)} from {config.seed}"
+    over = f"{len(members)} members: {seeds} seed{'s' * (seeds > 1)} from {config.run.seed}"
     if axes:
         over += f", {axes_words(axes)}"
     lines = [*describe(experiment, _objective_name(config, axes)), over, *left_out(experiment)]
     if len(members) > seeds:
-        held_out = f"{config.validation:g} of the training items, which are held out"
+        held_out = f"{config.data.validation:g} of the training items, which are held out"
         own = f"the {len(split.validation):,} items of the part validation"
         chosen_on = held_out if "-validation" in split.name else own
         lines.append(f"the setting is chosen on {chosen_on}; the queries are touched once")
@@ -266,7 +272,7 @@ def _fit_members(
         batches,
         experiment.over_devices(step),
         make_monitor=partial(
-            MemberMonitor, members, bits=experiment.config.bits, rows=experiment.batch_rows
+            MemberMonitor, members, bits=experiment.config.model.bits, rows=experiment.batch_rows
         ),
         console=console,
         members=len(members),
@@ -300,11 +306,11 @@ def _summarize(
         raise UserError(ALL_DIVERGED_ERROR.format(experiment.total_steps))
     config, settings = experiment.config, summarize(found)
     return {
-        "bits": config.bits,
+        "bits": config.model.bits,
         **data_facts(experiment),
         "warnings": list(experiment.findings.warnings),
         "objective": _objective_name(config, axes),
-        "epochs": config.epochs,
+        "epochs": config.optimizer.epochs,
         "axes": axes,
         "seeds": list(dict.fromkeys(member.seed for member in members)),
         "settings": settings,
@@ -316,4 +322,4 @@ def _summarize(
 
 def _objective_name(config: Config, axes: Axes) -> str:
     """Returns the objective in words, without a weight that is varied."""
-    return objective_words(config, without_weight="quantizer_weight" in axes)
+    return config.objective.describe(with_weight="quantizer_weight" not in axes)

@@ -15,13 +15,16 @@ from jaxhash.bench.config import PRESETS as BENCH_PRESETS
 from jaxhash.bench.config import BenchConfig
 from jaxhash.cli.data import CheckArguments, FeatureArguments
 from jaxhash.objectives import METHODS, QUANTIZERS
-from jaxhash.runs.config import Config, flag
 from jaxhash.runs.presets import PRESETS
 from jaxhash.utils.files import write_json
 
 DEFAULT = PRESETS["digits-hashnet-hswd"]()
 LEAK = "train --dataset features:vectors.npz"
 VECTORS = f"{LEAK} --queries-per-class 1 --train-per-class 4"
+
+
+def flag(name):
+    return "--" + name.replace("_", "-")
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +37,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "photos" / "cat.jpg").write_text("mine too")
     np.savez(tmp_path / "vectors.npz", features=np.eye(12), labels=np.arange(12) % 2)
     np.savez(tmp_path / "leak.npz", train=range(6), query=[5, 6], database=range(7, 12))
-    write_json(tmp_path / "run" / "config.json", dataclasses.replace(DEFAULT, bits=16).to_json())
+    write_json(tmp_path / "run" / "config.json", DEFAULT.replace(bits=16).to_json())
     return tmp_path
 
 
@@ -229,9 +232,9 @@ def test_help(output, arguments):
 def test_help_of_train_lists_presets_and_options_with_their_defaults(output, arguments):
     text = re.sub(r"[│\s]+", " ", output("train", *arguments, "--help"))
     preset = PRESETS[arguments[0]]() if arguments else DEFAULT
-    for field in dataclasses.fields(Config):
-        default = re.search(rf" {flag(field.name)}\b.*?\(default: (.*?)\)", text)
-        assert default and default[1].strip() == (str(getattr(preset, field.name)).strip("()"))
+    for name in (*preset.to_json(), "run_dir"):
+        default = re.search(rf" {flag(name)}\b.*?\(default: (.*?)\)", text)
+        assert default and default[1].strip() == (str(preset.get(name)).strip("()"))
     for name in PRESETS:
         assert name in text
 
@@ -290,7 +293,7 @@ def test_run_folder_names_the_objective_where_it_is_another():
         "--objective csq --quantizer hswd --keep-own",
         "--objective-options pairs=batch",
     ]
-    folders = [parse_arguments(line.split()).config.run_dir.name for line in words]
+    folders = [parse_arguments(line.split()).config.run.run_dir.name for line in words]
     assert folders == [
         "digits-hashnet-hswd-32bit-seed0",
         "digits-hashnet-hswd-csq-32bit-seed0",

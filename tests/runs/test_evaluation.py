@@ -45,7 +45,7 @@ def experiment_on(labels):
     order = np.random.default_rng(1).permutation(ITEMS)
     query, validation, train, database = np.split(order, [8, 14, 30])
     return Experiment(
-        Config(bits=BITS),
+        Config().replace(bits=BITS),
         Source("images", images, labels, names),
         Split("by hand", train, query, database, validation),
         Encoder(MLP, BITS),
@@ -55,7 +55,7 @@ def experiment_on(labels):
 
 
 def with_config(experiment, **fields):
-    config = dataclasses.replace(experiment.config, **fields)
+    config = experiment.config.replace(**fields)
     return dataclasses.replace(experiment, config=config)
 
 

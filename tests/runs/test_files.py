@@ -83,7 +83,7 @@ def test_folders_that_cannot_be_made_are_refused_before_the_data_are_opened(refu
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
         ({"batch_size": "5"}, "'batch_size' cannot be '5'"),
         ({"batch_size": 5.0}, "'batch_size' cannot be '5.0'"),
         ({"batch_size": True}, "'batch_size' cannot be 'True'"),
@@ -92,10 +92,10 @@ def test_folders_that_cannot_be_made_are_refused_before_the_data_are_opened(refu
         ({"model": ["cnn"]}, "'model' cannot be"),
         ({"protocol": None}, "'protocol' cannot be 'None'"),
         ({"flip": 1}, "'flip' cannot be '1'"),
-        ({"seed": -1}, "--seed must be at least 0"),
-        ({"learning_rate": float("nan")}, "--learning-rate must be"),
+        ({"seed": -1}, "`seed` must be at least 0"),
+        ({"learning_rate": float("nan")}, "`learning_rate` must be"),
         ({"learning_rate": 10**400}, "'learning_rate' cannot be '1000"),
-        ({"learning_rate": 0}, "--learning-rate must be above 0"),
+        ({"learning_rate": 0}, "`learning_rate` must be above 0"),
         ({"data_dir": 3}, "'data_dir' cannot be '3'"),
         ({"objective_options": 5}, "'objective_options' cannot be '5'"),
         ({"objective_options": [5]}, "'objective_options' cannot be"),

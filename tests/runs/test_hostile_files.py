@@ -236,7 +236,7 @@ def changed_text(rng, value):
 
 @pytest.mark.slow
 def test_configurations(tmp_path, unchecked):
-    run = Config(objective_options=("pairs=batch",), weights=tmp_path / "w.npz").to_json()
+    run = Config().replace(objective_options=("pairs=batch",), weights=tmp_path / "w.npz").to_json()
     every = [make().to_json() for make in PRESETS.values()] + [run]
     every.append(run | {"sweep": {"seeds": 2, "axes": {"clip_norm": [1.0, 2.0]}}})
     path = tmp_path / "config.json"

@@ -1,6 +1,5 @@
 """A sweep trains what single runs train, goes on where it stopped, and chooses by validation."""
 
-import dataclasses
 import io
 import json
 import os
@@ -55,11 +54,11 @@ NUMBER = 7
 
 
 def member_folder(whole):
-    return whole.run_dir / "seed4-quantizer-weight1.0-learning-rate0.004"
+    return whole.run.run_dir / "seed4-quantizer-weight1.0-learning-rate0.004"
 
 
 def config(folder, **options):
-    return dataclasses.replace(digits_hashnet_hswd(), **(OPTIONS | {"run_dir": folder} | options))
+    return digits_hashnet_hswd().replace(**(OPTIONS | {"run_dir": folder} | options))
 
 
 def on_one_device(patch):
@@ -105,13 +104,13 @@ def swept(tmp_path_factory):
 
 
 def final_state(config, steps, like):
-    with Checkpoints(config.run_dir / "checkpoints") as checkpoints:
+    with Checkpoints(config.run.run_dir / "checkpoints") as checkpoints:
         assert checkpoints.latest_step == steps
         return checkpoints.restore(like)
 
 
 def state_of(swept):
-    experiment = Experiment.open(dataclasses.replace(swept, validation=0.1))
+    experiment = Experiment.open(swept.replace(validation=0.1))
     like = stack_states(experiment.initial_states([3, 4]), 6)
     return final_state(swept, experiment.total_steps, like)
 
@@ -131,7 +130,7 @@ def test_member_has_the_bits_of_its_own_run(swept, tmp_path, one_device):
     mine = jax.tree.map(lambda leaf: leaf[NUMBER], bits(together))
     jax.tree.map(np.testing.assert_array_equal, bits(state), mine)
 
-    records, own = (read_metrics(c.run_dir / "metrics.jsonl") for c in (whole, single))
+    records, own = (read_metrics(c.run.run_dir / "metrics.jsonl") for c in (whole, single))
     picked = [
         {k: v[NUMBER] if isinstance(v, list) else v for k, v in record.items()}
         for record in records
@@ -154,21 +153,21 @@ def test_member_has_the_bits_of_its_own_run(swept, tmp_path, one_device):
     assert stored.pop("trained_together") == 12
     del found["seconds"], found["speed"], stored["seconds"]
     assert stored == found
-    left, own = (dict(np.load(path / "codes.npz")) for path in (folder, single.run_dir))
+    left, own = (dict(np.load(path / "codes.npz")) for path in (folder, single.run.run_dir))
     assert left.keys() == own.keys()
     jax.tree.map(np.testing.assert_array_equal, left, own)
     drawn = [
-        sorted(path.name for path in (c / "report").iterdir()) for c in (folder, single.run_dir)
+        sorted(path.name for path in (c / "report").iterdir()) for c in (folder, single.run.run_dir)
     ]
     assert drawn[0] == drawn[1]
     again = final_state(
-        dataclasses.replace(single, run_dir=folder),
+        single.replace(run_dir=folder),
         experiment.total_steps,
         experiment.initial_state(),
     )
     jax.tree.map(np.testing.assert_array_equal, bits(state), bits(again))
     said = Console(file=io.StringIO(), width=200)
-    assert run.train(dataclasses.replace(single, run_dir=folder), said)["map"] == found["map"]
+    assert run.train(single.replace(run_dir=folder), said)["map"] == found["map"]
     assert "is finished" in said.file.getvalue()
 
 
@@ -204,7 +203,7 @@ def test_members_over_eight_devices_are_their_own_runs_up_to_rounding(tmp_path, 
         StackedBatches([experiment.batches(seed=s) for s in (3, 4)]),
     )
     values = {name: float(f"{array[1]:.6g}") for name, array in numbers.items()}
-    single = dataclasses.replace(base, seed=4, **values)
+    single = base.replace(seed=4, **values)
     own = Experiment.open(single)
     state, expected = trained(DataParallel(own.step_function()), own.initial_state(), own.batches())
     for one, all in zip(expected, metrics, strict=True):
@@ -257,12 +256,12 @@ def test_member_whose_own_penalty_weighs_nothing(tmp_path, one_device, method):
     found = sweep(both, {"quantizer_weight": (0.0, 1.0)}, Console(quiet=True))
     for member in found["members"]:
         weight = member["values"]["quantizer_weight"]
-        single = dataclasses.replace(
-            both, run_dir=tmp_path / f"run{weight:g}", quantizer_weight=weight, seed=member["seed"]
+        single = both.replace(
+            run_dir=tmp_path / f"run{weight:g}", quantizer_weight=weight, seed=member["seed"]
         )
         alone = run.train(single, Console(quiet=True))
         assert member["scores"]["map"] == pytest.approx(alone["map"], abs=1e-3)
-    evaluate(both.run_dir, Console(quiet=True))
+    evaluate(both.run.run_dir, Console(quiet=True))
 
 
 def test_batches_of_seeds_are_their_batches_side_by_side_and_go_on(tmp_path):
@@ -293,7 +292,7 @@ def test_batches_of_seeds_are_their_batches_side_by_side_and_go_on(tmp_path):
 
 def test_results_hold_what_was_trained(swept):
     whole, results, _ = swept
-    stored = json.loads((whole.run_dir / "results.json").read_text())
+    stored = json.loads((whole.run.run_dir / "results.json").read_text())
     assert results == stored
     assert stored["items"] == {"train": 720, "validation": 80, "query": 200, "database": 797}
     assert stored["seeds"] == [3, 4] and stored["axes"] == {k: list(v) for k, v in AXES.items()}
@@ -303,7 +302,7 @@ def test_results_hold_what_was_trained(swept):
     ]
     for key in ("split_sha256", "hardware", "versions", "seconds", "leaks", "objective"):
         assert key in stored
-    assert json.loads((whole.run_dir / "config.json").read_text())["sweep"]["seeds"] == 2
+    assert json.loads((whole.run.run_dir / "config.json").read_text())["sweep"]["seeds"] == 2
 
 
 def test_member_that_diverges_leaves_the_others_and_is_not_chosen(swept):
@@ -326,14 +325,14 @@ def test_member_that_diverges_leaves_the_others_and_is_not_chosen(swept):
 
 def test_finished_sweep_prints_its_table_and_does_nothing(swept, capsys):
     whole, results, said = swept
-    before = {p: p.stat().st_mtime_ns for p in whole.run_dir.rglob("*")}
+    before = {p: p.stat().st_mtime_ns for p in whole.run.run_dir.rglob("*")}
     assert sweep(whole, AXES, Console(width=120), seeds=SEEDS) == results
     again = capsys.readouterr().out
     assert (
         "is finished" in again
         and again.splitlines()[1:] == said.splitlines()[-len(again.splitlines()) : -1]
     )
-    assert before == {p: p.stat().st_mtime_ns for p in whole.run_dir.rglob("*")}
+    assert before == {p: p.stat().st_mtime_ns for p in whole.run.run_dir.rglob("*")}
 
 
 def test_first_lines_say_what_is_trained_and_what_chooses(swept):
@@ -353,10 +352,10 @@ def test_interrupted_and_started_again(swept, tmp_path, monkeypatch, one_device,
     whole, results, _ = swept
     again = config(tmp_path / "sweep")
     start = partial(sweep.train, again, AXES, Console(quiet=True), seeds=SEEDS)
-    found = start_with_an_interruption(again.run_dir, start, monkeypatch, at)
+    found = start_with_an_interruption(again.run.run_dir, start, monkeypatch, at)
     state, same = state_of(whole), state_of(again)
     jax.tree.map(np.testing.assert_array_equal, bits(state), bits(same))
-    first, second = (read_metrics(c.run_dir / "metrics.jsonl") for c in (whole, again))
+    first, second = (read_metrics(c.run.run_dir / "metrics.jsonl") for c in (whole, again))
     assert without_seconds(first) == without_seconds(second)
     assert found | {"seconds": 0} == results | {"seconds": 0}
 
@@ -390,8 +389,8 @@ def test_axes_and_folder_of_a_command():
     )
     assert parsed.axes == {"quantizer_weight": (0.01, 1.0), "clip_norm": (2.0,)}
     name = "digits-hashnet-hswd-32bit"
-    assert parsed.config.run_dir == Path(f"runs/{name}-sweep-quantizer-weight-clip-norm-3seeds")
-    assert parse_arguments([]).config.run_dir == Path(f"runs/{name}-seed0")
+    assert parsed.config.run.run_dir == Path(f"runs/{name}-sweep-quantizer-weight-clip-norm-3seeds")
+    assert parse_arguments([]).config.run.run_dir == Path(f"runs/{name}-seed0")
     assert parse_arguments(["--sweep", "clip-norm=1"]).folder == "sweep-clip-norm"
     assert TrainArguments(digits_hashnet_hswd(), seeds=4).folder == "sweep-4seeds"
     assert TrainArguments(digits_hashnet_hswd(), seeds=0).is_sweep  # to be refused
@@ -453,7 +452,7 @@ def test_refused(refusal, tmp_path, monkeypatch, options, said):
     ("varied", "said"),
     [
         ({"seeds": 10**12, "axes": {}}, "1,000,000,000,000 members"),  # not a list of so many
-        ({"seeds": 0, "axes": {}}, "--seeds must be at least 1"),
+        ({"seeds": 0, "axes": {}}, "`seeds` must be at least 1"),
         ({"seeds": 2, "axes": {"bits": [8.0]}}, "cannot vary 'bits'"),
     ],
 )
@@ -478,7 +477,7 @@ def test_members_whose_results_are_gone_are_not_finished(tmp_path):
 def test_sweep_is_evaluated_again_by_its_members(swept, one_device, capsys, tmp_path):
     whole, _, _ = swept
     folder = tmp_path / "sweep"
-    shutil.copytree(whole.run_dir, folder, ignore=shutil.ignore_patterns("cache"))
+    shutil.copytree(whole.run.run_dir, folder, ignore=shutil.ignore_patterns("cache"))
     results = json.loads((folder / "results.json").read_text())
     for member in results["members"]:  # two are enough
         if (member["seed"], member["values"]["learning_rate"]) != (4, 4e-3):
@@ -522,7 +521,7 @@ def test_sweep_that_stops_among_its_members_goes_on(tmp_path, one_device, monkey
         if (
             "seed4" in text
             or at == "sweep"
-            or (at == "checkpoint" and (again.run_dir / "seed4").exists())
+            or (at == "checkpoint" and (again.run.run_dir / "seed4").exists())
         ):
             raise KeyboardInterrupt
         return plain(*arguments, **options)
@@ -531,14 +530,14 @@ def test_sweep_that_stops_among_its_members_goes_on(tmp_path, one_device, monkey
         patch.setattr(holder, name, interrupt)
         with pytest.raises(KeyboardInterrupt):
             sweep(again, {}, Console(quiet=True), seeds=3)
-    assert (again.run_dir / "seed3" / "results.json").exists()
-    assert not (again.run_dir / "results.json").exists()
+    assert (again.run.run_dir / "seed3" / "results.json").exists()
+    assert not (again.run.run_dir / "results.json").exists()
     found = sweep(again, {}, Console(quiet=True), seeds=3)
     assert found | {"seconds": 0} == expected | {"seconds": 0}
     for seed in (3, 4, 5):
         one, other = (
-            json.loads((c.run_dir / f"seed{seed}" / "results.json").read_text())
+            json.loads((c.run.run_dir / f"seed{seed}" / "results.json").read_text())
             for c in (whole, again)
         )
         assert one | {"seconds": 0} == other | {"seconds": 0}
-        evaluate(again.run_dir / f"seed{seed}", Console(quiet=True))
+        evaluate(again.run.run_dir / f"seed{seed}", Console(quiet=True))

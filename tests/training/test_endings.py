@@ -1,6 +1,5 @@
 """A training that goes wrong: its codes collapse, its loss is no number."""
 
-import dataclasses
 import io
 import json
 
@@ -9,7 +8,7 @@ import pytest
 from rich.console import Console
 from trainings import assert_same_run, config, results_of, train_with_an_interruption
 
-from jaxhash.runs import experiment
+from jaxhash.objectives.config import ObjectiveConfig
 from jaxhash.runs import train_run as run
 from jaxhash.runs.evaluate_run import evaluate
 from jaxhash.runs.metrics_file import read_metrics
@@ -25,7 +24,7 @@ def test_a_collapse_is_said_once_also_over_an_interruption(tmp_path, monkeypatch
     again = config(tmp_path / "run", learning_rate=3.0, on_collapse="warn")
     console = Console(file=io.StringIO(), width=200)
     train_with_an_interruption(again, console, monkeypatch, at=15)
-    dead = [record["dead_bits"] for record in read_metrics(again.run_dir / "metrics.jsonl")]
+    dead = [record["dead_bits"] for record in read_metrics(again.run.run_dir / "metrics.jsonl")]
     streak = [min(dead[i : i + 3]) > 16 for i in range(len(dead) - 2)]
     first = streak.index(True) + 3
     assert first < 10  # before the checkpoint that the run goes on from
@@ -33,7 +32,7 @@ def test_a_collapse_is_said_once_also_over_an_interruption(tmp_path, monkeypatch
     said = [line for line in console.file.getvalue().splitlines() if "warning: step" in line]
     begun = [i + 3 for i in range(len(streak)) if streak[i] and not (i and streak[i - 1])]
     assert [int(line.split()[2].strip(":")) for line in said] == begun
-    evaluate(again.run_dir, Console(quiet=True))
+    evaluate(again.run.run_dir, Console(quiet=True))
 
 
 def test_a_collapse_stops_the_run_and_the_same_run_may_go_on(tmp_path, monkeypatch):
@@ -42,12 +41,12 @@ def test_a_collapse_stops_the_run_and_the_same_run_may_go_on(tmp_path, monkeypat
     again = config(tmp_path / "run", learning_rate=3.0)
     with pytest.raises(UserError, match=r"stopped at step \d+: \d+ of 32 bits are the same.*warn"):
         run.train(again, Console(quiet=True))
-    records = read_metrics(again.run_dir / "metrics.jsonl")
+    records = read_metrics(again.run.run_dir / "metrics.jsonl")
     stopped = len(records) + 1
-    with Checkpoints(again.run_dir / "checkpoints") as checkpoints:
+    with Checkpoints(again.run.run_dir / "checkpoints") as checkpoints:
         assert (checkpoints.latest_step or 0) < stopped < 24
     console = Console(file=io.StringIO(), width=200)
-    run.train(dataclasses.replace(again, on_collapse="warn"), console)
+    run.train(again.replace(on_collapse="warn"), console)
     assert f"warning: step {stopped}: " in console.file.getvalue()
     assert results_of(again)["collapsed_at_step"] == stopped
 
@@ -58,18 +57,18 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, console, option):
     broken = config(tmp_path / "run", clip_norm=1e30, **option)
     with pytest.raises(UserError, match=r"stopped at step \d+: .*(nan|inf)"):
         run.train(broken, console)
-    assert (broken.run_dir / "config.json").exists()
-    assert not (broken.run_dir / "results.json").exists()
-    steps = [record["step"] for record in read_metrics(broken.run_dir / "metrics.jsonl")]
-    with Checkpoints(broken.run_dir / "checkpoints") as checkpoints:
+    assert (broken.run.run_dir / "config.json").exists()
+    assert not (broken.run.run_dir / "results.json").exists()
+    steps = [record["step"] for record in read_metrics(broken.run.run_dir / "metrics.jsonl")]
+    with Checkpoints(broken.run.run_dir / "checkpoints") as checkpoints:
         assert (checkpoints.latest_step or 0) <= max(steps, default=0)
 
 
 def poisoned(monkeypatch, begin, end):
     """From step ``begin`` on, and before ``end``, the loss is no number."""
-    make = experiment.objective_of
+    make = ObjectiveConfig.make
 
-    def objective_of(*args):
+    def make_poisoned(*args):
         objective = make(*args)
 
         def loss(variables, codes, batch, context):
@@ -80,7 +79,7 @@ def poisoned(monkeypatch, begin, end):
 
         return objective._replace(loss=loss)
 
-    monkeypatch.setattr(experiment, "objective_of", objective_of)
+    monkeypatch.setattr(ObjectiveConfig, "make", make_poisoned)
 
 
 def test_a_broken_update_is_skipped_and_counted(tmp_path, monkeypatch):
@@ -92,14 +91,14 @@ def test_a_broken_update_is_skipped_and_counted(tmp_path, monkeypatch):
     said = console.file.getvalue()
     for step in (12, 13):
         assert f"warning: step {step}: the update is skipped: loss is nan" in said
-    records = read_metrics(whole.run_dir / "metrics.jsonl")
+    records = read_metrics(whole.run.run_dir / "metrics.jsonl")
     assert [record["step"] for record in records if record["skipped"]] == [12, 13]
     assert records[11]["loss"] is None and "NaN" not in json.dumps(records)
     assert results_of(whole)["skipped_steps"] == 2
     again = config(tmp_path / "again", on_nan="skip")
     train_with_an_interruption(again, console, monkeypatch, at=13)
     assert_same_run(whole, again)
-    evaluate(whole.run_dir, Console(quiet=True))
+    evaluate(whole.run.run_dir, Console(quiet=True))
 
 
 def test_a_run_that_skips_everything_ends(tmp_path, console, monkeypatch):
@@ -108,5 +107,5 @@ def test_a_run_that_skips_everything_ends(tmp_path, console, monkeypatch):
     broken = config(tmp_path / "run", on_nan="skip")
     with pytest.raises(UserError, match="stopped at step 15: 4 updates in a row were skipped, at"):
         run.train(broken, console)
-    with Checkpoints(broken.run_dir / "checkpoints") as checkpoints:
+    with Checkpoints(broken.run.run_dir / "checkpoints") as checkpoints:
         assert checkpoints.latest_step == 10

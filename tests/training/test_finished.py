@@ -14,10 +14,10 @@ from jaxhash.utils.errors import UserError
 
 
 def test_times_are_logged_programs_kept_and_steps_traced(undisturbed, tmp_path, capsys):
-    records = read_metrics(undisturbed.run_dir / "metrics.jsonl")
+    records = read_metrics(undisturbed.run.run_dir / "metrics.jsonl")
     assert records[0]["compile_seconds"] > 0
     assert all(0 <= r["wait_share"] <= 1 and r["step_seconds"] > 0 for r in records)
-    assert list((undisturbed.run_dir / "cache").iterdir())
+    assert list((undisturbed.run.run_dir / "cache").iterdir())
     found = results_of(undisturbed)["speed"]
     assert found["examples_per_second"] > 0 and found["peak_bytes"] > 2**20
     assert found["peak_bytes_with_evaluation"] >= found["peak_bytes"]
@@ -26,46 +26,46 @@ def test_times_are_logged_programs_kept_and_steps_traced(undisturbed, tmp_path, 
     said = capsys.readouterr().out
     assert "with the evaluation at most" in said
     assert "examples/s" in said and "of a step" in said and "the trace is in" in said
-    assert not (again.run_dir / "cache").exists()
-    assert list((again.run_dir / "profile").rglob("*.xplane.pb"))
-    timed = json.loads((again.run_dir / "profile" / "loss.json").read_text())
+    assert not (again.run.run_dir / "cache").exists()
+    assert list((again.run.run_dir / "profile").rglob("*.xplane.pb"))
+    timed = json.loads((again.run.run_dir / "profile" / "loss.json").read_text())
     assert timed["loss_share"] == timed["loss_seconds"] / timed["step_seconds"]
     assert_same_training(undisturbed, again)
 
 
 def test_a_finished_run_says_so_and_does_nothing(undisturbed, capsys):
-    before = {p: p.stat().st_mtime_ns for p in undisturbed.run_dir.rglob("*")}
+    before = {p: p.stat().st_mtime_ns for p in undisturbed.run.run_dir.rglob("*")}
     results = run.train(undisturbed, Console(width=200), profile=True)
     said = capsys.readouterr().out
-    assert "is finished" in said and "--profile: no step is left to trace" in said
-    assert results == json.loads((undisturbed.run_dir / "results.json").read_text())
-    assert before == {p: p.stat().st_mtime_ns for p in undisturbed.run_dir.rglob("*")}
+    assert "is finished" in said and "`profile`: no step is left to trace" in said
+    assert results == json.loads((undisturbed.run.run_dir / "results.json").read_text())
+    assert before == {p: p.stat().st_mtime_ns for p in undisturbed.run.run_dir.rglob("*")}
 
 
 def test_another_configuration_is_refused_with_the_difference(undisturbed, console):
-    with pytest.raises(UserError, match="--bits is 32 there and 16 here"):
-        run.train(config(undisturbed.run_dir, bits=16), console)
+    with pytest.raises(UserError, match="`bits` is 32 there and 16 here"):
+        run.train(config(undisturbed.run.run_dir, bits=16), console)
 
 
 def test_a_batch_smaller_than_the_devices_is_refused(tmp_path, console):
-    with pytest.raises(UserError, match="--batch-size 7 is smaller than the 8 devices"):
+    with pytest.raises(UserError, match="`batch_size=7` is smaller than the 8 devices"):
         run.train(config(tmp_path / "run", batch_size=7), console)
     assert not (tmp_path / "run").exists()
 
 
 def test_evaluate_gets_the_same_numbers(undisturbed, capsys):
-    evaluate(undisturbed.run_dir, Console(width=200))
+    evaluate(undisturbed.run.run_dir, Console(width=200))
     assert "to the last digit" in capsys.readouterr().out
 
 
 def test_evaluate_notices_another_number(undisturbed, tmp_path, console):
-    path = undisturbed.run_dir / "results.json"
+    path = undisturbed.run.run_dir / "results.json"
     kept = path.read_text()
     results = json.loads(kept)
     path.write_text(json.dumps(results | {"map": results["map"] + 1e-15}))
     try:
         with pytest.raises(UserError, match="map"):
-            evaluate(undisturbed.run_dir, console)
+            evaluate(undisturbed.run.run_dir, console)
     finally:
         path.write_text(kept)
 
@@ -73,7 +73,7 @@ def test_evaluate_notices_another_number(undisturbed, tmp_path, console):
 def test_evaluate_names_what_an_older_version_did_not_write(undisturbed, tmp_path, capsys):
     """Neither a new number nor a new entry of a table is a difference; an old one that is gone is."""
     folder = tmp_path / "run"
-    shutil.copytree(undisturbed.run_dir, folder)
+    shutil.copytree(undisturbed.run.run_dir, folder)
     results = results_of(undisturbed)
     for key in ("model_choice", "health"):
         del results[key]
@@ -93,7 +93,7 @@ def test_evaluate_names_what_an_older_version_did_not_write(undisturbed, tmp_pat
 
 
 def test_results_and_report(undisturbed):
-    results = json.loads((undisturbed.run_dir / "results.json").read_text())
+    results = json.loads((undisturbed.run.run_dir / "results.json").read_text())
     promised = (
         "map map_best_ties map_worst_ties precision_at_radius_2 bit_balance quantization_error "
         "bits seed split_sha256 objective seconds hardware versions "
@@ -104,14 +104,14 @@ def test_results_and_report(undisturbed):
     assert results["leaks"] == [] and results["collapsed_at_step"] is None
     assert results["model_choice"]["step"] == 24 and 0 < results["flip_rate"] < 1
     assert set(results["baselines"]) == {"random hyperplanes", "PCA + random rotation"}
-    drawn = {path.name for path in (undisturbed.run_dir / "report").iterdir()}
+    drawn = {path.name for path in (undisturbed.run.run_dir / "report").iterdir()}
     plots = {"losses.png", "code_values.png", "precision_recall.png", "neighbours.png"}
     assert drawn == plots | {"neighbours.json"}
 
 
 def test_a_run_whose_records_are_gone_is_evaluated_without_them(undisturbed, tmp_path, capsys):
     folder = tmp_path / "run"
-    shutil.copytree(undisturbed.run_dir, folder, ignore=shutil.ignore_patterns("cache"))
+    shutil.copytree(undisturbed.run.run_dir, folder, ignore=shutil.ignore_patterns("cache"))
     (folder / "metrics.jsonl").unlink()
     evaluate(folder, Console(width=200))
     said = capsys.readouterr().out

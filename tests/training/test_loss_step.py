@@ -1,7 +1,5 @@
 """The step without the model, which ``profile`` times."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
@@ -15,8 +13,8 @@ def test_loss_does_not_depend_on_where_inputs_are_augmented(objective):
     """For an objective that reads its inputs, and for one of two views."""
     found = []
     for where in ("host", "device"):
-        config = dataclasses.replace(
-            digits_hashnet_hswd(), objective=objective, augment_on=where, crop=1, flip=True
+        config = digits_hashnet_hswd().replace(
+            objective=objective, augment_on=where, crop=1, flip=True
         )
         experiment = Experiment.open(config)
         parallel_step = experiment.make_loss_step()

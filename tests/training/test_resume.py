@@ -1,6 +1,5 @@
 """A run that is stopped anywhere and started again ends with the bits of one that was not."""
 
-import dataclasses
 import shutil
 import signal
 import subprocess
@@ -49,7 +48,7 @@ def test_terminated_and_started_again(undisturbed, tmp_path, console):
         patched.setattr("jaxhash.training.loop._report", terminate_at(13))
         with pytest.raises(Stopped, match="step 14 is saved, and the same command goes on"):
             run.train(again, console)
-    with Checkpoints(again.run_dir / "checkpoints") as checkpoints:
+    with Checkpoints(again.run.run_dir / "checkpoints") as checkpoints:
         assert checkpoints.steps == [14]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     run.train(again, console)
@@ -107,7 +106,7 @@ def contents(folder):
 
 
 def broken(config):
-    return (config.run_dir / "broken_checkpoints").iterdir()
+    return (config.run.run_dir / "broken_checkpoints").iterdir()
 
 
 @pytest.fixture
@@ -131,7 +130,7 @@ def stopped(undisturbed, tmp_path):
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
     undisturbed, stopped, tmp_path, capsys, damage
 ):
-    folder = stopped.run_dir / "checkpoints" / "20"
+    folder = stopped.run.run_dir / "checkpoints" / "20"
     damage(folder, tmp_path / "other")
     before = contents(folder)
     capsys.readouterr()
@@ -147,20 +146,20 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(
 
 def test_where_no_checkpoint_can_be_read_nothing_is_lost(stopped, console):
     """The damaged ones are put aside as they are; it takes another call to begin anew."""
-    folders = [stopped.run_dir / "checkpoints" / step for step in ("15", "20")]
+    folders = [stopped.run.run_dir / "checkpoints" / step for step in ("15", "20")]
     for folder in folders:
         truncate(folder)
     before = [contents(folder) for folder in folders]
-    records = read_metrics(stopped.run_dir / "metrics.jsonl")
+    records = read_metrics(stopped.run.run_dir / "metrics.jsonl")
     with pytest.raises(UserError) as caught:
         run.train(stopped, console)
     assert all(f"the checkpoint {folder} cannot be read" in str(caught.value) for folder in folders)
     assert before == [contents(aside) for aside in sorted(broken(stopped))]
-    assert read_metrics(stopped.run_dir / "metrics.jsonl") == records
+    assert read_metrics(stopped.run.run_dir / "metrics.jsonl") == records
 
 
 def test_evaluating_a_damaged_checkpoint(undisturbed, tmp_path, console):
-    shutil.copytree(undisturbed.run_dir, tmp_path / "run")
+    shutil.copytree(undisturbed.run.run_dir, tmp_path / "run")
     truncate(tmp_path / "run" / "checkpoints" / "24")
     with pytest.raises(UserError, match="checkpoints/24 cannot be read"):
         evaluate(tmp_path / "run", console)
@@ -178,7 +177,7 @@ def test_where_batches_are_made_changes_no_bit(undisturbed, tmp_path, console, o
         patched.setattr(loop, "_report", terminate_at(9))
         with pytest.raises(Stopped):
             run.train(again, console)
-    run.train(dataclasses.replace(again, **options), console)
+    run.train(again.replace(**options), console)
     assert_same_training(undisturbed, again)
 
 
@@ -204,7 +203,7 @@ def test_a_full_disk_stops_the_run_and_leaves_what_was_there(undisturbed, small_
     said = str(caught.value)
     assert "checkpoints (No space left on device); that of step " in said
     step = int(said.split("step ")[1].split()[0])
-    with Checkpoints(again.run_dir / "checkpoints") as checkpoints:
+    with Checkpoints(again.run.run_dir / "checkpoints") as checkpoints:
         assert checkpoints.latest_step == step
     (small_disk / "something").unlink()
     run.train(again, console)

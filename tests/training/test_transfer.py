@@ -1,6 +1,5 @@
 """Training from published weights: initialization, frozen stages, and refusals."""
 
-import dataclasses
 import io
 import json
 from pathlib import Path
@@ -35,14 +34,14 @@ def read(path):
 
 
 def config(folder, **options):
-    return dataclasses.replace(
-        digits_hashnet_hswd(), model="cifar-resnet20", epochs=2, run_dir=folder, **options
+    return digits_hashnet_hswd().replace(
+        model="cifar-resnet20", epochs=2, run_dir=folder, **options
     )
 
 
 def trained(config):
-    experiment = Experiment.open(dataclasses.replace(config, weights=None))
-    with Checkpoints(config.run_dir / "checkpoints") as checkpoints:
+    experiment = Experiment.open(config.replace(weights=None))
+    with Checkpoints(config.run.run_dir / "checkpoints") as checkpoints:
         return checkpoints.restore(experiment.initial_state())
 
 
@@ -53,7 +52,7 @@ def test_training_begins_at_the_weights(weights, tmp_path):
     loaded = models.load_weights(weights, models.cifar_resnet20(), leave_out="classifier")
     for collection, leaves in loaded.items():
         jax.tree.map(np.testing.assert_array_equal, state.variables[collection]["backbone"], leaves)
-    random = Experiment.open(dataclasses.replace(made, weights=None)).initial_state()
+    random = Experiment.open(made.replace(weights=None)).initial_state()
     jax.tree.map(
         np.testing.assert_array_equal,
         state.params["model"]["head"],
@@ -71,11 +70,11 @@ def test_a_part_of_a_file_is_told_and_kept(weights, tmp_path):
         describe(experiment, "")
     )
     assert run.environment(experiment)["weights_prefix"] == "b.module."
-    assert type(made).from_json(made.to_json() | {"run_dir": made.run_dir}) == made
+    assert type(made).from_json(made.to_json() | {"run_dir": made.run.run_dir}) == made
     with pytest.raises(
         UserError, match="`weights=FILE:KEY`.*both.npz:a.module, .*both.npz:b.module"
     ):
-        Experiment.open(dataclasses.replace(made, weights=tmp_path / "both.npz"))
+        Experiment.open(made.replace(weights=tmp_path / "both.npz"))
 
 
 @pytest.mark.slow
@@ -104,8 +103,8 @@ def test_what_is_frozen_stays_and_the_run_does_without_the_file(weights, tmp_pat
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype("float32")}
 
     moved.unlink()
-    again = evaluate(made.run_dir, Console(quiet=True))
-    assert again["map"] == json.loads((made.run_dir / "results.json").read_text())["map"]
+    again = evaluate(made.run.run_dir, Console(quiet=True))
+    assert again["map"] == json.loads((made.run.run_dir / "results.json").read_text())["map"]
 
 
 @pytest.mark.parametrize(
@@ -114,14 +113,14 @@ def test_what_is_frozen_stays_and_the_run_does_without_the_file(weights, tmp_pat
         (dict(weights=Path("nowhere.pth")), "nowhere.pth"),
         (dict(model="cifar-resnet56"), "does not fit CifarResNet: missing layer1.3.conv1.weight"),
         (dict(model="mlp"), "no published weights are known for MLP"),
-        (dict(freeze_stages=5), "--freeze-stages must be at most 4, the stages of cifar-resnet20"),
+        (dict(freeze_stages=5), "`freeze_stages` must be at most 4, the stages of cifar-resnet20"),
     ],
 )
 def test_transfer_that_is_not_possible(weights, tmp_path, options, said):
-    made = dataclasses.replace(config(tmp_path / "run", weights=weights), **options)
+    made = config(tmp_path / "run", weights=weights).replace(**options)
     with pytest.raises(UserError, match=said):
         run.train(made, Console(quiet=True))
-    assert not made.run_dir.exists()
+    assert not made.run.run_dir.exists()
 
 
 def test_a_dry_run_prints_the_table_and_writes_nothing(tmp_path, output, monkeypatch):

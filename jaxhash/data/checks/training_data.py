@@ -22,7 +22,7 @@ from jaxhash.objectives import METHODS, ClassSimilarity
 from jaxhash.training.distributed import broadcast_from_host0
 
 if TYPE_CHECKING:  # a configuration knows the names of protocols
-    from jaxhash.runs.config import Config
+    from jaxhash.data.config import DataConfig
 
 
 class Findings(NamedTuple):
@@ -40,7 +40,7 @@ class Findings(NamedTuple):
     """What is odd about the data; a sentence each."""
 
 
-def open_split(config: "Config", source: Source) -> Split:
+def open_split(config: "DataConfig", source: Source) -> Split:
     """The protocol's split, with validation items where they are asked for.
 
     Data that come in parts have them already where there is a part validation.
@@ -58,13 +58,14 @@ def open_split(config: "Config", source: Source) -> Split:
     return split
 
 
-def _has_own_validation(config: "Config", source: Source, split: Split) -> bool:
+def _has_own_validation(config: "DataConfig", source: Source, split: Split) -> bool:
     is_own = resolve_protocol(config.protocol, source.items_by_part) == OWN_PARTS
     return is_own and len(split.validation) > 0
 
 
 def examine(
-    config: "Config",
+    config: "DataConfig",
+    method: str | None,
     source: Source,
     split: Split,
     form: InputForm,
@@ -74,7 +75,8 @@ def examine(
     """What there is to tell of the data.
 
     Args:
-        config: what is to be trained.
+        config: the configuration of the data.
+        method: name of the method; None for an objective of the user's own.
         source: the data as the set has them.
         split: how they are split.
         form: what the model's inputs are.
@@ -93,9 +95,9 @@ def examine(
     check_leaks(split, [*split.leaks, *leaks, *named * bool(leaks)], allow=config.allow_leak)
     leaks = [*split.leaks, *leaks]
     is_known = class_similarity.embeddings is not None
-    if METHODS[config.objective].kind != "unsupervised":
+    if method is not None and METHODS[method].kind != "unsupervised":
         check_learnable(
-            source.labels[split.train], source.class_names, config.objective, own_classes=is_known
+            source.labels[split.train], source.class_names, method, own_classes=is_known
         )
     others = {name: items for name, items in split.parts.items() if name != "train"}
     notes = [*source.notes, *describe_parts(config.protocol, source.items_by_part)]

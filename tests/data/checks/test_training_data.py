@@ -1,6 +1,5 @@
 """What a configuration makes of a data set: parts, leaks by equal inputs, warnings; and where it is."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -26,7 +25,7 @@ def config(tmp_path, monkeypatch):
     """Of vectors in two parts, in a file of the working folder."""
     monkeypatch.chdir(tmp_path)
     write()
-    return Config(dataset="features:f.npz", **SMALL)
+    return Config().replace(dataset="features:f.npz", **SMALL)
 
 
 def write(name="f.npz", **changes):
@@ -41,18 +40,15 @@ def test_own_parts_are_the_default(config):
         experiment.split.name == "parts@150" and "queries from test" in experiment.findings.notes[0]
     )
     counts = dict(queries_per_class=5, train_per_class=9)
-    pooled = Experiment.open(dataclasses.replace(config, protocol="per-class", **counts))
+    pooled = Experiment.open(config.replace(protocol="per-class", **counts))
     assert (
         pooled.split.name == "per-class-5-9-rest-seed0"
         and "pools the parts" in pooled.findings.notes[0]
     )
-    drawn = Experiment.open(dataclasses.replace(config, **counts))
+    drawn = Experiment.open(config.replace(**counts))
     assert drawn.split.name == "parts-5-9@150-seed0"
     write(split=None)
-    assert (
-        Experiment.open(dataclasses.replace(config, **counts)).split.name
-        == "per-class-5-9-rest-seed0"
-    )
+    assert Experiment.open(config.replace(**counts)).split.name == "per-class-5-9-rest-seed0"
 
 
 def test_validation_items_of_ones_own_are_taken_instead_of_others(config):
@@ -62,7 +58,7 @@ def test_validation_items_of_ones_own_are_taken_instead_of_others(config):
         split_names=np.array(["train", "validation", "test"]),
     )
     write(**own)
-    asked = dataclasses.replace(config, validation=0.1)
+    asked = config.replace(validation=0.1)
     experiment = Experiment.open(asked)
     np.testing.assert_array_equal(experiment.split.validation, np.arange(120, 150))
     assert (
@@ -71,9 +67,7 @@ def test_validation_items_of_ones_own_are_taken_instead_of_others(config):
     assert (
         len(
             Experiment.open(
-                dataclasses.replace(
-                    asked, protocol="per-class", queries_per_class=5, train_per_class=20
-                )
+                asked.replace(protocol="per-class", queries_per_class=5, train_per_class=20)
             ).split.validation
         )
         == 8
@@ -82,7 +76,7 @@ def test_validation_items_of_ones_own_are_taken_instead_of_others(config):
         "mine.npz", train=range(20), query=range(30, 40), database=range(50, 90), validation=[99]
     )
     with pytest.raises(UserError, match="validation items already"):
-        Experiment.open(dataclasses.replace(asked, protocol="mine.npz"))
+        Experiment.open(asked.replace(protocol="mine.npz"))
 
 
 def test_parts_of_a_folder(tmp_path, monkeypatch):
@@ -94,7 +88,7 @@ def test_parts_of_a_folder(tmp_path, monkeypatch):
             folder.mkdir(parents=True)
             for number in range(count):
                 PIL.Image.fromarray(next(images)).save(folder / f"{number}.png")
-    experiment = Experiment.open(Config(dataset="folder:d", bits=8, batch_size=10))
+    experiment = Experiment.open(Config().replace(dataset="folder:d", bits=8, batch_size=10))
     assert {name: len(items) for name, items in experiment.split.parts.items()} == {
         "train": 30,
         "validation": 6,
@@ -131,7 +125,11 @@ def test_split_of_a_preset_is_that_of_its_own_data(preset, flags, meant):
     from jaxhash.cli.train import parse_arguments
 
     config = parse_arguments([preset, *flags.split()]).config
-    assert (config.protocol, config.queries_per_class, config.train_per_class) == meant
+    assert (
+        config.data.protocol,
+        config.data.queries_per_class,
+        config.data.train_per_class,
+    ) == meant
 
 
 # Equal inputs
@@ -145,7 +143,7 @@ def test_equal_inputs_are_told_and_refused(config, equal):
     features = (rng.normal(size=(600, 8)) + 3 * np.eye(4, 8)[labels]).astype("f4")
     features[400 : 400 + equal] = features[:equal]
     write(features=features, labels=labels, split=np.repeat([0, 1], [400, 200]))
-    allowed = dataclasses.replace(config, allow_leak=True)
+    allowed = config.replace(allow_leak=True)
     experiment = Experiment.open(allowed)
     sentence = f"{equal} of 200 query items ({equal / 2:g} %) have an equal input in train"
     assert (sentence in experiment.findings.leaks) == (equal == 4)
@@ -192,15 +190,13 @@ def test_a_vector_has_the_same_code_whatever_its_file(config, tmp_path):
         1 / np.sqrt(np.mean(VECTORS[:150] ** 2)), rel=1e-6
     )
     write("new.npz", features=features[:60], labels=CLASSES[:60], split=None)
-    new = dataclasses.replace(
-        config, dataset="features:new.npz", queries_per_class=1, train_per_class=5
-    )
+    new = config.replace(dataset="features:new.npz", queries_per_class=1, train_per_class=5)
     others = Experiment.open(new, input_form=experiment.input_form)
     np.testing.assert_array_equal(
         others.source.inputs[np.arange(60)], experiment.source.inputs[np.arange(60)]
     )
     assert Experiment.open(new).input_form.scale != experiment.input_form.scale
-    with pytest.raises(UserError, match="--dataset features:new.npz: the model takes vectors of 8"):
+    with pytest.raises(UserError, match="features:new.npz`: the model takes vectors of 8"):
         write("new.npz", features=features[:, :5])
         Experiment.open(new, input_form=experiment.input_form)
 
@@ -218,7 +214,7 @@ def test_training_items_without_any_difference_are_told(config):
     [said] = Experiment.open(config).findings.warnings
     assert said.startswith("all values of the training items are 0")
     write(features=np.where(PARTS[:, None] == 1, 0, VECTORS), labels=CLASSES * (PARTS == 0))
-    allowed = dataclasses.replace(config, allow_leak=True)
+    allowed = config.replace(allow_leak=True)
     assert (
         Experiment.open(allowed)
         .findings.warnings[0]
@@ -230,7 +226,7 @@ def test_labels_that_teach_nothing_are_refused_but_to_methods_that_see_none(conf
     write(labels=CLASSES * 0)
     with pytest.raises(UserError, match="all training items are of class 0"):
         Experiment.open(config)
-    unsupervised = dataclasses.replace(config, objective="bihalf", quantizer="none")
+    unsupervised = config.replace(objective="bihalf", quantizer="none")
     assert Experiment.open(unsupervised).findings.warnings == [
         "all queries and all of the database are of one class: any codes have mAP 1"
     ]
@@ -269,13 +265,18 @@ def test_a_run_is_found_again_from_anywhere(config, tmp_path, monkeypatch, outpu
 
 def test_files_beside_data_that_have_a_folder_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = Config(dataset="tfds:some", similarity="tree.txt", protocol="mine.npz").located()
-    assert (found.similarity, found.protocol) == (
+    found = (
+        Config().replace(dataset="tfds:some", similarity="tree.txt", protocol="mine.npz").located()
+    )
+    assert (found.data.similarity, found.data.protocol) == (
         str(tmp_path / "tree.txt"),
         str(tmp_path / "mine.npz"),
     )
-    assert found.data_dir is None and found.located() == found
-    given = Config(dataset="folder:d", data_dir=tmp_path / "a", similarity="tree.txt")
+    assert found.data.data_dir is None and found.located() == found
+    given = Config().replace(dataset="folder:d", data_dir=tmp_path / "a", similarity="tree.txt")
     assert given.located() == given
-    assert Config(dataset="folder:d", similarity="tree.txt").located().data_dir == tmp_path
-    assert Config(dataset="digits").located() == Config(dataset="digits")
+    assert (
+        Config().replace(dataset="folder:d", similarity="tree.txt").located().data.data_dir
+        == tmp_path
+    )
+    assert Config().replace(dataset="digits").located() == Config().replace(dataset="digits")

@@ -1,7 +1,5 @@
 """Protocols in a run: leaks, validation items, the data's parts, items of several classes."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
@@ -20,7 +18,7 @@ def config(tmp_path):
     np.savez(tmp_path / "some.npz", features=features, labels=labels)
     np.savez(tmp_path / "mine.npz", train=range(40), query=range(39, 60), database=range(60, 120))
     data = dict(dataset="features:some.npz", data_dir=tmp_path, protocol="mine.npz")
-    return Config(**data, allow_leak=True, model="mlp", bits=8, epochs=2, batch_size=16)
+    return Config().replace(**data, allow_leak=True, model="mlp", bits=8, epochs=2, batch_size=16)
 
 
 def test_run_refuses_a_leak_unless_it_is_allowed(config):
@@ -30,36 +28,36 @@ def test_run_refuses_a_leak_unless_it_is_allowed(config):
         and experiment.steps_per_epoch == 3
     )
     with pytest.raises(UserError, match="query and train share 1 item; `allow_leak` takes it"):
-        Experiment.open(dataclasses.replace(config, allow_leak=False))
-    with np.load(config.data_dir / "some.npz") as arrays:
+        Experiment.open(config.replace(allow_leak=False))
+    with np.load(config.data.data_dir / "some.npz") as arrays:
         named = dict(arrays) | {"item_names": np.array([f"{number}.png" for number in range(120)])}
-    np.savez(config.data_dir / "some.npz", **named)
+    np.savez(config.data.data_dir / "some.npz", **named)
     with pytest.raises(UserError, match=r"query and train share 1 item \(39.png\); `allow_leak`"):
-        Experiment.open(dataclasses.replace(config, allow_leak=False))
+        Experiment.open(config.replace(allow_leak=False))
 
 
 def test_run_takes_validation_items_from_the_training_items(config):
-    one = Experiment.open(dataclasses.replace(config, validation=0.25)).split
-    assert sizes(one) == [30, 21, 60] and len(one.validation) == 10
-    np.testing.assert_array_equal(np.union1d(one.train, one.validation), np.arange(40))
-    other = Experiment.open(dataclasses.replace(config, validation=0.25, split_seed=1)).split
+    one = Experiment.open(config.replace(validation=0.25)).split
+    assert sizes(one) == [30, 21, 60] and len(one.data.validation) == 10
+    np.testing.assert_array_equal(np.union1d(one.train, one.data.validation), np.arange(40))
+    other = Experiment.open(config.replace(validation=0.25, split_seed=1)).split
     assert one.sha256 != other.sha256
     with pytest.raises(UserError, match="query and (train|validation) share 1 item"):
-        Experiment.open(dataclasses.replace(config, validation=0.25, allow_leak=False))
+        Experiment.open(config.replace(validation=0.25, allow_leak=False))
 
 
 def test_run_uses_the_parts_of_its_data(config, tmp_path):
     labels, part = np.arange(200) % 10, np.repeat([0, 1], [150, 50])
     np.savez(tmp_path / "some.npz", features=np.eye(200), labels=labels, split=part)
     with pytest.raises(UserError, match="these data have 50 and 150"):
-        Experiment.open(dataclasses.replace(config, protocol="cifar10-ii"))
-    split = Experiment.open(dataclasses.replace(config, protocol="zero-shot", split_seed=2)).split
+        Experiment.open(config.replace(protocol="cifar10-ii"))
+    split = Experiment.open(config.replace(protocol="zero-shot", split_seed=2)).split
     assert split.name == "zero-shot@45-seed2" and sizes(split) == [105, 15, 45]
 
 
 def test_step_on_items_of_several_classes(config):
     """The bank of HashNet holds rows of labels, those of the batch after the step."""
-    config = dataclasses.replace(config, quantizer="none")
+    config = config.replace(quantizer="none")
     experiment = Experiment.open(config)
     batch = next(experiment.batches())
     state, metrics = jax.jit(experiment.step_function())(experiment.initial_state(), batch)

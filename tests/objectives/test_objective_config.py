@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from jaxhash.objectives import Batch, Context, Setup, dpsh, hashnet, hswd
-from jaxhash.runs.composition import objective_of, objective_words, quantizer_weight, read_options
-from jaxhash.runs.config import Config
+from jaxhash.objectives.config import ObjectiveConfig, read_options
 from jaxhash.utils.errors import UserError
 
 ROWS, BITS = 12, 4
@@ -27,7 +26,7 @@ def value(objective):
 
 
 def config(**changes):
-    return dataclasses.replace(Config(objective="dpsh"), **changes)
+    return ObjectiveConfig(**{"objective": "dpsh"} | changes)
 
 
 @pytest.mark.parametrize(
@@ -52,8 +51,8 @@ def config(**changes):
 def test_replace_and_add(changes, parts, words):
     """The values of the parts are those of the losses alone; HSWD's draw depends on its place."""
     asked = config(**changes)
-    found, terms = value(objective_of(asked))
-    assert objective_words(asked) == words
+    found, terms = value(asked.make())
+    assert asked.describe() == words
     likelihood, own_terms = value(dpsh())
     alone = {"likelihood": value(dpsh(penalty=0.0))[0], "own": own_terms["dpsh_penalty"]}
     for name in ("hswd", "balanced"):
@@ -69,39 +68,39 @@ def test_replace_and_add(changes, parts, words):
 def test_the_weight_may_be_another():
     for changes in ({"quantizer": "own"}, {}, {"keep_own": True}):
         asked = config(**changes)
-        jitted = jax.jit(lambda weight, asked=asked: value(objective_of(asked, weight))[0])
-        expected = value(objective_of(dataclasses.replace(asked, quantizer_weight=0.7)))[0]
+        jitted = jax.jit(lambda weight, asked=asked: value(asked.make(weight))[0])
+        expected = value(dataclasses.replace(asked, quantizer_weight=0.7).make())[0]
         np.testing.assert_allclose(jitted(0.7), expected, rtol=1e-6)
 
 
 def test_published_weights():
-    assert quantizer_weight(config()) == 0.1  # HSWD's, not the method's
-    assert quantizer_weight(Config(objective="dtsh", quantizer="own")) == 1.0
-    assert quantizer_weight(config(quantizer="none")) is None
+    assert config().weight == 0.1  # HSWD's, not the method's
+    assert config(objective="dtsh", quantizer="own").weight == 1.0
+    assert config(quantizer="none").weight is None
 
 
 def test_words_of_a_sweep_leave_out_the_weight():
-    assert objective_words(config(), without_weight=True) == "dpsh(penalty=0) + hswd"
-    assert objective_words(config(quantizer="own"), without_weight=True) == "dpsh"
+    assert config().describe(with_weight=False) == "dpsh(penalty=0) + hswd"
+    assert config(quantizer="own").describe(with_weight=False) == "dpsh"
 
 
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"objective": "hashnet", "quantizer": "own"}, "--quantizer own: hashnet has no quantization"),
-        ({"objective": "hashnet", "keep_own": True}, "--keep-own: hashnet has no quantization"),
-        ({"keep_own": True, "quantizer": "none"}, "--keep-own is beside a quantizer, and --quantizer is none"),
-        ({"keep_own": True, "quantizer": "own"}, "--keep-own is beside a quantizer, and --quantizer is own"),
-        ({"quantizer": "none", "quantizer_weight": 1.0}, "--quantizer-weight needs a quantizer"),
-        ({"quantizer": "own", "quantizer_options": ("a=1",)}, "--quantizer-options needs a quantizer"),
-        ({"quantizer_options": ("target=ballanced",)}, "--quantizer-options target=ballanced: expected sampled or"),
-        ({"objective_options": ("penalty=1",)}, "--objective-options penalty=1: dpsh has no option penalty; the options are pairs"),
-        ({"objective_options": ("pairs",)}, "--objective-options pairs: expected NAME=VALUE"),
-        ({"objective_options": ("pairs=batch", "pairs=bank")}, "--objective-options has pairs twice"),
-        ({"objective": "hashnet", "objective_options": ("stages=0",)}, "--objective-options: stages must be at least 1, got 0"),
-        ({"objective": "hashnet", "objective_options": ("stages=2.5",)}, "--objective-options stages=2.5: expected a whole number"),
-        ({"objective": "hashnet", "objective_options": ("scale=x",)}, "--objective-options scale=x: expected a number"),
-        ({"objective": "hashnet", "objective_options": ("scale=true",)}, "--objective-options scale=true: expected a number"),
+        ({"objective": "hashnet", "quantizer": "own"}, "`quantizer=own`: hashnet has no quantization"),
+        ({"objective": "hashnet", "keep_own": True}, "`keep_own`: hashnet has no quantization"),
+        ({"keep_own": True, "quantizer": "none"}, "`keep_own` is beside a quantizer, and `quantizer` is none"),
+        ({"keep_own": True, "quantizer": "own"}, "`keep_own` is beside a quantizer, and `quantizer` is own"),
+        ({"quantizer": "none", "quantizer_weight": 1.0}, "`quantizer_weight` needs a quantizer"),
+        ({"quantizer": "own", "quantizer_options": ("a=1",)}, "`quantizer_options` needs a quantizer"),
+        ({"quantizer_options": ("target=ballanced",)}, "`quantizer_options=target=ballanced`: expected sampled or"),
+        ({"objective_options": ("penalty=1",)}, "`objective_options=penalty=1`: dpsh has no option penalty; the options are pairs"),
+        ({"objective_options": ("pairs",)}, "`objective_options=pairs`: expected NAME=VALUE"),
+        ({"objective_options": ("pairs=batch", "pairs=bank")}, "`objective_options` has pairs twice"),
+        ({"objective": "hashnet", "objective_options": ("stages=0",)}, "`objective_options`: stages must be at least 1, got 0"),
+        ({"objective": "hashnet", "objective_options": ("stages=2.5",)}, "`objective_options=stages=2.5`: expected a whole number"),
+        ({"objective": "hashnet", "objective_options": ("scale=x",)}, "`objective_options=scale=x`: expected a number"),
+        ({"objective": "hashnet", "objective_options": ("scale=true",)}, "`objective_options=scale=true`: expected a number"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together(changes, line):
@@ -115,7 +114,7 @@ def test_a_dash_is_as_good_as_an_underscore():
         return hashnet()
 
     with pytest.raises(UserError, match="expected true or false"):
-        read_options("--x", method, ["wide=1"])
-    assert read_options("--x", method, ["wide=true"]) == {"wide": True}
+        read_options("x", method, ["wide=1"])
+    assert read_options("x", method, ["wide=true"]) == {"wide": True}
     with pytest.raises(UserError, match="expected a number"):
-        read_options("--x", method, ["margin-type=arc"])
+        read_options("x", method, ["margin-type=arc"])
