@@ -38,8 +38,8 @@ def test_run_refuses_a_leak_unless_it_is_allowed(config):
 
 def test_run_takes_validation_items_from_the_training_items(config):
     one = Experiment.open(config.replace(validation=0.25)).split
-    assert sizes(one) == [30, 21, 60] and len(one.data.validation) == 10
-    np.testing.assert_array_equal(np.union1d(one.train, one.data.validation), np.arange(40))
+    assert sizes(one) == [30, 21, 60] and len(one.validation) == 10
+    np.testing.assert_array_equal(np.union1d(one.train, one.validation), np.arange(40))
     other = Experiment.open(config.replace(validation=0.25, split_seed=1)).split
     assert one.sha256 != other.sha256
     with pytest.raises(UserError, match="query and (train|validation) share 1 item"):
