@@ -19,7 +19,7 @@ def describe(experiment: Experiment, objective: str) -> list[str]:
     findings = experiment.findings
     held_out = f"{len(split.validation):,} validation items, " if len(split.validation) else ""
     lines = [
-        f"{config.data.dataset}: {len(split.train):,} training items, {held_out}{len(split.query):,} "
+        f"{experiment.source.name}: {len(split.train):,} training items, {held_out}{len(split.query):,} "
         f"queries, {len(split.database):,} in the database; split {split.name}, {split.sha256[:12]}",
         *findings.notes,
         *(f"leak: {sentence}" for sentence in findings.leaks),  # allowed, else an error

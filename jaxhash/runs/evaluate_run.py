@@ -3,15 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 from rich.console import Console
 
 from jaxhash import report
 from jaxhash.data.input_form import is_trained_on, read_input_form
+from jaxhash.data.sources import Source
+from jaxhash.objectives import Objective
 from jaxhash.runs.config import Config, config_diff
 from jaxhash.runs.describe import print_missing_records
 from jaxhash.runs.evaluation import SplitEncoder, evaluate_model
-from jaxhash.runs.experiment import Experiment
-from jaxhash.runs.folder import damaged, print_results, read_finished, read_results
+from jaxhash.runs.experiment import Experiment, own_parts
+from jaxhash.runs.folder import damaged, print_results, read_finished, read_own_parts, read_results
 from jaxhash.runs.members import config_of_member
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.runs.settings import best, summarize
@@ -22,28 +25,59 @@ from jaxhash.utils.console import print_line
 from jaxhash.utils.errors import UserError
 
 
-def evaluate(folder: Path, console: Console, data_dir: Path | None = None) -> dict[str, Any]:
+def evaluate(
+    folder: Path,
+    console: Console | None = None,
+    data_dir: Path | None = None,
+    *,
+    source: Source | None = None,
+    model: nn.Module | None = None,
+    objective: Objective | None = None,
+) -> dict[str, Any]:
     """Computes the metrics of a finished run, or of all members of a sweep, again, and compares.
 
     What an older version did not write into ``results.json`` is named, and is no difference.
 
+    Args:
+        folder: folder of the run or the sweep.
+        console: where progress and table are printed; standard output if not given.
+        data_dir: folder of the data, if it has moved.
+        source: the user's own data, if the run was trained on such.
+        model: the user's own model, likewise.
+        objective: the user's own objective, likewise.
+
     Raises:
-        UserError: if the folder holds no finished run or sweep, a member has no folder, or a number
-            differs from the results.
+        UserError: if the folder holds no finished run or sweep, a member has no folder, a part of the
+            user's own is missing, or a number differs from the results.
     """
+    console, folder = console or Console(), Path(folder)
     config, varied = read_finished(folder, data_dir)
+    parts = {"source": source, "model": model, "objective": objective}
+    own = read_own_parts(folder)
+    if own_parts(**parts) != own:
+        needed = "".join(f", {name}=..." for name in own)
+        raise UserError(
+            f"{folder} was trained with the user's own {', '.join(own) or 'nothing'}: "
+            f"jaxhash.runs.evaluate(folder{needed}) evaluates it"
+        )
     if varied is not None:
         return _evaluate_sweep(config, varied, console)
-    experiment = open_finished(config, console)
+    experiment = open_finished(config, console, **parts)
     return compare_again(experiment, SplitEncoder(experiment), console)
 
 
-def open_finished(config: Config, console: Console) -> Experiment:
-    """Opens the experiment of a finished run, and warns if its data have changed."""
+def open_finished(config: Config, console: Console, **parts: Any) -> Experiment:
+    """Opens the experiment of a finished run, and warns if its data have changed.
+
+    Args:
+        config: its configuration.
+        console: where the warning is printed.
+        parts: the user's own parts; see `Experiment.open`.
+    """
     folder = config.run.run_dir
     try:
         input_form = read_input_form(folder, config.data.dataset)
-        experiment = Experiment.open(config, input_form=input_form, console=console)
+        experiment = Experiment.open(config, input_form=input_form, console=console, **parts)
     except UserError as error:  # a value of config.json, or data that are missing
         raise UserError(f"{folder}: {error}") from error
     if not is_trained_on(folder, experiment.findings.data_sha256):

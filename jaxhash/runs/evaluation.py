@@ -160,7 +160,7 @@ def evaluate_model(
         "bits": config.model.bits,
         "seed": config.run.seed,
         **data_facts(experiment),
-        "objective": config.objective.describe(),
+        "objective": experiment.objective_name,
         "epochs": config.optimizer.epochs,
         "model_choice": choice,
         "skipped_steps": sum(record.get("skipped", 0) for record in records),

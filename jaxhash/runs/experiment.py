@@ -39,7 +39,7 @@ from jaxhash.training.optimizer import make_optimizer
 from jaxhash.training.parallel import DataParallel
 from jaxhash.training.state import TrainState, create_state
 from jaxhash.training.step import loss_step, train_step
-from jaxhash.utils.errors import UserError
+from jaxhash.utils.errors import UserError, first_line
 
 #: Tables of items, or of classes, are sharded over devices from this total size in bytes.
 MIN_SHARDED_BYTES = 2**28
@@ -73,6 +73,7 @@ class Experiment:
         sharding: which tables of the objective are sharded over devices.
         input_form: how the inputs of the source were prepared; it belongs to the model.
         findings: what was found in the data.
+        own: names of the parts that are the user's own, not named by the configuration.
     """
 
     config: Config
@@ -86,12 +87,16 @@ class Experiment:
     sharding: TableSharding = TableSharding()
     input_form: InputForm | None = None
     findings: Findings = Findings()
+    own: tuple[str, ...] = ()
 
     @classmethod
     def open(
         cls,
         config: Config,
         *,
+        source: Source | None = None,
+        model: nn.Module | None = None,
+        objective: Objective | None = None,
         input_form: InputForm | None = None,
         console: Console | None = None,
     ) -> "Experiment":
@@ -99,6 +104,11 @@ class Experiment:
 
         Args:
             config: the configuration.
+            source: data in place of those that the configuration names.
+            model: a whole model in place of the named one: a module from inputs to real-valued codes
+                of ``config.model.bits``, called with ``train`` and ``mask``, with an attribute
+                ``axis_name``. `jaxhash.models.Encoder` makes one of a backbone.
+            objective: an objective in place of the named one.
             input_form: form of the inputs of a model that exists already; measured on the training
                 items if not given.
             console: where progress is printed.
@@ -106,25 +116,32 @@ class Experiment:
         Raises:
             UserError: if the data or the weights do not allow what the configuration asks for.
         """
-        source = load_source(
-            config.data.dataset,
-            config.data.data_dir,
-            config.model.image_size,
-            index_file=config.run.run_dir and config.run.run_dir / INDEX_NAME,
-        )
+        own = own_parts(source=source, model=model, objective=objective)
+        where = "`source`" if "source" in own else f"`dataset={config.data.dataset}`"
+        if source is None:
+            source = load_source(
+                config.data.dataset,
+                config.data.data_dir,
+                config.model.image_size,
+                index_file=config.run.run_dir and config.run.run_dir / INDEX_NAME,
+            )
         split = open_split(config.data, source)
         _check_sizes(config, split)
-        model = _make_model(config, source)
+        _check_input_options(config, source.inputs[:1], where, takes_any=model is not None)
+        if model is None:
+            model = _make_model(config, source.inputs[:1])
+        else:
+            _check_own_model(config, model, source.inputs[:1])
         preprocessing = _preprocessing(model)
         if input_form is None:
             input_form = _measure_inputs(config, source, split, preprocessing)
-        input_form.check(source.inputs, f"`dataset={config.data.dataset}`", preprocessing)
+        input_form.check(source.inputs, where, preprocessing)
         class_similarity = read_class_similarity(
             config.data.similarity, source, config.data.data_dir
         )
         findings = examine(
             config.data,
-            config.objective.objective,
+            None if "objective" in own else config.objective.objective,
             source,
             split,
             input_form,
@@ -136,12 +153,13 @@ class Experiment:
             dataclasses.replace(source, inputs=input_form.prepare(source.inputs)),
             split,
             model,
-            config.objective.make(),
+            config.objective.make() if objective is None else objective,
             optimizer=optax.identity(),
             pretrained=_read_weights(config, model, source),
             class_similarity=class_similarity,
             input_form=input_form,
             findings=findings,
+            own=own,
         ).with_hyperparams()
         return dataclasses.replace(experiment, sharding=experiment._choose_sharding())
 
@@ -159,6 +177,11 @@ class Experiment:
     def batch_rows(self) -> int:
         """Rows of a full batch that are not padding."""
         return min(self.config.optimizer.batch_size, len(self.split.train))
+
+    @property
+    def objective_name(self) -> str:
+        """The objective in words."""
+        return "own objective" if "objective" in self.own else self.config.objective.describe()
 
     @property
     def augment(self) -> Augment:
@@ -180,6 +203,8 @@ class Experiment:
             warmup_steps=self.config.optimizer.warmup * self.steps_per_epoch,
             total_steps=self.total_steps,
         )
+        if "objective" in self.own:
+            return dataclasses.replace(self, optimizer=optimizer)
         objective = self.config.objective.make(weight)
         return dataclasses.replace(self, objective=objective, optimizer=optimizer)
 
@@ -322,9 +347,10 @@ class Experiment:
             UserError: if the objective does not take such data.
         """
         config, rows = self.config, self.config.optimizer.batch_size
+        where = "objective" if "objective" in self.own else f"objective={self.objective_name}"
         if self.objective.views > 1 and self.augment == Augment():
             raise UserError(
-                f"`objective={config.objective.objective}` compares two views of each input, which would be the "
+                f"`{where}` compares two views of each input, which would be the "
                 "same: it needs `drop` for feature vectors, `crop` or `flip` for images"
             )
 
@@ -344,7 +370,17 @@ class Experiment:
         try:
             return jax.eval_shape(first_loss, jax.random.key(0), inputs, labels)
         except (ValueError, TypeError, OverflowError) as error:
-            raise UserError(f"`objective={config.objective.describe()}`: {error}") from error
+            raise UserError(f"`{where}`: {error}") from error
+
+
+def own_parts(**parts: Any) -> tuple[str, ...]:
+    """Returns the names of the parts that are given.
+
+    Example:
+        >>> own_parts(source=None, model=3)
+        ('model',)
+    """
+    return tuple(name for name, part in parts.items() if part is not None)
 
 
 def check_model(name: str, model: nn.Module, inputs: Shaped[np.ndarray, "n ..."]) -> None:
@@ -370,10 +406,8 @@ def _check_sizes(config: Config, split: Split) -> None:
         )
 
 
-def _make_model(config: Config, source: Source) -> models.Encoder:
+def _make_model(config: Config, inputs: Shaped[np.ndarray, "1 ..."]) -> models.Encoder:
     """Returns the encoder that the configuration names, checked against the inputs."""
-    inputs = source.inputs[:1]
-    _check_input_options(config, inputs)
     backbone = models.backbone_factory(
         config.model.model,
         preprocessing=config.model.preprocessing,
@@ -399,22 +433,59 @@ def _make_model(config: Config, source: Source) -> models.Encoder:
     return model
 
 
-def _check_input_options(config: Config, inputs: Shaped[np.ndarray, "1 ..."]) -> None:
-    """Raises a `UserError` if an option is for images and these are vectors, or the reverse."""
+def _check_own_model(config: Config, model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]) -> None:
+    """Raises a `UserError` unless a user's own model makes codes of such inputs; computes nothing."""
+    bits = config.model.bits
+    if config.model.weights is not None:
+        raise UserError(
+            "`weights` is for a backbone that `model` names, not for a model of your own"
+        )
+    if not hasattr(model, "axis_name"):
+        raise UserError("`model` needs an attribute axis_name, the mapped axis of the batch")
+
+    def encode(key):
+        variables, mask = model.init(key, inputs), jnp.ones(1, bool)
+        options = {"train": True, "mask": mask, "mutable": ["batch_stats"]}
+        model.apply(variables, inputs, rngs={"dropout": key}, **options)
+        return model.apply(variables, inputs, train=False)
+
+    try:
+        shape = jax.eval_shape(encode, jax.random.key(0)).shape
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"`model`: {first_line(error)}") from error
+    if shape != (1, bits):
+        raise UserError(f"`model` makes codes of shape {shape} of one input; expected (1, {bits})")
+    if config.run.chunk_size is not None and _updates_statistics(model, inputs):
+        raise UserError("`chunk_size`: `model` normalizes by statistics of the whole batch")
+
+
+def _check_input_options(
+    config: Config, inputs: Shaped[np.ndarray, "1 ..."], where: str, *, takes_any: bool
+) -> None:
+    """Raises a `UserError` if an option is for images and these are vectors, or the reverse.
+
+    Args:
+        config: the configuration.
+        inputs: an input of the source.
+        where: the argument that names the source, for messages.
+        takes_any: whether the model is the user's own, of whatever inputs.
+    """
     if inputs.ndim == 4:
         height, width = inputs.shape[1:3]
         if config.data.crop >= min(height, width):
             raise UserError(
                 f"`crop={config.data.crop}` must be below {min(height, width)}: the images of "
-                f"{config.data.dataset} are {height} x {width}, and a crop could miss them"
+                f"{where} are {height} x {width}, and a crop could miss them"
             )
         if config.data.drop:
-            raise UserError(
-                f"`dataset={config.data.dataset}` holds images: `drop` is for feature vectors"
-            )
+            raise UserError(f"{where} holds images: `drop` is for feature vectors")
         return
-    vectors = f"`dataset={config.data.dataset}` holds feature vectors"
-    if config.model.model not in ("mlp", "linear") or config.data.crop or config.data.flip:
+    vectors, takes_vectors = f"{where} holds feature vectors", ("mlp", "linear")
+    if (
+        not (takes_any or config.model.model in takes_vectors)
+        or config.data.crop
+        or config.data.flip
+    ):
         raise UserError(f"{vectors}: they need `model=mlp` or linear, `crop=0` and no `flip`")
     if config.data.augment_on == "device":
         raise UserError(f"{vectors}: `augment_on=device` is for images")
@@ -436,8 +507,11 @@ def _updates_statistics(model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]) -
     return False
 
 
-def _preprocessing(model: models.Encoder) -> dict[str, Any]:
-    return dataclasses.asdict(model.backbone().preprocessing)
+def _preprocessing(model: nn.Module) -> dict[str, Any]:
+    """Returns how the model's backbone prepares images; nothing is known of a user's own module."""
+    backbone = model.backbone() if isinstance(model, models.Encoder) else None
+    preprocessing = getattr(backbone, "preprocessing", None)
+    return {} if preprocessing is None else dataclasses.asdict(preprocessing)
 
 
 def _measure_inputs(
@@ -456,7 +530,7 @@ def _measure_inputs(
     return InputForm.from_json(broadcast_from_host0(measure))
 
 
-def _read_weights(config: Config, model: models.Encoder, source: Source) -> models.Weights | None:
+def _read_weights(config: Config, model: nn.Module, source: Source) -> models.Weights | None:
     """Returns the backbone's variables from the file of its weights."""
     if config.model.weights is None:
         return None

@@ -26,6 +26,9 @@ FILES = (
     "images.json",
     "lock",
 )
+#: Key of config.json for the parts that are the user's own; it is there only if some are.
+_OWN = "own"
+
 FOLDERS = ("checkpoints", "broken_checkpoints", "cache", "report", "profile")
 
 _KINDS = {
@@ -74,7 +77,10 @@ def check_free(folder: Path, kind: str) -> bool:
 
 
 def check_same_training(
-    folder: Path, config: Config, sweep: Mapping[str, Any] | None = None
+    folder: Path,
+    config: Config,
+    sweep: Mapping[str, Any] | None = None,
+    own: tuple[str, ...] = (),
 ) -> bool:
     """Returns whether the folder holds this training already; False where it is new or empty.
 
@@ -82,6 +88,7 @@ def check_same_training(
         folder: the folder.
         config: configuration of the training.
         sweep: seeds and axes of a sweep; None for a single run.
+        own: names of the parts that are the user's own.
 
     Raises:
         UserError: if the folder holds something else, or nothing can be written there.
@@ -99,6 +106,9 @@ def check_same_training(
         there, here = (axes_words(one[name]) for one in (varied, sweep))
         if there != here:
             found.append(f"`{argument}` is {there} there and {here} here")
+    if (there := read_own_parts(folder)) != own:
+        there, here = (", ".join(names) or "none" for names in (there, own))
+        found.append(f"the user's own parts are {there} there and {here} here")
     if found:
         raise UserError(
             f"{folder} holds another {kind}: {'; '.join(found)}; choose another `run_dir`"
@@ -158,10 +168,10 @@ def read_config(folder: Path) -> tuple[Config, dict[str, Any] | None]:
         UserError: if the file is damaged, or holds a value that is not allowed.
     """
     path = folder / "config.json"
-    remedy = "put a sound copy back, or train anew into another `run_dir`"
-    fields = read_json(path, remedy)
+    fields = read_json(path, _REPLACE)
     holds_sweep = "sweep" in fields
     sweep = fields.pop("sweep", None)
+    fields.pop(_OWN, None)
     try:
         config = Config.from_json(fields)
         config.check()
@@ -170,9 +180,27 @@ def read_config(folder: Path) -> tuple[Config, dict[str, Any] | None]:
     except (ValueError, UserError) as error:
         kind = "sweep" if holds_sweep else "run"
         raise UserError(
-            f"{path} is not the configuration of a {kind}: {first_line(error)}; {remedy}"
+            f"{path} is not the configuration of a {kind}: {first_line(error)}; {_REPLACE}"
         ) from error
     return config, sweep
+
+
+def read_own_parts(folder: Path) -> tuple[str, ...]:
+    """Returns the names of the parts of a run that are the user's own, from its config.json.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    path = folder / "config.json"
+    own = read_json(path, _REPLACE).get(_OWN, [])
+    if not isinstance(own, list) or not set(own) <= {"source", "model", "objective"}:
+        raise UserError(f"{path} is damaged ({_OWN!r} names no parts); {_REPLACE}")
+    return tuple(own)
+
+
+def with_own_parts(content: dict[str, Any], own: tuple[str, ...]) -> dict[str, Any]:
+    """Returns the content of config.json with the names of the user's own parts, if there are any."""
+    return content | {_OWN: list(own)} if own else content
 
 
 def read_finished(
@@ -228,6 +256,7 @@ def damaged(folder: Path, error: Exception) -> UserError:
     return UserError(f"{folder / 'results.json'} is damaged ({reason}); {_REMEDY}")
 
 
+_REPLACE = "put a sound copy back, or train anew into another `run_dir`"
 _REMEDY = "remove it, and the same jaxhash train writes it anew from the checkpoint"
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import flax.linen as nn
 import jax
 import numpy as np
 from jaxtyping import Float, PyTree
@@ -22,7 +23,8 @@ from rich.console import Console
 from jaxhash import models, report
 from jaxhash.data.input_form import read_input_form, write_input_form
 from jaxhash.data.readers.image_files import write_index
-from jaxhash.objectives import Batch
+from jaxhash.data.sources import Source
+from jaxhash.objectives import Batch, Objective
 from jaxhash.runs.artifacts import save_plots, write_codes
 from jaxhash.runs.config import Config
 from jaxhash.runs.describe import describe, left_out, print_missing_records
@@ -33,8 +35,14 @@ from jaxhash.runs.evaluation import (
     encode_sample,
     evaluate_model,
 )
-from jaxhash.runs.experiment import Experiment
-from jaxhash.runs.folder import check_same_training, open_folder, print_results, read_results
+from jaxhash.runs.experiment import Experiment, own_parts
+from jaxhash.runs.folder import (
+    check_same_training,
+    open_folder,
+    print_results,
+    read_results,
+    with_own_parts,
+)
 from jaxhash.runs.metrics_file import MetricsFile, read_metrics
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.compilation_cache import compilation_cache
@@ -56,15 +64,28 @@ M = TypeVar("M", bound=Monitor)
 
 
 @defer_signals()
-def train(config: Config, console: Console, *, profile: bool = False) -> dict[str, Any]:
+def train(
+    config: Config,
+    console: Console | None = None,
+    *,
+    source: Source | None = None,
+    model: nn.Module | None = None,
+    objective: Objective | None = None,
+    profile: bool = False,
+) -> dict[str, Any]:
     """Trains, evaluates and reports into ``config.run.run_dir``, and returns the results.
 
     The same call resumes an interrupted run, with the same bits at the end, and does nothing for a
-    finished one.
+    finished one. The user's own source, model and objective replace those that the configuration
+    names; see `Experiment.open`. The folder notes which ones do, and is resumed or evaluated with
+    them alone.
 
     Args:
         config: configuration of the run.
-        console: where progress and table are printed.
+        console: where progress and table are printed; standard output if not given.
+        source: the user's own data, such as arrays.
+        model: the user's own model, from inputs to codes.
+        objective: the user's own objective, such as of `jaxhash.objectives.combine`.
         profile: whether to trace a few steps into ``profile/``, and to time the loss by itself.
 
     Raises:
@@ -72,20 +93,31 @@ def train(config: Config, console: Console, *, profile: bool = False) -> dict[st
         Stopped: if SIGTERM was sent, likewise.
         UserError: if the configuration, the data or the folder do not allow it.
     """
+    console = console or Console()
     config.check()
     check_devices(config)
     config, folder = config.located(), config.run.run_dir
-    if results := broadcast_from_host0(lambda: finished_results(folder, config)):
+    if folder is None:
+        raise UserError("`run_dir` must name the folder of the run")
+    own = own_parts(source=source, model=model, objective=objective)
+    if results := broadcast_from_host0(lambda: finished_results(folder, config, own)):
         print_line(console, f"{folder} is finished, nothing is left to do")
         if profile:
             print_line(console, "`profile`: no step is left to trace")
         print_results(folder, results, console)
         return results
     input_form = read_input_form(folder, config.data.dataset)
-    experiment = Experiment.open(config, input_form=input_form, console=console)
+    experiment = Experiment.open(
+        config,
+        source=source,
+        model=model,
+        objective=objective,
+        input_form=input_form,
+        console=console,
+    )
     circumstances = environment(experiment)
     raise_if_stop_requested()
-    with training_folder(experiment, config.to_json()):
+    with training_folder(experiment, with_own_parts(config.to_json(), own)):
         print_description(experiment, console)
         encode = SplitEncoder(experiment)
         last = _fit_run(experiment, encode, console, profile=profile)
@@ -137,13 +169,15 @@ def check_devices(config: Config) -> None:
         )
 
 
-def finished_results(folder: Path, config: Config) -> dict[str, Any] | None:
+def finished_results(
+    folder: Path, config: Config, own: tuple[str, ...] = ()
+) -> dict[str, Any] | None:
     """Returns the results of a run that is finished, else None.
 
     Raises:
         UserError: if the folder holds something else than this run.
     """
-    is_there = check_same_training(folder, config)
+    is_there = check_same_training(folder, config, own=own)
     return read_results(folder) if is_there and (folder / "results.json").is_file() else None
 
 
@@ -180,7 +214,7 @@ def training_folder(experiment: Experiment, content: dict[str, Any]) -> Iterator
 def print_description(experiment: Experiment, console: Console) -> None:
     """Prints what is trained on which data, and how the model is chosen."""
     config = experiment.config
-    lines = [*describe(experiment, config.objective.describe()), *left_out(experiment)]
+    lines = [*describe(experiment, experiment.objective_name), *left_out(experiment)]
     if config.run.choose != "last":
         lines.append(f"the model is {SELECTION_DESCRIPTIONS[config.run.choose]}")
     if len(experiment.split.validation) and config.run.choose != "validation":

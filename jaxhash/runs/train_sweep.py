@@ -70,7 +70,9 @@ MAX_MEMBERS = 1000
 
 
 @defer_signals()
-def sweep(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> dict[str, Any]:
+def sweep(
+    config: Config, axes: Axes, console: Console | None = None, *, seeds: int = 1
+) -> dict[str, Any]:
     """Trains every setting with every seed together, evaluates each, and finds the best setting.
 
     The settings are all combinations of the values of the axes. The best has the highest mean mAP on
@@ -84,7 +86,7 @@ def sweep(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
     Args:
         config: the run that is varied, with ``run_dir`` the folder of the sweep.
         axes: fields among `jaxhash.runs.experiment.TRACED_HYPERPARAMS`, each with its values.
-        console: where progress and table are printed.
+        console: where progress and table are printed; standard output if not given.
         seeds: number of seeds, counted from ``config.run.seed``.
 
     Returns:
@@ -95,9 +97,12 @@ def sweep(config: Config, axes: Axes, console: Console, *, seeds: int = 1) -> di
         UserError: if the axes, the configuration, the data or the folder do not allow it, or if
             every member diverges.
     """
+    console = console or Console()
     config, settings = check_sweep(config, axes, seeds)
     check_devices(config)
     config, folder = config.located(), config.run.run_dir
+    if folder is None:
+        raise UserError("`run_dir` must name the folder of the sweep")
     varied = {"seeds": seeds, "axes": {name: list(values) for name, values in axes.items()}}
     if check_same_training(folder, config, varied) and (folder / "results.json").is_file():
         results = read_results(folder)
