@@ -1,154 +1,108 @@
-"""Explains in one line why words are not flags of a command.
+"""Says in one line why the parser refuses the words of a command.
 
-The parser prints its errors in a box and exits. What it refuses is therefore read once more here,
-from the fields of the dataclass alone, to name the first mistake.
+Tyro prints its errors in a box and exits. Its hook for parse errors hands over what is wrong before that.
+The hook is not public yet: without it, or for an error it does not know, the line says less.
 """
 
+import contextlib
 import dataclasses
 import difflib
-import types
+import shlex
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
-#: What a value of a type is called.
-_WORDS = {int: "an integer", float: "a number"}
-
-
-class _Flag(NamedTuple):
-    """A flag of a command.
-
-    Attributes:
-        name: with its dashes; without dashes for a positional argument.
-        kind: type of its value.
-        required: whether it has no default.
-        aliases: other names.
-    """
-
-    name: str
-    kind: Any
-    required: bool
-    aliases: tuple[str, ...] = ()
+from jaxhash.utils.errors import UserError
 
 
-def explain(kind: type, words: Sequence[str]) -> str | None:
-    """Returns what is wrong with the words of a command, or None if nothing is.
+@contextlib.contextmanager
+def mistakes_as_errors(kind: type, words: Sequence[str], prog: str) -> Iterator[None]:
+    """Raises a `UserError` of one line where tyro would print a box and exit.
 
     Args:
-        kind: dataclass of the flags; the fields of a dataclass in it are flags too.
-        words: what follows the command.
-
-    Example:
-        >>> Pair = dataclasses.make_dataclass("Pair", [("bits", int, 8), ("flip", bool, False)])
-        >>> explain(Pair, ["--bitz", "3"])
-        'unrecognized: --bitz 3, did you mean --bits?'
-        >>> explain(Pair, ["--bits", "many"])
-        "--bits: expected an integer, got 'many'"
+        kind: dataclass of the flags.
+        words: what is parsed.
+        prog: the command, as the line names it.
     """
-    flags = list(_flags_of(kind))
-    known = {name: flag for flag in flags for name in (flag.name, *flag.aliases)}
-    positional = [flag for flag in flags if not flag.name.startswith("-")]
-    wrong: dict[str, str | None] = {}  # by flag; of a flag given twice the last counts
-    unknown: list[str] = []
-    for name, values in _groups(words):
-        flag = known.get(name)
-        used = 0
-        if flag is not None:
-            used = len(values) if (arity := _arity(flag.kind)) is None else arity
-            wrong[flag.name] = _mismatch(flag, values[:used])
-        elif name:
-            unknown.append(name)
-        for value in values[used:]:
-            if flag is None and name or not positional:
-                unknown.append(value)
-            else:
-                target = positional.pop(0)
-                wrong[target.name] = _mismatch(target, [value])
-    if unknown:
-        near = [difflib.get_close_matches(word, known, n=1) for word in unknown if word[:2] == "--"]
-        hints = [f", did you mean {names[0]}?" for names in near if names]
-        return f"unrecognized: {' '.join(unknown)}{''.join(hints[:1])}"
-    missing = [flag.name for flag in flags if flag.required and flag.name not in wrong]
-    mistakes = [each for each in wrong.values() if each]
-    mistakes += [f"missing: {', '.join(missing)}"] * bool(missing)
-    return mistakes[0] if mistakes else None
+
+    def refuse(mistake: str) -> None:
+        raise UserError(f"{mistake}; {prog} --help lists what is allowed")
+
+    def on_error(event: Any) -> None:
+        if mistake := _explain(event, kind, words):
+            refuse(mistake)
+
+    try:
+        with _hook(on_error):
+            yield
+    except SystemExit as exit:
+        if not exit.code:  # help was printed
+            raise
+        refuse(f"cannot read {shlex.join(words)}")
 
 
-def _flags_of(kind: type) -> Iterator[_Flag]:
-    """Yields the flags of a dataclass and of the dataclasses in it."""
-    import tyro
-
-    plain, annotated = get_type_hints(kind), get_type_hints(kind, include_extras=True)
-    for field in dataclasses.fields(kind):
-        type_, marks = plain[field.name], getattr(annotated[field.name], "__metadata__", ())
-        if dataclasses.is_dataclass(type_):
-            yield from _flags_of(type_)
-            continue
-        required = field.default is field.default_factory is dataclasses.MISSING
-        if tyro.conf.Positional in marks:
-            yield _Flag(field.name.upper(), type_, required)
-            continue
-        word = field.name.replace("_", "-")
-        aliases = tuple(name for mark in marks for name in getattr(mark, "aliases", None) or ())
-        if type_ is bool and tyro.conf.FlagCreatePairsOff not in marks:
-            aliases += (f"--no-{word}",)
-        yield _Flag(f"--{word}", type_, required, aliases)
+def _hook(on_error: Any) -> contextlib.AbstractContextManager:
+    """Registers the hook, where this version of tyro has it."""
+    try:
+        from tyro._errors import on_parse_error
+    except ImportError:
+        return contextlib.nullcontext()
+    return on_parse_error(on_error)
 
 
-def _groups(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yields each flag with the words up to the next; words before the first under an empty name."""
-    name, values = "", []
-    for word in words:
-        if not word.lstrip("-")[:1].isalpha() or word[:1] != "-" or _converts(float, word):  # -inf
-            values.append(word)
-            continue
-        if name or values:
-            yield name, values
-        name, equals, value = word.partition("=")
-        name, values = name.replace("_", "-"), [value] if equals else []
-    if name or values:
-        yield name, values
-
-
-def _alternatives(kind: Any) -> list[Any]:
-    """Returns the types of a union but None; else the type itself."""
-    if get_origin(kind) in (Union, types.UnionType):
-        return [each for each in get_args(kind) if each is not types.NoneType]
-    return [kind]
-
-
-def _arity(kind: Any) -> int | None:
-    """Returns how many words a value has; None for any number."""
-    [kind] = _alternatives(kind)
-    if get_origin(kind) is tuple:
-        return None if get_args(kind)[-1] is Ellipsis else len(get_args(kind))
-    return 0 if kind is bool else 1
-
-
-def _mismatch(flag: _Flag, values: list[str]) -> str | None:
-    """Returns what is wrong with the words after a flag, or None."""
-    [kind] = _alternatives(flag.kind)
-    if values == ["None"] and kind is not flag.kind:
-        return None
-    arity = _arity(kind)
-    if arity is not None and len(values) < arity:
-        return f"{flag.name} needs {'a value' if arity == 1 else f'{arity} values'}"
-    kinds = get_args(kind) if get_origin(kind) is tuple else (kind,)
-    if arity is None:
-        kinds = kinds[:1] * len(values)
-    for value, each in zip(values, kinds, strict=False):  # a bool has no value
-        if get_origin(each) is Literal and value not in get_args(each):
-            expected = f"one of {', '.join(get_args(each))}"
-        elif each in _WORDS and not _converts(each, value):
-            expected = _WORDS[each]
-        else:
-            continue
-        return f"{flag.name}: expected {expected}, got {value!r}"
+def _explain(event: Any, kind: type, words: Sequence[str]) -> str | None:
+    """Returns what an event of tyro's hook says; None for an event that is not known."""
+    match type(event).__name__:
+        case "UnrecognizedArgs":
+            return _explain_unrecognized(event.tokens, kind)
+        case "MissingArgs" if event.unrecognized_tokens:
+            return _explain_unrecognized(event.unrecognized_tokens, kind)
+        case "MissingArgs":
+            return f"missing: {', '.join(_name(each.arg) for each in event.missing_arguments)}"
+        case "InvalidChoice":
+            allowed = ", ".join(event.choices)
+            return f"{_name(event.argument)}: expected one of {allowed}, got {event.value!r}"
+        case "BadValue" if event.reason == "too_few_values":
+            return f"{_name(event.argument)} needs a value"
+        case "InstantiationFailure" if event.argument:
+            name = _name(event.argument)
+            form = event.argument.lowered.metavar.removeprefix("{None}|")
+            values = " ".join(map(repr, _values(name, words)))
+            return f"{name}: expected {form}, got {values}"
     return None
 
 
-def _converts(kind: type, value: str) -> bool:
-    try:
-        kind(value)
-    except ValueError:
-        return False
-    return True
+def _explain_unrecognized(tokens: Sequence[str], kind: type) -> str:
+    flags = list(_flags(kind))
+    near = [difflib.get_close_matches(word, flags, n=1) for word in tokens if word[:2] == "--"]
+    hints = [f", did you mean {names[0]}?" for names in near if names]
+    return f"unrecognized: {' '.join(tokens)}{''.join(hints[:1])}"
+
+
+def _name(argument: Any) -> str:
+    """Returns the first flag of an argument; the word that help has for a positional one."""
+    lowered = argument.lowered
+    return lowered.metavar if argument.is_positional() else lowered.name_or_flags[0]
+
+
+def _values(flag: str, words: Sequence[str]) -> list[str]:
+    """Returns the words after a flag, where it is given last."""
+    values: list[str] = []
+    found = False
+    for word in words:
+        name, equals, value = word.partition("=")
+        if word.startswith("--"):
+            found = name.replace("_", "-") == flag
+            values = ([value] if equals else []) if found else values
+        elif found:
+            values.append(word)
+    return values
+
+
+def _flags(kind: type) -> Iterator[str]:
+    """Yields the flags of a dataclass and of the dataclasses in it."""
+    kinds = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(kinds[field.name]):
+            yield from _flags(kinds[field.name])
+        else:
+            yield "--" + field.name.replace("_", "-")

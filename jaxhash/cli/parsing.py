@@ -3,12 +3,10 @@
 import contextlib
 import io
 import re
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from jaxhash.cli.mistakes import explain
-from jaxhash.utils.errors import UserError
+from jaxhash.cli.mistakes import mistakes_as_errors
 
 T = TypeVar("T")
 
@@ -27,14 +25,8 @@ def parse(kind: type[T], arguments: Sequence[str], *, prog: str, **options: Any)
     """
     import tyro
 
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            return tyro.cli(kind, args=list(arguments), prog=prog, **options)
-    except SystemExit as exit:
-        if not exit.code:  # help was printed
-            raise
-    mistake = explain(kind, arguments) or f"cannot read {shlex.join(arguments)}"
-    raise UserError(f"{mistake}; {prog} --help lists what is allowed")
+    with mistakes_as_errors(kind, arguments, prog), contextlib.redirect_stderr(io.StringIO()):
+        return tyro.cli(kind, args=list(arguments), prog=prog, **options)
 
 
 def find_value(arguments: Sequence[str], flag: str) -> str | None:
