@@ -186,7 +186,7 @@ def _evaluate_member(
     """Evaluates a finished member of a sweep again, and compares with its own results."""
     config = experiment.config
     own = config_of_member(config, member)
-    folder = own.run_dir
+    folder = own.run.run_dir
     print_line(console, f"{member.name}: {folder}")
     if not folder.is_dir():
         raise UserError(
