@@ -32,9 +32,9 @@ from sklearn.neural_network import MLPClassifier
 
 from jaxhash.retrieval.baselines import class_index_from_predictor, pca_random_rotation
 from jaxhash.runs.config import Config
-from jaxhash.runs.evaluation import QUERY_AND_DATABASE, score_all, score_all_floats
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.presets import cifar100_features
+from jaxhash.runs.scores import QUERY_AND_DATABASE, score_all, score_all_floats
 from jaxhash.runs.settings import SCORES
 from jaxhash.runs.train_sweep import sweep
 from jaxhash.utils.files import write_json

@@ -10,8 +10,9 @@ from jaxtyping import Float, Int, Shaped
 from jaxhash import report
 from jaxhash.ops.codes import binarize
 from jaxhash.retrieval.search import nearest_neighbors
-from jaxhash.runs.evaluation import Codes, sampled_rows
+from jaxhash.runs.evaluation import sampled_rows
 from jaxhash.runs.experiment import Experiment
+from jaxhash.runs.scores import Codes
 from jaxhash.similarity import shares_label
 from jaxhash.utils.files import whole_file, write_json
 

@@ -1,5 +1,6 @@
-"""Lines that the log of a training begins with, and what is missing at its end."""
+"""What is told of a training beside its numbers: lines of the log, hardware and versions."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,9 @@ import jax
 from rich.console import Console
 
 from jaxhash.runs.experiment import Experiment
+from jaxhash.training.devices import hardware
 from jaxhash.utils.console import print_line
+from jaxhash.utils.hardware import versions
 
 #: Number of unreadable files that the log names.
 MOST_NAMED = 10
@@ -63,3 +66,13 @@ def print_missing_records(records: Sequence[Any], steps: int, console: Console) 
             "a collapse and the seconds of training are as the others tell",
         )
     return bool(missing)
+
+
+def environment(experiment: Experiment) -> dict[str, Any]:
+    """Returns the hardware and the versions of a training, and the digest of its weights."""
+    packages = ("jaxhash", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    found = {"hardware": hardware(), "versions": versions(packages)}
+    if weights := experiment.pretrained:
+        found["weights_sha256"] = hashlib.sha256(weights.file.read_bytes()).hexdigest()
+        found["weights_prefix"] = weights.prefix
+    return found

@@ -16,15 +16,18 @@ from jaxhash.data.pipeline import evaluation_batches, rows_of_process
 from jaxhash.ops.codes import binarize
 from jaxhash.retrieval import baselines
 from jaxhash.retrieval.encode import make_encoder
-from jaxhash.retrieval.score import SCORE_CONVENTIONS, score_codes, score_floats
-from jaxhash.retrieval.score_hierarchy import (
-    HIERARCHY_CONVENTIONS,
-    embedding_similarity,
-    score_hierarchy,
-    score_hierarchy_of_vectors,
-)
-from jaxhash.retrieval.vectors import LazyVectors, ProgressTracker, no_progress, normalize_rows
+from jaxhash.retrieval.vectors import LazyVectors, ProgressTracker, no_progress
 from jaxhash.runs.experiment import Experiment
+from jaxhash.runs.scores import (
+    QUERY_AND_DATABASE,
+    Codes,
+    conventions,
+    is_hierarchical,
+    of_both_parts,
+    score_all,
+    score_all_floats,
+    score_by_similarity,
+)
 from jaxhash.training.collapse import CollapseAlarm
 from jaxhash.training.model_selection import SelectionRule
 from jaxhash.utils.console import track_progress
@@ -36,11 +39,6 @@ ENCODING_BATCH = 512
 #: Largest number of database items whose code values are plotted before and after training.
 MAX_SAMPLED_ITEMS = 2**16
 
-#: Parts of a split that a ranking has.
-QUERY_AND_DATABASE = ("query", "database")
-
-#: Real-valued codes of the items of each of the `QUERY_AND_DATABASE`.
-Codes = dict[str, Float[np.ndarray, "items bits"]]
 
 _NO_AUGMENT = Augment()
 
@@ -245,7 +243,7 @@ def validation_scores(
     if is_hierarchical(experiment):
         among = dataclasses.replace(split, query=items, database=items)
         codes = dict.fromkeys(QUERY_AND_DATABASE, encode(variables, "validation"))
-        found = _score_hierarchy(dataclasses.replace(experiment, split=among), codes, binarize)
+        found = score_by_similarity(dataclasses.replace(experiment, split=among), codes, binarize)
         if (name := "mahp_at_250_among_queries") in found:  # one item has no other to search for
             scores["validation_mahp_at_250"] = found[name]
     return scores
@@ -270,102 +268,6 @@ def flip_rate(
         return None
     augmented = encode(variables, "query", augment=augment, seed=seed)
     return metrics.flip_rate(binarize(codes["query"]), binarize(augmented)).mean
-
-
-def score_all(
-    experiment: Experiment,
-    codes: Codes,
-    *,
-    memory_bytes: int = 2**30,
-    track: ProgressTracker = no_progress,
-) -> dict[str, Any]:
-    """Returns the metrics of codes, with the hierarchical ones where similarities are known."""
-    return _score(experiment, codes, partial(score_codes, track=track)) | _score_hierarchy(
-        experiment, codes, binarize, memory_bytes=memory_bytes, track=track
-    )
-
-
-def score_all_floats(
-    experiment: Experiment, vectors: dict[str, Any], **options: Any
-) -> dict[str, float]:
-    """Returns the metrics of a ranking by cosine.
-
-    Args:
-        experiment: the data and its split.
-        vectors: an array or `LazyVectors` for each of the `QUERY_AND_DATABASE`.
-        options: ``memory_bytes``, ``track`` and ``description``, as `jaxhash.retrieval.score.score_floats`
-            takes them.
-    """
-    return _score(experiment, vectors, partial(score_floats, **options)) | _score_hierarchy(
-        experiment, vectors, normalize_rows, **options
-    )
-
-
-def _score(
-    experiment: Experiment, vectors: dict[str, Any], score: Callable[..., dict[str, Any]]
-) -> dict[str, Any]:
-    labels = _of_both_parts(experiment, experiment.source.labels)
-    return score(vectors["query"], labels["query"], vectors["database"], labels["database"])
-
-
-def _score_hierarchy(
-    experiment: Experiment,
-    vectors: dict[str, Any],
-    transform: Callable[[np.ndarray], np.ndarray],
-    **options: Any,
-) -> dict[str, float]:
-    """Returns the hierarchical metrics of codes cut at zero, or of vectors of length 1.
-
-    Codes are counted where classes have distances, which is many times as fast as ranking them.
-    """
-    known, labels = experiment.class_similarity, experiment.source.labels
-    if not is_hierarchical(experiment):
-        return {}
-    if known.embeddings is not None:
-        compared = _of_both_parts(experiment, normalize_rows(known.embeddings))
-        similarity = embedding_similarity
-    else:
-        table = 1.0 - known.distances
-        if transform is binarize:
-            return _score(experiment, vectors, partial(score_hierarchy, similarity=table))
-        compared = _of_both_parts(experiment, labels)
-
-        def similarity(rows, columns):
-            return table[rows][:, columns]
-
-    return score_hierarchy_of_vectors(
-        vectors["query"],
-        compared["query"],
-        vectors["database"],
-        compared["database"],
-        similarity,
-        transform=transform,
-        **options,
-    )
-
-
-def _of_both_parts(experiment: Experiment, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Picks the rows of the queries and of the database out of all rows of the source."""
-    return {name: rows[getattr(experiment.split, name)] for name in QUERY_AND_DATABASE}
-
-
-def conventions(experiment: Experiment) -> dict[str, str]:
-    """Returns how the metrics of `score_all` are defined."""
-    if not is_hierarchical(experiment):
-        return SCORE_CONVENTIONS
-    similarity = (
-        "1 - semantic distance of the classes"
-        if experiment.class_similarity.embeddings is None
-        else "cosine of the embeddings of two items, a negative one counts 0"
-    )
-    return SCORE_CONVENTIONS | HIERARCHY_CONVENTIONS | {"similarity": similarity}
-
-
-def is_hierarchical(experiment: Experiment) -> bool:
-    """Whether the similarity of each two items is known."""
-    known = experiment.class_similarity
-    of_classes = known.distances is not None and experiment.source.labels.ndim == 1
-    return of_classes or known.embeddings is not None
 
 
 def evaluate_codes(
@@ -394,7 +296,7 @@ def evaluate_codes(
         the class index is among the baselines.
     """
     config, split = experiment.config, experiment.split
-    labels, bits = _of_both_parts(experiment, experiment.source.labels), codes["query"].shape[1]
+    labels, bits = of_both_parts(experiment, experiment.source.labels), codes["query"].shape[1]
     code_format = metrics.CodeFormat("real-valued", bits)
     options = {"memory_bytes": config.run.memory_bytes, "track": track}
     found = {

@@ -7,8 +7,6 @@ distributed training train and evaluate, and the first one writes.
 """
 
 import contextlib
-import hashlib
-import statistics
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -27,7 +25,7 @@ from jaxhash.data.sources import Source
 from jaxhash.objectives import Batch, Objective
 from jaxhash.runs.artifacts import save_plots, write_codes
 from jaxhash.runs.config import Config
-from jaxhash.runs.describe import describe, left_out, print_missing_records
+from jaxhash.runs.describe import describe, environment, left_out, print_missing_records
 from jaxhash.runs.evaluation import (
     SplitEncoder,
     candidate_score,
@@ -44,21 +42,20 @@ from jaxhash.runs.folder import (
     with_own_parts,
 )
 from jaxhash.runs.metrics_file import MetricsFile, read_metrics
+from jaxhash.runs.throughput import log_throughput, time_loss
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.compilation_cache import compilation_cache
-from jaxhash.training.devices import hardware
 from jaxhash.training.distributed import broadcast_from_host0, is_main_process
 from jaxhash.training.loop import Monitor, SkipCounter, check_finite, fit
 from jaxhash.training.model_selection import SELECTION_DESCRIPTIONS, CandidateTracker, select_model
 from jaxhash.training.parallel import DataParallel
-from jaxhash.training.speed import Profile, Speed
+from jaxhash.training.speed import Profile
 from jaxhash.training.state import TrainState
 from jaxhash.training.stop import StopRequest, defer_signals, raise_if_stop_requested
-from jaxhash.training.timing import time_alternately
 from jaxhash.utils.console import ProgressLine, print_line, track_progress
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import write_json
-from jaxhash.utils.hardware import peak_process_bytes, versions
+from jaxhash.utils.hardware import peak_process_bytes
 
 M = TypeVar("M", bound=Monitor)
 
@@ -181,16 +178,6 @@ def finished_results(
     return read_results(folder) if is_there and (folder / "results.json").is_file() else None
 
 
-def environment(experiment: Experiment) -> dict[str, Any]:
-    """Returns the hardware and the versions of a training, and the digest of its weights."""
-    packages = ("jaxhash", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-    found = {"hardware": hardware(), "versions": versions(packages)}
-    if weights := experiment.pretrained:
-        found["weights_sha256"] = hashlib.sha256(weights.file.read_bytes()).hexdigest()
-        found["weights_prefix"] = weights.prefix
-    return found
-
-
 @contextlib.contextmanager
 def training_folder(experiment: Experiment, content: dict[str, Any]) -> Iterator[None]:
     """Opens the folder of a run or a sweep for its training, by `open_folder`.
@@ -238,7 +225,7 @@ def _fit_run(
         profile=config.run.run_dir / "profile" if profile else None,
     )
     if profile:
-        _time_loss(experiment, step, console)
+        time_loss(experiment, step, console)
     return state
 
 
@@ -365,47 +352,6 @@ def open_checkpoints(experiment: Experiment, console: Console) -> Checkpoints:
         data=fingerprint | {"split": split.sha256[:12]},
         print_line=partial(print_line, console),
     )
-
-
-def _time_loss(experiment: Experiment, step: DataParallel, console: Console) -> None:
-    """Times the step as it is, and the loss with its gradient in the codes alone."""
-    state = [step.to_local(step.replicate(experiment.initial_state()))]
-    batch = step.shard_batch(next(experiment.batches()))
-
-    def call(mapped):
-        state[0], metrics = mapped(state[0], batch)
-        jax.block_until_ready(metrics)
-
-    calls = {"loss": partial(call, experiment.make_loss_step()), "step": partial(call, step)}
-    seconds = time_alternately(calls, repeats=20, budget_seconds=20.0)
-    loss_seconds, step_seconds = (statistics.median(seconds[name]) for name in ("loss", "step"))
-    found = {"step_seconds": step_seconds, "loss_seconds": loss_seconds}
-    if is_main_process():
-        folder = experiment.config.run.run_dir / "profile"
-        folder.mkdir(exist_ok=True)
-        write_json(folder / "loss.json", found | {"loss_share": loss_seconds / step_seconds})
-    print_line(
-        console,
-        f"the loss and its gradient in the codes take {1e3 * loss_seconds:.2f} of "
-        f"{1e3 * step_seconds:.2f} ms, {loss_seconds / step_seconds:.0%} of a step",
-    )
-
-
-def log_throughput(
-    records: list[dict[str, Any]], console: Console, *, rows: int
-) -> dict[str, dict[str, float]]:
-    """Prints how fast a training was, and returns it as results hold it; empty if it is unknown.
-
-    Args:
-        records: the run's metrics.jsonl.
-        console: where it is printed.
-        rows: examples of a step.
-    """
-    speed = Speed.from_records(records, rows=rows)
-    if speed is None:
-        return {}
-    print_line(console, f"{speed}")
-    return {"speed": speed._asdict()}
 
 
 def choose_state(

@@ -23,8 +23,8 @@ from jaxhash import report
 from jaxhash.data.input_form import read_input_form
 from jaxhash.objectives import Batch, TableSharding
 from jaxhash.runs.config import Config
-from jaxhash.runs.describe import describe, left_out, print_missing_records
-from jaxhash.runs.evaluation import conventions, data_facts
+from jaxhash.runs.describe import describe, environment, left_out, print_missing_records
+from jaxhash.runs.evaluation import data_facts
 from jaxhash.runs.experiment import TRACED_HYPERPARAMS, Experiment
 from jaxhash.runs.folder import (
     axes_words,
@@ -35,12 +35,12 @@ from jaxhash.runs.folder import (
 )
 from jaxhash.runs.members import finish_members
 from jaxhash.runs.metrics_file import read_metrics
+from jaxhash.runs.scores import conventions
 from jaxhash.runs.settings import SCORES, VALIDATION_CONVENTIONS, best, summarize
+from jaxhash.runs.throughput import log_throughput
 from jaxhash.runs.train_run import (
     check_devices,
-    environment,
     fit_from_checkpoint,
-    log_throughput,
     training_folder,
 )
 from jaxhash.training.devices import device_memory

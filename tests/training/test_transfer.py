@@ -12,7 +12,7 @@ from rich.console import Console
 from jaxhash import models
 from jaxhash.models._weight_files import TensorFile
 from jaxhash.runs import train_run as run
-from jaxhash.runs.describe import describe
+from jaxhash.runs.describe import describe, environment
 from jaxhash.runs.evaluate_run import evaluate
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.presets import digits_hashnet_hswd
@@ -69,7 +69,7 @@ def test_a_part_of_a_file_is_told_and_kept(weights, tmp_path):
     assert f"with the weights of {tmp_path / 'both.npz'} (its b.module.*)" in " ".join(
         describe(experiment, "")
     )
-    assert run.environment(experiment)["weights_prefix"] == "b.module."
+    assert environment(experiment)["weights_prefix"] == "b.module."
     assert type(made).from_json(made.to_json() | {"run_dir": made.run.run_dir}) == made
     with pytest.raises(
         UserError, match="`weights=FILE:KEY`.*both.npz:a.module, .*both.npz:b.module"

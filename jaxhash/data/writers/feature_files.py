@@ -24,7 +24,7 @@ from jaxhash.data.pipeline import evaluation_batches
 from jaxhash.data.readers.image_files import INDEX_NAME, ImageFiles, write_index
 from jaxhash.data.sources import Source
 from jaxhash.retrieval.encode import make_encoder
-from jaxhash.runs.experiment import check_model
+from jaxhash.runs.experiment_parts import check_model
 from jaxhash.training.devices import hardware
 from jaxhash.utils.checks import check_image_size
 from jaxhash.utils.console import print_line, track_progress

@@ -1,0 +1,122 @@
+"""The metrics of codes and of rankings by floats, on the queries and the database of an experiment."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxhash.ops.codes import binarize
+from jaxhash.retrieval.score import SCORE_CONVENTIONS, score_codes, score_floats
+from jaxhash.retrieval.score_hierarchy import (
+    HIERARCHY_CONVENTIONS,
+    embedding_similarity,
+    score_hierarchy,
+    score_hierarchy_of_vectors,
+)
+from jaxhash.retrieval.vectors import ProgressTracker, no_progress, normalize_rows
+from jaxhash.runs.experiment import Experiment
+
+#: Parts of a split that a ranking has.
+QUERY_AND_DATABASE = ("query", "database")
+
+
+#: Real-valued codes of the items of each of the `QUERY_AND_DATABASE`.
+Codes = dict[str, Float[np.ndarray, "items bits"]]
+
+
+def score_all(
+    experiment: Experiment,
+    codes: Codes,
+    *,
+    memory_bytes: int = 2**30,
+    track: ProgressTracker = no_progress,
+) -> dict[str, Any]:
+    """Returns the metrics of codes, with the hierarchical ones where similarities are known."""
+    return _score(experiment, codes, partial(score_codes, track=track)) | score_by_similarity(
+        experiment, codes, binarize, memory_bytes=memory_bytes, track=track
+    )
+
+
+def score_all_floats(
+    experiment: Experiment, vectors: dict[str, Any], **options: Any
+) -> dict[str, float]:
+    """Returns the metrics of a ranking by cosine.
+
+    Args:
+        experiment: the data and its split.
+        vectors: an array or `LazyVectors` for each of the `QUERY_AND_DATABASE`.
+        options: ``memory_bytes``, ``track`` and ``description``, as `jaxhash.retrieval.score.score_floats`
+            takes them.
+    """
+    return _score(experiment, vectors, partial(score_floats, **options)) | score_by_similarity(
+        experiment, vectors, normalize_rows, **options
+    )
+
+
+def _score(
+    experiment: Experiment, vectors: dict[str, Any], score: Callable[..., dict[str, Any]]
+) -> dict[str, Any]:
+    labels = of_both_parts(experiment, experiment.source.labels)
+    return score(vectors["query"], labels["query"], vectors["database"], labels["database"])
+
+
+def score_by_similarity(
+    experiment: Experiment,
+    vectors: dict[str, Any],
+    transform: Callable[[np.ndarray], np.ndarray],
+    **options: Any,
+) -> dict[str, float]:
+    """Returns the hierarchical metrics of codes cut at zero, or of vectors of length 1.
+
+    Codes are counted where classes have distances, which is many times as fast as ranking them.
+    """
+    known, labels = experiment.class_similarity, experiment.source.labels
+    if not is_hierarchical(experiment):
+        return {}
+    if known.embeddings is not None:
+        compared = of_both_parts(experiment, normalize_rows(known.embeddings))
+        similarity = embedding_similarity
+    else:
+        table = 1.0 - known.distances
+        if transform is binarize:
+            return _score(experiment, vectors, partial(score_hierarchy, similarity=table))
+        compared = of_both_parts(experiment, labels)
+
+        def similarity(rows, columns):
+            return table[rows][:, columns]
+
+    return score_hierarchy_of_vectors(
+        vectors["query"],
+        compared["query"],
+        vectors["database"],
+        compared["database"],
+        similarity,
+        transform=transform,
+        **options,
+    )
+
+
+def of_both_parts(experiment: Experiment, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Picks the rows of the queries and of the database out of all rows of the source."""
+    return {name: rows[getattr(experiment.split, name)] for name in QUERY_AND_DATABASE}
+
+
+def conventions(experiment: Experiment) -> dict[str, str]:
+    """Returns how the metrics of `score_all` are defined."""
+    if not is_hierarchical(experiment):
+        return SCORE_CONVENTIONS
+    similarity = (
+        "1 - semantic distance of the classes"
+        if experiment.class_similarity.embeddings is None
+        else "cosine of the embeddings of two items, a negative one counts 0"
+    )
+    return SCORE_CONVENTIONS | HIERARCHY_CONVENTIONS | {"similarity": similarity}
+
+
+def is_hierarchical(experiment: Experiment) -> bool:
+    """Whether the similarity of each two items is known."""
+    known = experiment.class_similarity
+    of_classes = known.distances is not None and experiment.source.labels.ndim == 1
+    return of_classes or known.embeddings is not None
