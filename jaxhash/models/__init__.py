@@ -25,6 +25,7 @@ from jaxhash.models._convnext import convnext_tiny as convnext_tiny
 from jaxhash.models._encoder import Encoder as Encoder
 from jaxhash.models._mobilenet import mobilenet_v2 as mobilenet_v2
 from jaxhash.models._mobilenet import mobilenet_v2_tf as mobilenet_v2_tf
+from jaxhash.models._norm import BatchNorm as BatchNorm
 from jaxhash.models._preprocessing import CAFFE as CAFFE
 from jaxhash.models._preprocessing import CENTRED as CENTRED
 from jaxhash.models._preprocessing import IMAGENET as IMAGENET

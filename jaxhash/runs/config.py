@@ -111,6 +111,8 @@ class Config:
     def replace(self, **fields: Any) -> "Config":
         """Returns the configuration with other values of fields, whatever part they are in.
 
+        A path may be a string.
+
         Raises:
             ValueError: if no part has a field of that name.
 
@@ -122,6 +124,8 @@ class Config:
         for name, value in fields.items():
             if name not in _PART_OF_FIELD:
                 raise ValueError(f"there is no field {name!r}")
+            if isinstance(value, str) and _is_of_kind(Path(), _KINDS[name]):
+                value = Path(value)
             parts.setdefault(_PART_OF_FIELD[name], {})[name] = value
         changed = {
             part: dataclasses.replace(getattr(self, part), **values)
@@ -140,6 +144,10 @@ class Config:
 
     def check(self) -> None:
         """Raises a `UserError` that names the first argument whose value is not allowed."""
+        for name, kind in _KINDS.items():
+            value = self.get(name)
+            if not (_is_of_kind(value, kind) or (type(value) is int and _is_of_kind(1.0, kind))):
+                raise UserError(f"`{name}` must be {_describe_kind(kind)}, got {value!r}")
         for part in (self.data, self.model, self.objective, self.optimizer, self.run):
             part.check()
         every, epochs = self.run.evaluate_every, self.optimizer.epochs
@@ -228,6 +236,17 @@ def _is_of_kind(value: object, kind: Any) -> bool:
     if get_origin(kind) is tuple:
         return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
     return isinstance(value, kind) if kind is Path else type(value) is kind
+
+
+def _describe_kind(kind: Any) -> str:
+    """Returns the allowed values of a field in words."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is UnionType:
+        return " or ".join(map(_describe_kind, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return "a tuple of strings"
+    return "None" if kind is type(None) else kind.__name__
 
 
 def _take_flags_of_options(fields: dict[str, object]) -> None:

@@ -13,10 +13,11 @@ from jaxhash.objectives import Objective
 from jaxhash.runs.config import Config, config_diff
 from jaxhash.runs.describe import print_missing_records
 from jaxhash.runs.evaluation import SplitEncoder, evaluate_model
-from jaxhash.runs.experiment import Experiment, own_parts
+from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.folder import damaged, print_results, read_finished, read_own_parts, read_results
 from jaxhash.runs.members import config_of_member
 from jaxhash.runs.metrics_file import read_metrics
+from jaxhash.runs.own_parts import own_parts
 from jaxhash.runs.settings import best, summarize
 from jaxhash.runs.train_run import choose_state
 from jaxhash.runs.train_sweep import check_sweep, make_members, unsharded

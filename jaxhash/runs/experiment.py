@@ -35,12 +35,17 @@ from jaxhash.objectives import (
 from jaxhash.runs.config import Config
 from jaxhash.runs.experiment_parts import (
     check_input_options,
-    check_own_model,
     check_sizes,
     make_model,
     measure_form,
     preprocessing_of,
     read_backbone_weights,
+)
+from jaxhash.runs.own_parts import (
+    adapt_model,
+    check_objective,
+    checked_source,
+    own_parts,
 )
 from jaxhash.training.optimizer import make_optimizer
 from jaxhash.training.parallel import DataParallel
@@ -109,10 +114,10 @@ class Experiment:
 
         Args:
             config: the configuration.
-            source: data in place of those that the configuration names.
-            model: a whole model in place of the named one: a module from inputs to real-valued codes
-                of ``config.model.bits``, called with ``train`` and ``mask``, with an attribute
-                ``axis_name``. `jaxhash.models.Encoder` makes one of a backbone.
+            source: data in place of those that the configuration names;
+                `jaxhash.data.from_arrays` makes one.
+            model: a model in place of the named one: a Flax module from a batch of inputs to
+                real-valued codes of ``config.model.bits``; see `jaxhash.runs.own_parts`.
             objective: an objective in place of the named one.
             input_form: form of the inputs of a model that exists already; measured on the training
                 items if not given.
@@ -122,6 +127,10 @@ class Experiment:
             UserError: if the data or the weights do not allow what the configuration asks for.
         """
         own = own_parts(source=source, model=model, objective=objective)
+        if source is not None:
+            source = checked_source(source)
+        if objective is not None:
+            check_objective(objective)
         where = "`source`" if "source" in own else f"`dataset={config.data.dataset}`"
         if source is None:
             source = load_source(
@@ -136,7 +145,7 @@ class Experiment:
         if model is None:
             model = make_model(config, source.inputs[:1])
         else:
-            check_own_model(config, model, source.inputs[:1])
+            model = adapt_model(config, model, source.inputs[:1])
         preprocessing = preprocessing_of(model)
         if input_form is None:
             input_form = measure_form(config, source, split, preprocessing)
@@ -376,13 +385,3 @@ class Experiment:
             return jax.eval_shape(first_loss, jax.random.key(0), inputs, labels)
         except (ValueError, TypeError, OverflowError) as error:
             raise UserError(f"`{where}`: {error}") from error
-
-
-def own_parts(**parts: Any) -> tuple[str, ...]:
-    """Returns the names of the parts that are given.
-
-    Example:
-        >>> own_parts(source=None, model=3)
-        ('model',)
-    """
-    return tuple(name for name, part in parts.items() if part is not None)

@@ -6,9 +6,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax.errors import ModifyScopeVariableError
 from jaxtyping import Shaped
 
 from jaxhash import models
@@ -16,8 +14,9 @@ from jaxhash.data.input_form import InputForm, measure_inputs
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
 from jaxhash.runs.config import Config
+from jaxhash.runs.own_parts import updates_statistics
 from jaxhash.training.distributed import broadcast_from_host0
-from jaxhash.utils.errors import UserError, first_line
+from jaxhash.utils.errors import UserError
 
 #: Largest number of padding rows in a batch that is larger than the training set.
 MAX_PADDING = 4096
@@ -65,38 +64,12 @@ def make_model(config: Config, inputs: Shaped[np.ndarray, "1 ..."]) -> models.En
         )
     model = models.Encoder(backbone, config.model.bits, config.model.head_norm)
     check_model(config.model.model, model, inputs)
-    if config.run.chunk_size is not None and _updates_statistics(model, inputs):
+    if config.run.chunk_size is not None and updates_statistics(model, inputs):
         raise UserError(
             f"`chunk_size={config.run.chunk_size}`: {config.model.model} normalizes by statistics of the whole "
             "batch, which chunks do not have; it needs `freeze_norm`, and no `head_norm`"
         )
     return model
-
-
-def check_own_model(config: Config, model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]) -> None:
-    """Raises a `UserError` unless a user's own model makes codes of such inputs; computes nothing."""
-    bits = config.model.bits
-    if config.model.weights is not None:
-        raise UserError(
-            "`weights` is for a backbone that `model` names, not for a model of your own"
-        )
-    if not hasattr(model, "axis_name"):
-        raise UserError("`model` needs an attribute axis_name, the mapped axis of the batch")
-
-    def encode(key):
-        variables, mask = model.init(key, inputs), jnp.ones(1, bool)
-        options = {"train": True, "mask": mask, "mutable": ["batch_stats"]}
-        model.apply(variables, inputs, rngs={"dropout": key}, **options)
-        return model.apply(variables, inputs, train=False)
-
-    try:
-        shape = jax.eval_shape(encode, jax.random.key(0)).shape
-    except (TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"`model`: {first_line(error)}") from error
-    if shape != (1, bits):
-        raise UserError(f"`model` makes codes of shape {shape} of one input; expected (1, {bits})")
-    if config.run.chunk_size is not None and _updates_statistics(model, inputs):
-        raise UserError("`chunk_size`: `model` normalizes by statistics of the whole batch")
 
 
 def check_input_options(
@@ -131,20 +104,6 @@ def check_input_options(
         raise UserError(f"{vectors}: `augment_on=device` is for images")
     if config.model.image_size is not None or config.model.preprocessing != "published":
         raise UserError(f"{vectors}: `image_size` and `preprocessing` are for images")
-
-
-def _updates_statistics(model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]) -> bool:
-    """Whether the model updates statistics in training."""
-
-    def train(key):
-        variables = model.init(key, inputs)
-        return model.apply(variables, inputs, train=True, rngs={"dropout": key})
-
-    try:
-        jax.eval_shape(train, jax.random.key(0))
-    except ModifyScopeVariableError:
-        return True
-    return False
 
 
 def preprocessing_of(model: nn.Module) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from jaxhash.runs.evaluation import (
     encode_sample,
     evaluate_model,
 )
-from jaxhash.runs.experiment import Experiment, own_parts
+from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.folder import (
     check_same_training,
     open_folder,
@@ -42,6 +42,7 @@ from jaxhash.runs.folder import (
     with_own_parts,
 )
 from jaxhash.runs.metrics_file import MetricsFile, read_metrics
+from jaxhash.runs.own_parts import own_parts
 from jaxhash.runs.throughput import log_throughput, time_loss
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.compilation_cache import compilation_cache

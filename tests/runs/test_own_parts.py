@@ -3,6 +3,7 @@
 from functools import partial
 
 import flax.linen as nn
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
@@ -21,7 +22,7 @@ QUIET = Console(quiet=True)
 
 
 class Net(nn.Module):
-    """A model of nobody's table."""
+    """A model with all that the training passes."""
 
     bits: int = 8
     axis_name: str | None = None
@@ -87,9 +88,87 @@ def test_the_command_needs_the_own_parts(trained, refusal):
     assert "jaxhash.runs.evaluate(folder, source=..., model=..., objective=...)" in line
 
 
+class Plain(nn.Module):
+    """A model as a Flax user writes one first, with layers in ``setup``."""
+
+    def setup(self):
+        self.hidden, self.head = nn.Dense(12), nn.Dense(8)
+
+    def __call__(self, inputs):
+        return self.head(nn.tanh(self.hidden(inputs)))
+
+
+class Dropout(nn.Module):
+    """A model with a positional argument ``train``."""
+
+    @nn.compact
+    def __call__(self, inputs, train):
+        return nn.Dense(8)(nn.Dropout(0.5, deterministic=not train)(inputs))
+
+
+class Normalized(nn.Module):
+    """A model that updates batch statistics and has no ``mask`` and no ``axis_name``."""
+
+    @nn.compact
+    def __call__(self, inputs, train):
+        return nn.Dense(8)(nn.BatchNorm(use_running_average=not train)(inputs))
+
+
+class Deterministic(nn.Module):
+    """A model whose dropout would never run."""
+
+    @nn.compact
+    def __call__(self, inputs, deterministic=True):
+        return nn.Dense(8)(nn.Dropout(0.5, deterministic=deterministic)(inputs))
+
+
+def opened(folder, **parts):
+    return Experiment.open(config(folder), **own() | parts)
+
+
+@pytest.mark.parametrize("model", [Plain(), nn.Dense(8), nn.Sequential([nn.Dense(9), nn.Dense(8)])])
+def test_a_plain_module_keeps_the_names_of_its_variables(tmp_path, model):
+    adapted = opened(tmp_path, model=model).model
+    key, inputs = jax.random.key(0), VECTORS[:3]
+    variables = adapted.init(key, inputs)
+    assert jax.tree.structure(variables) == jax.tree.structure(model.init(key, inputs))
+    codes = adapted.apply(variables, (inputs, inputs + 1), train=True, mask=np.ones(3, bool))
+    for view, shift in zip(codes, (0, 1), strict=True):
+        np.testing.assert_allclose(view, model.apply(variables, inputs + shift), rtol=1e-6)
+
+
+def test_a_module_is_called_with_train_where_it_takes_it(tmp_path):
+    model = opened(tmp_path, model=Dropout()).model
+    variables, rngs = model.init(jax.random.key(0), VECTORS), {"dropout": jax.random.key(1)}
+    evaluated, trained = (
+        model.apply(variables, VECTORS, train=train, rngs=rngs) for train in (False, True)
+    )
+    np.testing.assert_array_equal(evaluated, Dropout().apply(variables, VECTORS, train=False))
+    assert np.abs(evaluated - trained).max() > 0.1
+
+
 @pytest.mark.parametrize(
-    ("model", "said"), [(Net(7), "bits|codes of shape"), (nn.Dense(8), "axis_name")]
+    ("model", "said"),
+    [
+        (Net(7), "bits|codes of shape"),
+        (nn.Dense(7), "bits|codes of shape"),
+        (Normalized(), "`model`.* mask and axis_name"),
+        (Deterministic(), "`model`.* deterministic"),
+    ],
 )
 def test_a_model_that_does_not_fit_is_refused(tmp_path, model, said):
     with pytest.raises(UserError, match=said):
-        Experiment.open(config(tmp_path), **own() | {"model": model})
+        opened(tmp_path, model=model)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (Source("mine", VECTORS[1:], CLASSES, tuple("abcd")), "199 inputs and 200 labels"),
+        (Source("mine", VECTORS.astype("f8"), CLASSES, tuple("abcd")), "float32"),
+        (Source("mine", VECTORS, CLASSES, tuple("abc")), "3 class_names"),
+    ],
+)
+def test_a_source_that_does_not_fit_is_refused(tmp_path, source, said):
+    with pytest.raises(UserError, match=f"`source`.*{said}"):
+        opened(tmp_path, source=source)

@@ -37,7 +37,7 @@ class ScaledVectors:
         return len(self._features)
 
     def __getitem__(self, rows: Index) -> Float[np.ndarray, "..."]:
-        with np.errstate(over="ignore"):  # `_check_finite` has refused infinite values
+        with np.errstate(over="ignore"):  # `check_finite` has refused infinite values
             return np.asarray(self._features[rows]).astype(np.float32) * self._scale
 
     @property
@@ -91,17 +91,17 @@ def read_features(name: str, path: Path) -> Source:
         name,
         vectors,
         labels,
-        _class_names(arrays.get("class_names"), labels, path),
+        read_class_names(arrays.get("class_names"), labels, path),
         part_ids,
         _coarse_labels(arrays.get("coarse_labels"), labels, path),
         parts=parts,
         item_names=items,
     )
-    _check_finite(source, path)
+    check_finite(source, path)
     return source
 
 
-def _check_finite(source: Source, where: Any) -> None:
+def check_finite(source: Source, where: Any) -> None:
     """Raises a `UserError` that names the first item with a value that is not finite."""
     for rows in row_blocks(len(source.inputs), 4 * source.inputs.shape[1]):
         finite = np.isfinite(source.inputs[rows]).all(axis=1)
@@ -176,7 +176,7 @@ def _coarse_labels(
     return coarse
 
 
-def _class_names(names: np.ndarray | None, labels: np.ndarray, where: Any) -> tuple[str, ...]:
+def read_class_names(names: np.ndarray | None, labels: np.ndarray, where: Any) -> tuple[str, ...]:
     """Returns the names of the classes, checked; their numbers if the file holds no names."""
     if labels.ndim == 1 and labels.max() < 0:
         raise UserError(
