@@ -81,7 +81,7 @@ class Training:
 
 
 def selection_traffic(bits: int, rounds: int) -> traffic.Traffic:
-    """Returns the traffic of HSWD by selection in so many rounds; rounds after interpolation are ties."""
+    """Returns the traffic of HSWD by selection in the given number of rounds; rounds after interpolation are ties."""
     later = rounds - INTERPOLATION_ROUNDS
     return traffic.hswd_by_selection(
         bits, min(rounds, INTERPOLATION_ROUNDS), ties=later if later > 0 else None

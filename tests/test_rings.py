@@ -54,7 +54,7 @@ def is_within(name, packages):
 
 
 def forbidden(folder, path):
-    """What a file imports and its folder may not."""
+    """Returns the imports of a file that its folder does not allow."""
     packages, folders = ALLOWED[folder]
     allowed = {*packages, *sys.stdlib_module_names, *(f"jaxhash.{name}" for name in folders)}
     found = [name for name in imports(path) if not is_within(name, allowed)]

@@ -86,7 +86,7 @@ def train_with_an_interruption(config, console, monkeypatch, *, at):
 
 
 def start_with_an_interruption(folder, start, monkeypatch, at):
-    """What a training into a folder returns, which is interrupted after a step, and started again."""
+    """Interrupts a training after a step, starts it again, and returns its results."""
     report = loop._report
 
     def interrupt(step, *rest):

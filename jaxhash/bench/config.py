@@ -132,7 +132,7 @@ class InputConfig:
     crop: int = 4
     """Padding of the random crop, in pixels."""
     flip: bool = True
-    """Whether half of the images are flipped."""
+    """True to flip half of the images."""
     workers: tuple[int, ...] = (0, 1, 2)
     """Numbers of processes that load batches; 0 for threads."""
     augment_on: tuple[Literal["host", "device"], ...] = ("host", "device")

@@ -53,7 +53,7 @@ class EvaluateArguments:
 
     @property
     def names_codes(self) -> bool:
-        """Whether the path is a file of codes rather than the folder of a run."""
+        """Returns whether the path is a file of codes rather than the folder of a run."""
         return self.path.suffix.lower() in (".npz", ".npy") and not self.path.is_dir()
 
     def check_run(self) -> None:

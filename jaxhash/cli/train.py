@@ -59,7 +59,7 @@ class TrainArguments:
 
     @property
     def is_sweep(self) -> bool:
-        """Whether there is more than one training."""
+        """True if there is more than one training."""
         return self.seeds != 1 or bool(self.sweep)
 
     def check(self) -> None:
@@ -81,7 +81,7 @@ class TrainArguments:
 
     @property
     def axes(self) -> dict[str, tuple[float, ...]]:
-        """What the sweep varies, by the names of the fields.
+        """The values that the sweep varies, by the names of the fields.
 
         Raises:
             UserError: if an axis is not NAME=VALUE,VALUE,..., or is there twice.
@@ -102,7 +102,7 @@ class TrainArguments:
 
     @property
     def folder(self) -> str:
-        """What tells the folder of the run from those of other seeds or sweeps of its preset."""
+        """The part of the folder's name that differs between seeds and sweeps of a preset."""
         if not self.is_sweep:
             return f"seed{self.config.run.seed}"
         return "-".join(

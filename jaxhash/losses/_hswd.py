@@ -155,7 +155,7 @@ def distance_to_signs(
     where: Bool[Array, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, " bits"]:
-    """Returns the squared 2-Wasserstein distance of each bit to signs with so many -1."""
+    """Returns the squared 2-Wasserstein distance of each bit to signs with the given number of -1."""
     count = row_count(codes, where, axis_name)
     return _by_selection(codes, negatives, count, False, where, axis_name, False, 2, None)
 

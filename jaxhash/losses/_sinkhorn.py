@@ -55,7 +55,7 @@ def sinkhorn(
         ValueError: if epsilon is not above 0, or iterations are fewer than 1.
 
     Example:
-        >>> sinkhorn(jnp.zeros((8, 4)), key=jax.random.key(0)).round(3)  # whatever the plan
+        >>> sinkhorn(jnp.zeros((8, 4)), key=jax.random.key(0)).round(3)  # for any plan
         Array(1., dtype=float32)
 
     Reference:

@@ -52,7 +52,7 @@ def sliced_wasserstein(
         projections: the number L of random directions.
         block: number of directions in memory at once, forwards and backwards. It does not change
             the directions drawn.
-        directions: ``"random"``, or ``"axes"`` for each axis once, whatever ``projections``.
+        directions: ``"random"``, or ``"axes"`` for each axis once, for any ``projections``.
         axis_name: see `jaxhash.losses`. Every device computes all random projections of the
             gathered batch.
 

@@ -93,7 +93,7 @@ CONVENTIONS: dict[str, Convention] = {
 
 
 def get_convention(convention: str | Convention) -> Convention:
-    """Returns the convention of a name; a `Convention` is returned as it is.
+    """Returns the convention of a name; a `Convention` is returned unchanged.
 
     Raises:
         ValueError: if the name is unknown.

@@ -166,7 +166,7 @@ def _per_retrieved(
 
     if ties == "worst":  # the sum is convex in m
         return mean(_first_true(lambda m: mean(m + 1) >= mean(m), cut.fewest, cut.most))
-    # What one more item adds rises at a decreasing rate in m, then falls. So the mean may first fall,
+    # The gain of one more item rises at a decreasing rate in m, then falls. So the mean may first fall,
     # then rise, then fall; but it first falls over less than half of the way to a larger value, where
     # bisection never looks.
     top = _first_true(lambda m: mean(m + 1) <= mean(m), cut.fewest, cut.most)

@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     """One batch, or one device's rows of it."""
 
     inputs: PyTree[Shaped[Any, "n ..."]]
-    """What the model encodes: images, features, or a tree of them (two views, two modalities)."""
+    """Inputs of the model: images, features, or a tree of them (two views, two modalities)."""
     labels: Shaped[Any, " n *classes"]
     """Class ids [n], of which -1 is none, or multi-hot rows [n, classes] of 0 and 1."""
     index: Int[Any, " n"]
@@ -60,7 +60,7 @@ class TableSharding(NamedTuple):
 
 
 class Setup(NamedTuple):
-    """What ``init`` of an objective is given: sizes, example inputs and the model's variables."""
+    """Arguments of ``init`` of an objective: sizes, example inputs and the model's variables."""
 
     bits: int
     """Length of a code."""
@@ -69,7 +69,7 @@ class Setup(NamedTuple):
     classes: int
     """Number of classes."""
     multi_label: bool
-    """Whether labels are multi-hot rows rather than ids."""
+    """True if labels are multi-hot rows rather than ids."""
     inputs: PyTree[Shaped[Any, "n ..."]]
     """Inputs of the model, used for their shape by decoders and memories of features."""
     variables: PyTree
@@ -90,14 +90,14 @@ class Variables(NamedTuple):
 
 
 class Context(NamedTuple):
-    """What varies from one call of the loss to the next."""
+    """Arguments of the loss that vary from one call to the next."""
 
     key: Key[Array, ""]
     """A new key each step, the same on all devices."""
     progress: Float[Array, ""]
     """Fraction of the training that is done, in [0, 1)."""
     new_epoch: Bool[Array, ""]
-    """Whether an epoch has just ended, when alternating methods update their codes."""
+    """True if an epoch has just ended, when alternating methods update their codes."""
     variables: PyTree
     """The model's current variables, with gradient."""
     encode: Callable[..., PyTree]
@@ -110,7 +110,7 @@ class Context(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """What ``loss`` of an objective returns."""
+    """Result of ``loss`` of an objective."""
 
     value: Float[Array, ""]
     """Value over the whole batch of all devices; its gradient is this device's share."""
@@ -126,7 +126,7 @@ class _Objective(NamedTuple):
     views: int = 1
     """Number of augmented views of each input; with several, inputs and codes are tuples."""
     any_views: bool = False
-    """Whether it accepts codes of any number of views. If not, and another objective needs more
+    """True if it accepts codes of any number of views. If not, and another objective needs more
     views, it is given the first view."""
 
 

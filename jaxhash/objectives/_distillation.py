@@ -61,7 +61,7 @@ def dhd(
     Reference:
         Jang, Gu, Ko, Kang, Cho, "Deep Hash Distillation for Image Retrieval" (DHD), ECCV 2022,
         after its released code. Departures: the paper transforms the first view weakly and the
-        second strongly; here the data pipeline makes the views, and where it makes both alike the
+        second strongly; here the data pipeline makes the views, and where it makes both in the same way the
         first is no better a teacher than the second. The paper's layer norm before the tanh, and
         its hash layer without a bias, are options of the model.
     """

@@ -37,7 +37,7 @@ class Method(NamedTuple):
     """Authors, venue and year."""
     kind: Kind
     state: str = "-"
-    """What it keeps or trains beside the network."""
+    """State and parameters beside the network."""
     multi_label: str = "any label shared"
     """How it treats an image of several labels."""
     data: Literal["cifar10", "cifar100"] = "cifar10"

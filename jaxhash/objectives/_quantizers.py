@@ -62,7 +62,7 @@ def hswd(
             `jaxhash.losses.hswd` is for codes on one device, which a training step cannot assume.)
         order: 2 for squared distances, 1 for distances.
         mass: probability of +1, for all bits.
-        low: lower target, -1 in the paper. Codes are cut at 0 whatever the targets.
+        low: lower target, -1 in the paper. Codes are cut at 0 for all targets.
         high: upper target.
 
     Raises:

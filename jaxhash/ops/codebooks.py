@@ -237,7 +237,7 @@ def _hadamard_codes(classes: int, bits: int, rng: np.random.Generator) -> Iterat
         tries = 16 if classes * classes * bits < 1 << 24 else 2
         draws = [select_rows(matrix, classes, bits, rng) for _ in range(tries)]
         if order == bits:
-            distances = [bits // 2] * tries  # rows are orthogonal or opposite, whatever their signs
+            distances = [bits // 2] * tries  # rows are orthogonal or opposite for any signs
         else:
             distances = [minimum_distance(codes) for codes in draws]
         imbalance = [np.abs(codes.sum(axis=0, dtype=np.int64)).max() for codes in draws]

@@ -21,7 +21,7 @@ class NeighborExamples(NamedTuple):
     titles: Sequence[Sequence[str]]
     """Class names, in the order of ``images``."""
     relevant: Sequence[Sequence[bool]] | Bool[np.ndarray, "queries k"]
-    """Whether each neighbor (without the query) shares a class with the query."""
+    """True where a neighbor (without the query) shares a class with the query."""
     names: Sequence[Sequence[str]] = ()
     """Names of the items, in the order of ``images``; the plot does not show them."""
 

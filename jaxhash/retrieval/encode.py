@@ -15,7 +15,7 @@ from jaxhash.training.stop import raise_if_stop_requested
 def make_encoder(model: nn.Module) -> Callable[[PyTree, Iterable[Batch]], np.ndarray]:
     """Returns a function from the model's variables and batches to real-valued codes.
 
-    The function is compiled once for batches of one shape, whatever the variables. It places the
+    The function is compiled once for batches of one shape and any variables. It places the
     variables on the devices once a call and spreads a batch over the local devices where their
     number divides the batch size. Padded rows are left out, so the codes are those of the items, in
     order. In a job of several processes each process encodes its own rows of each batch, and every

@@ -118,7 +118,7 @@ def score_floats(
 
 
 def num_ranking_threads(memory_bytes: int, items: int) -> int:
-    """Returns how many threads can rank so many items each, within a quarter of the memory.
+    """Returns how many threads can each rank that number of items within a quarter of the memory.
 
     A thread takes 64 bytes an item. Threads help since most of the time goes into sorts, which
     release Python's lock.

@@ -54,9 +54,9 @@ class LazyVectors:
         return LazyVectors(np.asarray(self._inputs[self._items[rows]]))
 
     def row_blocks(self, memory_bytes: int) -> list[slice]:
-        """Splits all rows, in order, into blocks that take at most so many bytes in float32."""
+        """Splits all rows, in order, into blocks of at most that number of bytes in float32."""
         step = max(1, memory_bytes // (4 * self.shape[1]))
-        step = max(step // 1024 * 1024, min(step, 1024))  # products of whole tiles round alike
+        step = max(step // 1024 * 1024, min(step, 1024))  # products of whole tiles round equally
         return [slice(at, min(at + step, len(self))) for at in range(0, len(self), step)]
 
 
@@ -121,7 +121,7 @@ def inner_products(
 def normalize_rows(
     vectors: Shaped[np.ndarray, "n dimensions"],
 ) -> Shaped[np.ndarray, "n dimensions"]:
-    """Scales each row to length 1; a row of zeros stays as it is."""
+    """Scales each row to length 1; a row of zeros is not changed."""
     # Divides by the largest entry first, so that no square under- or overflows.
     largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0)
     vectors = vectors / np.where(largest > 0, largest, 1)

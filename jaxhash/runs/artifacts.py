@@ -1,4 +1,4 @@
-"""What a run leaves beside its results: the codes of queries and database, and the plots."""
+"""Writes the files beside the results of a run: codes of queries and database, and plots."""
 
 from collections.abc import Sequence
 from pathlib import Path

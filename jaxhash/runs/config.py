@@ -109,7 +109,7 @@ class Config:
     run: RunConfig = RunConfig()
 
     def replace(self, **fields: Any) -> "Config":
-        """Returns the configuration with other values of fields, whatever part they are in.
+        """Returns the configuration with other values of fields of any part.
 
         A path may be a string.
 
@@ -134,7 +134,7 @@ class Config:
         return dataclasses.replace(self, **changed)
 
     def get(self, name: str) -> Any:
-        """Returns the value of a field, whatever part it is in.
+        """Returns the value of a field of any part.
 
         Example:
             >>> Config().get("bits")
@@ -228,7 +228,7 @@ def config_diff(old: Config, new: Config) -> list[str]:
 
 
 def _is_of_kind(value: object, kind: Any) -> bool:
-    """Whether a value fits the annotation of its field."""
+    """Returns whether a value fits the annotation of its field."""
     if get_origin(kind) is Literal:
         return isinstance(value, str) and value in get_args(kind)
     if get_origin(kind) is UnionType:

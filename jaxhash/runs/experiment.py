@@ -121,7 +121,7 @@ class Experiment:
             objective: an objective in place of the named one.
             input_form: form of the inputs of a model that exists already; measured on the training
                 items if not given.
-            console: where progress is printed.
+            console: console for progress.
 
         Raises:
             UserError: if the data or the weights do not allow what the configuration asks for.

@@ -43,7 +43,7 @@ _KINDS = {
 def check_entries(folder: Path) -> None:
     """Raise a `UserError` unless a run's own names are files and folders of its own.
 
-    A link is not followed, for what it leads to is somebody else's, and a pipe is not waited for.
+    A link is not followed, since its target belongs to others, and a pipe is not waited for.
     The folder itself may be a link.
     """
     for name in FILES:
@@ -54,7 +54,7 @@ def check_entries(folder: Path) -> None:
 
 
 def check_free(folder: Path, kind: str) -> bool:
-    """Whether the folder is new or empty; False where it holds a config.json.
+    """Returns whether the folder is new or empty; False if it holds a config.json.
 
     Raises:
         UserError: if it holds something else, or nothing can be written there.
@@ -132,7 +132,7 @@ def open_folder(folder: Path, content: dict[str, Any]) -> Iterator[None]:
     """Makes the folder, with its config.json, and locks it against other trainings until the end.
 
     The lock of a training that is killed is released by the system. File systems without locks, as
-    some that hosts share, keep nobody out.
+    some that hosts share, lock nobody out.
 
     Args:
         folder: the folder; it may exist, with the same content.
@@ -251,7 +251,7 @@ def print_results(folder: Path, results: dict[str, Any], console: Console) -> No
 
 
 def damaged(folder: Path, error: Exception) -> UserError:
-    """What is said of a results.json in which something is not as it was written."""
+    """Returns the error for a results.json that was changed after it was written."""
     reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
     return UserError(f"{folder / 'results.json'} is damaged ({reason}); {_REMEDY}")
 
@@ -261,7 +261,7 @@ _REMEDY = "remove it, and the same jaxhash train writes it anew from the checkpo
 
 
 def _expect(is_right: Any, *paths: Path) -> bool:
-    """Whether any of these is there; raise unless those that are have the right kind."""
+    """Returns whether any of the paths exists; raises if one that exists has the wrong kind."""
     there = [path for path in paths if os.path.lexists(path)]
     for path in there:
         mode = path.lstat().st_mode

@@ -39,7 +39,7 @@ def finish_members(
 ) -> list[dict[str, Any] | None]:
     """Evaluates each member that has not diverged, and writes its folder; one after the other.
 
-    A finished folder stays as it is, and an unfinished one is finished, so the same call goes on after
+    A finished folder is not changed, and an unfinished one is finished, so the same call goes on after
     an interruption. Baselines are computed once for the members of a seed.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Any
 from jaxhash.objectives import METHODS, Method
 from jaxhash.runs.config import Config
 
-#: The split of CIFAR-10 (I), whose parts are pooled, for ten classes of whatever number of items.
+#: The split of CIFAR-10 (I), whose parts are pooled, for ten classes of any number of items.
 _POOLED: dict[str, Any] = dict(protocol="per-class", queries_per_class=100, train_per_class=500)
 
 

@@ -116,7 +116,7 @@ def conventions(experiment: Experiment) -> dict[str, str]:
 
 
 def is_hierarchical(experiment: Experiment) -> bool:
-    """Whether the similarity of each two items is known."""
+    """Returns whether the similarity of every two items is known."""
     known = experiment.class_similarity
     of_classes = known.distances is not None and experiment.source.labels.ndim == 1
     return of_classes or known.embeddings is not None

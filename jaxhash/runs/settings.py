@@ -1,4 +1,4 @@
-"""What the members of a sweep say of its settings: means over seeds, and which is the best."""
+"""Settings of a sweep: means over seeds, and the best setting."""
 
 import itertools
 import math

@@ -80,11 +80,11 @@ def train(
 
     Args:
         config: configuration of the run.
-        console: where progress and table are printed; standard output if not given.
+        console: console for progress and table; standard output if not given.
         source: the user's own data, such as arrays.
         model: the user's own model, from inputs to codes.
         objective: the user's own objective, such as of `jaxhash.objectives.combine`.
-        profile: whether to trace a few steps into ``profile/``, and to time the loss by itself.
+        profile: whether to trace a few steps into ``profile/``, and to time the loss alone.
 
     Raises:
         KeyboardInterrupt: if Ctrl-C was pressed, at a place where nothing is broken by it.
@@ -362,7 +362,7 @@ def choose_state(
 
     Args:
         experiment: what was trained.
-        console: where a damaged checkpoint is told.
+        console: console that damaged checkpoints are printed to.
         last: the last state; restored from its checkpoint if not given.
 
     Raises:

@@ -291,7 +291,7 @@ def level_similarity(
 def _highest_ancestors(
     hierarchy: Hierarchy, height: int, ancestors: Int32[np.ndarray, "jumps nodes"]
 ) -> Int32[np.ndarray, " classes"]:
-    """Returns the highest ancestor of each class up to a height; a higher class stays as it is."""
+    """Returns the highest ancestor of each class up to a height; a higher class is its own."""
     node = hierarchy.classes
     for jump in ancestors[::-1]:  # heights grow towards the root, so bisection finds it
         higher = jump[node]

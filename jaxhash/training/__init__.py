@@ -6,6 +6,6 @@ over devices (the only module that uses pmap and shard_map), and `members` train
 sweep in one program. `loop` runs the steps; `checkpoint` and `digests` save and verify states,
 `model_selection` chooses the epoch to evaluate, and `collapse` and `speed` monitor the run.
 `distributed`, `stop` and `guard` handle several processes and the signals that end them, `devices`
-and `compilation_cache` what is specific to this machine. This package imports nothing by itself:
+and `compilation_cache` what is specific to this machine. This package imports nothing:
 the command line loads `guard` and `stop` before JAX.
 """

@@ -102,7 +102,7 @@ def _receive(reader: int) -> None:
 
 
 def _exit_at_once(number: int) -> None:
-    """Ends this process with a line, whatever its main thread is doing."""
+    """Ends this process with a line, without waiting for its main thread."""
     ending.set()
     if _worker:
         os.kill(_worker, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Times calls in alternation, so that a change of the machine's speed meets all of them alike."""
+"""Times calls in alternation, so that a change of the machine's speed affects all of them equally."""
 
 import time
 from collections.abc import Callable, Hashable, Mapping
@@ -23,7 +23,7 @@ def time_alternately(
     budget_seconds: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[Name, list[float]]:
-    """Times functions in rounds of one turn each, so that drift affects all of them alike.
+    """Times functions in rounds of one turn each, so that drift affects all of them equally.
 
     There are ``repeats`` rounds, or as many as begin within the budget, but at least five. In a job
     of several processes, whose calls wait for one another, all make as many rounds as the slowest.

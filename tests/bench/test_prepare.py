@@ -1,4 +1,4 @@
-"""What is timed is the loss and its gradient, over devices too, within the memory."""
+"""The loss and its gradient are timed, over devices too, within the memory."""
 
 import itertools
 

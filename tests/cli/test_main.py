@@ -324,7 +324,7 @@ def test_objective_that_does_not_take_the_data(refusal):
 
 
 def shell(script):
-    """What a shell prints as errors; ``jaxhash`` is the command."""
+    """Returns the errors that a shell prints; ``jaxhash`` is the command."""
     command = f'jaxhash() {{ "{sys.executable}" -m jaxhash "$@"; }}\n{script}'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
     return done.stdout, done.stderr
@@ -369,7 +369,7 @@ def test_platform_that_is_not_there(refusal, monkeypatch, said):
 
 
 def test_platform_of_which_jax_says_nothing(refusal, monkeypatch):
-    """Of `cuda` without its plugin JAX has a bare assertion."""
+    """JAX has a bare assertion for `cuda` without its plugin."""
 
     def devices(*_):
         raise AssertionError

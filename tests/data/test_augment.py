@@ -132,7 +132,7 @@ def test_an_entry_is_zero_or_scaled(dtype):
 
 @pytest.mark.parametrize("drop", [0.1, 0.5, 0.9])
 def test_entries_are_dropped_alike_and_apart(drop):
-    """Of each row, each column, each pair of neighbors, and of neighboring rows."""
+    """Returns the counts of each row, each column, each pair of neighbors, and of neighboring rows."""
     n, entries = 400, 300
     zero = dropped(Augment(feature_dropout=drop), np.ones((n, entries), np.float32)) == 0
 

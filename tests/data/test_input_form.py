@@ -1,4 +1,4 @@
-"""What a model's inputs are: measured on the training items, kept, checked, and what is odd told."""
+"""Form of a model's inputs: measured on the training items, stored, checked; warnings."""
 
 import dataclasses
 import json
@@ -34,7 +34,7 @@ def test_training_vectors_are_scaled_to_rms_1(size):
 
 
 def test_a_vector_is_the_same_input_whatever_is_beside_it():
-    """Of the model's own set, of a few of it, and in another order: the same bits."""
+    """The model's own set, a few of its items, and another order give the same bits."""
     form = measure_inputs(VECTORS, TRAIN)
     whole = form.prepare(VECTORS)[np.arange(20)]
     np.testing.assert_array_equal(form.prepare(VECTORS[:20])[:], whole)
@@ -146,7 +146,7 @@ def test_the_file_holds_every_bit_and_is_written_once(tmp_path, form):
 
 
 def test_a_training_that_kept_no_scale(tmp_path):
-    """Of vectors nothing can be told without it; images need none."""
+    """Vectors cannot be checked without it; images need none."""
     (tmp_path / "checkpoints" / "8").mkdir(parents=True)
     assert read_input_form(tmp_path, "digits") is None
     with pytest.raises(UserError, match="has no inputs.json"):

@@ -230,7 +230,7 @@ def test_workers_end_with_a_process_that_is_killed(tmp_path):
 
 
 def running(process):
-    """Whether there is such a process, and it is not one that has ended."""
+    """Returns whether the process exists and has not ended."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
     except OSError:

@@ -183,6 +183,6 @@ def test_digest_does_not_depend_on_name_and_dtype():
 
 
 def test_digest_without_validation_is_that_of_earlier_versions():
-    """Of the lengths and items of training, queries and database, as little-endian 64-bit numbers."""
+    """Computes the digest of the lengths and items of training, queries and database, as little-endian 64-bit numbers."""
     content = np.array([2, 0, 1, 1, 2, 3, 3, 4, 5], "<i8").tobytes()
     assert small_split().sha256 == hashlib.sha256(content).hexdigest()

@@ -34,7 +34,7 @@ def hlo(traffic):
 
 
 def counted(hlo, found):
-    """What runs once: bytes of each kind, as the formulas have them."""
+    """Bytes of each kind in one run, as the formulas have them."""
     return tuple(hlo.total_bytes(found, kind) for kind in hlo.RING_FACTORS)
 
 

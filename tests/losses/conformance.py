@@ -36,9 +36,9 @@ class Row(NamedTuple):
     power: float = 0.0
     """The value grows with this power of the codes, and so may overflow."""
     scale_free: bool = False
-    """Whether the value depends on the directions of the codes alone."""
+    """True if the value depends on the directions of the codes alone."""
     constants: bool = False
-    """Whether something that depends on the codes is a constant for the gradient."""
+    """True if something that depends on the codes is a constant for the gradient."""
     axes: dict[str, tuple[str, ...]] = {}
     """Axes of arrays that may have several forms; "all" are the rows of all devices."""
 

@@ -211,7 +211,7 @@ def test_an_aligned_code_has_a_finite_gradient(name):
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_cosine_of_exactly_one_has_a_finite_gradient(sign):
-    """Of four bits: a direction of four halves, whose cosine with itself is not rounded."""
+    """Four bits: a direction of four halves, whose cosine with itself is not rounded."""
     codes, centers = jnp.full((1, 4), sign), jnp.array([[1, 1, 1, 1], [1, 1, -1, -1]], jnp.int8)
 
     def loss(u):

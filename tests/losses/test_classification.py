@@ -102,7 +102,7 @@ every_loss = pytest.mark.parametrize("name", ROW_LOSSES)
 
 
 def batch(name, n=N):
-    """What the loss takes by row: codes or scores, and labels or a teacher where it has such."""
+    """Returns the arguments that have a row per item: codes or scores, labels, a teacher."""
     *_, columns, other = ROW_LOSSES[name]
     rows = normal(n, columns)
     return (rows,) if other is None else (rows, other(n))

@@ -144,7 +144,7 @@ def test_float64(name):
 
 
 def computation(name, rest):
-    """What is computed with the rest as constants: the program, and the constants in it."""
+    """Returns the program with all other arguments constant, and its constants."""
     trained, _ = parts(name)
     closed = jax.make_jaxpr(functools.partial(value_and_slope, name, rest=rest))(trained)
     constants = [np.asarray(c) for c in closed.consts if not jnp.issubdtype(c.dtype, PRNG_KEY)]

@@ -100,7 +100,7 @@ def test_selecting_gathers_nothing(target):
 
 
 def test_traffic_does_not_depend_on_the_batch():
-    """What is summed over the devices: a few numbers a bit, as many for 40 rows a device as for 3."""
+    """Sizes of sums over devices: a few numbers a bit, as many for 40 rows a device as for 3."""
 
     def traffic(rows):
         text = compiled(rows, "balanced", "select")[1]

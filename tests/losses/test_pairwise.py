@@ -185,7 +185,7 @@ def graded(n, m):
 
 
 def test_idhn_by_hand():
-    """Of two bits: no label shared, all of them, and half with one bit of agreement: 0."""
+    """Two bits: no label shared, all of them, and half with one bit of agreement: 0."""
     batch = jnp.array([[1.0, 1.0]]), jnp.array([[1.0, 1.0], [1.0, 1.0], [1.0, -1.0]])
     loss = jit_idhn(*batch, jnp.array([[0.0, 1.0, 0.5]]), scale=1.0)
     apart, alike = np.log(1 + np.exp(2)), np.log(1 + np.exp(-2))

@@ -16,7 +16,7 @@ from jaxhash.losses import (
 
 
 def cosine(row):
-    """Of a row with its signs, in float64."""
+    """Returns the value for a row and its signs, in float64."""
     return np.abs(row).sum() / np.sqrt(len(row) * np.sum(row**2))
 
 

@@ -119,7 +119,7 @@ def test_is_the_formula(name, masked):
 
 
 def test_dtsh_by_hand():
-    """Of one anchor two triplets, with gaps 3 - 1 and 3 - (-1) before the margin; of one, none."""
+    """One anchor has two triplets, with gaps 3 - 1 and 3 - (-1) before the margin; another has none."""
     codes, others = jnp.array([[2.0], [5.0]]), jnp.array([[3.0], [1.0], [-1.0]])
     similar = jnp.array([[True, False, False], [True, True, True]])
     expected = (np.log1p(np.exp(-(2 - 1))) + np.log1p(np.exp(-(4 - 1)))) / 2
@@ -166,7 +166,7 @@ def test_tie_aware_ap_is_the_metric_where_nothing_is_tied():
 
 
 def test_tie_aware_ap_is_near_the_metric_where_columns_are_tied():
-    """What ties cost on codes of 4 bits: the ratio of means is not the mean of ratios."""
+    """Ties of codes of 4 bits change the loss: the ratio of means is not the mean of ratios."""
     rng = np.random.default_rng(1)
     codes, others = np.sign(rng.normal(size=(20, 4))), np.sign(rng.normal(size=(40, 4)))
     similar = (codes @ others.T + rng.normal(size=(20, 40))) > 1
@@ -207,7 +207,7 @@ def test_at_whole_distances_no_slope_adds_to_the_columns(bits):
 
 
 def test_slope_at_a_whole_distance_is_the_mean_of_both_sides():
-    """Of columns at distances 0 ... 4 from the anchor; the first and the last have one side."""
+    """Columns at distances 0 ... 4 from the anchor; the first and the last have one side."""
     codes, others = all_distances(4)
     slopes = jax.jacrev(counts, argnums=1)(codes, others)[0]  # [bin, column, bit]
     for column in (1, 2, 3):

@@ -102,7 +102,7 @@ def test_a_label_outside_the_table_shows(unknown):
 
 
 def test_matching_distances_cost_nothing():
-    """Of any scale: codes whose distances are a multiple of the semantic ones."""
+    """The loss ignores the scale: codes whose distances are a multiple of the semantic ones."""
     distances = jnp.sum(jnp.abs(CORNER[:, None] - CORNER[None]), axis=2)
     for codes in (CORNER, 3 * CORNER + 1):
         assert loss(codes, distances / 2) == pytest.approx(0, abs=1e-8)

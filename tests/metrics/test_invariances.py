@@ -1,4 +1,4 @@
-"""What holds for every metric of a ranking, whatever the counts."""
+"""Properties of every metric of a ranking, for any counts."""
 
 from functools import partial
 

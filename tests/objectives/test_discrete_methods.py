@@ -230,7 +230,7 @@ def test_weight_of_the_penalty_is_the_papers_sum_divided():
 
 
 def test_codes_of_asymmetric_dsh_by_hand():
-    """Of 36 pairs 12 are similar: S is 1 or -1/2. The classes' codes sum to 0.4, 1 and 0."""
+    """12 of 36 pairs are similar: S is 1 or -1/2. The classes' codes sum to 0.4, 1 and 0."""
     labels = np.array([0, 0, 1, 1, 2, 2], np.int32)
     objective, u = asymmetric_dsh(penalty=0.0), np.arctanh([0.2, 0.2, 0.5, 0.5, 0.0, 0.0])
     state = objective.init(jax.random.key(0), Setup(1, 6, 3, False, None, None)).state

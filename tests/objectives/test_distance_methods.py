@@ -57,7 +57,7 @@ def alike(rows):
 @pytest.mark.parametrize("options", [{}, OPTIONS], ids=["defaults", "options"])
 @pytest.mark.parametrize("pairs", ["batch", "bank"])
 def test_the_loss_of_raw_codes(name, options, pairs):
-    """Of a batch no row is paired with itself, of a bank each is."""
+    """In a batch no row is paired with itself; in a bank each row is."""
     u, options = normal(6, BITS), options.get(name, {})
     where = ~jnp.eye(6, dtype=bool) if pairs == "batch" else jnp.ones((6, 6), bool)
     result = step(METHODS[name](pairs=pairs, **options), u, batch(range(6)))

@@ -55,7 +55,7 @@ def step(objective, codes, data, variables=None, multi_label=False):
 
 
 def likelihoods(codes, labels, scale=0.5, margin=0.0):
-    """Of each pair of different rows: margin and sign as in DFH's paper, in float64."""
+    """Returns, per pair of different rows, margin and sign as in DFH's paper, in float64."""
     codes = np.asarray(codes, float)
     costs = []
     for i in range(len(codes)):
@@ -119,7 +119,7 @@ def test_dbdh_gradient_is_that_of_the_signs():
 
 @pytest.mark.parametrize("pairs", ["batch", "bank"])
 def test_lcdsh_adds_three_times_the_locality(pairs):
-    """Of a bank the pair of a row with itself counts."""
+    """With a bank, the pair of a row with itself counts."""
     u = normal(6, BITS)
     others = ~jnp.eye(6, dtype=bool) if pairs == "batch" else jnp.ones((6, 6), bool)
     locality = losses.lcdsh_locality(u, u, where=others)

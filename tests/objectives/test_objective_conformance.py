@@ -1,4 +1,4 @@
-"""What holds for every objective on one device; see `objective_cases` for the objectives."""
+"""Properties of every objective on one device; see `objective_cases` for the objectives."""
 
 import functools
 import inspect
@@ -83,7 +83,7 @@ def map_views(function, codes):
 
 
 def keeps_codes(name):
-    """Whether the codes of the batch enter a bank, and the loss from there as constants."""
+    """Returns whether the codes of the batch enter a bank, and the loss from there as constants."""
     nodes = jax.tree.leaves(start(name).state, is_leaf=lambda node: isinstance(node, Bank))
     return any(isinstance(node, Bank) for node in nodes)
 

@@ -1,4 +1,4 @@
-"""What holds for every objective in the training step, on one device and on eight."""
+"""Properties of every objective in the training step, on one device and on eight."""
 
 import functools
 import itertools

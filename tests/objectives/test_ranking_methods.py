@@ -67,7 +67,7 @@ def test_histograms_are_of_relaxed_codes(make, loss, options):
 
 @pytest.mark.parametrize("make", [dtsh, mihash, tie_aware_ap])
 def test_a_label_in_common_is_enough(make):
-    """Of one label each the multi-hot rows are the ids; a second label makes more pairs similar."""
+    """With one label each, multi-hot rows equal ids; a second label makes more pairs similar."""
     one_hot = np.eye(CLASSES, dtype=np.uint8)[LABELS] * (LABELS >= 0)[:, None].astype(np.uint8)
     by_id = run(make()).value
     assert run(make(), labels=one_hot).value == by_id

@@ -175,7 +175,7 @@ def test_the_gradient_passes_the_sign(name):
 
 
 def test_bihalf_codes_are_the_upper_and_the_lower_half():
-    """Of even, odd and single batches, whatever padding holds."""
+    """Even, odd and single batches, with any values in padding."""
     u, cut = normal(ROWS, BITS), jax.jit(partial(bihalf_codes, axis_name=None))
     for valid in (16, 11, 6, 1):
         mask = np.random.default_rng(3).permutation(ROWS) < valid
@@ -358,7 +358,7 @@ def test_draws_follow_the_row_not_its_place():
 
 
 def test_views_are_drawn_apart():
-    """Of equal views at even odds half of the bits differ; were they the same, it would cost 0."""
+    """Half of the bits of equal views differ at even odds; equal bits would cost 0."""
     u, method = jnp.zeros((ROWS, 64)), cibhash(temperature=1e-3)
     assert loss_of(method, (u, u)).value > 10
 
@@ -408,7 +408,7 @@ def test_the_decoder_mirrors_the_published_encoder():
 
 
 def test_reconstruction_is_learned():
-    """Of inputs that are a function of two bits, by the decoder alone."""
+    """The inputs are a function of two bits, by the decoder alone."""
     u = 5 * np.array([[1, 1, 1, 1], [1, 1, -1, -1], [-1, -1, 1, 1], [-1, -1, -1, -1]], np.float32)
     rows = batch(normal(4, ENTRIES), mask=np.ones(4, bool))
     method, optimizer = dcw_autoencoder(narrow=10, wide=20, penalty=0.0), optax.adam(1e-2)

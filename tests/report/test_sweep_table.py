@@ -1,4 +1,4 @@
-"""What a sweep makes of its members' numbers: settings, the best of them, a table."""
+"""Settings of a sweep, the best of them, and the table."""
 
 import io
 

@@ -19,7 +19,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def results(output, *arguments):
-    """What a command writes; it writes nothing else."""
+    """Returns the files that a command writes."""
     before = set(Path().rglob("*"))
     output("evaluate", *arguments, "--output", "results.json")
     assert set(Path().rglob("*")) - before == {Path("results.json")}

@@ -1,4 +1,4 @@
-"""What is measured of a variables model, on labels of every kind."""
+"""Evaluation of a model, on labels of every kind."""
 
 import dataclasses
 import json
@@ -271,7 +271,7 @@ def test_nothing_stands_beside_the_codes_where_it_is_left_out(variables):
 
 
 def test_memory_changes_but_the_sample(variables):
-    """Of 16 training items; all that is ranked and cut is that of the whole, block by block."""
+    """A sample of 16 training items; all that is ranked and cut is that of the whole, block by block."""
     experiment = experiment_on(IDS)
     codes = evaluation.encode_split(SplitEncoder(experiment), variables)
     whole, steps = evaluate_codes(experiment, codes), []

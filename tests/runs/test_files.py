@@ -1,4 +1,4 @@
-"""What lies in a run's folder: its own files and folders, sound and of the right kinds."""
+"""Files in a run's folder: undamaged and of the right kinds."""
 
 import io
 import json

@@ -123,7 +123,7 @@ def test_metrics_that_are_not_there(path):
 
 
 def shown(clock, updates, *, terminal=False, **options):
-    """What is printed for updates ``(seconds, step)``."""
+    """Returns the lines printed for updates ``(seconds, step)``."""
     console = Console(file=io.StringIO(), width=120, force_terminal=terminal)
     options = {"total": 100, "start": 0, "batch_size": 50, **options}
     with ProgressLine(console, **options) as progress:

@@ -1,4 +1,4 @@
-"""What a finished run holds, and what is done with it."""
+"""Contents of a finished run, and commands on it."""
 
 import json
 import shutil

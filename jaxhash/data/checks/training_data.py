@@ -1,4 +1,4 @@
-"""What a configuration makes of a data set before there is a model: its split, and what is odd about it."""
+"""Opens the split of a data set and checks the data, before there is a model."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -26,18 +26,18 @@ if TYPE_CHECKING:  # a configuration knows the names of protocols
 
 
 class Findings(NamedTuple):
-    """What was found in the data of an experiment."""
+    """Findings in the data of an experiment."""
 
     equal_inputs: Mapping[str, Mapping[str, int]] = MappingProxyType({})
     """By two parts of the split, the number of items of the first that equal another of the second."""
     data_sha256: str = ""
     """Digest of the split, the labels and the inputs of its items."""
     leaks: Sequence[str] = ()
-    """What is wrong with the split, and allowed; a sentence each."""
+    """Leaks of the split that were allowed, one sentence each."""
     notes: Sequence[str] = ()
-    """What was done with the data where there was a choice; a sentence each."""
+    """Choices that were made about the data, one sentence each."""
     warnings: Sequence[str] = ()
-    """What is odd about the data; a sentence each."""
+    """Warnings about the data, one sentence each."""
 
 
 def open_split(config: "DataConfig", source: Source) -> Split:
@@ -72,7 +72,7 @@ def examine(
     class_similarity: ClassSimilarity,
     console: Console | None,
 ) -> Findings:
-    """What there is to tell of the data.
+    """Examines the data, and returns leaks, notes and warnings.
 
     Args:
         config: the configuration of the data.
@@ -117,7 +117,7 @@ def examine(
 
 
 def _digest(split: Split, source: Source, equal: EqualInputs) -> str:
-    """What tells the items of a split, with their labels and inputs, from others."""
+    """Returns a digest of the items of a split with their labels and inputs."""
     digest = hashlib.sha256(split.sha256.encode() + equal.sha256.encode())
     digest.update(source.labels.astype("<i8").tobytes())
     return digest.hexdigest()

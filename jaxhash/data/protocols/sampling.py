@@ -1,4 +1,4 @@
-"""What protocols share: checks of the data, random draws of items, and names of splits."""
+"""Functions that protocols share: checks of the data, random draws of items, and names of splits."""
 
 import dataclasses
 

@@ -1,7 +1,7 @@
 """Reads image files of many formats as 8 bits of red, green and blue.
 
-The formats are the raster formats that Pillow decodes by itself (`FORMATS`). A format that another
-program would have to render, such as EPS, is not opened, whatever the name of the file.
+The formats are the raster formats that Pillow decodes without another program (`FORMATS`). A format that another
+program would have to render, such as EPS, is not opened under any file name.
 
 The EXIF orientation is applied. Transparent pixels are composited over white. Color profiles are
 ignored.
@@ -77,7 +77,7 @@ def read_image(
     Args:
         path: the file.
         image_size: height and width in pixels: the shorter side is resized to it (bilinear, antialiased)
-            and the central square is cropped; None leaves the image as it is. A JPEG is decoded at a
+            and the central square is cropped; None keeps the size. A JPEG is decoded at a
             fraction of its resolution if that is still at least twice this size.
         white_levels: white level by the kind of values; by default it is guessed from the file alone. An
             empty mapping does the same, but refuses no 16-bit colors, for a first pass over all files.
@@ -180,7 +180,7 @@ def _has_other_frames(image: Image.Image) -> bool:
 
 
 def _apply_orientation(image: Image.Image) -> Image.Image:
-    """Applies the EXIF orientation; returns the image as it is if its EXIF data cannot be read."""
+    """Applies the EXIF orientation; returns the image unchanged if its EXIF data cannot be read."""
     image.load()
     with contextlib.suppress(Exception):  # broken EXIF data raise many types
         ImageOps.exif_transpose(image, in_place=True)

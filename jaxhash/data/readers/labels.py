@@ -50,7 +50,7 @@ def read_labels(
 
 
 def check_class_ids(labels: Int[np.ndarray, " n *classes"], items: int, where: Any) -> None:
-    """Raises a `UserError` if a class id is too large for a data set of so many items."""
+    """Raises a `UserError` if a class id is too large for a data set of that number of items."""
     limit = max(MAX_CLASSES, items)
     if labels.ndim == 1 and labels.max() >= limit:
         raise UserError(f"{where}: class ids must be below {limit:,}, got {labels.max()}")

@@ -108,7 +108,7 @@ def read_split_lists(lists: Path | Mapping[str, Path]) -> ListedSplit:
     and ``conflicts`` names both lines. This is no error, since published lists contain such lines.
 
     Items are numbered by sorted path. The digest of the split thus covers how the images are split, but
-    not which images they are: another data set that is split alike has the same digest.
+    not which images they are: another data set that is split in the same way has the same digest.
 
     Args:
         lists: a folder with train.txt, test.txt or query.txt, and database.txt; or the three files, by

@@ -1,4 +1,4 @@
-"""What labels make of a search and of a training, by brute force."""
+"""Relevance in a search and in a training, by brute force."""
 
 import numpy as np
 import pytest

@@ -272,7 +272,7 @@ def test_feature_file(check):
 
 @pytest.mark.parametrize(("equal", "status"), [(0, 0), (1, 0), (2, 1)])
 def test_equal_inputs_from_one_percent_on_are_a_leak(check, equal, status):
-    """Of 200 queries; below that they are told."""
+    """The limit for 200 queries; below it there is a warning."""
     features = np.random.default_rng(0).normal(size=(600, 4))
     features[600 - equal :] = features[:equal]
     np.savez("some.npz", features=features, labels=np.arange(600) % 3)

@@ -1,4 +1,4 @@
-"""What a configuration makes of a data set: parts, leaks by equal inputs, warnings; and where it is."""
+"""Checks of the training data: parts, leaks by equal inputs, warnings, and places of files."""
 
 import json
 
@@ -22,7 +22,7 @@ SMALL = dict(model="linear", bits=8, epochs=2, batch_size=50)
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    """Of vectors in two parts, in a file of the working folder."""
+    """A configuration of vectors in two parts, in a file of the working folder."""
     monkeypatch.chdir(tmp_path)
     write()
     return Config().replace(dataset="features:f.npz", **SMALL)
@@ -137,7 +137,7 @@ def test_split_of_a_preset_is_that_of_its_own_data(preset, flags, meant):
 
 @pytest.mark.parametrize("equal", [0, 1, 4])
 def test_equal_inputs_are_told_and_refused(config, equal):
-    """Of 200 queries: one is told, 2 % are a leak."""
+    """One of 200 queries is a warning, 2 % are a leak."""
     rng = np.random.default_rng(1)
     labels = np.arange(600) % 4
     features = (rng.normal(size=(600, 8)) + 3 * np.eye(4, 8)[labels]).astype("f4")
@@ -233,7 +233,7 @@ def test_labels_that_teach_nothing_are_refused_but_to_methods_that_see_none(conf
 
 
 def test_a_run_is_found_again_from_anywhere(config, tmp_path, monkeypatch, output):
-    """Of a relative file: the folder is kept, with the scale, and the numbers are the same."""
+    """A relative file: the folder is kept, with the scale, and the numbers are the same."""
     flags = "--dataset features:f.npz --epochs 1 --bits 8 --batch-size 50 --model linear"
     said = output("train", *flags.split(), "--run-dir", "run")
     assert "a training of 1 epoch has no warm-up" in said and "queries from test" in said

@@ -41,7 +41,7 @@ def test_per_class_gives_each_item_the_same_chance():
 
 
 def test_per_class_is_the_same_for_ever():
-    """Of NumPy's permutation; a change here makes results incomparable with earlier ones."""
+    """Follows NumPy's permutation; a change here makes results incomparable with earlier ones."""
     golden = per_class(np.arange(12) % 2, queries=1, train=2, seed=0)
     assert golden.name == "per-class-1-2-rest-seed0"
     assert golden.sha256 == "6ab66a69611f08a8844347b440aa9dd6ac5d10f79dab0e9b926343e92acc8f57"

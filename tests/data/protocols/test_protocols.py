@@ -12,7 +12,7 @@ from jaxhash.utils.errors import UserError
 
 @pytest.fixture
 def config(tmp_path):
-    """Of vectors of several classes, split by a file in which item 39 is a query too."""
+    """Vectors of several classes, split by a file in which item 39 is a query too."""
     labels = multi_hot(120, 4, unlabeled=5)
     features = np.random.default_rng(0).normal(size=(120, 8))
     np.savez(tmp_path / "some.npz", features=features, labels=labels)

@@ -1,4 +1,4 @@
-"""What --similarity may name, and what it says of classes and items."""
+"""Values of --similarity, and the similarity of classes and items that they give."""
 
 import dataclasses
 import json

@@ -220,7 +220,7 @@ def test_orientations_that_there_are_not(tmp_path, orientation):
     "kind", ["RGBA", "LA", "PA", "P", "RGB key", "L key", "I;16 key", "RGBA 16"]
 )
 def test_transparent_pixels_are_white(tmp_path, kind):
-    """What color they hide is not to be seen; half of it is half."""
+    """The color under transparent pixels is not seen; half transparency mixes halves."""
     path = tmp_path / "a.png"
     rgba = np.zeros((2, 2, 4), np.uint8)
     rgba[..., :3], rgba[0, :, 3], rgba[1, 0, 3] = 100, 255, 128

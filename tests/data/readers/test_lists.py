@@ -142,7 +142,7 @@ def test_split_of_three_files(folder, tmp_path):
 
 
 def test_lines_of_one_path_are_one_item(folder):
-    """Whether the path is written in one way or another."""
+    """The path, written in one way or another."""
     listed = read_split_lists(folder(database=DATABASE + "./q.jpg 0 0 1\nx/../a.jpg 1 0 0\n"))
     assert len(listed.paths) == 6 and listed.conflicts == ()
     assert listed.split.leaks == ["query and database share 1 item"]

@@ -49,7 +49,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(params=["in memory", "lazily"])
 def memory(request, monkeypatch):
-    """Whether a TFDS set is decoded at once or image by image."""
+    """A TFDS set, decoded at once or image by image."""
     if request.param == "lazily":
         monkeypatch.setattr("jaxhash.data.readers.tfds.MEMORY_LIMIT", 0)
     return request.param

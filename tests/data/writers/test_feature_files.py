@@ -46,7 +46,7 @@ def folder(tmp_path, monkeypatch, tensors):
 
 @pytest.mark.slow
 def test_the_features_of_every_image(folder, output, monkeypatch):
-    """Of a set that ends in half a batch; here the network sees 500 of the images."""
+    """A set that ends in half a batch; here the network sees 500 of the images."""
     whole = load_source("digits")
     source = dataclasses.replace(whole, inputs=whole.inputs[:500], labels=whole.labels[:500])
     monkeypatch.setattr("jaxhash.data.writers.feature_files.load_source", lambda *_, **__: source)
