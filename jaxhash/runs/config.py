@@ -162,8 +162,8 @@ class Config:
         return dataclasses.replace(self, data=self.data.located())
 
     def to_json(self) -> dict[str, object]:
-        """Returns the fields of all parts as JSON values, without ``run_dir``."""
-        fields = {name: self.get(name) for name in _PART_OF_FIELD if name != "run_dir"}
+        """Returns the fields of all parts as JSON values in the order of config.json, without ``run_dir``."""
+        fields = {name: self.get(name) for name in _STORED_ORDER if name != "run_dir"}
         return {k: str(v.absolute()) if isinstance(v, Path) else v for k, v in fields.items()}
 
     @classmethod
@@ -215,6 +215,22 @@ _KINDS = {
     for part in dataclasses.fields(Config)
     for name, kind in get_type_hints(part.type).items()
 }
+
+
+def _stored_order() -> list[str]:
+    """Returns the fields in the order of config.json, older than the parts: runs compare by a diff."""
+    names = list(_PART_OF_FIELD)
+    augmentation = ("crop", "flip", "drop", "augment_on", "workers")
+    followers = {"similarity": "quantizer", "seed": "epochs"} | dict.fromkeys(
+        augmentation, "parallel"
+    )
+    for name, follower in followers.items():
+        names.remove(name)
+        names.insert(names.index(follower), name)
+    return names
+
+
+_STORED_ORDER = _stored_order()
 
 
 def config_diff(old: Config, new: Config) -> list[str]:

@@ -74,7 +74,7 @@ def test_a_configuration_is_read_and_written_as_it_was(tmp_path, changes):
     (tmp_path / "config.json").write_text(json.dumps(stored))
     config, sweep = read_config(tmp_path)
     fields = {name: value for name, value in stored.items() if name != "sweep"}
-    assert json.loads(json.dumps(config.to_json())) == fields
+    assert json.dumps(config.to_json(), indent=2) == json.dumps(fields, indent=2)
     assert sweep == stored.get("sweep")
     asked = digits_hashnet_hswd().replace(epochs=stored["epochs"])
     assert config_diff(config, asked) == []
