@@ -167,7 +167,7 @@ def evaluate_model(
     }
     measured = evaluate_codes(experiment, codes, track=track, known=known)
     lost = baselines.describe_stronger_baselines(measured)
-    facts["warnings"] = [*experiment.findings.warnings, *measured["warnings"], *lost]
+    facts["warnings"] += [*measured["warnings"], *lost]
     return codes, measured | facts
 
 
@@ -183,6 +183,7 @@ def data_facts(experiment: Experiment) -> dict[str, Any]:
         "leaks": list(findings.leaks),
         "equal_inputs": dict(findings.equal_inputs),
         "notes": list(findings.notes),
+        "warnings": list(findings.warnings),
         "left_out": list(source.left_out),
     }
 

@@ -313,7 +313,6 @@ def _summarize(
     return {
         "bits": config.model.bits,
         **data_facts(experiment),
-        "warnings": list(experiment.findings.warnings),
         "objective": _objective_name(config, axes),
         "epochs": config.optimizer.epochs,
         "axes": axes,

@@ -294,6 +294,8 @@ def test_results_hold_what_was_trained(swept):
     whole, results, _ = swept
     stored = json.loads((whole.run.run_dir / "results.json").read_text())
     assert results == stored
+    names = list(stored)
+    assert names[names.index("notes") :][:4] == ["notes", "warnings", "left_out", "objective"]
     assert stored["items"] == {"train": 720, "validation": 80, "query": 200, "database": 797}
     assert stored["seeds"] == [3, 4] and stored["axes"] == {k: list(v) for k, v in AXES.items()}
     assert [m["seed"] for m in stored["members"]] == [3, 4] * 6
