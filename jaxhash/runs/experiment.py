@@ -361,8 +361,9 @@ class Experiment:
             UserError: if the objective does not take such data.
         """
         config, rows = self.config, self.config.optimizer.batch_size
-        where = "objective" if "objective" in self.own else f"objective={self.objective_name}"
+        own = "objective" in self.own
         if self.objective.views > 1 and self.augment == Augment():
+            where = "objective" if own else f"objective={config.objective.objective}"
             raise UserError(
                 f"`{where}` compares two views of each input, which would be the "
                 "same: it needs `drop` for feature vectors, `crop` or `flip` for images"
@@ -384,4 +385,5 @@ class Experiment:
         try:
             return jax.eval_shape(first_loss, jax.random.key(0), inputs, labels)
         except (ValueError, TypeError, OverflowError) as error:
+            where = "objective" if own else f"objective={self.objective_name}"
             raise UserError(f"`{where}`: {error}") from error

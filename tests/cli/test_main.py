@@ -310,6 +310,7 @@ def test_options_without_values(refusal, flag):
 
 def test_two_equal_views(refusal):
     line = refusal("train", "--objective", "cibhash")
+    assert "--objective cibhash compares two views" in line
     assert "--drop for feature vectors, --crop or --flip for images" in line
 
 

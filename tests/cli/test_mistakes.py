@@ -62,6 +62,10 @@ def test_the_mistake_is_named(mistake, line, expected):
     assert mistake(line).startswith(expected)
 
 
+def test_dashes_do_not_make_an_unknown_flag_like_another(mistake):
+    assert mistake("train --bogus 3") == "unrecognized: --bogus 3"
+
+
 @pytest.mark.parametrize(
     "line",
     [
