@@ -79,11 +79,7 @@ def multi_hot(batch):
         ("shard_map", "dsdh", "ignored", False),
         ("pmap", "dsdh", "dissimilar", True),
         ("shard_map", "asymmetric_dsh", "ignored", True),
-        ("pmap", "asymmetric_dsh", "ignored", False),
-        ("pmap", "shrewd", "ignored", False),
-        ("pmap", "csq", "ignored", True),
         ("shard_map", "dpn_adaptive", "ignored", False),
-        ("pmap", "orthohash", "ignored", True),
         *[
             pytest.param("shard_map", method, "ignored", multi_label, marks=pytest.mark.slow)
             for method in SHARDED_METHODS

@@ -1,4 +1,4 @@
-"""Every public loss: gradients, masks, order, precision, jit, vmap and devices."""
+"""Every public loss: gradients, scales, masks, order, precision, jit, vmap and devices."""
 
 import functools
 
@@ -17,7 +17,6 @@ from conformance import (
     program,
     value_and_slope,
 )
-from jax.test_util import check_grads
 
 WHERE = np.arange(ROWS) != 2
 
@@ -47,14 +46,54 @@ def split(arrays):
 
 
 @each
-def test_gradient_is_that_of_finite_differences(name):
-    """In float64, where a small step crosses no kink."""
-    if CONFORMANCE[name].constants:
-        pytest.skip("the gradient takes something for a constant: see the tests of the loss")
+def test_float64_and_finite_differences(name):
+    """The gradient is that of differences in float64, where a small step crosses no kink.
+
+    Value and gradient match float32 within its rounding.
+    """
+    value, slope = program(name)(*parts(name))
     with jax.enable_x64(True):
         trained, rest = parts(name, np.float64)
-        value = jax.jit(lambda trained: CONFORMANCE[name].value(trained | rest))
-        check_grads(value, (trained,), order=1, modes=("rev",), eps=1e-5, atol=1e-7, rtol=1e-6)
+        wide = jax.jit(functools.partial(value_and_slope, name))
+        wide_value, wide_slope = wide(trained, rest)
+        assert wide_value.dtype == np.float64
+        np.testing.assert_allclose(wide_value, value, rtol=1e-5, atol=1e-6)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), wide_slope, slope)
+        if CONFORMANCE[name].constants:
+            return  # the gradient takes something for a constant: see the tests of the loss
+        rng = np.random.default_rng(1)
+        along = {n: rng.normal(size=array.shape) for n, array in trained.items()}
+        ahead, behind = (
+            wide({n: a + step * along[n] for n, a in trained.items()}, rest)[0]
+            for step in (5e-6, -5e-6)
+        )
+        expected = sum(np.sum(wide_slope[n] * along[n]) for n in along)
+        np.testing.assert_allclose((ahead - behind) / 1e-5, expected, rtol=1e-6, atol=1e-7)
+
+
+@each
+def test_codes_of_every_scale(name):
+    """Where the value is finite, so is the gradient; only an overflow of its power is not finite."""
+    row, (trained, rest) = CONFORMANCE[name], parts(name)
+    usual, _ = program(name)(trained, rest)
+    for exponent in range(-30, 31, 2):
+        scale = np.float32(10.0**exponent)
+        scaled = {n: a * scale if n in SCALED else a for n, a in trained.items()}
+        value, slope = program(name)(scaled, rest)
+        if np.isfinite(value):
+            assert all_finite(slope), f"1e{exponent}"
+        else:
+            assert row.power * exponent > 36, f"1e{exponent}"
+        if row.scale_free:
+            np.testing.assert_allclose(value, usual, rtol=1e-4, err_msg=f"1e{exponent}")
+
+
+@each
+def test_nan_in_a_code_makes_the_loss_nan(name):
+    trained, rest = parts(name)
+    first = CONFORMANCE[name].first
+    value, _ = program(name)(trained | {first: trained[first].at[3, 1].set(jnp.nan)}, rest)
+    assert np.isnan(value)
 
 
 @each

@@ -62,12 +62,15 @@ def value(name, variables, codes, batch):
 
 
 @functools.cache
-def start(name, multi_label=None):
-    """Variables whose state has seen one batch."""
+def initial(name, multi_label=None):
     setup = setup_of(name, multi_label)
-    variables = jax.jit(functools.partial(objective_of(name).init, setup=setup))(jax.random.key(0))
-    if multi_label is not None:
-        return variables
+    return jax.jit(functools.partial(objective_of(name).init, setup=setup))(jax.random.key(0))
+
+
+@functools.cache
+def start(name):
+    """Variables whose state has seen one batch."""
+    variables = initial(name)
     seen = compiled(name)(variables, codes_of(name, seed=1), batch_of(CASES[name], seed=1))[0]
     return variables._replace(state=seen.state)
 
@@ -137,10 +140,11 @@ def test_value_and_gradient_are_finite(name):
 
 @each
 def test_gradients_are_those_of_finite_differences(name):
-    """Along a random direction of the codes and of the parameters."""
+    """Along a random direction of the codes and of the parameters; some rows are padding."""
     parts = {"params"}
     if not keeps_codes(name) and name.split(",")[0].split(" as ")[0] not in SURROGATE_GRADIENT:
         parts.add("codes")
+    batch = batch_of(CASES[name], valid=VALID)
     point = {"params": start(name).params, "codes": codes_of(name)}
     keys = iter(jax.random.split(jax.random.key(5), 99))
     direction = jax.tree.map(lambda leaf: jax.random.normal(next(keys), leaf.shape), point)
@@ -150,9 +154,9 @@ def test_gradients_are_those_of_finite_differences(name):
             part: jax.tree.map(lambda x, d: x + step * d, point[part], direction[part])
         }
         variables = start(name)._replace(params=moved["params"])
-        return float(run(name, moved["codes"], variables=variables)[0].value)
+        return float(run(name, moved["codes"], batch, variables)[0].value)
 
-    gradient = dict(zip(("params", "codes"), run(name)[1:], strict=True))
+    gradient = dict(zip(("params", "codes"), run(name, batch=batch)[1:], strict=True))
     for part in parts:
         slope = (value_at(1e-3, part) - value_at(-1e-3, part)) / 2e-3
         products = jax.tree.map(jnp.vdot, gradient[part], direction[part])
@@ -167,16 +171,23 @@ def test_everything_is_trained(name):
 
 
 @each
-def test_eager_on_the_valid_rows_is_compiled_with_padding(name):
-    """A mask is a subset, padding may be NaN, and jit changes nothing."""
+def test_masked_batch_is_its_valid_rows(name):
+    """Padding may be NaN."""
     codes, batch = codes_of(name), batch_of(CASES[name], valid=VALID)
     broken = map_views(lambda view: view.at[VALID:].set(jnp.nan), codes)
     masked, in_params, in_codes = run(name, broken, batch)
     few_codes, few = jax.tree.map(lambda rows: rows[:VALID], (codes, batch))
-    alone, few_params, few_slopes = value_and_grad(name, start(name), few_codes, few)
+    alone, few_params, few_slopes = run(name, few_codes, few)
     assert_close(masked, alone)
     assert_close(in_params, few_params)
     assert_close(map_views(lambda view: view[:VALID], in_codes), few_slopes)
+
+
+@each_by_default
+def test_eager_is_compiled(name):
+    """The value, its terms and the state."""
+    eager = objective_of(name).loss(start(name), codes_of(name), batch_of(CASES[name]), context())
+    assert_close(eager, run(name)[0])
 
 
 @each
@@ -229,13 +240,11 @@ def test_class_ids_are_multi_hot_rows_of_one_label(name):
         return
     ids = labels_of(ROWS, False)
     rows = np.eye(CLASSES, dtype=np.uint8)[ids]
-    values = [
-        jax.jit(functools.partial(value, name))(
-            start(name, multi_label), codes_of(name), batch_of(CASES[name], labels=labels)
-        )
-        for multi_label, labels in ((False, ids), (True, rows))
-    ]
-    np.testing.assert_allclose(values[0], values[1], rtol=1e-5)
+    of_ids = run(name, batch=batch_of(CASES[name], labels=ids), variables=initial(name))[0].value
+    of_rows = jax.jit(functools.partial(value, name))(
+        initial(name, True), codes_of(name), batch_of(CASES[name], labels=rows)
+    )
+    np.testing.assert_allclose(of_ids, of_rows, rtol=1e-5)
 
 
 # State and terms

@@ -79,21 +79,30 @@ def on_devices(step, devices, table_sharding=None):
     )
 
 
-def two_steps(name, multi_label, devices, table_sharding=None):
-    """Two epochs of one batch each, so that what happens once an epoch happens."""
-    objective, case = objective_of(name), CASES[name]
-    case = case._replace(multi_label=multi_label)
-    batches = [batch_of(case, ROWS, valid=ROWS - 3, seed=seed) for seed in (1, 2)]
+def two_steps(name, multi_label, state, devices, table_sharding=None):
+    """Two epochs of one batch each, so that what happens once an epoch happens.
+
+    Starts from a copy of the state.
+    """
+    objective, batches = objective_of(name), batches_of(name, multi_label)
     step = functools.partial(train_step, steps_per_epoch=1, total_steps=4, **parts_of(objective))
     step, place, gather = on_devices(step, devices, table_sharding)
-    options = {"multi_label": multi_label, "class_similarity": case.class_similarity}
-    if table_sharding is not None:
-        options["table_sharding"] = table_sharding
-    state, metrics = place(state_of(objective, batches[0], **options)), []
+    state, metrics = place(jax.tree.map(jnp.copy, state)), []
     for batch in batches:
         state, found = step(state, batch)
         metrics.append(jax.device_get(found))
     return gather(state), metrics
+
+
+def batches_of(name, multi_label):
+    case = CASES[name]._replace(multi_label=multi_label)
+    return [batch_of(case, ROWS, valid=ROWS - 3, seed=seed) for seed in (1, 2)]
+
+
+def new_state(name, multi_label, **options):
+    batch, similarity = batches_of(name, multi_label)[0], CASES[name].class_similarity
+    options |= {"multi_label": multi_label, "class_similarity": similarity}
+    return state_of(objective_of(name), batch, **options)
 
 
 def has_tables(state):
@@ -110,16 +119,18 @@ SITUATIONS = [
 @pytest.mark.parametrize(("name", "multi_label"), SITUATIONS)
 def test_eight_devices_train_as_one_does(monkeypatch, name, multi_label):
     """With whole tables and, where there are some, with tables sharded over the devices."""
-    one, metrics_of_one = two_steps(name, multi_label, 1)
+    state = new_state(name, multi_label)
+    one, metrics_of_one = two_steps(name, multi_label, state, 1)
     assert all_finite(one.params, one.objective_state, metrics_of_one)
     assert metrics_of_one[0]["grad_norm"] > 0
-    eight, metrics = two_steps(name, multi_label, 8)
+    eight, metrics = two_steps(name, multi_label, state, 8)
     assert_close(metrics_of_one, metrics)
     assert_close(one, eight)
     if not has_tables(one):
         return
     monkeypatch.setattr(_tables, "ROW_MULTIPLE", 8)
-    sharded, metrics = two_steps(name, multi_label, 8, TABLES)
+    state = new_state(name, multi_label, table_sharding=TABLES)
+    sharded, metrics = two_steps(name, multi_label, state, 8, TABLES)
     assert_close(metrics_of_one, metrics)
     assert_close(one.params, sharded.params)
     leaves = map(jax.tree.leaves, (one.objective_state, sharded.objective_state))
