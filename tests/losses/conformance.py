@@ -241,3 +241,6 @@ def public_losses():
 
 #: A test for each row of the table.
 each = pytest.mark.parametrize("name", CONFORMANCE)
+
+#: A test for each loss, without the variants of its options.
+each_loss = pytest.mark.parametrize("name", [name for name in CONFORMANCE if "-" not in name])

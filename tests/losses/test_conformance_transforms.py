@@ -13,6 +13,7 @@ from conformance import (
     TRAINED,
     all_finite,
     each,
+    each_loss,
     parts,
     program,
     value_and_slope,
@@ -204,22 +205,30 @@ def test_low_precision_is_accumulated_in_float32(name, dtype):
 # Transformations
 
 
-@each
+@each_loss
 def test_eager_is_jitted(name):
     trained, rest = parts(name)
     eager = CONFORMANCE[name].value(trained | rest)
     assert_close(eager, program(name)(trained, rest)[0])
 
 
-@each
+@each_loss
 def test_vmap_is_a_loop(name):
+    """The value; its gradient under vmap as well where `test_eight_devices_are_one` has none."""
     trained, rest = parts(name)
     batches = [trained, jax.tree.map(lambda a: 0.5 * a[::-1], trained)]
     stacked = jax.tree.map(lambda *rows: jnp.stack(rows), *batches)
-    mapped = jax.vmap(functools.partial(value_and_slope, name), in_axes=(0, None))
-    found = jax.jit(mapped)(stacked, rest)
+    row = CONFORMANCE[name]
+
+    def value(trained, rest):
+        return row.value(trained | rest), {}
+
+    function = value if "axis_name" in row.signature else functools.partial(value_and_slope, name)
+    found, slopes = jax.jit(jax.vmap(function, in_axes=(0, None)))(stacked, rest)
     for i, batch in enumerate(batches):
-        assert_close(jax.tree.map(lambda a, i=i: a[i], found), program(name)(batch, rest))
+        expected, slope = program(name)(batch, rest)
+        assert_close(found[i], expected)
+        assert_close({n: of_all[i] for n, of_all in slopes.items()}, slope if slopes else {})
 
 
 def over_eight_devices(name, mapping):

@@ -109,14 +109,21 @@ def has_tables(state):
     return any(jax.tree.leaves(sharded_leaves(state.objective_state, TABLES)))
 
 
-#: Methods on class ids and, among the slow, on multi-hot rows; variants on their labels.
-SITUATIONS = [
-    *((name, case.multi_label) for name, case in CASES.items() if name not in QUANTIZER_CASES),
-    *(pytest.param(name, True, marks=pytest.mark.slow) for name in METHOD_CASES),
-]
+#: Variants that compute the loss of a row in another way, and nothing that the devices share.
+ROWWISE = {"cross-entropy, sigmoid", "jmlh as released", "hyp2, multi-hot"}
 
 
-@pytest.mark.parametrize(("name", "multi_label"), SITUATIONS)
+def situations():
+    """Methods on class ids, and slowly on multi-hot rows; variants on their labels."""
+    for name, case in CASES.items():
+        if name not in QUANTIZER_CASES:
+            marks = [pytest.mark.slow] if name in ROWWISE else []
+            yield pytest.param(name, case.multi_label, marks=marks)
+    for name in METHOD_CASES:
+        yield pytest.param(name, True, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "multi_label"), situations())
 def test_eight_devices_train_as_one_does(monkeypatch, name, multi_label):
     """With whole tables and, where there are some, with tables sharded over the devices."""
     state = new_state(name, multi_label)
