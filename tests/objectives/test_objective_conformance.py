@@ -140,11 +140,10 @@ def test_value_and_gradient_are_finite(name):
 
 @each
 def test_gradients_are_those_of_finite_differences(name):
-    """Along a random direction of the codes and of the parameters; some rows are padding."""
+    """Along a random direction of the codes and of the parameters."""
     parts = {"params"}
     if not keeps_codes(name) and name.split(",")[0].split(" as ")[0] not in SURROGATE_GRADIENT:
         parts.add("codes")
-    batch = batch_of(CASES[name], valid=VALID)
     point = {"params": start(name).params, "codes": codes_of(name)}
     keys = iter(jax.random.split(jax.random.key(5), 99))
     direction = jax.tree.map(lambda leaf: jax.random.normal(next(keys), leaf.shape), point)
@@ -154,9 +153,9 @@ def test_gradients_are_those_of_finite_differences(name):
             part: jax.tree.map(lambda x, d: x + step * d, point[part], direction[part])
         }
         variables = start(name)._replace(params=moved["params"])
-        return float(run(name, moved["codes"], batch, variables)[0].value)
+        return float(run(name, moved["codes"], variables=variables)[0].value)
 
-    gradient = dict(zip(("params", "codes"), run(name, batch=batch)[1:], strict=True))
+    gradient = dict(zip(("params", "codes"), run(name)[1:], strict=True))
     for part in parts:
         slope = (value_at(1e-3, part) - value_at(-1e-3, part)) / 2e-3
         products = jax.tree.map(jnp.vdot, gradient[part], direction[part])
