@@ -97,3 +97,6 @@ from jaxhash.losses._unsupervised import cosine_regression as cosine_regression
 from jaxhash.losses._unsupervised import nt_xent as nt_xent
 from jaxhash.losses._unsupervised import semantic_structure as semantic_structure
 from jaxhash.losses._unsupervised import view_divergence as view_divergence
+
+#: The losses and the types of their options: every name above.
+__all__ = [name for name in dir() if not name.startswith("_")]
