@@ -9,6 +9,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from jaxhash.data.config import DataConfig
 from jaxhash.data.protocols import COUNTS, PER_CLASS
 from jaxhash.models.config import ModelConfig
@@ -111,7 +113,7 @@ class Config:
     def replace(self, **fields: Any) -> "Config":
         """Returns the configuration with other values of fields of any part.
 
-        A path may be a string.
+        A path may be a string, and a number one of NumPy.
 
         Raises:
             ValueError: if no part has a field of that name.
@@ -124,7 +126,9 @@ class Config:
         for name, value in fields.items():
             if name not in _PART_OF_FIELD:
                 raise ValueError(f"there is no field {name!r}")
-            if isinstance(value, str) and _is_of_kind(Path(), _KINDS[name]):
+            if isinstance(value, np.generic):
+                value = value.item()
+            elif isinstance(value, str) and _is_of_kind(Path(), _KINDS[name]):
                 value = Path(value)
             parts.setdefault(_PART_OF_FIELD[name], {})[name] = value
         changed = {

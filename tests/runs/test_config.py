@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jaxhash.runs.config import RESUME_MUTABLE_FIELDS, Config, config_diff
@@ -192,6 +193,13 @@ def test_the_difference_leaves_out_the_places():
         "`dataset` is digits there and tfds:mnist here",
         "`model` is cnn there and mlp here",
     ]
+
+
+def test_numpy_numbers_and_strings_of_paths_are_those_of_python():
+    config = Config().replace(bits=np.int64(8), learning_rate=np.float32(0.5), run_dir="runs/a")
+    assert config == Config().replace(bits=8, learning_rate=0.5, run_dir=Path("runs/a"))
+    assert type(config.model.bits) is int and type(config.optimizer.learning_rate) is float
+    config.check()
 
 
 def test_a_path_is_where_it_leads_to(tmp_path, monkeypatch):
