@@ -17,6 +17,9 @@ from jaxhash.models._catalogue import PREPROCESSINGS as PREPROCESSINGS
 from jaxhash.models._catalogue import BackboneName as BackboneName
 from jaxhash.models._catalogue import PreprocessingName as PreprocessingName
 from jaxhash.models._catalogue import backbone_factory as backbone_factory
+from jaxhash.models._checks import check_model as check_model
+from jaxhash.models._checks import preprocessing_of as preprocessing_of
+from jaxhash.models._checks import updates_statistics as updates_statistics
 from jaxhash.models._cifar_resnet import cifar_resnet20 as cifar_resnet20
 from jaxhash.models._cifar_resnet import cifar_resnet32 as cifar_resnet32
 from jaxhash.models._cifar_resnet import cifar_resnet44 as cifar_resnet44
@@ -71,6 +74,7 @@ __all__ = [
     "Weights",
     "alexnet",
     "backbone_factory",
+    "check_model",
     "cifar_resnet20",
     "cifar_resnet32",
     "cifar_resnet44",
@@ -80,6 +84,7 @@ __all__ = [
     "load_weights",
     "mobilenet_v2",
     "mobilenet_v2_tf",
+    "preprocessing_of",
     "read_weights",
     "resnet18",
     "resnet34",
@@ -88,6 +93,7 @@ __all__ = [
     "squeezenet1_1",
     "stage_index",
     "summary",
+    "updates_statistics",
     "vgg11",
     "vgg11_bn",
     "vgg16",

@@ -4,19 +4,24 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from jaxhash.models import BackboneName, PreprocessingName
+import flax.linen as nn
+import numpy as np
+from jaxtyping import Shaped
+
+from jaxhash import models
 from jaxhash.utils.checks import check_image_size, check_numbers
+from jaxhash.utils.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The model; every field is a flag of its name."""
 
-    model: BackboneName = "cnn"
+    model: models.BackboneName = "cnn"
     """Backbone; cnn is a small one for images, mlp and linear (the hash head alone) take vectors."""
     weights: Path | None = None
     """Published weights, or those under KEY in the file, as teacher; from scratch if not given."""
-    preprocessing: PreprocessingName = "published"
+    preprocessing: models.PreprocessingName = "published"
     """How images of bytes are normalized: as the backbone's weights were published, or one of these."""
     image_size: int | None = None
     """Height and width that images are brought to on the device; they stay as they are if not given."""
@@ -37,3 +42,42 @@ class ModelConfig:
         """Raises a `UserError` that names the first argument whose value is not allowed."""
         check_numbers(self, {"bits": (1, 10**6), "freeze_stages": (0, 10**6)})
         check_image_size(self.image_size)
+
+    def make(self, inputs: Shaped[np.ndarray, "1 ..."]) -> models.Encoder:
+        """Returns the encoder that the configuration names, checked against the inputs.
+
+        Raises:
+            UserError: if it has fewer stages than are frozen, or does not take the inputs.
+        """
+        backbone = models.backbone_factory(
+            self.model,
+            preprocessing=self.preprocessing,
+            image_size=self.image_size,
+            dtype=self.dtype,
+            freeze_stages=self.freeze_stages,
+            freeze_norm=self.freeze_norm,
+            remat=self.remat,
+        )
+        stages = len(list(backbone().stages()))
+        if self.freeze_stages > stages:
+            raise UserError(
+                f"`freeze_stages` must be at most {stages}, the stages of {self.model}, got "
+                f"{self.freeze_stages}"
+            )
+        model = models.Encoder(backbone, self.bits, self.head_norm)
+        models.check_model(self.model, model, inputs)
+        return model
+
+    def read_weights(
+        self, model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]
+    ) -> models.Weights | None:
+        """Returns the backbone's variables from the file of its weights; None without one.
+
+        Raises:
+            UserError: if the file does not hold the weights of the backbone.
+        """
+        if self.weights is None:
+            return None
+        return models.read_weights(
+            self.weights, model.backbone(), leave_out="classifier", inputs=inputs
+        )

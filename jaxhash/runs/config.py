@@ -10,9 +10,11 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
+from jaxtyping import Shaped
 
 from jaxhash.data.config import DataConfig
 from jaxhash.data.protocols import COUNTS, PER_CLASS
+from jaxhash.data.splits import Split
 from jaxhash.models.config import ModelConfig
 from jaxhash.objectives.config import DEFAULT_WEIGHT, ObjectiveConfig
 from jaxhash.training.config import OptimizerConfig
@@ -20,6 +22,9 @@ from jaxhash.training.model_selection import SelectionRule
 from jaxhash.training.parallel import Mapping
 from jaxhash.utils.checks import check_numbers
 from jaxhash.utils.errors import UserError
+
+#: Largest number of padding rows in a batch that is larger than the training set.
+MAX_PADDING = 4096
 
 #: Fields that may change when a run is resumed: its places, how it is computed, what is kept of it.
 RESUME_MUTABLE_FIELDS = (
@@ -160,6 +165,50 @@ class Config:
                 f"`evaluate_every={every}` must be below `epochs={epochs}`, or "
                 f"`choose={self.run.choose}` has one model to choose from"
             )
+
+    def check_split(self, split: Split) -> None:
+        """Raises a `UserError` if the split has too few items for the configuration."""
+        train = len(split.train)
+        if self.run.choose == "validation" and not len(split.validation):
+            raise UserError(
+                "`choose=validation` needs validation items: `validation=0.1` holds out a tenth of the "
+                "training items"
+            )
+        if self.optimizer.batch_size - train > MAX_PADDING:
+            raise UserError(
+                f"`batch_size={self.optimizer.batch_size:,}` is far above the {train:,} training items; "
+                f"at most {train:,} count in a step"
+            )
+
+    def check_inputs(
+        self, inputs: Shaped[np.ndarray, "1 ..."], where: str, *, takes_any: bool
+    ) -> None:
+        """Raises a `UserError` if an option is for images and these are vectors, or the reverse.
+
+        Args:
+            inputs: an input of the source.
+            where: the argument that names the source, for messages.
+            takes_any: whether the model is the user's own, of whatever inputs.
+        """
+        data, model = self.data, self.model
+        if inputs.ndim == 4:
+            height, width = inputs.shape[1:3]
+            if data.crop >= min(height, width):
+                raise UserError(
+                    f"`crop={data.crop}` must be below {min(height, width)}: the images of {where} are "
+                    f"{height} x {width}, and a crop could miss them"
+                )
+            if data.drop:
+                raise UserError(f"{where} holds images: `drop` is for feature vectors")
+            return
+        vectors = f"{where} holds feature vectors"
+        takes_vectors = takes_any or model.model in ("mlp", "linear")
+        if not takes_vectors or data.crop or data.flip:
+            raise UserError(f"{vectors}: they need `model=mlp` or linear, `crop=0` and no `flip`")
+        if data.augment_on == "device":
+            raise UserError(f"{vectors}: `augment_on=device` is for images")
+        if model.image_size is not None or model.preprocessing != "published":
+            raise UserError(f"{vectors}: `image_size` and `preprocessing` are for images")
 
     def located(self) -> "Config":
         """Returns the same with paths of data that do not depend on the working folder."""

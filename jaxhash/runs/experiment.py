@@ -1,7 +1,7 @@
 """An experiment: a configuration with all that it determines, from the data to the optimizer."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from rich.console import Console
 from jaxhash import models
 from jaxhash.data.augment import Augment
 from jaxhash.data.checks.training_data import Findings, examine, open_split
-from jaxhash.data.input_form import InputForm
+from jaxhash.data.input_form import InputForm, measure_inputs
 from jaxhash.data.load import load_source
 from jaxhash.data.pipeline import training_batches
 from jaxhash.data.readers.class_similarity import read_class_similarity
@@ -33,20 +33,13 @@ from jaxhash.objectives import (
     sharded_leaves,
 )
 from jaxhash.runs.config import Config
-from jaxhash.runs.experiment_parts import (
-    check_input_options,
-    check_sizes,
-    make_model,
-    measure_form,
-    preprocessing_of,
-    read_backbone_weights,
-)
 from jaxhash.runs.own_parts import (
     adapt_model,
     check_objective,
     checked_source,
     own_parts,
 )
+from jaxhash.training.distributed import broadcast_from_host0
 from jaxhash.training.optimizer import make_optimizer
 from jaxhash.training.parallel import DataParallel
 from jaxhash.training.state import TrainState, create_state
@@ -140,15 +133,17 @@ class Experiment:
                 index_file=config.run.run_dir and config.run.run_dir / INDEX_NAME,
             )
         split = open_split(config.data, source)
-        check_sizes(config, split)
-        check_input_options(config, source.inputs[:1], where, takes_any=model is not None)
+        config.check_split(split)
+        example = source.inputs[:1]
+        config.check_inputs(example, where, takes_any=model is not None)
         if model is None:
-            model = make_model(config, source.inputs[:1])
+            model = config.model.make(example)
+            _check_chunks(config, model, example)
         else:
-            model = adapt_model(config, model, source.inputs[:1])
-        preprocessing = preprocessing_of(model)
+            model = adapt_model(config, model, example)
+        preprocessing = models.preprocessing_of(model)
         if input_form is None:
-            input_form = measure_form(config, source, split, preprocessing)
+            input_form = _measure_form(config, source, split, preprocessing)
         input_form.check(source.inputs, where, preprocessing)
         class_similarity = read_class_similarity(
             config.data.similarity, source, config.data.data_dir
@@ -169,7 +164,7 @@ class Experiment:
             model,
             config.objective.make() if objective is None else objective,
             optimizer=optax.identity(),
-            pretrained=read_backbone_weights(config, model, source),
+            pretrained=config.model.read_weights(model, example),
             class_similarity=class_similarity,
             input_form=input_form,
             findings=findings,
@@ -387,3 +382,28 @@ class Experiment:
         except (ValueError, TypeError, OverflowError) as error:
             where = "objective" if own else f"objective={self.objective_name}"
             raise UserError(f"`{where}`: {error}") from error
+
+
+def _check_chunks(config: Config, model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]) -> None:
+    """Raises a `UserError` if the batch is encoded in chunks by a model that needs it whole."""
+    if config.run.chunk_size is not None and models.updates_statistics(model, inputs):
+        raise UserError(
+            f"`chunk_size={config.run.chunk_size}`: {config.model.model} normalizes by statistics of "
+            "the whole batch, which chunks do not have; it needs `freeze_norm`, and no `head_norm`"
+        )
+
+
+def _measure_form(
+    config: Config, source: Source, split: Split, preprocessing: Mapping[str, Any]
+) -> InputForm:
+    """Returns the form of the inputs of a model that is to be trained, the same in all processes."""
+
+    def measure() -> dict[str, Any]:
+        return measure_inputs(
+            source.inputs,
+            split.train,
+            image_size=config.model.image_size,
+            preprocessing=dict(preprocessing),
+        ).to_json()
+
+    return InputForm.from_json(broadcast_from_host0(measure))

@@ -22,9 +22,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.errors import FlaxError, ModifyScopeVariableError
+from flax.errors import FlaxError
 from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
+from jaxhash import models
 from jaxhash.data.sources import Source
 from jaxhash.objectives import Objective
 from jaxhash.runs.config import Config
@@ -164,7 +165,7 @@ def adapt_model(config: Config, model: nn.Module, inputs: Shaped[np.ndarray, "1 
         raise UserError(
             f"`model` makes {found} of one input; expected (1, {bits}), as `bits={bits}`"
         )
-    if updates_statistics(adapted, inputs):
+    if models.updates_statistics(adapted, inputs):
         if missing:
             raise UserError(
                 f"`model` updates batch statistics, so it also needs {' and '.join(missing)}: "
@@ -174,20 +175,6 @@ def adapt_model(config: Config, model: nn.Module, inputs: Shaped[np.ndarray, "1 
         if config.run.chunk_size is not None:
             raise UserError("`chunk_size`: `model` normalizes by statistics of the whole batch")
     return adapted
-
-
-def updates_statistics(model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]) -> bool:
-    """Returns whether the model updates statistics in training."""
-
-    def train(key):
-        variables = model.init(key, inputs)
-        return model.apply(variables, inputs, train=True, rngs={"dropout": key})
-
-    try:
-        jax.eval_shape(train, jax.random.key(0))
-    except ModifyScopeVariableError:
-        return True
-    return False
 
 
 def _arguments(module: nn.Module) -> Mapping[str, Parameter]:

@@ -24,7 +24,6 @@ from jaxhash.data.pipeline import evaluation_batches
 from jaxhash.data.readers.image_files import INDEX_NAME, ImageFiles, write_index
 from jaxhash.data.sources import Source
 from jaxhash.retrieval.encode import make_encoder
-from jaxhash.runs.experiment_parts import check_model
 from jaxhash.training.devices import hardware
 from jaxhash.utils.checks import check_image_size
 from jaxhash.utils.console import print_line, track_progress
@@ -88,7 +87,7 @@ def write_features(
     example = source.inputs[:1]
     if example.ndim != 4:
         raise UserError(f"`dataset={dataset}` holds feature vectors; a backbone takes images")
-    check_model(backbone, network, example)
+    models.check_model(backbone, network, example)
     read = models.read_weights(weights, network, leave_out="classifier", inputs=example)
     if read.prefix:
         print_line(console, f"the weights of {read.file} (its {read.prefix}*)")
