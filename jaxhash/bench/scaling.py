@@ -1,4 +1,4 @@
-"""How times grow with the size of the codes: series, their exponents, and when to stop."""
+"""Growth of times with the size of the codes: series, their exponents, and when to stop."""
 
 import math
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""What can be said of a model and its inputs without computing anything."""
+"""Checks of a model against its inputs, by shapes alone."""
 
 import dataclasses
 from typing import Any

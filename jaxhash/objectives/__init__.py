@@ -44,7 +44,7 @@ from jaxhash.objectives._hierarchical import *
 from jaxhash.objectives._likelihood import *
 from jaxhash.objectives._method import Method as Method
 from jaxhash.objectives._pairs import Pairs as Pairs
-from jaxhash.objectives._pairs import Unseen as Unseen
+from jaxhash.objectives._pairs import Unfilled as Unfilled
 from jaxhash.objectives._quantizers import *
 from jaxhash.objectives._ranking import *
 from jaxhash.objectives._semantic import *

@@ -23,7 +23,7 @@ from jaxhash.objectives._base import (
     zero_padding,
 )
 from jaxhash.objectives._method import Method
-from jaxhash.objectives._pairs import Unseen, bank_candidates, empty_bank, pairwise, update_bank
+from jaxhash.objectives._pairs import Unfilled, bank_candidates, empty_bank, pairwise, update_bank
 from jaxhash.objectives._tables import (
     Bank,
     ItemTable,
@@ -59,7 +59,7 @@ def dsdh(
     mu: float = 1e-2,
     nu: float = 1.0,
     sweeps: int = 1,
-    unseen: Unseen = "ignored",
+    unseen: Unfilled = "ignored",
     penalty: Weight = 1e-2,
 ) -> Objective:
     r"""DSDH: a pairwise likelihood, and binary codes that a linear classifier maps to labels.
@@ -140,7 +140,7 @@ def dsdh(
     return Objective(init, loss)
 
 
-def dsdh_released(*, unseen: Unseen = "dissimilar") -> Objective:
+def dsdh_released(*, unseen: Unfilled = "dissimilar") -> Objective:
     """DSDH as released with HSWD: the pairwise likelihood against a bank, and nothing else.
 
     That code, and the code that it derives from, alternate as `dsdh` does, but no term of their

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxhash import losses
 from jaxhash.objectives._base import Objective, Weight, add_penalty, check_positive, from_loss
 from jaxhash.objectives._method import Method
-from jaxhash.objectives._pairs import Pairs, Unseen, pairwise
+from jaxhash.objectives._pairs import Pairs, Unfilled, pairwise
 
 __all__ = ["dch", "dsh", "qsmih", "wglhh"]
 
@@ -16,7 +16,7 @@ def dch(
     *,
     gamma: float = 20.0,
     pairs: Pairs = "batch",
-    unseen: Unseen = "ignored",
+    unseen: Unfilled = "ignored",
     penalty: Weight = 0.1,
 ) -> Objective:
     r"""DCH: a Cauchy likelihood of the pairs, and of each code's distance to its signs.
@@ -51,7 +51,7 @@ def dsh(
     *,
     margin: float | None = None,
     pairs: Pairs = "batch",
-    unseen: Unseen = "ignored",
+    unseen: Unfilled = "ignored",
     penalty: Weight = 0.01,
 ) -> Objective:
     r"""DSH: a contrastive loss of squared distances, and the L1 distance of codes to their signs.
@@ -90,7 +90,7 @@ def qsmih(
     *,
     needs: float | None = None,
     pairs: Pairs = "batch",
-    unseen: Unseen = "ignored",
+    unseen: Unfilled = "ignored",
     penalty: Weight = 0.01,
 ) -> Objective:
     r"""QSMIH: the quadratic spherical mutual information of codes and classes.
@@ -132,7 +132,7 @@ def wglhh(
     alpha: float = 0.1,
     similar_weight: float = 1.0,
     pairs: Pairs = "batch",
-    unseen: Unseen = "ignored",
+    unseen: Unfilled = "ignored",
     penalty: Weight = 0.001,
 ) -> Objective:
     r"""WGLHH: a weighted Gaussian loss of the pairs, and the L2 distance of codes to their signs.

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxhash import losses
 from jaxhash.objectives._base import Objective, check_positive
 from jaxhash.objectives._method import Method
-from jaxhash.objectives._pairs import Pairs, Unseen, pairwise
+from jaxhash.objectives._pairs import Pairs, Unfilled, pairwise
 from jaxhash.ops.codes import relax
 
 __all__ = ["hashnet"]
@@ -16,7 +16,7 @@ def hashnet(
     scale: float | None = None,
     stages: int = 10,
     pairs: Pairs = "bank",
-    unseen: Unseen = "ignored",
+    unseen: Unfilled = "ignored",
 ) -> Objective:
     r"""HashNet: each image of the batch against the whole training set, or against the batch.
 

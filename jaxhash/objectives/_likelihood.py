@@ -21,14 +21,16 @@ from jaxhash.objectives._base import (
     zero_padding,
 )
 from jaxhash.objectives._method import LABEL_COSINE, Method
-from jaxhash.objectives._pairs import Pairs, Unseen, pairwise
+from jaxhash.objectives._pairs import Pairs, Unfilled, pairwise
 from jaxhash.ops.codes import binarize, straight_through
 from jaxhash.similarity import label_cosine, multi_hot
 
 __all__ = ["dbdh", "dfh", "dhn", "dpsh", "idhn", "lcdsh"]
 
 
-def dpsh(*, pairs: Pairs = "bank", unseen: Unseen = "ignored", penalty: Weight = 0.1) -> Objective:
+def dpsh(
+    *, pairs: Pairs = "bank", unseen: Unfilled = "ignored", penalty: Weight = 0.1
+) -> Objective:
     r"""DPSH: the mean likelihood of the pairs, and the L2 distance of codes to their signs.
 
     `jaxhash.losses.mean_likelihood` of the raw codes with scale 1/2, and ``penalty`` times
@@ -57,7 +59,9 @@ def dpsh(*, pairs: Pairs = "bank", unseen: Unseen = "ignored", penalty: Weight =
     return add_penalty(method, penalty, from_loss("dpsh_penalty", losses.l2_quantization))
 
 
-def dhn(*, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight = 0.1) -> Objective:
+def dhn(
+    *, pairs: Pairs = "batch", unseen: Unfilled = "ignored", penalty: Weight = 0.1
+) -> Objective:
     r"""DHN: the mean likelihood of the pairs, and a log-cosh distance of codes to their signs.
 
     `jaxhash.losses.mean_likelihood` of the raw codes with scale 1/2, and ``penalty`` times
@@ -84,7 +88,9 @@ def dhn(*, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight =
     return add_penalty(method, penalty, from_loss("dhn_penalty", losses.log_cosh_quantization))
 
 
-def dbdh(*, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight = 0.1) -> Objective:
+def dbdh(
+    *, pairs: Pairs = "batch", unseen: Unfilled = "ignored", penalty: Weight = 0.1
+) -> Objective:
     r"""DBDH: the mean likelihood of binary codes, and a balance of each bit over the batch.
 
     Codes are the signs b of the network's outputs, with the gradient of the identity.
@@ -122,7 +128,7 @@ def dbdh(*, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight 
 
 
 def lcdsh(
-    *, pairs: Pairs = "batch", unseen: Unseen = "ignored", penalty: Weight = 3.0
+    *, pairs: Pairs = "batch", unseen: Unfilled = "ignored", penalty: Weight = 3.0
 ) -> Objective:
     r"""LCDSH: the mean likelihood of the pairs, and the change of each pair by taking signs.
 
@@ -163,7 +169,7 @@ def idhn(
     scale: float | None = None,
     gamma: float = 0.1,
     pairs: Pairs = "batch",
-    unseen: Unseen = "ignored",
+    unseen: Unfilled = "ignored",
     penalty: Weight = 0.1,
 ) -> Objective:
     r"""IDHN: graded similarity of multi-label images, by likelihood and regression.
@@ -220,7 +226,7 @@ def dfh(
     steps: int = 200,
     falls: tuple[float, float] = (0.75, 0.9),
     pairs: Pairs = "bank",
-    unseen: Unseen = "ignored",
+    unseen: Unfilled = "ignored",
     penalty: Weight = 0.5,
 ) -> Objective:
     r"""DFH: a likelihood with a margin, and codes pulled to binary ones near their class center.

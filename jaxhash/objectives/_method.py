@@ -39,7 +39,7 @@ class Method(NamedTuple):
     state: str = "-"
     """State and parameters beside the network."""
     multi_label: str = "any label shared"
-    """How it treats an image of several labels."""
+    """Its treatment of an image of several labels."""
     data: Literal["cifar10", "cifar100"] = "cifar10"
     """The features that its preset trains on; CIFAR-100 has a hierarchy of classes."""
     learning_rate: float = 1e-3

@@ -32,7 +32,7 @@ from jaxhash.similarity import UNLABELLED, shares_label
 Pairs = Literal["batch", "bank"]
 
 #: How a bank treats images that no batch has held yet.
-Unseen = Literal["ignored", "dissimilar"]
+Unfilled = Literal["ignored", "dissimilar"]
 
 Relax = Callable[[Float[Array, "n bits"], Context], Float[Array, "n bits"]]
 
@@ -51,7 +51,7 @@ def pairwise(
     loss: Callable[..., Float[Array, ""]],
     *,
     pairs: Pairs,
-    unseen: Unseen = "ignored",
+    unseen: Unfilled = "ignored",
     relax: Relax = lambda codes, context: codes,
     similarity: Callable[..., Shaped[Array, "n m"]] = shares_label,
 ) -> Objective:
@@ -73,7 +73,7 @@ def pairwise(
     """
     for what, value, allowed in (
         ("pairs", pairs, get_args(Pairs)),
-        ("unseen", unseen, get_args(Unseen)),
+        ("unseen", unseen, get_args(Unfilled)),
     ):
         if value not in allowed:
             raise ValueError(f"{what} must be one of {allowed}, got {value!r}")
@@ -115,7 +115,7 @@ def batch_candidates(
     return Candidates(codes, labels, batch.mask[:, None] & mask[None, :] & is_other)
 
 
-def bank_candidates(bank: Bank, batch: Batch, unseen: Unseen, context: Context) -> Candidates:
+def bank_candidates(bank: Bank, batch: Batch, unseen: Unfilled, context: Context) -> Candidates:
     """Returns the images of a bank: those seen so far, or all of them if unseen ones count."""
     seen = row_mask(bank, context) if unseen == "dissimilar" else bank.seen
     return Candidates(bank.codes, bank.labels, batch.mask[:, None] & seen[None, :])

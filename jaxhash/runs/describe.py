@@ -1,4 +1,4 @@
-"""What is told of a training beside its numbers: lines of the log, hardware and versions."""
+"""Lines of the log that describe a training, and the environment that it runs in."""
 
 import hashlib
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def describe(experiment: Experiment, objective: str) -> list[str]:
     return lines
 
 
-def left_out(experiment: Experiment) -> list[str]:
+def describe_unreadable(experiment: Experiment) -> list[str]:
     """Returns a line on the files that cannot be read and are no items; the first few by name."""
     bad = experiment.source.left_out
     if not bad:

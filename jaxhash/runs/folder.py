@@ -281,7 +281,7 @@ def _check_tree(folder: Path) -> None:
 
 
 def _entries(folder: Path) -> Iterator[Path]:
-    """All that lies in a folder and below; links are not followed."""
+    """Yields every path in a folder and below; links are not followed."""
     for entry in os.scandir(folder):
         yield Path(entry.path)
         if entry.is_dir(follow_symlinks=False):

@@ -1,4 +1,4 @@
-"""How fast a training is: examples a second, and the share of the loss in a step."""
+"""Speed of a training: examples a second, and the share of the loss in a step."""
 
 import statistics
 from functools import partial

@@ -25,7 +25,7 @@ from jaxhash.data.sources import Source
 from jaxhash.objectives import Batch, Objective
 from jaxhash.runs.artifacts import save_plots, write_codes
 from jaxhash.runs.config import Config
-from jaxhash.runs.describe import describe, environment, left_out, print_missing_records
+from jaxhash.runs.describe import describe, describe_unreadable, environment, print_missing_records
 from jaxhash.runs.evaluation import (
     SplitEncoder,
     candidate_score,
@@ -202,7 +202,7 @@ def training_folder(experiment: Experiment, content: dict[str, Any]) -> Iterator
 def print_description(experiment: Experiment, console: Console) -> None:
     """Prints what is trained on which data, and how the model is chosen."""
     config = experiment.config
-    lines = [*describe(experiment, experiment.objective_name), *left_out(experiment)]
+    lines = [*describe(experiment, experiment.objective_name), *describe_unreadable(experiment)]
     if config.run.choose != "last":
         lines.append(f"the model is {SELECTION_DESCRIPTIONS[config.run.choose]}")
     if len(experiment.split.validation) and config.run.choose != "validation":

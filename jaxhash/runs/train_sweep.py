@@ -23,7 +23,7 @@ from jaxhash import report
 from jaxhash.data.input_form import read_input_form
 from jaxhash.objectives import Batch, TableSharding
 from jaxhash.runs.config import Config
-from jaxhash.runs.describe import describe, environment, left_out, print_missing_records
+from jaxhash.runs.describe import describe, describe_unreadable, environment, print_missing_records
 from jaxhash.runs.evaluation import data_facts
 from jaxhash.runs.experiment import TRACED_HYPERPARAMS, Experiment
 from jaxhash.runs.folder import (
@@ -242,7 +242,11 @@ def _print_description(
     over = f"{len(members)} members: {seeds} seed{'s' * (seeds > 1)} from {config.run.seed}"
     if axes:
         over += f", {axes_words(axes)}"
-    lines = [*describe(experiment, _objective_name(config, axes)), over, *left_out(experiment)]
+    lines = [
+        *describe(experiment, _objective_name(config, axes)),
+        over,
+        *describe_unreadable(experiment),
+    ]
     if len(members) > seeds:
         held_out = f"{config.data.validation:g} of the training items, which are held out"
         own = f"the {len(split.validation):,} items of the part validation"

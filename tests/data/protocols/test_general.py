@@ -106,7 +106,7 @@ def test_items_without_a_label_are_in_the_database():
     assert sizes(split) == [2, 2, 4] and set(split.database) > {6, 7}
 
 
-# Unseen classes
+# Unfilled classes
 
 
 @pytest.mark.parametrize("part", [None, parts(350, 150)], ids=["pooled", "parts"])
