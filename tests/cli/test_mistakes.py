@@ -95,4 +95,4 @@ def test_what_is_allowed_is_read():
     assert parse(EvaluateArguments, ["--k", "3", "run"], prog="jaxhash evaluate").path == Path(
         "run"
     )
-    assert parse_arguments(["--bits=8", "--seed", "1"]).config.bits == 8
+    assert parse_arguments(["--bits=8", "--seed", "1"]).config.get("bits") == 8

@@ -1,6 +1,5 @@
 """Tables of objectives with sharded rows give the results of replicated tables."""
 
-from dataclasses import replace
 from functools import partial
 
 import jax
@@ -146,7 +145,7 @@ def test_sharded_tables_equal_replicated_tables(monkeypatch, mapping, method, un
 )
 def test_tables_that_a_configuration_shards(monkeypatch, objective, choice, least, expected):
     monkeypatch.setattr(experiment_module, "MIN_SHARDED_BYTES", least)
-    config = replace(digits_hashnet_hswd(), objective=objective, spread_banks=choice)
+    config = digits_hashnet_hswd().replace(objective=objective, spread_banks=choice)
     assert Experiment.open(config).sharding == expected
 
 

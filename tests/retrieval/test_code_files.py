@@ -27,7 +27,7 @@ def folder(tmp_path, monkeypatch):
         ("codes.npz --k 0", "k must be at least 1, got 0"),
         ("codes.npz --radius -1", "radius must be at least 0, got -1"),
         ("codes.npz --bits 12", "codes.npz: bits=12, but the codes have 10 columns"),
-        ("codes.npz --zero 0", "'+1', '-1', 'error'"),
+        ("codes.npz --zero 0", "+1, -1, error"),
         ("codes.npz --convention mean", "'mean'"),
         ("codes.npz --relevance near", "'near'"),
         ("codes.npz --output a.txt", "--output a.txt must end in .json"),
