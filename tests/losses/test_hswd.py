@@ -340,6 +340,11 @@ def test_identical_bits_are_a_minimum_too():
         (ValueError, "method", {"method": "bubble"}),
         (ValueError, "key", {"target": "sampled"}),
         (ValueError, "method", {"target": "expected", "method": "select"}),
+        (
+            ValueError,
+            "axis_name",
+            {"target": "balanced", "method": "kernel", "axis_name": "devices"},
+        ),
         (ValueError, "mass", {"target": "expected", "method": "sort", "mass": 0.3}),
         (ValueError, "mass", {"mass": 1.5}),
         (ValueError, "mass", {"mass": float("nan")}),
