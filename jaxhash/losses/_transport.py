@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Shaped
 
-from jaxhash.losses._common import gather_batch
+from jaxhash.losses._common import gather_batch, pad_empty_batch
 from jaxhash.losses._hswd import distance_to_signs
 from jaxhash.ops.arguments import as_floating, as_int, as_mask
 from jaxhash.ops.collectives import row_count, split_grad
@@ -175,6 +175,7 @@ def _along_axes(
     axis_name: str | None,
 ) -> Float[Array, ""]:
     """Averages over bits the distance to the targets, which depends on their number of -1 only."""
+    codes, where = pad_empty_batch(codes, where)
     signs = uniform_signs(key, row_count(codes, None, axis_name), codes.shape[1])
     drawn = jnp.arange(signs.shape[0]) < row_count(codes, where, axis_name)
     negatives = jnp.sum((signs < 0) & drawn[:, None], axis=0, dtype=jnp.int32)

@@ -353,7 +353,7 @@ def test_first_lines_say_what_is_trained_and_what_chooses(swept):
 def test_interrupted_and_started_again(swept, tmp_path, monkeypatch, one_device, at):
     whole, results, _ = swept
     again = config(tmp_path / "sweep")
-    start = partial(sweep.train, again, AXES, Console(quiet=True), seeds=SEEDS)
+    start = partial(sweep, again, AXES, Console(quiet=True), seeds=SEEDS)
     found = start_with_an_interruption(again.run.run_dir, start, monkeypatch, at)
     state, same = state_of(whole), state_of(again)
     jax.tree.map(np.testing.assert_array_equal, bits(state), bits(same))
