@@ -23,6 +23,7 @@ from jaxhash.objectives._base import (
 from jaxhash.objectives._method import LABEL_COSINE, Method
 from jaxhash.objectives._pairs import Pairs, Unfilled, pairwise
 from jaxhash.ops.codes import binarize, straight_through
+from jaxhash.ops.collectives import all_gather
 from jaxhash.similarity import label_cosine, multi_hot
 
 __all__ = ["dbdh", "dfh", "dhn", "dpsh", "idhn", "lcdsh"]
@@ -310,8 +311,7 @@ def _fisher_centers(mu: float, descend: Callable[..., Float[Array, "classes bits
         )
 
         rows = labels, binary_codes, mask & labels.any(axis=1)
-        if context.axis_name is not None:
-            rows = lax.all_gather(rows, context.axis_name, tiled=True)
+        rows = all_gather(rows, context.axis_name)
         return Loss(value, descend(centers, *rows), {"dfh_penalty": value})
 
     return Objective(init, loss)

@@ -25,7 +25,7 @@ from jaxhash.objectives._tables import (
     table_axis,
 )
 from jaxhash.ops.arguments import as_index
-from jaxhash.ops.collectives import row_indices
+from jaxhash.ops.collectives import all_gather, row_indices
 from jaxhash.similarity import UNLABELLED, shares_label
 
 #: What each row of the batch is paired with.
@@ -108,9 +108,7 @@ def batch_candidates(
     """Returns the rows of the whole batch over devices; no row is paired with itself."""
     rows = row_indices(codes.shape[0], axis_name)
     candidates = (codes, jnp.asarray(batch.labels), jnp.asarray(batch.mask))
-    if axis_name is not None:
-        candidates = lax.all_gather(candidates, axis_name, tiled=True)
-    codes, labels, mask = candidates
+    codes, labels, mask = all_gather(candidates, axis_name)
     is_other = rows[:, None] != jnp.arange(codes.shape[0])[None, :]
     return Candidates(codes, labels, batch.mask[:, None] & mask[None, :] & is_other)
 
@@ -141,9 +139,7 @@ def update_bank(bank: Bank, codes: Float[Array, "n bits"], batch: Batch, context
         jnp.asarray(batch.labels, bank.labels.dtype),
         as_index("index", index, num_rows(bank, context), minimum=-1),
     )
-    if context.axis_name is not None:
-        rows = lax.all_gather(rows, context.axis_name, tiled=True)
-    codes, labels, index = rows
+    codes, labels, index = all_gather(rows, context.axis_name)
     index = index - row_indices(len(bank.seen), table_axis(bank, context))[0]
     index = jnp.where(index >= 0, index, len(bank.seen))  # out of range: dropped
     return Bank(

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any, NamedTuple, get_args
 
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxhash import losses
@@ -31,6 +30,7 @@ from jaxhash.objectives._base import (
 from jaxhash.objectives._classification import classification
 from jaxhash.objectives._method import LABEL_COSINE, Method
 from jaxhash.objectives._tables import ItemTable, look_up, pad_rows
+from jaxhash.ops.collectives import all_gather
 from jaxhash.similarity import embedding_distance, has_label, label_cosine
 
 __all__ = ["shred", "shrewd"]
@@ -175,7 +175,7 @@ def _batch_distances(state: PyTree, batch: Batch, context: Context) -> dict[str,
     labels, mask, axis_name = jnp.asarray(batch.labels), jnp.asarray(batch.mask), context.axis_name
 
     def all_rows(rows):
-        return rows if axis_name is None else lax.all_gather(rows, axis_name, tiled=True)
+        return all_gather(rows, axis_name)
 
     if isinstance(state, ItemTable):
         rows = look_up(state, batch.index, context)

@@ -27,7 +27,7 @@ from jaxhash.objectives._base import (
 from jaxhash.objectives._method import NO_LABELS, Method
 from jaxhash.objectives._pairs import Candidates, batch_candidates
 from jaxhash.ops.codes import relax, straight_through, with_gradient_of
-from jaxhash.ops.collectives import psum_no_grad, row_count
+from jaxhash.ops.collectives import all_gather, psum_no_grad, row_count
 from jaxhash.ops.numerics import cosine_similarity
 from jaxhash.ops.selection import is_above, top_m_threshold
 
@@ -294,10 +294,7 @@ def _candidates(codes: Float[Array, "n bits"], batch: Batch, context: Context) -
 
 def _cosines(features: Float[Array, "n features"], context: Context) -> Float[Array, "n m"]:
     """Returns cosines of this device's rows with the whole batch; 0 for a row of zeros."""
-    candidates = features
-    if context.axis_name is not None:
-        candidates = lax.all_gather(features, context.axis_name, tiled=True)
-    return cosine_similarity(features, candidates)
+    return cosine_similarity(features, all_gather(features, context.axis_name))
 
 
 def _sample_bits(
