@@ -1,6 +1,7 @@
-"""The command line: ``jaxhash train``, ``evaluate``, ``data`` and ``bench``."""
+"""The command line ``jaxhash``: runs one verb, and turns its errors into a line and a status."""
 
 import contextlib
+import importlib
 import os
 import re
 import shlex
@@ -107,17 +108,11 @@ def _dispatch(arguments: list[str]) -> None:
         print(f"jaxhash {__version__}")
         return
     output.hide_library_logs()
-    if verb == "train":
-        from jaxhash.cli.train import run
-    elif verb == "evaluate":
-        from jaxhash.cli.evaluate import run
-    elif verb == "data" and (not rest or rest[0] in ("-h", "--help")):
+    if verb not in usage.VERBS:
+        *others, last = usage.VERBS
+        raise UserError(f"unknown command {verb!r}; there are {', '.join(others)} and {last}")
+    if verb == "data" and (not rest or rest[0] in ("-h", "--help")):
         print(usage.DATA_COMMANDS)
         return
-    elif verb == "data":
-        from jaxhash.cli.data import run
-    elif verb == "bench":
-        from jaxhash.cli.bench import run
-    else:
-        raise UserError(f"unknown command {verb!r}; there are train, evaluate, data and bench")
+    run = importlib.import_module(f"jaxhash.cli.{verb}").run
     run(rest, output.make_console(), shlex.join(["jaxhash", *arguments]))
