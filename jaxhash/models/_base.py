@@ -108,7 +108,7 @@ class Block(Layers, kw_only=True):
             return x
         rows = self.rows
         if rows is None:
-            rows = row_indices(len(x), None if self.is_initializing() else self.axis_name)
+            rows = row_indices(x.shape[0], None if self.is_initializing() else self.axis_name)
         key = self.make_rng("dropout")
         keep = jax.vmap(
             lambda row: jax.random.bernoulli(jax.random.fold_in(key, row), 1.0 - rate, x.shape[1:])

@@ -31,7 +31,7 @@ class FullyConnected(Block):
     ) -> Float[Array, "n width"]:
         if self.grid is not None:
             x = adaptive_average_pool(x, self.grid)
-        x = self.dropout(x.reshape(len(x), -1), self.dropout_before, train)
+        x = self.dropout(x.reshape(x.shape[0], -1), self.dropout_before, train)
         x = nn.relu(self.dense(self.width, name="dense")(x))
         return self.dropout(x, self.dropout_after, train)
 

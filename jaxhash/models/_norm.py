@@ -1,5 +1,7 @@
 """Batch normalization over the valid rows of the global batch."""
 
+import math
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -65,8 +67,8 @@ class BatchNorm(nn.Module):
         )
 
     def _batch_statistics(self, x, mask):
-        positions = x[..., 0].size // len(x)
-        valid = jnp.ones(len(x), bool) if mask is None else mask
+        positions = math.prod(x.shape[1:-1])
+        valid = jnp.ones(x.shape[0], bool) if mask is None else mask
         valid = valid.reshape(-1, *[1] * (x.ndim - 1))
         axes = tuple(range(x.ndim - 1))
         local = jnp.where(valid, x, 0.0).sum(axes), positions * jnp.sum(valid, dtype=x.dtype)

@@ -52,7 +52,7 @@ class Preprocessing:
                     raise ValueError(f"images must have 1 or {self.channels} channels, got {found}")
                 x = jnp.broadcast_to(x, (*x.shape[:-1], self.channels))
             if self.size is not None:
-                x = jax.image.resize(x, (len(x), self.size, self.size, x.shape[-1]), "bilinear")
+                x = jax.image.resize(x, (x.shape[0], self.size, self.size, x.shape[-1]), "bilinear")
             if self.bgr:
                 x = x[..., ::-1]
         mean, std = (

@@ -32,7 +32,7 @@ class Dense(Block):
     def __call__(
         self, x: Float[Array, "n ..."], train: bool, mask: Bool[Array, " n"] | None
     ) -> Float[Array, "n width"]:
-        x = self.dense(self.width, bias=False, name="dense")(x.reshape(len(x), -1))
+        x = self.dense(self.width, bias=False, name="dense")(x.reshape(x.shape[0], -1))
         return nn.relu(self.batch_norm(name="norm")(x, train=train, mask=mask))
 
 
@@ -52,7 +52,7 @@ class CNN(Backbone):
 
     def readout(self, x: Float[Array, "n h w c"]) -> Float[Array, "n features"]:
         """Returns all positions, flattened, or logits of them."""
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         return x if self.classes is None else self.classify(x)
 
 
@@ -72,7 +72,7 @@ class MLP(Backbone):
 
     def readout(self, x: Float[Array, "n ..."]) -> Float[Array, "n features"]:
         """Returns the activations of the last layer, or the flattened inputs; or logits."""
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         return x if self.classes is None else self.classify(x)
 
 

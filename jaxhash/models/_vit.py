@@ -48,11 +48,11 @@ class Patches(Block):
             )
         x = self.conv(self.width, self.patch, stride=self.patch, bias=True, name="patches")(x)
         grid = x.shape[1:3]
-        x = x.reshape(len(x), -1, self.width)
+        x = x.reshape(x.shape[0], -1, self.width)
         if self.token:
             zeros = nn.initializers.zeros_init()
             token = self.param("class_token", zeros, (1, 1, self.width), self.param_dtype)
-            token = jnp.broadcast_to(token.astype(x.dtype), (len(x), 1, self.width))
+            token = jnp.broadcast_to(token.astype(x.dtype), (x.shape[0], 1, self.width))
             x = jnp.concatenate([token, x], axis=1)
         if self.positions == "learned":
             normal = nn.initializers.normal(0.02)
