@@ -204,16 +204,8 @@ def read_input_form(folder: Path, dataset: str) -> InputForm | None:
     path = folder / "inputs.json"
 
     def read() -> dict[str, Any] | None:
-        if path.is_file():
-            content = read_json(path, _REMEDY)
-            try:
-                if isinstance(content, dict):
-                    content.pop(_DATA, None)
-                return InputForm.from_json(content).to_json()
-            except ValueError as error:
-                raise UserError(
-                    f"{path} does not say what the inputs of a run are: {error}; {_REMEDY}"
-                ) from error
+        if (form := read_form(path)) is not None:
+            return form.to_json()
         if dataset.startswith("features:") and any((folder / "checkpoints").glob("*")):
             raise UserError(
                 f"{folder} has no inputs.json: a version of jaxhash that kept the scale of its vectors "
@@ -223,6 +215,24 @@ def read_input_form(folder: Path, dataset: str) -> InputForm | None:
 
     stored = broadcast_from_host0(read)
     return stored and InputForm.from_json(stored)
+
+
+def read_form(path: Path) -> InputForm | None:
+    """Reads the form of a model's inputs from inputs.json in this process; None if there is no such file.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    content = read_json(path, _REMEDY)
+    content.pop(_DATA, None)
+    try:
+        return InputForm.from_json(content)
+    except ValueError as error:
+        raise UserError(
+            f"{path} does not say what the inputs of a run are: {error}; {_REMEDY}"
+        ) from error
 
 
 def is_trained_on(folder: Path, data_sha256: str) -> bool:

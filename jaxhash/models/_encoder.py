@@ -25,12 +25,14 @@ class Encoder(nn.Module):
         head_norm: whether the codes are batch-normalized without scale and bias, which centers each
             bit, as in OrthoHash.
         axis_name: mapped axis over which the batch is sharded; passed to the backbone.
+        unit_norm: whether features are scaled to unit length before the head.
     """
 
     backbone: Callable[..., nn.Module]
     bits: int
     head_norm: bool = False
     axis_name: str | None = None
+    unit_norm: bool = False
 
     @nn.compact
     def __call__(
@@ -55,7 +57,8 @@ class Encoder(nn.Module):
             rows: [n], number of each row; the position in the global batch by default.
 
         Returns:
-            Codes [n, bits] or features [n, features], with the structure of ``inputs``.
+            Codes [n, bits] or features [n, features], before ``unit_norm``, with the structure of
+            ``inputs``.
         """
         views, tree = jax.tree.flatten(inputs)
         x = views[0] if len(views) == 1 else jnp.concatenate(views)
@@ -68,8 +71,24 @@ class Encoder(nn.Module):
         backbone = self.backbone(axis_name=self.axis_name, name="backbone")
         codes = backbone(x, train=train, mask=mask, **rows_argument(backbone, rows))
         if not return_features:
+            if self.unit_norm:
+                codes = unit_rows(codes)
             codes = nn.Dense(self.bits, name="head")(codes)
             if self.head_norm:
                 norm = BatchNorm(affine=False, axis_name=self.axis_name, name="head_norm")
                 codes = norm(codes, train=train, mask=mask)
-        return tree.unflatten(jnp.split(codes, len(views)))
+        return tree.unflatten([codes] if len(views) == 1 else jnp.split(codes, len(views)))
+
+
+def unit_rows(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
+    """Scales each row to length 1; a row of zeros is not changed.
+
+    Example:
+        >>> unit_rows(jnp.array([[3e30, 4e30], [0.0, 0.0]]))
+        Array([[0.6, 0.8],
+               [0. , 0. ]], dtype=float32)
+    """
+    # Divides by the largest entry first, so that no square under- or overflows.
+    largest = jnp.abs(x).max(axis=1, keepdims=True)
+    x = x / jnp.where(largest > 0, largest, 1)
+    return x / jnp.maximum(jnp.linalg.norm(x, axis=1, keepdims=True), 1)

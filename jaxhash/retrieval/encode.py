@@ -29,7 +29,7 @@ def make_encoder(model: nn.Module) -> Callable[[PyTree, Iterable[Batch]], np.nda
         codes, masks, placed = [], [], {}
         for batch in batches:
             raise_if_stop_requested()
-            replicated, by_rows = _shardings(len(batch.mask))
+            replicated, by_rows = local_shardings(len(batch.mask))
             if replicated not in placed:
                 placed[replicated] = jax.device_put(variables, replicated)
             batch_codes = apply(placed[replicated], jax.device_put(batch.inputs, by_rows))
@@ -48,8 +48,8 @@ def _merge_processes(
     return np.moveaxis(rows, 0, 1).reshape(-1, *rows.shape[3:])
 
 
-def _shardings(rows: int) -> tuple[jax.sharding.Sharding, jax.sharding.Sharding]:
-    """Returns the shardings of variables and inputs: all local devices if they divide the rows."""
+def local_shardings(rows: int) -> tuple[jax.sharding.Sharding, jax.sharding.Sharding]:
+    """Returns shardings of variables and of inputs: over all local devices if they divide the rows."""
     devices = jax.local_devices()
     mesh = jax.sharding.Mesh(devices if rows % len(devices) == 0 else devices[:1], ("devices",))
     return tuple(

@@ -8,6 +8,8 @@ first to its last line. Users start from the names below, which are loaded when 
 - ``train``: train, evaluate, and write the folder of a run.
 - ``sweep``: the same for several seeds and settings together.
 - ``evaluate``: compute the numbers of a finished run or sweep again.
+
+`jaxhash.load` (``load``) reads the hash function of a finished run, or one that was saved.
 """
 
 import importlib

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from jaxtyping import PyTree
 
 from jaxhash.training.digests import check_digests, write_digests
 from jaxhash.training.distributed import all_hosts, broadcast_from_host0, is_main_process
@@ -298,6 +300,47 @@ class Checkpoints:
         except Exception as error:
             folder = self._folder(step)
             raise UserError(f"the checkpoint {folder} cannot be read ({_reason(error)})") from error
+
+
+def read_variables(folder: Path, like: dict[str, PyTree]) -> dict[str, PyTree]:
+    """Reads the model's variables from a checkpoint, and nothing else of its state, onto the host.
+
+    The rest of the state has shapes that depend on the data. Any process can call it alone.
+
+    Args:
+        folder: folder of the checkpoint.
+        like: variables with the shapes and dtypes to read, as `TrainState.variables` has them.
+
+    Raises:
+        UserError: if the checkpoint is missing or damaged, or belongs to another model.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no checkpoint {folder}")
+    stored = {name: tree for name, tree in like.items() if tree}
+    wanted = stored | {"params": {"model": stored["params"]}}
+    arguments = jax.tree.map(
+        lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), wanted
+    )
+    try:
+        check_digests(folder)
+        found = ocp.PyTreeCheckpointHandler().restore(
+            (folder / "state").absolute(),
+            args=ocp.args.PyTreeRestore(wanted, arguments, partial_restore=True),
+        )
+    except Exception as error:  # a damaged file can raise any exception
+        raise UserError(f"the checkpoint {folder} cannot be read ({_reason(error)})") from error
+    found["params"] = found["params"]["model"]
+    for path, leaf in jax.tree.leaves_with_path(stored):
+        one = found
+        for key in path:
+            one = one[key.key]
+        # Orbax returns what it does not find as it was asked for, and any shape that it finds.
+        if not isinstance(one, np.ndarray) or one.shape != leaf.shape:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise UserError(
+                f"the checkpoint {folder} is of another model: no {name} of shape {leaf.shape}"
+            )
+    return like | found
 
 
 def _reason(error: Exception) -> str:

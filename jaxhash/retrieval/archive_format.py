@@ -1,0 +1,169 @@
+"""The files of a hash function that is taken home: ``config.json`` and ``model.safetensors``.
+
+Both are read by anything, and nothing of them is executed. The configuration names a backbone of
+`jaxhash.models` and how it is called, so that the same module can be made again from it.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from jaxhash.models import BACKBONES, Encoder, Preprocessing
+from jaxhash.utils.errors import UserError, first_line
+from jaxhash.utils.files import read_json, whole_file, write_json
+
+#: Value of ``format`` in config.json.
+FORMAT = "jaxhash-hasher"
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+#: Options of a backbone that matter in training alone.
+_OF_TRAINING = ("freeze_stages", "freeze_norm", "remat")
+
+_REMEDY = "save the hash function again"
+
+
+def encoder_to_json(model: nn.Module) -> dict[str, Any]:
+    """Describes a model so that `encoder_from_json` makes it again.
+
+    A module that is no `Encoder` on a backbone of `jaxhash.models` is described by its class alone, as
+    ``{"own": NAME}``.
+
+    Example:
+        >>> from jaxhash.models import backbone_factory
+        >>> description = encoder_to_json(Encoder(backbone_factory("linear"), 16))
+        >>> description["backbone"], description["head_norm"]
+        ('linear', False)
+    """
+    own = {"own": type(model).__name__}
+    if not isinstance(model, Encoder):
+        return own
+    factory = model.backbone if isinstance(model.backbone, partial) else partial(model.backbone)
+    names = [name for name, make in BACKBONES.items() if make is factory.func]
+    options = {name: v for name, v in factory.keywords.items() if name not in _OF_TRAINING}
+    preprocessing = dataclasses.asdict(options.pop("preprocessing", factory().preprocessing))
+    dtype = jnp.dtype(options.pop("dtype", jnp.float32)).name
+    if not names or factory.args or not _is_json(options):
+        return own
+    return {
+        "backbone": names[0],
+        "preprocessing": _as_json(preprocessing),
+        "image_size": preprocessing["size"],
+        "dtype": dtype,
+        "head_norm": model.head_norm,
+        "unit_norm": model.unit_norm,
+    } | ({"options": _as_json(options)} if options else {})
+
+
+def encoder_from_json(content: Mapping[str, Any], bits: int) -> Encoder:
+    """Makes the model that `encoder_to_json` described.
+
+    Raises:
+        ValueError: if it is not described as this version describes one.
+    """
+    try:
+        fields = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in content["preprocessing"].items()
+        }
+        backbone = partial(
+            BACKBONES[content["backbone"]],
+            preprocessing=Preprocessing(**fields),
+            dtype=content["dtype"],
+            **{
+                k: tuple(v) if isinstance(v, list) else v
+                for k, v in content.get("options", {}).items()
+            },
+        )
+        model = Encoder(backbone, bits, content["head_norm"], unit_norm=content["unit_norm"])
+        backbone()
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"its encoder is unknown to this version: {first_line(error)}") from error
+    return model
+
+
+def flatten_variables(variables: PyTree) -> dict[str, np.ndarray]:
+    """Returns the leaves of a tree of dictionaries by their path, such as ``params/head/kernel``."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.ascontiguousarray(leaf)
+        for path, leaf in jax.tree.leaves_with_path(variables)
+    }
+
+
+def digest(config: Mapping[str, Any], variables: PyTree) -> str:
+    """Returns the SHA-256 of all that determines codes: weights, and the configuration of the model.
+
+    Args:
+        config: JSON values.
+        variables: the model's variables.
+    """
+    found = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, leaf in sorted(flatten_variables(variables).items()):
+        found.update(f"{name} {leaf.dtype} {leaf.shape}\n".encode())
+        found.update(leaf.data if leaf.size else b"")
+    return found.hexdigest()
+
+
+def write_archive(folder: Path, config: Mapping[str, Any], variables: PyTree) -> None:
+    """Writes both files; the configuration last, so that a folder with one is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / WEIGHTS_FILE, "wb") as file:
+        file.write(save(flatten_variables(variables), {"format": "flax"}))
+    write_json(folder / CONFIG_FILE, dict(config))
+
+
+def is_archive(folder: Path) -> bool:
+    """Returns whether a folder holds a hash function, by its config.json."""
+    try:
+        return read_json(folder / CONFIG_FILE, "").get("format") == FORMAT
+    except UserError:
+        return False
+
+
+def read_archive(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Reads both files.
+
+    Returns:
+        The configuration, and the weights by their path.
+
+    Raises:
+        UserError: if one is missing or cannot be read.
+    """
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder} is no hash function: it has no {name}")
+    config = read_json(folder / CONFIG_FILE, _REMEDY)
+    if config.get("format") != FORMAT:
+        raise UserError(
+            f"{folder / CONFIG_FILE} is of no hash function: its format is not {FORMAT}"
+        )
+    try:
+        return config, load_file(folder / WEIGHTS_FILE)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(
+            f"{folder / WEIGHTS_FILE} is damaged ({first_line(error)}); {_REMEDY}"
+        ) from error
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
