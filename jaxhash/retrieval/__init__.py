@@ -4,7 +4,24 @@
 metrics of codes and of rankings by real-valued vectors, `score_hierarchy` the hierarchical ones, and
 `health` describes codes in words. `baselines` are hash functions without a network. `code_files`
 reads codes made by anything from files, and `evaluate_codes` computes their metrics (``jaxhash
-evaluate CODES``). `vectors` reads vectors block by block and multiplies them within bounded memory.
+evaluate CODES``). `index` is a folder of codes and the items they belong to. `vectors` reads vectors block by block and multiplies them within bounded memory.
 
-Read first: `score`, whose functions the evaluation of a run (`jaxhash.runs.evaluation`) calls.
+Read first: `score`, whose functions the evaluation of a run (`jaxhash.runs.evaluation`) calls. Users start from the names below,
+which are loaded when they are used:
+
+- ``Index``: codes in a folder; made, opened, added to and searched.
 """
+
+import importlib
+from typing import Any
+
+_MODULES = {"Index": "index"}
+
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    """Imports one of the names above; what needs none of them stays quick."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,7 +1,6 @@
 """The folder of a run or a sweep: what lies in it, who may write there, and how it is read again."""
 
 import contextlib
-import fcntl
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,14 @@ from jaxhash import report
 from jaxhash.runs.config import Config, config_diff
 from jaxhash.training.distributed import broadcast_from_host0
 from jaxhash.utils.errors import UserError, first_line
-from jaxhash.utils.files import check_writable, is_number, read_json, write_json
+from jaxhash.utils.files import (
+    check_kind,
+    check_writable,
+    is_number,
+    lock_file,
+    read_json,
+    write_json,
+)
 
 #: What a training writes into its folder.
 FILES = (
@@ -31,14 +37,6 @@ _OWN = "own"
 
 FOLDERS = ("checkpoints", "broken_checkpoints", "cache", "report", "profile")
 
-_KINDS = {
-    stat.S_ISLNK: "a symbolic link",
-    stat.S_ISFIFO: "a named pipe",
-    stat.S_ISSOCK: "a socket",
-    stat.S_ISDIR: "a folder",
-    stat.S_ISREG: "a file",
-}
-
 
 def check_entries(folder: Path) -> None:
     """Raise a `UserError` unless a run's own names are files and folders of its own.
@@ -47,9 +45,10 @@ def check_entries(folder: Path) -> None:
     The folder itself may be a link.
     """
     for name in FILES:
-        _expect(stat.S_ISREG, folder / name, folder / f"{name}.partial")
+        check_kind(folder / name, stat.S_ISREG, "run")
+        check_kind(folder / f"{name}.partial", stat.S_ISREG, "run")
     for name in FOLDERS:
-        if _expect(stat.S_ISDIR, folder / name):
+        if check_kind(folder / name, stat.S_ISDIR, "run"):
             _check_tree(folder / name)
 
 
@@ -131,9 +130,6 @@ def axes_words(axes: Any) -> str:
 def open_folder(folder: Path, content: dict[str, Any]) -> Iterator[None]:
     """Makes the folder, with its config.json, and locks it against other trainings until the end.
 
-    The lock of a training that is killed is released by the system. File systems without locks, as
-    some that hosts share, lock nobody out.
-
     Args:
         folder: the folder; it may exist, with the same content.
         content: content of config.json.
@@ -144,16 +140,8 @@ def open_folder(folder: Path, content: dict[str, Any]) -> Iterator[None]:
 
     def enter() -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
-        held.callback(os.close, file)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another training is writing into {folder}; choose another `run_dir`, or wait"
-            ) from None
-        except OSError:
-            pass  # no locks here
+        message = f"another training is writing into {folder}; choose another `run_dir`, or wait"
+        held.enter_context(lock_file(folder / "lock", message))
         write_json(folder / "config.json", content)
 
     with contextlib.ExitStack() as held:
@@ -260,24 +248,10 @@ _REPLACE = "put a sound copy back, or train anew into another `run_dir`"
 _REMEDY = "remove it, and the same jaxhash train writes it anew from the checkpoint"
 
 
-def _expect(is_right: Any, *paths: Path) -> bool:
-    """Returns whether any of the paths exists; raises if one that exists has the wrong kind."""
-    there = [path for path in paths if os.path.lexists(path)]
-    for path in there:
-        mode = path.lstat().st_mode
-        if not is_right(mode):
-            found = next((words for is_kind, words in _KINDS.items() if is_kind(mode)), "a device")
-            raise UserError(
-                f"{path} is {found}, where {_KINDS[is_right]} of the run's is; remove it"
-            )
-    return bool(there)
-
-
 def _check_tree(folder: Path) -> None:
     for path in _entries(folder):
-        mode = path.lstat().st_mode
-        if not stat.S_ISDIR(mode):
-            _expect(stat.S_ISREG, path)
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            check_kind(path, stat.S_ISREG, "run")
 
 
 def _entries(folder: Path) -> Iterator[Path]:

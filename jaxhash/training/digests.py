@@ -77,10 +77,13 @@ def check_digests(folder: Path) -> bool:
 def _digests(folder: Path, names: list[str]) -> dict[str, list[int | str]]:
     """Returns the size and digest of each file; threads help, as hashing releases the GIL."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return dict(zip(names, pool.map(lambda name: _digest(folder / name), names), strict=True))
+        return dict(
+            zip(names, pool.map(lambda name: file_digest(folder / name), names), strict=True)
+        )
 
 
-def _digest(path: Path) -> list[int | str]:
+def file_digest(path: Path) -> list[int | str]:
+    """Returns the size and the 128-bit XXH3 digest of a file."""
     size, digest = 0, xxhash.xxh3_128()
     block = memoryview(bytearray(_BLOCK_BYTES))
     with path.open("rb", buffering=0) as file:

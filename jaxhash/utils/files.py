@@ -1,16 +1,74 @@
-"""Files that are written whole, and JSON that is read with care."""
+"""Files that are written whole, JSON that is read with care, kinds of files, and locks."""
 
 import contextlib
+import fcntl
 import json
 import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from jaxhash.utils.errors import UserError, first_line
+
+_KINDS = {
+    stat.S_ISLNK: "a symbolic link",
+    stat.S_ISFIFO: "a named pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISDIR: "a folder",
+    stat.S_ISREG: "a file",
+}
+
+
+def check_kind(path: Path, is_kind: Callable[[int], bool], owner: str) -> bool:
+    """Returns whether a path exists; a link is not followed, since its target belongs to others.
+
+    Args:
+        path: a file or folder that jaxhash writes.
+        is_kind: `stat.S_ISREG` for a file, `stat.S_ISDIR` for a folder.
+        owner: what it belongs to, for the message.
+
+    Raises:
+        UserError: if it exists and is of another kind.
+    """
+    if not os.path.lexists(path):
+        return False
+    mode = path.lstat().st_mode
+    if not is_kind(mode):
+        found = next((words for is_other, words in _KINDS.items() if is_other(mode)), "a device")
+        raise UserError(
+            f"{path} is {found}, where {_KINDS[is_kind]} of the {owner}'s is; remove it"
+        )
+    return True
+
+
+@contextlib.contextmanager
+def lock_file(path: Path, message: str) -> Iterator[None]:
+    """Locks a file, made if needed, against other processes until the end.
+
+    The lock of a process that is killed is released by the system. File systems without locks, as
+    some that hosts share, lock nobody out.
+
+    Args:
+        path: the file; its folder exists.
+        message: what to do if another process holds the lock.
+
+    Raises:
+        UserError: with the message, if another process holds the lock.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(message) from None
+        except OSError:
+            pass  # no locks here
+        yield
+    finally:
+        os.close(file)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from jaxhash.runs import folder as folder_module
 from jaxhash.runs.folder import open_folder
 from jaxhash.runs.presets import digits_hashnet_hswd
 from jaxhash.utils.errors import UserError
@@ -64,7 +63,7 @@ def test_a_file_system_without_locks_keeps_nobody_out(tmp_path, monkeypatch):
     def flock(*_):
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
-    monkeypatch.setattr(folder_module.fcntl, "flock", flock)
+    monkeypatch.setattr("jaxhash.utils.files.fcntl.flock", flock)
     with open_folder(tmp_path, {}), open_folder(tmp_path, {}):
         pass
 
