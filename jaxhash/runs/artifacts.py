@@ -9,7 +9,8 @@ from jaxtyping import Float, Int, Shaped
 
 from jaxhash import report
 from jaxhash.ops.codes import binarize
-from jaxhash.retrieval.search import nearest_neighbors
+from jaxhash.retrieval.score import pack_signs
+from jaxhash.retrieval.search import search_codes
 from jaxhash.runs.evaluation import sampled_rows
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.scores import Codes
@@ -70,8 +71,9 @@ def _neighbors(
     """Returns the first query of each of the first few classes, with its nearest items."""
     source, split = experiment.source, experiment.split
     first = _first_of_each_class(source.labels[split.query])[:rows]
-    found = nearest_neighbors(codes["query"][first], codes["database"], k)
-    items = np.concatenate([split.query[first][:, None], split.database[found]], axis=1)
+    query, database = pack_signs(codes["query"][first]), pack_signs(codes["database"])
+    found = search_codes(query, database, min(k, len(database)))
+    items = np.concatenate([split.query[first][:, None], split.database[found.rows]], axis=1)
     labels = source.labels[items]
     return report.NeighborExamples(
         images=[source.inputs[row] for row in items],
