@@ -25,12 +25,15 @@ from jaxhash.models._cifar_resnet import cifar_resnet32 as cifar_resnet32
 from jaxhash.models._cifar_resnet import cifar_resnet44 as cifar_resnet44
 from jaxhash.models._cifar_resnet import cifar_resnet56 as cifar_resnet56
 from jaxhash.models._convnext import convnext_tiny as convnext_tiny
+from jaxhash.models._efficientnet import efficientnet_lite0 as efficientnet_lite0
+from jaxhash.models._efficientnet import efficientnet_lite2 as efficientnet_lite2
 from jaxhash.models._encoder import Encoder as Encoder
 from jaxhash.models._mobilenet import mobilenet_v2 as mobilenet_v2
 from jaxhash.models._mobilenet import mobilenet_v2_tf as mobilenet_v2_tf
 from jaxhash.models._norm import BatchNorm as BatchNorm
 from jaxhash.models._preprocessing import CAFFE as CAFFE
 from jaxhash.models._preprocessing import CENTRED as CENTRED
+from jaxhash.models._preprocessing import EFFICIENTNET_LITE as EFFICIENTNET_LITE
 from jaxhash.models._preprocessing import IMAGENET as IMAGENET
 from jaxhash.models._preprocessing import Preprocessing as Preprocessing
 from jaxhash.models._resnet import resnet18 as resnet18
@@ -61,6 +64,7 @@ __all__ = [
     "CAFFE",
     "CENTRED",
     "CNN",
+    "EFFICIENTNET_LITE",
     "IMAGENET",
     "MLP",
     "PREPROCESSINGS",
@@ -80,6 +84,8 @@ __all__ = [
     "cifar_resnet44",
     "cifar_resnet56",
     "convnext_tiny",
+    "efficientnet_lite0",
+    "efficientnet_lite2",
     "linear",
     "load_weights",
     "mobilenet_v2",

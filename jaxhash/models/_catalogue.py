@@ -14,6 +14,7 @@ from jaxhash.models._cifar_resnet import (
     cifar_resnet56,
 )
 from jaxhash.models._convnext import convnext_tiny
+from jaxhash.models._efficientnet import efficientnet_lite0, efficientnet_lite2
 from jaxhash.models._mobilenet import mobilenet_v2, mobilenet_v2_tf
 from jaxhash.models._preprocessing import CAFFE, CENTRED, IMAGENET, Preprocessing
 from jaxhash.models._resnet import resnet18, resnet34, resnet50, resnet101
@@ -44,6 +45,8 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
         cifar_resnet56,
         mobilenet_v2,
         mobilenet_v2_tf,
+        efficientnet_lite0,
+        efficientnet_lite2,
         squeezenet1_1,
         convnext_tiny,
         vit_s16,

@@ -35,17 +35,19 @@ class Stem(Block):
     """A normalized 3x3 convolution of stride 2 with a ReLU6."""
 
     padding: Padding
+    epsilon: float = 1e-5
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "n h w c"], train: bool, mask: Bool[Array, " n"] | None
     ) -> Float[Array, "n h2 w2 32"]:
         x = self.conv(32, 3, stride=2, padding=self.padding, name="conv")(x)
-        return nn.relu6(self.batch_norm(name="norm")(x, train=train, mask=mask))
+        norm = self.batch_norm(epsilon=self.epsilon, name="norm")
+        return nn.relu6(norm(x, train=train, mask=mask))
 
 
 class InvertedResidual(Block):
-    """A 1x1 expansion, a depthwise 3x3 convolution, and a 1x1 projection without a ReLU.
+    """A 1x1 expansion, a depthwise convolution, and a 1x1 projection without a ReLU.
 
     The input is added if the shape does not change. With expansion 1 the first convolution is
     omitted.
@@ -55,35 +57,48 @@ class InvertedResidual(Block):
     expansion: int
     stride: int
     padding: Padding
+    kernel: int = 3
+    epsilon: float = 1e-5
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "n h w c"], train: bool, mask: Bool[Array, " n"] | None
     ) -> Float[Array, "n h2 w2 width"]:
+        def norm(y, name):
+            return self.batch_norm(epsilon=self.epsilon, name=name)(y, train=train, mask=mask)
+
         features = x.shape[-1]
         hidden = self.expansion * features
         y = x
         if self.expansion > 1:
             y = self.conv(hidden, 1, name="expand")(y)
-            y = nn.relu6(self.batch_norm(name="expand_norm")(y, train=train, mask=mask))
+            y = nn.relu6(norm(y, "expand_norm"))
         y = self.conv(
-            hidden, 3, stride=self.stride, padding=self.padding, groups=hidden, name="depthwise"
+            hidden,
+            self.kernel,
+            stride=self.stride,
+            padding=self.padding,
+            groups=hidden,
+            name="depthwise",
         )(y)
-        y = nn.relu6(self.batch_norm(name="depthwise_norm")(y, train=train, mask=mask))
+        y = nn.relu6(norm(y, "depthwise_norm"))
         y = self.conv(self.width, 1, name="project")(y)
-        y = self.batch_norm(name="project_norm")(y, train=train, mask=mask)
+        y = norm(y, "project_norm")
         return x + y if self.stride == 1 and self.width == features else y
 
 
 class Top(Block):
     """A normalized 1x1 convolution to 1,280 channels with a ReLU6."""
 
+    epsilon: float = 1e-5
+
     @nn.compact
     def __call__(
         self, x: Float[Array, "n h w c"], train: bool, mask: Bool[Array, " n"] | None
     ) -> Float[Array, "n h w 1280"]:
         x = self.conv(1280, 1, name="conv")(x)
-        return nn.relu6(self.batch_norm(name="norm")(x, train=train, mask=mask))
+        norm = self.batch_norm(epsilon=self.epsilon, name="norm")
+        return nn.relu6(norm(x, train=train, mask=mask))
 
 
 class MobileNetV2(Backbone):

