@@ -12,6 +12,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 
 from jaxhash.utils.errors import UserError, first_line
@@ -193,7 +194,9 @@ def _read_header(file: BufferedIOBase) -> _Header:
         shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
     else:  # NumPy writes version 3.0 for structured arrays only
         raise ValueError(f"it is of version {version[0]}.{version[1]}, and 1.0 or 2.0 is expected")
-    if dtype.kind not in "biufUS" or not dtype.itemsize:
+    if dtype == np.dtype("V2"):  # so NumPy writes bfloat16, which it has no name for
+        dtype = np.dtype(ml_dtypes.bfloat16)
+    elif dtype.kind not in "biufUS" or not dtype.itemsize:
         raise ValueError(f"it holds {dtype}, and numbers or text are expected")
     return _Header(dtype, shape, fortran)
 

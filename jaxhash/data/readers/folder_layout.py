@@ -6,7 +6,7 @@ Notes report what is inferred from the names of folders, and every file that is 
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,10 +95,11 @@ def find_layout(name: str, folder: Path) -> FolderLayout:
         if not parts:
             _check_not_parts(name, classes)
         for class_folder in classes:
-            files = sorted(_walk(class_folder, skipped), key=lambda file: file.split(os.sep))
+            walk = walk_images(class_folder, skipped, "in class folders, ")
+            files = sorted(walk, key=lambda file: file.split(os.sep))
             if not files:
                 other = skipped["in class folders, of no suffix of an image"]
-                held = f"; of what is passed over: {_list_counts(other)}" if other else ""
+                held = f"; of what is passed over: {list_counts(other)}" if other else ""
                 raise UserError(
                     f"`dataset={name}`: class folder {class_folder} holds no image{held}"
                 )
@@ -108,11 +109,7 @@ def find_layout(name: str, folder: Path) -> FolderLayout:
         _count_skipped(folder, "beside the parts", skipped)
     if not found:
         raise UserError(f"`dataset={name}`: {folder} holds no class folders; {_LAYOUT}")
-    notes += [
-        f"passed over {where}: {_list_counts(count)}"
-        for where, count in sorted(skipped.items())
-        if count
-    ]
+    notes += skipped_notes(skipped)
     class_names = sorted({class_name for _, class_name, _ in found})
     notes += _case_note(class_names) + _one_part_note(found)
     number = {class_name: label for label, class_name in enumerate(class_names)}
@@ -232,8 +229,19 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
-def _walk(folder: Path, skipped: dict[str, Counter[str]]) -> Iterator[str]:
-    """Yields the paths of the images within a folder; follows links, but visits no folder twice."""
+def walk_images(
+    folder: Path, skipped: Mapping[str, Counter[str]], where: str = ""
+) -> Iterator[str]:
+    """Yields the paths of the images within a folder; follows links, but visits no folder twice.
+
+    Args:
+        folder: the folder.
+        skipped: counts what is passed over, per reason by suffix, or by name if hidden.
+        where: start of the reasons, of what is not hidden.
+
+    Raises:
+        OSError: if a folder cannot be read.
+    """
 
     def fail(error: OSError):
         raise error
@@ -243,7 +251,7 @@ def _walk(folder: Path, skipped: dict[str, Counter[str]]) -> Iterator[str]:
         status = os.stat(place)
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
-            skipped["in class folders, for a link leads there again"].update(map(_suffix, names))
+            skipped[f"{where}for a link leads there again"].update(map(_suffix, names))
             continue
         seen.add((status.st_dev, status.st_ino))
         hidden = [name for name in folders + names if name.startswith(".")]
@@ -255,7 +263,16 @@ def _walk(folder: Path, skipped: dict[str, Counter[str]]) -> Iterator[str]:
             if _suffix(name) in known:
                 yield os.path.join(place, name)[len(start) :]
             else:
-                skipped["in class folders, of no suffix of an image"][_suffix(name)] += 1
+                skipped[f"{where}of no suffix of an image"][_suffix(name)] += 1
+
+
+def skipped_notes(skipped: Mapping[str, Counter[str]]) -> list[str]:
+    """Returns a note for each reason for which something was passed over."""
+    return [
+        f"passed over {where}: {list_counts(count)}"
+        for where, count in sorted(skipped.items())
+        if count
+    ]
 
 
 def _count_skipped(folder: Path, where: str, skipped: dict[str, Counter[str]]) -> None:
@@ -272,7 +289,7 @@ def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower() or "no suffix"
 
 
-def _list_counts(counter: Counter[str]) -> str:
+def list_counts(counter: Counter[str]) -> str:
     """Lists the largest counts, in descending order."""
     largest = sorted(counter.items(), key=lambda item: (-item[1], item[0]))[: 3 * _MAX_LISTED]
     more = counter.total() - sum(count for _, count in largest)
