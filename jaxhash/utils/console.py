@@ -1,7 +1,7 @@
 """Lines and progress on a console: bars on a terminal, plain lines at intervals elsewhere."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -11,7 +11,6 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeRemainingColumn,
-    track,
 )
 
 T = TypeVar("T")
@@ -23,24 +22,37 @@ def print_line(console: Console, line: str) -> None:
 
 
 def track_progress(
-    items: Iterable[T], what: str, total: int, console: Console | None = None, every: float = 5.0
+    items: Iterable[T],
+    what: str,
+    total: int,
+    console: Console | None = None,
+    every: float = 5.0,
+    *,
+    size: Callable[[T], int] = lambda item: 1,
 ) -> Iterator[T]:
     """Yields the items with a progress bar on a terminal, else with a line at intervals.
 
     Args:
         items: items of work.
         what: description of the work.
-        total: number of items.
+        total: number of items, or sum of their sizes.
         console: where to print; the error stream by default.
         every: seconds between two plain lines.
+        size: what an item counts as.
     """
     console = console or Console(stderr=True)
     if console.is_terminal:
-        yield from track(items, what, total=total, console=console, transient=True)
+        with Progress(console=console, transient=True) as bar:
+            task = bar.add_task(what, total=total)
+            for item in items:
+                yield item
+                bar.advance(task, size(item))
         return
     start = printed = time.monotonic()
-    for done, item in enumerate(items, 1):
+    done = 0
+    for item in items:
         yield item
+        done += size(item)
         now = time.monotonic()
         if now - printed >= every and done < total:
             printed, rate = now, done / (now - start)

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import stat
 import sys
 import tempfile
@@ -85,11 +86,36 @@ def whole_file(path: Path, mode: str) -> Iterator[IO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink()  # a disk that is full needs the room
-        if error.filename is None:
+        if isinstance(error, OSError) and error.filename is None:
             raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Makes a folder that is written whole or not at all: it takes its name at the end.
+
+    Args:
+        path: the folder, which does not exist.
+
+    Yields:
+        The folder to write into.
+
+    Raises:
+        UserError: if a process that was killed has left such a folder.
+    """
+    partial = path.with_name(path.name + ".partial")
+    if os.path.lexists(partial):
+        raise UserError(f"{partial} is there, left by a process that was killed; remove it")
+    partial.mkdir()
+    try:
+        yield partial
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
@@ -98,11 +124,11 @@ def check_output(path: Path, *suffixes: str, new: bool = False, makes_folder: bo
 
     Args:
         path: value of the argument ``output``.
-        suffixes: allowed suffixes of its name.
+        suffixes: allowed suffixes of its name; any if not given.
         new: whether it must not exist yet.
         makes_folder: whether its folder is made if it does not exist.
     """
-    if path.suffix.lower() not in suffixes:
+    if suffixes and path.suffix.lower() not in suffixes:
         raise UserError(f"`output={path}` must end in {' or '.join(suffixes)}")
     if path.is_dir():
         raise UserError(f"`output={path}` is a folder; choose the name of a file")
