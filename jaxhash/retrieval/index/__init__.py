@@ -5,15 +5,19 @@
     items-000000.parquet   its items, a row for each code, then the inputs that could not be read
     floats-000000.npy      real-valued codes, or features-000000.npy, if the index keeps them
     removed-000001.npy     ids that are removed, and whose rows are still in their shards
+    faiss.index            what a search reads, made from the codes; made again if it is missing
     hasher/                the hash function
     lock                   held by a writer
 
 Read first `folder`, the class `Index`. `manifest` is index.json, `items` the Parquet table, `state` reads
-what one manifest names, `shards` writes files, and `known` serves an encoding that goes on.
+what one manifest names, `shards` writes files, and `known` serves an encoding that goes on. `search` is
+the part of `Index` that searches: by `cache`, which is faiss.index with equal codes as one (`groups`), or
+by `scan`, the shards as they are.
 """
 
 from jaxhash.retrieval.index.folder import Index, Source
 from jaxhash.retrieval.index.items import IndexItem
 from jaxhash.retrieval.index.known import Known
+from jaxhash.retrieval.index.search import SearchResult, Ties
 
-__all__ = ["Index", "IndexItem", "Known", "Source"]
+__all__ = ["Index", "IndexItem", "Known", "SearchResult", "Source", "Ties"]

@@ -19,6 +19,7 @@ from jaxhash.retrieval.index.manifest import (
     relative_root,
     write_manifest,
 )
+from jaxhash.retrieval.index.search import Searchable
 from jaxhash.retrieval.index.shards import (
     cast_vectors,
     check_codes,
@@ -52,7 +53,7 @@ class Source(NamedTuple):
     stop: int
 
 
-class Index:
+class Index(Searchable):
     """Packed codes and the items they belong to, in a folder.
 
     The codes lie on disk and are memory-mapped. Ids are given in order and never again. An index that

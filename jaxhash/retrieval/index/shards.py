@@ -20,8 +20,8 @@ _NUMBERED = re.compile(
     r"(codes|floats|features|removed)-\d{6,}\.npy(\.partial)?|items-\d{6,}\.parquet(\.partial)?"
 )
 
-#: What a search makes from the codes, to be quicker; a change of the index removes it.
-CACHE_FILES = ("faiss.index", "faiss.json")
+#: What a search makes from the codes, to be quicker, and what it leaves if it is killed.
+_CACHE_FILES = "faiss.index*"
 
 
 def check_codes(codes: Shaped[np.ndarray, "..."], bits: int, where: str) -> None:
@@ -120,8 +120,8 @@ def remove_strays(folder: Path, manifest: Manifest) -> None:
 
 def remove_cache(folder: Path) -> None:
     """Removes what a search has made from the codes."""
-    for name in CACHE_FILES:
-        (folder / name).unlink(missing_ok=True)
+    for path in folder.glob(_CACHE_FILES):
+        path.unlink(missing_ok=True)
 
 
 def _array_writer(array: np.ndarray) -> Callable[[Path], None]:
