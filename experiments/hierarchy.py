@@ -30,7 +30,8 @@ from rich.console import Console
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neural_network import MLPClassifier
 
-from jaxhash.retrieval.baselines import class_index_from_predictor, pca_random_rotation
+from jaxhash.retrieval.baselines.class_index import class_index_from_predictor
+from jaxhash.retrieval.baselines.linear_hashes import fit_linear_hashes
 from jaxhash.runs.config import Config
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.presets import cifar100_features
@@ -220,9 +221,11 @@ def score_baselines(config: Config, bits: tuple[int, ...], seeds: int) -> list[d
                 ),
             )
         add(
-            "PCA + random rotation",
+            "pca-rotation",
             length,
-            lambda seed, bits=length: pca_random_rotation(train, bits, seed=seed),
+            lambda seed, bits=length: fit_linear_hashes(train, ["pca-rotation"], bits, seed=seed)[
+                "pca-rotation"
+            ],
         )
     correct = experiment.source.labels[experiment.split.query]
     accuracy = {

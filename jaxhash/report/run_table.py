@@ -22,7 +22,7 @@ COLUMNS = {
     "mahp_at_2500": "mAHP@2500",
 }
 
-#: Titles of the rankings by real-valued vectors.
+#: Titles of the rankings by real-valued vectors, where they differ from the names in the results.
 FLOAT_RANKINGS = {
     "learned floats": "floats: network output, cosine",
     "input features": "floats: input features, cosine",
@@ -35,7 +35,10 @@ def ranking_rows(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [
         (f"{results['objective']}, {bits} bits", results),
         *((f"{name}, {bits} bits", scores) for name, scores in results["baselines"].items()),
-        *((FLOAT_RANKINGS[name], scores) for name, scores in results["float_rankings"].items()),
+        *(
+            (FLOAT_RANKINGS.get(name, name), scores)
+            for name, scores in results["float_rankings"].items()
+        ),
     ]
 
 
@@ -59,8 +62,9 @@ def _notes(results: dict[str, Any]) -> Iterator[str]:
     if "model_choice" in results:
         choice = results["model_choice"]
         yield f"model of epoch {choice['epoch']}, step {choice['step']:,}: {choice['says']}"
-    if "baselines" in results.get("conventions", {}):
-        yield f"baselines: {results['conventions']['baselines']}"
+    for name in ("baselines", *results.get("float_rankings", {})):
+        if name in results.get("conventions", {}):
+            yield f"{name}: {results['conventions'][name]}"
     if "query_health" in results:
         yield from describe_health(results)
     for leak in results.get("leaks", []):

@@ -9,11 +9,11 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from jaxhash import metrics
 from jaxhash.retrieval.vectors import (
+    Comparison,
     LazyVectors,
     ProgressTracker,
-    inner_products,
+    cosine_similarities,
     no_progress,
-    normalize_rows,
 )
 from jaxhash.similarity import shares_label
 
@@ -83,17 +83,19 @@ def score_floats(
     database: LazyVectors | Float[np.ndarray, "items dimensions"],
     database_labels: Int[np.ndarray, " items *classes"],
     *,
+    compare: Comparison = cosine_similarities,
     memory_bytes: int = 2**30,
     track: ProgressTracker = no_progress,
     description: str = "ranking",
 ) -> dict[str, float]:
-    """Computes the mAP of the ranking by cosine of real-valued vectors.
+    """Computes the mAP of the ranking of real-valued vectors, by cosine or another comparison.
 
     Args:
         query: vectors of the queries.
         query_labels: class ids of the queries, or multi-hot rows.
         database: vectors of the items.
         database_labels: labels of the items, of the same kind.
+        compare: what ranks the items.
         memory_bytes: bound on the memory in bytes, beside vectors that are arrays.
         track: shows the progress.
         description: text beside the progress.
@@ -104,14 +106,8 @@ def score_floats(
 
     precisions = []
     with ThreadPoolExecutor(num_ranking_threads(memory_bytes, len(database))) as threads:
-        for rows, scores in inner_products(
-            query,
-            database,
-            normalize_rows,
-            memory_bytes=memory_bytes,
-            track=track,
-            description=description,
-        ):
+        options = {"memory_bytes": memory_bytes, "track": track, "description": description}
+        for rows, scores in compare(query, database, **options):
             relevant = _relevance(query_labels[rows], database_labels, memory_bytes // 8)
             precisions += threads.map(average_precision, scores, relevant)
     return {"map": float(np.mean(precisions))}

@@ -9,7 +9,13 @@ from jaxtyping import Float, Int, Shaped
 from jaxhash import metrics
 from jaxhash.ops.codes import binarize
 from jaxhash.retrieval.score import num_ranking_threads
-from jaxhash.retrieval.vectors import LazyVectors, ProgressTracker, inner_products, no_progress
+from jaxhash.retrieval.vectors import (
+    Comparison,
+    LazyVectors,
+    ProgressTracker,
+    inner_products,
+    no_progress,
+)
 
 #: Definition of each score; stored beside the scores.
 HIERARCHY_CONVENTIONS = {
@@ -66,15 +72,14 @@ def score_hierarchy_of_vectors(
     database_targets: Targets,
     similarity: Callable[[Targets, Targets], Float[np.ndarray, "rows columns"]],
     *,
-    transform: Callable[[np.ndarray], np.ndarray] = lambda vectors: vectors,
+    compare: Comparison = inner_products,
     memory_bytes: int = 2**30,
     track: ProgressTracker = no_progress,
     description: str = "ranking",
 ) -> dict[str, float]:
     """Computes the metrics of `score_hierarchy` for the ranking by inner products of vectors.
 
-    Signs rank as the Hamming distance of their codes does, with the same ties; rows of length 1 rank
-    by cosine. Each query costs a partial sort of the database.
+    Signs rank as the Hamming distance of their codes does, with the same ties. Each query costs a partial sort of the database.
 
     Args:
         query: vectors of the queries, or signs.
@@ -83,7 +88,7 @@ def score_hierarchy_of_vectors(
         database_targets: input of ``similarity``, a row for each item.
         similarity: function that returns the similarity, 0 or above, of each row of its first
             argument to each row of its second.
-        transform: function that is applied to vectors before they are multiplied.
+        compare: what ranks the items in place of inner products.
         memory_bytes: bound on the memory in bytes, beside vectors that are arrays.
         track: shows the progress.
         description: text beside the progress.
@@ -104,14 +109,8 @@ def score_hierarchy_of_vectors(
     def ranked(items, targets, description):
         """Yields the number, scores and similarities of each query, some queries at a time."""
         step = max(1, memory_bytes // 8 // (8 * len(items)))
-        for rows, scores in inner_products(
-            query,
-            items,
-            transform,
-            memory_bytes=memory_bytes,
-            track=track,
-            description=description,
-        ):
+        options = {"memory_bytes": memory_bytes, "track": track, "description": description}
+        for rows, scores in compare(query, items, **options):
             for at in range(0, len(rows), step):
                 some = rows[at : at + step]
                 of_items = similarity(query_targets[some], targets)

@@ -1,7 +1,7 @@
 """Vectors that are read block by block, and their inner products, within bounded memory."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float32, Int, Shaped
@@ -12,6 +12,12 @@ T = TypeVar("T")
 
 #: Wraps the steps of a long computation to show its progress; takes steps, description and total.
 ProgressTracker = Callable[[Iterable[T], str, int], Iterable[T]]
+
+#: Compares queries with a database: takes both, ``memory_bytes``, ``track`` and ``description``; yields
+#: the row numbers of a few queries at a time and a row of scores for each, the largest ranked first.
+Comparison = Callable[
+    ..., Iterator[tuple[Int[np.ndarray, " rows"], Shaped[np.ndarray, "rows items"]]]
+]
 
 #: Number of queries whose inner products are computed together.
 _QUERIES = 64
@@ -68,7 +74,9 @@ def as_lazy_vectors(vectors: LazyVectors | Shaped[np.ndarray, "n dimensions"]) -
 def inner_products(
     query: LazyVectors | Shaped[np.ndarray, "queries dimensions"],
     database: LazyVectors | Shaped[np.ndarray, "items dimensions"],
-    transform: Callable[[Float32[np.ndarray, "n dimensions"]], Shaped[np.ndarray, "n dimensions"]],
+    transform: Callable[
+        [Float32[np.ndarray, "n dimensions"]], Shaped[np.ndarray, "n dimensions"]
+    ] = lambda vectors: vectors,
     *,
     memory_bytes: int = 2**30,
     track: ProgressTracker = no_progress,
@@ -92,7 +100,7 @@ def inner_products(
         Pairs of the row numbers of some queries and their products, a row for each query.
 
     Example:
-        >>> [(rows, scores)] = inner_products(np.eye(2), np.eye(3, 2), lambda rows: rows)
+        >>> [(rows, scores)] = inner_products(np.eye(2), np.eye(3, 2))
         >>> scores.tolist()
         [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
     """
@@ -126,3 +134,12 @@ def normalize_rows(
     largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0)
     vectors = vectors / np.where(largest > 0, largest, 1)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1)
+
+
+def cosine_similarities(
+    query: LazyVectors | Shaped[np.ndarray, "queries dimensions"],
+    database: LazyVectors | Shaped[np.ndarray, "items dimensions"],
+    **options: Any,
+) -> Iterator[tuple[Int[np.ndarray, " rows"], Float32[np.ndarray, "rows items"]]]:
+    """Yields `inner_products` of rows of length 1: the `Comparison` by cosine."""
+    return inner_products(query, database, normalize_rows, **options)

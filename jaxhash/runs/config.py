@@ -76,9 +76,10 @@ class RunConfig:
     """Model to evaluate: the last, or the best mAP on validation items or on the queries."""
     evaluate_every: int = 5
     """Epochs between two models that --choose compares; the last one always takes part."""
-    baselines: Literal["all", "none"] = "all"
-    """What stands beside the codes at the end: untrained hashes of the inputs and the rankings by
-    floats (all), or nothing (none), which takes no time."""
+    baselines: Literal["default", "all", "none"] = "default"
+    """What stands beside the codes at the end: hashes of the inputs without labels, by pca-rotation and
+    itq (default) or by all methods of jaxhash fit (all), a product quantizer and the rankings by floats;
+    or nothing (none), which takes no time."""
     memory_bytes: int = 2**30
     """Memory that the evaluation may take above what data, model and codes do."""
 

@@ -10,6 +10,7 @@ from jaxhash import report
 from jaxhash.data.input_form import is_trained_on, read_input_form
 from jaxhash.data.sources import Source
 from jaxhash.objectives import Objective
+from jaxhash.runs.baselines import RETIRED
 from jaxhash.runs.config import Config, config_diff
 from jaxhash.runs.describe import print_missing_records
 from jaxhash.runs.evaluation import SplitEncoder, evaluate_model
@@ -109,6 +110,7 @@ def compare_again(experiment: Experiment, encode: SplitEncoder, console: Console
     if print_missing_records(records, total_steps, console):
         del results["skipped_steps"], results["collapsed_at_step"]
     stored["objective"] = results["objective"]  # follows from config.json; its words may change
+    retired = _take_retired(stored)
     different, missing = compare_results(stored, results)
     if different:
         raise UserError(f"not what {folder / 'results.json'} says: {'; '.join(different)}")
@@ -117,7 +119,19 @@ def compare_again(experiment: Experiment, encode: SplitEncoder, console: Console
         console,
         f"every number equals that of {folder / 'results.json'}, to the last digit{unwritten}",
     )
+    if retired:
+        print_line(
+            console,
+            f"note: {' and '.join(retired)} are rows of an older version, whose vectors kept their "
+            "lengths; they are not computed any more, and were not compared",
+        )
     return results
+
+
+def _take_retired(stored: dict[str, Any]) -> list[str]:
+    """Takes the rows that this version does not compute out of stored results; returns their names."""
+    rows = stored.get("baselines")
+    return [name for name in RETIRED if isinstance(rows, dict) and rows.pop(name, None) is not None]
 
 
 def compare_results(stored: dict[str, Any], now: dict[str, Any]) -> tuple[list[str], list[str]]:

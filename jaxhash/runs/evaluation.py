@@ -14,9 +14,9 @@ from jaxhash import metrics
 from jaxhash.data.augment import Augment
 from jaxhash.data.pipeline import evaluation_batches, rows_of_process
 from jaxhash.ops.codes import binarize
-from jaxhash.retrieval import baselines
 from jaxhash.retrieval.encode import make_encoder
-from jaxhash.retrieval.vectors import LazyVectors, ProgressTracker, no_progress
+from jaxhash.retrieval.vectors import ProgressTracker, no_progress
+from jaxhash.runs.baselines import compare_with_baselines, describe_stronger_baselines
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.scores import (
     QUERY_AND_DATABASE,
@@ -25,7 +25,6 @@ from jaxhash.runs.scores import (
     is_hierarchical,
     of_both_parts,
     score_all,
-    score_all_floats,
     score_by_similarity,
 )
 from jaxhash.training.collapse import CollapseAlarm
@@ -166,7 +165,7 @@ def evaluate_model(
         "flip_rate": flip_rate(experiment, encode, variables, codes),
     }
     measured = evaluate_codes(experiment, codes, track=track, known=known)
-    lost = baselines.describe_stronger_baselines(measured)
+    lost = describe_stronger_baselines(measured)
     facts["warnings"] += [*measured["warnings"], *lost]
     return codes, measured | facts
 
@@ -244,7 +243,7 @@ def validation_scores(
     if is_hierarchical(experiment):
         among = dataclasses.replace(split, query=items, database=items)
         codes = dict.fromkeys(QUERY_AND_DATABASE, encode(variables, "validation"))
-        found = score_by_similarity(dataclasses.replace(experiment, split=among), codes, binarize)
+        found = score_by_similarity(dataclasses.replace(experiment, split=among), codes)
         if (name := "mahp_at_250_among_queries") in found:  # one item has no other to search for
             scores["validation_mahp_at_250"] = found[name]
     return scores
@@ -296,7 +295,7 @@ def evaluate_codes(
         of the database, ``query_health`` and ``warnings`` beside them. Where classes have distances,
         the class index is among the baselines.
     """
-    config, split = experiment.config, experiment.split
+    config = experiment.config
     labels, bits = of_both_parts(experiment, experiment.source.labels), codes["query"].shape[1]
     code_format = metrics.CodeFormat("real-valued", bits)
     options = {"memory_bytes": config.run.memory_bytes, "track": track}
@@ -311,70 +310,8 @@ def evaluate_codes(
             *(codes[name] for name in QUERY_AND_DATABASE), code_format
         ),
     }
-    if config.run.baselines == "none":
-        return found
-    inputs = {
-        name: LazyVectors(experiment.source.inputs, getattr(split, name))
-        for name in QUERY_AND_DATABASE
-    }
-    if known and known["seed"] == config.run.seed:
-        found["conventions"]["baselines"] = known["conventions"]["baselines"]
-        found["baselines"] = known["baselines"]
-    else:
-        fitted, hashes = _fit_baselines(experiment, bits)
-        found["conventions"]["baselines"] = fitted
-        for name, baseline in hashes.items():
-            hashed = {
-                part: _hash(baseline, inputs[part], f"{name}, {part}", **options)
-                for part in QUERY_AND_DATABASE
-            }
-            found["baselines"][name] = score_all(experiment, hashed, **options)
-    for name, vectors in (("learned floats", codes), ("input features", inputs)):
-        description = f"ranking by {name}"
-        found["float_rankings"][name] = (
-            known["float_rankings"][name]
-            if known and vectors is inputs
-            else score_all_floats(experiment, vectors, description=description, **options)
-        )
+    if config.run.baselines != "none":
+        rows = compare_with_baselines(experiment, codes, track=track, known=known)
+        found["conventions"] |= rows.pop("conventions")
+        found |= rows
     return found
-
-
-def _fit_baselines(
-    experiment: Experiment, bits: int
-) -> tuple[str, dict[str, baselines.HashFunction]]:
-    """Returns what the baselines are fitted to, in words, and each of them by its name."""
-    source, split, config = experiment.source, experiment.split, experiment.config
-    by_class = is_hierarchical(experiment) and experiment.class_similarity.embeddings is None
-    train = LazyVectors(source.inputs, split.train)
-    chosen = np.arange(len(train))
-    size = baselines.max_fitting_items(train, config.run.memory_bytes, ridge=by_class)
-    words = f"fitted to all {len(train):,} training items"
-    if size < len(train):
-        rng = np.random.default_rng(config.run.seed)
-        chosen = np.sort(rng.choice(len(train), size, replace=False))
-        words = f"fitted to {size:,} of the {len(train):,} training items, drawn by the seed"
-    train = train.load(chosen)
-    options = {"seed": config.run.seed, "memory_bytes": config.run.memory_bytes}
-    hashes = {
-        "random hyperplanes": baselines.random_hyperplanes(train, bits, **options),
-        "PCA + random rotation": baselines.pca_random_rotation(train, bits, **options),
-    }
-    if by_class:
-        labels = source.labels[split.train[chosen]]
-        hashes["class index as code"] = baselines.class_index(
-            train, labels, bits, seed=config.run.seed
-        )
-    return words, hashes
-
-
-def _hash(
-    baseline: baselines.HashFunction,
-    inputs: LazyVectors,
-    what: str,
-    *,
-    memory_bytes: int,
-    track: ProgressTracker,
-) -> Float[np.ndarray, "items bits"]:
-    """Returns the codes of a baseline, computed block by block."""
-    blocks = inputs.row_blocks(memory_bytes // 16)
-    return np.concatenate([baseline(inputs[rows]) for rows in track(blocks, what, len(blocks))])

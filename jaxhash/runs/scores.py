@@ -15,7 +15,14 @@ from jaxhash.retrieval.score_hierarchy import (
     score_hierarchy,
     score_hierarchy_of_vectors,
 )
-from jaxhash.retrieval.vectors import ProgressTracker, no_progress, normalize_rows
+from jaxhash.retrieval.vectors import (
+    Comparison,
+    ProgressTracker,
+    cosine_similarities,
+    inner_products,
+    no_progress,
+    normalize_rows,
+)
 from jaxhash.runs.experiment import Experiment
 
 #: Parts of a split that a ranking has.
@@ -35,23 +42,29 @@ def score_all(
 ) -> dict[str, Any]:
     """Returns the metrics of codes, with the hierarchical ones where similarities are known."""
     return _score(experiment, codes, partial(score_codes, track=track)) | score_by_similarity(
-        experiment, codes, binarize, memory_bytes=memory_bytes, track=track
+        experiment, codes, memory_bytes=memory_bytes, track=track
     )
 
 
 def score_all_floats(
-    experiment: Experiment, vectors: dict[str, Any], **options: Any
+    experiment: Experiment,
+    vectors: dict[str, Any],
+    *,
+    compare: Comparison = cosine_similarities,
+    **options: Any,
 ) -> dict[str, float]:
-    """Returns the metrics of a ranking by cosine.
+    """Returns the metrics of a ranking of vectors.
 
     Args:
         experiment: the data and its split.
         vectors: an array or `LazyVectors` for each of the `QUERY_AND_DATABASE`.
+        compare: what ranks the items.
         options: ``memory_bytes``, ``track`` and ``description``, as `jaxhash.retrieval.score.score_floats`
             takes them.
     """
+    options["compare"] = compare
     return _score(experiment, vectors, partial(score_floats, **options)) | score_by_similarity(
-        experiment, vectors, normalize_rows, **options
+        experiment, vectors, **options
     )
 
 
@@ -65,10 +78,11 @@ def _score(
 def score_by_similarity(
     experiment: Experiment,
     vectors: dict[str, Any],
-    transform: Callable[[np.ndarray], np.ndarray],
+    *,
+    compare: Comparison | None = None,
     **options: Any,
 ) -> dict[str, float]:
-    """Returns the hierarchical metrics of codes cut at zero, or of vectors of length 1.
+    """Returns the hierarchical metrics of a ranking by a comparison, or of codes cut at zero without one.
 
     Codes are counted where classes have distances, which is many times as fast as ranking them.
     """
@@ -80,7 +94,7 @@ def score_by_similarity(
         similarity = embedding_similarity
     else:
         table = 1.0 - known.distances
-        if transform is binarize:
+        if compare is None:
             return _score(experiment, vectors, partial(score_hierarchy, similarity=table))
         compared = of_both_parts(experiment, labels)
 
@@ -93,7 +107,7 @@ def score_by_similarity(
         vectors["database"],
         compared["database"],
         similarity,
-        transform=transform,
+        compare=compare or partial(inner_products, transform=binarize),
         **options,
     )
 

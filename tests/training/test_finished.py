@@ -84,12 +84,34 @@ def test_evaluate_names_what_an_older_version_did_not_write(undisturbed, tmp_pat
     assert "to the last digit (but for " in said
     assert all(name in said for name in ("model_choice", "health", "items: validation"))
     results["items"]["color"] = 3
-    results["baselines"]["random hyperplanes"]["map"] += 1e-15
+    results["baselines"]["itq"]["map"] += 1e-15
     (folder / "results.json").write_text(json.dumps(results))
     with pytest.raises(UserError) as caught:
         evaluate(folder, Console(quiet=True))
     assert "items: color is gone" in str(caught.value)
-    assert "baselines: random hyperplanes: map " in str(caught.value)
+    assert "baselines: itq: map " in str(caught.value)
+
+
+def test_rows_that_are_not_computed_any_more_are_named(undisturbed, tmp_path, capsys):
+    """A version before ranked by vectors of any length, under other names; an unknown row is a difference."""
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed.run.run_dir, folder)
+    results = results_of(undisturbed)
+    rows = results["baselines"]
+    rows["random hyperplanes"], rows["PCA + random rotation"] = (
+        rows.pop("itq"),
+        rows["pca-rotation"],
+    )
+    del results["float_rankings"]["product quantizer, same bytes"]
+    (folder / "results.json").write_text(json.dumps(results))
+    evaluate(folder, Console(width=200))
+    said = capsys.readouterr().out
+    assert "to the last digit (but for " in said and "baselines: itq" in said
+    assert "random hyperplanes and PCA + random rotation are rows of an older version" in said
+    rows["made up"] = rows["pca-rotation"]
+    (folder / "results.json").write_text(json.dumps(results))
+    with pytest.raises(UserError, match="baselines: made up is gone"):
+        evaluate(folder, Console(quiet=True))
 
 
 def test_results_and_report(undisturbed):
@@ -103,7 +125,7 @@ def test_results_and_report(undisturbed):
     assert results["map_worst_ties"] <= results["map"] <= results["map_best_ties"]
     assert results["leaks"] == [] and results["collapsed_at_step"] is None
     assert results["model_choice"]["step"] == 24 and 0 < results["flip_rate"] < 1
-    assert set(results["baselines"]) == {"random hyperplanes", "PCA + random rotation"}
+    assert set(results["baselines"]) == {"pca-rotation", "itq"}
     drawn = {path.name for path in (undisturbed.run.run_dir / "report").iterdir()}
     plots = {"losses.png", "code_values.png", "precision_recall.png", "neighbours.png"}
     assert drawn == plots | {"neighbours.json"}

@@ -134,4 +134,4 @@ def test_a_run_with_coarse_labels_says_its_hierarchical_precision(tmp_path, outp
     for name in ("mahp_at_250", "mahp_at_250_among_queries", "mahp_at_2500"):
         assert 0 < results[name] <= 1
         assert name in results["conventions"]
-        assert 0 < results["baselines"]["random hyperplanes"][name] <= 1
+        assert 0 < results["baselines"]["pca-rotation"][name] <= 1

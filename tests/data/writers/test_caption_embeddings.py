@@ -142,7 +142,7 @@ def test_captions_teach_codes_of_images_without_classes(output, tmp_path, monkey
     said = output(*run.split(), *options.split())
     assert "100 training items, 20 queries, 80 in the database" in said
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    random = results["baselines"]["random hyperplanes"]
+    random = results["baselines"]["pca-rotation"]
     assert results["mahp_at_250"] > random["mahp_at_250"] and results["map"] == 0
 
 

@@ -1,0 +1,191 @@
+"""The rows that stand beside a run's codes: codes without training, quantizers, and rankings by floats."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from jaxhash.retrieval.baselines.class_index import HashFunction, class_index
+from jaxhash.retrieval.baselines.linear_hashes import METHODS, fit_linear_hashes
+from jaxhash.retrieval.baselines.product_quantizer import fit_product_quantizer
+from jaxhash.retrieval.baselines.reranking import num_reranked, reranked_similarities
+from jaxhash.retrieval.baselines.training_vectors import max_fitting_items
+from jaxhash.retrieval.vectors import (
+    Comparison,
+    LazyVectors,
+    ProgressTracker,
+    cosine_similarities,
+    no_progress,
+)
+from jaxhash.runs.experiment import Experiment
+from jaxhash.runs.scores import (
+    QUERY_AND_DATABASE,
+    Codes,
+    is_hierarchical,
+    score_all,
+    score_all_floats,
+)
+
+#: Methods of the rows of codes without labels, unless all are asked for.
+DEFAULT_METHODS = ("pca-rotation", "itq")
+
+#: Rows of older versions, whose vectors had any length. They are not computed any more.
+RETIRED = ("random hyperplanes", "PCA + random rotation")
+
+CLASS_INDEX = "class index as code"
+QUANTIZER = "product quantizer, same bytes"
+RERANKED = "floats, re-ranked from ITQ codes"
+
+
+def compare_with_baselines(
+    experiment: Experiment,
+    codes: Codes,
+    *,
+    track: ProgressTracker = no_progress,
+    known: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Scores baselines of the same length as the codes, and rankings by floats.
+
+    Args:
+        experiment: the data and its split.
+        codes: real-valued codes of the model.
+        track: shows the progress.
+        known: results of other codes of the same length, with ``seed``: the ranking of the inputs is
+            taken from them and, where the seed is the same, all that is fitted.
+
+    Returns:
+        ``baselines``, ``float_rankings`` and ``conventions``.
+    """
+    config, split = experiment.config, experiment.split
+    options = {"memory_bytes": config.run.memory_bytes, "track": track}
+    inputs = {
+        name: LazyVectors(experiment.source.inputs, getattr(split, name))
+        for name in QUERY_AND_DATABASE
+    }
+    is_fitted = known is not None and known["seed"] == config.run.seed
+    if is_fitted:
+        conventions = {
+            name: words
+            for name, words in known["conventions"].items()
+            if name in ("baselines", *METHODS, QUANTIZER, RERANKED)
+        }
+        scores, comparisons = known["baselines"], {}
+        rankings = {
+            name: known["float_rankings"][name]
+            for name in (QUANTIZER, RERANKED)
+            if name in known["float_rankings"]
+        }
+    else:
+        conventions, hashes, comparisons = _fit(experiment, codes["query"].shape[1])
+        scores, rankings = {}, {}
+        for name, hash_function in hashes.items():
+            hashed = {
+                part: _hash(hash_function, inputs[part], f"{name}, {part}", **options)
+                for part in QUERY_AND_DATABASE
+            }
+            scores[name] = score_all(experiment, hashed, **options)
+    compared = {name: (inputs, compare) for name, compare in comparisons.items()}
+    compared |= {
+        "learned floats": (codes, cosine_similarities),
+        "input features": (inputs, cosine_similarities),
+    }
+    for name, (vectors, compare) in compared.items():
+        description = f"ranking by {name}"
+        rankings[name] = (
+            known["float_rankings"][name]
+            if known and name == "input features"
+            else score_all_floats(
+                experiment, vectors, compare=compare, description=description, **options
+            )
+        )
+    return {"baselines": scores, "float_rankings": rankings, "conventions": conventions}
+
+
+def describe_stronger_baselines(scores: Mapping[str, Any]) -> list[str]:
+    """Lists the rows without labels whose mAP is above that of the learned codes, a line each.
+
+    Args:
+        scores: results with ``map`` of the learned codes, and ``baselines`` and ``float_rankings``, the
+            scores of each row by name, if there are any.
+
+    Example:
+        >>> describe_stronger_baselines({"map": 0.5, "baselines": {"itq": {"map": 0.6}}})
+        ['the learned codes have mAP 0.5000, and itq, which needs no labels, 0.6000']
+    """
+    rows = scores.get("baselines", {}) | scores.get("float_rankings", {})
+    return [
+        f"the learned codes have mAP {scores['map']:.4f}, and {name}, which needs no labels, "
+        f"{rows[name]['map']:.4f}"
+        for name in (*METHODS, QUANTIZER, RERANKED)
+        if name in rows and rows[name]["map"] > scores["map"]
+    ]
+
+
+def _fit(
+    experiment: Experiment, bits: int
+) -> tuple[dict[str, str], dict[str, HashFunction], dict[str, Comparison]]:
+    """Fits all baselines.
+
+    Returns:
+        What they are fitted to and what each of them is, in words; the hash functions by name; and the
+        rankings by floats that are fitted.
+    """
+    source, split, run = experiment.source, experiment.split, experiment.config.run
+    by_class = is_hierarchical(experiment) and experiment.class_similarity.embeddings is None
+    train, words, chosen = _sample(experiment, ridge=by_class)
+    options = {"seed": run.seed, "memory_bytes": run.memory_bytes}
+    conventions = {"baselines": words}
+    methods = tuple(reversed(METHODS)) if run.baselines == "all" else DEFAULT_METHODS
+    hashes = fit_linear_hashes(train, methods, bits, **options)
+    conventions |= {name: f"{METHODS[name].description}, vectors at length 1" for name in methods}
+    comparisons = {}
+    if len(train) > 1:
+        quantizer = fit_product_quantizer(train, -(-bits // 8), **options)
+        comparisons[QUANTIZER] = quantizer.compare
+        conventions[QUANTIZER] = (
+            f"{quantizer.name} of faiss, vectors at length 1, by the distance of the query to the "
+            "decoded item"
+        )
+    else:
+        conventions[QUANTIZER] = "left out, as there is one training item"
+    comparisons[RERANKED] = partial(reranked_similarities, hash_function=hashes["itq"])
+    conventions[RERANKED] = (
+        f"the {num_reranked(len(split.database)):,} nearest by itq, and those as near as the last of "
+        "them, by cosine; the others behind them by Hamming distance"
+    )
+    if by_class:
+        labels = source.labels[split.train[chosen]]
+        hashes[CLASS_INDEX] = class_index(train, labels, bits, seed=run.seed)
+    return conventions, hashes, comparisons
+
+
+def _sample(
+    experiment: Experiment, *, ridge: bool
+) -> tuple[LazyVectors, str, Int[np.ndarray, " items"]]:
+    """Reads the training items that fit into the memory; returns them, words on them, and their rows."""
+    run = experiment.config.run
+    train = LazyVectors(experiment.source.inputs, experiment.split.train)
+    chosen, words = np.arange(len(train)), f"fitted to all {len(train):,} training items"
+    size = max_fitting_items(train, run.memory_bytes, ridge=ridge)
+    if size < len(train):
+        rng = np.random.default_rng(run.seed)
+        chosen = np.sort(rng.choice(len(train), size, replace=False))
+        words = f"fitted to {size:,} of the {len(train):,} training items, drawn by the seed"
+    return train.load(chosen), words, chosen
+
+
+def _hash(
+    hash_function: HashFunction,
+    inputs: LazyVectors,
+    what: str,
+    *,
+    memory_bytes: int,
+    track: ProgressTracker,
+) -> Float[np.ndarray, "items bits"]:
+    """Returns the codes of a baseline, computed block by block."""
+    blocks = inputs.row_blocks(memory_bytes // 16)
+    return np.concatenate(
+        [hash_function(inputs[rows]) for rows in track(blocks, what, len(blocks))]
+    )
