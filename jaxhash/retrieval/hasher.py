@@ -16,8 +16,8 @@ from jaxtyping import Array, Float, Float32, PyTree, Shaped, UInt8
 from jaxhash.data.input_form import InputForm
 from jaxhash.data.inputs.prepare import prepare_image, prepare_vectors
 from jaxhash.models import Encoder
-from jaxhash.retrieval._stable import TOLERANCE, StableProgram
 from jaxhash.retrieval.archive_format import FORMAT, digest, encoder_to_json, write_archive
+from jaxhash.retrieval.stable_values import StableProgram
 from jaxhash.utils.errors import UserError
 
 #: Values of `Hasher.check_input` that are farther from zero, in root mean squares, have the same sign
@@ -194,12 +194,11 @@ class Hasher:
 
     @cached_property
     def _codes(self) -> StableProgram:
-        dtype = encoder_to_json(self.model).get("dtype", "float32")
-        return StableProgram(self.apply, self.variables, TOLERANCE[dtype])
+        return StableProgram(self.apply, self.variables)
 
     @cached_property
     def _features(self) -> StableProgram:
-        return StableProgram(self._apply_features, self.variables, -1.0)
+        return StableProgram(self._apply_features, self.variables, repeats=False)
 
     def _values(
         self, array: Any, batch_size: int, program: StableProgram | None = None

@@ -88,18 +88,27 @@ def read_image(
     """
     # Pillow 13.0 maps some TIFF files into memory if given a path, and then ignores their orientation.
     with open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
-        remarks = ("frames",) * _has_other_frames(image)
-        if image_size is not None:
-            image.draft(None, (2 * image_size, 2 * image_size))
-        if image.mode[0] in "IF":
-            image, deep, has_hidden = _reduce_to_8_bits(image, white_levels)
-        else:
-            wide = any(";16" in str(tile[3]) for tile in image.tile)
-            image = _apply_orientation(image)
-            deep = ("colors", _upper_bound(image)) if wide else None
-            if deep and white_levels is None:
-                guess_white_levels([deep])
-            image, has_hidden = _composite_on_white(image)
+        return decode_image(image, image_size, white_levels)
+
+
+def decode_image(
+    image: Image.Image,
+    image_size: int | None = None,
+    white_levels: Mapping[str, float] | None = None,
+) -> Decoded:
+    """Decodes an image of Pillow as `read_image` decodes its file; the image itself may change."""
+    remarks = ("frames",) * _has_other_frames(image)
+    if image_size is not None:
+        image.draft(None, (2 * image_size, 2 * image_size))
+    if image.mode[0] in "IF":
+        image, deep, has_hidden = _reduce_to_8_bits(image, white_levels)
+    else:
+        wide = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+        image = _apply_orientation(image)
+        deep = ("colors", _upper_bound(image)) if wide else None
+        if deep and white_levels is None:
+            guess_white_levels([deep])
+        image, has_hidden = _composite_on_white(image)
     remarks += ("transparent",) * has_hidden
     if image_size is not None:
         side = min(image.size)
