@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, PyTree, Shaped, UInt8
+from PIL import Image
 
 from jaxhash.data.input_form import InputForm
 from jaxhash.data.inputs.prepare import prepare_image, prepare_vectors
@@ -130,12 +131,14 @@ class Hasher:
                 function takes.
         """
         if isinstance(items, str | Path):
-            raise UserError(f"`items` must be a list, got {str(items)!r}; put it in brackets")
+            raise UserError(f"`items` must be a list, got {str(items)!r}: put it in brackets")
         if self.form.kind == "vectors":
             return prepare_vectors(items, self.form)
-        if not len(items):
-            return np.zeros((0, *self.form.shape), np.uint8)
-        return np.stack([prepare_image(item, self.form) for item in items])
+        shape = getattr(items, "shape", None)
+        if isinstance(items, Image.Image) or (shape is not None and len(shape) not in (3, 4)):
+            raise UserError("`items` must be a list of images: put a single one in brackets")
+        images = [prepare_image(item, self.form) for item in items]
+        return np.stack(images) if images else np.zeros((0, *self.form.shape), np.uint8)
 
     def encode(
         self, array: Shaped[np.ndarray | Array, "n ..."], *, batch_size: int = 256
