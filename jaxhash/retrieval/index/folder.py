@@ -2,16 +2,17 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Int, Shaped
+from rich.console import Console
 
-from jaxhash.retrieval.index.items import SCHEMA, IndexItem, make_table
-from jaxhash.retrieval.index.known import Known, add_rows
+from jaxhash.retrieval.index.compact import compact_shards
+from jaxhash.retrieval.index.items import make_table
+from jaxhash.retrieval.index.known import add_rows
 from jaxhash.retrieval.index.manifest import (
     MANIFEST_FILE,
     Manifest,
@@ -19,6 +20,7 @@ from jaxhash.retrieval.index.manifest import (
     relative_root,
     write_manifest,
 )
+from jaxhash.retrieval.index.reader import HASHER_FOLDER, IndexReader
 from jaxhash.retrieval.index.search import Searchable
 from jaxhash.retrieval.index.shards import (
     cast_vectors,
@@ -28,18 +30,13 @@ from jaxhash.retrieval.index.shards import (
     write_removed,
     write_shard,
 )
-from jaxhash.retrieval.index.state import Block, IndexState
+from jaxhash.retrieval.index.state import IndexState
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import check_writable, lock_file
-
-T = TypeVar("T")
 
 #: What an index can keep beside the codes, and in which dtype.
 KEPT = ("floats", "features")
 KEPT_DTYPES = ("float16", "float32")
-
-#: Folder of the hash function in that of an index.
-HASHER_FOLDER = "hasher"
 
 _LOCK_FILE = "lock"
 
@@ -53,7 +50,7 @@ class Source(NamedTuple):
     stop: int
 
 
-class Index(Searchable):
+class Index(Searchable, IndexReader):
     """Packed codes and the items they belong to, in a folder.
 
     The codes lie on disk and are memory-mapped. Ids are given in order and never again. An index that
@@ -63,7 +60,7 @@ class Index(Searchable):
     """
 
     def __init__(self, folder: Path, manifest: Manifest):
-        self._state = IndexState(folder, manifest)
+        super().__init__(folder, manifest)
         self._locked = False
 
     @classmethod
@@ -101,14 +98,12 @@ class Index(Searchable):
             index = cls.open(folder)
             index._check_same(manifest)
             return index
-        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        if folder.exists() and not folder.is_dir() or names - {_LOCK_FILE, HASHER_FOLDER}:
-            kind = "an index already" if MANIFEST_FILE in names else "not empty"
-            raise UserError(f"{folder} is {kind}; choose another folder")
         check_writable(folder, str(folder))
         folder.mkdir(parents=True, exist_ok=True)
         index = cls(folder, manifest)
+        _check_free(folder)
         with index._lock():
+            _check_free(folder)  # again: another process may have been quicker
             hasher.save(folder / HASHER_FOLDER)
             write_manifest(folder, manifest)
         return index
@@ -121,175 +116,6 @@ class Index(Searchable):
             UserError: if the folder is no index, or its manifest is damaged or of a later version.
         """
         return cls(Path(folder), read_manifest(Path(folder)))
-
-    # What it is
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the index."""
-        return self._state.folder
-
-    @property
-    def manifest(self) -> Manifest:
-        """What index.json says, when it was last read."""
-        return self._state.manifest
-
-    @property
-    def bits(self) -> int:
-        """Length of a code."""
-        return self.manifest.bits
-
-    @property
-    def digest(self) -> str:
-        """Digest of the hash function."""
-        return self.manifest.digest
-
-    @property
-    def check_code(self) -> str:
-        """Check code of the hash function, in hexadecimal digits."""
-        return self.manifest.check_code
-
-    @property
-    def keep(self) -> dict[str, str]:
-        """The vectors that are kept beside the codes and their dtype; empty or one entry."""
-        return dict(self.manifest.keep)
-
-    @property
-    def root(self) -> Path | None:
-        """Folder that the paths of the items are relative to; None if they are no files.
-
-        It may be missing: see `check_root`.
-        """
-        root = self.manifest.root
-        return None if root is None else Path(self.folder.resolve(), root).resolve()
-
-    def check_root(self) -> Path:
-        """Returns the root of the items, for those who open them.
-
-        Raises:
-            UserError: if there is none, or it has moved.
-        """
-        if self.root is None:
-            raise UserError(f"the items of {self.folder} are no files")
-        if not self.root.is_dir():
-            raise UserError(
-                f"the items of {self.folder} are to lie in {self.root}, which is not there; name "
-                f"their folder by jaxhash index {self.folder} `root=DIR`"
-            )
-        return self.root
-
-    def __len__(self) -> int:
-        """Returns the number of items, without removed ones."""
-        return self.manifest.live
-
-    def hasher(self) -> Any:
-        """Loads the hash function that made the codes.
-
-        Raises:
-            UserError: if it is damaged, or is another one than that of the codes.
-        """
-        from jaxhash.retrieval.archive import (
-            load_archive,
-        )  # loads flax, which reading codes needs not
-
-        hasher = load_archive(self.folder / HASHER_FOLDER)
-        self.check_hasher(hasher.digest, hasher.bits, str(self.folder / HASHER_FOLDER))
-        return hasher
-
-    def check_hasher(self, digest: str, bits: int, what: str) -> None:
-        """Raises a `UserError` if codes of a hash function do not compare with those of the index.
-
-        Args:
-            digest: digest of the hash function.
-            bits: length of its codes.
-            what: the hash function, for the message.
-        """
-        if bits != self.bits:
-            raise UserError(f"{what} makes codes of {bits} bits, and {self.folder} has {self.bits}")
-        if digest != self.digest:
-            raise UserError(
-                f"{what} is another hash function (digest {digest[:12]}) than the one of {self.folder} "
-                f"({self.digest[:12]}): their codes do not compare"
-            )
-
-    # Reading
-
-    def blocks(self) -> Iterator[Block]:
-        """Returns an iterator over the items, a shard at a time.
-
-        Yields:
-            Ids, ascending, and their packed codes, memory-mapped where no row is removed.
-        """
-        return self._read(IndexState.blocks)
-
-    def tables(self, columns: Sequence[str] = tuple(SCHEMA.names)) -> Iterator[pa.Table]:
-        """Returns an iterator over columns of the items table, for the same items as `blocks`."""
-        return self._read(lambda state: state.tables(columns))
-
-    def items(self, ids: Sequence[int] | Int[np.ndarray, " n"]) -> list[IndexItem]:
-        """Returns the items of some ids, in their order; reads only the shards that they lie in.
-
-        Raises:
-            UserError: if there is no such item.
-        """
-        ids = np.asarray(ids, np.int64)
-        return self._read(lambda state: state.items(ids))
-
-    def vectors(
-        self, ids: Sequence[int] | Int[np.ndarray, " n"]
-    ) -> tuple[str, Float[np.ndarray, "n d"]]:
-        """Returns the name of the vectors that are kept, and those of some ids.
-
-        Raises:
-            UserError: if the index keeps none, or there is no such item.
-        """
-        if not self.keep:
-            raise UserError(
-                f"{self.folder} keeps no vectors beside its codes; encode with `keep_floats=float16`"
-            )
-        ids = np.asarray(ids, np.int64)
-        return next(iter(self.keep)), self._read(lambda state: state.vectors(ids))
-
-    def find(
-        self,
-        *,
-        label: str | Sequence[str] | None = None,
-        path: str | Sequence[str] | None = None,
-    ) -> Int[np.ndarray, " n"]:
-        """Returns the ids of the items with a label, or with a path, ascending.
-
-        Args:
-            label: a label, or several of which an item has one.
-            path: a path relative to the root, or several.
-        """
-        named = {"label": label, "path": path}
-        values = {
-            column: [value] if isinstance(value, str) else list(value)
-            for column, value in named.items()
-            if value is not None
-        }
-        if not values:
-            raise ValueError("name a `label` or a `path`")
-        return self._read(lambda state: state.find(**values))
-
-    def broken(self) -> list[IndexItem]:
-        """Returns the inputs that could not be read, each with the reason as its status."""
-        return self._read(lambda state: list(state.broken()))
-
-    def known(self) -> Known:
-        """Returns what the index holds already, by path and by row of an array."""
-        return self._read(Known)
-
-    def _read(self, read: Callable[[IndexState], T]) -> T:
-        """Reads the state that is open; the current one if files of it have gone."""
-        try:
-            return read(self._state)
-        except FileNotFoundError:
-            current = read_manifest(self.folder)
-            if current == self.manifest:
-                raise
-            self._state = IndexState(self.folder, current)
-            return read(self._state)
 
     # Writing
 
@@ -387,6 +213,19 @@ class Index(Searchable):
             self._replace(next_number=number + 1, removed=removed)
         return len(ids)
 
+    def compact(self, console: Console | None = None) -> None:
+        """Rewrites the shards without the rows that were removed, and merges small ones; ids stay.
+
+        Args:
+            console: where progress is printed; the error stream by default.
+
+        Raises:
+            UserError: if another process is writing.
+        """
+        with self.writing():
+            if changes := compact_shards(self._state, console):
+                self._replace(**changes)
+
     def set_root(self, root: Path | str) -> None:
         """Names the folder that the paths of the items are relative to, where it has moved."""
         root = Path(root)
@@ -424,7 +263,7 @@ class Index(Searchable):
 
     def _check_same(self, manifest: Manifest) -> None:
         """Raises unless an index is made as this manifest is."""
-        self.check_hasher(manifest.digest, manifest.bits, "this")
+        self.check_hasher(manifest.digest, manifest.bits, "it")
         for name, argument in (("root", "root"), ("keep", "keep")):
             there, here = getattr(self.manifest, name), getattr(manifest, name)
             if there != here:
@@ -432,3 +271,11 @@ class Index(Searchable):
                     f"{self.folder} is an index with `{argument}` {there}, and here it is {here}; "
                     "choose another folder"
                 )
+
+
+def _check_free(folder: Path) -> None:
+    """Raises unless nothing is in a folder but what `Index.create` leaves if it is killed."""
+    names = {path.name for path in folder.iterdir()}
+    if names - {_LOCK_FILE, HASHER_FOLDER, f"{MANIFEST_FILE}.partial"}:
+        kind = "an index already" if MANIFEST_FILE in names else "not empty"
+        raise UserError(f"{folder} is {kind}; choose another folder")

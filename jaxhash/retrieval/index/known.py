@@ -23,14 +23,16 @@ class Known:
     def __init__(self, state: IndexState):
         self._sources = state.manifest.sources
         paths, stamps = [np.empty(0, "S16")], [np.empty(0, np.uint64)]
-        columns = ["id", "path", "size", "mtime_ns"]
         for shard in state.manifest.shards:
-            table = state.table(shard).read(columns=columns)
-            live = np.ones(len(table), bool)
+            live = np.ones(shard.rows + shard.broken, bool)
             live[: shard.rows] = state.is_live(state.ids(shard))
-            path, size, mtime = (table[name].to_pylist() for name in columns[1:])
-            paths.append(_path_keys(path)[live])
-            stamps.append(_stamps(size, mtime)[live])
+            start = 0
+            for batch in state.table(shard).iter_batches(columns=["path", "size", "mtime_ns"]):
+                keep = live[start : start + len(batch)]
+                start += len(batch)
+                path, size, mtime = (column.to_pylist() for column in batch.columns)
+                paths.append(_path_keys(path)[keep])
+                stamps.append(_stamps(size, mtime)[keep])
         keys, stamps = np.concatenate(paths), np.concatenate(stamps)
         order = np.argsort(keys, kind="stable")  # of a path that is there twice the last one counts
         self._keys, self._stamps = keys[order], stamps[order]

@@ -123,6 +123,15 @@ class Manifest:
         return self.rows - (self.removed.rows if self.removed else 0)
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Number of items, of removed ones whose codes are on disk, and of inputs not readable."""
+        return {
+            "items": self.live,
+            "removed": self.removed.rows if self.removed else 0,
+            "broken": sum(shard.broken for shard in self.shards),
+        }
+
+    @property
     def files(self) -> Files:
         """All files but the manifest, the lock and the hash function."""
         parts = [*self.shards, *([self.removed] if self.removed else [])]
@@ -130,18 +139,13 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of index.json."""
-        counts = {
-            "items": self.live,
-            "removed": self.removed.rows if self.removed else 0,
-            "broken": sum(shard.broken for shard in self.shards),
-        }
         return {
             "format": FORMAT,
             "version": VERSION,
             "jaxhash": __version__,
             "bit_order": "big",
             "zero": "+1",
-            "counts": counts,
+            "counts": self.counts,
             **dataclasses.asdict(self),
         }
 
@@ -173,7 +177,7 @@ class Manifest:
         if len(_expect(dict, fields["keep"])) > 1:
             raise ValueError("it keeps more than one kind of vectors")
         ids = [n for shard in shards for n in (shard.first_id, shard.last_id + 1)] + [made.next_id]
-        if ids != sorted(ids) or content["counts"] != made.to_json()["counts"]:
+        if ids != sorted(ids) or content["counts"] != made.counts:
             raise ValueError("its shards, ids and counts do not fit together")
         return made
 

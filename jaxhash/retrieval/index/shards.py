@@ -17,7 +17,7 @@ from jaxhash.utils.files import whole_file
 
 #: Names of the files that a writer makes before the manifest names them.
 _NUMBERED = re.compile(
-    r"(codes|floats|features|removed)-\d{6,}\.npy(\.partial)?|items-\d{6,}\.parquet(\.partial)?"
+    r"((codes|floats|features|removed)-\d{6,}\.npy|items-\d{6,}\.parquet)(\.partial)?"
 )
 
 #: What a search makes from the codes, to be quicker, and what it leaves if it is killed.

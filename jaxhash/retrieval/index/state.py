@@ -27,12 +27,15 @@ from jaxhash.utils.files import check_kind
 Block = tuple[Int[np.ndarray, " n"], UInt8[np.ndarray, "n bytes"]]
 
 
+class MissingFile(UserError, FileNotFoundError):
+    """A file that the manifest names is not there: lost, or of a shard that was compacted meanwhile."""
+
+
 @dataclasses.dataclass(frozen=True)
 class IndexState:
     """One state of an index: a writer that changes the index does not change it.
 
-    Methods raise `FileNotFoundError` if a file has gone, as when a writer has compacted the index, and
-    `UserError` if one is damaged.
+    Methods raise `UserError` if a file is damaged, and `FileNotFoundError` if one has gone.
 
     Attributes:
         folder: folder of the index.
@@ -146,15 +149,20 @@ class IndexState:
     def broken(self) -> Iterator[IndexItem]:
         """Yields the inputs that could not be read."""
         for shard in self.manifest.shards:
-            if shard.broken:
-                rows = np.arange(shard.rows, shard.rows + shard.broken)
-                yield from to_items(read_rows(self.table(shard), rows, SCHEMA.names))
+            yield from self.broken_of(shard)
+
+    def broken_of(self, shard: Shard) -> list[IndexItem]:
+        """Returns the inputs of a shard that could not be read."""
+        if not shard.broken:
+            return []
+        rows = np.arange(shard.rows, shard.rows + shard.broken)
+        return list(to_items(read_rows(self.table(shard), rows, SCHEMA.names)))
 
     def path(self, name: str, files: Files) -> Path:
         """Returns the path of a file, which exists and has its size."""
         path = self.folder / name
         if not check_kind(path, stat.S_ISREG, "index"):
-            raise FileNotFoundError(2, f"it is missing; {REMEDY}", str(path))
+            raise MissingFile(f"{path} is missing; {REMEDY}")
         size, expected = path.stat().st_size, files[name][0]
         if size != expected:
             raise UserError(f"{path} has {size:,} bytes instead of {expected:,}; {REMEDY}")
@@ -178,19 +186,19 @@ class IndexState:
             )
         return array
 
-    def check_ids(self, ids: Int[np.ndarray, " n"]) -> None:
-        """Raises a `UserError` unless there are items of some ids."""
-        for _ in self._locate(ids):
+    def check_ids(self, ids: Int[np.ndarray, " n"], *, removed_too: bool = False) -> None:
+        """Raises a `UserError` unless there are items of some ids, removed ones if those count."""
+        for _ in self._locate(ids, removed_too=removed_too):
             pass
 
     def _locate(
-        self, ids: Int[np.ndarray, " n"]
+        self, ids: Int[np.ndarray, " n"], *, removed_too: bool = False
     ) -> Iterator[tuple[Shard, Int[np.ndarray, " m"], Int[np.ndarray, " m"]]]:
         """Yields, per shard that holds some of the ids, their places among the ids and their rows."""
         shards = self.manifest.shards
         last_ids = np.array([shard.last_id for shard in shards], np.int64)
         shard_of_id = np.searchsorted(last_ids, ids)
-        missing = np.isin(ids, self.removed)
+        missing = np.zeros(len(ids), bool) if removed_too else np.isin(ids, self.removed)
         parts = []
         for number in np.unique(shard_of_id):
             places = np.flatnonzero(shard_of_id == number)

@@ -1,0 +1,153 @@
+"""``jaxhash index``: what an index holds, and changes of it."""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from jaxhash.cli.parsing import parse
+from jaxhash.retrieval.index import Index
+from jaxhash.retrieval.index.removal import find_named
+from jaxhash.utils.console import print_line
+from jaxhash.utils.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexArguments:
+    """Show what an index holds, or change it.
+
+    Several options are done in this order: --root, --remove, --add, --compact, --verify.
+    """
+
+    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
+    """Folder of the index."""
+    root: Path | None = None
+    """Folder that the items lie in, where it has moved."""
+    remove: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH|ID|label=NAME...")] = ()
+    """Items to remove: by path below the root, by id, or all of a label. A path that looks like one of
+    the others is written ./PATH. Their codes stay on disk until --compact."""
+    add: Annotated[tuple[str, ...], tyro.conf.arg(metavar="INPUT...")] = ()
+    """Inputs to encode by the hash function of the index, as for jaxhash encode; those that it holds
+    already are passed over."""
+    data_dir: Path | None = None
+    """Of a tfds:NAME that is added: folder of the data set."""
+    batch_size: int = 256
+    """Images or vectors that are encoded at a time."""
+    strict: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Refuse inputs of which one cannot be read."""
+    compact: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Rewrite the files without what was removed; ids stay."""
+    verify: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Check digests, counts, ids and the hash function; status 1 if something is wrong."""
+    files: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """With --verify: check, too, which files of the items are missing or have changed."""
+
+    def check(self) -> None:
+        """Raises `UserError` if a flag is given without the one that it belongs to."""
+        for name, owner in {
+            "data_dir": "add",
+            "batch_size": "add",
+            "strict": "add",
+            "files": "verify",
+        }.items():
+            if getattr(self, name) != getattr(IndexArguments, name) and not getattr(self, owner):
+                raise UserError(f"--{name.replace('_', '-')} needs --{owner}")
+
+    @property
+    def changes(self) -> bool:
+        """Returns whether the index is to be changed."""
+        return bool(self.root or self.remove or self.add or self.compact)
+
+
+def run(arguments: list[str], console: Console, command: str) -> None:
+    """Runs the verb.
+
+    Args:
+        arguments: words after ``jaxhash index``.
+        console: where to print.
+        command: the whole command line; not used.
+    """
+    if not arguments:
+        raise UserError("name the folder of an index; jaxhash index --help lists what is allowed")
+    parsed = parse(IndexArguments, arguments, prog="jaxhash index")
+    parsed.check()
+    index = Index.open(parsed.path)
+    if parsed.changes:
+        with index.writing():
+            _change(index, parsed, console)
+    if parsed.verify:
+        _verify(index, parsed.files, console)
+    else:
+        print_summary(index, console)
+
+
+def print_summary(index: Index, console: Console) -> None:
+    """Prints what an index holds."""
+    manifest = index.manifest
+    labels = index.count_labels()
+    most = sorted(labels.items(), key=lambda pair: (-pair[1], pair[0]))
+    shown = ", ".join(f"{name} {count:,}" for name, count in most[:5])
+    root = f"{index.root}" if index.root else "none: the items are no files"
+    if index.root and not manifest.root.startswith(os.sep):
+        root += f" (by {manifest.root} from the index: both can be moved together)"
+    lines = {
+        "items": f"{len(index):,} of {index.bits} bits",
+        "removed": f"{manifest.counts['removed']:,}, on disk until --compact",
+        "broken": f"{manifest.counts['broken']:,} inputs could not be read",
+        "labels": f"{len(labels):,}: {shown}{', ...' * (len(most) > 5)}" if labels else "none",
+        "kept": ", ".join(f"{name} as {dtype}" for name, dtype in index.keep.items()),
+        "shards": f"{len(manifest.shards):,}",
+        "on disk": f"{_size_on_disk(index.folder) / 1e6:,.1f} MB",
+        "hash function": f"digest {index.digest[:12]}, check code {index.check_code[:16]}",
+        "root": root,
+    }
+    for name in ("removed", "broken"):
+        if not manifest.counts[name]:
+            del lines[name]
+    if not index.keep:
+        del lines["kept"]
+    print_line(console, f"{index.folder}")
+    for name, text in lines.items():
+        print_line(console, f"  {name:<13}  {text}")
+
+
+def _change(index: Index, parsed: IndexArguments, console: Console) -> None:
+    if parsed.root is not None:
+        index.set_root(parsed.root)
+    if parsed.remove:
+        removed = index.remove(find_named(index, parsed.remove))
+        print_line(console, f"removed {removed:,} items")
+    if parsed.add:
+        _add(index, parsed, console)
+    if parsed.compact:
+        before = _size_on_disk(index.folder)
+        index.compact(console)
+        freed = before - _size_on_disk(index.folder)
+        print_line(console, f"compacted: {max(freed, 0) / 1e6:,.1f} MB freed")
+
+
+def _add(index: Index, parsed: IndexArguments, console: Console) -> None:
+    from jaxhash.data.inputs import open_inputs
+    from jaxhash.retrieval.encode_index import encode_into
+
+    form = index.hasher().form
+    opened = open_inputs(parsed.add, form, root=index.root, data_dir=parsed.data_dir)
+    encode_into(index, opened.inputs, console, batch_size=parsed.batch_size, strict=parsed.strict)
+
+
+def _verify(index: Index, files: bool, console: Console) -> None:
+    problems = index.verify(files=files, console=console)
+    for problem in problems:
+        print_line(console, problem)
+    if problems:
+        sys.exit(1)
+    what = "the index and the files of its items are" if files else "the index is"
+    print_line(console, f"{index.folder}: {what} as written, {len(index):,} items")
+
+
+def _size_on_disk(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,42 @@
+"""Finds the items that are named on a command line to be removed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from jaxhash.retrieval.index.reader import IndexReader
+from jaxhash.utils.errors import UserError
+
+_LABEL = "label="
+
+
+def find_named(index: IndexReader, names: Sequence[str]) -> Int[np.ndarray, " n"]:
+    """Returns the ids of items.
+
+    Args:
+        index: the index.
+        names: ids in digits, ``label=NAME`` for all items of a label, or paths relative to the root; a
+            path that looks like one of the others is written ``./PATH``.
+
+    Raises:
+        UserError: if there is no item of one of the names.
+    """
+    ids = [int(name) for name in names if name.isascii() and name.isdigit()]
+    labels = [name.removeprefix(_LABEL) for name in names if name.startswith(_LABEL)]
+    rest = [name for name in names if not (name.isascii() and name.isdigit())]
+    paths = [name.removeprefix("./") for name in rest if not name.startswith(_LABEL)]
+    found = [np.array(ids, np.int64)]
+    index.items(found[0])  # raises for one that is not there
+    found += [index.find(label=label) for label in labels]
+    missing = [
+        f"label {label!r}" for label, there in zip(labels, found[1:], strict=True) if not len(there)
+    ]
+    if paths:
+        found.append(index.find(path=paths))
+        held = {item.path for item in index.items(found[-1])}
+        missing += [f"path {path!r}" for path in paths if path not in held]
+    if missing:
+        others = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(f"{index.folder} has no item of {missing[0]}{others}; none was removed")
+    return np.unique(np.concatenate(found))
