@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from rich import filesize
 from rich.console import Console
 
 from jaxhash.cli.parsing import parse
@@ -28,7 +29,7 @@ class IndexArguments:
     root: Path | None = None
     """Folder that the items lie in, where it has moved."""
     remove: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH|ID|label=NAME...")] = ()
-    """Items to remove: by path below the root, by id, or all of a label. A path that looks like one of
+    """Items to remove: by path (absolute, or relative to the root), by id, or all of a label. A path that looks like one of
     the others is written ./PATH. Their codes stay on disk until --compact."""
     add: Annotated[tuple[str, ...], tyro.conf.arg(metavar="INPUT...")] = ()
     """Inputs to encode by the hash function of the index, as for jaxhash encode; those that it holds
@@ -101,7 +102,7 @@ def print_summary(index: Index, console: Console) -> None:
         "labels": f"{len(labels):,}: {shown}{', ...' * (len(most) > 5)}" if labels else "none",
         "kept": ", ".join(f"{name} as {dtype}" for name, dtype in index.keep.items()),
         "shards": f"{len(manifest.shards):,}",
-        "on disk": f"{_size_on_disk(index.folder) / 1e6:,.1f} MB",
+        "on disk": filesize.decimal(_size_on_disk(index.folder)),
         "hash function": f"digest {index.digest[:12]}, check code {index.check_code[:16]}",
         "root": root,
     }
@@ -126,8 +127,8 @@ def _change(index: Index, parsed: IndexArguments, console: Console) -> None:
     if parsed.compact:
         before = _size_on_disk(index.folder)
         index.compact(console)
-        freed = before - _size_on_disk(index.folder)
-        print_line(console, f"compacted: {max(freed, 0) / 1e6:,.1f} MB freed")
+        after = _size_on_disk(index.folder)
+        print_line(console, f"compacted: {filesize.decimal(before)} -> {filesize.decimal(after)}")
 
 
 def _add(index: Index, parsed: IndexArguments, console: Console) -> None:

@@ -69,7 +69,7 @@ def test_a_broken_input_that_was_read_since_is_forgotten(filled):
     assert filled.broken() == [] and filled.find(path="bad.png").tolist() == [9]
 
 
-@pytest.mark.parametrize("read", ["items", "blocks", "find", "known", "tables", "vectors"])
+@pytest.mark.parametrize("read", ["items", "blocks", "find", "tables", "vectors"])
 def test_a_reader_beside_a_writer_that_compacts(filled, read):
     reader = Index.open(filled.folder)
     started = reader.blocks()
@@ -84,8 +84,6 @@ def test_a_reader_beside_a_writer_that_compacts(filled, read):
         assert [ids.tolist() for ids, _ in reader.blocks()] == [[0, 2, 4, 5, 6, 7]]
     elif read == "find":
         assert reader.find(label="b").tolist() == []
-    elif read == "known":
-        assert reader.known().status([Item("0/1.png"), Item("0/0.png")]) == ["new", "same"]
     elif read == "tables":
         assert next(reader.tables(["id"]))["id"].to_pylist() == [0, 2, 4, 5, 6, 7]
     else:

@@ -1,5 +1,6 @@
 """An index: what is added is read again by id, label and path, as one state, by one writer at a time."""
 
+import errno
 import itertools
 import os
 import shutil
@@ -10,6 +11,7 @@ import pytest
 from index_samples import Item, MadeHasher, codes_of, digests_of, everything, fill, make_index
 
 from jaxhash.retrieval.index import Index, IndexItem, Source
+from jaxhash.retrieval.index import items as items_module
 from jaxhash.utils.errors import UserError
 
 NAMES = ["a b.jpg", "quo\"te's.png", "new\nline.png", "写真/ゆき.jpg", "x/y/z.bmp", "#1?.gif"]
@@ -279,3 +281,19 @@ def test_a_writer_that_is_killed_leaves_the_state_before(filled, tmp_path, monke
         named = {*again.manifest.files, "index.json", "lock", "hasher"}
         assert {path.name for path in again.folder.iterdir()} == named
     assert kills == {"add": 3, "remove": 2, "compact": 3, "set_root": 1}[name]
+
+
+def test_a_full_disk_leaves_what_is_written(filled, monkeypatch):
+    before, files = everything(filled), sorted(filled.folder.iterdir())
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for broken, change in (("write_table", CHANGES["add"]), ("np.save", CHANGES["remove"])):
+        target = {"write_table": items_module.pq, "np.save": np}[broken]
+        with monkeypatch.context() as patch:
+            patch.setattr(target, broken.rpartition(".")[2], full)
+            with pytest.raises(OSError, match=r"No space left on device: .*-000003"):
+                change(filled)
+        assert sorted(filled.folder.iterdir()) == files
+        assert everything(filled) == before == everything(Index.open(filled.folder))

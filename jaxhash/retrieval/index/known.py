@@ -1,5 +1,6 @@
 """What an index holds already, so that an encoding that was interrupted goes on."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -14,15 +15,22 @@ Status = Literal["new", "same", "changed"]
 
 
 class Known:
-    """The inputs that an index holds, live or broken, at 24 bytes each.
+    """The inputs that an index holds, live or broken.
+
+    Paths are read when they are first asked for, and take 24 bytes each.
 
     Args:
-        state: state of an index.
+        state: state of an index that no other process changes.
     """
 
     def __init__(self, state: IndexState):
-        self._sources = state.manifest.sources
-        paths, stamps = [np.empty(0, "S16")], [np.empty(0, np.uint64)]
+        self._state = state
+
+    @functools.cached_property
+    def _paths(self) -> tuple[np.ndarray, np.ndarray]:
+        """Digests of the paths, ascending, and of the size and time of each."""
+        state = self._state
+        keys, stamps = [np.empty(0, "S16")], [np.empty(0, np.uint64)]
         for shard in state.manifest.shards:
             live = np.ones(shard.rows + shard.broken, bool)
             live[: shard.rows] = state.is_live(state.ids(shard))
@@ -31,14 +39,11 @@ class Known:
                 keep = live[start : start + len(batch)]
                 start += len(batch)
                 path, size, mtime = (column.to_pylist() for column in batch.columns)
-                paths.append(_path_keys(path)[keep])
+                keys.append(_path_keys(path)[keep])
                 stamps.append(_stamps(size, mtime)[keep])
-        keys, stamps = np.concatenate(paths), np.concatenate(stamps)
+        keys, stamps = np.concatenate(keys), np.concatenate(stamps)
         order = np.argsort(keys, kind="stable")  # of a path that is there twice the last one counts
-        self._keys, self._stamps = keys[order], stamps[order]
-
-    def __len__(self) -> int:
-        return len(self._keys)
+        return keys[order], stamps[order]
 
     def rows_of(self, name: str, fingerprint: str) -> list[range]:
         """Returns the rows of an array file that the index holds, in order.
@@ -50,7 +55,7 @@ class Known:
         Raises:
             UserError: if the file had another content when it was added.
         """
-        source = self._sources.get(name)
+        source = self._state.manifest.sources.get(name)
         if source is None:
             return []
         if source.fingerprint != fingerprint:
@@ -66,13 +71,14 @@ class Known:
         Args:
             items: objects with ``path``, ``size`` and ``mtime_ns``.
         """
-        if not len(self) or not len(items):
+        known_keys, known_stamps = self._paths
+        if not len(known_keys) or not len(items):
             return ["new"] * len(items)
         keys = _path_keys([item.path for item in items])
         stamps = _stamps([item.size for item in items], [item.mtime_ns for item in items])
-        places = np.searchsorted(self._keys, keys, side="right") - 1
-        is_known = self._keys[places] == keys
-        is_same = self._stamps[places] == stamps
+        places = np.searchsorted(known_keys, keys, side="right") - 1
+        is_known = known_keys[places] == keys
+        is_same = known_stamps[places] == stamps
         return [
             ("same" if same else "changed") if known else "new"
             for known, same in zip(is_known.tolist(), is_same.tolist(), strict=True)

@@ -195,8 +195,8 @@ class IndexReader:
         return self._read(lambda state: list(state.broken()))
 
     def known(self) -> Known:
-        """Returns what the index holds already, by path and by row of an array."""
-        return self._read(Known)
+        """Returns what the index holds already, by path and by row of an array; for its writer."""
+        return Known(self._state)
 
     def _read(self, read: Callable[[IndexState], T]) -> T:
         """Reads the state that is open; the current one if files of it have gone."""

@@ -1,6 +1,7 @@
 """Finds the items that are named on a command line to be removed."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
@@ -16,8 +17,8 @@ def find_named(index: IndexReader, names: Sequence[str]) -> Int[np.ndarray, " n"
 
     Args:
         index: the index.
-        names: ids in digits, ``label=NAME`` for all items of a label, or paths relative to the root; a
-            path that looks like one of the others is written ``./PATH``.
+        names: ids in digits, ``label=NAME`` for all items of a label, or paths, absolute or relative
+            to the root; a path that looks like one of the others is written ``./PATH``.
 
     Raises:
         UserError: if there is no item of one of the names.
@@ -25,7 +26,7 @@ def find_named(index: IndexReader, names: Sequence[str]) -> Int[np.ndarray, " n"
     ids = [int(name) for name in names if name.isascii() and name.isdigit()]
     labels = [name.removeprefix(_LABEL) for name in names if name.startswith(_LABEL)]
     rest = [name for name in names if not (name.isascii() and name.isdigit())]
-    paths = [name.removeprefix("./") for name in rest if not name.startswith(_LABEL)]
+    paths = [_below_root(index, name) for name in rest if not name.startswith(_LABEL)]
     found = [np.array(ids, np.int64)]
     index.items(found[0])  # raises for one that is not there
     found += [index.find(label=label) for label in labels]
@@ -40,3 +41,10 @@ def find_named(index: IndexReader, names: Sequence[str]) -> Int[np.ndarray, " n"
         others = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UserError(f"{index.folder} has no item of {missing[0]}{others}; none was removed")
     return np.unique(np.concatenate(found))
+
+
+def _below_root(index: IndexReader, path: str) -> str:
+    """Returns a path relative to the root, as the items table has it."""
+    if index.root is not None and Path(path).is_relative_to(index.root):
+        return Path(path).relative_to(index.root).as_posix()
+    return path.removeprefix("./")

@@ -2,9 +2,14 @@
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
+from jaxhash.data.input_form import InputForm
+from jaxhash.models import Encoder, backbone_factory
+from jaxhash.retrieval.hasher import Hasher
 from jaxhash.retrieval.index import Index
+from jaxhash.training.digests import file_digest
 
 
 class Item(NamedTuple):
@@ -58,3 +63,31 @@ def everything(index):
         found += [(item, code.tobytes()) for item, code in zip(items, codes, strict=True)]
     assert len(found) == len(index)
     return found
+
+
+def linear_hasher(seed=0):
+    """A hash function of vectors of 4 dimensions, 12 bits."""
+    model = Encoder(backbone_factory("linear"), 12)
+    variables = model.init(jax.random.key(seed), np.zeros((1, 4), np.float32))
+    form = InputForm("vectors", (4,), "float32", -1.0, 1.0, 1.0, 1.0)
+    return Hasher(model, jax.device_get(variables), form)
+
+
+def make_files(folder):
+    """Makes files below ``root`` and their index: ids 0 to 5, and an item that is a row, id 6."""
+    index = Index.create(
+        folder / "index", linear_hasher(), root=folder / "root", keep={"floats": "float32"}
+    )
+    for shard in (0, 1):
+        paths = [folder / "root" / f"{shard}" / f"{row}.png" for row in range(3)]
+        items, digests = [], []
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{shard} {path.name}")
+            size, digest = file_digest(path)
+            items.append(Item(f"{shard}/{path.name}", size, path.stat().st_mtime_ns, "ab"[shard]))
+            digests.append(digest)
+        broken = [(Item("bad.png", 0), "it is empty")]
+        index.add(codes_of(3), items, digests, broken=broken, vectors=np.ones((3, 12), np.float32))
+    index.add(codes_of(1), [Item("x.npy#0", None, None)], digests_of(1), vectors=np.ones((1, 12)))
+    return index
