@@ -8,7 +8,7 @@ import numpy as np
 from jaxhash.data.input_form import InputForm
 from jaxhash.models import Encoder, backbone_factory
 from jaxhash.retrieval.hasher import Hasher
-from jaxhash.retrieval.index import Index
+from jaxhash.retrieval.index import Index, Source
 from jaxhash.training.digests import file_digest
 
 
@@ -89,5 +89,9 @@ def make_files(folder):
             digests.append(digest)
         broken = [(Item("bad.png", 0), "it is empty")]
         index.add(codes_of(3), items, digests, broken=broken, vectors=np.ones((3, 12), np.float32))
-    index.add(codes_of(1), [Item("x.npy#0", None, None)], digests_of(1), vectors=np.ones((1, 12)))
+    path = folder / "root" / "x.npy"
+    path.write_text("an array")
+    source = Source("x.npy", file_digest(path)[1], 0, 1)
+    items, vectors = [Item("x.npy#0", 4, 0)], np.ones((1, 12))
+    index.add(codes_of(1), items, digests_of(1), vectors=vectors, source=source)
     return index

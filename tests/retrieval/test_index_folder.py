@@ -101,6 +101,16 @@ def test_removed_items_are_gone_and_their_ids_are_not_given_again(filled):
     assert sorted(path.name for path in filled.folder.glob("removed-*")) == ["removed-000004.npy"]
 
 
+def test_items_that_are_replaced(filled):
+    before = everything(filled)
+    new = filled.add(codes_of(1), [Item("0/0.png", 99)], ["d"], replaces=[0])
+    assert everything(filled)[:-1] == before[1:] and new.tolist() == [9]
+    assert filled.find(path="0/0.png").tolist() == [9]
+    with pytest.raises(UserError, match="no item of id 0"):
+        filled.add(codes_of(1), [Item("x")], ["d"], replaces=[0])
+    assert len(filled) == 9
+
+
 # Vectors
 
 
@@ -252,6 +262,7 @@ def killed_after(count, monkeypatch, change):
 CHANGES = {
     "add": lambda index: index.add(codes_of(2), [Item("n"), Item("m")], digests_of(2)),
     "remove": lambda index: index.remove([0, 4]),
+    "replace": lambda index: index.add(codes_of(1), [Item("n")], digests_of(1), replaces=[2, 8]),
     "compact": lambda index: index.compact(),
     "set_root": lambda index: index.set_root("/"),
 }
@@ -280,7 +291,7 @@ def test_a_writer_that_is_killed_leaves_the_state_before(filled, tmp_path, monke
         assert everything(again) == after
         named = {*again.manifest.files, "index.json", "lock", "hasher"}
         assert {path.name for path in again.folder.iterdir()} == named
-    assert kills == {"add": 3, "remove": 2, "compact": 3, "set_root": 1}[name]
+    assert kills == {"add": 3, "remove": 2, "replace": 4, "compact": 3, "set_root": 1}[name]
 
 
 def test_a_full_disk_leaves_what_is_written(filled, monkeypatch):

@@ -16,6 +16,7 @@ from jaxhash.retrieval.index.known import add_rows
 from jaxhash.retrieval.index.manifest import (
     MANIFEST_FILE,
     Manifest,
+    Removed,
     read_manifest,
     relative_root,
     write_manifest,
@@ -145,6 +146,7 @@ class Index(Searchable, IndexReader):
         broken: Sequence[tuple[Any, str]] = (),
         vectors: Shaped[np.ndarray, "..."] | None = None,
         source: Source | None = None,
+        replaces: Sequence[int] | Int[np.ndarray, " m"] = (),
     ) -> Int[np.ndarray, " n"]:
         """Adds items as one shard, whole or not at all.
 
@@ -155,6 +157,7 @@ class Index(Searchable, IndexReader):
             broken: inputs that could not be read, likewise, each with the reason; they get no id.
             vectors: the vectors that the index keeps, floating of shape ``[n, d]``.
             source: rows of an array file that the items and the broken inputs are.
+            replaces: ids of items that are removed together with this, as those whose files have changed.
 
         Returns:
             The ids of the items.
@@ -172,6 +175,7 @@ class Index(Searchable, IndexReader):
             manifest = self.manifest
             ids = np.arange(len(codes)) + manifest.next_id
             if not len(ids) and not broken:
+                self.remove(replaces)
                 return ids
             number = manifest.next_number
             table = make_table(ids, items, digests, broken)
@@ -186,6 +190,7 @@ class Index(Searchable, IndexReader):
                 next_number=number + 1,
                 sources=sources,
                 shards=(*manifest.shards, shard),
+                removed=self._write_removed(replaces, number),
             )
         return ids
 
@@ -203,15 +208,11 @@ class Index(Searchable, IndexReader):
                 writing.
         """
         with self.writing():
-            state, manifest = self._state, self.manifest
-            ids = np.unique(np.asarray(ids, np.int64))
-            state.check_ids(ids)
-            if not len(ids):
-                return 0
-            number = manifest.next_number
-            removed = write_removed(self.folder, number, np.union1d(state.removed, ids))
-            self._replace(next_number=number + 1, removed=removed)
-        return len(ids)
+            before, number = len(self), self.manifest.next_number
+            removed = self._write_removed(ids, number)
+            if removed != self.manifest.removed:
+                self._replace(next_number=number + 1, removed=removed)
+            return before - len(self)
 
     def compact(self, console: Console | None = None) -> None:
         """Rewrites the shards without the rows that were removed, and merges small ones; ids stay.
@@ -251,6 +252,14 @@ class Index(Searchable, IndexReader):
         self._state = IndexState(self.folder, manifest)
         remove_strays(self.folder, manifest)
         remove_cache(self.folder)
+
+    def _write_removed(self, ids: Sequence[int] | np.ndarray, number: int) -> Removed | None:
+        """Writes the ids that are removed with some more; the manifest does not name the file yet."""
+        ids = np.unique(np.asarray(ids, np.int64))
+        self._state.check_ids(ids)
+        if not len(ids):
+            return self.manifest.removed
+        return write_removed(self.folder, number, np.union1d(self._state.removed, ids))
 
     def _kept(self, vectors: np.ndarray | None, count: int) -> dict[str, np.ndarray]:
         """Returns the vectors as they are kept, by name."""

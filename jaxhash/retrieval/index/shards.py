@@ -102,10 +102,8 @@ def write_shard(
     return Shard(number, len(ids), len(table) - len(ids), first, last, files)
 
 
-def write_removed(folder: Path, number: int, ids: Int[np.ndarray, " n"]) -> Removed | None:
+def write_removed(folder: Path, number: int, ids: Int[np.ndarray, " n"]) -> Removed:
     """Writes the ids that are removed, ascending; the manifest does not name the file yet."""
-    if not len(ids):
-        return None
     files = _write_files(folder, {numbered_file("removed", number): _array_writer(ids)})
     return Removed(number, len(ids), files)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from jaxhash.retrieval.index.items import OK, SCHEMA, IndexItem, to_items
+from jaxhash.retrieval.index.items import OK, SCHEMA, to_items
 from jaxhash.retrieval.index.manifest import MANIFEST_FILE, REMEDY, Files, Shard
 from jaxhash.retrieval.index.shards import check_codes
 from jaxhash.retrieval.index.state import IndexState
@@ -61,16 +61,23 @@ def find_hasher_damage(folder: Path, check_code: str) -> Iterator[str]:
 def find_changed_files(
     state: IndexState, root: Path, console: Console | None = None
 ) -> Iterator[str]:
-    """Yields a sentence for each item whose file is missing, has changed or lies outside the root.
+    """Yields a sentence for each file that was encoded and is missing, has changed or left the root.
 
-    A file of another time is read, and is the same if its content is. Rows of arrays are passed over.
+    A file of another time is read, and is the same if its content is. An array file always is.
 
     Args:
         state: the state of the index.
         root: root of the items.
         console: where progress is printed; the error stream by default.
     """
+    # Here, since it loads the readers, without which an index is read and searched.
+    from jaxhash.data.inputs.opening import ARRAY_SUFFIXES
+
     root = root.resolve()
+    for name, source in state.manifest.sources.items():
+        is_file = Path(name).suffix.lower() in ARRAY_SUFFIXES  # else it is the name of a data set
+        if is_file and (reason := _problem(root, name, digest=source.fingerprint)):
+            yield f"{name}: {reason}"
     shards = [shard for shard in state.manifest.shards if shard.rows]
     for shard in track_progress(shards, "verify: files of shards", len(shards), console):
         start, live = 0, state.is_live(state.ids(shard))
@@ -78,7 +85,8 @@ def find_changed_files(
             keep = live[start : start + len(batch)]
             start += len(batch)
             for item in itertools.compress(to_items(batch), keep):
-                if item.mtime_ns is not None and (reason := _file_problem(item, root)):
+                is_file = bool(item.mtime_ns)  # else it is the row of an array
+                if is_file and (reason := _problem(root, *item[1:5])):
                     yield f"{item.path} (id {item.id}): {reason}"
 
 
@@ -135,20 +143,19 @@ def _find_id_damage(table: pq.ParquetFile, shard: Shard) -> Iterator[str]:
         yield f"an item has another status than {OK!r}"
 
 
-def _file_problem(item: IndexItem, root: Path) -> str | None:
-    path = Path(os.path.normpath(root / item.path))
+def _problem(
+    root: Path, name: str, size: int | None = None, mtime_ns: int = 0, digest: str | None = None
+) -> str | None:
+    """Returns what is wrong with a file that had this size, time and digest; None if nothing is."""
+    path = Path(os.path.normpath(root / name))
     if not path.is_relative_to(root):
         return f"it lies outside the root {root}"
     try:
         state = path.stat()
-    except OSError as error:
-        return f"the file cannot be found ({error.strerror})"
-    if state.st_size != item.size:
-        return f"the file has changed ({state.st_size:,} bytes instead of {item.size:,})"
-    if state.st_mtime_ns == item.mtime_ns:
-        return None
-    try:
-        changed = item.digest is not None and file_digest(path)[1] != item.digest
+        if size not in (None, state.st_size):
+            return f"the file has changed ({state.st_size:,} bytes instead of {size:,})"
+        if state.st_mtime_ns == mtime_ns or digest in (None, file_digest(path)[1]):
+            return None
     except OSError as error:
         return f"the file cannot be read ({error.strerror})"
-    return "the file has changed (another content)" if changed else None
+    return "the file has changed (another content)"
