@@ -247,11 +247,12 @@ class Index(Searchable, IndexReader):
 
     def _replace(self, **changes: Any) -> None:
         """Replaces the manifest; what it no longer names is removed after that."""
-        manifest = dataclasses.replace(self.manifest, **changes)
+        before, manifest = self.manifest, dataclasses.replace(self.manifest, **changes)
         write_manifest(self.folder, manifest)
         self._state = IndexState(self.folder, manifest)
         remove_strays(self.folder, manifest)
-        remove_cache(self.folder)
+        if manifest.files != before.files:
+            remove_cache(self.folder)
 
     def _write_removed(self, ids: Sequence[int] | np.ndarray, number: int) -> Removed | None:
         """Writes the ids that are removed with some more; the manifest does not name the file yet."""
