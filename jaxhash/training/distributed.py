@@ -1,5 +1,7 @@
 """The processes of a distributed job, one per host: how they start, exchange values, and end."""
 
+import contextlib
+import ctypes
 import json
 import os
 import re
@@ -12,6 +14,7 @@ from typing import NoReturn, TypeVar
 import jax
 import numpy as np
 from jax._src import distributed  # the only access to the client, which has barriers
+from jax._src.lib import _jax
 from jax.experimental import multihost_utils
 
 from jaxhash.utils.errors import UserError, first_line
@@ -26,6 +29,9 @@ _PEER_FAILURE = re.compile(r"\b(Gloo|NCCL|RPC|UNAVAILABLE|DEADLINE_EXCEEDED|[Bb]
 
 #: Seconds without a heartbeat after which a process counts as lost.
 _heartbeat = 30
+
+#: The function that C++ calls for an uncaught exception; kept here because C++ keeps no reference.
+_terminate_handler = None
 
 
 def initialize_distributed(
@@ -71,6 +77,27 @@ def initialize_distributed(
             f"`distributed`: {first_line(error).rstrip('.')}; `coordinator=HOST:PORT`, "
             "`processes=N` and `process=I` say who takes part"
         ) from error
+    _delay_terminate()
+
+
+def _delay_terminate() -> None:
+    """Delays the end of this process by an uncaught C++ exception, as `wait_if_peer_failed` does.
+
+    When a process is lost, the collectives of the others may no longer match, and a thread of Gloo
+    then throws. Without the delay this would end the process before JAX's client knows the reason.
+    """
+    global _terminate_handler
+    handler_type = ctypes.CFUNCTYPE(None)
+    with contextlib.suppress(AttributeError, OSError):  # another C++ runtime
+        set_terminate = ctypes.CDLL(_jax.__file__)["_ZSt13set_terminatePFvvE"]
+        set_terminate.argtypes, set_terminate.restype = [handler_type], handler_type
+
+        def wait_and_terminate() -> None:
+            time.sleep(_heartbeat + SHUTDOWN_SECONDS)
+            terminate()  # prints the exception and aborts
+
+        _terminate_handler = handler_type(wait_and_terminate)
+        terminate = set_terminate(_terminate_handler)
 
 
 def wait_if_peer_failed(error: BaseException | None) -> None:

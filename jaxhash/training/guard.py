@@ -70,7 +70,7 @@ def _wait_for(worker: int, stderr: int) -> int:
     status = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
     if stop.ending.is_set():
         threading.Event().wait()  # the thread that killed the worker ends this process too
-    forwarder.join(1.0)
+    forwarder.join(5.0)  # longer, and a process that the worker started holds the pipe
     if status >= 0:
         return status
     text = b"".join(held_back).decode(errors="replace")

@@ -4,10 +4,8 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
@@ -49,7 +47,7 @@ TOLERANCE = dict(rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory):
+def start(tmp_path_factory, reserve_port):
     """Returns a function that starts the processes of a training on this machine.
 
     The data are vectors in four clusters without zero entries, so no gradient is mere rounding.
@@ -75,7 +73,7 @@ def start(tmp_path_factory):
         environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
         if count > 1:
             command.append("--distributed")
-            environment["JAX_COORDINATOR_ADDRESS"] = f"localhost:{free_port()}"
+            environment["JAX_COORDINATOR_ADDRESS"] = f"localhost:{reserve_port()}"
             environment["JAX_NUM_PROCESSES"] = str(count)
         return [
             subprocess.Popen(
@@ -89,12 +87,6 @@ def start(tmp_path_factory):
         ]
 
     return start
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return free.getsockname()[1]
 
 
 def wait_for(processes):
@@ -166,27 +158,6 @@ def test_equal_to_one_process_with_one_device(folders, topology):
             assert a[name].shape == b[name].shape and (a[name] != b[name]).mean() < 2e-3
 
 
-@pytest.mark.slow
-def test_a_terminated_training_resumes(tmp_path, start, train):
-    """A signal to one process stops both after the same step; resuming gives identical bits."""
-    whole, again = tmp_path / "whole", tmp_path / "again"
-    longer = "--epochs", "6", "--checkpoint-every", "8"  # it must not end before the signal
-    train(whole, "2x4", *longer)
-    processes = start(again, "2x4", *longer)
-    deadline = time.monotonic() + 200
-    while not (again / "checkpoints" / "8").exists() and time.monotonic() < deadline:
-        assert all(process.poll() is None for process in processes)
-        time.sleep(0.01)
-    processes[1].send_signal(signal.SIGTERM)
-    status, outputs = wait_for(processes)
-    assert status == [75, 75], outputs
-    (step,) = {err.split("step ")[-1].split(" ")[0] for _, err in outputs}
-    assert (again / "checkpoints" / step).is_dir()
-    assert f"going on from step {step} of 42" in train(again, "2x4", *longer)
-    jax.tree.map(np.testing.assert_array_equal, final_state(whole), final_state(again))
-    assert results(again)["map"] == results(whole)["map"]
-
-
 def test_a_checkpoint_of_two_processes_resumes_in_one(folders, tmp_path, train):
     """And with the other mapping."""
     again = tmp_path / "run"
@@ -232,6 +203,24 @@ from jaxhash.__main__ import main
 main()
 """
 
+
+@pytest.mark.slow
+def test_a_terminated_training_resumes(tmp_path, start, train):
+    """A signal to one process stops both after the same step; resuming gives identical bits."""
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    longer = "--epochs", "6", "--checkpoint-every", "8"  # it must not end before the signal
+    train(whole, "2x4", *longer)
+    terminate = "os.kill(os.getppid(), signal.SIGTERM)"
+    processes = start(again, "2x4", *longer, code=FAULT.format(process=1, fault=terminate))
+    status, outputs = wait_for(processes)
+    assert status == [75, 75], outputs
+    (step,) = {err.split("step ")[-1].split(" ")[0] for _, err in outputs}
+    assert (again / "checkpoints" / step).is_dir()
+    assert f"going on from step {step} of 42" in train(again, "2x4", *longer)
+    jax.tree.map(np.testing.assert_array_equal, final_state(whole), final_state(again))
+    assert results(again)["map"] == results(whole)["map"]
+
+
 #: Code of each fault, the exit status of the process, and a part of its output.
 FAULTS = {
     "killed": ("os.kill(os.getppid(), signal.SIGKILL); signal.pause()", -signal.SIGKILL, ""),
@@ -255,7 +244,7 @@ def test_the_other_process_names_the_lost_one(start, tmp_path, process, fault):
     processes = start(
         tmp_path / "run",
         "2x4",
-        *("--epochs", "1000", "--heartbeat", "5"),
+        *("--epochs", "1000", "--heartbeat", "10"),  # a machine may be too busy for 5
         code=FAULT.format(process=process, fault=code),
     )
     statuses, texts = wait_for(processes)
