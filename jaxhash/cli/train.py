@@ -12,6 +12,7 @@ from rich.console import Console
 
 from jaxhash.cli.output import make_console
 from jaxhash.cli.parsing import find_value, parse, preset_list
+from jaxhash.models import Pretrained
 from jaxhash.models.config import ModelConfig
 from jaxhash.runs.config import Config
 from jaxhash.runs.presets import PRESETS
@@ -22,7 +23,9 @@ from jaxhash.utils.errors import UserError
 class _ModelFlags(ModelConfig):
     """The model as flags: help shows another word for a value than its type where that says more."""
 
-    weights: Annotated[Path | None, tyro.conf.arg(metavar="FILE[:KEY]")] = None
+    weights: Annotated[Pretrained | Path | None, tyro.conf.arg(metavar="pretrained|FILE[:KEY]")] = (
+        None
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from jaxhash.data.readers.images import Resize
 from jaxhash.data.rows import Index, Rows, row_blocks
 from jaxhash.training.distributed import broadcast_from_host0, is_main_process
 from jaxhash.utils.errors import UserError
@@ -34,6 +35,9 @@ _DATA = "data_sha256"
 
 #: Advice if inputs.json is damaged.
 _REMEDY = "put a sound copy back, or train anew into another `run_dir`"
+
+#: Fields of the preprocessing that files of older versions lack.
+_LATER_FIELDS = {"crop": 1.0, "interpolation": "bilinear"}
 
 #: Range of root mean squares that float32 can scale to 1.
 _SCALABLE = (1e-37, 1e37)
@@ -67,6 +71,11 @@ class InputForm:
     scale: float | None = None
     image_size: int | None = None
     preprocessing: dict[str, Any] | None = None
+
+    @property
+    def resize(self) -> Resize | None:
+        """How image files are brought to ``image_size``; None leaves them."""
+        return Resize.of(self.image_size, self.preprocessing)
 
     def prepare(self, inputs: Rows) -> Rows:
         """Returns the inputs as the model takes them."""
@@ -146,7 +155,9 @@ class InputForm:
         )
         if not fits:
             raise ValueError("its fields are of other types, or do not fit together")
-        return cls(**content | {"shape": tuple(shape)})
+        if preprocessing:
+            preprocessing = _LATER_FIELDS | preprocessing
+        return cls(**content | {"shape": tuple(shape), "preprocessing": preprocessing})
 
 
 def measure_inputs(

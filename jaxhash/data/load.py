@@ -9,6 +9,7 @@ from pathlib import Path
 from jaxhash.data.readers.digits import read_digits
 from jaxhash.data.readers.features import read_features
 from jaxhash.data.readers.folder import MAX_UNREADABLE, read_folder
+from jaxhash.data.readers.images import ImageSize
 from jaxhash.data.readers.tfds import read_tfds
 from jaxhash.data.sources import Source
 from jaxhash.utils.errors import UserError
@@ -17,7 +18,7 @@ from jaxhash.utils.errors import UserError
 def load_source(
     name: str,
     data_dir: Path | None = None,
-    image_size: int | None = None,
+    image_size: ImageSize | None = None,
     max_unreadable: float = MAX_UNREADABLE,
     index_file: Path | None = None,
 ) -> Source:
@@ -29,8 +30,8 @@ def load_source(
         name: ``digits``, ``folder:DIR``, ``tfds:NAME`` or ``features:FILE``.
         data_dir: folder of the TFDS sets, of the feature files, or of DIR; by default that of TFDS, or
             the working directory.
-        image_size: height and width in pixels to which the images of a folder are decoded; other
-            sources have one size already.
+        image_size: height and width in pixels to which the images of a folder are decoded, or a
+            `jaxhash.data.readers.images.Resize`; other sources have one size already.
         max_unreadable: largest share of unreadable images of a folder, which are left out; if above 0,
             one image may be unreadable in any case.
         index_file: for a folder too large for memory, the file that records which images were checked

@@ -28,6 +28,8 @@ from jaxhash.models._convnext import convnext_tiny as convnext_tiny
 from jaxhash.models._efficientnet import efficientnet_lite0 as efficientnet_lite0
 from jaxhash.models._efficientnet import efficientnet_lite2 as efficientnet_lite2
 from jaxhash.models._encoder import Encoder as Encoder
+from jaxhash.models._installed_weights import Pretrained as Pretrained
+from jaxhash.models._installed_weights import find_pretrained as find_pretrained
 from jaxhash.models._mobilenet import mobilenet_v2 as mobilenet_v2
 from jaxhash.models._mobilenet import mobilenet_v2_tf as mobilenet_v2_tf
 from jaxhash.models._norm import BatchNorm as BatchNorm
@@ -73,6 +75,7 @@ __all__ = [
     "Encoder",
     "Preprocessing",
     "PreprocessingName",
+    "Pretrained",
     "Summary",
     "SummaryRow",
     "Weights",
@@ -86,6 +89,7 @@ __all__ = [
     "convnext_tiny",
     "efficientnet_lite0",
     "efficientnet_lite2",
+    "find_pretrained",
     "linear",
     "load_weights",
     "mobilenet_v2",

@@ -80,7 +80,8 @@ def backbone_factory(
 
     Args:
         name: one of `BACKBONES`.
-        preprocessing: normalization of images of bytes.
+        preprocessing: normalization of images of bytes; which channels there are and how files are
+            cropped stay as published.
         image_size: height and width to which images are resized; None keeps their size.
         options: attributes of `Backbone`.
 
@@ -97,6 +98,10 @@ def backbone_factory(
     if preprocessing not in prepare:
         raise ValueError(f"preprocessing must be one of {[*prepare]}, got {preprocessing!r}")
     prepared = dataclasses.replace(
-        prepare[preprocessing], channels=published.channels, size=image_size
+        prepare[preprocessing],
+        channels=published.channels,
+        size=image_size,
+        crop=published.crop,
+        interpolation=published.interpolation,
     )
     return partial(make, preprocessing=prepared, **options)

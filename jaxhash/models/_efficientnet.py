@@ -1,5 +1,6 @@
 """EfficientNet-Lite."""
 
+import dataclasses
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, ClassVar
@@ -107,6 +108,8 @@ class EfficientNetLite(Backbone, kw_only=True):
 
 class EfficientNetLite2(EfficientNetLite, kw_only=True):
     """An EfficientNet-Lite for images of 260 x 260."""
+
+    preprocessing: Preprocessing = dataclasses.replace(EFFICIENTNET_LITE, crop=260 / 292)
 
     image_size: ClassVar[int] = 260
 

@@ -1,6 +1,7 @@
 """Preprocessing of image bytes before the first layer."""
 
 import dataclasses
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,9 @@ class Preprocessing:
             any.
         bgr: whether the channels are blue, green, red; ``mean`` then has this order.
         size: height and width to which images are resized bilinearly; None keeps their size.
+        crop: share of the shorter side of an image file that its middle square has, which whoever
+            reads the file resizes to ``size``.
+        interpolation: how that square is resized.
 
     Example:
         >>> prepare = Preprocessing(mean=(127.5,), std=(127.5,), size=4)
@@ -34,6 +38,8 @@ class Preprocessing:
     channels: int | None = None
     bgr: bool = False
     size: int | None = None
+    crop: float = 1.0
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 
     def __call__(self, inputs: Shaped[Array | np.ndarray, "n ..."]) -> Float[Array, "n ..."]:
         """Preprocesses inputs.
@@ -79,4 +85,6 @@ IMAGENET = Preprocessing(
 CAFFE = Preprocessing((103.939, 116.779, 123.68), (1.0,), channels=3, bgr=True)
 
 #: From bytes to about -1..1 in steps of 1/128: EfficientNet-Lite, whose values are made for integers.
-EFFICIENTNET_LITE = Preprocessing((127.0,), (128.0,), channels=3)
+EFFICIENTNET_LITE = Preprocessing(
+    (127.0,), (128.0,), channels=3, crop=224 / 256, interpolation="bicubic"
+)

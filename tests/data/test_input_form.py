@@ -6,10 +6,11 @@ import json
 import numpy as np
 import pytest
 
+from jaxhash import models
 from jaxhash.data.input_form import InputForm, measure_inputs, read_input_form, write_input_form
 from jaxhash.utils.errors import UserError
 
-PREPROCESSING = {"mean": (127.5,), "std": (127.5,), "channels": None, "bgr": False, "size": None}
+PREPROCESSING = dataclasses.asdict(models.CENTRED)
 RNG = np.random.default_rng(0)
 VECTORS = (RNG.normal(size=(500, 16)) * RNG.lognormal(size=(500, 1))).astype(np.float32)
 IMAGES = RNG.integers(0, 256, (40, 4, 4, 3)).astype(np.uint8)
@@ -189,3 +190,23 @@ def test_a_file_that_is_damaged(tmp_path, damage):
 def test_the_form_is_that_of_its_json():
     form = FORMS["images"]
     assert InputForm.from_json(json.loads(json.dumps(form.to_json()))) == form
+
+
+def test_files_of_older_versions_say_nothing_of_crop_and_interpolation():
+    content = FORMS["images"].to_json()
+    content["preprocessing"] = {
+        name: value
+        for name, value in content["preprocessing"].items()
+        if name not in ("crop", "interpolation")
+    }
+    assert InputForm.from_json(content) == FORMS["images"]
+
+
+def test_how_files_are_resized():
+    lite2 = models.backbone_factory("efficientnet-lite2", image_size=96)().preprocessing
+    form = measure_inputs(
+        IMAGES, np.arange(3), image_size=96, preprocessing=dataclasses.asdict(lite2)
+    )
+    assert form.resize == (96, 260 / 292, "bicubic")
+    assert dataclasses.replace(form, preprocessing={}).resize == (96, 1.0, "bilinear")
+    assert dataclasses.replace(form, image_size=None).resize is None

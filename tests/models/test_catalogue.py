@@ -39,8 +39,16 @@ def test_published_preprocessing_is_that_of_the_backbone():
     centred = dataclasses.replace(models.CENTRED, channels=3)
     for name in ("mobilenet-v2-tf", "vit-s16-flax", "vit-b16-flax"):
         assert models.backbone_factory(name)().preprocessing == centred
-    for name in ("efficientnet-lite0", "efficientnet-lite2"):
-        assert models.backbone_factory(name)().preprocessing == models.EFFICIENTNET_LITE
     assert models.vit_s16_flax() == models.vit_s16(gelu="tanh", preprocessing=centred)
     assert models.vit_b16_flax() == models.vit_b16(gelu="tanh", preprocessing=centred)
     assert models.backbone_factory("cnn", preprocessing="imagenet")().preprocessing.channels is None
+
+
+def test_how_files_are_cropped_stays_as_published():
+    for name, crop in {"efficientnet-lite0": 224 / 256, "efficientnet-lite2": 260 / 292}.items():
+        published = dataclasses.replace(models.EFFICIENTNET_LITE, crop=crop)
+        assert models.backbone_factory(name)().preprocessing == published
+        other = models.backbone_factory(name, preprocessing="imagenet", image_size=32)()
+        assert other.preprocessing == dataclasses.replace(
+            models.IMAGENET, size=32, crop=crop, interpolation="bicubic"
+        )

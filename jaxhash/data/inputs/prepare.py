@@ -10,7 +10,7 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from jaxhash.data.input_form import InputForm
-from jaxhash.data.readers.images import Decoded, decode_image, try_read_image
+from jaxhash.data.readers.images import Decoded, Resize, decode_image, try_read_image
 from jaxhash.utils.errors import UserError, first_line
 
 
@@ -52,10 +52,9 @@ def prepare_image(image: Any, form: InputForm) -> UInt8[np.ndarray, "height widt
     return _fit(pixels, form)
 
 
-def resized_to(form: InputForm) -> int | None:
-    """Returns the height and width that images of any size are brought to; None if only one size fits."""
-    fits = form.image_size is not None and form.shape == (form.image_size, form.image_size, 3)
-    return form.image_size if fits else None
+def resized_to(form: InputForm) -> Resize | None:
+    """Returns how images of any size are brought to the one that fits; None if they are not."""
+    return form.resize if form.shape == (form.image_size, form.image_size, 3) else None
 
 
 def prepare_vectors(vectors: Any, form: InputForm) -> Float32[np.ndarray, "n dimensions"]:

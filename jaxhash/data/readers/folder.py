@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxhash.data.readers.folder_layout import FolderLayout, find_layout
 from jaxhash.data.readers.image_files import ImageSet, ScanResult
+from jaxhash.data.readers.images import ImageSize
 from jaxhash.data.sources import MEMORY_LIMIT, Source
 from jaxhash.training.distributed import broadcast_from_host0
 from jaxhash.utils.errors import UserError
@@ -22,7 +23,7 @@ MAX_LISTED = 3
 def read_folder(
     name: str,
     folder: Path,
-    image_size: int | None,
+    image_size: ImageSize | None,
     max_unreadable: float,
     memory_limit: int | None = None,
     index_file: Path | None = None,

@@ -22,7 +22,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from jaxhash import __version__
-from jaxhash.data.readers.images import guess_white_levels, try_read_image
+from jaxhash.data.readers.images import ImageSize, Resize, guess_white_levels, try_read_image
 from jaxhash.data.rows import Index, Rows, row_digest
 from jaxhash.data.sources import Source
 from jaxhash.utils.console import track_progress
@@ -99,7 +99,7 @@ class ImageFiles:
     def __init__(
         self,
         paths: Sequence[Path],
-        image_size: int | None,
+        image_size: ImageSize | None,
         shape: Sequence[int],
         white_levels: Mapping[str, float] | None = None,
         checks: Sequence[FileCheck] = (),
@@ -148,7 +148,7 @@ class ImageSet:
     name: str
     folder: Path
     files: Sequence[str]
-    image_size: int | None
+    image_size: ImageSize | None
 
     def scan(
         self, memory_limit: int, index_file: Path | None = None
@@ -284,7 +284,7 @@ def write_index(source: Source, folder: Path) -> None:
             file.write(f"{_digest(content)}\n{content}\n")
 
 
-def _read_index(path: Path | None, image_size: int | None) -> dict[str, Any]:
+def _read_index(path: Path | None, image_size: ImageSize | None) -> dict[str, Any]:
     """Reads an index; returns an empty one if it is missing, damaged or of other circumstances."""
     if path is None or path.is_symlink() or not path.is_file():
         return {}
@@ -299,8 +299,10 @@ def _digest(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _circumstances(image_size: int | None) -> dict[str, Any]:
+def _circumstances(image_size: ImageSize | None) -> dict[str, Any]:
     """Returns what the result of a check depends on, apart from the file."""
+    if isinstance(image_size, Resize):
+        image_size = list(image_size)
     return {"image_size": image_size, "pillow": PIL.__version__, "jaxhash": __version__}
 
 

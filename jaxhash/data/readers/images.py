@@ -12,6 +12,7 @@ Integers of more than 8 bits and floats have no known white level. It is taken t
 
 import contextlib
 import functools
+import math
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -43,6 +44,41 @@ WHITE_LEVELS = {
 _OVERSHOOT = 2.0
 
 
+class Resize(NamedTuple):
+    """How an image of any size is brought to a square.
+
+    Attributes:
+        size: height and width of the result in pixels.
+        crop: share of the shorter side that the middle square has, which is resized.
+        interpolation: how it is resized, antialiased: ``bilinear`` or ``bicubic``.
+    """
+
+    size: int
+    crop: float = 1.0
+    interpolation: str = "bilinear"
+
+    @classmethod
+    def of(cls, size: int | None, preprocessing: Mapping[str, Any] | None) -> "Resize | None":
+        """Returns how a backbone wants files to be read; None if at their own size.
+
+        Args:
+            size: height and width that images are brought to, if to any.
+            preprocessing: fields of `jaxhash.models.Preprocessing`; without them the rule is plain.
+
+        Example:
+            >>> Resize.of(224, {"crop": 0.875, "interpolation": "bicubic"})
+            Resize(size=224, crop=0.875, interpolation='bicubic')
+        """
+        if size is None:
+            return None
+        rule = {k: v for k, v in (preprocessing or {}).items() if k in cls._fields[1:]}
+        return cls(size, **rule)
+
+
+#: Height and width that images are brought to by the plain rule, or another rule.
+ImageSize = int | Resize
+
+
 class Decoded(NamedTuple):
     """A decoded image.
 
@@ -70,15 +106,17 @@ def image_suffixes() -> frozenset[str]:
 
 
 def read_image(
-    path: Path, image_size: int | None = None, white_levels: Mapping[str, float] | None = None
+    path: Path,
+    image_size: ImageSize | None = None,
+    white_levels: Mapping[str, float] | None = None,
 ) -> Decoded:
     """Reads the first frame of an image file.
 
     Args:
         path: the file.
         image_size: height and width in pixels: the shorter side is resized to it (bilinear, antialiased)
-            and the central square is cropped; None keeps the size. A JPEG is decoded at a
-            fraction of its resolution if that is still at least twice this size.
+            and the central square is cropped; or another `Resize`; None keeps the size. A JPEG is
+            decoded at a fraction of its resolution if that is still at least twice this size.
         white_levels: white level by the kind of values; by default it is guessed from the file alone. An
             empty mapping does the same, but refuses no 16-bit colors, for a first pass over all files.
 
@@ -93,13 +131,15 @@ def read_image(
 
 def decode_image(
     image: Image.Image,
-    image_size: int | None = None,
+    image_size: ImageSize | None = None,
     white_levels: Mapping[str, float] | None = None,
 ) -> Decoded:
     """Decodes an image of Pillow as `read_image` decodes its file; the image itself may change."""
+    resize = Resize(image_size) if isinstance(image_size, int) else image_size
     remarks = ("frames",) * _has_other_frames(image)
-    if image_size is not None:
-        image.draft(None, (2 * image_size, 2 * image_size))
+    if resize is not None:
+        least = math.ceil(2 * resize.size / resize.crop)
+        image.draft(None, (least, least))
     if image.mode[0] in "IF":
         image, deep, has_hidden = _reduce_to_8_bits(image, white_levels)
     else:
@@ -110,19 +150,19 @@ def decode_image(
             guess_white_levels([deep])
         image, has_hidden = _composite_on_white(image)
     remarks += ("transparent",) * has_hidden
-    if image_size is not None:
-        side = min(image.size)
+    if resize is not None:
+        side = resize.crop * min(image.size)
         left, top = ((length - side) / 2 for length in image.size)
         image = image.resize(
-            (image_size, image_size),
-            Image.Resampling.BILINEAR,
+            (resize.size, resize.size),
+            Image.Resampling[resize.interpolation.upper()],
             box=(left, top, left + side, top + side),
         )
     return Decoded(np.asarray(image), remarks, deep)
 
 
 def try_read_image(
-    path: Path, image_size: int | None, white_levels: Mapping[str, float] | None = None
+    path: Path, image_size: ImageSize | None, white_levels: Mapping[str, float] | None = None
 ) -> Decoded | str:
     """Reads an image as `read_image` does; returns the reason as text if it cannot be read."""
     try:

@@ -22,10 +22,11 @@ from jaxhash import models
 from jaxhash.data.load import load_source
 from jaxhash.data.pipeline import evaluation_batches
 from jaxhash.data.readers.image_files import INDEX_NAME, ImageFiles, write_index
+from jaxhash.data.readers.images import Resize
 from jaxhash.data.sources import Source
+from jaxhash.models.config import ModelConfig
 from jaxhash.retrieval.encode import make_encoder
 from jaxhash.training.devices import hardware
-from jaxhash.utils.checks import check_image_size
 from jaxhash.utils.console import print_line, track_progress
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import check_output, whole_file
@@ -41,7 +42,7 @@ def write_features(
     console: Console,
     *,
     backbone: models.BackboneName,
-    weights: Path,
+    weights: models.Pretrained | Path,
     data_dir: Path | None = None,
     preprocessing: models.PreprocessingName = "published",
     image_size: int | None = None,
@@ -63,10 +64,12 @@ def write_features(
         output: .npz file to write.
         console: console for messages.
         backbone: name of the network.
-        weights: file of its published weights, or FILE:KEY for those under a key.
+        weights: file of its published weights, or FILE:KEY for those under a key; ``"pretrained"`` for
+            those that are installed.
         data_dir: folder of the data set.
         preprocessing: normalization of images of bytes.
-        image_size: height and width in pixels to which images are resized on the device; None leaves them.
+        image_size: height and width in pixels to which images are resized on the device; None leaves
+            them, or resizes them as pretrained weights were published.
         dtype: dtype of the computation; the features are float32.
         batch_size: number of images of a batch, over all devices.
         command: the command line, to store in ``provenance``.
@@ -77,20 +80,30 @@ def write_features(
     """
     if batch_size < 1:
         raise UserError(f"`batch_size` must be at least 1, got {batch_size}")
-    check_image_size(image_size)
+    config = ModelConfig(
+        model=backbone,
+        weights=weights,
+        preprocessing=preprocessing,
+        image_size=image_size,
+        dtype=dtype,
+    )
+    config.check()
     check_output(output, ".npz", new=True)
-    network = models.backbone_factory(
-        backbone, preprocessing=preprocessing, image_size=image_size, dtype=dtype
-    )()
+    network = config.backbone()
+    prepared = dataclasses.asdict(network.preprocessing)
     folder = output.with_name(f"{output.name}.shards")
-    source = load_source(dataset, data_dir, image_size, index_file=folder / INDEX_NAME)
+    source = load_source(
+        dataset, data_dir, Resize.of(prepared["size"], prepared), index_file=folder / INDEX_NAME
+    )
     example = source.inputs[:1]
     if example.ndim != 4:
         raise UserError(f"`dataset={dataset}` holds feature vectors; a backbone takes images")
     models.check_model(backbone, network, example)
-    read = models.read_weights(weights, network, leave_out="classifier", inputs=example)
+    read = config.read_weights(example)
     if read.prefix:
         print_line(console, f"the weights of {read.file} (its {read.prefix}*)")
+    if config.input_size != image_size:
+        print_line(console, f"images of {config.input_size} x {config.input_size}, as published")
     weights_sha256 = hashlib.sha256(read.file.read_bytes()).hexdigest()
     for note in source.notes:
         print_line(console, note)
@@ -101,7 +114,7 @@ def write_features(
         "weights": read.file.name,
         "weights_prefix": read.prefix,
         "weights_sha256": weights_sha256,
-        "preprocessing": dataclasses.asdict(network.preprocessing),
+        "preprocessing": prepared,
         "dtype": jnp.dtype(dtype).name,
         "hardware": hardware(),
         "versions": versions(("jaxhash", "jax", "jaxlib", "flax")),

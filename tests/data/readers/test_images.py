@@ -12,6 +12,7 @@ import pytest
 from jaxhash.data.load import load_source
 from jaxhash.data.readers.images import (
     FORMATS,
+    Resize,
     guess_white_levels,
     image_suffixes,
     read_image,
@@ -76,6 +77,25 @@ def test_the_middle_at_the_size_asked_for(tmp_path, height, width):
     centers = (places + 0.5) * scale - 0.5
     plane = (centers + top)[:, None] * 3 + (centers + left) * 5
     np.testing.assert_allclose(result[1:5, 1:5, 0], plane, atol=1.01 + 8 * (side < 6))
+
+
+def test_a_share_of_the_middle(tmp_path):
+    """The pixels themselves where nothing is scaled: 7/8 of 64 at a size of 56."""
+    image = pixels(0, 64, 82)
+    write(tmp_path / "a.png", image)
+    found = decode(tmp_path / "a.png", Resize(56, 7 / 8, "bicubic"))
+    np.testing.assert_array_equal(found, image[4:60, 13:69])
+
+
+def test_the_published_rule_of_a_margin(tmp_path):
+    """To resize the shorter side to 64, and then to cut the middle 56 out of it."""
+    y, x = np.mgrid[:160, :200] / 4
+    image = np.stack([np.sin(x), np.cos(y), np.sin(x + y)], -1)
+    write(tmp_path / "a.png", ((image + 1) * 127).astype(np.uint8))
+    whole = PIL.Image.open(tmp_path / "a.png").resize((80, 64), PIL.Image.Resampling.BICUBIC)
+    found = decode(tmp_path / "a.png", Resize(56, 7 / 8, "bicubic"))
+    np.testing.assert_array_equal(found, np.asarray(whole)[4:60, 12:68])
+    assert (decode(tmp_path / "a.png", Resize(56, 7 / 8, "bilinear")) != found).any()
 
 
 def test_a_large_jpeg_at_a_small_size(tmp_path):

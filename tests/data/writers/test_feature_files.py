@@ -69,6 +69,8 @@ def test_the_features_of_every_image(folder, output, monkeypatch):
         "channels": 3,
         "bgr": False,
         "size": None,
+        "crop": 1.0,
+        "interpolation": "bilinear",
     }
 
     run = "train --dataset features:f.npz --model linear --epochs 2 --bits 8 --run-dir run"
