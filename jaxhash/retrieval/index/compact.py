@@ -32,7 +32,8 @@ def compact_shards(state: IndexState, console: Console | None = None) -> dict[st
     stale = _stale_broken(state)
     groups = list(_groups(state))
     shards, number = [], state.manifest.next_number
-    for group in track_progress(groups, "compact: shards", len(groups), console):
+    total = state.manifest.rows
+    for group in track_progress(groups, "rows compacted", total, console, size=_rows):
         changed = len(group) > 1 or not _live(state, group[0]).all()
         if not changed and not (stale and _broken_paths(state, group[0]) & stale):
             shards += group
@@ -86,6 +87,10 @@ def _rewrite(state: IndexState, group: list[Shard], number: int, stale: set[str]
         kept,
         first_id=group[0].first_id,
     )
+
+
+def _rows(group: list[Shard]) -> int:
+    return sum(shard.rows for shard in group)
 
 
 def _live(state: IndexState, shard: Shard) -> np.ndarray:

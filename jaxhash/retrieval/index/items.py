@@ -149,7 +149,7 @@ def find_ids(path: Path, column: str, values: Sequence[str]) -> Int[np.ndarray, 
     return found["id"].to_numpy()
 
 
-def to_items(table: pa.Table) -> Iterator[IndexItem]:
+def to_items(table: pa.Table | pa.RecordBatch) -> Iterator[IndexItem]:
     """Yields the rows of a table of all columns."""
     columns = (table[name].to_pylist() for name in SCHEMA.names)
     return map(IndexItem._make, zip(*columns, strict=True))

@@ -166,16 +166,16 @@ class Manifest:
             )
             for name, source in _expect(dict, fields["sources"]).items()
         }
-        made = cls(**fields | {"shards": shards, "removed": removed or None, "sources": sources})
         for name in ("bits", "next_id", "next_number"):
             _expect(int, fields[name])
         for name in ("digest", "check_code"):
             _expect(str, fields[name])
-        _expect((str, type(None)), made.root)
-        if not (content["bit_order"], content["zero"]) == ("big", "+1") or made.bits < 1:
-            raise ValueError("its bits are not counted as version 1 does")
+        _expect((str, type(None)), fields["root"])
         if len(_expect(dict, fields["keep"])) > 1:
             raise ValueError("it keeps more than one kind of vectors")
+        made = cls(**fields | {"shards": shards, "removed": removed or None, "sources": sources})
+        if not (content["bit_order"], content["zero"]) == ("big", "+1") or made.bits < 1:
+            raise ValueError("its bits are not counted as version 1 does")
         ids = [n for shard in shards for n in (shard.first_id, shard.last_id + 1)] + [made.next_id]
         if ids != sorted(ids) or content["counts"] != made.counts:
             raise ValueError("its shards, ids and counts do not fit together")

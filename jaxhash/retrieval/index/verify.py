@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +35,7 @@ def find_damage(state: IndexState, console: Console | None = None) -> Iterator[s
     manifest = state.manifest
     if manifest.removed is not None:
         yield from _find_removed_damage(state)
-    shards = track_progress(manifest.shards, "verify: shards", len(manifest.shards), console)
-    for shard in shards:
+    for shard in _tracked(manifest.shards, "rows verified", console):
         damaged = list(_find_changed(state, shard.files))
         yield from damaged
         if not damaged:
@@ -79,7 +78,7 @@ def find_changed_files(
         if is_file and (reason := _problem(root, name, digest=source.fingerprint)):
             yield f"{name}: {reason}"
     shards = [shard for shard in state.manifest.shards if shard.rows]
-    for shard in track_progress(shards, "verify: files of shards", len(shards), console):
+    for shard in _tracked(shards, "files verified", console):
         start, live = 0, state.is_live(state.ids(shard))
         for batch in state.table(shard).iter_batches(_FILES_AT_ONCE, use_threads=False):
             keep = live[start : start + len(batch)]
@@ -88,6 +87,11 @@ def find_changed_files(
                 is_file = bool(item.mtime_ns)  # else it is the row of an array
                 if is_file and (reason := _problem(root, *item[1:5])):
                     yield f"{item.path} (id {item.id}): {reason}"
+
+
+def _tracked(shards: Sequence[Shard], what: str, console: Console | None) -> Iterator[Shard]:
+    total = sum(shard.rows for shard in shards)
+    return track_progress(shards, what, total, console, size=lambda shard: shard.rows)
 
 
 def _find_changed(state: IndexState, files: Files) -> Iterator[str]:
