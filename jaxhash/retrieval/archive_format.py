@@ -125,7 +125,9 @@ def write_archive(folder: Path, config: Mapping[str, Any], variables: PyTree) ->
 
 
 def is_archive(folder: Path) -> bool:
-    """Returns whether a folder holds a hash function, by its config.json."""
+    """Returns whether a folder holds a hash function, perhaps a damaged one."""
+    if (folder / WEIGHTS_FILE).exists():
+        return True
     try:
         return read_json(folder / CONFIG_FILE, "").get("format") == FORMAT
     except UserError:

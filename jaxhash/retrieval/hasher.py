@@ -135,7 +135,9 @@ class Hasher:
         if self.form.kind == "vectors":
             return prepare_vectors(items, self.form)
         shape = getattr(items, "shape", None)
-        if isinstance(items, Image.Image) or (shape is not None and len(shape) not in (3, 4)):
+        if isinstance(items, Image.Image) or (
+            shape is not None and not _is_batch(shape, self.form)
+        ):
             raise UserError("`items` must be a list of images: put a single one in brackets")
         images = [prepare_image(item, self.form) for item in items]
         return np.stack(images) if images else np.zeros((0, *self.form.shape), np.uint8)
@@ -187,10 +189,13 @@ class Hasher:
         self, variables: PyTree, inputs: Shaped[Array | np.ndarray, "n ..."]
     ) -> Float[Array, "n bits"]:
         """Computes real-valued codes of inputs as `preprocess` returns them; a pure function for JAX."""
-        return self.model.apply(variables, self._scaled(inputs), train=False)
+        with jax.default_matmul_precision("highest"):  # or GPUs and TPUs would round to fewer bits
+            return self.model.apply(variables, self._scaled(inputs), train=False)
 
     def _apply_features(self, variables: PyTree, inputs: Shaped[Array | np.ndarray, "n ..."]):
-        return self.model.apply(variables, self._scaled(inputs), train=False, return_features=True)
+        with jax.default_matmul_precision("highest"):
+            inputs = self._scaled(inputs)
+            return self.model.apply(variables, inputs, train=False, return_features=True)
 
     def _scaled(self, inputs: Shaped[Array | np.ndarray, "n ..."]):
         return inputs if self.form.scale is None else inputs * np.float32(self.form.scale)
@@ -245,6 +250,11 @@ class _Inputs:
     def __getitem__(self, rows: slice) -> Shaped[np.ndarray, "m ..."]:
         with np.errstate(over="ignore"):  # what becomes infinite is refused
             return np.asarray(self._array[rows]).astype(self._dtype, copy=False)
+
+
+def _is_batch(shape: tuple[int, ...], form: InputForm) -> bool:
+    """Returns whether a shape is that of images [n, h, w, c], or [n, h, w] of the size that fits."""
+    return len(shape) == 4 or (len(shape) == 3 and shape[1:] == form.shape[:2])
 
 
 def _join(blocks: list[np.ndarray], shape: tuple[int, ...], dtype: Any) -> np.ndarray:

@@ -1,11 +1,12 @@
 """Loads a hash function: from a finished run, an archive, or an index."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
-from jaxtyping import PyTree
 
 from jaxhash.data.input_form import InputForm, read_form
 from jaxhash.models import preprocessing_of
@@ -18,13 +19,18 @@ from jaxhash.runs.own_parts import adapt_model
 from jaxhash.training.checkpoint import read_variables
 from jaxhash.utils.errors import UserError
 
+#: Facts in results.json that say where a hash function comes from.
+_PROVENANCE = ("dataset", "split", "split_sha256", "objective", "epochs", "seed")
+
 
 def load(path: str | Path, *, model: nn.Module | None = None) -> Hasher:
-    """Loads a hash function; no data of a training are opened.
+    """Loads a hash function; the data that it was trained on are not needed.
+
+    It computes in float32, also where the backbone was trained in bfloat16.
 
     Args:
-        path: folder of a finished run, or of a member of a sweep; an archive that `Hasher.save` wrote;
-            or an index, whose hash function lies in its folder ``hasher``.
+        path: folder of a finished run, or of a member of a sweep; an archive, which `Hasher.save` or
+            ``jaxhash export`` wrote; or an index.
         model: the user's own module, if the run was trained with one.
 
     Raises:
@@ -33,50 +39,67 @@ def load(path: str | Path, *, model: nn.Module | None = None) -> Hasher:
     folder = Path(path)
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder")
-    if is_archive(folder):
-        return load_archive(folder, model=model)
-    if is_archive(folder / "hasher"):
-        return load_archive(folder / "hasher", model=model)
+    for place in (folder, folder / "hasher"):
+        if is_archive(place):
+            return load_archive(place, model=model)
+    if not (folder / "config.json").exists():
+        raise UserError(
+            f"{folder} holds no hash function: it is no finished run, no archive and no index"
+        )
     return _load_run(folder, model)
 
 
 def _load_run(folder: Path, model: nn.Module | None) -> Hasher:
-    """Loads the hash function of a finished run, by the model that its rule chose."""
+    """Loads the hash function of a finished run: the model that its rule chose."""
     config, sweep = read_finished(folder)
     if sweep is not None:
         members = sorted(path.parent.name for path in folder.glob("*/results.json"))
-        raise UserError(f"{folder} is a sweep; one of its members is loaded: {', '.join(members)}")
-    if ("model" in read_own_parts(folder)) != (model is not None):
         raise UserError(
-            f"{folder} was trained with a model of its own: jaxhash.load(folder, model=...) takes it"
-            if model is None
-            else f"{folder} was trained with the model that its config.json names: give no `model`"
+            f"{folder} is a sweep, and one of its members is loaded: {', '.join(members) or 'none'}"
+        )
+    if model is None and "model" in read_own_parts(folder):
+        raise UserError(
+            f"{folder} was trained with a model of the user's own: "
+            "jaxhash.load(folder, model=...) takes it"
+        )
+    if model is not None and "model" not in read_own_parts(folder):
+        raise UserError(
+            f"{folder} was trained with `model={config.model.model}`: load it without a model"
         )
     form = read_form(folder / "inputs.json")
     if form is None:
         raise UserError(
-            f"{folder} has no inputs.json: an older version of jaxhash made it; train anew"
+            f"{folder} has no inputs.json, as an older version of jaxhash made it: train anew "
+            "(codes.npz can still be evaluated)"
         )
-    module, variables = _read_model(folder, config, form, model)
-    results = read_results(folder)
-    return Hasher(module, variables, form, _provenance(results))
-
-
-def _read_model(
-    folder: Path, config: Config, form: InputForm, model: nn.Module | None
-) -> tuple[nn.Module, PyTree]:
     example = np.zeros((1, *form.shape), form.dtype)
-    module = config.model.make(example) if model is None else adapt_model(config, model, example)
-    form.check(example, folder, preprocessing_of(module))
+    module = _make_model(folder, config, form, example, model)
     results = read_results(folder)
     try:
         step = int(results["model_choice"]["step"])
     except Exception as error:  # it may hold anything
         raise damaged(folder, error) from error
     like = jax.eval_shape(module.init, jax.random.key(0), example)
-    return module, read_variables(folder / "checkpoints" / str(step), dict(like))
+    variables = read_variables(folder / "checkpoints" / str(step), dict(like))
+    return Hasher(module, variables, form, _provenance(results, step))
 
 
-def _provenance(results: dict) -> dict:
-    names = ("dataset", "split", "split_sha256", "objective", "epochs", "seed")
-    return {name: results[name] for name in names if name in results}
+def _make_model(
+    folder: Path, config: Config, form: InputForm, example: np.ndarray, model: nn.Module | None
+) -> nn.Module:
+    """Returns the model of a run without what is for training alone, checked against its inputs."""
+    options = {"dtype": "float32", "freeze_stages": 0, "freeze_norm": False, "remat": False}
+    try:
+        if model is not None:
+            return adapt_model(config, model, example)
+        module = dataclasses.replace(config.model, **options).make(example)
+        form.check(example, "its inputs.json", preprocessing_of(module))
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
+    return module
+
+
+def _provenance(results: dict[str, Any], step: int) -> dict[str, Any]:
+    """Returns where the hash function of a run comes from."""
+    facts = {name: results[name] for name in _PROVENANCE if name in results}
+    return {"by": "jaxhash train", **facts, "step": step}
