@@ -6,20 +6,23 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+from flax.errors import FlaxError
 from jaxtyping import PyTree
 
-from jaxhash.data.input_form import InputForm
-from jaxhash.models import preprocessing_of
 from jaxhash.retrieval.archive_format import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     encoder_from_json,
+    input_from_json,
     read_archive,
 )
 from jaxhash.retrieval.hasher import CHECK_TOLERANCE, Hasher
 from jaxhash.utils.errors import UserError, first_line
 
 _REMEDY = "save the hash function again"
+
+#: Entries of config.json that do not determine codes, or are compared with more care.
+_MAY_DIFFER = ("check_code", "jaxhash", "made_by")
 
 
 def load_archive(folder: str | Path, *, model: nn.Module | None = None) -> Hasher:
@@ -34,22 +37,21 @@ def load_archive(folder: str | Path, *, model: nn.Module | None = None) -> Hashe
     """
     folder = Path(folder)
     config, weights = read_archive(folder)
-    own = config.get("encoder", {}).get("own") if isinstance(config.get("encoder"), dict) else None
-    if (own is None) != (model is None):
+    encoder = config.get("encoder")
+    own = encoder.get("own") if isinstance(encoder, dict) else None
+    if own is not None and model is None:
         raise UserError(
-            f"{folder} has a model of its own, {own}: jaxhash.load(folder, model=...) takes it"
-            if model is None
-            else f"{folder} names its model, so `model` is not given"
+            f"{folder} has a model of the user's own, {own}: jaxhash.load(folder, model=...) takes it"
         )
+    if own is None and model is not None:
+        raise UserError(f"{folder} names its model: load it without one")
     try:
-        form = InputForm.from_json(config["input"])
         if model is None:
-            model = encoder_from_json(config["encoder"], config["bits"])
-            if form.kind == "images":
-                form.check(np.zeros((1, *form.shape), np.uint8), "input", preprocessing_of(model))
+            model = encoder_from_json(encoder, config["bits"])
+        form = input_from_json(config["input"], model)
         example = np.zeros((1, *form.shape), form.dtype)
         like = jax.eval_shape(model.init, jax.random.key(0), example)
-    except (KeyError, ValueError, TypeError, UserError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, FlaxError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else first_line(error)
         raise UserError(f"{folder / CONFIG_FILE} is damaged ({reason}); {_REMEDY}") from error
     hasher = Hasher(
@@ -58,10 +60,12 @@ def load_archive(folder: str | Path, *, model: nn.Module | None = None) -> Hashe
         form,
         config.get("made_by", {}),
     )
-    if hasher.digest != config.get("digest"):
+    now = hasher.config
+    changed = [name for name in now if name not in _MAY_DIFFER and config.get(name) != now[name]]
+    if changed:
         raise UserError(
-            f"{folder}: {CONFIG_FILE} or {WEIGHTS_FILE} was changed after it was written: their digest "
-            f"is another; {_REMEDY}"
+            f"{folder}: {CONFIG_FILE} or {WEIGHTS_FILE} was changed after it was written "
+            f"({', '.join(changed)} differ); {_REMEDY}"
         )
     _verify_check_code(hasher, config, folder)
     return hasher

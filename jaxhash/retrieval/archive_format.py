@@ -20,7 +20,8 @@ from jaxtyping import PyTree
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from jaxhash.models import BACKBONES, Encoder, Preprocessing
+from jaxhash.data.input_form import InputForm
+from jaxhash.models import BACKBONES, Encoder, Preprocessing, preprocessing_of
 from jaxhash.utils.errors import UserError, first_line
 from jaxhash.utils.files import read_json, whole_file, write_json
 
@@ -39,33 +40,40 @@ _REMEDY = "save the hash function again"
 def encoder_to_json(model: nn.Module) -> dict[str, Any]:
     """Describes a model so that `encoder_from_json` makes it again.
 
-    A module that is no `Encoder` on a backbone of `jaxhash.models` is described by its class alone, as
-    ``{"own": NAME}``.
+    Fields of the preprocessing that have their default are left out, so that the description, and with
+    it the digest, does not change with a version that has more of them. A module that is no `Encoder` on
+    a backbone of `jaxhash.models` is described by its class alone, as ``{"own": NAME}``.
 
     Example:
         >>> from jaxhash.models import backbone_factory
         >>> description = encoder_to_json(Encoder(backbone_factory("linear"), 16))
-        >>> description["backbone"], description["head_norm"]
-        ('linear', False)
+        >>> description["backbone"], description["preprocessing"], description["head_norm"]
+        ('linear', {'mean': [127.5], 'std': [127.5]}, False)
     """
-    own = {"own": type(model).__name__}
+    own = {"own": type(getattr(model, "module", model)).__name__}
     if not isinstance(model, Encoder):
         return own
     factory = model.backbone if isinstance(model.backbone, partial) else partial(model.backbone)
     names = [name for name, make in BACKBONES.items() if make is factory.func]
     options = {name: v for name, v in factory.keywords.items() if name not in _OF_TRAINING}
-    preprocessing = dataclasses.asdict(options.pop("preprocessing", factory().preprocessing))
     dtype = jnp.dtype(options.pop("dtype", jnp.float32)).name
+    preprocessing = options.pop("preprocessing", factory().preprocessing)
     if not names or factory.args or not _is_json(options):
         return own
+    changed = {
+        field.name: getattr(preprocessing, field.name)
+        for field in dataclasses.fields(preprocessing)
+        if field.name != "size" and getattr(preprocessing, field.name) != field.default
+    }
     return {
         "backbone": names[0],
-        "preprocessing": _as_json(preprocessing),
-        "image_size": preprocessing["size"],
+        "options": _as_json(options),
+        "preprocessing": _as_json(changed),
+        "image_size": preprocessing.size,
         "dtype": dtype,
         "head_norm": model.head_norm,
         "unit_norm": model.unit_norm,
-    } | ({"options": _as_json(options)} if options else {})
+    }
 
 
 def encoder_from_json(content: Mapping[str, Any], bits: int) -> Encoder:
@@ -75,23 +83,37 @@ def encoder_from_json(content: Mapping[str, Any], bits: int) -> Encoder:
         ValueError: if it is not described as this version describes one.
     """
     try:
-        fields = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in content["preprocessing"].items()
-        }
         backbone = partial(
             BACKBONES[content["backbone"]],
-            preprocessing=Preprocessing(**fields),
+            preprocessing=Preprocessing(
+                **_with_tuples(content["preprocessing"]), size=content["image_size"]
+            ),
             dtype=content["dtype"],
-            **{
-                k: tuple(v) if isinstance(v, list) else v
-                for k, v in content.get("options", {}).items()
-            },
+            **_with_tuples(content["options"]),
         )
-        model = Encoder(backbone, bits, content["head_norm"], unit_norm=content["unit_norm"])
         backbone()
+        return Encoder(backbone, bits, content["head_norm"], unit_norm=content["unit_norm"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"its encoder is unknown to this version: {first_line(error)}") from error
-    return model
+
+
+def input_to_json(form: InputForm) -> dict[str, Any]:
+    """Describes the form of inputs; their preprocessing is described with the encoder."""
+    return {name: value for name, value in form.to_json().items() if name != "preprocessing"}
+
+
+def input_from_json(content: Mapping[str, Any], model: nn.Module) -> InputForm:
+    """Makes the form that `input_to_json` described.
+
+    Args:
+        content: its result.
+        model: the model, which knows how images are prepared.
+
+    Raises:
+        ValueError: if it is of another form.
+    """
+    preprocessing = _as_json(preprocessing_of(model)) if content.get("kind") == "images" else None
+    return InputForm.from_json({**content, "preprocessing": preprocessing})
 
 
 def flatten_variables(variables: PyTree) -> dict[str, np.ndarray]:
@@ -117,7 +139,20 @@ def digest(config: Mapping[str, Any], variables: PyTree) -> str:
 
 
 def write_archive(folder: Path, config: Mapping[str, Any], variables: PyTree) -> None:
-    """Writes both files; the configuration last, so that a folder with one is whole."""
+    """Writes both files; the configuration last, so that a folder with one is whole.
+
+    Raises:
+        UserError: if the folder holds something else, or another hash function.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; choose another folder")
+    names = {path.name.removesuffix(".partial") for path in folder.glob("*")}
+    if not names <= {CONFIG_FILE, WEIGHTS_FILE}:
+        raise UserError(f"{folder} holds {min(names)} and more; choose another folder")
+    if CONFIG_FILE in names:
+        stored = read_json(folder / CONFIG_FILE, "choose another folder").get("digest")
+        if stored != config["digest"]:
+            raise UserError(f"{folder} holds another hash function; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / WEIGHTS_FILE, "wb") as file:
         file.write(save(flatten_variables(variables), {"format": "flax"}))
@@ -157,6 +192,11 @@ def read_archive(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         raise UserError(
             f"{folder / WEIGHTS_FILE} is damaged ({first_line(error)}); {_REMEDY}"
         ) from error
+
+
+def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns fields from JSON with tuples for lists, as modules have them."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
 def _as_json(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """A hash function: from images or vectors to packed binary codes, without any training data."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from importlib.metadata import version
@@ -17,7 +18,13 @@ from PIL import Image
 from jaxhash.data.input_form import InputForm
 from jaxhash.data.inputs.prepare import prepare_image, prepare_vectors
 from jaxhash.models import Encoder
-from jaxhash.retrieval.archive_format import FORMAT, digest, encoder_to_json, write_archive
+from jaxhash.retrieval.archive_format import (
+    FORMAT,
+    digest,
+    encoder_to_json,
+    input_to_json,
+    write_archive,
+)
 from jaxhash.retrieval.stable_values import StableProgram
 from jaxhash.utils.errors import UserError
 
@@ -98,17 +105,15 @@ class Hasher:
             "bit_order": "big",
             "zero": "+1",
             "encoder": encoder_to_json(self.model),
-            "input": self.form.to_json(),
+            "input": input_to_json(self.form),
         }
 
     @property
     def check_input(self) -> Shaped[np.ndarray, "1 ..."]:
         """One input that is the same on any machine: made from the form by integer arithmetic."""
-        number = np.arange(int(np.prod(self.form.shape)), dtype=np.uint64)
-        values = (number * number * np.uint64(2654435761) + number * np.uint64(40503)) >> np.uint64(
-            11
-        )
-        values = (values & np.uint64(255)).astype(np.uint8).reshape(1, *self.form.shape)
+        number = np.arange(math.prod(self.form.shape), dtype=np.uint32)
+        values = (number * np.uint32(2654435761) >> np.uint32(24)).astype(np.uint8)
+        values = values.reshape(1, *self.form.shape)
         if self.form.kind == "images":
             return values
         size = np.float32(self.form.size or 1.0) / np.float32(128)
@@ -212,7 +217,11 @@ class Hasher:
         self, array: Any, batch_size: int, program: StableProgram | None = None
     ) -> Iterator[Float[np.ndarray, "m bits"]]:
         """Yields the values of successive inputs; raises if one is not finite."""
-        if type(batch_size) is not int or batch_size < 1:
+        if (
+            isinstance(batch_size, bool)
+            or not isinstance(batch_size, int | np.integer)
+            or batch_size < 1
+        ):
             raise UserError(f"`batch_size` must be at least 1, got {batch_size}")
         inputs = _Inputs(array, self.form)
         start = 0
@@ -231,18 +240,17 @@ class _Inputs:
 
     def __init__(self, array: Any, form: InputForm):
         is_image = form.kind == "images"
-        size = " x ".join(map(str, form.shape)) + ("" if is_image else " dimensions")
         takes = f"`array` must be {form.kind} [n, {', '.join(map(str, form.shape))}]"
         if not hasattr(array, "shape") or not hasattr(array, "dtype"):
-            raise UserError(
-                f"{takes}, got {type(array).__name__}; preprocess makes an array of items"
-            )
+            found = type(array).__name__
+            raise UserError(f"{takes}, got {found}: preprocess makes an array of items")
         if tuple(array.shape[1:]) != form.shape or not array.shape:
             raise UserError(f"{takes}, got an array of shape {tuple(array.shape)}")
         fits = array.dtype == np.uint8 if is_image else jnp.issubdtype(array.dtype, jnp.floating)
         if not fits:
             raise UserError(f"{takes} of {'uint8' if is_image else 'floats'}, got {array.dtype}")
-        self._array, self._dtype, self.size = array, form.dtype, size
+        self._array = np.asarray(array) if isinstance(array, jax.Array) else array
+        self._dtype = form.dtype
 
     def __len__(self) -> int:
         return self._array.shape[0]

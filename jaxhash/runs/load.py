@@ -15,7 +15,7 @@ from jaxhash.retrieval.archive_format import is_archive
 from jaxhash.retrieval.hasher import Hasher
 from jaxhash.runs.config import Config
 from jaxhash.runs.folder import damaged, read_finished, read_own_parts, read_results
-from jaxhash.runs.own_parts import adapt_model
+from jaxhash.runs.own_parts import PlainModel, adapt_model
 from jaxhash.training.checkpoint import read_variables
 from jaxhash.utils.errors import UserError
 
@@ -41,7 +41,7 @@ def load(path: str | Path, *, model: nn.Module | None = None) -> Hasher:
         raise UserError(f"{folder}: there is no such folder")
     for place in (folder, folder / "hasher"):
         if is_archive(place):
-            return load_archive(place, model=model)
+            return load_archive(place, model=None if model is None else PlainModel(model))
     if not (folder / "config.json").exists():
         raise UserError(
             f"{folder} holds no hash function: it is no finished run, no archive and no index"
