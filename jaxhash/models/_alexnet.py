@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
-from jaxhash.models._base import Backbone, Block
+from jaxhash.models._base import Backbone, Block, max_pool
 from jaxhash.models._fully_connected import FullyConnected, pytorch_flattened_dense
 from jaxhash.models._preprocessing import IMAGENET, Preprocessing
 from jaxhash.models._weight_names import WeightNames, merge, pytorch_convolution, pytorch_dense
@@ -37,7 +37,7 @@ class Convolution(Block):
             name="conv",
         )
         x = nn.relu(conv(x))
-        return nn.max_pool(x, (3, 3), (2, 2)) if self.pool else x
+        return max_pool(x, 3, 2) if self.pool else x
 
 
 class AlexNet(Backbone):

@@ -211,6 +211,27 @@ class Backbone(Layers, kw_only=True):
         return self.dense(self.classes, name="classifier")(features)
 
 
+def max_pool(
+    x: Float[Array, "n h w c"],
+    window: int,
+    stride: int,
+    padding: Sequence[tuple[int, int]] = ((0, 0), (0, 0)),
+) -> Float[Array, "n h2 w2 c"]:
+    """Returns the largest values of square windows.
+
+    The padding is an operation of its own, which XLA merges: jax2onnx drops that of `nn.max_pool`.
+
+    Args:
+        x: images.
+        window: height and width of a window.
+        stride: distance of two windows.
+        padding: rows above and below, and columns left and right, that count as minus infinity.
+    """
+    if any(sum(pair) for pair in padding):
+        x = jnp.pad(x, ((0, 0), *padding, (0, 0)), constant_values=-jnp.inf)
+    return nn.max_pool(x, window_shape=(window, window), strides=(stride, stride))
+
+
 def rows_argument(module: nn.Module, rows: Int[Any, " n"] | None) -> dict[str, Int[Any, " n"]]:
     """Returns the keyword argument ``rows`` for a module, or none if it does not take it.
 

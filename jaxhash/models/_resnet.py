@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
-from jaxhash.models._base import Backbone, Block
+from jaxhash.models._base import Backbone, Block, max_pool
 from jaxhash.models._preprocessing import IMAGENET, Preprocessing
 from jaxhash.models._weight_names import (
     WeightNames,
@@ -27,7 +27,7 @@ class Stem(Block):
     ) -> Float[Array, "n h4 w4 64"]:
         x = self.conv(64, 7, stride=2, padding=3, name="conv")(x)
         x = nn.relu(self.batch_norm(name="norm")(x, train=train, mask=mask))
-        return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        return max_pool(x, 3, 2, ((1, 1), (1, 1)))
 
 
 class BasicBlock(Block):

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxhash.models._base import Backbone, Block
+from jaxhash.models._base import Backbone, Block, max_pool
 from jaxhash.models._preprocessing import IMAGENET, Preprocessing
 from jaxhash.models._weight_names import (
     SourceTensor,
@@ -52,7 +52,7 @@ class Fire(Block):
     ) -> Float[Array, "n h2 w2 squeeze8"]:
         if self.pool:
             over = [(0, (size - 3) % 2) for size in x.shape[1:3]]
-            x = nn.max_pool(x, (3, 3), (2, 2), over)
+            x = max_pool(x, 3, 2, over)
         conv = partial(self.conv, bias=True)
         x = nn.relu(conv(self.squeeze, 1, name="squeeze")(x))
         small = conv(4 * self.squeeze, 1, name="expand1x1")(x)

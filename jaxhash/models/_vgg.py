@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
-from jaxhash.models._base import Backbone, Block
+from jaxhash.models._base import Backbone, Block, max_pool
 from jaxhash.models._fully_connected import FullyConnected, pytorch_flattened_dense
 from jaxhash.models._preprocessing import IMAGENET, Preprocessing
 from jaxhash.models._weight_names import (
@@ -36,7 +36,7 @@ class Convolution(Block):
         if self.norm:
             x = self.batch_norm(name="norm")(x, train=train, mask=mask)
         x = nn.relu(x)
-        return nn.max_pool(x, (2, 2), (2, 2)) if self.pool else x
+        return max_pool(x, 2, 2) if self.pool else x
 
 
 class VGG(Backbone, kw_only=True):
