@@ -44,8 +44,8 @@ RESULTS = {
 }
 
 
-def make_hasher(form, backbone):
-    model = Encoder(backbone_factory(backbone), BITS)
+def make_hasher(form, backbone, **options):
+    model = Encoder(backbone_factory(backbone), BITS, **options)
     example = np.zeros((1, *form.shape), form.dtype)
     variables = model.init(jax.random.key(0), example)
     bias = np.linspace(-0.2, 0.2, BITS, dtype=np.float32)
@@ -55,7 +55,9 @@ def make_hasher(form, backbone):
 
 @pytest.fixture(scope="module", params=["images", "vectors"])
 def hasher(request):
-    return make_hasher(IMAGES, "cnn") if request.param == "images" else make_hasher(VECTORS, "mlp")
+    if request.param == "images":
+        return make_hasher(IMAGES, "cnn")
+    return make_hasher(VECTORS, "linear", unit_norm=True)  # as jaxhash fit makes one
 
 
 @pytest.fixture(scope="module")
