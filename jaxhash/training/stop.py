@@ -42,16 +42,22 @@ ending = threading.Event()
 #: Describes what happens to a training that was stopped without saving its last step.
 _RESUME_MESSAGE = "the same command goes on from the last checkpoint"
 
+#: What happens then, by the command that was stopped.
+_RESUME_MESSAGES = {
+    "train": _RESUME_MESSAGE,
+    **dict.fromkeys(("encode", "fit", "index"), "the same command goes on from the last shard"),
+}
+
 
 def signal_message(number: int, then: str = "") -> str:
     """Returns the line to print for a signal.
 
     Args:
         number: the signal.
-        then: what happens next; for the command ``train`` it defaults to how to resume.
+        then: what happens next; for commands that can go on it defaults to how.
     """
     what = "interrupted" if number == signal.SIGINT else "stopped by SIGTERM"
-    then = then or _RESUME_MESSAGE * (sys.argv[1:2] == ["train"])
+    then = then or _RESUME_MESSAGES.get(sys.argv[1] if len(sys.argv) > 1 else "", "")
     return f"{what}; {then}" if then else what
 
 

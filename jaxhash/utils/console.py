@@ -41,23 +41,28 @@ def track_progress(
         size: what an item counts as.
     """
     console = console or Console(stderr=True)
-    if console.is_terminal:
-        with Progress(console=console, transient=True) as bar:
-            task = bar.add_task(what, total=total)
-            for item in items:
-                yield item
-                bar.advance(task, size(item))
-        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    bar = Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
     start = printed = time.monotonic()
     done = 0
-    for item in items:
-        yield item
-        done += size(item)
-        now = time.monotonic()
-        if now - printed >= every and done < total:
-            printed, rate = now, done / (now - start)
-            left = f"{(total - done) / rate:,.0f} s left"
-            print_line(console, f"{what}: {done:,} of {total:,}, {rate:,.1f} a second, {left}")
+    with bar:
+        task = bar.add_task(what, total=total)
+        for item in items:
+            yield item
+            done += size(item)
+            now = time.monotonic()
+            rate = done / max(now - start, 1e-9)
+            bar.update(task, completed=done, description=f"{what}: {rate:,.1f} a second")
+            if not console.is_terminal and now - printed >= every and 0 < done < total:
+                printed = now
+                left = f"{(total - done) / rate:,.0f} s left"
+                print_line(console, f"{what}: {done:,} of {total:,}, {rate:,.1f} a second, {left}")
 
 
 class ProgressLine:

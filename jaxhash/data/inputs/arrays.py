@@ -1,6 +1,5 @@
 """Inputs that are rows of an array: of a .npy, a .npz, a Parquet file, or a data set."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from jaxhash.data.readers.arrays import read_npy, read_npz
 from jaxhash.data.readers.labels import check_class_names, read_labels
 from jaxhash.data.rows import Rows
 from jaxhash.data.sources import Source
+from jaxhash.training.digests import file_digest
 from jaxhash.utils.errors import UserError
 
 #: Arrays of a .npz file that are read; `jaxhash.data.readers.features.read_features` describes them.
@@ -146,8 +146,7 @@ def open_array_file(name: str, path: Path, source: str, column: str | None = Non
         found = _check_rows(path, read_npy(path), [])
     else:
         found = _read_npz(path)
-    with open(path, "rb") as file:
-        fingerprint = hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+    _, fingerprint = file_digest(path)
     return ArrayInputs(name, source, found.pop("rows"), fingerprint, **found)
 
 

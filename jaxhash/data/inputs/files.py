@@ -1,19 +1,19 @@
 """Inputs that are image files, each decoded once, by one thread per core."""
 
-import hashlib
+import functools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import xxhash
 from jaxtyping import Int
 
 from jaxhash.data.input_form import InputForm
 from jaxhash.data.inputs.base import Block, Inputs, Item
 from jaxhash.data.inputs.prepare import prepare_image
 from jaxhash.data.readers.images import try_read_image
+from jaxhash.training.digests import file_digest
 from jaxhash.utils.errors import UserError, first_line
 from jaxhash.utils.hardware import cores_used
 
@@ -43,7 +43,6 @@ class ImageFileInputs(Inputs):
     ):
         self.name, self.notes = name, tuple(notes)
         self._root, self._paths, self._labels = os.fspath(root), paths, labels
-        self._pool = ThreadPoolExecutor(cores_used())
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -56,7 +55,7 @@ class ImageFileInputs(Inputs):
         """Reads a range of rows; see `Inputs.read`."""
         numbers = range(len(self))[rows]
         images, digests, readable, broken = [], [], [], {}
-        read = self._pool.map(lambda row: self._read(row, form), numbers)
+        read = _decoders().map(lambda row: self._read(row, form), numbers)
         for row, found in zip(numbers, read, strict=True):
             if isinstance(found, str):
                 broken[row] = found
@@ -107,12 +106,18 @@ class ImageFileInputs(Inputs):
             return _NOT_UTF8
         try:
             image = prepare_image(path, form)
-            with open(path, "rb") as file:
-                return image, hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+            _, digest = file_digest(path)
+            return image, digest
         except UserError as error:
             return str(error.args[0]).removeprefix(f"{path}: ")
         except OSError as error:
             return first_line(error)
+
+
+@functools.cache
+def _decoders() -> ThreadPoolExecutor:
+    """Returns the threads that decode, which all inputs share."""
+    return ThreadPoolExecutor(cores_used(), "decode")
 
 
 def _in_utf8(path: str) -> str:

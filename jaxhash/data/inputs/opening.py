@@ -35,9 +35,9 @@ _ALLOWED = (
 
 
 class OpenedInputs(NamedTuple):
-    """Inputs and the folder that the paths of their items are relative to."""
+    """Inputs and the folder that the paths of their items are relative to; None of data sets alone."""
 
-    root: Path
+    root: Path | None
     inputs: list[Inputs]
 
 
@@ -136,8 +136,8 @@ def _find(name: str, data_dir: Path | None) -> _Named:
     raise UserError(f"{name}: no input by its suffix; expected {_ALLOWED}")
 
 
-def _find_root(named: Iterable[_Named], root: Path | None) -> Path:
-    """Returns the folder that paths are relative to."""
+def _find_root(named: Iterable[_Named], root: Path | None) -> Path | None:
+    """Returns the folder that paths are relative to; None if nothing has a path."""
     if root is not None:
         if not root.is_dir():
             raise UserError(f"`root={root}`: there is no such folder")
@@ -147,10 +147,10 @@ def _find_root(named: Iterable[_Named], root: Path | None) -> Path:
         for each in named
         if each.kind not in ("tfds", "digits")
     ]
-    return Path(os.path.commonpath(places)) if places else Path.cwd()
+    return Path(os.path.commonpath(places)) if places else None
 
 
-def _below(root: Path, path: str, name: str) -> str:
+def _below(root: Path | None, path: str, name: str) -> str:
     """Returns a path relative to the root, with ``/``; raises if it lies elsewhere."""
     for base, place in ((str(root), path), (os.path.realpath(root), os.path.realpath(path))):
         relative = os.path.relpath(place, base)
