@@ -59,7 +59,9 @@ class EncodeArguments:
         return {name: dtype for name, dtype in kept.items() if dtype}
 
     def check(self) -> None:
-        """Raises a `UserError` if no input is named, or one lies in the output."""
+        """Raises a `UserError` if a value is not allowed, or an input lies in the output."""
+        if self.batch_size < 1:
+            raise UserError(f"`batch_size` must be at least 1, got {self.batch_size}")
         if not self.inputs:
             raise UserError("name what to encode; jaxhash encode --help lists what is allowed")
         output = os.path.realpath(self.output)

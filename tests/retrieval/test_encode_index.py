@@ -1,5 +1,6 @@
 """Encoding into an index: whole shards, resuming with the same bytes, what is broken, replaced or refused."""
 
+import dataclasses
 import functools
 import io
 import os
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from jaxhash.data.input_form import InputForm
 from jaxhash.data.inputs import open_inputs
-from jaxhash.models import Encoder, backbone_factory
+from jaxhash.models import Encoder, backbone_factory, preprocessing_of
 from jaxhash.retrieval import encode_index
 from jaxhash.retrieval.encode_index import encode_into
 from jaxhash.retrieval.hasher import Hasher
@@ -24,6 +25,8 @@ CONSOLE = Console(file=io.StringIO())
 
 def make_hasher(backbone, form, bits=12):
     model = Encoder(backbone_factory(backbone), bits=bits)
+    if form.kind == "images":
+        form = dataclasses.replace(form, preprocessing=preprocessing_of(model))
     example = np.zeros((1, *form.shape), form.dtype)
     return Hasher(model, jax.device_get(model.init(jax.random.key(0), example)), form)
 
@@ -235,7 +238,7 @@ def test_strict_refuses_broken_files_and_the_index_stays_sound(
     with pytest.raises(UserError, match="b/01.png.*`strict`"):
         encode(tmp_path / "index", image_hasher, photos, strict=True)
     index = Index.open(tmp_path / "index")
-    assert len(index) == 5 and index.verify() == []
+    assert len(index) == len(codes_of(index)) == 5
     (photos / "b" / "01.png").unlink()
     index, _ = encode(tmp_path / "index", image_hasher, photos, strict=True)
     assert len(index) == 12
