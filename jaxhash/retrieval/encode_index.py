@@ -181,15 +181,14 @@ class _ShardWriter:
             self._vectors.append(self._hasher.features(block.inputs, **encode))
 
     def _write(self, shard: _Shard) -> None:
-        """Writes a shard, and removes what it replaces just before: killed in between, it is new."""
+        """Adds a shard to the index, in place of what it replaces."""
         index, source = self._index, None
         if shard.inputs.source is not None:
             ends = shard.rows.start, shard.rows.stop
             source = Source(shard.inputs.source, shard.inputs.fingerprint, *ends)
         codes = np.concatenate([np.empty((0, -(-self._hasher.bits // 8)), np.uint8), *self._codes])
         try:
-            if shard.changed:
-                self.replaced += index.remove(index.find(path=list(shard.changed)))
+            replaces = index.find(path=list(shard.changed)) if shard.changed else ()
             index.add(
                 codes,
                 self._items,
@@ -197,6 +196,7 @@ class _ShardWriter:
                 broken=[] if shard.is_retry else self._unreadable,
                 vectors=np.concatenate(self._vectors) if self._vectors else None,
                 source=source,
+                replaces=replaces,
             )
         except UserError:
             raise
@@ -205,7 +205,7 @@ class _ShardWriter:
                 f"{error.filename}: {error.strerror}; {index.folder} holds what was encoded before, and "
                 "the same command goes on"
             ) from error
-        self.added += len(codes)
+        self.added, self.replaced = self.added + len(codes), self.replaced + len(replaces)
         self.broken += [(item.path, reason) for item, reason in self._unreadable]
         self._clear()
 
