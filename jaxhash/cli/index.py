@@ -14,7 +14,7 @@ from jaxhash.cli.parsing import parse
 from jaxhash.retrieval.index import Index
 from jaxhash.retrieval.index.removal import find_named
 from jaxhash.utils.console import print_line
-from jaxhash.utils.errors import UserError
+from jaxhash.utils.errors import UserError, printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,9 +111,9 @@ def print_summary(index: Index, console: Console) -> None:
             del lines[name]
     if not index.keep:
         del lines["kept"]
-    print_line(console, f"{index.folder}")
+    print_line(console, printable(str(index.folder)))
     for name, text in lines.items():
-        print_line(console, f"  {name:<13}  {text}")
+        print_line(console, printable(f"  {name:<13}  {text}"))
 
 
 def _change(index: Index, parsed: IndexArguments, console: Console) -> None:
@@ -143,7 +143,7 @@ def _add(index: Index, parsed: IndexArguments, console: Console) -> None:
 def _verify(index: Index, files: bool, console: Console) -> None:
     problems = index.verify(files=files, console=console)
     for problem in problems:
-        print_line(console, problem)
+        print_line(console, printable(problem))
     if problems:
         sys.exit(1)
     what = "the index and the files of its items are" if files else "the index is"

@@ -83,6 +83,7 @@ def test_problems_are_lines_and_status_1(index, capsys):
         ("none", "no such folder"),
         ("root", "no index.json"),
         ("index --remove 17", "id 17"),
+        (f"index --remove {2**70}", f"id {2**70}"),
         ("index --remove 0 1/9.png", "'1/9.png'"),
         ("index --remove label=c 0", "label 'c'"),
         ("index --root elsewhere", "--root elsewhere"),

@@ -2,10 +2,14 @@
 
 import errno
 import itertools
+import json
 import os
+import pathlib
+import re
 import shutil
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from index_samples import Item, MadeHasher, codes_of, digests_of, everything, fill, make_index
@@ -14,6 +18,7 @@ from jaxhash.retrieval.index import Index, IndexItem, Source
 from jaxhash.retrieval.index import items as items_module
 from jaxhash.utils.errors import UserError
 
+README = pathlib.Path(__file__).parents[2] / "README.md"
 NAMES = ["a b.jpg", "quo\"te's.png", "new\nline.png", "写真/ゆき.jpg", "x/y/z.bmp", "#1?.gif"]
 
 
@@ -81,11 +86,19 @@ def test_an_id_that_is_not_there(filled, ids):
             read(ids)
 
 
-def test_numpy_and_pyarrow_alone_read_it(filled):
-    folder = filled.folder
-    codes = np.load(folder / "codes-000001.npy")
-    table = pq.read_table(folder / "items-000001.parquet")
-    assert np.array_equal(codes, codes_of(3, 1)) and table["id"].to_pylist() == [3, 4, 5]
+def test_numpy_and_pyarrow_alone_read_it(filled, monkeypatch):
+    """By the five lines of the README."""
+    [lines] = re.findall(r"### Index\n.*?```python\n(.*?)```", README.read_text(), flags=re.S)
+    filled.remove([2, 7])
+    monkeypatch.chdir(filled.folder.parent)
+    names = {"json": json, "pathlib": pathlib, "np": np, "pq": pq, "pc": pc}
+    exec(lines, names)
+    codes, items, live = names["codes"], names["items"], names["live"]
+    assert len(codes) == len(items) == len(live) == 9
+    found = zip(items["id"].to_pylist(), items["path"].to_pylist(), codes, live, strict=True)
+    assert [(id, path, code.tobytes()) for id, path, code, is_live in found if is_live] == [
+        (item.id, item.path, code) for item, code in everything(filled)
+    ]
 
 
 # Removing
@@ -286,6 +299,9 @@ def test_a_writer_that_is_killed_leaves_the_state_before(filled, tmp_path, monke
             break
         kills += 1
         assert everything(Index.open(index.folder)) == before
+        with Index.open(index.folder).writing():  # the next writer clears the room first
+            named = {*index.manifest.files, "index.json", "lock", "hasher"}
+            assert {path.name for path in index.folder.iterdir()} == named
         again = Index.open(index.folder)
         CHANGES[name](again)
         assert everything(again) == after

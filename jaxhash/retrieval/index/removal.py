@@ -27,8 +27,11 @@ def find_named(index: IndexReader, names: Sequence[str]) -> Int[np.ndarray, " n"
     labels = [name.removeprefix(_LABEL) for name in names if name.startswith(_LABEL)]
     rest = [name for name in names if not (name.isascii() and name.isdigit())]
     paths = [_below_root(index, name) for name in rest if not name.startswith(_LABEL)]
+    for id in ids:
+        if id >= index.manifest.next_id:  # it may be too large for int64
+            raise UserError(f"{index.folder} has no item of id {id}")
     found = [np.array(ids, np.int64)]
-    index.items(found[0])  # raises for one that is not there
+    index.items(found[0])  # raises for one that is removed
     found += [index.find(label=label) for label in labels]
     missing = [
         f"label {label!r}" for label, there in zip(labels, found[1:], strict=True) if not len(there)
