@@ -157,6 +157,8 @@ def parse_arguments(arguments: list[str]) -> TrainArguments:
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
+        if name.startswith(("folder:", "tfds:", "features:")):
+            hint = f"did you mean --dataset {name}? "
         raise UserError(f"unknown preset {name!r}; {hint}presets: {', '.join(PRESETS)}")
     preset = PRESETS[name]()
     parsed = parse(
