@@ -114,10 +114,10 @@ def run(arguments: list[str], console: Console, command: str) -> None:
         batch_size=parsed.batch_size,
         strict=parsed.strict,
     )
-    _report(index, counts, console)
+    print_counts(index, counts, console)
 
 
-def _report(index, counts, console: Console) -> None:
+def print_counts(index, counts, console: Console) -> None:
     """Prints what was done."""
     for path, reason in counts.broken[:_MAX_LISTED]:
         print_line(console, printable(f"cannot be read: {path} ({reason})"))

@@ -34,8 +34,12 @@ class IndexArguments:
     add: Annotated[tuple[str, ...], tyro.conf.arg(metavar="INPUT...")] = ()
     """Inputs to encode by the hash function of the index, as for jaxhash encode; those that it holds
     already are passed over."""
+    labels: str = "auto"
+    """Labels of files that are added, as for jaxhash encode: auto, folder, none or a FILE."""
+    column: str | None = None
+    """Column of the vectors in a .parquet that is added."""
     data_dir: Path | None = None
-    """Of a tfds:NAME that is added: folder of the data set."""
+    """What the inputs that are added are relative to; folder of the TFDS sets."""
     batch_size: int = 256
     """Images or vectors that are encoded at a time."""
     strict: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -50,6 +54,8 @@ class IndexArguments:
     def check(self) -> None:
         """Raises `UserError` if a flag is given without the one that it belongs to."""
         for name, owner in {
+            "labels": "add",
+            "column": "add",
             "data_dir": "add",
             "batch_size": "add",
             "strict": "add",
@@ -132,12 +138,29 @@ def _change(index: Index, parsed: IndexArguments, console: Console) -> None:
 
 
 def _add(index: Index, parsed: IndexArguments, console: Console) -> None:
+    # Here, since they load flax and the readers.
+    from jaxhash.cli.encode import print_counts
     from jaxhash.data.inputs import open_inputs
     from jaxhash.retrieval.encode_index import encode_into
 
-    form = index.hasher().form
-    opened = open_inputs(parsed.add, form, root=index.root, data_dir=parsed.data_dir)
-    encode_into(index, opened.inputs, console, batch_size=parsed.batch_size, strict=parsed.strict)
+    hasher = index.hasher()
+    opened = open_inputs(
+        parsed.add,
+        hasher.form,
+        root=None if index.root is None else index.check_root(),
+        data_dir=parsed.data_dir,
+        labels=parsed.labels,
+        column=parsed.column,
+    )
+    for note in (note for inputs in opened.inputs for note in inputs.notes):
+        print_line(console, printable(note))
+    counts = encode_into(
+        *(index, opened.inputs, console),
+        hasher=hasher,
+        batch_size=parsed.batch_size,
+        strict=parsed.strict,
+    )
+    print_counts(index, counts, console)
 
 
 def _verify(index: Index, files: bool, console: Console) -> None:

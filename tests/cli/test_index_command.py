@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 from index_samples import make_files
 
@@ -55,6 +56,25 @@ def test_removing(index, output, names, left):
     assert live(index) == left and Index.open("index").manifest.counts["removed"] == 0
 
 
+def test_adding(index, output, tmp_path):
+    """Vectors of 4 dimensions, with a row that is not finite; and again, when there is nothing new."""
+    vectors = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    vectors[3] = np.nan
+    np.save(tmp_path / "root" / "new.npy", vectors)
+    told = output("index", "index", "--remove", "label=b", "--add", "root/new.npy", "--compact")
+    assert "removed 3 items" in told and "new.npy#3" in told
+    opened = Index.open("index")
+    assert live(opened) == [0, 1, 2, 6, 7, 8, 9, 10]
+    assert [item.path for item in opened.items([7, 10])] == ["new.npy#0", "new.npy#4"]
+    codes = np.concatenate([codes for _, codes in opened.blocks()])[4:]
+    np.testing.assert_array_equal(codes, index.hasher().encode(vectors[[0, 1, 2, 4]]))
+    _, floats = opened.vectors([7, 8])
+    np.testing.assert_array_equal(floats, index.hasher().encode_floats(vectors[:2]))
+    before = opened.manifest
+    output("index", "index", "--add", "root/new.npy", "--verify", "--files")
+    assert Index.open("index").manifest == before
+
+
 def test_several_changes_and_verification(index, output, tmp_path):
     (tmp_path / "root").rename(tmp_path / "moved")
     (tmp_path / "moved" / "0" / "0.png").unlink()
@@ -87,6 +107,8 @@ def test_problems_are_lines_and_status_1(index, capsys):
         ("index --remove 0 1/9.png", "'1/9.png'"),
         ("index --remove label=c 0", "label 'c'"),
         ("index --root elsewhere", "--root elsewhere"),
+        ("index --add none.npy", "none.npy"),
+        ("index --add root/0", "vectors of 4 dimensions"),
         ("index --strict", "--strict needs --add"),
         ("index --files", "--files needs --verify"),
         ("index --removed 3", "did you mean --remove?"),

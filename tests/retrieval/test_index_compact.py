@@ -6,6 +6,7 @@ from index_samples import Item, codes_of, digests_of, everything, fill, make_ind
 
 from jaxhash.retrieval.index import Index
 from jaxhash.retrieval.index import compact as compact_module
+from jaxhash.utils.errors import UserError
 
 
 @pytest.fixture
@@ -42,6 +43,9 @@ def test_ids_are_those_of_the_items_after_gaps(filled):
     filled.remove([2])
     assert [item.path for item in filled.items([8, 0, 4])] == ["2/2.png", "0/0.png", "1/1.png"]
     assert filled.find(label="a").tolist() == [0, 5]
+    for id in (1, 2, 3, 6):
+        with pytest.raises(UserError, match=f"no item of id {id}$"):
+            filled.items([id])
     filled.compact()
     assert [ids.tolist() for ids, _ in filled.blocks()] == [[0, 4, 5, 7, 8]]
 

@@ -1,6 +1,7 @@
 """An index: what is added is read again by id, label and path, as one state, by one writer at a time."""
 
 import errno
+import glob
 import itertools
 import json
 import os
@@ -9,7 +10,7 @@ import re
 import shutil
 
 import numpy as np
-import pyarrow.compute as pc
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from index_samples import Item, MadeHasher, codes_of, digests_of, everything, fill, make_index
@@ -91,7 +92,7 @@ def test_numpy_and_pyarrow_alone_read_it(filled, monkeypatch):
     [lines] = re.findall(r"### Index\n.*?```python\n(.*?)```", README.read_text(), flags=re.S)
     filled.remove([2, 7])
     monkeypatch.chdir(filled.folder.parent)
-    names = {"json": json, "pathlib": pathlib, "np": np, "pq": pq, "pc": pc}
+    names = {"json": json, "glob": glob.glob, "np": np, "pq": pq, "pa": pa}
     exec(lines, names)
     codes, items, live = names["codes"], names["items"], names["live"]
     assert len(codes) == len(items) == len(live) == 9
