@@ -81,7 +81,11 @@ def run(arguments: list[str], console: Console, command: str) -> None:
         console: where to print.
         command: the whole command line.
     """
-    parsed = parse(EncodeArguments, arguments, prog="jaxhash encode")
+    encode(parse(EncodeArguments, arguments, prog="jaxhash encode"), console)
+
+
+def encode(parsed: EncodeArguments, console: Console) -> None:
+    """Encodes inputs into an index, and prints what was done."""
     parsed.check()
     keep = parsed.keep
     from jaxhash.data.inputs import open_inputs

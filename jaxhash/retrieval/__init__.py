@@ -2,7 +2,7 @@
 
 `encode` applies a model to a set of items. `search` finds the nearest codes. `score` computes the
 metrics of codes and of rankings by real-valued vectors, `score_hierarchy` the hierarchical ones, and
-`health` describes codes in words. `baselines` are hash functions without a network. `code_files`
+`health` describes codes in words. `baselines` are hash functions without a network, of which `fitting` makes one to take home. `code_files`
 reads codes made by anything from files, and `evaluate_codes` computes their metrics (``jaxhash
 evaluate CODES``). `index` is a folder of codes and the items they belong to. `vectors` reads vectors block by block and multiplies them within bounded memory.
 
@@ -10,12 +10,13 @@ Read first: `score`, whose functions the evaluation of a run (`jaxhash.runs.eval
 which are loaded when they are used:
 
 - ``Index``: codes in a folder; made, opened, added to and searched.
+- ``fit``: a hash function of vectors, without labels and without training.
 """
 
 import importlib
 from typing import Any
 
-_MODULES = {"Index": "index"}
+_MODULES = {"Index": "index", "fit": "fitting"}
 
 __all__ = list(_MODULES)
 

@@ -9,7 +9,12 @@ from functools import cached_property, partial
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from jaxhash.retrieval.vectors import LazyVectors, normalize_rows
+from jaxhash.retrieval.vectors import (
+    LazyVectors,
+    ProgressTracker,
+    no_progress,
+    normalize_rows,
+)
 
 #: Vectors that hash functions are fitted to.
 Features = LazyVectors | Float[np.ndarray, "items dimensions"]
@@ -27,6 +32,7 @@ class TrainingVectors:
     Args:
         vectors: the vectors at any length.
         memory_bytes: bound on the memory in bytes, beside the vectors.
+        track: shows the progress of what takes longest.
 
     Example:
         >>> training = TrainingVectors(np.array([[2.0, 0.0], [0.0, 1.0]], np.float32))
@@ -34,8 +40,13 @@ class TrainingVectors:
         ([0.5, 0.5], [[0.71, 0.71]])
     """
 
-    def __init__(self, vectors: Features, memory_bytes: int = 2**30):
-        self._vectors, self.memory_bytes = vectors, memory_bytes
+    def __init__(
+        self,
+        vectors: Features,
+        memory_bytes: int = 2**30,
+        track: ProgressTracker = no_progress,
+    ):
+        self._vectors, self.memory_bytes, self.track = vectors, memory_bytes, track
         self.items, self.dimensions = vectors.shape
 
     def blocks(
@@ -46,11 +57,20 @@ class TrainingVectors:
         Args:
             every: step between two rows, 1 for all of them.
         """
-        step = max(1, self.memory_bytes // 64 // self.dimensions)  # a few copies, one in float64
+        step = self._block_rows
         for at in range(0, self.items, step * every):
             rows = self._vectors[at : at + step * every : every]
             first = at // every
             yield slice(first, first + len(rows)), normalize_rows(rows.astype(np.float32))
+
+    @property
+    def _block_rows(self) -> int:
+        """Rows of a block, which is held a few times, also in float64."""
+        return max(1, self.memory_bytes // 64 // self.dimensions)
+
+    @property
+    def _num_blocks(self) -> int:
+        return -(-self.items // self._block_rows)
 
     @cached_property
     def mean(self) -> Float64[np.ndarray, " dimensions"]:
@@ -92,7 +112,7 @@ class TrainingVectors:
             products[:, columns] += block.T @ block[:, columns]
 
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            for _, block in self._centered():
+            for _, block in self.track(self._centered(), "principal components", self._num_blocks):
                 list(threads.map(partial(add, block), parts))
         return products
 

