@@ -1,5 +1,6 @@
 """Inputs that are rows of an array: of a .npy, a .npz, a Parquet file, or a data set."""
 
+import mmap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ class ArrayInputs(Inputs):
 
     def read(self, rows: slice, form: InputForm) -> Block:
         """Reads a range of rows; see `Inputs.read`. Vectors become float32."""
-        stored = np.ascontiguousarray(self._rows[rows])
+        stored = np.array(self._rows[rows])
+        _release(self._rows)
         numbers = np.arange(len(self))[rows]
         digests = [xxhash.xxh3_128_hexdigest(row) for row in stored]
         if self.kind == "images":
@@ -111,6 +113,13 @@ class ArrayInputs(Inputs):
             if self._scale is not None:
                 vectors *= self._scale
         return vectors, np.isfinite(vectors).all(axis=1)
+
+
+def _release(rows: Rows) -> None:
+    """Lets go of the pages of a memory map: what was read would count as memory of the process."""
+    mapped = getattr(rows, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _prepare_images(
