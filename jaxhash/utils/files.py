@@ -119,27 +119,34 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def check_output(path: Path, *suffixes: str, new: bool = False, makes_folder: bool = False) -> None:
+def check_output(
+    path: Path,
+    *suffixes: str,
+    new: bool = False,
+    makes_folder: bool = False,
+    argument: str = "output",
+) -> None:
     """Raises `UserError` unless a file can be written whole there; to be called before the work.
 
     Args:
-        path: value of the argument ``output``.
+        path: value of the argument.
         suffixes: allowed suffixes of its name; any if not given.
         new: whether it must not exist yet.
         makes_folder: whether its folder is made if it does not exist.
+        argument: name of the argument.
     """
     if suffixes and path.suffix.lower() not in suffixes:
-        raise UserError(f"`output={path}` must end in {' or '.join(suffixes)}")
+        raise UserError(f"`{argument}={path}` must end in {' or '.join(suffixes)}")
     if path.is_dir():
-        raise UserError(f"`output={path}` is a folder; choose the name of a file")
+        raise UserError(f"`{argument}={path}` is a folder; choose the name of a file")
     if new and os.path.lexists(path):
-        raise UserError(f"`output={path}` exists; remove it, or choose another")
+        raise UserError(f"`{argument}={path}` exists; remove it, or choose another")
     if not makes_folder and not path.absolute().parent.is_dir():
-        raise UserError(f"`output={path}`: there is no such folder")
+        raise UserError(f"`{argument}={path}`: there is no such folder")
     for name in (path, path.with_name(path.name + ".partial")):
         if os.path.lexists(name) and not stat.S_ISREG(name.lstat().st_mode):
-            raise UserError(f"`output={path}`: {name} is there, and is no file; remove it")
-    check_writable(path.absolute().parent, f"`output={path}`")
+            raise UserError(f"`{argument}={path}`: {name} is there, and is no file; remove it")
+    check_writable(path.absolute().parent, f"`{argument}={path}`")
 
 
 def check_writable(folder: Path, name: str) -> None:

@@ -77,7 +77,7 @@ def test_an_index_finds_what_brute_force_finds(tmp_path, bits, distinct, removed
         for query, result in zip(queries, index.range_search(queries, radius), strict=True):
             distances, rows = within(query, codes, radius)
             assert_found(result, (distances, ids[rows]))
-    is_grouped = cache.open_cache(index._state).starts is not None
+    is_grouped = cache.open_cache(index._state).is_grouped
     assert is_grouped == (len(np.unique(codes, axis=0)) <= len(codes) // 2)
 
 
@@ -216,10 +216,15 @@ def test_a_folder_that_cannot_be_written_is_searched(tmp_path, monkeypatch, caps
 def test_more_neighbors_than_groups_are_searched_for(tmp_path, monkeypatch):
     monkeypatch.setattr("jaxhash.retrieval.index.search.MAX_GROUP_K", 7)
     index, ids, codes, _ = make_index(tmp_path / "i", 12, distinct=20)
-    queries = packed_codes(3, 12, 9)
+    queries, by_groups = packed_codes(3, 12, 9), []
+    search = cache.SearchCache.search
+    monkeypatch.setattr(
+        cache.SearchCache, "search", lambda *each: by_groups.append(each[2]) or search(*each)
+    )
     for k in (7, 8):
         distances, rows = nearest(queries, codes, k)
         assert_found(index.search(queries, k), (distances, ids[rows]))
+    assert by_groups == [7]
 
 
 def test_the_best_are_ranked_again_by_cosine(tmp_path, unchecked):

@@ -49,22 +49,35 @@ _CANDIDATES = 2**22
 
 
 class SearchCache(NamedTuple):
-    """Codes of an index as a search takes them, memory-mapped.
+    """Codes of an index as a search takes them, memory-mapped: one by one, or grouped if they repeat.
 
     Attributes:
-        codes: packed codes; the distinct ones, in order of their first items, if there are ``starts``.
-        ids: the id of each code, or the ids of each group of equal codes, ascending in each.
-        starts: place of each group in ``ids``, and the number of ids; None if codes are not grouped.
+        codes: packed codes; the distinct ones, in order of their first items, if they are grouped.
+        runs: rows from which on ids follow one another, and the first id of each; None for groups.
+        ids: the ids of each group, ascending; None without groups.
+        starts: place of each group in ``ids``, and the number of ids; likewise.
     """
 
     codes: UInt8[np.ndarray, "rows bytes"]
-    ids: Int64[np.ndarray, " items"]
-    starts: Int64[np.ndarray, " starts"] | None
+    runs: Int64[np.ndarray, "runs 2"] | None = None
+    ids: Int64[np.ndarray, " items"] | None = None
+    starts: Int64[np.ndarray, " starts"] | None = None
 
     @property
     def items(self) -> int:
         """Returns the number of items that are searched."""
-        return len(self.ids)
+        return len(self.codes if self.ids is None else self.ids)
+
+    @property
+    def is_grouped(self) -> bool:
+        """Returns whether items of equal codes are one row."""
+        return self.starts is not None
+
+    def _ids_of(self, rows: Int64[np.ndarray, "*n"]) -> Int64[np.ndarray, "*n"]:
+        """Returns the ids of rows that are no groups."""
+        first_rows, first_ids = self.runs.T
+        run = np.searchsorted(first_rows, rows, side="right") - 1
+        return first_ids[run] + (rows - first_rows[run])
 
     def search(self, queries: UInt8[np.ndarray, "q bytes"], k: int) -> Neighbors:
         """Returns the k nearest items of each query, ties in order of id.
@@ -73,9 +86,9 @@ class SearchCache(NamedTuple):
             queries: packed codes of the queries.
             k: number of items per query; at most `MAX_GROUP_K` if codes are grouped.
         """
-        if self.starts is None:
+        if not self.is_grouped:
             distances, rows = search_codes(queries, self.codes, k)
-            return Neighbors(distances, self.ids[rows])
+            return Neighbors(distances, self._ids_of(rows))
         nearest = search_codes(queries, self.codes, min(k, len(self.codes)))
         step = max(1, _CANDIDATES // k**2)
         parts = [
@@ -109,8 +122,8 @@ class SearchCache(NamedTuple):
     def range_search(self, queries: UInt8[np.ndarray, "q bytes"], radius: int) -> list[Neighbors]:
         """Returns, for each query, all items within a radius, by distance, then by id."""
         found = range_search_codes(queries, self.codes, radius)
-        if self.starts is None:
-            return [Neighbors(distances, self.ids[rows]) for distances, rows in found]
+        if not self.is_grouped:
+            return [Neighbors(distances, self._ids_of(rows)) for distances, rows in found]
         return [self._all_items(*each) for each in found]
 
     def _all_items(
@@ -126,7 +139,7 @@ class SearchCache(NamedTuple):
         self, queries: UInt8[np.ndarray, "q bytes"], distances: Int[np.ndarray, " q"]
     ) -> Int64[np.ndarray, " q"]:
         """Counts, for each query, the items at exactly one distance."""
-        weights = None if self.starts is None else np.diff(self.starts)
+        weights = np.diff(self.starts) if self.is_grouped else None
         return count_at_distance(queries, self.codes, distances, weights)
 
 
@@ -146,6 +159,8 @@ def open_cache(state: IndexState, console: Console | None = None) -> SearchCache
         return cache
     try:
         _write(path, key, state, console)
+    except FileNotFoundError:
+        raise  # the index has changed: its reader looks again
     except OSError as error:
         line = f"{path} cannot be written ({error.strerror}): each search reads the codes of all shards"
         print_line(console or Console(stderr=True), line)
@@ -179,7 +194,7 @@ def _read(path: Path, key: str) -> SearchCache | None:
                 name: np.asarray(np.memmap(file, dtype, "r", offset, tuple(shape)))
                 for name, (dtype, offset, shape) in described["arrays"].items()
             }
-        return SearchCache(arrays["codes"], arrays["ids"], arrays.get("starts"))
+        return SearchCache(**arrays)
     except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None  # of an older version, or cut off
 
@@ -203,7 +218,8 @@ def _write(path: Path, key: str, state: IndexState, console: Console | None) -> 
         file.write(_faiss_header(rows, code_bytes))
         if grouping is None:
             writer.add("codes", (rows, code_bytes), (codes for _, codes in blocks()))
-            writer.add("ids", (items,), (ids for ids, _ in state.blocks()))
+            runs = _find_runs(ids for ids, _ in state.blocks())
+            writer.add("runs", runs.shape, [runs])
         else:
             writer.add("codes", (rows, code_bytes), [grouping.codes])
             writer.add("ids", (items,), grouping.ids_by_group(blocks))
@@ -212,6 +228,16 @@ def _write(path: Path, key: str, state: IndexState, console: Console | None) -> 
         content = json.dumps(described).encode()
         file.write(content + len(content).to_bytes(_LENGTH_BYTES, "little"))
     own_path.replace(path)
+
+
+def _find_runs(ids: Iterable[Int64[np.ndarray, " n"]]) -> Int64[np.ndarray, "runs 2"]:
+    """Returns the rows at which ids, ascending, do not follow one another, and the ids there."""
+    runs, row, expected = [], 0, -1
+    for block in ids:
+        starts = np.flatnonzero(np.diff(block, prepend=expected - 1) != 1)
+        runs.append(np.stack([row + starts, block[starts]], axis=1))
+        row, expected = row + len(block), block[-1] + 1
+    return np.concatenate(runs)
 
 
 class _Writer:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from rich.console import Console
 
 from jaxhash.retrieval.index.items import SCHEMA, IndexItem
@@ -144,6 +144,15 @@ class IndexReader:
         """
         ids = np.asarray(ids, np.int64)
         return self._read(lambda state: state.items(ids))
+
+    def codes(self, ids: Sequence[int] | Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n bytes"]:
+        """Returns the packed codes of some ids.
+
+        Raises:
+            UserError: if there is no such item.
+        """
+        ids = np.asarray(ids, np.int64)
+        return self._read(lambda state: state.codes_of(ids))
 
     def vectors(
         self, ids: Sequence[int] | Int[np.ndarray, " n"]

@@ -191,7 +191,7 @@ class Searchable:
             cache = open_cache(state, console) if state.manifest.live else None
             self._opened = state.manifest, cache
         cache = self._opened[1]
-        if cache is None or cache.starts is not None and k > MAX_GROUP_K:
+        if cache is None or cache.is_grouped and k > MAX_GROUP_K:
             return Scan(state)
         return cache
 

@@ -123,6 +123,13 @@ class IndexState:
                 found[place] = item
         return found
 
+    def codes_of(self, ids: Int[np.ndarray, " n"]) -> UInt8[np.ndarray, "n bytes"]:
+        """Returns the packed codes of some ids."""
+        found = np.empty((len(ids), self.manifest.code_bytes), np.uint8)
+        for shard, places, rows in self._locate(ids):
+            found[places] = self.codes(shard)[rows]
+        return found
+
     def vectors(self, ids: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n d"]:
         """Returns the vectors that are kept of some ids."""
         found = None

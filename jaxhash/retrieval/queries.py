@@ -1,0 +1,134 @@
+"""Encodes the queries of a search by the hash function of the index."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from rich.console import Console
+
+from jaxhash.data.inputs import Inputs, open_inputs
+from jaxhash.retrieval.index import Index
+from jaxhash.utils.console import print_line, track_progress
+from jaxhash.utils.errors import UserError, printable
+
+#: Begins a query that is an item of the index.
+ID_PREFIX = "id:"
+
+
+class Query(NamedTuple):
+    """A query as results show it.
+
+    Attributes:
+        name: its path below the folder of the queries, ``FILE#ROW``, or ``id:ID``.
+        path: its image file, if it is one.
+    """
+
+    name: str
+    path: Path | None
+
+
+class EncodedQueries(NamedTuple):
+    """The queries of a search, in the order in which they were named.
+
+    Attributes:
+        queries: names and files.
+        codes: packed codes.
+        vectors: what the index keeps beside its codes, of the queries; None unless asked for.
+    """
+
+    queries: list[Query]
+    codes: UInt8[np.ndarray, "n bytes"]
+    vectors: Float[np.ndarray, "n d"] | None
+
+
+def encode_queries(
+    index: Index,
+    names: Sequence[str],
+    console: Console,
+    *,
+    with_vectors: bool = False,
+    batch_size: int = 256,
+) -> EncodedQueries:
+    """Encodes queries by the hash function of an index.
+
+    Args:
+        index: the index.
+        names: whatever `jaxhash.data.inputs.open_inputs` opens, and ``id:ID`` for items of the index.
+        console: where to show progress, and what was guessed of the inputs.
+        with_vectors: whether to compute the vectors that the index keeps, too.
+        batch_size: number of queries that are read and encoded at a time.
+
+    Raises:
+        UserError: if a query cannot be read or is not what the hash function takes, or if the index keeps
+            no vectors.
+    """
+    if with_vectors:
+        index.vectors([])  # raises if there are none
+    found = list(_encode(index, names, console, with_vectors, batch_size))
+    queries = [query for part in found for query in part.queries]
+    codes = np.concatenate([part.codes for part in found])
+    vectors = np.concatenate([part.vectors for part in found]) if with_vectors else None
+    return EncodedQueries(queries, codes, vectors)
+
+
+def _encode(
+    index: Index, names: Sequence[str], console: Console, with_vectors: bool, batch_size: int
+) -> Iterator[EncodedQueries]:
+    hasher = None
+    for name in names:
+        if name.startswith(ID_PREFIX):
+            yield _from_index(index, name, with_vectors)
+            continue
+        hasher = hasher or index.hasher()
+        root, opened = open_inputs([name], hasher.form, labels="none")
+        for inputs in opened:
+            for note in inputs.notes:
+                print_line(console, printable(note))
+            yield from _encode_inputs(
+                index, hasher, inputs, root, console, with_vectors, batch_size
+            )
+
+
+def _from_index(index: Index, name: str, with_vectors: bool) -> EncodedQueries:
+    """Returns the code of an item of the index as a query."""
+    text = name.removeprefix(ID_PREFIX)
+    if not text.isdecimal() or int(text) >= 2**63:
+        raise UserError(f"{name}: expected the id of an item after {ID_PREFIX}")
+    ids = [int(text)]
+    [item] = index.items(ids)
+    vectors = index.vectors(ids)[1] if with_vectors else None
+    return EncodedQueries([Query(name, item_file(index, item))], index.codes(ids), vectors)
+
+
+def _encode_inputs(
+    index: Index,
+    hasher: Any,
+    inputs: Inputs,
+    root: Path,
+    console: Console,
+    with_vectors: bool,
+    batch_size: int,
+) -> Iterator[EncodedQueries]:
+    starts = range(0, len(inputs), batch_size)
+    blocks = starts if len(starts) < 2 else track_progress(starts, "encoding", len(starts), console)
+    for start in blocks:
+        rows = slice(start, min(start + batch_size, len(inputs)))
+        block, items = inputs.read(rows, hasher.form), inputs.items(rows)
+        for row, reason in block.broken.items():
+            raise UserError(f"{root / items[row - start].path}: cannot be read: {reason}")
+        vectors = None
+        if with_vectors:
+            compute = hasher.encode_floats if "floats" in index.keep else hasher.features
+            vectors = compute(block.inputs)
+        is_file = inputs.source is None
+        queries = [Query(item.path, root / item.path if is_file else None) for item in items]
+        yield EncodedQueries(queries, hasher.encode(block.inputs), vectors)
+
+
+def item_file(index: Index, item: Any) -> Path | None:
+    """Returns the path of an item's file; None if it is no file, as a row of an array is none."""
+    if index.root is None or not item.mtime_ns:
+        return None
+    return index.root / item.path
