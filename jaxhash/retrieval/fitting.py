@@ -224,10 +224,10 @@ def _fit_images(
     dimensions = extract.features(np.zeros((0, *form.shape), np.uint8)).shape[1]
     count = _num_items(dimensions, total, options, FIT_IMAGES)
     features, first = [], []
-    runs = _runs(inputs, -(-total // count))
+    runs = _runs([len(each) for each in inputs], count)
     what = f"features by {config.model}, {_RUN} images at a time"
-    for each, rows in track_progress(runs, what, len(runs), console):
-        images = each.read(rows, form).inputs
+    for number, rows in track_progress(runs, what, len(runs), console):
+        images = inputs[number].read(rows, form).inputs
         if len(images):
             features.append(extract.features(images, batch_size=batch_size))
         if sum(map(len, first)) < SAMPLE_SIZE:
@@ -279,13 +279,25 @@ def _feature_extractor(
     return Hasher(model, variables, form), form
 
 
-def _runs(inputs: Sequence[Inputs], every: int) -> list[tuple[Inputs, slice]]:
-    """Returns runs of images of each of the inputs, evenly spaced, that are one in so many of all."""
-    return [
-        (each, slice(at, min(at + _RUN, len(each))))
-        for each in inputs
-        for at in range(0, len(each), every * _RUN)
-    ]
+def _runs(lengths: Sequence[int], count: int) -> list[tuple[int, slice]]:
+    """Returns runs of rows, evenly spaced in each of some inputs, of so many rows in all at most.
+
+    Args:
+        lengths: number of rows of each of the inputs.
+        count: number of rows; each of the inputs has one at least.
+
+    Returns:
+        Pairs of the number of the inputs and a range of their rows.
+    """
+    found = []
+    for number, length in enumerate(lengths):
+        share = max(1, min(count * length // sum(lengths), length))
+        size = min(_RUN, share)
+        places = -(-length // size)
+        runs = places if share == length else share // size
+        starts = [run * places // runs * size for run in range(runs)]
+        found += [(number, slice(at, min(at + size, length))) for at in starts]
+    return found
 
 
 def _fit_linear(

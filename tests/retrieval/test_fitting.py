@@ -163,7 +163,24 @@ def test_images_are_hashed_by_the_features_of_their_backbone(photos, monkeypatch
     monkeypatch.setattr(fitting, "_RUN", 8)
     few = FitOptions(bits=12, fit_items=30)
     found = fit_inputs(inputs, few, config, QUIET, made_by={}).made_by["fitted_items"]
-    assert found == 31  # runs of 8 from rows 0, 24, 48 and 72, of which 40 lies in none
+    assert found == 24  # 3 runs of 8
+
+
+@pytest.mark.parametrize(
+    ("lengths", "count"),
+    [([90], 30), ([90], 90), ([90], 500), ([90, 40], 60), ([5, 200], 7), ([9], 2)],
+)
+def test_runs_of_images_are_evenly_spaced_and_no_more_than_asked(lengths, count, monkeypatch):
+    monkeypatch.setattr(fitting, "_RUN", 8)
+    runs = fitting._runs(lengths, count)
+    taken = [(number, row) for number, rows in runs for row in range(lengths[number])[rows]]
+    assert len(set(taken)) == len(taken) <= max(count, len(lengths))
+    if count >= sum(lengths):
+        assert len(taken) == sum(lengths)
+    else:
+        assert len(taken) >= min(count, sum(lengths)) // 2
+        last = [row for number, row in taken if number == len(lengths) - 1]
+        assert last == sorted(last) and (count < 30 or last[-1] > lengths[-1] / 2)
 
 
 @pytest.mark.parametrize(
