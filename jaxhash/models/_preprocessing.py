@@ -57,7 +57,7 @@ class Preprocessing:
                     found = x.shape[-1]
                     raise ValueError(f"images must have 1 or {self.channels} channels, got {found}")
                 x = jnp.broadcast_to(x, (*x.shape[:-1], self.channels))
-            if self.size is not None:
+            if self.size is not None and x.shape[1:3] != (self.size, self.size):
                 x = jax.image.resize(x, (x.shape[0], self.size, self.size, x.shape[-1]), "bilinear")
             if self.bgr:
                 x = x[..., ::-1]

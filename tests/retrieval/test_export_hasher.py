@@ -1,5 +1,6 @@
 """Hash functions as programs and folders, read by others: plain JAX, onnxruntime, parsers."""
 
+import dataclasses
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from jaxhash.data.input_form import InputForm
 from jaxhash.models import Encoder, backbone_factory
 from jaxhash.retrieval.export import model_card
 from jaxhash.retrieval.export.export_hasher import HASHER_FORMATS, export_hasher
+from jaxhash.retrieval.export.jax_program import export_program
 from jaxhash.retrieval.hasher import Hasher
 from jaxhash.runs.load import load
 from jaxhash.utils.errors import UserError
@@ -114,6 +116,15 @@ def test_plain_jax_runs_the_program(hasher, inputs, tmp_path):
     assert about["check_code"] == hasher.check_code and about["made_by"] == hasher.made_by
 
 
+def test_zero_counts_as_plus_one(hasher):
+    """An output of 0 for every input, with bits that do not fill their bytes."""
+    head = jax.tree.map(np.zeros_like, hasher.variables["params"]["head"])
+    variables = hasher.variables | {"params": hasher.variables["params"] | {"head": head}}
+    program = export_program(dataclasses.replace(hasher, variables=variables))
+    codes = program.call(np.repeat(hasher.check_input, 2, axis=0))
+    assert codes.tolist() == [[0b11111111, 0b11110000]] * 2
+
+
 # onnx
 
 
@@ -134,6 +145,7 @@ def test_onnxruntime_computes_the_codes(hasher, inputs, tmp_path):
 @pytest.mark.parametrize(
     ("backbone", "options"),
     [
+        ("cnn", {"image_size": 12}),
         ("cifar-resnet20", {}),
         ("resnet18", {"image_size": 48}),
         ("squeezenet1-1", {"image_size": 50}),

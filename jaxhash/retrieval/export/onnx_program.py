@@ -5,10 +5,13 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxhash.retrieval.hasher import Hasher
@@ -44,10 +47,15 @@ def write_onnx(hasher: Hasher, output: Path) -> None:
             f"{_INSTALL}"
         ) from None
     inputs = jax.ShapeDtypeStruct(("batch", *hasher.form.shape), hasher.check_input.dtype)
+
+    def encode(inputs):
+        with mock.patch.object(jax.image, "resize", _resize):
+            return hasher.apply(hasher.variables, inputs)
+
     try:
         with _quiet():
             model = jax2onnx.to_onnx(
-                lambda inputs: hasher.apply(hasher.variables, inputs),
+                encode,
                 [inputs],
                 model_name="jaxhash",
                 input_names=["inputs"],
@@ -58,17 +66,26 @@ def write_onnx(hasher: Hasher, output: Path) -> None:
                 "the model has 2 GB and more, which no ONNX file holds; export it to jax"
             )
         content = model.SerializeToString()
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors; it warns of shapes that it merges
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except UserError:
         raise
     except Exception as error:  # of a library that patches Flax and reads JAX's private parts
         raise UserError(
-            f"jax2onnx {jax2onnx.__version__} by JAX {jax.__version__} does not convert this model "
+            f"jax2onnx {version('jax2onnx')} by JAX {jax.__version__} does not convert this model "
             f"({type(error).__name__}: {first_line(error)}); export it to jax"
         ) from error
     _verify(hasher, lambda batch: session.run(None, {"inputs": batch})[0])
     with whole_file(output, "wb") as file:
         file.write(content)
+
+
+def _resize(images: jax.Array, shape: tuple[Any, ...], method: str) -> jax.Array:
+    """Does what `jax.image.resize` does, which jax2onnx converts for a fixed batch only."""
+    dims = [dim for dim, size in enumerate(shape) if images.shape[dim] != size]
+    scale = jnp.array([shape[dim] / images.shape[dim] for dim in dims], jnp.float32)
+    return jax.image.scale_and_translate(images, shape, dims, scale, jnp.zeros_like(scale), method)
 
 
 def _verify(hasher: Hasher, run: Any) -> None:
