@@ -91,6 +91,8 @@ def encoder_from_json(content: Mapping[str, Any], bits: int) -> Encoder:
             dtype=content["dtype"],
             **_with_tuples(content["options"]),
         )
+        if not jnp.issubdtype(content["dtype"], jnp.floating):
+            raise TypeError(f"dtype {content['dtype']} is no float")
         backbone()
         return Encoder(backbone, bits, content["head_norm"], unit_norm=content["unit_norm"])
     except (KeyError, TypeError, AttributeError) as error:
@@ -148,7 +150,9 @@ def write_archive(folder: Path, config: Mapping[str, Any], variables: PyTree) ->
         raise UserError(f"{folder} is a file; choose another folder")
     names = {path.name.removesuffix(".partial") for path in folder.glob("*")}
     if not names <= {CONFIG_FILE, WEIGHTS_FILE}:
-        raise UserError(f"{folder} holds {min(names)} and more; choose another folder")
+        raise UserError(
+            f"{folder} holds {min(names - {CONFIG_FILE, WEIGHTS_FILE})}; choose another folder"
+        )
     if CONFIG_FILE in names:
         stored = read_json(folder / CONFIG_FILE, "choose another folder").get("digest")
         if stored != config["digest"]:

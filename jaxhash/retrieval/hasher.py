@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Float32, PyTree, Shaped, UInt8
 from PIL import Image
 
 from jaxhash.data.input_form import InputForm
-from jaxhash.data.inputs.prepare import prepare_image, prepare_vectors
+from jaxhash.data.inputs.prepare import describe_form, prepare_image, prepare_vectors
 from jaxhash.models import Encoder
 from jaxhash.retrieval.archive_format import (
     FORMAT,
@@ -58,6 +58,8 @@ class Hasher:
         >>> kernel = np.array([[1, -1, 0, 0], [0, 0, 1, -1]], np.float32)
         >>> variables = {"params": {"head": {"kernel": kernel, "bias": np.zeros(4, np.float32)}}}
         >>> hasher = Hasher(model, variables, form)
+        >>> hasher
+        Hasher(bits=4, digest=..., takes vectors of 2 dimensions)
         >>> hasher.encode(np.array([[2.0, -1.0], [0.0, 3.0]]))
         array([[144],
                [224]], dtype=uint8)
@@ -67,6 +69,9 @@ class Hasher:
     variables: PyTree
     form: InputForm
     made_by: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Hasher(bits={self.bits}, digest={self.digest[:12]}, takes {describe_form(self.form)})"
 
     @cached_property
     def bits(self) -> int:

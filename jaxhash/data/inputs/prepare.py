@@ -37,7 +37,7 @@ def prepare_image(image: Any, form: InputForm) -> UInt8[np.ndarray, "height widt
                [128, 128]], dtype=uint8)
     """
     if form.kind != "images":
-        raise UserError(f"the hash function takes {_describe(form)}, not images")
+        raise UserError(f"the hash function takes {describe_form(form)}, not images")
     if isinstance(image, str | Path):
         decoded = try_read_image(Path(image), resized_to(form))
         if isinstance(decoded, str):
@@ -73,8 +73,8 @@ def prepare_vectors(vectors: Any, form: InputForm) -> Float32[np.ndarray, "n dim
         array([[ 0.5, -1. ]], dtype=float32)
     """
     if form.kind != "vectors":
-        raise UserError(f"the hash function takes {_describe(form)}, not vectors")
-    takes = f"the hash function takes {_describe(form)}"
+        raise UserError(f"the hash function takes {describe_form(form)}, not vectors")
+    takes = f"the hash function takes {describe_form(form)}"
     if isinstance(vectors, list | tuple) and not vectors:
         return np.zeros((0, *form.shape), np.float32)
     try:
@@ -137,7 +137,7 @@ def _fit(
         form: form of the inputs.
         where: beginning of the message if they do not fit.
     """
-    takes = f"{where}the hash function takes {_describe(form)}"
+    takes = f"{where}the hash function takes {describe_form(form)}"
     height, width, channels = pixels.shape
     if (height, width) != form.shape[:2]:
         raise UserError(f"{takes}, and this is {height} x {width}")
@@ -150,7 +150,7 @@ def _fit(
     return np.ascontiguousarray(pixels[..., :1])
 
 
-def _describe(form: InputForm) -> str:
+def describe_form(form: InputForm) -> str:
     """Returns what a hash function takes, in words."""
     if form.kind == "vectors":
         return f"vectors of {form.shape[0]} dimensions"

@@ -172,6 +172,8 @@ def try_read_image(
         if not state.st_size:
             return "an empty file"
         return read_image(path, image_size, white_levels)
+    except FileNotFoundError:
+        return "there is no such file"
     except UnidentifiedImageError:
         return "not an image of a known format"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
