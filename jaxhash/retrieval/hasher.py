@@ -71,7 +71,9 @@ class Hasher:
     made_by: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return f"Hasher(bits={self.bits}, digest={self.digest[:12]}, takes {describe_form(self.form)})"
+        return (
+            f"Hasher(bits={self.bits}, digest={self.digest[:12]}, takes {describe_form(self.form)})"
+        )
 
     @cached_property
     def bits(self) -> int:

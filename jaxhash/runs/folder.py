@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.console import Console
 
-from jaxhash import report
 from jaxhash.runs.config import Config, config_diff
 from jaxhash.training.distributed import broadcast_from_host0
 from jaxhash.utils.errors import UserError, first_line
@@ -232,6 +231,8 @@ def print_results(folder: Path, results: dict[str, Any], console: Console) -> No
     Raises:
         UserError: if it lacks what the table shows.
     """
+    from jaxhash import report  # matplotlib takes a second to load
+
     show = report.print_sweep if "settings" in results else report.print_run
     try:
         show(results, console)

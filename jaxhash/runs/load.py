@@ -39,7 +39,9 @@ def load(path: str | Path, *, model: nn.Module | None = None) -> Hasher:
     folder = Path(path)
     if not folder.is_dir():
         is_there = folder.exists()
-        found = "it is a file, and no run, archive or index" if is_there else "there is no such folder"
+        found = (
+            "it is a file, and no run, archive or index" if is_there else "there is no such folder"
+        )
         raise UserError(f"{folder}: {found}")
     for place in (folder, folder / "hasher"):
         if is_archive(place):
