@@ -154,11 +154,9 @@ def describe_form(form: InputForm) -> str:
     """Returns what a hash function takes, in words."""
     if form.kind == "vectors":
         return f"vectors of {form.shape[0]} dimensions"
+    if resized_to(form) is not None:
+        return "images of any size"
     height, width, channels = form.shape
-    of_channels = {1: "gray images", 3: "images of 3 channels"}
+    of_channels = {1: "gray images", 3: "color images"}
     what = of_channels.get(channels, f"images of {channels} channels")
-    return (
-        f"{what} of {height} x {width} pixels"
-        if resized_to(form) is None
-        else f"{what} of any size"
-    )
+    return f"{what} of {height} x {width} pixels"
