@@ -137,10 +137,10 @@ def check_output(
     """
     if suffixes and path.suffix.lower() not in suffixes:
         raise UserError(f"`{argument}={path}` must end in {' or '.join(suffixes)}")
-    if path.is_dir():
-        raise UserError(f"`{argument}={path}` is a folder; choose the name of a file")
     if new and os.path.lexists(path):
         raise UserError(f"`{argument}={path}` exists; remove it, or choose another")
+    if path.is_dir():
+        raise UserError(f"`{argument}={path}` is a folder; choose the name of a file")
     if not makes_folder and not path.absolute().parent.is_dir():
         raise UserError(f"`{argument}={path}`: there is no such folder")
     for name in (path, path.with_name(path.name + ".partial")):

@@ -273,7 +273,7 @@ def test_the_card_describes_the_preparation_of_an_image():
 @pytest.mark.parametrize("makes", [lambda path: path.mkdir(), lambda path: path.write_text("mine")])
 def test_nothing_is_overwritten(hasher, tmp_path, to, makes):
     makes(tmp_path / "hash")
-    with pytest.raises(UserError, match="exists|is a folder"):
+    with pytest.raises(UserError, match="exists"):
         export_hasher(hasher, to, tmp_path / "hash")
     assert [path.name for path in tmp_path.iterdir()] == ["hash"]
 

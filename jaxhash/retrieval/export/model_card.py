@@ -113,7 +113,10 @@ def _input(hasher: Hasher) -> str:
     if form.kind == "vectors":
         return f"Vectors of {form.shape[0]:,} dimensions, float32, multiplied by {form.scale:.6g} inside."
     height, width, channels = form.shape
-    text = f"Images of {height} x {width} pixels and {channels} channels, bytes from 0 to 255"
+    plural = "" if channels == 1 else "s"
+    text = (
+        f"Images of {height} x {width} pixels and {channels} channel{plural}, bytes from 0 to 255"
+    )
     if form.image_size is not None:
         text += f", brought to {form.image_size} x {form.image_size}"
     preparation = form.preprocessing
