@@ -142,8 +142,8 @@ def many(folder):
     np.save("many.npy", np.random.default_rng(1).integers(0, 256, (70_000, 8, 8, 3), np.uint8))
 
 
-def start(archives, output, *before):
-    command = [*before, *COMMAND, "encode", f"{archives / 'images'}", "many.npy"]
+def start(archives, output, *before, run="images"):
+    command = [*before, *COMMAND, "encode", f"{archives / run}", "many.npy"]
     env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     return subprocess.Popen(
         [*command, "--output", output], env=env, stderr=subprocess.PIPE, text=True
@@ -192,10 +192,14 @@ def test_a_signal_ends_it_in_a_line(archives, folder, many, number, status):
 
 
 @pytest.mark.slow
-def test_a_file_that_may_not_grow_is_told_in_a_line(archives, folder, many):
-    process = start(archives, "index", "sh", "-c", 'ulimit -f 500; exec "$@"', "sh")
+def test_a_file_that_may_not_grow_is_told_in_a_line(archives, folder):
+    """The limit lies between the weights and the table of a shard of items."""
+    np.save("many.npy", np.random.default_rng(1).normal(size=(70_000, 4)).astype(np.float32))
+    limited = ("sh", "-c", 'ulimit -f 500; exec "$@"', "sh")
+    process = start(archives, "index", *limited, run="vectors")
     _, said = process.communicate()
     assert process.returncode == 2 and said.count("\n") == 1
     assert "the same command goes on" in said
-    assert start(archives, "index").wait() == 0
+    assert len(Index.open("index")) == 0
+    assert start(archives, "index", run="vectors").wait() == 0
     assert len(Index.open("index")) == 70_000
