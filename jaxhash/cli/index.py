@@ -16,6 +16,9 @@ from jaxhash.retrieval.index.removal import find_named
 from jaxhash.utils.console import print_line
 from jaxhash.utils.errors import UserError, printable
 
+#: Problems that are listed one by one.
+_MAX_LISTED = 50
+
 
 @dataclasses.dataclass(frozen=True)
 class IndexArguments:
@@ -165,8 +168,14 @@ def _add(index: Index, parsed: IndexArguments, console: Console) -> None:
 
 def _verify(index: Index, files: bool, console: Console) -> None:
     problems = index.verify(files=files, console=console)
-    for problem in problems:
+    for problem in problems[:_MAX_LISTED]:
         print_line(console, printable(problem))
+    if len(problems) > _MAX_LISTED:
+        print_line(console, f"and {len(problems) - _MAX_LISTED:,} more problems")
+    if files and len(problems) >= len(index):
+        print_line(
+            console, f"is {index.root} still the root of the items? --root DIR names another"
+        )
     if problems:
         sys.exit(1)
     what = "the index and the files of its items are" if files else "the index is"

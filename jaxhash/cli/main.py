@@ -14,7 +14,7 @@ from jaxhash import __version__
 from jaxhash.cli import output, usage
 from jaxhash.cli.flags import with_flags
 from jaxhash.training import guard, stop
-from jaxhash.utils.errors import Stopped, UserError, first_line
+from jaxhash.utils.errors import Stopped, UserError, first_line, printable
 
 #: Status of a training that was stopped by SIGTERM: the same command goes on.
 RESUME_ME = stop.EXIT_STATUS[signal.SIGTERM]
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # whoever read the output has seen enough
         _exit(1)
     except (UserError, OSError) as error:  # OSError: a full disk, a folder that cannot be written
-        _exit(2, error)
+        _exit(2, error if isinstance(error, UserError) else _describe(error))
     except Stopped as stopped:
         _exit(RESUME_ME, stopped)
     except KeyboardInterrupt as interrupt:
@@ -61,6 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from jaxhash.training import distributed
 
         distributed.exit_with_error(error)
+
+
+def _describe(error: OSError) -> str:
+    """Returns the file and the reason of an error of the system."""
+    if error.filename is None or error.strerror is None:
+        return first_line(error)
+    return printable(f"{os.fsdecode(error.filename)}: {error.strerror}")
 
 
 def _is_backend_error(error: Exception) -> bool:

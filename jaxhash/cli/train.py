@@ -18,6 +18,9 @@ from jaxhash.runs.config import Config
 from jaxhash.runs.presets import PRESETS
 from jaxhash.utils.errors import UserError
 
+#: How the name of a data set begins that may stand in place of a preset.
+_DATASET_KINDS = ("folder:", "tfds:", "features:")
+
 
 @dataclasses.dataclass(frozen=True)
 class _ModelFlags(ModelConfig):
@@ -149,16 +152,18 @@ def run(arguments: list[str], console: Console, command: str) -> None:
 def parse_arguments(arguments: list[str]) -> TrainArguments:
     """Returns the preset named first, or the default one, with the values of the flags in it.
 
+    A data set in place of the preset is the ``--dataset`` of the default one.
+
     Raises:
         UserError: if there is no such preset, or a flag or its value is not allowed.
     """
+    if arguments and arguments[0].startswith(_DATASET_KINDS):
+        arguments = ["--dataset", *arguments]
     named = bool(arguments) and not arguments[0].startswith("-")
     name = arguments[0] if named else next(iter(PRESETS))
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        if name.startswith(("folder:", "tfds:", "features:")):
-            hint = f"did you mean --dataset {name}? "
         raise UserError(f"unknown preset {name!r}; {hint}presets: {', '.join(PRESETS)}")
     preset = PRESETS[name]()
     parsed = parse(

@@ -37,6 +37,9 @@ SHARD_VECTORS = 2**16
 #: written every minute or so by a large network on a slow machine.
 SHARD_IMAGES, SHARD_PIXELS = (2**9, 2**14), 2**26
 
+#: Greatest number of image files of a shard: large photographs take a while to decode.
+SHARD_FILES = 2**11
+
 #: Blocks that are read ahead of the device.
 _READ_AHEAD = 2
 
@@ -219,7 +222,7 @@ def _shards_to_come(index: Index, inputs: Sequence[Inputs], form: InputForm) -> 
     shards: list[_Shard] = []
     for each in inputs:
         if isinstance(each, ImageFileInputs):
-            shards += _shards_of_files(each, known, unread, size)
+            shards += _shards_of_files(each, known, unread, min(size, SHARD_FILES))
         else:
             shards += _shards_of_array(each, known, size)
     return shards

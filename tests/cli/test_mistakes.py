@@ -96,3 +96,5 @@ def test_what_is_allowed_is_read():
         "run"
     )
     assert parse_arguments(["--bits=8", "--seed", "1"]).config.get("bits") == 8
+    named = parse_arguments(["folder:photos", "--bits", "8"]).config
+    assert (named.data.dataset, named.model.bits) == ("folder:photos", 8)

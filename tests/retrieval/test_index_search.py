@@ -97,7 +97,7 @@ def test_among_the_items_of_a_label(tmp_path, label):
         assert_found(result, (distances, ids[here][rows]))
     with pytest.raises(UserError, match=f"`k=200` is above .* {here.sum()}"):
         index.search(queries, 200, where=where)
-    with pytest.raises(UserError, match="where label is 'none', 0"):
+    with pytest.raises(UserError, match="no item has the label 'none'"):
         index.search(queries, 1, where={"label": "none"})
     with pytest.raises(UserError, match="`where`"):
         index.search(queries, 1, where={"size": 3})

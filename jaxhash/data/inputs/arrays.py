@@ -98,7 +98,13 @@ class ArrayInputs(Inputs):
         """Raises a `UserError` if the rows are not of the form."""
         try:
             if self.kind == "images":
-                prepare_image(np.asarray(self._rows[0]), form)
+                image = np.asarray(self._rows[0])
+                prepare_image(image, form)
+                found, taken = (
+                    " x ".join(map(str, each[:2])) for each in (image.shape, form.shape)
+                )
+                if found != taken:
+                    self.notes += (f"{self.name}: images of {found} are resized to {taken}",)
             else:
                 prepare_vectors(np.zeros((1, *self.shape), np.float32), form)
         except UserError as error:

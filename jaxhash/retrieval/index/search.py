@@ -201,7 +201,10 @@ def _find(state: IndexState, where: Mapping[str, Any]) -> Int[np.ndarray, " n"]:
     if set(where) != {"label"}:
         raise UserError(f"`where` must be {{'label': LABEL}}, got {dict(where)}")
     labels = where["label"]
-    return state.find(label=[labels] if isinstance(labels, str) else list(labels))
+    ids = state.find(label=[labels] if isinstance(labels, str) else list(labels))
+    if not len(ids):
+        raise UserError(f"`where`: no item has the label {labels!r}; jaxhash index lists labels")
+    return ids
 
 
 def _which(where: Mapping[str, Any] | None) -> str:
