@@ -178,7 +178,10 @@ def _verify(index: Index, files: bool, console: Console) -> None:
         )
     if problems:
         sys.exit(1)
-    what = "the index and the files of its items are" if files else "the index is"
+    if files and index.root is None:
+        print_line(console, "its items are no files")
+    has_read_files = files and index.root is not None
+    what = "the index and the files of its items are" if has_read_files else "the index is"
     print_line(console, f"{index.folder}: {what} as written, {len(index):,} items")
 
 

@@ -59,7 +59,10 @@ def _explain(event: Any, kind: type, words: Sequence[str]) -> str | None:
         case "MissingArgs":
             return f"missing: {', '.join(_name(each.arg) for each in event.missing_arguments)}"
         case "InvalidChoice":
-            allowed = ", ".join(event.choices)
+            choices = event.choices
+            if "None" in choices:  # tyro gives those of an optional value in any order
+                choices = sorted(set(choices) - {"None"})
+            allowed = ", ".join(choices)
             return f"{_name(event.argument)}: expected one of {allowed}, got {event.value!r}"
         case "BadValue" if event.reason == "too_few_values":
             return f"{_name(event.argument)} needs a value"

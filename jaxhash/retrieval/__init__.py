@@ -1,13 +1,18 @@
 """From a trained model to codes, rankings and their scores.
 
-`encode` applies a model to a set of items. `search` finds the nearest codes. `score` computes the
-metrics of codes and of rankings by real-valued vectors, `score_hierarchy` the hierarchical ones, and
-`health` describes codes in words. `baselines` are hash functions without a network, of which `fitting` makes one to take home. `code_files`
-reads codes made by anything from files, and `evaluate_codes` computes their metrics (``jaxhash
-evaluate CODES``). `index` is a folder of codes and the items they belong to. `vectors` reads vectors block by block and multiplies them within bounded memory.
+To take codes home: `hasher` is a hash function with its inputs' form, `archive` reads it from the files
+of `archive_format`, and `fitting` makes one of vectors alone. `encode_index` writes the codes of files
+or arrays into an `index`, a folder of codes and the items they belong to; `queries` encodes what is
+searched for, `search` finds the nearest codes, and `export` writes both in the forms of other systems.
 
-Read first: `score`, whose functions the evaluation of a run (`jaxhash.runs.evaluation`) calls. Users start from the names below,
-which are loaded when they are used:
+To evaluate codes: `encode` applies a model to a set of items. `score` computes the metrics of codes and
+of rankings by real-valued vectors, `score_hierarchy` the hierarchical ones, and `health` describes codes
+in words. `baselines` are hash functions without a network. `code_files` reads codes made by anything,
+and `evaluate_codes` computes their metrics (``jaxhash evaluate CODES``). `vectors` reads vectors block
+by block and multiplies them within bounded memory.
+
+Read first: `hasher`, and `score`, whose functions the evaluation of a run calls. Users start from the
+names below, which are loaded when they are used:
 
 - ``Index``: codes in a folder; made, opened, added to and searched.
 - ``fit``: a hash function of vectors, without labels and without training.

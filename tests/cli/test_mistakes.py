@@ -10,12 +10,14 @@ from jaxhash.bench.config import BenchConfig, InputConfig
 from jaxhash.cli.bench import CompareArguments
 from jaxhash.cli.data import CaptionArguments, CheckArguments, FeatureArguments
 from jaxhash.cli.evaluate import EvaluateArguments
+from jaxhash.cli.fit import FitArguments
 from jaxhash.cli.parsing import parse
 from jaxhash.cli.train import parse_arguments
 from jaxhash.utils.errors import UserError
 
 KINDS = {
     "evaluate": EvaluateArguments,
+    "fit": FitArguments,
     "check": CheckArguments,
     "features": FeatureArguments,
     "captions": CaptionArguments,
@@ -51,6 +53,7 @@ def mistake():
         ("train --chunk-size 1.5", "--chunk-size: expected INT, got '1.5'"),
         ("train --bits --epochs 3", "--bits needs a value"),
         ("train --choose first", "--choose: expected one of last, "),
+        ("fit x --keep-floats int8", "--keep-floats: expected one of float16, float32, got 'int8'"),
         ("bench --through 8", "--through: expected {INT INT}, got '8'"),
         ("bench --bits 8 x 9", "--bits: expected [INT [INT ...]], got '8' 'x' '9'"),
         ("captions --pool", "missing: --captions, --output"),

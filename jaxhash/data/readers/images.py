@@ -178,6 +178,8 @@ def try_read_image(
         return "not an image of a known format"
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
+    except OSError as error:
+        return error.strerror or first_line(error)  # without the path, which is named elsewhere
     except Exception as error:  # the decoders raise many types for broken files
         return first_line(error)
 

@@ -36,7 +36,7 @@ CACHE_FILE = "faiss.index"
 MAX_GROUP_K = 1024
 
 #: Name of the format in the description, to be raised with it.
-_FORMAT = "jaxhash-search-1"
+_FORMAT = "jaxhash-search-2"
 
 #: Bytes at the end that hold the length of the description.
 _LENGTH_BYTES = 8

@@ -58,6 +58,19 @@ class Index(Searchable, IndexReader):
     another process changes is read as it was, or as it is after the change, never in between.
 
     Make one by `Index.create` or `Index.open`.
+
+    Example:
+        >>> import tempfile
+        >>> from jaxhash.data.inputs import Item
+        >>> from jaxhash.retrieval import fit
+        >>> vectors = np.random.default_rng(0).normal(size=(100, 16)).astype(np.float32)
+        >>> hasher = fit(vectors, "itq", bits=32)
+        >>> index = Index.create(tempfile.mkdtemp(), hasher, root=None)
+        >>> items = [Item(f"vector {row}", 64, 0, "even" if row % 2 == 0 else "odd") for row in range(100)]
+        >>> ids = index.add(hasher.encode(vectors), items, [""] * 100)
+        >>> found = index.search(hasher.encode(vectors[7:8]), k=3)
+        >>> index.items(found.ids[0])[0].path, int(found.distances[0, 0])
+        ('vector 7', 0)
     """
 
     def __init__(self, folder: Path, manifest: Manifest):

@@ -226,14 +226,15 @@ class IndexReader:
         Checks sizes and digests of all files, counts, ids, unused bits, and the hash function.
 
         Args:
-            files: whether to look, too, which files of the items are missing or have changed.
+            files: whether to look, too, which files of the items are missing or have changed, if the
+                items are files.
             model: the user's own module, if the hash function has one.
             console: where progress is printed; the error stream by default.
 
         Raises:
             UserError: if the root of the items has moved, and their files are to be looked at.
         """
-        root = self.check_root() if files else None
+        root = self.check_root() if files and self.root is not None else None
         damage = list(find_damage(self._state, console))
         if damage and (manifest := read_manifest(self.folder)) != self.manifest:
             self._state = IndexState(self.folder, manifest)  # it was compacted meanwhile

@@ -232,6 +232,7 @@ def _rank_by_cosine(
                 f"of {kept.shape[1]}"
             )
         scores = np.einsum("qd,qcd->qc", queries[some], kept[places.reshape(ids.shape)])
+        scores = np.clip(scores, -1, 1)  # rounding may leave the range of a cosine
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         ranked.append([np.take_along_axis(each, order, 1) for each in (distances, ids, scores)])
     return SearchResult(*map(np.concatenate, zip(*ranked, strict=True)))
