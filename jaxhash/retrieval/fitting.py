@@ -71,7 +71,7 @@ class FitOptions:
 
 
 def fit(
-    vectors: Shaped[np.ndarray, "n dimensions"],
+    vectors: Shaped[np.ndarray, "..."],
     method: str = "itq",
     bits: int = 64,
     *,
@@ -84,7 +84,7 @@ def fit(
     The vectors are scaled to length 1, so that their direction alone counts, as for the cosine.
 
     Args:
-        vectors: embeddings of any encoder; may be mapped from a file.
+        vectors: embeddings [n, dimensions] of any encoder; may be mapped from a file.
         method: ``itq``, ``pca-rotation``, ``random`` or ``pca-sign``; see
             `jaxhash.retrieval.baselines.linear_hashes.fit_linear_hashes`.
         bits: length of a code.

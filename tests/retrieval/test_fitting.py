@@ -66,7 +66,7 @@ def test_few_items_are_evenly_spaced():
         ({"seed": -1}, "`seed` must be at least 0"),
         ({"fit_items": 1}, "`fit_items` must be at least 2"),
         ({"method": "pca-sign", "bits": 13}, "`bits` must be at most 12 for these 400"),
-        ({"bits": 10**6}, "`memory_bytes` allows 1,024 MiB"),
+        ({"bits": 10**5, "memory_bytes": 2**24}, "`memory_bytes` allows 16 MiB"),
     ],
 )
 def test_arguments_that_are_not_allowed(options, words):
