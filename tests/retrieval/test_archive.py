@@ -60,18 +60,19 @@ def test_weights_have_flat_names(saved):
     assert "params/backbone/stage0_0/conv/kernel" in weights
 
 
+#: The smallest backbone of each family; `test_every_backbone_is_described` has all.
+SMALLEST = ("cifar-resnet20", "resnet18", "mobilenet-v2", "efficientnet-lite0", "squeezenet1-1")
+
+
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
-        (name, (40,) if name in VECTORS else (32, 32, 3))
-        if name in (*VECTORS, "cnn")
-        else pytest.param(name, None, marks=pytest.mark.slow)
-        for name in BACKBONES
+        ("cnn", (32, 32, 3)),
+        *((name, (40,)) for name in VECTORS),
+        *(pytest.param(name, (48, 48, 3), marks=pytest.mark.slow) for name in SMALLEST),
     ],
 )
-def test_every_backbone_is_saved_and_read(name, shape, tmp_path):
-    if shape is None:
-        shape = BACKBONES[name]().example().shape[1:]
+def test_a_backbone_is_saved_and_read(name, shape, tmp_path):
     hasher = make_hasher(name, shape, 8)
     hasher.save(tmp_path / "archive")
     check_same(hasher, load_archive(tmp_path / "archive"))
