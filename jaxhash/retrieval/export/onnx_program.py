@@ -53,7 +53,7 @@ def write_onnx(hasher: Hasher, output: Path) -> None:
             return hasher.apply(hasher.variables, inputs)
 
     try:
-        with _quiet():
+        with _quiet(), jax.numpy_rank_promotion("allow"):  # which jax2onnx relies on
             model = jax2onnx.to_onnx(
                 encode,
                 [inputs],
