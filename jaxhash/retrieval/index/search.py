@@ -13,6 +13,7 @@ from jaxhash.retrieval.index.manifest import Manifest
 from jaxhash.retrieval.index.scan import Scan
 from jaxhash.retrieval.index.state import IndexState
 from jaxhash.retrieval.search import check_k, check_radius
+from jaxhash.retrieval.vectors import normalize_rows
 from jaxhash.utils.errors import UserError
 
 #: Bytes of vectors that are in memory at once while candidates are ranked again.
@@ -216,7 +217,7 @@ def _rank_by_cosine(
     found: SearchResult, k: int, vectors: Float[np.ndarray, "queries d"], state: IndexState
 ) -> SearchResult:
     """Returns the k items of the greatest cosine among those found."""
-    queries = _unit(vectors)
+    queries = normalize_rows(np.asarray(vectors, np.float32))
     if len(queries) != len(found.ids):
         raise UserError(f"`rescore` has {len(queries)} vectors for {len(found.ids)} queries")
     ranked = [[each[:0, :k] for each in (*found[:2], found.distances.astype(np.float32))]]
@@ -225,7 +226,7 @@ def _rank_by_cosine(
         some = slice(first, first + step)
         distances, ids = found.distances[some], found.ids[some]
         distinct, places = np.unique(ids, return_inverse=True)
-        kept = _unit(state.vectors(distinct))
+        kept = normalize_rows(state.vectors(distinct).astype(np.float32))
         if kept.shape[1] != queries.shape[1]:
             raise UserError(
                 f"`rescore` has vectors of {queries.shape[1]} numbers, and {state.folder} keeps some "
@@ -236,10 +237,3 @@ def _rank_by_cosine(
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         ranked.append([np.take_along_axis(each, order, 1) for each in (distances, ids, scores)])
     return SearchResult(*map(np.concatenate, zip(*ranked, strict=True)))
-
-
-def _unit(vectors: Float[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
-    """Returns vectors of unit length; a vector of zeros stays as it is."""
-    vectors = np.asarray(vectors, np.float32)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(norms == 0, np.float32(1), norms)
