@@ -14,7 +14,7 @@ PACKAGE = Path(jaxhash.__file__).parent
 
 MATHS = ("ops", "similarity", "losses", "metrics")
 LEARNING = ("objectives", "models", "training")
-WORLD = ("data", "retrieval", "runs", "report", "bench", "cli")
+WORLD = ("data", "retrieval", "runs", "report", "bench", "serve", "cli")
 
 _OF_MATHS = {"jax", "jaxtyping", "numpy", "scipy"}
 _OF_LEARNING = _OF_MATHS | {"flax", "optax", "orbax"}

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from jaxhash.cli.flags import FlagConsole
 from jaxhash.cli.parsing import parse
-from jaxhash.report.search_page import Hit, PageQuery, write_search_page
+from jaxhash.report.html.search_page import Hit, PageQuery, write_search_page
 from jaxhash.retrieval.index import Index, IndexItem, SearchResult
 from jaxhash.retrieval.queries import EncodedQueries, Query, encode_queries, item_file
 from jaxhash.utils.console import print_line, track_progress

@@ -1,7 +1,20 @@
 """Help of the commands that have others below them."""
 
 #: The commands, each a module of `jaxhash.cli` with a function ``run``.
-VERBS = ("train", "evaluate", "fit", "encode", "index", "search", "export", "data", "bench")
+VERBS = (
+    "train",
+    "evaluate",
+    "report",
+    "fit",
+    "encode",
+    "index",
+    "search",
+    "serve",
+    "dedupe",
+    "export",
+    "data",
+    "bench",
+)
 
 _DATA = """\
   jaxhash data check --OPTION VALUE ...         sizes, overlaps and labels of a split; 1 if it leaks
@@ -18,10 +31,13 @@ Learn binary hash codes for image retrieval.
   jaxhash train --objective help                the methods, as a table
   jaxhash evaluate RUN [--data-dir DIR]         compute a finished run's metrics again
   jaxhash evaluate CODES [--OPTION VALUE ...]   evaluate codes made by anything, a .npz or .npy file
+  jaxhash report RUN... --html FILE             numbers, plots and neighbors of runs, as one page
   jaxhash fit INPUT --method NAME --bits N --output DIR     a hash function without training, and an index
   jaxhash encode RUN INPUT... --output DIR      codes of images or vectors by a run, as an index
   jaxhash index DIR [--OPTION VALUE ...]        add to an index, remove, compact, verify
   jaxhash search DIR QUERY... [--k N]           the nearest items of an index
+  jaxhash serve DIR [--port N]                  a page to search an index by image, and a JSON API
+  jaxhash dedupe DIR --radius R                 groups of near duplicates in an index, as a list and a page
   jaxhash export RUN|DIR --to NAME --output PATH    a hash function, or an index, in another form
 {_DATA}\
   jaxhash bench [--OPTION VALUE ...]            time the losses on this machine; --help lists all options

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxhash.report.search_page import Hit, PageQuery, write_search_page
+from jaxhash.report.html.search_page import Hit, PageQuery, write_search_page
 
 NAMES = [
     "<img onerror=alert(1) src=x>",

@@ -1,0 +1,42 @@
+"""Small images for pages, as JPEG."""
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from jaxhash.data.readers.images import try_read_image
+from jaxhash.report.html.page import escape
+
+#: Longest side of an image on a page, in pixels.
+SIDE = 96
+
+
+def image_element(image: Path | bytes | UInt8[np.ndarray, "h w c"], *, side: int = SIDE) -> str:
+    """Returns an image as an HTML element that holds it, or a box with the reason why there is none.
+
+    Args:
+        image: an image file, the bytes of a JPEG file, or pixels of 1 or 3 channels.
+        side: longest side in pixels; the bytes of a JPEG file stay as they are.
+    """
+    if isinstance(image, Path):
+        found = try_read_image(image, None) if image.exists() else "the file is missing"
+        if isinstance(found, str):
+            return f'<div class="missing">{escape(found)}</div>'
+        image = found.pixels
+    if not isinstance(image, bytes):
+        image = encode_thumbnail(image, side)
+    data = base64.b64encode(image).decode()
+    return f'<img class="thumbnail" alt="" src="data:image/jpeg;base64,{data}">'
+
+
+def encode_thumbnail(pixels: UInt8[np.ndarray, "h w c"], side: int = SIDE) -> bytes:
+    """Returns pixels as the bytes of a JPEG file of at most ``side`` pixels; nothing is enlarged."""
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image.thumbnail((side, side))
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=80)
+    return content.getvalue()
