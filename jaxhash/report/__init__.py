@@ -16,6 +16,7 @@ from jaxhash.report.plots import plot_code_values as plot_code_values
 from jaxhash.report.plots import plot_losses as plot_losses
 from jaxhash.report.plots import plot_neighbors as plot_neighbors
 from jaxhash.report.plots import plot_precision_recall as plot_precision_recall
+from jaxhash.report.plots import save_figure as save_figure
 from jaxhash.report.run_table import print_run as print_run
 from jaxhash.report.run_table import ranking_rows as ranking_rows
 from jaxhash.report.sweep_table import print_sweep as print_sweep

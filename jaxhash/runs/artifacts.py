@@ -61,7 +61,7 @@ def save_plots(
     }
     folder.mkdir(exist_ok=True)
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=120)
+        report.save_figure(figure, folder / name)
     write_json(folder / "neighbours.json", neighbors.to_json())
 
 

@@ -15,7 +15,7 @@ from jaxhash.report import (
     plot_neighbors,
     plot_precision_recall,
 )
-from jaxhash.report.plots import IRRELEVANT_COLOR, RELEVANT_COLOR
+from jaxhash.report.plots.neighbors import IRRELEVANT_COLOR, RELEVANT_COLOR
 
 RNG = np.random.default_rng(0)
 
@@ -36,7 +36,7 @@ def test_losses(steps):
     figure = plot_losses(records)
     assert_can_be_saved(figure)
     loss, hswd = figure.axes
-    assert [axes.get_title() for axes in figure.axes] == ["loss", "hswd"]
+    assert [axes.get_title("left") for axes in figure.axes] == ["loss", "hswd"]
     raw, smooth = loss.lines
     np.testing.assert_array_equal(raw.get_xdata(), np.arange(1, steps + 1))
     np.testing.assert_array_equal(raw.get_ydata(), 3.0 - np.arange(steps))
@@ -52,7 +52,7 @@ def test_code_values(spread):
     start, end = (spread * RNG.normal(size=(50, 8)).astype(np.float32) for _ in range(2))
     figure = plot_code_values(start, end)
     assert_can_be_saved(figure)
-    assert [axes.get_title() for axes in figure.axes] == ["before training", "after training"]
+    assert [axes.get_title("left") for axes in figure.axes] == ["before training", "after training"]
     for axes in figure.axes:
         assert sum(bar.get_height() for bar in axes.patches) == start.size  # none out of reach
         assert [line.get_xdata()[0] for line in axes.lines] == [-1, 1]

@@ -127,8 +127,9 @@ def test_results_and_report(undisturbed):
     assert results["model_choice"]["step"] == 24 and 0 < results["flip_rate"] < 1
     assert set(results["baselines"]) == {"pca-rotation", "itq"}
     drawn = {path.name for path in (undisturbed.run.run_dir / "report").iterdir()}
-    plots = {"losses.png", "code_values.png", "precision_recall.png", "neighbours.png"}
-    assert drawn == plots | {"neighbours.json"}
+    plots = ("losses", "code_values", "precision_recall", "neighbours")
+    files = {f"{name}{suffix}" for name in plots for suffix in (".png", ".svg")}
+    assert drawn == files | {"neighbours.json"}
 
 
 def test_a_run_whose_records_are_gone_is_evaluated_without_them(undisturbed, tmp_path, capsys):

@@ -1,14 +1,14 @@
-"""Draws the plots of a run. Each function returns a new figure and keeps no global state."""
+"""Plots a few queries with their nearest items."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Shaped
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from jaxhash.training.speed import TIMING_FIELDS
+from jaxhash.report.plots.style import styled
 
 RELEVANT_COLOR, IRRELEVANT_COLOR = "#2a7f3f", "#c0392b"
 
@@ -42,58 +42,7 @@ class NeighborExamples(NamedTuple):
         ]
 
 
-def plot_losses(records: Sequence[dict[str, int | float]]) -> Figure:
-    """Draws the loss and its terms over the steps, a panel each.
-
-    A second line is the running mean over 1/50 of the steps.
-    """
-    steps = np.array([record["step"] for record in records])
-    known = dict.fromkeys(name for record in records for name in record)
-    names = [name for name in known if name not in ("step", *TIMING_FIELDS)]
-    panels = max(1, len(names))  # an empty panel if there is no record
-    figure = Figure(figsize=(3.2 * panels, 2.8), layout="constrained")
-    window = max(1, len(steps) // 50)
-    for axes, name in zip(figure.subplots(1, panels, squeeze=False)[0], names, strict=False):
-        # None: the value was not finite, or the step lacks it
-        values = np.array([record.get(name) for record in records], float)
-        axes.plot(steps, values, color="0.8", linewidth=0.8)
-        smooth = np.convolve(values, np.ones(window) / window, mode="valid")
-        axes.plot(steps[window - 1 :], smooth, color="C0")
-        axes.set(title=name, xlabel="step")
-    return figure
-
-
-def plot_code_values(
-    start: Float[np.ndarray, "n bits"], end: Float[np.ndarray, "n bits"]
-) -> Figure:
-    """Draws histograms of the real-valued codes before and after training; marks -1 and +1."""
-    figure = Figure(figsize=(7, 2.8), layout="constrained")
-    for axes, title, codes in zip(
-        figure.subplots(1, 2), ("before training", "after training"), (start, end), strict=True
-    ):
-        limit = max(1.5, float(np.quantile(np.abs(codes), 0.999)))
-        axes.hist(np.clip(codes.ravel(), -limit, limit), bins=101, range=(-limit, limit))
-        for sign in (-1, 1):
-            axes.axvline(sign, color="0.4", linewidth=0.8, linestyle="--")
-        axes.set(title=title, xlabel="code value", yticks=[])
-    return figure
-
-
-def plot_precision_recall(results: dict[str, Any]) -> Figure:
-    """Draws precision against recall over the Hamming radius, for codes and baselines."""
-    figure = Figure(figsize=(4.6, 3.4), layout="constrained")
-    axes = figure.subplots()
-    for name, scores in (("learned", results), *results["baselines"].items()):
-        curve = scores["precision_recall"]
-        precision = np.array(
-            curve["precision"], dtype=float
-        )  # None (nothing retrieved) becomes a gap
-        axes.plot(curve["recall"], precision, marker=".", markersize=3, label=name)
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
-    axes.legend(frameon=False)
-    return figure
-
-
+@styled
 def plot_neighbors(neighbors: NeighborExamples) -> Figure:
     """Draws a row for each query: its nearest items, relevant ones framed green, others red."""
     rows, columns = len(neighbors.images), len(neighbors.images[0])

@@ -1,0 +1,109 @@
+"""The style of all plots, and how a figure becomes PNG and SVG.
+
+Colors are those of Okabe and Ito (2008), which people of all kinds of color vision tell apart; no plot
+says by color alone what it says. Text and axes have the color `INK`, which `to_svg` makes the color of
+the page's text.
+"""
+
+import io
+import re
+import warnings
+from pathlib import Path
+
+import matplotlib.style
+from cycler import cycler
+from matplotlib.figure import Figure
+
+from jaxhash.utils.files import whole_file
+
+#: Blue, vermilion, green, orange, purple and sky blue of Okabe and Ito; black is `INK`, and yellow is
+#: too light for a line on white.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9")
+
+#: Color of text and axes; not pure black, which matplotlib's SVG leaves out.
+INK = "#222222"
+
+#: Width in inches of a figure as wide as a page, and of one column of three.
+PAGE_WIDTH, COLUMN_WIDTH = 9.0, 3.0
+
+_RC_PARAMS = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": INK,
+    "axes.facecolor": "none",
+    "axes.formatter.use_mathtext": False,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9,
+    "axes.prop_cycle": cycler(color=COLORS),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "figure.facecolor": "white",
+    "figure.titlesize": 11,
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "grid.alpha": 0.15,
+    "grid.color": INK,
+    "grid.linewidth": 0.6,
+    "image.composite_image": False,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "jaxhash",
+    "text.color": INK,
+    "text.parse_math": False,  # names of classes and files may hold dollar signs
+    "xtick.color": INK,
+    "xtick.labelsize": 8,
+    "ytick.color": INK,
+    "ytick.labelsize": 8,
+}
+
+#: Draws in the style, whatever the settings of the user: a decorator and a context manager.
+styled = matplotlib.style.context(["default", _RC_PARAMS])
+
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG and as SVG; the same figure gives the same bytes.
+
+    Args:
+        figure: drawn in the style.
+        path: where to, without a suffix.
+    """
+    with whole_file(path.with_name(f"{path.name}.png"), "wb") as file:
+        _save(figure, file, format="png", dpi=120, metadata={"Software": None})
+    with whole_file(path.with_name(f"{path.name}.svg"), "wb") as file:
+        _save(figure, file, format="svg", metadata=_NO_METADATA)
+
+
+def to_svg(figure: Figure) -> str:
+    """Returns a figure as an SVG element for HTML; see `inline_svg`."""
+    content = io.BytesIO()
+    _save(figure, content, format="svg", metadata=_NO_METADATA)
+    return inline_svg(content.getvalue().decode())
+
+
+def inline_svg(svg: str) -> str:
+    """Returns an SVG file of `save_figure` as an element for HTML.
+
+    It has no background, and its text and axes have the color of the text around it. It has no ids but
+    those that it refers to, which stand for equal things wherever they are equal, so a page may hold many.
+
+    Args:
+        svg: content of the file.
+    """
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'<g id="patch_1">.*?</g>\s*', "", svg, count=1, flags=re.DOTALL)  # background
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    return svg.replace(INK, "currentColor")
+
+
+@styled
+def _save(figure: Figure, file: io.IOBase, **options) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # drawn as a box
+        figure.savefig(file, **options)
