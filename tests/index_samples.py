@@ -1,11 +1,14 @@
 """Small indexes with a made-up hash function, and what is compared of them."""
 
+import itertools
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from jaxhash.data.input_form import InputForm
+from jaxhash.data.writers.thumbnails import encode_thumbnail
 from jaxhash.models import Encoder, backbone_factory
 from jaxhash.retrieval.hasher import Hasher
 from jaxhash.retrieval.index import Index, Source
@@ -39,8 +42,14 @@ def digests_of(count):
     return [f"{row:032x}" for row in range(count)]
 
 
-def make_index(folder, keep=None):
-    return Index.create(folder, MadeHasher(), root=folder.parent, keep=keep)
+def thumbnails_of(count, seed=0):
+    """Bytes of small images, each of one gray."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (count, 1, 1, 1), np.uint8)
+    return [encode_thumbnail(each) for each in np.tile(pixels, (1, 8, 9, 1))]
+
+
+def make_index(folder, keep=None, thumbnails=None):
+    return Index.create(folder, MadeHasher(), root=folder.parent, keep=keep, thumbnails=thumbnails)
 
 
 def fill(index):
@@ -49,7 +58,13 @@ def fill(index):
         items = [Item(f"{seed}/{row}.png", label=label) for row, label in enumerate(labels)]
         broken = [(Item("bad.png", 0), "it is empty")] if seed == 2 else ()
         vectors = np.arange(6.0).reshape(3, 2) + 10 * seed if index.keep else None
-        index.add(codes_of(3, seed), items, digests_of(3), broken=broken, vectors=vectors)
+        thumbnails = thumbnails_of(3, seed) if index.thumbnail_side else ()
+        index.add(
+            *(codes_of(3, seed), items, digests_of(3)),
+            broken=broken,
+            vectors=vectors,
+            thumbnails=thumbnails,
+        )
     return index
 
 
@@ -95,3 +110,25 @@ def make_files(folder):
     items, vectors = [Item("x.npy#0", 4, 0)], np.ones((1, 12))
     index.add(codes_of(1), items, digests_of(1), vectors=vectors, source=source)
     return index
+
+
+def killed_after(count, monkeypatch, change):
+    """Runs a change that is killed before write number ``count`` takes its name; returns if it was."""
+
+    class Killed(BaseException):
+        pass
+
+    replace, written = Path.replace, itertools.count()
+
+    def or_die(path, target):
+        if next(written) == count:
+            raise Killed
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", or_die)
+        try:
+            change()
+        except Killed:
+            return True
+    return False

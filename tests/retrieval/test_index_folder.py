@@ -13,7 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from index_samples import Item, MadeHasher, codes_of, digests_of, everything, fill, make_index
+from index_samples import (
+    Item,
+    MadeHasher,
+    codes_of,
+    digests_of,
+    everything,
+    fill,
+    killed_after,
+    make_index,
+)
 
 from jaxhash.retrieval.index import Index, IndexItem, Source
 from jaxhash.retrieval.index import items as items_module
@@ -247,30 +256,6 @@ def test_a_second_writer_is_refused(index):
         other.add(codes_of(1), [Item("a")], ["d"])
     other.add(codes_of(1), [Item("a")], ["d"])
     assert index.add(codes_of(1), [Item("b")], ["d"]).tolist() == [1]  # it reads what other wrote
-
-
-def killed_after(count, monkeypatch, change):
-    """Runs a change that is killed before write number ``count`` takes its name; returns if it was."""
-
-    class Killed(BaseException):
-        pass
-
-    from pathlib import Path
-
-    replace, written = Path.replace, itertools.count()
-
-    def or_die(path, target):
-        if next(written) == count:
-            raise Killed
-        return replace(path, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", or_die)
-        try:
-            change()
-        except Killed:
-            return True
-    return False
 
 
 CHANGES = {

@@ -1,21 +1,19 @@
 """Small images for pages, as JPEG."""
 
 import base64
-import io
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from jaxhash.data.readers.images import try_read_image
+from jaxhash.data.writers.thumbnails import THUMBNAIL_SIDE, encode_thumbnail
 from jaxhash.report.html.page import escape
 
-#: Longest side of an image on a page, in pixels.
-SIDE = 96
 
-
-def image_element(image: Path | bytes | UInt8[np.ndarray, "h w c"], *, side: int = SIDE) -> str:
+def image_element(
+    image: Path | bytes | UInt8[np.ndarray, "h w c"], *, side: int = THUMBNAIL_SIDE
+) -> str:
     """Returns an image as an HTML element that holds it, or a box with the reason why there is none.
 
     Args:
@@ -31,12 +29,3 @@ def image_element(image: Path | bytes | UInt8[np.ndarray, "h w c"], *, side: int
         image = encode_thumbnail(image, side)
     data = base64.b64encode(image).decode()
     return f'<img class="thumbnail" alt="" src="data:image/jpeg;base64,{data}">'
-
-
-def encode_thumbnail(pixels: UInt8[np.ndarray, "h w c"], side: int = SIDE) -> bytes:
-    """Returns pixels as the bytes of a JPEG file of at most ``side`` pixels; nothing is enlarged."""
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
-    image.thumbnail((side, side))
-    content = io.BytesIO()
-    image.save(content, "JPEG", quality=80)
-    return content.getvalue()

@@ -4,6 +4,7 @@
     codes-000000.npy       packed codes of a shard, uint8 [rows, bytes]
     items-000000.parquet   its items, a row for each code, then the inputs that could not be read
     floats-000000.npy      real-valued codes, or features-000000.npy, if the index keeps them
+    thumbnails-000000.arrow  small images of the items as JPEG, if the index keeps them
     removed-000001.npy     ids that are removed, and whose rows are still in their shards
     faiss.index            what a search reads, made from the codes; made again if it is missing
     hasher/                the hash function

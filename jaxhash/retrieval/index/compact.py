@@ -11,6 +11,7 @@ from rich.console import Console
 from jaxhash.retrieval.index.manifest import Shard
 from jaxhash.retrieval.index.shards import write_shard
 from jaxhash.retrieval.index.state import IndexState
+from jaxhash.retrieval.index.thumbnails import take_thumbnails
 from jaxhash.utils.console import track_progress
 
 #: Shards next to each other are merged up to this number of rows, so that many small ones do not pile up.
@@ -78,15 +79,26 @@ def _rewrite(state: IndexState, group: list[Shard], number: int, stale: set[str]
     if not len(table):
         return None
     kept = {name: np.concatenate(vectors) for name in state.manifest.keep if vectors}
+    ids = np.concatenate(ids)
+    has_thumbnails = state.manifest.thumbnails is not None and len(ids)
     return write_shard(
         state.folder,
         number,
-        np.concatenate(ids),
+        ids,
         np.concatenate(codes),
         table,
         kept,
+        _live_thumbnails(state, group) if has_thumbnails else None,
         first_id=group[0].first_id,
     )
+
+
+def _live_thumbnails(state: IndexState, group: list[Shard]) -> Iterator[bytes]:
+    """Yields the thumbnails of the live rows of some shards, one at a time."""
+    for shard in group:
+        if shard.rows:
+            rows = np.flatnonzero(_live(state, shard))
+            yield from take_thumbnails(state.thumbnails_of(shard), rows)
 
 
 def _rows(group: list[Shard]) -> int:

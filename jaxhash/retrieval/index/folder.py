@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 from rich.console import Console
 
+from jaxhash.data.writers.thumbnails import check_thumbnail_side
 from jaxhash.retrieval.index.compact import compact_shards
 from jaxhash.retrieval.index.items import make_table
 from jaxhash.retrieval.index.known import add_rows
@@ -85,6 +86,7 @@ class Index(Searchable, IndexReader):
         *,
         root: Path | str | None,
         keep: Mapping[str, str] | None = None,
+        thumbnails: int | None = None,
         exist_ok: bool = False,
     ) -> "Index":
         """Makes the folder of an index without items, with its hash function in it.
@@ -94,12 +96,14 @@ class Index(Searchable, IndexReader):
             hasher: the hash function, a `jaxhash.retrieval.hasher.Hasher`.
             root: folder that the paths of the items are relative to; None if they are no files.
             keep: vectors to keep beside the codes and their dtype, as ``{"floats": "float16"}``.
+            thumbnails: longest side in pixels of a thumbnail that is kept of each item; None for none.
             exist_ok: whether the folder may be an index already, if all the arguments are the same;
                 it is opened.
 
         Raises:
             UserError: if the folder holds something else, or cannot be written.
         """
+        check_thumbnail_side(thumbnails)
         folder, keep = Path(folder), dict(keep or {})
         for name, dtype in keep.items():
             if len(keep) > 1 or name not in KEPT or dtype not in KEPT_DTYPES:
@@ -107,7 +111,9 @@ class Index(Searchable, IndexReader):
                     f"an index keeps {' or '.join(KEPT)} as {' or '.join(KEPT_DTYPES)}, not {keep}"
                 )
         stored_root = None if root is None else relative_root(Path(root), folder)
-        manifest = Manifest(hasher.bits, hasher.digest, hasher.check_code, stored_root, keep)
+        manifest = Manifest(
+            hasher.bits, hasher.digest, hasher.check_code, stored_root, keep, thumbnails
+        )
         if (folder / MANIFEST_FILE).exists() and exist_ok:
             index = cls.open(folder)
             index._check_same(manifest)
@@ -158,6 +164,7 @@ class Index(Searchable, IndexReader):
         *,
         broken: Sequence[tuple[Any, str]] = (),
         vectors: Shaped[np.ndarray, "..."] | None = None,
+        thumbnails: Sequence[bytes] = (),
         source: Source | None = None,
         replaces: Sequence[int] | Int[np.ndarray, " m"] = (),
     ) -> Int[np.ndarray, " n"]:
@@ -169,6 +176,7 @@ class Index(Searchable, IndexReader):
             digests: digest of the content of each item, in hexadecimal digits.
             broken: inputs that could not be read, likewise, each with the reason; they get no id.
             vectors: the vectors that the index keeps, floating of shape ``[n, d]``.
+            thumbnails: bytes of a JPEG file for each code, if the index keeps thumbnails.
             source: rows of an array file that the items and the broken inputs are.
             replaces: ids of items that are removed together with this, as those whose files have changed.
 
@@ -184,6 +192,11 @@ class Index(Searchable, IndexReader):
                 f"{len(codes)} codes, {len(items)} items and {len(digests)} digests do not pair up"
             )
         kept = self._kept(vectors, len(codes))
+        if len(thumbnails) != (0 if self.thumbnail_side is None else len(codes)):
+            keeps = f"thumbnails of {self.thumbnail_side} pixels" if self.thumbnail_side else "none"
+            raise ValueError(
+                f"{len(codes)} codes and {len(thumbnails)} `thumbnails`; {self.folder} keeps {keeps}"
+            )
         with self.writing():
             manifest = self.manifest
             ids = np.arange(len(codes)) + manifest.next_id
@@ -193,7 +206,8 @@ class Index(Searchable, IndexReader):
             number = manifest.next_number
             table = make_table(ids, items, digests, broken)
             shard = write_shard(
-                self.folder, number, ids, codes, table, kept, first_id=manifest.next_id
+                *(self.folder, number, ids, codes, table, kept, thumbnails or None),
+                first_id=manifest.next_id,
             )
             sources = manifest.sources
             if source is not None:
@@ -287,11 +301,12 @@ class Index(Searchable, IndexReader):
     def _check_same(self, manifest: Manifest) -> None:
         """Raises unless an index is made as this manifest is."""
         self.check_hasher(manifest.digest, manifest.bits, "it")
-        for name, argument in (("root", "root"), ("keep", "keep")):
+        for name in ("root", "keep", "thumbnails"):
             there, here = getattr(self.manifest, name), getattr(manifest, name)
             if there != here:
                 raise UserError(
-                    f"{self.folder} is an index with `{argument}` {there}, and here it is {here}; "
+                    f"{self.folder} is an index with `{name}` {there or 'none'}, and here it is "
+                    f"{here or 'none'}; "
                     "choose another folder"
                 )
 

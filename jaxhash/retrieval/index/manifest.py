@@ -22,6 +22,9 @@ VERSION = 1
 #: What to do if a file of an index is missing or damaged.
 REMEDY = "put a sound copy back, or encode into another folder"
 
+#: Suffix of the files of a kind; other kinds are arrays of NumPy.
+_SUFFIXES = {"items": "parquet", "thumbnails": "arrow"}
+
 #: Size in bytes and 128-bit XXH3 digest of each file, by name.
 Files = dict[str, tuple[int, str]]
 
@@ -52,7 +55,7 @@ class Shard:
         return self.last_id - self.first_id + 1 == self.rows
 
     def name(self, kind: str) -> str:
-        """Returns the name of a file: of the ``codes``, the ``items``, or the vectors that are kept."""
+        """Returns the name of a file: of ``codes``, ``items``, ``thumbnails`` or vectors that are kept."""
         return numbered_file(kind, self.number)
 
 
@@ -89,6 +92,8 @@ class Manifest:
         root: folder that the paths of the items are relative to; itself relative to the folder of the
             index unless it starts with ``/``. None if the items are no files.
         keep: dtype of the vectors that are kept beside the codes, by their name; empty or one entry.
+        thumbnails: longest side in pixels of the thumbnails that are kept of all items; None without, as
+            in each index that an earlier version made.
         next_id: id of the next item.
         next_number: number of the next shard.
         removed: rows that are removed and not yet compacted away.
@@ -101,6 +106,7 @@ class Manifest:
     check_code: str
     root: str | None = None
     keep: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    thumbnails: int | None = None
     next_id: int = 0
     next_number: int = 0
     removed: Removed | None = None
@@ -156,6 +162,7 @@ class Manifest:
         Raises:
             KeyError, TypeError, ValueError: if it is not that of an index.
         """
+        content = {"thumbnails": None, **content}
         fields = {field.name: content[field.name] for field in dataclasses.fields(cls)}
         shards = tuple(_with_files(Shard, shard) for shard in _expect(list, fields["shards"]))
         removed = fields["removed"] and _with_files(Removed, fields["removed"])
@@ -171,6 +178,10 @@ class Manifest:
         for name in ("digest", "check_code"):
             _expect(str, fields[name])
         _expect((str, type(None)), fields["root"])
+        if _expect((int, type(None)), fields["thumbnails"]) is not None and any(
+            shard.rows and shard.name("thumbnails") not in shard.files for shard in shards
+        ):
+            raise ValueError("a shard has no thumbnails")
         if len(_expect(dict, fields["keep"])) > 1:
             raise ValueError("it keeps more than one kind of vectors")
         made = cls(**fields | {"shards": shards, "removed": removed or None, "sources": sources})
@@ -225,7 +236,7 @@ def numbered_file(kind: str, number: int) -> str:
         >>> numbered_file("codes", 3), numbered_file("items", 3)
         ('codes-000003.npy', 'items-000003.parquet')
     """
-    return f"{kind}-{number:06d}.{'parquet' if kind == 'items' else 'npy'}"
+    return f"{kind}-{number:06d}.{_SUFFIXES.get(kind, 'npy')}"
 
 
 def relative_root(root: Path, folder: Path) -> str:

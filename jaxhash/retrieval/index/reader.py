@@ -62,6 +62,11 @@ class IndexReader:
         return dict(self.manifest.keep)
 
     @property
+    def thumbnail_side(self) -> int | None:
+        """Longest side in pixels of the thumbnails that are kept of all items; None without."""
+        return self.manifest.thumbnails
+
+    @property
     def root(self) -> Path | None:
         """Folder that the paths of the items are relative to; None if they are no files.
 
@@ -168,6 +173,15 @@ class IndexReader:
             )
         ids = np.asarray(ids, np.int64)
         return next(iter(self.keep)), self._read(lambda state: state.vectors(ids))
+
+    def thumbnails(self, ids: Sequence[int] | Int[np.ndarray, " n"]) -> list[bytes | None]:
+        """Returns the thumbnails of some ids, as the bytes of JPEG files; None for each without.
+
+        Raises:
+            UserError: if there is no such item.
+        """
+        ids = np.asarray(ids, np.int64)
+        return self._read(lambda state: state.thumbnails(ids))
 
     def find(
         self,

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,15 @@ from jaxtyping import Float, Int, Shaped, UInt8
 
 from jaxhash.retrieval.index.items import write_table
 from jaxhash.retrieval.index.manifest import Files, Manifest, Removed, Shard, numbered_file
+from jaxhash.retrieval.index.thumbnails import write_thumbnails
 from jaxhash.training.digests import file_digest
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import whole_file
 
 #: Names of the files that a writer makes before the manifest names them.
 _NUMBERED = re.compile(
-    r"((codes|floats|features|removed)-\d{6,}\.npy|items-\d{6,}\.parquet)(\.partial)?"
+    r"((codes|floats|features|removed)-\d{6,}\.npy|items-\d{6,}\.parquet|thumbnails-\d{6,}\.arrow)"
+    r"(\.partial)?"
 )
 
 #: What a search makes from the codes, to be quicker, and what it leaves if it is killed.
@@ -78,6 +80,7 @@ def write_shard(
     codes: UInt8[np.ndarray, "n bytes"],
     table: pa.Table,
     vectors: Mapping[str, Float[np.ndarray, "n d"]],
+    thumbnails: Iterable[bytes] | None = None,
     *,
     first_id: int,
 ) -> Shard:
@@ -90,12 +93,17 @@ def write_shard(
         codes: packed codes.
         table: the items, then the inputs that could not be read.
         vectors: vectors that are kept, by name.
+        thumbnails: JPEG bytes of each row; None to keep none.
         first_id: id that a first row has, or would have.
     """
     writes = {
         numbered_file(kind, number): _array_writer(array)
         for kind, array in {**vectors, "codes": codes}.items()
     }
+    if thumbnails is not None:
+        writes[numbered_file("thumbnails", number)] = lambda path: write_thumbnails(
+            path, thumbnails
+        )
     writes[numbered_file("items", number)] = lambda path: write_table(path, table)
     files = _write_files(folder, writes)
     first, last = (int(ids[0]), int(ids[-1])) if len(ids) else (first_id, first_id - 1)

@@ -21,6 +21,7 @@ from jaxhash.retrieval.index.items import (
     to_items,
 )
 from jaxhash.retrieval.index.manifest import REMEDY, Files, Manifest, Shard
+from jaxhash.retrieval.index.thumbnails import open_thumbnails, take_thumbnails
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import check_kind
 
@@ -62,6 +63,14 @@ class IndexState:
         """Returns the vectors that are kept of a shard, memory-mapped."""
         [(name, dtype)] = self.manifest.keep.items()
         return self._load(shard.name(name), shard.files, np.dtype(dtype), (shard.rows, None))
+
+    def thumbnails_of(self, shard: Shard) -> pa.ChunkedArray:
+        """Returns the thumbnails of a shard, memory-mapped."""
+        path = self.path(shard.name("thumbnails"), shard.files)
+        thumbnails = open_thumbnails(path)
+        if len(thumbnails) != shard.rows:
+            raise UserError(f"{path} has {len(thumbnails):,} rows, not {shard.rows:,}; {REMEDY}")
+        return thumbnails
 
     def table(self, shard: Shard) -> pq.ParquetFile:
         """Opens the items table of a shard."""
@@ -141,6 +150,16 @@ class IndexState:
         if found is None:
             [dtype] = self.manifest.keep.values()
             return np.empty((0, 0), dtype)
+        return found
+
+    def thumbnails(self, ids: Int[np.ndarray, " n"]) -> list[bytes | None]:
+        """Returns the thumbnails of some ids; None for each if the index keeps none."""
+        found: list[bytes | None] = [None] * len(ids)
+        for shard, places, rows in self._locate(ids):
+            if self.manifest.thumbnails is not None:
+                taken = take_thumbnails(self.thumbnails_of(shard), rows)
+                for place, thumbnail in zip(places, taken, strict=True):
+                    found[place] = thumbnail
         return found
 
     def find(self, **values: Sequence[str]) -> Int[np.ndarray, " n"]:

@@ -13,6 +13,7 @@ from jaxhash.retrieval.index.items import OK, SCHEMA, to_items
 from jaxhash.retrieval.index.manifest import MANIFEST_FILE, REMEDY, Files, Shard
 from jaxhash.retrieval.index.shards import check_codes
 from jaxhash.retrieval.index.state import IndexState
+from jaxhash.retrieval.index.thumbnails import JPEG_START, take_thumbnails
 from jaxhash.training.digests import file_digest
 from jaxhash.utils.console import track_progress
 from jaxhash.utils.errors import UserError
@@ -124,6 +125,8 @@ def _find_shard_damage(state: IndexState, shard: Shard) -> Iterator[str]:
     if state.manifest.keep and shard.rows and not np.isfinite(state.vectors_of(shard)).all():
         [name] = state.manifest.keep
         yield f"{state.folder / shard.name(name)} has values that are not finite"
+    if state.manifest.thumbnails is not None and shard.rows:
+        yield from _find_thumbnail_damage(state, shard)
     name, table = state.folder / shard.name("items"), state.table(shard)
     if not table.schema_arrow.equals(SCHEMA):
         yield f"{name} has other columns than {', '.join(SCHEMA.names)}"
@@ -131,6 +134,14 @@ def _find_shard_damage(state: IndexState, shard: Shard) -> Iterator[str]:
         yield f"{name} has {table.metadata.num_rows:,} rows, not {shard.rows + shard.broken:,}"
     else:
         yield from (f"{name}: {reason}" for reason in _find_id_damage(table, shard))
+
+
+def _find_thumbnail_damage(state: IndexState, shard: Shard) -> Iterator[str]:
+    thumbnails = take_thumbnails(state.thumbnails_of(shard), np.arange(shard.rows))
+    wrong = sum(not each.startswith(JPEG_START) for each in thumbnails)
+    if wrong:
+        name = state.folder / shard.name("thumbnails")
+        yield f"{name} has {wrong:,} rows that are no JPEG files"
 
 
 def _find_id_damage(table: pq.ParquetFile, shard: Shard) -> Iterator[str]:
