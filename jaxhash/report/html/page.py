@@ -56,6 +56,16 @@ def escape(text: object) -> str:
     return html.escape(printable(str(text)))
 
 
+def paragraph(text: str) -> str:
+    """Returns a paragraph of a plain text."""
+    return f"<p>{escape(text)}</p>\n"
+
+
+def section(title: str, *parts: str) -> str:
+    """Returns a section of HTML elements under a heading, a plain text."""
+    return f"<section>\n<h2>{escape(title)}</h2>\n{''.join(parts)}</section>\n"
+
+
 def item_figure(image: str, name: str, facts: Iterable[str] = (), *, kind: str = "") -> str:
     """Returns an item: its image, facts on it, and its name below.
 
