@@ -13,7 +13,9 @@ from typing import NoReturn
 from jaxhash import __version__
 from jaxhash.cli import output, usage
 from jaxhash.cli.flags import with_flags
+from jaxhash.cli.parsing import preset_list, take_quiet
 from jaxhash.training import guard, stop
+from jaxhash.utils.console import hide_progress
 from jaxhash.utils.errors import Stopped, UserError, first_line, printable
 
 #: Status of a training that was stopped by SIGTERM: the same command goes on.
@@ -106,7 +108,6 @@ def _dispatch(arguments: list[str]) -> None:
     """Runs the verb named; each is imported when it is run, so that the others' imports cost nothing."""
     verb, *rest = arguments or ["--help"]
     if verb in ("-h", "--help"):
-        from jaxhash.cli.parsing import preset_list
         from jaxhash.runs.presets import PRESETS
 
         print(usage.COMMANDS + preset_list(PRESETS))
@@ -121,5 +122,7 @@ def _dispatch(arguments: list[str]) -> None:
     if verb == "data" and (not rest or rest[0] in ("-h", "--help")):
         print(usage.DATA_COMMANDS)
         return
+    rest, is_quiet = take_quiet(rest)
     run = importlib.import_module(f"jaxhash.cli.{verb}").run
-    run(rest, output.make_console(), shlex.join(["jaxhash", *arguments]))
+    with hide_progress() if is_quiet else contextlib.nullcontext():
+        run(rest, output.make_console(), shlex.join(["jaxhash", *arguments]))

@@ -75,7 +75,7 @@ def _explain(event: Any, kind: type, words: Sequence[str]) -> str | None:
 
 
 def _explain_unrecognized(tokens: Sequence[str], kind: type) -> str:
-    flags = [flag[2:] for flag in _flags(kind)]
+    flags = [*(flag[2:] for flag in _flags(kind)), "quiet"]
     near = [difflib.get_close_matches(word[2:], flags, n=1) for word in tokens if word[:2] == "--"]
     hints = [f", did you mean --{names[0]}?" for names in near if names]
     return f"unrecognized: {' '.join(tokens)}{''.join(hints[:1])}"

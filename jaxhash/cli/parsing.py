@@ -1,6 +1,7 @@
 """Reads flags by tyro; a mistake is a `UserError` of one line."""
 
 import contextlib
+import inspect
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,9 @@ from typing import Any, TypeVar
 from jaxhash.cli.mistakes import mistakes_as_errors
 
 T = TypeVar("T")
+
+#: Flag of every command, which `take_quiet` reads before the parser.
+QUIET = "--quiet"
 
 
 def parse(kind: type[T], arguments: Sequence[str], *, prog: str, **options: Any) -> T:
@@ -25,8 +29,20 @@ def parse(kind: type[T], arguments: Sequence[str], *, prog: str, **options: Any)
     """
     import tyro
 
+    about = options.pop("description", inspect.getdoc(kind))
+    options["description"] = f"{about}\n\n{QUIET}, with any command, shows no progress."
     with mistakes_as_errors(kind, arguments, prog), contextlib.redirect_stderr(io.StringIO()):
         return tyro.cli(kind, args=list(arguments), prog=prog, **options)
+
+
+def take_quiet(arguments: Sequence[str]) -> tuple[list[str], bool]:
+    """Returns the words without the flag for no progress, and whether it is there.
+
+    Example:
+        >>> take_quiet(["run", "--quiet", "--json"])
+        (['run', '--json'], True)
+    """
+    return [word for word in arguments if word != QUIET], QUIET in arguments
 
 
 def find_value(arguments: Sequence[str], flag: str) -> str | None:

@@ -45,6 +45,8 @@ Learn binary hash codes for image retrieval.
   jaxhash bench --data [NAME ...]               images a second: decoding, augmentation, the whole input
   jaxhash --version
 
+--quiet, with any command, shows no progress.
+
 presets of train (the first is the default):
 """
 

@@ -31,13 +31,14 @@ def console():
     return FlagConsole(file=io.StringIO(), width=120, markup=False, emoji=False)
 
 
-def test_every_way_of_printing_a_line(console):
+def test_every_way_of_printing_a_line(console, monkeypatch):
     """Lines, and lines beside progress; what is drawn is left as it is."""
+    monkeypatch.setattr("jaxhash.utils.console._FIRST_LINE", 0.0)
     print_line(console, "`batch_size` is 8")
     console.print("`seed=3`", "and `bits`", highlight=False)
     with ProgressLine(console, total=1, start=0, batch_size=1) as progress:
         progress.print("`on_nan=skip` drops it")
-    list(track_progress([1, 2], "`chunk_size`", 2, console, every=0.0))
+    list(track_progress([1, 2], "`chunk_size`", 2, console))
     table = Table("`raw`")
     console.print(table)
     lines = console.file.getvalue().splitlines()

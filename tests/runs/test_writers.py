@@ -1,18 +1,14 @@
-"""Where a run's numbers go: files that survive a kill, and lines on the screen."""
+"""Where a run's numbers go: files that survive a kill."""
 
 import errno
-import io
 import json
 import os
 from types import SimpleNamespace
 
 import pytest
-from rich.console import Console
 
 from jaxhash.runs import metrics_file
 from jaxhash.runs.metrics_file import MetricsFile, read_metrics
-from jaxhash.utils import console
-from jaxhash.utils.console import ProgressLine
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import check_output, write_json
 
@@ -21,8 +17,7 @@ from jaxhash.utils.files import check_output, write_json
 def clock(monkeypatch):
     """A clock that is set by hand: ``clock.now``."""
     clock = SimpleNamespace(now=1000.0)
-    for module in (console, metrics_file):
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(metrics_file, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
@@ -117,56 +112,6 @@ def test_metrics_without_a_last_line_that_was_cut_off(path, clock, cut):
 
 def test_metrics_that_are_not_there(path):
     assert read_metrics(path) == []
-
-
-# The screen
-
-
-def shown(clock, updates, *, terminal=False, **options):
-    """Returns the lines printed for updates ``(seconds, step)``."""
-    console = Console(file=io.StringIO(), width=120, force_terminal=terminal)
-    options = {"total": 100, "start": 0, "batch_size": 50, **options}
-    with ProgressLine(console, **options) as progress:
-        for seconds, step in updates:
-            clock.now = 1000.0 + seconds
-            progress.update(step, {"loss": 1.23456, "dead_bits": 3, "hswd": 0.5})
-    return console.file.getvalue()
-
-
-def test_plain_lines_where_there_is_no_terminal(clock):
-    """The rate counts from the first update: before it lies compilation."""
-    lines = shown(clock, [(7, 1), (17, 41), (22, 100)]).splitlines()
-    terms = "loss 1.2346  dead_bits 3  hswd 0.5000"
-    assert lines == [
-        f"step 1/100  {terms}  0 images/s  compiled",
-        f"step 41/100  {terms}  200 images/s  15 s left",
-        f"step 100/100  {terms}  330 images/s  0 s left",
-    ]
-
-
-def test_plain_lines_come_at_times_and_at_the_end(clock):
-    text = shown(clock, [(0, 1), (1, 2), (4, 3), (5, 4), (9, 5), (9.5, 100)])
-    assert [line.split()[1] for line in text.splitlines()] == ["1/100", "4/100", "100/100"]
-
-
-def test_rate_of_a_run_that_goes_on_counts_its_own_steps(clock):
-    text = shown(clock, [(0, 61), (10, 81)], start=60)
-    assert text.splitlines()[1].endswith("100 images/s  10 s left")
-
-
-def test_bar_on_a_terminal(clock):
-    text = shown(clock, [(0, 1), (10, 100)], terminal=True)
-    for part in ("step", "100/100", "loss 1.2346", "hswd 0.5000", "495 images/s"):
-        assert part in text
-
-
-@pytest.mark.parametrize("terminal", [False, True])
-def test_a_line_of_its_own_is_not_broken(terminal):
-    console = Console(file=io.StringIO(), width=40, force_terminal=terminal)
-    line = "warning: " + 20 * "[bits] are dead: "
-    with ProgressLine(console, total=9, start=0, batch_size=1) as progress:
-        progress.print(line)
-    assert line in console.file.getvalue()
 
 
 # What is read again
