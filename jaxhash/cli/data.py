@@ -14,6 +14,7 @@ from jaxhash.data.config import SPLIT_NUMBERS
 from jaxhash.data.protocols import AUTO
 from jaxhash.data.readers.lists import LIST_FILES
 from jaxhash.utils.checks import check_image_size, check_numbers
+from jaxhash.utils.console import show_work
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import write_json
 
@@ -164,7 +165,8 @@ def _check(parsed: CheckArguments, console: Console) -> None:
     from jaxhash.data.readers.split_files import read_split
 
     if parsed.dataset is not None:
-        labeled = split_report.read_dataset(parsed.dataset, parsed, parsed.image_size)
+        with show_work(f"opening {parsed.dataset}", console):
+            labeled = split_report.read_dataset(parsed.dataset, parsed, parsed.image_size)
     elif parsed.split is not None:
         labeled = split_report.LabeledSplit(read_split(parsed.split))
     else:

@@ -13,7 +13,7 @@ from jaxhash.retrieval.export.export_index import INDEX_FORMATS, export_index
 from jaxhash.retrieval.index import Index
 from jaxhash.runs.folder import read_results
 from jaxhash.runs.load import load
-from jaxhash.utils.console import print_line
+from jaxhash.utils.console import print_line, show_work
 from jaxhash.utils.errors import UserError
 
 _FORMATS = (*HASHER_FORMATS, *INDEX_FORMATS)
@@ -52,7 +52,8 @@ def run(arguments: list[str], console: Console, command: str) -> None:
         has_results = (parsed.path / "results.json").is_file()
         results = read_results(parsed.path) if has_results else None
         print_line(console, f"{parsed.path}: a hash function of {hasher.bits} bits, to {parsed.to}")
-        files = export_hasher(hasher, parsed.to, parsed.output, results=results)
+        with show_work(f"exporting to {parsed.to}", console):
+            files = export_hasher(hasher, parsed.to, parsed.output, results=results)
     print_line(console, f"wrote {', '.join(map(str, files))}")
 
 

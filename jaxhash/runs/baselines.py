@@ -78,7 +78,7 @@ def compare_with_baselines(
             if name in known["float_rankings"]
         }
     else:
-        conventions, hashes, comparisons = _fit(experiment, codes["query"].shape[1])
+        conventions, hashes, comparisons = _fit(experiment, codes["query"].shape[1], track)
         scores, rankings = {}, {}
         for name, hash_function in hashes.items():
             hashed = {
@@ -124,7 +124,7 @@ def describe_stronger_baselines(scores: Mapping[str, Any]) -> list[str]:
 
 
 def _fit(
-    experiment: Experiment, bits: int
+    experiment: Experiment, bits: int, track: ProgressTracker
 ) -> tuple[dict[str, str], dict[str, HashFunction], dict[str, Comparison]]:
     """Fits all baselines.
 
@@ -138,11 +138,12 @@ def _fit(
     options = {"seed": run.seed, "memory_bytes": run.memory_bytes}
     conventions = {"baselines": words}
     methods = tuple(reversed(METHODS)) if run.baselines == "all" else DEFAULT_METHODS
-    hashes = fit_linear_hashes(train, methods, bits, **options)
+    hashes = fit_linear_hashes(train, methods, bits, **options, track=track)
     conventions |= {name: f"{METHODS[name].description}, vectors at length 1" for name in methods}
     comparisons = {}
     if len(train) > 1:
-        quantizer = fit_product_quantizer(train, -(-bits // 8), **options)
+        for _ in track([0], "fitting the product quantizer", 1):
+            quantizer = fit_product_quantizer(train, -(-bits // 8), **options)
         comparisons[QUANTIZER] = quantizer.compare
         conventions[QUANTIZER] = (
             f"{quantizer.name} of faiss, vectors at length 1, by the distance of the query to the "
@@ -157,7 +158,8 @@ def _fit(
     )
     if by_class:
         labels = source.labels[split.train[chosen]]
-        hashes[CLASS_INDEX] = class_index(train, labels, bits, seed=run.seed)
+        for _ in track([0], "fitting the class index", 1):
+            hashes[CLASS_INDEX] = class_index(train, labels, bits, seed=run.seed)
     return conventions, hashes, comparisons
 
 

@@ -23,7 +23,7 @@ from jaxhash.runs.settings import best, summarize
 from jaxhash.runs.train_run import choose_state
 from jaxhash.runs.train_sweep import check_sweep, make_members, unsharded
 from jaxhash.training.members import Member
-from jaxhash.utils.console import print_line
+from jaxhash.utils.console import print_line, show_work
 from jaxhash.utils.errors import UserError
 
 
@@ -79,7 +79,8 @@ def open_finished(config: Config, console: Console, **parts: Any) -> Experiment:
     folder = config.run.run_dir
     try:
         input_form = read_input_form(folder, config.data.dataset)
-        experiment = Experiment.open(config, input_form=input_form, console=console, **parts)
+        with show_work("opening data and model", console):
+            experiment = Experiment.open(config, input_form=input_form, console=console, **parts)
     except UserError as error:  # a value of config.json, or data that are missing
         raise UserError(f"{folder}: {error}") from error
     if not is_trained_on(folder, experiment.findings.data_sha256):

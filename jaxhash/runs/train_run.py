@@ -53,7 +53,7 @@ from jaxhash.training.parallel import DataParallel
 from jaxhash.training.speed import Profile
 from jaxhash.training.state import TrainState
 from jaxhash.training.stop import StopRequest, defer_signals, raise_if_stop_requested
-from jaxhash.utils.console import ProgressLine, print_line, track_progress
+from jaxhash.utils.console import ProgressLine, print_line, show_work, track_progress
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import write_json
 from jaxhash.utils.hardware import peak_process_bytes
@@ -105,14 +105,15 @@ def train(
         print_results(folder, results, console)
         return results
     input_form = read_input_form(folder, config.data.dataset)
-    experiment = Experiment.open(
-        config,
-        source=source,
-        model=model,
-        objective=objective,
-        input_form=input_form,
-        console=console,
-    )
+    with show_work("opening data and model", console):
+        experiment = Experiment.open(
+            config,
+            source=source,
+            model=model,
+            objective=objective,
+            input_form=input_form,
+            console=console,
+        )
     circumstances = environment(experiment)
     raise_if_stop_requested()
     with training_folder(experiment, with_own_parts(config.to_json(), own)):
@@ -147,7 +148,8 @@ def dry_run(config: Config, console: Console) -> None:
         UserError: if the configuration, the data or the weights do not allow it.
     """
     config.check()
-    experiment = Experiment.open(config, console=console)
+    with show_work("opening data and model", console):
+        experiment = Experiment.open(config, console=console)
     print_description(experiment, console)
     summary = models.summary(experiment.model, experiment.source.inputs[:1])
     report.print_model_summary(summary, console)
@@ -215,9 +217,11 @@ def _fit_run(
 ) -> TrainState:
     """Trains a single run to its last step, and returns the state there; see `fit_from_checkpoint`."""
     config, step = experiment.config, experiment.make_step()
+    with show_work("initializing the model", console):
+        state = experiment.initial_state()
     state, _ = fit_from_checkpoint(
         experiment,
-        experiment.initial_state(),
+        state,
         experiment.batches,
         step,
         make_monitor=partial(_Monitor, experiment),
@@ -431,8 +435,9 @@ def write_results(
     print_missing_records(records, experiment.total_steps, console)
     results |= {"seconds": records[-1]["seconds"] if records else None, **notes}
     if is_main_process():
-        save_plots(folder / "report", experiment, before, codes, results, records)
-        write_codes(folder / "codes.npz", experiment, codes)
+        with show_work("drawing plots and writing codes", console):
+            save_plots(folder / "report", experiment, before, codes, results, records)
+            write_codes(folder / "codes.npz", experiment, codes)
     peak = peak_process_bytes()
     print_line(console, f"with the evaluation at most {peak / 2**20:,.0f} MiB of main memory")
     if "speed" in results:

@@ -55,7 +55,7 @@ from jaxhash.training.members import (
 )
 from jaxhash.training.state import TrainState
 from jaxhash.training.stop import defer_signals, raise_if_stop_requested
-from jaxhash.utils.console import print_line
+from jaxhash.utils.console import print_line, show_work
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import write_json
 
@@ -114,7 +114,8 @@ def sweep(
             console, f"{', '.join(unfinished)} of {folder} has no results.json, and is finished now"
         )
     input_form = read_input_form(folder, config.data.dataset)
-    experiment = unsharded(Experiment.open(config, input_form=input_form, console=console))
+    with show_work("opening data and model", console):
+        experiment = unsharded(Experiment.open(config, input_form=input_form, console=console))
     members = make_members(settings, range(config.run.seed, config.run.seed + seeds))
     _check_memory(experiment, len(members))
     circumstances = environment(experiment)

@@ -27,7 +27,7 @@ from jaxhash.data.sources import Source
 from jaxhash.models.config import ModelConfig
 from jaxhash.retrieval.encode import make_encoder
 from jaxhash.training.devices import hardware
-from jaxhash.utils.console import print_line, track_progress
+from jaxhash.utils.console import print_line, show_work, track_progress
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import check_output, whole_file
 from jaxhash.utils.hardware import versions
@@ -92,9 +92,9 @@ def write_features(
     network = config.backbone()
     prepared = dataclasses.asdict(network.preprocessing)
     folder = output.with_name(f"{output.name}.shards")
-    source = load_source(
-        dataset, data_dir, Resize.of(prepared["size"], prepared), index_file=folder / INDEX_NAME
-    )
+    size = Resize.of(prepared["size"], prepared)
+    with show_work(f"opening {dataset}", console):
+        source = load_source(dataset, data_dir, size, index_file=folder / INDEX_NAME)
     example = source.inputs[:1]
     if example.ndim != 4:
         raise UserError(f"`dataset={dataset}` holds feature vectors; a backbone takes images")
