@@ -26,7 +26,7 @@ from jaxhash.data.readers.image_files import ImageFiles
 from jaxhash.data.sources import Source
 from jaxhash.objectives import Batch
 from jaxhash.training.timing import MIN_ROUNDS, time_alternately
-from jaxhash.utils.console import print_line
+from jaxhash.utils.console import print_line, print_table
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import check_output, write_json
 
@@ -84,7 +84,7 @@ def benchmark_input(config: InputConfig, console: Console, command: str) -> dict
                 print_line(console, _describe(rate))
                 content["rates"] = [each._asdict() for each in rates]
                 write_json(output, content)
-    console.print(_table(rates))
+    print_table(console, _table(rates))
     print_line(console, f"results are in {output}")
     return content
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from jaxhash.bench.config import Setting
 from jaxhash.bench.measure import Measurement
 from jaxhash.bench.scaling import Series, group_into_series
+from jaxhash.utils.console import print_table
 
 #: A line style for each machine.
 LINE_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
@@ -55,7 +56,7 @@ def print_points(measured: Sequence[MachineResults], console: Console) -> None:
             "-" if point.peak_bytes is None else format_bytes(point.peak_bytes),
             "-" if point.compile_seconds is None else format_seconds(point.compile_seconds),
         )
-    console.print(table)
+    print_table(console, table)
 
 
 def plot_points(measured: Sequence[MachineResults], title: str) -> Figure:

@@ -19,7 +19,7 @@ from jaxhash.cli.parsing import parse
 from jaxhash.report.html.search_page import Hit, PageQuery, write_search_page
 from jaxhash.retrieval.index import Index, IndexItem, SearchResult
 from jaxhash.retrieval.queries import EncodedQueries, Query, encode_queries, item_file
-from jaxhash.utils.console import print_line, track_progress
+from jaxhash.utils.console import print_line, print_table, track_progress
 from jaxhash.utils.errors import UserError, printable
 from jaxhash.utils.files import check_output, whole_file
 
@@ -222,7 +222,7 @@ def _print_result(
         table.add_row(*(Text(printable(word)) for word in words))
     console.print(Text(printable(query.name), style="bold"), soft_wrap=True)
     if items:
-        console.print(table)
+        print_table(console, table)
     print_line(console, f"{note}\n" if note else "" if items else "nothing within the radius\n")
 
 

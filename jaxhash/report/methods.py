@@ -5,6 +5,7 @@ from rich.table import Table
 
 from jaxhash.objectives import METHODS, QUANTIZERS
 from jaxhash.runs.presets import preset_of_method
+from jaxhash.utils.console import print_table
 
 METHOD_COLUMNS = ("method", "kind", "state", "multi-label", "own penalty", "reference", "preset")
 
@@ -34,7 +35,7 @@ def print_methods(console: Console) -> None:
         table.add_column(title, overflow="fold")
     for row in method_rows():
         table.add_row(*row)
-    console.print(table)
+    print_table(console, table)
     console.print(
         f"\nquantizers of any method, by `quantizer`: none, own, {', '.join(QUANTIZERS)}",
         highlight=False,

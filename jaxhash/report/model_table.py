@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxhash.models import Summary
-from jaxhash.utils.console import print_line
+from jaxhash.utils.console import print_line, print_table
 
 
 def print_model_summary(summary: Summary, console: Console) -> None:
@@ -17,7 +17,7 @@ def print_model_summary(summary: Summary, console: Console) -> None:
         shape = "-" if row.shape is None else " x ".join(map(str, row.shape))
         table.add_row(row.name, shape, *_format_counts(row.parameters, row.trained, row.macs))
     table.add_row("all", "", *_format_counts(summary.parameters, summary.trained, summary.macs))
-    console.print(table)
+    print_table(console, table)
     print_line(console, f"training: about {summary.training_macs:,} multiply-adds an input")
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxhash.retrieval.health import describe_health
-from jaxhash.utils.console import print_line
+from jaxhash.utils.console import print_line, print_table
 
 #: Columns of the table: a key of the scores, and its title. The last three need class similarities.
 COLUMNS = {
@@ -52,7 +52,7 @@ def print_run(results: dict[str, Any], console: Console) -> None:
     for name, scores in ranking_rows(results):
         cells = (f"{scores[key]:.4f}" if key in scores else "-" for key in shown)
         table.add_row(name, *cells)
-    console.print(table)
+    print_table(console, table)
     for note in _notes(results):
         print_line(console, note)
 

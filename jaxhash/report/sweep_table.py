@@ -8,7 +8,7 @@ from rich.table import Table
 
 from jaxhash.report.run_table import COLUMNS
 from jaxhash.training.members import Member, setting_name
-from jaxhash.utils.console import print_line
+from jaxhash.utils.console import print_line, print_table
 
 #: Columns of the table: a key of a setting's scores, and its title.
 SETTING_COLUMNS = {
@@ -48,7 +48,7 @@ def print_sweep(results: dict[str, Any], console: Console) -> None:
         scores = setting["scores"]
         cells = ("-" if scores is None else _cell(scores[key]) for key in columns)
         table.add_row(*names, *cells)
-    console.print(table)
+    print_table(console, table)
     for note in _notes(results):
         print_line(console, note)
 

@@ -18,7 +18,7 @@ from jaxhash.retrieval.code_files import (
 )
 from jaxhash.retrieval.health import describe_health
 from jaxhash.similarity import has_label
-from jaxhash.utils.console import print_line, track_progress
+from jaxhash.utils.console import print_line, print_table, track_progress
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import check_output, write_json
 from jaxhash.utils.hardware import versions
@@ -216,7 +216,7 @@ def _print_scores(
     for name, score in scores.items():
         definition = score.definition.removesuffix(f", {caption}")
         table.add_row(name, *(f"{value:.4f}" for value in score[:3]), definition)
-    console.print(table)
+    print_table(console, table)
 
 
 def _interval(summary: metrics.RetrievalResult, console: Console) -> list[float] | None:

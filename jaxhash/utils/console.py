@@ -20,7 +20,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Column
+from rich.table import Column, Table
 
 T = TypeVar("T")
 
@@ -29,6 +29,9 @@ _FIRST_LINE, _LONGEST_PAUSE = 5.0, 60.0
 
 #: Columns of a terminal below which bars and rates are left out, and from which bars are long.
 _NARROW, _WIDE = 72, 110
+
+#: More columns than any table has.
+_ANY_WIDTH = 10**4
 
 _is_hidden = False
 
@@ -88,6 +91,26 @@ def track_progress(
             if 0 < done < total and lines.are_due():
                 left = f"{_duration((total - done) / rate)} left"
                 lines.print(f"{what}: {done:,} of {total:,}, {_per_second(rate)}, {left}")
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Prints a table; where it is too wide for the console, a line for each value, so that none is cut."""
+    free = console.options.update(width=_ANY_WIDTH)
+    if table.__rich_measure__(console, free).minimum <= console.width:
+        console.print(table)
+        return
+    columns = [list(column.cells) for column in table.columns]
+    titles = [column.header for column in table.columns]
+    if table.title is not None:
+        console.print(table.title)
+    for first, *values in zip(*columns, strict=True):
+        console.print(first, style="bold")
+        lines = Table(box=None, show_header=False)
+        for title, value in zip(titles[1:], values, strict=True):
+            lines.add_row(title, value)
+        console.print(lines)
+    if table.caption is not None:
+        console.print(table.caption)
 
 
 @contextlib.contextmanager

@@ -8,9 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from jaxhash.utils import console as module
-from jaxhash.utils.console import ProgressLine, hide_progress, show_work, track_progress
+from jaxhash.utils.console import (
+    ProgressLine,
+    hide_progress,
+    print_table,
+    show_work,
+    track_progress,
+)
 
 WIDTHS = (40, 80, 120)
 
@@ -221,3 +228,33 @@ def test_hidden_progress_shows_nothing_but_lines(clock, terminal, monkeypatch):
     assert [line.strip() for line in screen_lines(console)] == ["a warning"]
     track(clock, console, seconds=60.0)
     assert len(screen_lines(console)) > 1  # it is shown again
+
+
+# Tables
+
+
+def make_table():
+    table = Table(title="digits, 797 items", box=None)
+    table.add_column("ranking by")
+    for title in ("mAP", "worst ties", "P@H<=2", "quant. error"):
+        table.add_column(title, justify="right")
+    table.add_row("floats, re-ranked from ITQ codes", *("0.7123", "0.7001", "-", "0.2345"))
+    table.add_row("hashnet + 0.1 hswd, 32 bits", *("0.8123", "0.8001", "0.9123", "0.1345"))
+    return table
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
+def test_no_value_of_a_table_is_cut(width):
+    console = make_console(width=width)
+    print_table(console, make_table())
+    lines = screen_lines(console)
+    words = " ".join(lines).split()
+    assert words.count("0.8123") == words.count("0.1345") == words.count("0.7001") == 1
+    assert "floats," in words and "re-ranked" in words and "digits," in words
+    assert "…" not in " ".join(lines) and all(len(line) <= width for line in lines)
+
+
+def test_a_table_that_fits_has_a_row_for_each_ranking():
+    console = make_console(width=120)
+    print_table(console, make_table())
+    assert len(screen_lines(console)) == 4  # its title and its head

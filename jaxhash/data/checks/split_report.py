@@ -18,7 +18,7 @@ from jaxhash.data.readers.lists import read_split_lists
 from jaxhash.data.rows import Rows
 from jaxhash.data.splits import Split
 from jaxhash.similarity import has_label
-from jaxhash.utils.console import print_line
+from jaxhash.utils.console import print_line, print_table
 from jaxhash.utils.errors import printable
 
 #: Largest number of classes that are listed one by one; more are summarized.
@@ -150,9 +150,9 @@ def examine_split(labeled: LabeledSplit, console: Console | None = None) -> dict
 
 def print_findings(found: Mapping[str, Any], console: Console) -> None:
     """Prints the findings of `examine_split`; the last line reports whether the split leaks."""
-    console.print(_parts_table(found))
+    print_table(console, _parts_table(found))
     if "classes" in found:
-        console.print(_classes_table(found))
+        print_table(console, _classes_table(found))
     for sentence in _sentences(found):
         print_line(console, sentence)
 
