@@ -7,7 +7,7 @@ import pytest
 from jaxhash.cli.main import main
 from jaxhash.utils import console
 
-PROGRESS = re.compile("^step [0-9,]+/|/s, | so far$", re.MULTILINE)
+PROGRESS = re.compile("^step [0-9,]+/|[0-9]/s, | so far$", re.MULTILINE)
 
 
 @pytest.fixture
