@@ -173,6 +173,20 @@ def is_archive(folder: Path) -> bool:
         return False
 
 
+def read_input_kind(folder: Path) -> str:
+    """Returns what a hash function takes, ``images`` or ``vectors``; loads no weights.
+
+    Raises:
+        UserError: if its configuration is missing or damaged.
+    """
+    path = folder / CONFIG_FILE
+    form = read_json(path, _REMEDY).get("input")
+    kind = form.get("kind") if isinstance(form, dict) else None
+    if kind not in ("images", "vectors"):
+        raise UserError(f"{path} is damaged (it names no kind of input); {_REMEDY}")
+    return kind
+
+
 def read_archive(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Reads both files.
 

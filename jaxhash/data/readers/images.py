@@ -125,7 +125,7 @@ def read_image(
         ValueError: if the range of its values is unknown.
     """
     # Pillow 13.0 maps some TIFF files into memory if given a path, and then ignores their orientation.
-    with open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
+    with open(path, "rb") as file, Image.open(file, formats=installed_formats()) as image:
         return decode_image(image, image_size, white_levels)
 
 
@@ -215,8 +215,8 @@ def guess_white_levels(deep: Iterable[Sequence[Any]]) -> dict[str, float]:
 
 
 @functools.cache
-def _formats() -> tuple[str, ...]:
-    """Returns the formats that the installed Pillow has, the most common ones first."""
+def installed_formats() -> tuple[str, ...]:
+    """Returns those of `FORMATS` that the installed Pillow has, the most common ones first."""
     Image.init()
     installed = [name for name in Image.ID if name in FORMATS]
     return tuple(sorted(installed, key=lambda name: name not in ("JPEG", "PNG", "WEBP", "TIFF")))

@@ -20,5 +20,6 @@ from jaxhash.retrieval.index.folder import Index, Source
 from jaxhash.retrieval.index.items import IndexItem
 from jaxhash.retrieval.index.known import Known
 from jaxhash.retrieval.index.search import SearchResult, Ties
+from jaxhash.retrieval.index.state import MissingItem
 
-__all__ = ["Index", "IndexItem", "Known", "SearchResult", "Source", "Ties"]
+__all__ = ["Index", "IndexItem", "Known", "MissingItem", "SearchResult", "Source", "Ties"]

@@ -143,19 +143,23 @@ class SearchCache(NamedTuple):
         return count_at_distance(queries, self.codes, distances, weights)
 
 
-def open_cache(state: IndexState, console: Console | None = None) -> SearchCache | None:
+def open_cache(
+    state: IndexState, console: Console | None = None, *, read_only: bool = False
+) -> SearchCache | None:
     """Opens the cache of a state of an index; makes it if it is missing or of another state.
 
     Args:
         state: state of the index.
         console: where to show progress; the error stream by default.
+        read_only: whether no file may be written.
 
     Returns:
-        The cache; None, after a line on the console, if the file cannot be written.
+        The cache; None if there is none and it may not be written, or, after a line on the console,
+        cannot be.
     """
     path, key = state.folder / CACHE_FILE, cache_key(state.manifest.files)
     cache = _read(path, key)
-    if cache is not None:
+    if cache is not None or read_only:
         return cache
     try:
         _write(path, key, state, console)

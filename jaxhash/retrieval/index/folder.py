@@ -74,9 +74,9 @@ class Index(Searchable, IndexReader):
         ('vector 7', 0)
     """
 
-    def __init__(self, folder: Path, manifest: Manifest):
+    def __init__(self, folder: Path, manifest: Manifest, *, read_only: bool = False):
         super().__init__(folder, manifest)
-        self._locked = False
+        self._locked, self._read_only = False, read_only
 
     @classmethod
     def create(
@@ -129,13 +129,17 @@ class Index(Searchable, IndexReader):
         return index
 
     @classmethod
-    def open(cls, folder: Path | str) -> "Index":
+    def open(cls, folder: Path | str, *, read_only: bool = False) -> "Index":
         """Opens the index in a folder.
+
+        Args:
+            folder: the folder.
+            read_only: whether to write nothing into it, the ``faiss.index`` of a search included.
 
         Raises:
             UserError: if the folder is no index, or its manifest is damaged or of a later version.
         """
-        return cls(Path(folder), read_manifest(Path(folder)))
+        return cls(Path(folder), read_manifest(Path(folder)), read_only=read_only)
 
     # Writing
 
@@ -144,8 +148,10 @@ class Index(Searchable, IndexReader):
         """Locks the index against other writers until the end; each change of it does so by itself.
 
         Raises:
-            UserError: if another process is writing.
+            UserError: if another process is writing, or the index was opened ``read_only``.
         """
+        if self._read_only:
+            raise UserError(f"{self.folder} was opened `read_only`, and nothing is written into it")
         if self._locked:
             yield self
             return

@@ -53,6 +53,7 @@ class Searchable:
 
     _state: IndexState
     _read: Callable
+    _read_only: bool
     _opened: tuple[Manifest, SearchCache | None] | None = None
 
     def search(
@@ -67,7 +68,8 @@ class Searchable:
     ) -> SearchResult:
         """Returns the k nearest items of each query, ties in order of id.
 
-        The first search of an index writes its ``faiss.index``, and reads it from then on.
+        The first search of an index writes its ``faiss.index``, and reads it from then on. If the index
+        was opened ``read_only`` and the file is not there, each search reads the codes of all shards.
 
         Args:
             queries: packed codes, by the hash function of the index.
@@ -189,7 +191,9 @@ class Searchable:
         if where is not None:
             return Scan(state, _find(state, where))
         if self._opened is None or self._opened[0] != state.manifest:
-            cache = open_cache(state, console) if state.manifest.live else None
+            cache = None
+            if state.manifest.live:
+                cache = open_cache(state, console, read_only=self._read_only)
             self._opened = state.manifest, cache
         cache = self._opened[1]
         if cache is None or cache.is_grouped and k > MAX_GROUP_K:

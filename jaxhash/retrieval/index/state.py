@@ -32,6 +32,10 @@ class MissingFile(UserError, FileNotFoundError):
     """A file that the manifest names is not there: lost, or of a shard that was compacted meanwhile."""
 
 
+class MissingItem(UserError, LookupError):
+    """An id that no item has, or one that was removed."""
+
+
 @dataclasses.dataclass(frozen=True)
 class IndexState:
     """One state of an index: a writer that changes the index does not change it.
@@ -213,7 +217,7 @@ class IndexState:
         return array
 
     def check_ids(self, ids: Int[np.ndarray, " n"], *, removed_too: bool = False) -> None:
-        """Raises a `UserError` unless there are items of some ids, removed ones if those count."""
+        """Raises `MissingItem` unless there are items of some ids, removed ones if those count."""
         for _ in self._locate(ids, removed_too=removed_too):
             pass
 
@@ -241,5 +245,5 @@ class IndexState:
                 missing[places] |= held[rows] != ids[places]
             parts.append((shard, places, rows))
         if missing.any():
-            raise UserError(f"{self.folder} has no item of id {ids[missing][0]}")
+            raise MissingItem(f"{self.folder} has no item of id {ids[missing][0]}")
         yield from parts
