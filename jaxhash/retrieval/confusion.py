@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Float, Int, UInt8
 from scipy.sparse import csr_array
 
 from jaxhash.metrics import DistanceCounts
@@ -50,7 +50,8 @@ class ClassConfusion(NamedTuple):
         first, second = (each.astype(np.int64) for each in wrong.coords)
         share = wrong.data / self.neighbors[first]
         order = np.lexsort((second, first, -share))
-        return list(zip(first[order].tolist(), second[order].tolist(), share[order].tolist()))
+        columns = (each[order].tolist() for each in (first, second, share))
+        return list(zip(*columns, strict=True))
 
 
 def class_confusion(

@@ -73,9 +73,7 @@ def brute_force(query, query_sets, database, database_sets, k):
 def test_counts_are_those_of_a_brute_force(kind, bits, k, pairs, monkeypatch):
     monkeypatch.setattr(confusion, "_PAIRS", pairs)
     rng = np.random.default_rng(bits + k)
-    (query, query_labels), (database, labels) = (
-        items_of(rng, n, kind, bits) for n in (40, 150)
-    )
+    (query, query_labels), (database, labels) = (items_of(rng, n, kind, bits) for n in (40, 150))
     counts = counts_of(query, class_sets(query_labels), database, class_sets(labels))
     packed = [np.packbits(each > 0, axis=1) for each in (query, database)]
     found = class_confusion(
