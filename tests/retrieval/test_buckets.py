@@ -4,7 +4,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from jaxhash.retrieval.near_duplicates.join import distinct_codes
 from threadpoolctl import threadpool_limits
 
 from jaxhash.retrieval.buckets import (
@@ -13,6 +12,7 @@ from jaxhash.retrieval.buckets import (
     place_codes,
     sampled_codes,
 )
+from jaxhash.retrieval.near_duplicates.join import distinct_codes
 
 
 @pytest.fixture
