@@ -55,19 +55,24 @@ class Ranking(NamedTuple):
 
 
 def ranking_element(ranking: Ranking) -> str:
-    """Returns a query beside its nearest items; each says whether it is right by a sign and a frame."""
+    """Returns a query beside its nearest items."""
     query = item_element(ranking.query, ranking.facts)
-    found = item_list(
+    found = neighbor_list(ranking.neighbors)
+    note = f"<p>{escape(ranking.note)}</p>\n" if ranking.note else ""
+    return (
+        f'<div class="ranking"><div class="query">{query}</div>\n<div>{found}{note}</div></div>\n'
+    )
+
+
+def neighbor_list(neighbors: Iterable[Neighbor]) -> str:
+    """Returns items near a query; each says whether it is right by a sign and a frame."""
+    return item_list(
         item_element(
             neighbor.item,
             [f"{'✓' if neighbor.is_right else '✗'} distance {neighbor.distance}"],
             kind="right" if neighbor.is_right else "wrong",
         )
-        for neighbor in ranking.neighbors
-    )
-    note = f"<p>{escape(ranking.note)}</p>\n" if ranking.note else ""
-    return (
-        f'<div class="ranking"><div class="query">{query}</div>\n<div>{found}{note}</div></div>\n'
+        for neighbor in neighbors
     )
 
 
