@@ -120,7 +120,7 @@ class Page:
     def rest(self):
         """Waits until the page is not busy, and said how it stands."""
         self.wait(
-            "!document.body.ariaBusy && (document.querySelector('#status').textContent"
+            "!document.querySelector('main').ariaBusy && (document.querySelector('#status').textContent"
             " || !document.querySelector('#error').hidden)"
         )
 

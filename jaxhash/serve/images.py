@@ -1,11 +1,11 @@
 """Reads images within a number of pixels, and makes small JPEGs of them."""
 
 import contextlib
+import io
 import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -18,7 +18,7 @@ from jaxhash.utils.errors import first_line
 
 
 @contextlib.contextmanager
-def open_image(file: IO[bytes], max_pixels: int) -> Iterator[Image.Image]:
+def open_image(file: io.BufferedIOBase, max_pixels: int) -> Iterator[Image.Image]:
     """Opens an image, whose pixels are not decoded yet.
 
     Args:

@@ -10,7 +10,7 @@ const count = (number) => number.toLocaleString("en");
 const previews = new Map(); // code of an upload -> its name and, of an image, the address of its bytes
 let health = { name: "jaxhash", takes: "images" };
 let labels = [];
-let shown = { key: null, items: 0, total: 0 }; // what the list holds
+let shown = { key: null, items: 0, status: "", isNames: false }; // what the list holds; names if it has no images
 let turn = 0; // of the newest request: answers to older ones are dropped
 
 // ---------------------------------------------------------------- address
@@ -54,7 +54,7 @@ async function ask(path, given = {}, options = {}, again = true) {
 async function attempt(work, clear = false) {
   const mine = ++turn;
   const isNewest = () => mine === turn;
-  document.body.setAttribute("aria-busy", "true");
+  find("main").setAttribute("aria-busy", "true");
   try {
     await work(isNewest);
     if (isNewest()) find("error").hidden = true;
@@ -64,7 +64,7 @@ async function attempt(work, clear = false) {
     if (clear) drawList({ key: null, heading: "Nothing to show", items: [], total: 0, status: "" });
     else find("status").textContent = shown.status;
   } finally {
-    if (isNewest()) document.body.removeAttribute("aria-busy");
+    if (isNewest()) find("main").removeAttribute("aria-busy");
   }
 }
 
@@ -107,7 +107,7 @@ function makeItem(item, view) {
   if (item.distance !== undefined) facts.children[0].textContent = `distance ${item.distance}`;
   facts.children[1].textContent = printable(item.label ?? "");
   setName(facts.children[2], fileName(item.path));
-  if (health.takes === "vectors" && !item.has_image) frame.remove();
+  if (shown.isNames) frame.remove();
   else fillFrame(frame, facts, item);
   return element;
 }
@@ -128,12 +128,13 @@ function fillFrame(frame, facts, item) {
 
 // Shows a list, or adds to the one that is shown if it has the same key.
 function drawList({ key, heading, items, total, status, note = "", view = readAddress() }) {
-  const elements = items.map((item) => makeItem(item, view));
   const isMore = key !== null && key === shown.key;
+  const isNames = isMore ? shown.isNames : !items.some((item) => item.has_image);
+  shown = { key, items: (isMore ? shown.items : 0) + items.length, status, isNames };
+  const elements = items.map((item) => makeItem(item, view));
   if (isMore) find("items").append(...elements);
   else find("items").replaceChildren(...elements);
-  shown = { key, items: (isMore ? shown.items : 0) + items.length, total, status };
-  find("items").classList.toggle("names", health.takes === "vectors");
+  find("items").classList.toggle("names", isNames);
   find("heading").textContent = heading;
   document.title = key === "" ? health.name : `${heading} · ${health.name}`;
   find("note").textContent = note;
@@ -328,7 +329,7 @@ async function start() {
     find("drop").textContent = `Drop the ${what} to search by it`;
     find("file").accept = what === "image" ? "image/*" : "";
     find("hint").textContent = `Or paste or drop ${what === "image" ? "an image" : "a vector"}; choose an item to search by it.`;
-    find("random").hidden = !health.items;
+    for (const id of ["choose", "random", "hint"]) find(id).hidden = !health.items;
   });
   await show({ focus: false });
   await asked.catch(fail);
