@@ -8,6 +8,7 @@ from rich.table import Table
 
 from jaxhash.retrieval.health import describe_health
 from jaxhash.utils.console import print_line, print_table
+from jaxhash.utils.errors import printable
 
 #: Columns of the table: a key of the scores, and its title. The last three need class similarities.
 COLUMNS = {
@@ -27,6 +28,16 @@ FLOAT_RANKINGS = {
     "learned floats": "floats: network output, cosine",
     "input features": "floats: input features, cosine",
 }
+
+
+def run_title(results: dict[str, Any]) -> str:
+    """Returns the method, the bits and the data of a run, as the title of a plot or a page.
+
+    Example:
+        >>> run_title({"objective": "hashnet + 0.1 hswd", "bits": 32, "dataset": "digits"})
+        'hashnet + 0.1 hswd, 32 bits, digits'
+    """
+    return f"{results['objective']}, {results['bits']} bits, {printable(results['dataset'])}"
 
 
 def ranking_rows(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

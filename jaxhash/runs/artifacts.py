@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, Shaped
 
 from jaxhash import report
 from jaxhash.ops.codes import binarize
+from jaxhash.report import plots
 from jaxhash.retrieval.score import pack_signs
 from jaxhash.retrieval.search import search_codes
 from jaxhash.runs.evaluation import sampled_rows
@@ -42,7 +43,8 @@ def save_plots(
 ) -> None:
     """Plots losses, code values, precision-recall and nearest neighbors of a run.
 
-    The file ``neighbours.json`` names the items of the last plot.
+    Each is a PNG and an SVG file. Beside them, ``code_values.json`` has the counts of the second plot, and
+    ``neighbours.json`` the items of the last one.
 
     Args:
         folder: folder of the plots.
@@ -53,21 +55,24 @@ def save_plots(
         records: the run's metrics.jsonl.
     """
     neighbors = _neighbors(experiment, after)
+    counts = plots.count_code_values(before, after["database"][sampled_rows(experiment)])
+    title = report.run_title(results)
     figures = {
-        "losses": report.plot_losses(records),
-        "code_values": report.plot_code_values(before, after["database"][sampled_rows(experiment)]),
-        "precision_recall": report.plot_precision_recall(results),
-        "neighbours": report.plot_neighbors(neighbors),
+        "losses": plots.plot_losses(records, title=title),
+        "code_values": plots.plot_code_values(counts, title=title),
+        "precision_recall": plots.plot_precision_recall(results),
+        "neighbours": plots.plot_neighbors(neighbors, title=title),
     }
     folder.mkdir(exist_ok=True)
     for name, figure in figures.items():
-        report.save_figure(figure, folder / name)
+        plots.save_figure(figure, folder / name)
+    write_json(folder / "code_values.json", counts)
     write_json(folder / "neighbours.json", neighbors.to_json())
 
 
 def _neighbors(
     experiment: Experiment, codes: Codes, *, rows: int = 8, k: int = 10
-) -> report.NeighborExamples:
+) -> plots.NeighborExamples:
     """Returns the first query of each of the first few classes, with its nearest items."""
     source, split = experiment.source, experiment.split
     first = _first_of_each_class(source.labels[split.query])[:rows]
@@ -75,11 +80,12 @@ def _neighbors(
     found = search_codes(query, database, min(k, len(database)))
     items = np.concatenate([split.query[first][:, None], split.database[found.rows]], axis=1)
     labels = source.labels[items]
-    return report.NeighborExamples(
+    return plots.NeighborExamples(
         images=[source.inputs[row] for row in items],
         titles=[[_title(label, source.class_names) for label in row] for row in labels],
         relevant=[shares_label(row[:1], row[1:])[0].tolist() for row in labels],
         names=[[source.name_of(item) for item in row] for row in items],
+        distances=found.distances.tolist(),
     )
 
 

@@ -129,7 +129,7 @@ def test_results_and_report(undisturbed):
     drawn = {path.name for path in (undisturbed.run.run_dir / "report").iterdir()}
     plots = ("losses", "code_values", "precision_recall", "neighbours")
     files = {f"{name}{suffix}" for name in plots for suffix in (".png", ".svg")}
-    assert drawn == files | {"neighbours.json"}
+    assert drawn == files | {"code_values.json", "neighbours.json"}
 
 
 def test_a_run_whose_records_are_gone_is_evaluated_without_them(undisturbed, tmp_path, capsys):

@@ -100,3 +100,16 @@ def html_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return (
         f'<div class="scroll"><table>\n<thead>{head}</thead>\n<tbody>{body}</tbody></table></div>\n'
     )
+
+
+def plot_element(svg: str, description: str) -> str:
+    """Returns a plot as an HTML element; on a narrow screen it is scrolled, so that its text is read.
+
+    Args:
+        svg: an SVG element by `jaxhash.report.plots.style.to_svg` or `inline_svg`.
+        description: what the plot shows, a plain text for who does not see it.
+    """
+    label = f'role="img" aria-label="{escape(description)}"'
+    return (
+        f'<div class="scroll plot" tabindex="0">{svg.replace("<svg", f"<svg {label}", 1)}</div>\n'
+    )

@@ -3,6 +3,7 @@
 Read first: `style`, which every plot is drawn in, and which makes files and parts of pages of figures.
 """
 
+from jaxhash.report.plots.code_values import count_code_values as count_code_values
 from jaxhash.report.plots.code_values import plot_code_values as plot_code_values
 from jaxhash.report.plots.losses import plot_losses as plot_losses
 from jaxhash.report.plots.neighbors import NeighborExamples as NeighborExamples
@@ -10,5 +11,6 @@ from jaxhash.report.plots.neighbors import plot_neighbors as plot_neighbors
 from jaxhash.report.plots.precision_recall import plot_precision_recall as plot_precision_recall
 from jaxhash.report.plots.style import inline_svg as inline_svg
 from jaxhash.report.plots.style import save_figure as save_figure
+from jaxhash.report.plots.style import set_log_scale as set_log_scale
 from jaxhash.report.plots.style import styled as styled
 from jaxhash.report.plots.style import to_svg as to_svg

@@ -1,16 +1,35 @@
-"""Plots a few queries with their nearest items."""
+"""Plots a few queries with their nearest items: pictures of images, and names of all else."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Shaped
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 
-from jaxhash.report.plots.style import styled
+from jaxhash.report.plots.style import INK, PAGE_WIDTH, styled
+from jaxhash.utils.errors import printable
 
-RELEVANT_COLOR, IRRELEVANT_COLOR = "#2a7f3f", "#c0392b"
+
+class Mark(NamedTuple):
+    """What marks a neighbor: a sign and a dash beside the color, for who does not tell colors apart."""
+
+    color: str
+    sign: str
+    dash: str
+
+
+RELEVANT = Mark("#0072b2", "\N{CHECK MARK}", "-")
+IRRELEVANT = Mark("#d55e00", "\N{BALLOT X}", "--")
+
+#: Longest side in pixels at which an image is drawn; what is larger is reduced.
+_SIDE = 72
+
+#: Characters of a line in as many columns; a longer line is cut.
+_LINE_LENGTHS = {4: 33, 3: 45, 2: 70, 1: 140}
 
 
 class NeighborExamples(NamedTuple):
@@ -20,10 +39,12 @@ class NeighborExamples(NamedTuple):
     """For each query its input, then the inputs of its neighbors, nearest first."""
     titles: Sequence[Sequence[str]]
     """Class names, in the order of ``images``."""
-    relevant: Sequence[Sequence[bool]] | Bool[np.ndarray, "queries k"]
+    relevant: Sequence[Sequence[bool]]
     """True where a neighbor (without the query) shares a class with the query."""
-    names: Sequence[Sequence[str]] = ()
-    """Names of the items, in the order of ``images``; the plot does not show them."""
+    names: Sequence[Sequence[str]]
+    """Names of the items, in the order of ``images``."""
+    distances: Sequence[Sequence[int]]
+    """Hamming distance of each neighbor to the query."""
 
     def to_json(self) -> list[dict[str, Any]]:
         """Returns, for each query, its name, its class and its neighbors."""
@@ -32,51 +53,125 @@ class NeighborExamples(NamedTuple):
                 "query": names[0],
                 "class": titles[0],
                 "nearest": [
-                    {"item": name, "class": title, "relevant": bool(is_relevant)}
-                    for name, title, is_relevant in zip(
-                        names[1:], titles[1:], relevant, strict=True
+                    {
+                        "item": name,
+                        "class": title,
+                        "relevant": is_relevant,
+                        "distance": distance,
+                    }
+                    for name, title, is_relevant, distance in zip(
+                        names[1:], titles[1:], relevant, distances, strict=True
                     )
                 ],
             }
-            for names, titles, relevant in zip(self.names, self.titles, self.relevant, strict=True)
+            for titles, relevant, names, distances in zip(*self[1:], strict=True)
         ]
 
 
 @styled
-def plot_neighbors(neighbors: NeighborExamples) -> Figure:
-    """Draws a row for each query: its nearest items, relevant ones framed green, others red."""
+def plot_neighbors(neighbors: NeighborExamples, *, title: str = "") -> Figure:
+    """Draws each query and its nearest items, with class and distance: images, or else a list of names.
+
+    A relevant item has a check mark, and a solid blue frame if it is an image; another one has a cross, and
+    a dashed orange frame.
+
+    Args:
+        neighbors: the queries and their nearest items.
+        title: title of the figure.
+    """
+    is_image = np.ndim(neighbors.images[0][0]) == 3
+    return (_plot_images if is_image else _plot_names)(neighbors, title)
+
+
+def _plot_images(neighbors: NeighborExamples, title: str) -> Figure:
     rows, columns = len(neighbors.images), len(neighbors.images[0])
-    height = rows + 0.2  # in cells
-    figure = Figure(figsize=(0.8 * columns, 0.8 * height))
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, columns), ylim=(height, 0), aspect="equal")
-    axes.set_axis_off()  # one axes for all cells: one for each cell takes ten times as long
-    for row, (images, titles, relevant) in enumerate(zip(*neighbors[:3], strict=True)):
-        for column, (image, title, is_relevant) in enumerate(
-            zip(images, titles, (None, *relevant), strict=True)
-        ):
-            if is_relevant is None:  # the query itself
-                color = "0.2"
+    cell = PAGE_WIDTH / max(columns, 11)
+    header = 0.6 if title else 0.3
+    figure, axes = _make_page(cell * columns, header + 1.2 * cell * rows, title)
+    for row, (images, titles, relevant, _, distances) in enumerate(zip(*neighbors, strict=True)):
+        top = header + 1.2 * cell * row
+        for column, (image, class_names) in enumerate(zip(images, titles, strict=True)):
+            center = (cell * (column + 0.5), top + 0.78 * cell)
+            if column == 0:
+                mark, words = Mark(INK, "", "-"), "query"
             else:
-                color = RELEVANT_COLOR if is_relevant else IRRELEVANT_COLOR
-            _draw_input(axes, image, center=(column + 0.5, row + 0.75), color=color)
-            axes.text(column + 0.5, row + 0.3, title, fontsize=6, color=color, ha="center")
-    axes.text(0.5, 0.15, "query", ha="center", fontsize=7)
+                mark = RELEVANT if relevant[column - 1] else IRRELEVANT
+                words = f"{mark.sign} {distances[column - 1]}"
+            _draw_image(axes, image, center, 0.76 * cell, mark)
+            x = cell * column + 0.12 * cell
+            axes.text(x, top + 0.16 * cell, words, fontsize=7, color=mark.color)
+            axes.text(x, top + 0.33 * cell, _cut(printable(class_names), 15), fontsize=6)
     return figure
 
 
-def _draw_input(
-    axes: Any, values: Shaped[np.ndarray, "..."], *, center: tuple[float, float], color: str
+def _draw_image(
+    axes: Axes,
+    pixels: Shaped[np.ndarray, "h w c"],
+    center: tuple[float, float],
+    side: float,
+    mark: Mark,
 ) -> None:
-    """Draws an image, or a feature vector as a small heat map of its values, in a frame."""
-    options = {"interpolation": "nearest", "cmap": "gray"}  # ignored for color images
-    if values.ndim == 3:
-        cells = values.squeeze(axis=2) if values.shape[2] == 1 else values
-    else:
-        side = int(np.ceil(np.sqrt(values.size)))
-        cells = np.pad(values.ravel(), (0, side * side - values.size)).reshape(side, side)
-        limit = np.abs(values).max()
-        options |= {"cmap": "coolwarm", "vmin": -limit, "vmax": limit}
-    height, width = np.array(cells.shape[:2]) * 0.76 / max(cells.shape[:2])
+    """Draws an image in a frame, its longest side in inches."""
+    image = Image.fromarray(pixels.squeeze(axis=2) if pixels.shape[2] == 1 else pixels)
+    image.thumbnail((_SIDE, _SIDE))
+    width, height = np.array([pixels.shape[1], pixels.shape[0]]) * side / max(pixels.shape[:2])
     left, top = center[0] - width / 2, center[1] - height / 2
-    axes.imshow(cells, extent=(left, left + width, top + height, top), **options)
-    axes.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=color, linewidth=2))
+    axes.imshow(
+        image,
+        extent=(left, left + width, top + height, top),
+        interpolation="none",  # SVG then holds the pixels themselves
+        cmap="gray",
+        vmin=0,
+        vmax=255,
+    )
+    frame = {"fill": False, "edgecolor": mark.color, "linewidth": 2, "linestyle": mark.dash}
+    axes.add_patch(Rectangle((left, top), width, height, **frame))
+
+
+def _plot_names(neighbors: NeighborExamples, title: str) -> Figure:
+    lists = [_lines(*parts) for parts in zip(*neighbors[1:], strict=True)]
+    longest = max(len(text) for lines in lists for text, _ in lines)
+    fitting = [columns for columns, length in _LINE_LENGTHS.items() if length >= longest]
+    columns = fitting[0] if fitting else 1
+    header, line = 0.45 if title else 0.1, 0.15
+    height = line * (max(map(len, lists)) + 1)
+    rows = -(-len(lists) // columns)
+    figure, axes = _make_page(PAGE_WIDTH, header + height * rows, title)
+    for number, lines in enumerate(lists):
+        row, column = divmod(number, columns)
+        x, top = 0.1 + PAGE_WIDTH / columns * column, header + height * row
+        for place, (text, color) in enumerate(lines):
+            weight = "bold" if place == 0 else "normal"
+            text = _cut(text, _LINE_LENGTHS[columns])
+            axes.text(x, top + line * (place + 1), text, fontsize=7, color=color, weight=weight)
+    return figure
+
+
+def _lines(
+    titles: Sequence[str],
+    relevant: Sequence[bool],
+    names: Sequence[str],
+    distances: Sequence[int],
+) -> list[tuple[str, str]]:
+    """Returns the lines of a query and their colors: the query, then its nearest items."""
+    items = [printable(f"{title}: {name}") for title, name in zip(titles, names, strict=True)]
+    lines = [(items[0], INK)]
+    for rank, is_relevant in enumerate(relevant):
+        mark = RELEVANT if is_relevant else IRRELEVANT
+        lines.append((f"{mark.sign} {distances[rank]:>2} {items[rank + 1]}", mark.color))
+    return lines
+
+
+def _make_page(width: float, height: float, title: str) -> tuple[Figure, Axes]:
+    """Returns a figure with one axes in inches from the top left, which is quick for many cells."""
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    axes.text(0.1, 0.25, title, fontsize=11)
+    return figure, axes
+
+
+def _cut(text: str, length: int) -> str:
+    """Returns a text; a long one without its middle, as names differ at both ends."""
+    half = (length - 3) // 2
+    return text if len(text) <= length else f"{text[:half]}...{text[-half:]}"

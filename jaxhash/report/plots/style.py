@@ -9,16 +9,27 @@ import io
 import re
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import matplotlib.style
 from cycler import cycler
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from jaxhash.utils.files import whole_file
 
 #: Blue, vermilion, green, orange, purple and sky blue of Okabe and Ito; black is `INK`, and yellow is
 #: too light for a line on white.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9")
+
+#: What tells lines apart: a color, a dash and a marker for each.
+LINE_STYLES = tuple(
+    {"color": color, "linestyle": dash, "marker": marker}
+    for color, dash, marker in zip(
+        COLORS, ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2))), "osd^vx", strict=True
+    )
+)
 
 #: Color of text and axes; not pure black, which matplotlib's SVG leaves out.
 INK = "#222222"
@@ -38,7 +49,8 @@ _RC_PARAMS = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
-    "axes.titlesize": 10,
+    "axes.titlesize": 9.5,
+    "axes.titley": 1.0,  # else the place of a title is searched for at each drawing
     "figure.facecolor": "white",
     "figure.titlesize": 11,
     "font.sans-serif": ["DejaVu Sans"],
@@ -60,10 +72,26 @@ _RC_PARAMS = {
     "ytick.labelsize": 8,
 }
 
-#: Draws in the style, whatever the settings of the user: a decorator and a context manager.
+#: Decorator of a function that draws: it does so in the style, whatever the settings of the user.
 styled = matplotlib.style.context(["default", _RC_PARAMS])
 
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+
+def set_log_scale(axes: Axes, which: Literal["x", "y"]) -> None:
+    """Gives an axis a logarithmic scale with plain numbers, such as 0.01 and 1,000.
+
+    Args:
+        axes: with its data drawn, all of them positive.
+        which: the axis.
+    """
+    axis = {"x": axes.xaxis, "y": axes.yaxis}[which]
+    axes.set(**{f"{which}scale": "log"})
+    low, high = axis.get_data_interval()
+    steps = (1, 2, 5) if high < 30 * low else (1, 3) if high < 1000 * low else (1,)
+    axis.set_major_locator(LogLocator(subs=steps))
+    axis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -74,16 +102,14 @@ def save_figure(figure: Figure, path: Path) -> None:
         path: where to, without a suffix.
     """
     with whole_file(path.with_name(f"{path.name}.png"), "wb") as file:
-        _save(figure, file, format="png", dpi=120, metadata={"Software": None})
+        _render(figure, file, format="png", dpi=120, metadata={"Software": None})
     with whole_file(path.with_name(f"{path.name}.svg"), "wb") as file:
-        _save(figure, file, format="svg", metadata=_NO_METADATA)
+        file.write(_render_svg(figure).encode())
 
 
 def to_svg(figure: Figure) -> str:
     """Returns a figure as an SVG element for HTML; see `inline_svg`."""
-    content = io.BytesIO()
-    _save(figure, content, format="svg", metadata=_NO_METADATA)
-    return inline_svg(content.getvalue().decode())
+    return inline_svg(_render_svg(figure))
 
 
 def inline_svg(svg: str) -> str:
@@ -97,13 +123,24 @@ def inline_svg(svg: str) -> str:
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'<g id="patch_1">.*?</g>\s*', "", svg, count=1, flags=re.DOTALL)  # background
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r'(?<=<g) id="[^"]*"| id="image[^"]*"', "", svg)
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
     return svg.replace(INK, "currentColor")
 
 
+def _render_svg(figure: Figure) -> str:
+    """Returns a figure as SVG with paths to 1/100 of a point, which is half as long as to 1/10^6."""
+    content = io.BytesIO()
+    _render(figure, content, format="svg", metadata=_NO_METADATA)
+    return re.sub(
+        r' d="[^"]*"',
+        lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]),
+        content.getvalue().decode(),
+    )
+
+
 @styled
-def _save(figure: Figure, file: io.IOBase, **options) -> None:
+def _render(figure: Figure, file: io.IOBase, **options) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # drawn as a box
         figure.savefig(file, **options)
