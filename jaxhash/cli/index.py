@@ -31,9 +31,10 @@ class IndexArguments:
     """Folder of the index."""
     root: Path | None = None
     """Folder that the items lie in, where it has moved."""
-    remove: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH|ID|label=NAME...")] = ()
-    """Items to remove: by path (absolute, or relative to the root), by id, or all of a label. A path that looks like one of
-    the others is written ./PATH. Their codes stay on disk until --compact."""
+    remove: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH|ID|label=NAME|@FILE...")] = ()
+    """Items to remove: by path (absolute, or relative to the root), by id, all of a label, or those that a
+    text file names so, one a line. A path that looks like one of the others is written ./PATH. Their codes
+    stay on disk until --compact."""
     add: Annotated[tuple[str, ...], tyro.conf.arg(metavar="INPUT...")] = ()
     """Inputs to encode by the hash function of the index, as for jaxhash encode; those that it holds
     already are passed over."""

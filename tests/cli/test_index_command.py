@@ -47,9 +47,11 @@ def test_a_summary(index, output):
         (["0/0.png", "./1/1.png", "{root}/1/2.png"], [1, 2, 3, 6]),
         (["x.npy#0"], [0, 1, 2, 3, 4, 5]),
         (["label=b", "6", "3"], [0, 1, 2]),
+        (["@names.txt", "5"], [2, 6]),
     ],
 )
-def test_removing(index, output, names, left):
+def test_removing(index, output, names, left, tmp_path):
+    (tmp_path / "names.txt").write_text("0\n\n1\n./1/1.png\nlabel=b\n1\n")
     output("index", "index", "--remove", *(name.format(root=index.root) for name in names))
     assert live(index) == left
     output("index", "index", "--compact")
@@ -106,6 +108,8 @@ def test_problems_are_lines_and_status_1(index, capsys):
         (f"index --remove {2**70}", f"id {2**70}"),
         ("index --remove 0 1/9.png", "'1/9.png'"),
         ("index --remove label=c 0", "label 'c'"),
+        ("index --remove @none.txt", "--remove @none.txt cannot be read"),
+        ("index --remove @root", "--remove @root cannot be read"),
         ("index --root elsewhere", "--root elsewhere"),
         ("index --add none.npy", "none.npy"),
         ("index --add root/0", "vectors of 4 dimensions"),
