@@ -159,7 +159,7 @@ class Api:
         page = _page(parameters)
 
         def read(view: View) -> dict[str, Any]:
-            packed = _parse_code(code, view) if id is None else view.index.codes([_id(id)])[0]
+            packed = _parse_code(code, view) if id is None else view.index.codes([_id(id, 400)])[0]
             return _search(view, packed, parameters.text("label"), *page)
 
         return JSONResponse(await self._read(read))
@@ -236,10 +236,11 @@ def _page(parameters: Parameters) -> tuple[int, int]:
     return parameters.number("offset", 0, 0), parameters.number("limit", PAGE, 1, MAX_PAGE)
 
 
-def _id(text: str) -> int:
+def _id(text: str, status: int = 404) -> int:
+    """Returns an id; raises an error of that status if the text is none."""
     number = parse_number(text)
     if number is None:
-        raise RequestError(404, f"there is no item {text[:40]!r}: an id is a whole number")
+        raise RequestError(status, f"there is no item {text[:40]!r}: an id is a whole number")
     return number
 
 

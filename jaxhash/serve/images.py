@@ -16,6 +16,12 @@ from jaxhash.retrieval.queries import item_file
 from jaxhash.serve.errors import RequestError
 from jaxhash.utils.errors import first_line
 
+#: Modes of Pillow that are decoded within a few bytes a pixel.
+_PLAIN_MODES = frozenset(["1", "L", "P", "RGB", "CMYK", "YCbCr"])
+
+#: What a pixel of another kind counts as: it takes up to 25 bytes instead of 5.
+_DEEP_PIXEL = 4
+
 
 @contextlib.contextmanager
 def open_image(file: io.BufferedIOBase, max_pixels: int) -> Iterator[Image.Image]:
@@ -23,21 +29,25 @@ def open_image(file: io.BufferedIOBase, max_pixels: int) -> Iterator[Image.Image
 
     Args:
         file: its bytes.
-        max_pixels: most pixels that it may have.
+        max_pixels: most pixels that it may have; one with transparency, or of more than 8 bits a color,
+            counts as four.
 
     Raises:
         RequestError: 400 if it is no image of a known format, or a broken one; 413 if it is too large.
             What is raised inside the context counts as that it is broken.
     """
     too_large = RequestError(
-        413, f"the image has more than {max_pixels:,} pixels, the most allowed"
+        413,
+        f"the image has more than {max_pixels:,} pixels, the most allowed (a quarter of that with "
+        "transparency, or more than 8 bits a color)",
     )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(file, formats=installed_formats())
         with image:
-            if image.width * image.height > max_pixels:
+            is_plain = image.mode in _PLAIN_MODES and "transparency" not in image.info
+            if image.width * image.height * (1 if is_plain else _DEEP_PIXEL) > max_pixels:
                 raise too_large
             yield image
     except RequestError:

@@ -43,7 +43,7 @@ class View:
 
     def count(self, label: str | None) -> int:
         """Returns the number of items of a label, or of all."""
-        return len(self.index) if label is None else len(self._ids_of(label))
+        return len(self.index) if label is None else self.labels().get(label, 0)
 
     def page(self, label: str | None, offset: int, limit: int) -> Int64[np.ndarray, " n"]:
         """Returns ids of the items of a label, or of all, ascending.
