@@ -53,22 +53,31 @@ def ranking_rows(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
+def run_rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Returns the titles of the table of a run, and its rows as texts."""
+    shown = {key: title for key, title in COLUMNS.items() if key in results}
+    rows = [
+        [name, *(f"{scores[key]:.4f}" if key in scores else "-" for key in shown)]
+        for name, scores in ranking_rows(results)
+    ]
+    return ["ranking by", *shown.values()], rows
+
+
 def print_run(results: dict[str, Any], console: Console) -> None:
     """Prints the results of a run with its baselines and float rankings, and notes below them."""
     table = Table(title=f"{results['dataset']}, {results['items']['database']:,} items", box=None)
-    table.add_column("ranking by")
-    shown = {key: title for key, title in COLUMNS.items() if key in results}
-    for title in shown.values():
+    (first, *others), rows = run_rows(results)
+    table.add_column(first)
+    for title in others:
         table.add_column(title, justify="right")
-    for name, scores in ranking_rows(results):
-        cells = (f"{scores[key]:.4f}" if key in scores else "-" for key in shown)
-        table.add_row(name, *cells)
-    print_table(console, table)
-    for note in _notes(results):
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    for note in run_notes(results):
         print_line(console, note)
 
 
-def _notes(results: dict[str, Any]) -> Iterator[str]:
+def run_notes(results: dict[str, Any]) -> Iterator[str]:
     """Yields which model was evaluated, code health and leaks, as far as the results hold them."""
     if "model_choice" in results:
         choice = results["model_choice"]

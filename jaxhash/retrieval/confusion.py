@@ -29,12 +29,14 @@ class ClassConfusion(NamedTuple):
         right: number of these neighbors that are relevant, which share a class with the query.
         wrong: number of the others, by class of the query and class of the neighbor. An item of several
             classes counts for each.
+        is_multi_label: whether items may have several classes.
     """
 
     queries: Int[np.ndarray, " classes"]
     neighbors: Float[np.ndarray, " classes"]
     right: Float[np.ndarray, " classes"]
     wrong: csr_array
+    is_multi_label: bool
 
     def shares(self) -> Float[np.ndarray, " classes"]:
         """Returns the share of right neighbors of each class; NaN without a query."""
@@ -86,8 +88,8 @@ def class_confusion(
     last, share = _last_distance(counts, k)
     used = np.flatnonzero(counts.relevant.sum(axis=1))
     first, sizes = _group(database_codes, database_labels)
-    groups, labels = database_codes[first], _one_hot(database_labels[first], classes)
-    of_queries = _one_hot(query_labels, classes)
+    groups, labels = database_codes[first], one_hot(database_labels[first], classes)
+    of_queries = one_hot(query_labels, classes)
     neighbors, right = np.zeros((2, classes))
     wrong = csr_array((classes, classes))
     for rows in _chunks(used[np.argsort(last[used], kind="stable")], last, len(groups)):
@@ -105,7 +107,7 @@ def class_confusion(
         wrong += own.T @ (weights @ labels)
     wrong.eliminate_zeros()
     queries = of_queries[used].sum(axis=0).astype(np.int64)
-    return ClassConfusion(queries, neighbors, right, csr_array(wrong))
+    return ClassConfusion(queries, neighbors, right, csr_array(wrong), query_labels.ndim == 2)
 
 
 def _last_distance(
@@ -120,7 +122,7 @@ def _last_distance(
     return last, (wanted - before) / np.maximum(there, 1)
 
 
-def _one_hot(labels: Int[np.ndarray, " n *classes"], classes: int) -> csr_array:
+def one_hot(labels: Int[np.ndarray, " n *classes"], classes: int) -> csr_array:
     """Returns multi-hot rows of labels, [n, classes]; a row without a label is empty."""
     if labels.ndim == 2:
         return csr_array(labels != 0, dtype=np.float64)

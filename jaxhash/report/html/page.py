@@ -25,9 +25,9 @@ _HEAD = """<!DOCTYPE html>
 
 
 @functools.cache
-def read_style() -> str:
-    """Returns the style sheet of all pages."""
-    return importlib.resources.files(__package__).joinpath("style.css").read_text("utf-8")
+def read_style(name: str = "style.css") -> str:
+    """Returns the style sheet of all pages, or another of this folder."""
+    return importlib.resources.files(__package__).joinpath(name).read_text("utf-8")
 
 
 @contextlib.contextmanager
@@ -61,9 +61,10 @@ def paragraph(text: str) -> str:
     return f"<p>{escape(text)}</p>\n"
 
 
-def section(title: str, *parts: str) -> str:
-    """Returns a section of HTML elements under a heading, a plain text."""
-    return f"<section>\n<h2>{escape(title)}</h2>\n{''.join(parts)}</section>\n"
+def section(title: str, *parts: str, anchor: str = "") -> str:
+    """Returns a section of HTML elements under a heading, a plain text; links lead to its anchor."""
+    name = f' id="{anchor}"' if anchor else ""
+    return f"<section{name}>\n<h2>{escape(title)}</h2>\n{''.join(parts)}</section>\n"
 
 
 def item_figure(image: str, name: str, facts: Iterable[str] = (), *, kind: str = "") -> str:
