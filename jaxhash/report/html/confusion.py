@@ -26,9 +26,7 @@ def matrix_classes(found: ClassConfusion) -> list[int]:
     return sorted(order[:MATRIX_CLASSES])
 
 
-def confusion_matrix(
-    found: ClassConfusion, classes: Sequence[int], class_name: ClassName
-) -> str:
+def confusion_matrix(found: ClassConfusion, classes: Sequence[int], class_name: ClassName) -> str:
     """Returns a table of the neighbors of queries, a row for each class of queries, in percent.
 
     Args:
@@ -36,7 +34,9 @@ def confusion_matrix(
         classes: classes that are shown.
         class_name: names a class.
     """
-    head = "".join(f'<th scope="col"><div>{escape(class_name(each))}</div></th>' for each in classes)
+    head = "".join(
+        f'<th scope="col"><div>{escape(class_name(each))}</div></th>' for each in classes
+    )
     shares, wrong = found.shares(), found.wrong
     rows = []
     for first in classes:
@@ -93,7 +93,12 @@ def class_table(
     asked = found.queries.nonzero()[0].tolist()
     shares = found.shares()
     rows = [
-        (class_name(each), f"{found.queries[each]:,}", f"{precision[each]:.4f}", _percent(shares[each]))
+        (
+            class_name(each),
+            f"{found.queries[each]:,}",
+            f"{precision[each]:.4f}",
+            _percent(shares[each]),
+        )
         for each in sorted(asked, key=lambda each: (precision[each], each))[:TABLE_CLASSES]
     ]
     return html_table(("class", "queries", "mAP", "right neighbors"), rows)

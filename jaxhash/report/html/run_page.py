@@ -151,10 +151,10 @@ def _confusion(page: RunPage) -> str:
         "where they end amid items at one distance, these count by their share. "
         "Of perfect codes all are right. "
     )
-    which = f"the {len(classes)} of {asked:,} classes that are confused most, " * (asked > len(classes))
-    rows = (
-        f"A row has the neighbors of the queries of a class in percent: {which}right ones on the diagonal"
+    which = f"the {len(classes)} of {asked:,} classes that are confused most, " * (
+        asked > len(classes)
     )
+    rows = f"A row has the neighbors of the queries of a class in percent: {which}right ones on the diagonal"
     if several:
         rows += "; a wrong neighbor counts for each of its classes"
     parts = [
