@@ -44,15 +44,14 @@ class ClassConfusion(NamedTuple):
             return self.right / self.neighbors
 
     def pairs(self) -> list[tuple[int, int, float]]:
-        """Returns pairs of classes with the share of the second among the neighbors of the first.
+        """Returns pairs of classes with the number of wrong neighbors of the first that have the second.
 
-        The largest share comes first, at equal shares the smaller numbers of classes.
+        The largest number comes first, at equal numbers the smaller classes.
         """
         wrong = self.wrong.tocoo()
         first, second = (each.astype(np.int64) for each in wrong.coords)
-        share = wrong.data / self.neighbors[first]
-        order = np.lexsort((second, first, -share))
-        columns = (each[order].tolist() for each in (first, second, share))
+        order = np.lexsort((second, first, -wrong.data))
+        columns = (each[order].tolist() for each in (first, second, wrong.data))
         return list(zip(*columns, strict=True))
 
 
@@ -83,7 +82,7 @@ def class_confusion(
         >>> counts = DistanceCounts(*np.array([[[1, 1, 1]], [[1, 0, 1]]]))
         >>> found = class_confusion(codes[:1], labels[:1], codes, labels, counts, classes=2)
         >>> found.right.tolist(), found.pairs()
-        ([1.0, 0.0], [(0, 1, 0.5)])
+        ([1.0, 0.0], [(0, 1, 1.0)])
     """
     last, share = _last_distance(counts, k)
     used = np.flatnonzero(counts.relevant.sum(axis=1))

@@ -1,7 +1,6 @@
 """Shows a finished run: its table, or its page."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ from jaxhash import metrics
 from jaxhash.report import plots
 from jaxhash.report.html.code_map import MapPoint
 from jaxhash.report.html.page import plot_element
+from jaxhash.report.html.rankings import Ranking
 from jaxhash.report.html.run_page import RunPage, ShownBucket, write_run_page
 from jaxhash.report.run_table import run_title
 from jaxhash.retrieval.buckets import describe_bucket, fullest_codes, place_codes, sampled_codes
-from jaxhash.retrieval.confusion import ClassConfusion, class_confusion, one_hot
+from jaxhash.retrieval.confusion import class_confusion, one_hot
 from jaxhash.retrieval.near_duplicates.join import DistinctCodes, distinct_codes
 from jaxhash.runs.finished_run import CODES_REMEDY, FinishedRun, RunItems, open_items, read_run
 from jaxhash.runs.folder import damaged, print_results, read_finished, read_results
@@ -205,7 +205,7 @@ def _rank(
     labels: Int[np.ndarray, " queries *classes"],
     *,
     best: bool,
-) -> list:
+) -> list[Ranking]:
     chosen = extreme_queries(precision, labels, _QUERIES, best=best)
     if not len(chosen):
         return []
@@ -255,14 +255,19 @@ def _describe_map(found: DistinctCodes, mapped: Int[np.ndarray, " codes"]) -> st
         )
     return (
         f"{which}, placed by t-SNE so that codes of a small Hamming distance lie together; the areas are numbers "
-        "of items, and marks stand for the most frequent class of a code. Distances between groups mean little."
+        "of items, and marks stand for the most frequent class of a code, with its items on the map. Distances "
+        "between groups mean little."
     )
 
 
 def _show_bucket(items: RunItems, found: DistinctCodes, number: int | np.integer) -> ShownBucket:
     bucket = describe_bucket(found, number, items.sides["database"].labels)
     same = (items.sides["query"].codes == found.codes[number]).all(axis=1)
-    examples = list(map(partial(shown_item, items, "database"), bucket.rows[:_EXAMPLES]))
+    count = min(_EXAMPLES, len(bucket.rows))
+    some = bucket.rows[np.arange(count) * len(bucket.rows) // count]
+    examples = [shown_item(items, "database", row) for row in some]
+    if items.sides["database"].names is None and examples[0].image is None:
+        examples = []  # numbers of rows tell nothing
     return ShownBucket(
         bucket.code,
         len(bucket.rows),

@@ -1,17 +1,22 @@
 """Draws codes in a plane, as an SVG element with a text for each."""
 
+import math
+import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from jaxhash.report.html.page import escape
+from jaxhash.report.html.page import escape, plot_element
 from jaxhash.report.plots.style import COLORS
 
 #: Width and height of the map, and its margin.
 _WIDTH, _HEIGHT, _MARGIN = 900, 600, 30
 
-#: Radius of a code of one item at least, and of the fullest.
-_LEAST_RADIUS, _GREATEST_RADIUS = 3.0, 18.0
+#: Radius of a code of one item, and least and greatest radius.
+_RADIUS, _LEAST_RADIUS, _GREATEST_RADIUS = 4.0, 3.0, 18.0
+
+#: Size of a letter and height of a line, in which names are kept apart.
+_LETTER, _LINE = 8.0, 17.0
 
 #: Shapes of radius 1: a disk, a square, a triangle, a diamond and a cross. Their number and that of the
 #: colors have no common divisor, so that 30 classes look different.
@@ -22,6 +27,9 @@ _SHAPES = (
     "M0-1.2L1.2 0 0 1.2-1.2 0z",
     "M-.4-1.1h.8v.7h.7v.8h-.7v.7h-.8v-.7h-.7v-.8h.7z",
 )
+
+#: Least share of the items on the map that a class has whose name stands there.
+LEAST_NAMED_SHARE = 0.01
 
 #: Classes with a mark of their own.
 MARKED_CLASSES = len(_SHAPES) * len(COLORS)
@@ -58,24 +66,25 @@ def code_map(points: Sequence[MapPoint], class_name: Callable[[int], str]) -> st
             items[point.group] += point.items
     shown = sorted(each for each, _ in items.most_common(MARKED_CLASSES))
     marks = {each: number for number, each in enumerate(shown)}
-    largest = max(point.items for point in points)
+    scale = min(_RADIUS, _GREATEST_RADIUS / max(point.items for point in points) ** 0.5)
     order = sorted(points, key=lambda point: -point.items)  # small ones lie on top
-    drawn = "".join(_draw(point, marks, largest) for point in order)
-    first = {point.group: point for point in reversed(order) if point.group in marks}
+    drawn = "".join(_draw(point, marks, scale) for point in order)
+    named = [each for each in shown if items[each] >= LEAST_NAMED_SHARE * items.total()]
+    places = {
+        class_name(each): _middle([point for point in points if point.group == each])
+        for each in named
+    }
     names = "".join(
-        f'<text x="{x}" y="{y - 8:.1f}">{escape(class_name(point.group))}</text>\n'
-        for point in first.values()
-        for x, y in [_place(point)]
+        f'<text x="{x:.1f}" y="{y:.1f}">{escape(name)}</text>\n'
+        for name, (x, y) in _keep_apart(places).items()
     )
     legend = "".join(
         f"<li>{_sample(number)} {escape(class_name(each))} ({items[each]:,})</li>\n"
         for each, number in marks.items()
     )
-    return (
-        f'<div class="scroll"><svg class="map" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="map of {len(points):,} codes">\n{drawn}{names}</svg></div>\n'
-        f'<ul class="legend">\n{legend}</ul>\n'
-    )
+    svg = f'<svg class="map" viewBox="0 0 {_WIDTH} {_HEIGHT}">\n{drawn}{names}</svg>'
+    element = plot_element(svg, f"map of {len(points):,} codes")
+    return f'{element}<ul class="legend">\n{legend}</ul>\n'
 
 
 def _place(point: MapPoint) -> tuple[float, float]:
@@ -85,12 +94,33 @@ def _place(point: MapPoint) -> tuple[float, float]:
     )
 
 
-def _draw(point: MapPoint, marks: dict[int, int], largest: int) -> str:
+def _middle(points: Sequence[MapPoint]) -> tuple[float, float]:
+    """Returns a place above the point that is nearest to the median of all of them."""
+    x, y = (statistics.median(column) for column in zip(*map(_place, points), strict=True))
+    x, y = min(map(_place, points), key=lambda place: math.dist(place, (x, y)))
+    return x, y - 8
+
+
+def _keep_apart(places: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """Returns places of names, the middles of their lower ends, of which none covers another."""
+    kept: dict[str, tuple[float, float]] = {}
+    for name, (x, y) in sorted(places.items(), key=lambda item: item[1][1]):
+        half = _LETTER * len(name) / 2
+        x, y = min(max(x, half), _WIDTH - half), max(y, _LINE)
+        for other, (there, above) in kept.items():  # those further down come later
+            if abs(x - there) < half + _LETTER * len(other) / 2 and abs(y - above) < _LINE:
+                y = above + _LINE
+        kept[name] = (x, y)
+    return kept
+
+
+def _draw(point: MapPoint, marks: dict[int, int], scale: float) -> str:
     x, y = _place(point)
-    radius = max(_LEAST_RADIUS, _GREATEST_RADIUS * (point.items / largest) ** 0.5)
     shape, color = _mark(marks.get(point.group))
+    radius = max(_LEAST_RADIUS, scale * point.items**0.5)
+    transform = f"translate({x} {y})scale({radius:.1f})"
     return (
-        f'<path d="{shape}" fill="{color}" transform="translate({x} {y})scale({radius:.1f})">'
+        f'<path d="{shape}" fill="{color}" transform="{transform}">'
         f"<title>{escape(point.text)}</title></path>\n"
     )
 

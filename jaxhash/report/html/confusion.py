@@ -63,19 +63,20 @@ def _share_cell(share: float, is_own: bool) -> str:
 
 
 def pair_table(found: ClassConfusion, class_name: ClassName) -> str:
-    """Returns a table of the pairs of classes that are confused most, each pair once."""
-    pairs = found.pairs()
-    share_of = {(first, second): share for first, second, share in pairs}
+    """Returns a table of the pairs of classes with most wrong neighbors, each pair once."""
+    number_of = {(first, second): number for first, second, number in found.pairs()}
     rows, seen = [], set()
-    for first, second, share in pairs:
+    for (first, second), number in number_of.items():
         if (second, first) in seen:
             continue
         seen.add((first, second))
-        back = share_of.get((second, first), 0.0) if found.queries[second] else math.nan
-        rows.append((class_name(first), class_name(second), _percent(share), _percent(back)))
+        back = number_of.get((second, first), 0.0)
+        shares = (number / found.neighbors[first], _divide(back, found.neighbors[second]))
+        names = f"{class_name(first)} → {class_name(second)}"
+        rows.append((names, f"{number:,.1f}".removesuffix(".0"), *map(_percent, shares)))
         if len(rows) == SHOWN_PAIRS:
             break
-    return html_table(("queries of", "have neighbors of", "share", "the other way"), rows)
+    return html_table(("queries → neighbors", "neighbors", "share", "share the other way"), rows)
 
 
 def class_table(
@@ -104,5 +105,11 @@ def class_table(
     return html_table(("class", "queries", "mAP", "right neighbors"), rows)
 
 
+def _divide(number: float, total: float) -> float:
+    return number / total if total else math.nan
+
+
 def _percent(share: float) -> str:
-    return "-" if math.isnan(share) else f"{share:.1%}"
+    if math.isnan(share):
+        return "-"
+    return "<0.1%" if 0 < share < 0.0005 else f"{share:.1%}"

@@ -10,6 +10,7 @@ from numpy import ndarray
 
 from jaxhash.report.html.code_map import MapPoint, code_map
 from jaxhash.report.html.confusion import (
+    TABLE_CLASSES,
     class_table,
     confusion_matrix,
     matrix_classes,
@@ -37,7 +38,7 @@ class ShownBucket(NamedTuple):
         items: number of items.
         queries: number of queries with the same code.
         classes: names of classes with their numbers of items, the most frequent first.
-        examples: the first of its items.
+        examples: some of its items; none if they have neither images nor names.
     """
 
     code: str
@@ -115,6 +116,7 @@ def _numbers(page: RunPage) -> str:
     facts = "".join(
         f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>\n" for name, value in page.facts
     )
+    notes = "".join(f"<li>{escape(note)}</li>\n" for note in run_notes(page.results))
     conventions = page.results.get("conventions", {})
     defined = "".join(
         f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>\n" for name, text in conventions.items()
@@ -122,7 +124,7 @@ def _numbers(page: RunPage) -> str:
     titles, rows = run_rows(page.results)
     return (
         html_table(titles, rows)
-        + "".join(map(paragraph, run_notes(page.results)))
+        + f'<ul class="notes">\n{notes}</ul>\n'
         + f'<dl class="facts">\n{facts}</dl>\n'
         + f'<details><summary>How the numbers are defined</summary><dl class="facts">\n{defined}</dl>'
         "</details>\n"
@@ -145,7 +147,7 @@ def _confusion(page: RunPage) -> str:
         return paragraph("no query has a relevant item in the database")
     asked = int((found.queries > 0).sum())
     classes = matrix_classes(found)
-    several = found.is_multi_label
+    shown = f": {TABLE_CLASSES} of {asked:,}" * (asked > TABLE_CLASSES)
     rule = (
         f"Neighbors of a query are as many nearest items as are relevant to it, at most {NEIGHBORS}; "
         "where they end amid items at one distance, these count by their share. "
@@ -155,14 +157,14 @@ def _confusion(page: RunPage) -> str:
         asked > len(classes)
     )
     rows = f"A row has the neighbors of the queries of a class in percent: {which}right ones on the diagonal"
-    if several:
+    if found.is_multi_label:
         rows += "; a wrong neighbor counts for each of its classes"
     parts = [
         paragraph(rule + rows + "."),
         confusion_matrix(found, classes, name),
-        "<h3>Pairs that are confused most</h3>\n",
+        "<h3>Pairs with most wrong neighbors</h3>\n",
         pair_table(found, name) if found.wrong.nnz else paragraph("no neighbor is wrong"),
-        "<h3>Classes, the lowest mAP first</h3>\n",
+        f"<h3>Classes, the lowest mAP first{shown}</h3>\n",
         class_table(found, page.class_precision, name),
     ]
     return "".join(parts)
@@ -178,7 +180,7 @@ def _buckets(page: RunPage) -> str:
         parts.append(
             f'<div class="bucket"><h3>{escape(words)}</h3>\n'
             f"<p>code <code>{escape(bucket.code)}</code></p>\n"
-            f"{item_list(map(item_element, bucket.examples))}</div>\n"
+            f"{item_list(map(item_element, bucket.examples)) if bucket.examples else ''}</div>\n"
         )
     health = page.results.get("health") or {}
     sizes = health.get("buckets")
