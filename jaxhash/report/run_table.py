@@ -72,7 +72,7 @@ def print_run(results: dict[str, Any], console: Console) -> None:
         table.add_column(title, justify="right")
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    print_table(console, table)
     for note in run_notes(results):
         print_line(console, note)
 

@@ -71,7 +71,7 @@ def code_map(points: Sequence[MapPoint], class_name: Callable[[int], str]) -> st
     drawn = "".join(_draw(point, marks, scale) for point in order)
     named = [each for each in shown if items[each] >= LEAST_NAMED_SHARE * items.total()]
     places = {
-        class_name(each): _middle([point for point in points if point.group == each])
+        class_name(each): _above_middle([p for p in points if p.group == each], scale)
         for each in named
     }
     names = "".join(
@@ -94,11 +94,12 @@ def _place(point: MapPoint) -> tuple[float, float]:
     )
 
 
-def _middle(points: Sequence[MapPoint]) -> tuple[float, float]:
-    """Returns a place above the point that is nearest to the median of all of them."""
-    x, y = (statistics.median(column) for column in zip(*map(_place, points), strict=True))
-    x, y = min(map(_place, points), key=lambda place: math.dist(place, (x, y)))
-    return x, y - 8
+def _above_middle(points: Sequence[MapPoint], scale: float) -> tuple[float, float]:
+    """Returns a place above the mark that is nearest to the median of all of them."""
+    middle = [statistics.median(column) for column in zip(*map(_place, points), strict=True)]
+    point = min(points, key=lambda point: math.dist(_place(point), middle))
+    x, y = _place(point)
+    return x, y - _radius(point, scale) - 4
 
 
 def _keep_apart(places: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
@@ -114,11 +115,14 @@ def _keep_apart(places: dict[str, tuple[float, float]]) -> dict[str, tuple[float
     return kept
 
 
+def _radius(point: MapPoint, scale: float) -> float:
+    return max(_LEAST_RADIUS, scale * point.items**0.5)
+
+
 def _draw(point: MapPoint, marks: dict[int, int], scale: float) -> str:
     x, y = _place(point)
     shape, color = _mark(marks.get(point.group))
-    radius = max(_LEAST_RADIUS, scale * point.items**0.5)
-    transform = f"translate({x} {y})scale({radius:.1f})"
+    transform = f"translate({x} {y})scale({_radius(point, scale):.1f})"
     return (
         f'<path d="{shape}" fill="{color}" transform="{transform}">'
         f"<title>{escape(point.text)}</title></path>\n"
