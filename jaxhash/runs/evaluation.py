@@ -114,6 +114,14 @@ def encode_sample(
     return encode(variables, "database", rows=sampled_rows(experiment), track=track)
 
 
+def encode_initial(
+    experiment: Experiment, encode: SplitEncoder, console: Console
+) -> Float[np.ndarray, "items bits"]:
+    """Encodes a sample of the database by the model before its first step; see `encode_sample`."""
+    variables = experiment.initial_state().variables
+    return encode_sample(encode, experiment, variables, partial(track_progress, console=console))
+
+
 def sampled_rows(experiment: Experiment) -> slice:
     """Returns at most `MAX_SAMPLED_ITEMS` rows of the database, evenly spaced."""
     return slice(None, None, -(-len(experiment.split.database) // MAX_SAMPLED_ITEMS))

@@ -18,13 +18,26 @@ from jaxhash.report.run_table import run_title
 from jaxhash.retrieval.buckets import describe_bucket, fullest_codes, place_codes, sampled_codes
 from jaxhash.retrieval.confusion import class_confusion, one_hot
 from jaxhash.retrieval.near_duplicates.join import DistinctCodes, distinct_codes
-from jaxhash.runs.finished_run import CODES_REMEDY, FinishedRun, RunItems, open_items, read_run
+from jaxhash.retrieval.score import pack_signs
+from jaxhash.runs.experiment import Experiment
+from jaxhash.runs.finished_run import (
+    CODES_REMEDY,
+    FinishedRun,
+    RunItems,
+    RunSide,
+    open_items,
+    read_run,
+)
 from jaxhash.runs.folder import damaged, print_results, read_finished, read_results
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.runs.rankings import extreme_queries, rank_queries, shown_item
+from jaxhash.runs.scores import Codes
 from jaxhash.utils.console import print_line, track_progress
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import read_json
+
+#: The page in the folder of a run.
+PAGE = Path("report", "report.html")
 
 #: Pairs of a query and an item that are counted at most; more queries than that are sampled.
 MAX_PAIRS = 2**28
@@ -60,6 +73,32 @@ def report_run(
     records = read_metrics(folder / "metrics.jsonl", 0)
     draw_run(html, run, open_items(run, console), records, console)
     print_line(console, f"written: {html}")
+
+
+def draw_training(
+    experiment: Experiment,
+    codes: Codes,
+    results: dict[str, Any],
+    records: list[dict[str, Any]],
+    console: Console,
+) -> None:
+    """Writes the page of a run that has just been trained into its folder, as `PAGE`.
+
+    Args:
+        experiment: what was trained.
+        codes: codes of the queries and of the database.
+        results: what is about to be written into results.json.
+        records: the run's metrics.jsonl.
+        console: where progress is printed.
+    """
+    source, config = experiment.source, experiment.config
+    sides = {}
+    for name, part in codes.items():
+        rows = getattr(experiment.split, name)
+        sides[name] = RunSide(pack_signs(part), source.labels[rows], source.names_of(rows))
+    run = FinishedRun(config.run.run_dir, config, results, sides)
+    items = RunItems(sides, source, experiment.split)
+    draw_run(run.folder / PAGE, run, items, records, console)
 
 
 def draw_run(

@@ -30,7 +30,7 @@ from jaxhash.runs.evaluation import (
     SplitEncoder,
     candidate_score,
     collapse_alarm,
-    encode_sample,
+    encode_initial,
     evaluate_model,
 )
 from jaxhash.runs.experiment import Experiment
@@ -43,6 +43,7 @@ from jaxhash.runs.folder import (
 )
 from jaxhash.runs.metrics_file import MetricsFile, read_metrics
 from jaxhash.runs.own_parts import own_parts
+from jaxhash.runs.report_run import PAGE, draw_training
 from jaxhash.runs.throughput import log_throughput, time_loss
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.compilation_cache import compilation_cache
@@ -53,7 +54,7 @@ from jaxhash.training.parallel import DataParallel
 from jaxhash.training.speed import Profile
 from jaxhash.training.state import TrainState
 from jaxhash.training.stop import StopRequest, defer_signals, raise_if_stop_requested
-from jaxhash.utils.console import ProgressLine, print_line, show_work, track_progress
+from jaxhash.utils.console import ProgressLine, print_line, show_work
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import write_json
 from jaxhash.utils.hardware import peak_process_bytes
@@ -133,9 +134,10 @@ def train(
             console,
             before=encode_initial(experiment, encode, console),
             notes=speed | circumstances,
+            page=True,
         )
     report.print_run(results, console)
-    print_line(console, f"results and plots are in {folder}")
+    print_line(console, f"results and plots are in {folder}; {PAGE} shows them")
     return results
 
 
@@ -391,14 +393,6 @@ def choose_state(
         return checkpoints.restore(like, step), choice
 
 
-def encode_initial(
-    experiment: Experiment, encode: SplitEncoder, console: Console
-) -> Float[np.ndarray, "items bits"]:
-    """Encodes a sample of the database by the model before its first step; see `encode_sample`."""
-    variables = experiment.initial_state().variables
-    return encode_sample(encode, experiment, variables, partial(track_progress, console=console))
-
-
 def write_results(
     experiment: Experiment,
     encode: SplitEncoder,
@@ -410,6 +404,7 @@ def write_results(
     before: Float[np.ndarray, "items bits"],
     notes: dict[str, Any],
     known: dict[str, Any] | None = None,
+    page: bool = False,
 ) -> dict[str, Any]:
     """Evaluates a trained model, and writes codes, report and, at last, results.json.
 
@@ -423,6 +418,7 @@ def write_results(
         before: codes of a sample of the database before training, by `encode_sample`.
         notes: what else the results hold.
         known: results of another run of the same data, split and bits, whose baselines are taken.
+        page: whether the report has a page.
 
     Returns:
         The results.
@@ -438,6 +434,8 @@ def write_results(
         with show_work("drawing plots and writing codes", console):
             save_plots(folder / "report", experiment, before, codes, results, records)
             write_codes(folder / "codes.npz", experiment, codes)
+        if page:
+            draw_training(experiment, codes, results, records, console)
     peak = peak_process_bytes()
     print_line(console, f"with the evaluation at most {peak / 2**20:,.0f} MiB of main memory")
     if "speed" in results:
