@@ -1,6 +1,6 @@
-// The page of `jaxhash serve`. What it shows is what the fragment of its address says (#offset=, #id=, #code=, each
-// with &label=), so links, back, forward, reload and bookmarks work without more. Names of files and labels are
-// somebody else's: they are set as text, never as HTML.
+// The page of `jaxhash serve`. It shows what the fragment of its address says (#offset=, #id= or #code=, each with
+// &label=), so links, back, forward, reload and bookmarks need no code of their own. Names of files and labels may
+// hold anything: they are set as text, never as HTML.
 
 const PAGE = 60; // items that are asked for at a time
 const MOST_LABELS = 500; // options in the list of labels, which is narrowed by typing
@@ -8,9 +8,10 @@ const MOST_LABELS = 500; // options in the list of labels, which is narrowed by 
 const find = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en");
 const previews = new Map(); // code of an upload -> its name and, of an image, the address of its bytes
+const MOST_PREVIEWS = 50;
 let health = { name: "jaxhash", takes: "images" };
 let labels = [];
-let shown = { key: null, items: 0, status: "", isNames: false }; // what the list holds; names if it has no images
+let shown = { key: null, items: 0, status: "", isNames: false }; // what the list holds: names, or images too
 let turn = 0; // of the newest request: answers to older ones are dropped
 
 // ---------------------------------------------------------------- address
@@ -54,6 +55,7 @@ async function ask(path, given = {}, options = {}, again = true) {
 async function attempt(work, clear = false) {
   const mine = ++turn;
   const isNewest = () => mine === turn;
+  const wait = setTimeout(() => { find("status").textContent = "Waiting for the server …"; }, 1000);
   find("main").setAttribute("aria-busy", "true");
   try {
     await work(isNewest);
@@ -64,6 +66,7 @@ async function attempt(work, clear = false) {
     if (clear) drawList({ key: null, heading: "Nothing to show", items: [], total: 0, status: "" });
     else find("status").textContent = shown.status;
   } finally {
+    clearTimeout(wait);
     if (isNewest()) find("main").removeAttribute("aria-busy");
   }
 }
@@ -80,6 +83,8 @@ function printable(text) {
   return String(text).replace(/[\p{Cc}\p{Zl}\p{Zp}\p{Cs}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu, (c) =>
     `\\u${c.codePointAt(0).toString(16).padStart(4, "0")}`);
 }
+
+const ofLabel = (view) => (view.label ? " of the label" : "");
 
 const fileName = (path) => printable(path.slice(path.lastIndexOf("/") + 1) || path);
 
@@ -104,26 +109,30 @@ function makeItem(item, view) {
   link.title = printable(item.path);
   if (view.id === String(item.id)) link.setAttribute("aria-current", "true");
   const [frame, facts] = link.children;
+  const [image] = frame.children;
   if (item.distance !== undefined) facts.children[0].textContent = `distance ${item.distance}`;
   facts.children[1].textContent = printable(item.label ?? "");
   setName(facts.children[2], fileName(item.path));
+  const useNames = () => {
+    frame.replaceChildren(Object.assign(document.createElement("span"), { className: "missing" }));
+    frame.firstElementChild.textContent = "no image";
+    facts.removeAttribute("aria-hidden");
+  };
   if (shown.isNames) frame.remove();
-  else fillFrame(frame, facts, item);
+  else if (!item.has_image) useNames();
+  else {
+    facts.setAttribute("aria-hidden", "true"); // the text of the image says it
+    loadImage(image, `/items/${item.id}/thumbnail`, describe(item), useNames);
+  }
   return element;
 }
 
-function fillFrame(frame, facts, item) {
-  const image = frame.firstElementChild;
-  const fail = () => {
-    frame.replaceChildren(Object.assign(document.createElement("span"), { className: "missing", textContent: "no image" }));
-    facts.removeAttribute("aria-hidden");
-  };
-  if (!item.has_image) return fail();
-  image.alt = describe(item);
-  facts.setAttribute("aria-hidden", "true"); // the image says it
+// Loads an image; small ones, which are enlarged, keep their pixels.
+function loadImage(image, source, alt, fail) {
+  image.onload = () => image.classList.toggle("pixels", Math.max(image.naturalWidth, image.naturalHeight) <= 48);
   image.onerror = fail;
-  image.onload = () => image.classList.toggle("pixels", image.naturalWidth <= 48 && image.naturalHeight <= 48);
-  image.src = `/items/${item.id}/thumbnail`;
+  image.alt = alt;
+  image.src = source;
 }
 
 // Shows a list, or adds to the one that is shown if it has the same key.
@@ -152,32 +161,30 @@ function drawQuery(view, item, code) {
   const source = item ? item.has_image && `/items/${item.id}/image` : preview?.source;
   find("picture").replaceChildren();
   if (source) {
-    const image = Object.assign(new Image(), { alt: `Query: ${printable(name)}` });
-    image.onerror = () => image.remove();
-    image.onload = () => image.classList.toggle("pixels", image.naturalWidth <= 48 && image.naturalHeight <= 48);
-    image.src = source;
+    const image = new Image();
     find("picture").append(image);
+    loadImage(image, source, `Query: ${printable(name)}`, () => image.remove());
   }
   setName(find("query-name"), printable(name));
-  find("query-label").textContent = [item && `id ${item.id}`, printable(item?.label ?? "")].filter(Boolean).join(" · ");
+  const facts = item ? [`id ${item.id}`, printable(item.label ?? "")] : [];
+  find("query-label").textContent = facts.filter(Boolean).join(" · ");
   find("code").lastElementChild.textContent = code;
 }
 
 // ---------------------------------------------------------------- views
 
 function drawSearch(answer, view, item) {
-  const name = item ? fileName(item.path) : previews.get(answer.code)?.name ?? `code ${answer.code.slice(0, 8)}`;
-  const until = answer.offset + answer.results.length;
-  const isAll = answer.total === answer.items_in_all;
-  const among = `${count(answer.items_in_all)} items${view.label ? " of the label" : ""}`;
-  const { ties } = answer;
-  drawQuery(view, item, answer.code);
+  const { code, total, ties, results } = answer;
+  const name = item ? fileName(item.path) : previews.get(code)?.name ?? `code ${code.slice(0, 8)}`;
+  const until = answer.offset + results.length;
+  const nearest = total < answer.items_in_all ? `the ${count(total)} nearest of ` : "";
+  const left = ties && until >= total ? ties.total - ties.shown : 0;
+  drawQuery(view, item, code);
   drawList({
-    key: toAddress(view), view, items: answer.results, total: answer.total,
+    key: toAddress(view), view, items: results, total,
     heading: `Nearest to ${printable(name)}`,
-    status: isAll ? `${count(until)} of ${among}` : `${count(until)} of the ${count(answer.total)} nearest of ${among}`,
-    note: ties && until >= answer.total && ties.total > ties.shown
-      ? `${count(ties.total)} items are at distance ${ties.distance}; the ${count(ties.shown)} of the lowest ids are shown.` : "",
+    status: `${count(until)} of ${nearest}${count(answer.items_in_all)} items${ofLabel(view)}`,
+    note: left ? `${count(left)} more are at distance ${ties.distance}: items that tie are in order of id.` : "",
   });
 }
 
@@ -189,15 +196,17 @@ async function search(view, offset, limit, isNewest) {
 }
 
 async function browse(view, isNewest) {
-  const { total, offset, items } = await ask("/items", { offset: view.offset, limit: PAGE, label: view.label });
+  const given = { offset: view.offset, limit: PAGE, label: view.label };
+  const { total, offset, items } = await ask("/items", given);
   if (!isNewest()) return;
   const until = offset + items.length;
   const range = items.length ? `${count(offset + 1)} to ${count(until)}` : "None";
+  if (!view.label) drawFacts(total);
   drawQuery(view);
   drawList({
     key: toAddress(view).slice(1), view, items, total,
     heading: view.label ? `Items of label ${printable(view.label)}` : "Items",
-    status: `${range} of ${count(total)} items${view.label ? " of the label" : ""}`,
+    status: `${range} of ${count(total)} items${ofLabel(view)}`,
     note: total ? "" : "The index holds no items yet; jaxhash index DIR --add adds some.",
   });
   turnPage("previous", view, offset > 0, Math.max(0, offset - PAGE));
@@ -233,12 +242,10 @@ function upload(file) {
   find("status").textContent = `Searching by ${printable(file.name)} …`;
   return attempt(async (isNewest) => {
     const body = isImage ? file : JSON.stringify({ vector: readVector(await file.text()) });
-    const type = isImage ? (file.type.startsWith("image/") ? file.type : "application/octet-stream") : "application/json";
-    const options = { method: "POST", body, headers: { "Content-Type": type } };
-    const answer = await ask("/search", { label, limit: PAGE }, options);
+    const headers = { "Content-Type": isImage ? "application/octet-stream" : "application/json" };
+    const answer = await ask("/search", { label, limit: PAGE }, { method: "POST", body, headers });
     if (!isNewest()) return;
-    URL.revokeObjectURL(previews.get(answer.code)?.source);
-    previews.set(answer.code, { name: file.name, source: isImage ? URL.createObjectURL(file) : null });
+    keepPreview(answer.code, { name: file.name, source: isImage ? URL.createObjectURL(file) : null });
     const view = { id: null, code: answer.code, label, isSearch: true };
     if (location.hash !== toAddress(view)) history.pushState(null, "", toAddress(view));
     shown.key = null;
@@ -246,6 +253,15 @@ function upload(file) {
     scrollTo(0, 0);
     find("heading").focus({ preventScroll: true });
   });
+}
+
+function keepPreview(code, preview) {
+  const oldest = previews.size < MOST_PREVIEWS ? code : previews.keys().next().value;
+  for (const stale of new Set([code, oldest])) {
+    URL.revokeObjectURL(previews.get(stale)?.source);
+    previews.delete(stale);
+  }
+  previews.set(code, preview);
 }
 
 function readVector(text) {
@@ -261,8 +277,6 @@ function uploadFirst(data) {
   const text = data.getData("text/plain");
   if (file) upload(file);
   else if (health.takes === "vectors" && text) upload(new File([text], "a vector"));
-  else return false;
-  return true;
 }
 
 function drawLabels() {
@@ -271,16 +285,25 @@ function drawLabels() {
   const found = labels.filter(({ label }) => label === chosen || label.toLowerCase().includes(typed));
   const options = found.slice(0, MOST_LABELS).map(({ label, items }) =>
     new Option(`${printable(label)} (${count(items)})`, label, false, label === chosen));
-  if (chosen !== null && !options.some((option) => option.selected)) options.push(new Option(printable(chosen), chosen, false, true));
+  if (chosen !== null && !options.some((option) => option.selected)) {
+    options.push(new Option(printable(chosen), chosen, false, true));
+  }
   const left = found.length - MOST_LABELS;
-  if (left > 0) options.push(Object.assign(new Option(`${count(left)} more: type to find them`), { disabled: true }));
+  if (left > 0) options.push(new Option(`${count(left)} more: type to find them`));
+  if (left > 0) options.at(-1).disabled = true;
   find("label").replaceChildren(new Option("All", "", false, chosen === null), ...options);
+}
+
+function go(change) {
+  location.hash = toAddress({ ...readAddress(), ...change });
 }
 
 function listen() {
   addEventListener("hashchange", () => show());
   addEventListener("scrollend", () => history.replaceState({ ...history.state, scroll: scrollY }, ""));
-  addEventListener("paste", (event) => uploadFirst(event.clipboardData) && event.preventDefault());
+  addEventListener("paste", (event) => {
+    if (!event.target.matches?.("input")) uploadFirst(event.clipboardData);
+  });
   addEventListener("dragover", (event) => {
     event.preventDefault();
     find("drop").hidden = !event.dataTransfer.types.includes("Files");
@@ -300,15 +323,20 @@ function listen() {
     const { label } = readAddress();
     const { total } = await ask("/items", { label, limit: 1 });
     const { items } = await ask("/items", { label, limit: 1, offset: Math.floor(Math.random() * total) });
-    if (items.length) location.hash = toAddress({ id: items[0].id, label });
+    if (items.length) go({ id: items[0].id, code: null });
   });
   find("narrow").oninput = drawLabels;
-  find("label").onchange = () => { location.hash = toAddress({ ...readAddress(), offset: 0, label: find("label").value || null }); };
-  find("from").onchange = () => { location.hash = toAddress({ ...readAddress(), offset: Math.max(0, find("from").value - 1) }); };
+  find("label").onchange = () => go({ offset: 0, label: find("label").value });
+  find("from").onchange = () => go({ offset: Math.max(0, find("from").value - 1) });
   find("more").onclick = () => attempt(async (isNewest) => {
     await search(readAddress(), shown.items, PAGE, isNewest);
     history.replaceState({ ...history.state, limit: Math.max(PAGE, shown.items) }, "");
   });
+}
+
+function drawFacts(items) {
+  find("facts").textContent = `${count(items)} items, ${health.bits} bits`;
+  for (const id of ["choose", "random", "hint"]) find(id).hidden = !items;
 }
 
 async function start() {
@@ -323,13 +351,12 @@ async function start() {
   await attempt(async () => {
     health = await ask("/health");
     find("name").textContent = printable(health.name);
-    find("facts").textContent = `${count(health.items)} items, ${health.bits} bits`;
-    const what = health.takes === "images" ? "image" : "vector";
+    const [what, accept] = health.takes === "images" ? ["an image", "image/*"] : ["a vector", ""];
     find("choose").textContent = `Search by ${what}`;
-    find("drop").textContent = `Drop the ${what} to search by it`;
-    find("file").accept = what === "image" ? "image/*" : "";
-    find("hint").textContent = `Or paste or drop ${what === "image" ? "an image" : "a vector"}; choose an item to search by it.`;
-    for (const id of ["choose", "random", "hint"]) find(id).hidden = !health.items;
+    find("drop").textContent = `Drop ${what} to search by it`;
+    find("hint").textContent = `Or paste or drop ${what}; choose an item to search by it.`;
+    find("file").accept = accept;
+    drawFacts(health.items);
   });
   await show({ focus: false });
   await asked.catch(fail);

@@ -217,11 +217,24 @@ def test_an_address_that_is_wrong_is_said(page, url, address):
     assert page.evaluate("document.querySelector('#error').hidden")
 
 
-def test_the_newest_of_several_requests_is_shown(page, index, url):
+def test_a_late_answer_does_not_replace_a_newer_one(page, index, url):
     page.open(url)
-    page.evaluate("for (let id = 0; id < 8; id++) location.hash = `#id=${id}`")
+    page.evaluate(
+        "window.answered = 0; const ask = window.fetch;"
+        "const late = new Promise(done => { window.release = done; });"
+        "window.fetch = async (path, options) => {"
+        " if (path.includes('/search?id=3')) await late;"
+        " const answer = await ask(path, options); window.answered += 1; return answer; };"
+        "location.hash = '#id=3'; 0"
+    )
+    page.wait("window.answered == 1")  # the item, while its ranking is late
+    page.evaluate("location.hash = '#id=7'")
     page.wait("document.querySelector('#query-label').textContent.startsWith('id 7')")
+    page.evaluate("window.release()")
+    page.wait("window.answered == 4")
+    page.evaluate("new Promise(done => setTimeout(done, 100))")
     page.rest()
+    assert page.texts("#query-label")[0].startswith("id 7")
     assert shown_ids(page) == ranking(index, code_of(index, 7))[0][:PAGE]
 
 
