@@ -1,16 +1,17 @@
 """``jaxhash encode``: codes of images or vectors by a hash function, as an index."""
 
 import dataclasses
-import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 
+from jaxhash.cli.encode_options import EncodeOptions
 from jaxhash.cli.parsing import parse
 from jaxhash.utils.console import print_line
-from jaxhash.utils.errors import UserError, printable
+from jaxhash.utils.errors import printable
 
 #: Broken inputs that are listed.
 _MAX_LISTED = 5
@@ -31,46 +32,8 @@ class EncodeArguments:
     """What to encode."""
     output: Path
     """Folder of the index: a new one, or an index by the same hash function."""
-    batch_size: int = 256
-    """Inputs that are computed at a time; the codes do not depend on it."""
-    strict: bool = False
-    """Refuse inputs that cannot be read, rather than list them."""
-    keep_floats: Literal["float16", "float32"] | None = None
-    """Keep the real-valued codes as well, for jaxhash search --rescore."""
-    keep_features: Literal["float16", "float32"] | None = None
-    """Keep the features of the backbone as well, likewise."""
-    root: Path | None = None
-    """Folder that the paths of items are relative to: the deepest one that holds all inputs, if not
-    given."""
-    labels: str = "auto"
-    """Labels of image files: by the first folder below an INPUT if all images lie in one (auto), or
-    else refuse (folder); none; or a FILE with a path and a label on each line."""
-    column: str | None = None
-    """Column of the vectors in a .parquet, where it has several of lists."""
-    data_dir: Path | None = None
-    """What the inputs are relative to; folder of the TFDS sets."""
-
-    @property
-    def keep(self) -> dict[str, str]:
-        """What the index keeps beside the codes, with its dtype."""
-        if self.keep_floats and self.keep_features:
-            raise UserError("an index keeps --keep-floats or --keep-features, not both")
-        kept = {"floats": self.keep_floats, "features": self.keep_features}
-        return {name: dtype for name, dtype in kept.items() if dtype}
-
-    def check(self) -> None:
-        """Raises a `UserError` if a value is not allowed, or an input lies in the output."""
-        if self.batch_size < 1:
-            raise UserError(f"`batch_size` must be at least 1, got {self.batch_size}")
-        if not self.inputs:
-            raise UserError("name what to encode; jaxhash encode --help lists what is allowed")
-        output = os.path.realpath(self.output)
-        for name in self.inputs:
-            place = os.path.realpath(
-                os.path.join(self.data_dir or "", name.removeprefix("folder:"))
-            )
-            if os.path.lexists(place) and os.path.commonpath([output, place]) == output:
-                raise UserError(f"{name} lies in --output {self.output}, which holds codes")
+    encoding: Annotated[EncodeOptions, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]
+    """How."""
 
 
 def run(arguments: list[str], console: Console, command: str) -> None:
@@ -81,44 +44,60 @@ def run(arguments: list[str], console: Console, command: str) -> None:
         console: where to print.
         command: the whole command line.
     """
-    encode(parse(EncodeArguments, arguments, prog="jaxhash encode"), console)
+    parsed = parse(EncodeArguments, arguments, prog="jaxhash encode")
+    parsed.encoding.check(parsed.inputs, parsed.output)
+    encode(parsed.run, parsed.inputs, parsed.output, parsed.encoding, console)
 
 
-def encode(parsed: EncodeArguments, console: Console) -> None:
-    """Encodes inputs into an index, and prints what was done."""
-    parsed.check()
-    keep = parsed.keep
+def encode(
+    run: Path, inputs: Sequence[str], output: Path, options: EncodeOptions, console: Console
+) -> None:
+    """Encodes inputs into an index, prints what was done, and serves the index if that is asked for.
+
+    Args:
+        run: folder of the hash function.
+        inputs: what to encode.
+        output: folder of the index.
+        options: how, checked.
+        console: where to print.
+    """
     from jaxhash.data.inputs import open_inputs
     from jaxhash.retrieval.encode_index import encode_into
     from jaxhash.retrieval.index import Index
     from jaxhash.runs.load import load
 
-    hasher = load(parsed.run)
-    root = parsed.root
-    if (parsed.output / "index.json").exists():
-        index = Index.open(parsed.output)
-        index.check_hasher(hasher.digest, hasher.bits, str(parsed.run))
+    hasher = load(run)
+    root, keep, thumbnails = options.root, options.keep, options.thumbnail_side(hasher.form.kind)
+    if (output / "index.json").exists():
+        index = Index.open(output)
+        index.check_hasher(hasher.digest, hasher.bits, str(run))
         keep = keep or index.keep
+        if options.thumbnails is None:
+            thumbnails = index.thumbnail_side
         if root is None and index.root is not None:
             root = index.check_root()
-    opened = open_inputs(
-        parsed.inputs,
-        hasher.form,
-        root=root,
-        data_dir=parsed.data_dir,
-        labels=parsed.labels,
-        column=parsed.column,
-    )
+    opened = open_inputs(inputs, hasher.form, root=root, **options.opening)
     for note in [note for inputs in opened.inputs for note in inputs.notes]:
         print_line(console, printable(note))
-    index = Index.create(parsed.output, hasher, root=opened.root, keep=keep, exist_ok=True)
+    index = Index.create(
+        *(output, hasher),
+        root=opened.root,
+        keep=keep,
+        thumbnails=thumbnails,
+        exist_ok=True,
+    )
     counts = encode_into(
         *(index, opened.inputs, console),
         hasher=hasher,
-        batch_size=parsed.batch_size,
-        strict=parsed.strict,
+        batch_size=options.batch_size,
+        strict=options.strict,
     )
     print_counts(index, counts, console)
+    if options.serve:
+        from jaxhash.cli.serve import HOST, PORT, serve
+
+        port = PORT if options.port is None else options.port
+        serve(output, console, host=HOST, port=port)
 
 
 def print_counts(index, counts, console: Console) -> None:

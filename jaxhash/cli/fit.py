@@ -3,13 +3,14 @@
 import dataclasses
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 
 from jaxhash import models
-from jaxhash.cli.encode import EncodeArguments, encode
+from jaxhash.cli.encode import encode
+from jaxhash.cli.encode_options import EncodeOptions
 from jaxhash.cli.parsing import parse
 from jaxhash.data.inputs import open_inputs
 from jaxhash.models.config import ModelConfig
@@ -40,6 +41,8 @@ class FitArguments:
     """Length of a code."""
     output: Path
     """Folder of the index; the hash function lies in its folder hasher."""
+    encoding: Annotated[EncodeOptions, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]
+    """How to encode."""
     model: models.BackboneName | None = None
     """Backbone of images."""
     weights: Annotated[
@@ -57,23 +60,6 @@ class FitArguments:
     """Items to fit to at most, evenly spaced; 100,000 vectors or 5,000 images if not given."""
     memory_bytes: int = 2**30
     """Memory that the fit may take; fewer items are taken where it is small."""
-    batch_size: int = 256
-    """Inputs that are computed at a time; the codes do not depend on it."""
-    strict: bool = False
-    """Refuse inputs that cannot be read, rather than list them."""
-    keep_floats: Literal["float16", "float32"] | None = None
-    """Keep the real-valued codes beside the codes, for jaxhash search --rescore."""
-    keep_features: Literal["float16", "float32"] | None = None
-    """Keep the vectors, or the features of images, beside the codes, likewise."""
-    root: Path | None = None
-    """Folder that the paths of items are relative to: the deepest one that holds all inputs, if not
-    given."""
-    labels: str = "auto"
-    """Labels of image files, as for jaxhash encode."""
-    column: str | None = None
-    """Column of the vectors in a .parquet, where it has several of lists."""
-    data_dir: Path | None = None
-    """What the inputs are relative to; folder of the TFDS sets."""
 
     @property
     def options(self) -> FitOptions:
@@ -97,12 +83,6 @@ class FitArguments:
         return ModelConfig(**given)
 
     @property
-    def encode_arguments(self) -> EncodeArguments:
-        """The arguments of the encoding that follows."""
-        names = {field.name for field in dataclasses.fields(EncodeArguments)} - {"run"}
-        return EncodeArguments(self.output, **{name: getattr(self, name) for name in names})
-
-    @property
     def asked(self) -> dict[str, Any]:
         """What determines the hash function, as JSON values."""
         names = ("method", "bits", "seed", "fit_items", "memory_bytes", "model", "image_size")
@@ -124,12 +104,12 @@ def run(arguments: list[str], console: Console, command: str) -> None:
     """
     parsed = parse(FitArguments, arguments, prog="jaxhash fit")
     options, model = parsed.options, parsed.model_config
-    parsed.encode_arguments.check()
+    parsed.encoding.check(parsed.inputs, parsed.output)
     if (parsed.output / MANIFEST_FILE).exists():
         check_same_fit(parsed)
     else:
         make_index(parsed, options, model, console)
-    encode(parsed.encode_arguments, console)
+    encode(parsed.output, parsed.inputs, parsed.output, parsed.encoding, console)
 
 
 def check_same_fit(parsed: FitArguments) -> None:
@@ -150,17 +130,13 @@ def make_index(
     parsed: FitArguments, options: FitOptions, model: ModelConfig | None, console: Console
 ) -> None:
     """Fits the hash function, and makes the index without items."""
-    opened = open_inputs(
-        parsed.inputs,
-        root=parsed.root,
-        data_dir=parsed.data_dir,
-        labels=parsed.labels,
-        column=parsed.column,
-    )
+    encoding = parsed.encoding
+    opened = open_inputs(parsed.inputs, root=encoding.root, **encoding.opening)
+    thumbnails = encoding.thumbnail_side(opened.inputs[0].kind)
     start = time.monotonic()
     hasher = fit_inputs(
         *(opened.inputs, options, model, console),
-        batch_size=parsed.batch_size,
+        batch_size=encoding.batch_size,
         made_by={"fit": parsed.asked},
     )
     total, used = sum(map(len, opened.inputs)), hasher.made_by["fitted_items"]
@@ -170,5 +146,9 @@ def make_index(
         f"{time.monotonic() - start:,.1f} s",
     )
     Index.create(
-        parsed.output, hasher, root=opened.root, keep=parsed.encode_arguments.keep, exist_ok=True
+        *(parsed.output, hasher),
+        root=opened.root,
+        keep=encoding.keep,
+        thumbnails=thumbnails,
+        exist_ok=True,
     )

@@ -10,6 +10,7 @@ import tyro
 from rich import filesize
 from rich.console import Console
 
+from jaxhash.cli.encode_options import InputOptions
 from jaxhash.cli.parsing import parse
 from jaxhash.retrieval.index import Index
 from jaxhash.retrieval.index.removal import find_named
@@ -38,16 +39,10 @@ class IndexArguments:
     add: Annotated[tuple[str, ...], tyro.conf.arg(metavar="INPUT...")] = ()
     """Inputs to encode by the hash function of the index, as for jaxhash encode; those that it holds
     already are passed over."""
-    labels: str = "auto"
-    """Labels of files that are added, as for jaxhash encode: auto, folder, none or a FILE."""
-    column: str | None = None
-    """Column of the vectors in a .parquet that is added."""
-    data_dir: Path | None = None
-    """What the inputs that are added are relative to; folder of the TFDS sets."""
-    batch_size: int = 256
-    """Images or vectors that are encoded at a time."""
-    strict: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Refuse inputs of which one cannot be read."""
+    adding: Annotated[InputOptions, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes] = (
+        InputOptions()
+    )
+    """How they are read."""
     compact: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Rewrite the files without what was removed; ids stay."""
     verify: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -57,16 +52,11 @@ class IndexArguments:
 
     def check(self) -> None:
         """Raises `UserError` if a flag is given without the one that it belongs to."""
-        for name, owner in {
-            "labels": "add",
-            "column": "add",
-            "data_dir": "add",
-            "batch_size": "add",
-            "strict": "add",
-            "files": "verify",
-        }.items():
-            if getattr(self, name) != getattr(IndexArguments, name) and not getattr(self, owner):
-                raise UserError(f"--{name.replace('_', '-')} needs --{owner}")
+        if self.files and not self.verify:
+            raise UserError("--files needs --verify")
+        for field in dataclasses.fields(InputOptions):
+            if getattr(self.adding, field.name) != field.default and not self.add:
+                raise UserError(f"--{field.name.replace('_', '-')} needs --add")
 
     @property
     def changes(self) -> bool:
@@ -111,6 +101,7 @@ def print_summary(index: Index, console: Console) -> None:
         "broken": f"{manifest.counts['broken']:,} inputs could not be read",
         "labels": f"{len(labels):,}: {shown}{', ...' * (len(most) > 5)}" if labels else "none",
         "kept": ", ".join(f"{name} as {dtype}" for name, dtype in index.keep.items()),
+        "thumbnails": f"of at most {index.thumbnail_side} pixels, {_size_of_thumbnails(index)}",
         "shards": f"{len(manifest.shards):,}",
         "on disk": filesize.decimal(_size_on_disk(index.folder)),
         "hash function": f"digest {index.digest[:12]}, check code {index.check_code[:16]}",
@@ -121,6 +112,8 @@ def print_summary(index: Index, console: Console) -> None:
             del lines[name]
     if not index.keep:
         del lines["kept"]
+    if index.thumbnail_side is None:
+        del lines["thumbnails"]
     print_line(console, printable(str(index.folder)))
     for name, text in lines.items():
         print_line(console, printable(f"  {name:<13}  {text}"))
@@ -152,17 +145,15 @@ def _add(index: Index, parsed: IndexArguments, console: Console) -> None:
         parsed.add,
         hasher.form,
         root=None if index.root is None else index.check_root(),
-        data_dir=parsed.data_dir,
-        labels=parsed.labels,
-        column=parsed.column,
+        **parsed.adding.opening,
     )
     for note in (note for inputs in opened.inputs for note in inputs.notes):
         print_line(console, printable(note))
     counts = encode_into(
         *(index, opened.inputs, console),
         hasher=hasher,
-        batch_size=parsed.batch_size,
-        strict=parsed.strict,
+        batch_size=parsed.adding.batch_size,
+        strict=parsed.adding.strict,
     )
     print_counts(index, counts, console)
 
@@ -184,6 +175,11 @@ def _verify(index: Index, files: bool, console: Console) -> None:
     has_read_files = files and index.root is not None
     what = "the index and the files of its items are" if has_read_files else "the index is"
     print_line(console, f"{index.folder}: {what} as written, {len(index):,} items")
+
+
+def _size_of_thumbnails(index: Index) -> str:
+    sizes = (shard.files.get(shard.name("thumbnails"), (0,))[0] for shard in index.manifest.shards)
+    return filesize.decimal(sum(sizes))
 
 
 def _size_on_disk(folder: Path) -> int:

@@ -18,7 +18,8 @@ from jaxhash.cli.flags import FlagConsole
 from jaxhash.cli.parsing import parse
 from jaxhash.report.html.search_page import Hit, PageQuery, write_search_page
 from jaxhash.retrieval.index import Index, IndexItem, SearchResult
-from jaxhash.retrieval.queries import EncodedQueries, Query, encode_queries, item_file
+from jaxhash.retrieval.item_images import item_images
+from jaxhash.retrieval.queries import EncodedQueries, Query, encode_queries
 from jaxhash.utils.console import print_line, print_table, track_progress
 from jaxhash.utils.errors import UserError, printable
 from jaxhash.utils.files import check_output, whole_file
@@ -99,7 +100,11 @@ def run(arguments: list[str], console: Console, command: str) -> None:
     condition = parsed.condition
     index = Index.open(parsed.path)
     progress = FlagConsole(stderr=True, markup=False)  # standard output holds the results alone
-    encoded = encode_queries(index, parsed.queries, progress, with_vectors=parsed.rescore)
+    encoded = encode_queries(
+        *(index, parsed.queries, progress),
+        with_vectors=parsed.rescore,
+        with_images=parsed.html is not None,
+    )
     found = _search(index, encoded, parsed, condition, progress)
     with contextlib.ExitStack() as files:
         writers = list(_open_writers(parsed, index, console, files))
@@ -233,11 +238,11 @@ def _page_query(
     hits = [
         Hit(
             item.path,
-            item_file(index, item),
+            image,
             distance=int(result.distances[rank]),
             label=item.label,
             score=None if result.scores is None else float(result.scores[rank]),
         )
-        for rank, item in enumerate(items)
+        for rank, (item, image) in enumerate(zip(items, item_images(index, items), strict=True))
     ]
-    return PageQuery(query.name, query.path, hits, note)
+    return PageQuery(query.name, query.image, hits, note)

@@ -3,8 +3,8 @@
 A shard holds a fixed number of inputs, the broken ones included, and is written whole. Started again,
 an encoding leaves out what the index holds; so it makes the same shards, and ends with the same bytes.
 
-Blocks of inputs are read by a thread ahead of the device, and image files are decoded by one thread per
-core.
+Blocks of inputs are read by a thread ahead of the device, and image files are decoded, and thumbnails
+made, by one thread per core.
 """
 
 import time
@@ -21,8 +21,9 @@ from rich.console import Console
 
 from jaxhash.data.input_form import InputForm
 from jaxhash.data.inputs import Block, Inputs, Item
-from jaxhash.data.inputs.files import ImageFileInputs
+from jaxhash.data.inputs.files import ImageFileInputs, image_threads
 from jaxhash.data.rows import BLOCK_BYTES
+from jaxhash.data.writers.thumbnails import encode_thumbnail
 from jaxhash.retrieval.hasher import Hasher
 from jaxhash.retrieval.index import Index, Known, Source
 from jaxhash.utils.console import track_progress
@@ -82,11 +83,19 @@ class _Shard(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """A block of a shard, with the items of all its rows by their numbers."""
+    """A block of a shard, with the items of all its rows by their numbers.
+
+    Attributes:
+        shard: the shard.
+        items: its items.
+        block: what was read of it.
+        thumbnails: thumbnail of each row that could be read, if the index keeps them.
+    """
 
     shard: _Shard
     items: dict[int, Item]
     block: Block
+    thumbnails: Sequence[bytes] = ()
 
 
 def encode_into(
@@ -103,6 +112,9 @@ def encode_into(
     What the index holds is left out: files by path, size and time, rows of an array by its content. A
     file that has changed is encoded anew under another id. A file that could not be read is tried again.
 
+    Images have thumbnails if the index keeps them: of what the hash function sees, which for a file is
+    often the middle square of it.
+
     Args:
         index: the index; it is locked against other writers.
         inputs: images or vectors that `jaxhash.data.inputs.open_inputs` has found to be of the form
@@ -113,8 +125,8 @@ def encode_into(
         strict: whether an input that cannot be read ends the encoding.
 
     Raises:
-        UserError: before anything is written if an array has changed since rows of it were added; later
-            if an input cannot be read and ``strict``, or the disk is full, and the index then holds what
+        UserError: before anything is written if an array has changed since rows of it were added, or
+            if the index keeps thumbnails and the hash function takes vectors; later if an input cannot be read and ``strict``, or the disk is full, and the index then holds what
             was encoded before.
     """
     if batch_size < 1:
@@ -122,13 +134,16 @@ def encode_into(
     if hasher is None:
         hasher = index.hasher()
     index.check_hasher(hasher.digest, hasher.bits, "`hasher`")
+    if index.thumbnail_side is not None and hasher.form.kind != "images":
+        raise UserError(f"{index.folder} keeps `thumbnails`, and its hash function takes vectors")
     with index.writing(), warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         shards = _shards_to_come(index, inputs, hasher.form)
         new = sum(len(shard.rows) for shard in shards if not shard.is_retry)
         writer = _ShardWriter(index, hasher, batch_size, strict)
+        tasks = _tasks(shards, hasher.form, batch_size, index.thumbnail_side)
         start = time.monotonic()
-        with closing(_read_ahead(_tasks(shards, hasher.form, batch_size))) as pieces:
+        with closing(_read_ahead(tasks)) as pieces:
             for piece in track_progress(pieces, "encoding", new, console, size=_new_items):
                 writer.add(piece)
     unchanged = sum(map(len, inputs)) - new
@@ -152,11 +167,11 @@ class _ShardWriter:
 
     def _clear(self) -> None:
         self._items, self._digests, self._unreadable = [], [], []
-        self._codes, self._vectors = [], []
+        self._codes, self._vectors, self._thumbnails = [], [], []
 
     def add(self, piece: _Piece) -> None:
         """Encodes a piece; writes the shard if it is the last of it."""
-        shard, items, block = piece
+        shard, items, block, thumbnails = piece
         unreadable = [(items[row], reason) for row, reason in sorted(block.broken.items())]
         if unreadable and self._strict:
             item, reason = unreadable[0]
@@ -167,6 +182,7 @@ class _ShardWriter:
         self._items += [items[row] for row in block.rows.tolist()]
         self._digests += block.digests
         self._unreadable += unreadable
+        self._thumbnails += thumbnails
         if len(block.rows):
             self._encode(block)
         if shard.rows[-1] in items:
@@ -198,6 +214,7 @@ class _ShardWriter:
                 self._digests,
                 broken=[] if shard.is_retry else self._unreadable,
                 vectors=np.concatenate(self._vectors) if self._vectors else None,
+                thumbnails=self._thumbnails,
                 source=source,
                 replaces=replaces,
             )
@@ -273,7 +290,7 @@ def _shards_of_files(
 
 
 def _tasks(
-    shards: Iterable[_Shard], form: InputForm, batch_size: int
+    shards: Iterable[_Shard], form: InputForm, batch_size: int, side: int | None
 ) -> Iterator[Callable[[], _Piece]]:
     """Yields functions that read the pieces of each shard: whole batches, of about `BLOCK_BYTES`."""
     row_bytes = int(np.prod(form.shape)) * np.dtype(form.dtype).itemsize
@@ -281,15 +298,20 @@ def _tasks(
     for shard in shards:
         for start in range(0, len(shard.rows), size):
             yield lambda shard=shard, rows=shard.rows[start : start + size]: _read(
-                shard, rows, form
+                shard, rows, form, side
             )
 
 
-def _read(shard: _Shard, rows: range, form: InputForm) -> _Piece:
+def _read(shard: _Shard, rows: range, form: InputForm, side: int | None) -> _Piece:
     """Reads a piece of a shard; the items first, so that a file that changes meanwhile is seen to."""
     part = slice(rows.start, rows.stop)
     items = dict(zip(rows, shard.inputs.items(part), strict=True))
-    return _Piece(shard, items, shard.inputs.read(part, form))
+    block = shard.inputs.read(part, form)
+    thumbnails = []
+    if side is not None:
+        make = image_threads().map(lambda pixels: encode_thumbnail(pixels, side), block.inputs)
+        thumbnails = list(make)
+    return _Piece(shard, items, block, thumbnails)
 
 
 def _read_ahead(tasks: Iterable[Callable[[], T]]) -> Iterator[T]:

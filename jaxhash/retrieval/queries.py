@@ -9,7 +9,9 @@ from jaxtyping import Float, UInt8
 from rich.console import Console
 
 from jaxhash.data.inputs import Inputs, open_inputs
+from jaxhash.data.writers.thumbnails import encode_thumbnail
 from jaxhash.retrieval.index import Index
+from jaxhash.retrieval.item_images import item_image
 from jaxhash.utils.console import print_line, track_progress
 from jaxhash.utils.errors import UserError, printable
 
@@ -22,11 +24,11 @@ class Query(NamedTuple):
 
     Attributes:
         name: its path below the folder of the queries, ``FILE#ROW``, or ``id:ID``.
-        path: its image file, if it is one.
+        image: its image file, or a small JPEG of it; None if there is none.
     """
 
     name: str
-    path: Path | None
+    image: Path | bytes | None
 
 
 class EncodedQueries(NamedTuple):
@@ -49,6 +51,7 @@ def encode_queries(
     console: Console,
     *,
     with_vectors: bool = False,
+    with_images: bool = False,
     batch_size: int = 256,
 ) -> EncodedQueries:
     """Encodes queries by the hash function of an index.
@@ -58,6 +61,7 @@ def encode_queries(
         names: whatever `jaxhash.data.inputs.open_inputs` opens, and ``id:ID`` for items of the index.
         console: where to show progress, and what was guessed of the inputs.
         with_vectors: whether to compute the vectors that the index keeps, too.
+        with_images: whether to make small images, too, of queries that are rows of images of an array.
         batch_size: number of queries that are read and encoded at a time.
 
     Raises:
@@ -66,40 +70,47 @@ def encode_queries(
     """
     if with_vectors:
         index.vectors([])  # raises if there are none
-    found = list(_encode(index, names, console, with_vectors, batch_size))
+    asked = _Asked(with_vectors, with_images, batch_size)
+    found = list(_encode(index, names, console, asked))
     queries = [query for part in found for query in part.queries]
     codes = np.concatenate([part.codes for part in found])
     vectors = np.concatenate([part.vectors for part in found]) if with_vectors else None
     return EncodedQueries(queries, codes, vectors)
 
 
+class _Asked(NamedTuple):
+    """What is asked of `encode_queries`."""
+
+    with_vectors: bool
+    with_images: bool
+    batch_size: int
+
+
 def _encode(
-    index: Index, names: Sequence[str], console: Console, with_vectors: bool, batch_size: int
+    index: Index, names: Sequence[str], console: Console, asked: _Asked
 ) -> Iterator[EncodedQueries]:
     hasher = None
     for name in names:
         if name.startswith(ID_PREFIX):
-            yield _from_index(index, name, with_vectors)
+            yield _from_index(index, name, asked)
             continue
         hasher = hasher or index.hasher()
         root, opened = open_inputs([name], hasher.form, labels="none")
         for inputs in opened:
             for note in inputs.notes:
                 print_line(console, printable(note))
-            yield from _encode_inputs(
-                index, hasher, inputs, root, console, with_vectors, batch_size
-            )
+            yield from _encode_inputs(index, hasher, inputs, root, console, asked)
 
 
-def _from_index(index: Index, name: str, with_vectors: bool) -> EncodedQueries:
+def _from_index(index: Index, name: str, asked: _Asked) -> EncodedQueries:
     """Returns the code of an item of the index as a query."""
     text = name.removeprefix(ID_PREFIX)
     if not text.isdecimal() or int(text) >= 2**63:
         raise UserError(f"{name}: expected the id of an item after {ID_PREFIX}")
     ids = [int(text)]
     [item] = index.items(ids)
-    vectors = index.vectors(ids)[1] if with_vectors else None
-    return EncodedQueries([Query(name, item_file(index, item))], index.codes(ids), vectors)
+    vectors = index.vectors(ids)[1] if asked.with_vectors else None
+    return EncodedQueries([Query(name, item_image(index, item))], index.codes(ids), vectors)
 
 
 def _encode_inputs(
@@ -108,27 +119,22 @@ def _encode_inputs(
     inputs: Inputs,
     root: Path,
     console: Console,
-    with_vectors: bool,
-    batch_size: int,
+    asked: _Asked,
 ) -> Iterator[EncodedQueries]:
-    starts = range(0, len(inputs), batch_size)
+    starts = range(0, len(inputs), asked.batch_size)
     blocks = starts if len(starts) < 2 else track_progress(starts, "encoding", len(starts), console)
     for start in blocks:
-        rows = slice(start, min(start + batch_size, len(inputs)))
+        rows = slice(start, min(start + asked.batch_size, len(inputs)))
         block, items = inputs.read(rows, hasher.form), inputs.items(rows)
         for row, reason in block.broken.items():
             raise UserError(f"{root / items[row - start].path}: cannot be read: {reason}")
-        vectors = None
-        if with_vectors:
+        vectors, images = None, [None] * len(items)
+        if asked.with_vectors:
             compute = hasher.encode_floats if "floats" in index.keep else hasher.features
             vectors = compute(block.inputs)
-        is_file = inputs.source is None
-        queries = [Query(item.path, root / item.path if is_file else None) for item in items]
+        if inputs.source is None:
+            images = [root / item.path for item in items]
+        elif asked.with_images and inputs.kind == "images":
+            images = [encode_thumbnail(each) for each in block.inputs]
+        queries = [Query(item.path, image) for item, image in zip(items, images, strict=True)]
         yield EncodedQueries(queries, hasher.encode(block.inputs), vectors)
-
-
-def item_file(index: Index, item: Any) -> Path | None:
-    """Returns the path of an item's file; None if it is no file, as a row of an array is none."""
-    if index.root is None or not item.mtime_ns:
-        return None
-    return index.root / item.path

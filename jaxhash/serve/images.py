@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from jaxhash.data.readers.images import decode_image, installed_formats
 from jaxhash.data.writers.thumbnails import encode_thumbnail
 from jaxhash.retrieval.index import Index, IndexItem
-from jaxhash.retrieval.queries import item_file
+from jaxhash.retrieval.item_images import item_file
 from jaxhash.serve.errors import RequestError
 from jaxhash.utils.errors import first_line
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import numpy as np
@@ -91,6 +92,40 @@ def test_floats_are_kept_and_stay_so(archives, output):
     assert name == "floats" and vectors.dtype == np.float16
 
 
+def test_thumbnails_are_kept_of_images_unless_it_is_said_otherwise(archives, output, refusal):
+    command = ("encode", f"{archives / 'images'}", "photos/cat", "images.npy", "--root", ".")
+    for name, options, side in [
+        ("default", (), 96),
+        ("small", ("--thumbnails", "32"), 32),
+        ("none", ("--thumbnails", "0"), None),
+    ]:
+        output(*command, "--output", name, *options)
+        again = ("encode", name, "photos/big dog", "--output", name)
+        output(*again)  # as the index is
+        index = Index.open(name)
+        assert index.thumbnail_side == side
+        assert [each is None for each in index.thumbnails(range(12))] == [side is None] * 12
+        assert ("  thumbnails  " in output("index", name)) == (side is not None)
+        line = refusal(*again, "--thumbnails", "48")
+        assert f"--thumbnails {side or 'none'}, and here it is 48" in line
+    output("encode", f"{archives / 'vectors'}", "vectors.npy", "--output", "index")
+    assert Index.open("index").thumbnail_side is None
+
+
+def test_it_is_served_when_it_is_done(archives, output, monkeypatch):
+    served = []
+
+    def serve(folder, console, *, host, port):
+        served.append((len(Index.open(folder)), host, port))
+
+    module = types.SimpleNamespace(serve=serve, HOST="127.0.0.1", PORT=8000)
+    monkeypatch.setitem(sys.modules, "jaxhash.cli.serve", module)
+    command = ("encode", f"{archives / 'images'}", "photos", "--output", "index", "--serve")
+    output(*command)
+    output(*command, "--port", "0")
+    assert served == [(6, "127.0.0.1", module.PORT), (6, "127.0.0.1", 0)]
+
+
 @pytest.mark.parametrize(
     ("command", "said"),
     [
@@ -109,6 +144,10 @@ def test_floats_are_kept_and_stay_so(archives, output):
         ("vectors long.npy --output index", "long.npy"),
         ("vectors images.npy --output index", "images.npy"),
         ("nothing photos --output index", "nothing"),
+        ("images photos --output index --thumbnails 2000", "--thumbnails must be from 16 to 1,024"),
+        ("images photos --output index --thumbnails -96", "--thumbnails must be from 16 to 1,024"),
+        ("vectors vectors.npy --output index --thumbnails 96", "--thumbnails are of images"),
+        ("images photos --output index --port 8000", "--port needs --serve"),
         (
             "images photos --output index --keep-floats float16 --keep-features float16",
             "--keep-floats or --keep-features",
@@ -168,6 +207,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(archives, folder, many
         "index.json",
         "codes-000000.npy.partial",
         "codes-000001.npy",
+        "thumbnails-000001.arrow.partial",
         "items-000002.parquet",
     ):
         process = start(archives, "parts")

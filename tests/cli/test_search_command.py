@@ -1,6 +1,8 @@
 """``jaxhash search``: tables, JSON, a page, and one line for each mistake."""
 
+import base64
 import json
+import re
 import shutil
 
 import jax
@@ -70,6 +72,25 @@ def brute_force(index, ids):
     [(all_ids, codes)] = index.blocks()
     distances = all_distances(index.codes(ids), codes)
     return all_ids[np.argsort(distances, axis=1, kind="stable")], np.sort(distances, axis=1)
+
+
+def sources(path):
+    return re.findall(r'src="data:image/jpeg;base64,([^"]+)"', path.read_text("utf-8"))
+
+
+def test_a_page_shows_thumbnails_and_reads_no_files(made, tmp_path, monkeypatch, output):
+    """Of an index of files that are gone since; a query is an item, or rows of an array."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    output("encode", "index", "photos", "images.npy", "--root", ".", "--output", "stored")
+    shutil.rmtree("photos")
+    index = Index.open("stored")
+    output("search", "stored", "id:3", "images.npy", "--k", "15", "--html", "page.html")
+    found = sources(tmp_path / "page.html")
+    stored = [base64.b64encode(each).decode() for each in index.thumbnails(range(15))]
+    assert len(found) == 4 * 16
+    assert found[0] == stored[3] and found[16] == stored[12]
+    assert all(sorted(found[at + 1 : at + 16]) == sorted(stored) for at in range(0, 64, 16))
 
 
 def test_json_is_a_list_per_query_with_every_name_as_it_is(index, output):

@@ -63,9 +63,9 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
-def encode(folder, hasher, *names, keep=None, batch_size=4, strict=False):
+def encode(folder, hasher, *names, keep=None, thumbnails=None, batch_size=4, strict=False):
     root, inputs = open_inputs(names, hasher.form)
-    index = Index.create(folder, hasher, root=root, keep=keep, exist_ok=True)
+    index = Index.create(folder, hasher, root=root, keep=keep, thumbnails=thumbnails, exist_ok=True)
     counts = encode_into(
         index, inputs, CONSOLE, hasher=hasher, batch_size=batch_size, strict=strict
     )
@@ -123,8 +123,8 @@ def test_what_is_interrupted_goes_on_with_the_same_bytes(
     (photos / "a" / "07.png").write_bytes(b"")
     (photos / "b" / "01.png").write_bytes(b"no image")
     names = [photos / "a", photos / "b"]
-    keep = {"floats": "float32"}
-    encode(tmp_path / "whole", image_hasher, *names, keep=keep)
+    kept = {"keep": {"floats": "float32"}, "thumbnails": 16}
+    encode(tmp_path / "whole", image_hasher, *names, **kept)
     written, add = [], Index.add
 
     def add_some(self, *arguments, **options):
@@ -135,9 +135,9 @@ def test_what_is_interrupted_goes_on_with_the_same_bytes(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Index, "add", add_some)
-        encode(tmp_path / "parts", image_hasher, *names, keep=keep)
+        encode(tmp_path / "parts", image_hasher, *names, **kept)
         raise KeyboardInterrupt  # it ended before
-    encode(tmp_path / "parts", image_hasher, *names, keep=keep)
+    encode(tmp_path / "parts", image_hasher, *names, **kept)
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
 
 
@@ -254,6 +254,39 @@ def test_vectors_are_kept_beside_the_codes(tmp_path, photos, image_hasher, small
     assert found == name
     np.testing.assert_allclose(vectors, compute(inputs), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(codes_of(index), image_hasher.encode(inputs))
+
+
+@pytest.mark.parametrize("batch_size", [2, 256])
+def test_thumbnails_are_of_what_the_hash_function_sees(
+    tmp_path, photos, image_hasher, small_shards, batch_size
+):
+    """Of files, of which one is broken and one is wide, and of rows of an array."""
+    wide = np.random.default_rng(0).integers(0, 256, (20, 50, 3), np.uint8)
+    Image.fromarray(wide).save(photos / "a" / "wide.png")
+    (photos / "b" / "01.png").write_bytes(b"no image")
+    rows = np.random.default_rng(1).integers(0, 256, (7, 8, 8, 3), np.uint8)
+    np.save(photos / "rows.npy", rows)
+    names = [photos / "a", photos / "b", photos / "rows.npy"]
+    options = {"thumbnails": 16, "batch_size": batch_size}
+    index, _ = encode(tmp_path / "index", image_hasher, *names, **options)
+    items = items_of(index)
+    files = [photos / item.path for item in items if "#" not in item.path]
+    prepared = [*image_hasher.preprocess(files), *rows]
+    found = index.thumbnails([item.id for item in items])
+    assert len(found) == 13 + 7
+    for jpeg, pixels in zip(found, prepared, strict=True):
+        with Image.open(io.BytesIO(jpeg)) as image:
+            assert image.size == (8, 8)
+            expected = io.BytesIO()
+            Image.fromarray(pixels).save(expected, "JPEG", quality=80)
+            assert image.tobytes() == Image.open(expected).tobytes()
+    assert index.verify() == []
+
+
+def test_thumbnails_of_vectors_are_refused(tmp_path, vector_hasher):
+    np.save(tmp_path / "v.npy", np.ones((3, 6), np.float32))
+    with pytest.raises(UserError, match="`thumbnails`.*takes vectors"):
+        encode(tmp_path / "index", vector_hasher, tmp_path / "v.npy", thumbnails=96)
 
 
 def test_another_hash_function_is_refused(tmp_path, photos, image_hasher):

@@ -55,7 +55,7 @@ class ImageFileInputs(Inputs):
         """Reads a range of rows; see `Inputs.read`."""
         numbers = range(len(self))[rows]
         images, digests, readable, broken = [], [], [], {}
-        read = _decoders().map(lambda row: self._read(row, form), numbers)
+        read = image_threads().map(lambda row: self._read(row, form), numbers)
         for row, found in zip(numbers, read, strict=True):
             if isinstance(found, str):
                 broken[row] = found
@@ -115,9 +115,9 @@ class ImageFileInputs(Inputs):
 
 
 @functools.cache
-def _decoders() -> ThreadPoolExecutor:
-    """Returns the threads that decode, which all inputs share."""
-    return ThreadPoolExecutor(cores_used(), "decode")
+def image_threads() -> ThreadPoolExecutor:
+    """Returns the threads that decode images and make thumbnails, one per core, which all share."""
+    return ThreadPoolExecutor(cores_used(), "image")
 
 
 def _in_utf8(path: str) -> str:

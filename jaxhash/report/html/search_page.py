@@ -14,14 +14,14 @@ class Hit(NamedTuple):
 
     Attributes:
         name: its name.
-        path: its image file; None if it is none.
+        image: its image file, or the bytes of a JPEG file; None if it has none.
         distance: Hamming distance to the query.
         label: its label, if it has one.
         score: cosine to the query, if the items are ranked by it.
     """
 
     name: str
-    path: Path | None
+    image: Path | bytes | None
     distance: int
     label: str | None = None
     score: float | None = None
@@ -32,13 +32,13 @@ class PageQuery(NamedTuple):
 
     Attributes:
         name: its name.
-        path: its image file; None if it is none.
+        image: its image file, or the bytes of a JPEG file; None if it has none.
         hits: the items, the nearest first.
         note: a sentence below them.
     """
 
     name: str
-    path: Path | None
+    image: Path | bytes | None
     hits: list[Hit]
     note: str = ""
 
@@ -47,7 +47,7 @@ class PageQuery(NamedTuple):
 def write_search_page(path: Path, title: str) -> Iterator[Callable[[PageQuery], None]]:
     """Opens a page, and yields a function that adds a query to it; the file is written whole.
 
-    The page loads nothing: images are in it, as JPEG of at most 96 pixels. An image that cannot be read is
+    The page loads nothing: images are in it, files as JPEG of at most 96 pixels. A file that cannot be read is
     a box with the reason.
 
     Args:
@@ -59,11 +59,11 @@ def write_search_page(path: Path, title: str) -> Iterator[Callable[[PageQuery], 
 
 
 def _section(query: PageQuery) -> str:
-    found = item_list(_figure(hit.name, hit.path, *_facts(hit)) for hit in query.hits)
+    found = item_list(_figure(hit.name, hit.image, *_facts(hit)) for hit in query.hits)
     if not query.hits:
         found = "<p>nothing found</p>\n"
     note = f"<p>{escape(query.note)}</p>\n" if query.note else ""
-    shown = _figure(query.name, query.path)
+    shown = _figure(query.name, query.image)
     return f'<section>\n<div class="query">{shown}</div>\n{found}{note}</section>\n'
 
 
@@ -75,5 +75,5 @@ def _facts(hit: Hit) -> Iterator[str]:
         yield hit.label
 
 
-def _figure(name: str, path: Path | None, *facts: str) -> str:
-    return item_figure("" if path is None else image_element(path), name, facts)
+def _figure(name: str, image: Path | bytes | None, *facts: str) -> str:
+    return item_figure("" if image is None else image_element(image), name, facts)
