@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 
 import jax
 import numpy as np
@@ -118,8 +117,9 @@ def test_it_is_served_when_it_is_done(archives, output, monkeypatch):
     def serve(folder, console, *, host, port):
         served.append((len(Index.open(folder)), host, port))
 
-    module = types.SimpleNamespace(serve=serve, HOST="127.0.0.1", PORT=8000)
-    monkeypatch.setitem(sys.modules, "jaxhash.cli.serve", module)
+    from jaxhash.cli import serve as module
+
+    monkeypatch.setattr(module, "serve", serve)
     command = ("encode", f"{archives / 'images'}", "photos", "--output", "index", "--serve")
     output(*command)
     output(*command, "--port", "0")
