@@ -17,10 +17,10 @@ from jaxhash.report.html.page import (
 )
 from jaxhash.report.html.thumbnails import image_element
 from jaxhash.retrieval.index import Index, IndexItem
+from jaxhash.retrieval.item_images import item_file
 from jaxhash.retrieval.near_duplicates.find import NearDuplicates
 from jaxhash.retrieval.near_duplicates.groups import Groups
 from jaxhash.retrieval.near_duplicates.overview import radius_table
-from jaxhash.retrieval.queries import item_file
 
 #: Pairs, groups, and duplicates of each group that a page shows.
 MAX_PAIRS = 24

@@ -47,7 +47,7 @@ def keep_ranks(index: Index, ids: Int[np.ndarray, " n"], rule: str) -> Int64[np.
     column, is_greatest_kept = _COLUMNS[rule]
     table = read_columns(index, ids, ["size", "mtime_ns"])
     values, times = (table[name].fill_null(0).to_numpy() for name in (column, "mtime_ns"))
-    is_file = times > 0  # as `jaxhash.retrieval.queries.item_file` tells
+    is_file = times > 0  # as `jaxhash.retrieval.item_images.item_file` tells
     if len(ids) and not is_file.any():
         raise UserError(f"`keep={rule}` compares files, and the items of {index.folder} are none")
     order = np.lexsort((ids, -values if is_greatest_kept else values, ~is_file))
