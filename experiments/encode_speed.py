@@ -4,8 +4,8 @@
 
 The photographs of a folder are copied under other names, and encoded by networks with random weights: one
 beside which decoding costs little, and a small one beside which it costs most. The three are timed in turns;
-medians count. CPU seconds are those of all threads, which other work on the machine disturbs less. The
-results are written to experiments/results/encode_speed.json.
+medians count. CPU seconds are those of all threads, which other work on the machine disturbs less; so the
+share of thumbnails, which an encoding keeps unless it is told not to, is one of CPU seconds. The results are written to experiments/results/encode_speed.json.
 """
 
 import io
@@ -24,6 +24,7 @@ from rich.console import Console
 
 from jaxhash.data.input_form import InputForm
 from jaxhash.data.inputs import open_inputs
+from jaxhash.data.writers.thumbnails import THUMBNAIL_SIDE
 from jaxhash.models import Encoder, backbone_factory, preprocessing_of
 from jaxhash.retrieval.encode_index import encode_into
 from jaxhash.retrieval.hasher import Hasher
@@ -86,8 +87,9 @@ def measure(network: Network, photos: Path, *, batch_size: int, rounds: int) -> 
         def decode():
             return [inputs.read(rows, hasher.form).inputs for rows in blocks]
 
-        def encode(turn):
-            index = Index.create(Path(scratch, f"index{turn}"), hasher, root=root)
+        def encode(name, side=None):
+            folder = Path(scratch, f"index{name}{side}")
+            index = Index.create(folder, hasher, root=root, thumbnails=side)
             encode_into(
                 index, [inputs], Console(file=io.StringIO()), hasher=hasher, batch_size=batch_size
             )
@@ -99,7 +101,9 @@ def measure(network: Network, photos: Path, *, batch_size: int, rounds: int) -> 
             timed("decoding", decode)
             timed("network", lambda: [np.asarray(apply(variables, batch)) for batch in batches])
             timed("encoding", lambda turn=turn: encode(turn))
+            timed("with_thumbnails", lambda turn=turn: encode(turn, THUMBNAIL_SIDE))
     ratios = np.array(wall["network"]) / np.array(wall["encoding"])
+    thumbnails = np.array(cpu["with_thumbnails"]) / np.array(cpu["encoding"]) - 1
     return {
         **network._asdict(),
         "images_a_second": {name: network.images / float(np.median(t)) for name, t in wall.items()},
@@ -107,6 +111,7 @@ def measure(network: Network, photos: Path, *, batch_size: int, rounds: int) -> 
             name: 1000 * float(np.median(t)) / network.images for name, t in cpu.items()
         },
         "encoding_per_network": float(np.median(ratios)),
+        "share_of_thumbnails": float(np.median(thumbnails)),
     }
 
 
@@ -123,7 +128,8 @@ def main(photos: Path, batch_size: int = 64, rounds: int = 5) -> None:
         points.append(measure(network, photos, batch_size=batch_size, rounds=rounds))
         speeds = {name: round(speed, 1) for name, speed in points[-1]["images_a_second"].items()}
         print(
-            f"{network.name}: {speeds} images/s; {points[-1]['encoding_per_network']:.2f} of bare"
+            f"{network.name}: {speeds} images/s; {points[-1]['encoding_per_network']:.2f} of bare; "
+            f"thumbnails cost {points[-1]['share_of_thumbnails']:+.1%}"
         )
     write_json(
         PATH,

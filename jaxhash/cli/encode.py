@@ -94,10 +94,9 @@ def encode(
     )
     print_counts(index, counts, console)
     if options.serve:
-        from jaxhash.cli.serve import HOST, PORT, serve
+        from jaxhash.cli.serve import serve
 
-        port = PORT if options.port is None else options.port
-        serve(output, console, host=HOST, port=port)
+        serve(output, console, **options.serving)
 
 
 def print_counts(index, counts, console: Console) -> None:

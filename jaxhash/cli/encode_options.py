@@ -50,7 +50,7 @@ class EncodeOptions(InputOptions):
     serve: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Serve a page to search the index when it is done, as jaxhash serve does."""
     port: int | None = None
-    """Port of that page, as for jaxhash serve."""
+    """Port of that page: 8000 if not given, 0 for a free one."""
 
     @property
     def keep(self) -> dict[str, str]:
@@ -59,6 +59,11 @@ class EncodeOptions(InputOptions):
             raise UserError("an index keeps --keep-floats or --keep-features, not both")
         kept = {"floats": self.keep_floats, "features": self.keep_features}
         return {name: dtype for name, dtype in kept.items() if dtype}
+
+    @property
+    def serving(self) -> dict[str, Any]:
+        """The arguments of `jaxhash.cli.serve.serve` that are given."""
+        return {} if self.port is None else {"port": self.port}
 
     def thumbnail_side(self, kind: str) -> int | None:
         """Returns the longest side of the thumbnails of a new index; None if it keeps none.
@@ -89,6 +94,10 @@ class EncodeOptions(InputOptions):
         _ = self.keep
         if self.port is not None and not self.serve:
             raise UserError("--port needs --serve")
+        if self.serve:
+            from jaxhash.cli.serve import check_serve
+
+            check_serve(**self.serving)
         if not inputs:
             raise UserError("name what to encode; jaxhash encode --help lists what is allowed")
         folder = os.path.realpath(output)

@@ -76,13 +76,7 @@ def serve(
     """
     if max_upload_mb < 1:
         raise UserError(f"`max_upload_mb` must be at least 1, got {max_upload_mb}")
-    try:
-        import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f'jaxhash serve needs {error.name}, which is not installed: pip install "jaxhash[serve]"'
-        ) from None
+    _check_installed()
     from jaxhash.serve.app import make_app
     from jaxhash.serve.server import is_being_written, open_socket, run_server, url_of
 
@@ -104,6 +98,28 @@ def serve(
         app = make_app(folder, max_upload_bytes=max_upload_mb * 2**20, hosts=[host])
         print_line(console, f"{url_of(opened)} (Ctrl-C ends it)")
         run_server(app, opened)
+
+
+def check_serve(*, host: str = HOST, port: int = PORT) -> None:
+    """Raises a `UserError` if the extra is not installed, or the port is in use.
+
+    For a command that serves when it is done, so that the user knows before it starts.
+    """
+    _check_installed()
+    from jaxhash.serve.server import open_socket
+
+    with open_socket(host, port):
+        pass
+
+
+def _check_installed() -> None:
+    try:
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f'jaxhash serve needs {error.name}, which is not installed: pip install "jaxhash[serve]"'
+        ) from None
 
 
 def _is_loopback(address: str) -> bool:

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -114,16 +115,26 @@ def test_thumbnails_are_kept_of_images_unless_it_is_said_otherwise(archives, out
 def test_it_is_served_when_it_is_done(archives, output, monkeypatch):
     served = []
 
-    def serve(folder, console, *, host, port):
-        served.append((len(Index.open(folder)), host, port))
+    def serve(folder, console, **options):
+        served.append((len(Index.open(folder)), options))
 
     from jaxhash.cli import serve as module
 
     monkeypatch.setattr(module, "serve", serve)
-    command = ("encode", f"{archives / 'images'}", "photos", "--output", "index", "--serve")
+    command = ("encode", f"{archives / 'images'}", "photos", "--output", "index")
     output(*command)
-    output(*command, "--port", "0")
-    assert served == [(6, "127.0.0.1", module.PORT), (6, "127.0.0.1", 0)]
+    assert served == []
+    output(*command, "--serve", "--port", "0")
+    assert served == [(6, {"port": 0})]
+
+
+def test_a_port_in_use_is_told_before_anything_is_encoded(archives, refusal):
+    command = ("encode", f"{archives / 'images'}", "photos", "--output", "index", "--serve")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"--port {port} is in use" in refusal(*command, "--port", f"{port}")
+    assert "--port must be" in refusal(*command, "--port", "70000")
+    assert not os.path.exists("index")
 
 
 @pytest.mark.parametrize(
