@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxhash.data.checks.duplicates import equal_input_leaks, find_equal_inputs, name_examples
+from jaxhash.data.checks.near_duplicates import find_near_duplicates, near_duplicate_warnings
 from jaxhash.data.checks.relevance import check_relevance
 from jaxhash.data.input_form import measure_inputs
 from jaxhash.data.load import load_source
@@ -108,7 +109,8 @@ def examine_split(labeled: LabeledSplit, console: Console | None = None) -> dict
         as in `Split`, with leaks by equal inputs; ``leaking_items``, the names of the first ones;
         ``conflicts``, ``notes`` and ``warnings``. With labels, ``unlabelled`` by part, ``classes`` with the
         number of items of each class by part, and ``order`` of the database. With inputs,
-        ``same_content``, the counts of `jaxhash.data.checks.duplicates.EqualInputs`, and ``left_out``.
+        ``same_content``, the counts of `jaxhash.data.checks.duplicates.EqualInputs`, ``near_duplicates``, the
+        fields of `jaxhash.data.checks.near_duplicates.NearDuplicates`, and ``left_out``.
 
     Example:
         >>> split = Split("small", np.array([0]), np.array([1]), np.array([1, 2]))
@@ -144,6 +146,9 @@ def examine_split(labeled: LabeledSplit, console: Console | None = None) -> dict
         form = measure_inputs(labeled.inputs, split.train)
         others = {name: items for name, items in split.parts.items() if name != "train"}
         found["warnings"] += [*form.warnings(labeled.inputs, others), *warnings]
+        near = find_near_duplicates(split, labeled.inputs, console)
+        found["near_duplicates"] = near._asdict()
+        found["warnings"] += near_duplicate_warnings(near, found["items"], labeled.name_of)
         found["left_out"] = list(labeled.left_out)
     return found
 
@@ -260,6 +265,12 @@ def _sentences(found: Mapping[str, Any]) -> Iterator[str]:
     duplicates = found.get("same_content", {}).get("train", {}).get("database", 0)
     if duplicates:
         yield f"training items with an equal input in database: {duplicates:,}"
+    near = found.get("near_duplicates", {"counts": {}})
+    within = near["counts"].get("database", {}).get("database")
+    if within:
+        yield f"database items with a near duplicate in database: {within:,}"
+    if any(count for row in near["counts"].values() for count in row.values()):
+        yield near["measure"]
     yield f"leak: {'; '.join(found['leaks'])}" if found["leaks"] else "no leak"
 
 

@@ -26,6 +26,10 @@ _PAIRS = 2**20
 _SCAN_QUERIES, _SCAN_ROWS = 2**8, 2**16
 
 
+class TooManyPairs(UserError):
+    """More pairs are within the radius than a join may return."""
+
+
 @runtime_checkable
 class HasBlocks(Protocol):
     """What has codes in blocks, as `jaxhash.retrieval.Index` does."""
@@ -120,7 +124,7 @@ def join_within(
 
     Raises:
         ValueError: if the codes are not packed, or are of two lengths.
-        UserError: if the radius is below 0, or there are more pairs.
+        UserError: if the radius is below 0; `TooManyPairs`, while it joins, if there are more pairs.
 
     Example:
         >>> codes = np.array([[0b0000_0000], [0b1000_0000], [0b1100_0000]], np.uint8)
@@ -156,7 +160,7 @@ def _join(
     for pairs in blocks:
         found += len(pairs.first)
         if found > max_pairs:
-            raise UserError(
+            raise TooManyPairs(
                 f"`radius={radius}` is too large: more than {max_pairs:,} pairs of different codes are "
                 "within it"
             )
