@@ -26,9 +26,7 @@ from starlette.routing import Route
 
 from jaxhash import __version__
 from jaxhash.data.writers.thumbnails import THUMBNAIL_SIDE
-from jaxhash.retrieval.archive_format import read_input_kind
 from jaxhash.retrieval.index import IndexItem, MissingItem
-from jaxhash.retrieval.index.reader import HASHER_FOLDER
 from jaxhash.serve import uploads
 from jaxhash.serve.cache import ByteCache
 from jaxhash.serve.encoder import EncoderService
@@ -70,7 +68,6 @@ class Api:
 
     def __init__(self, folder: Path, *, max_upload_bytes: int, max_pixels: int):
         self._served = ServedIndex(folder)
-        self._takes = read_input_kind(folder / HASHER_FOLDER)
         self._encoder = EncoderService(self._served.view.index)
         self._max_bytes, self._max_pixels = max_upload_bytes, max_pixels
         self._readers = ThreadPoolExecutor(max(2, cores_used() or 1), "reader")
@@ -102,7 +99,8 @@ class Api:
     async def health(self, request: Request) -> Response:
         """Answers what is served, and whether the hash function is loaded."""
         Parameters(request)
-        index = (await self._read(lambda view: view)).index
+        view = await self._read(lambda view: view)
+        index = view.index
         return JSONResponse(
             {
                 "status": "ok",
@@ -111,7 +109,7 @@ class Api:
                 "bits": index.bits,
                 "digest": index.digest,
                 "version": __version__,
-                "takes": self._takes,
+                "takes": view.takes,
                 "root": index.root is not None and index.root.is_dir(),
                 "ready": self._encoder.is_ready,
             }

@@ -9,8 +9,10 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from jaxhash.retrieval.archive_format import read_input_kind
 from jaxhash.retrieval.index import Index
 from jaxhash.retrieval.index.manifest import MANIFEST_FILE
+from jaxhash.retrieval.index.reader import HASHER_FOLDER
 from jaxhash.serve.cache import ByteCache
 from jaxhash.serve.ranking import Ranking, rank
 from jaxhash.utils.errors import UserError
@@ -27,10 +29,12 @@ class View:
     Attributes:
         index: the index.
         number: number of the state, in order of time.
+        takes: what its hash function takes, ``images`` or ``vectors``.
     """
 
     def __init__(self, index: Index, number: int, rankings: ByteCache, ids: ByteCache):
         self.index, self.number = index, number
+        self.takes = read_input_kind(index.folder / HASHER_FOLDER)
         self._rankings, self._ids = rankings, ids
         self._labels: dict[str, int] | None = None
 
