@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from index_samples import codes_of, fill, linear_hasher, make_index
+from index_samples import codes_of, fill, linear_hasher
 from starlette.testclient import TestClient
 
 from jaxhash.retrieval.index import Index, MissingItem
@@ -18,7 +18,7 @@ URL = "http://127.0.0.1"
 @pytest.fixture
 def writer(tmp_path):
     """An index of three shards, opened to write; ids 0 to 8, labels aba, bca and dots."""
-    return fill(make_index(tmp_path / "index"))
+    return fill(Index.create(tmp_path / "index", linear_hasher(), root=None))
 
 
 @pytest.fixture
