@@ -1,5 +1,6 @@
 """Folders of finished runs and sweeps, written without a training: codes by chance, all else as it is."""
 
+import itertools
 import json
 
 import numpy as np
@@ -8,6 +9,8 @@ from jaxhash.data.checks.training_data import open_split
 from jaxhash.data.load import load_source
 from jaxhash.retrieval.score import SCORE_CONVENTIONS, score_codes
 from jaxhash.runs.presets import digits_hashnet_hswd
+from jaxhash.runs.settings import SCORES, best, summarize
+from jaxhash.training.members import Member
 from jaxhash.utils.files import write_json
 
 
@@ -50,6 +53,45 @@ def write_run(folder, *, noise=0.3, **fields):
     records = [{"step": n, "seconds": n / 10, "loss": 1 / n} for n in range(1, 9)]
     lines = "".join(json.dumps(record) + "\n" for record in records)
     (folder / "metrics.jsonl").write_text(lines)
+    return results
+
+
+def write_sweep(folder, axes, *, seeds=2, diverged=(), **fields):
+    """Writes a sweep on digits with a run for each member but those of the diverged numbers.
+
+    Returns its results.
+    """
+    settings = [dict(zip(axes, v, strict=True)) for v in itertools.product(*axes.values())]
+    members, config = (
+        [],
+        digits_hashnet_hswd().replace(**({"bits": 16, "run_dir": folder} | fields)),
+    )
+    for number, (values, seed) in enumerate(itertools.product(settings, range(seeds))):
+        scores, results = None, {}
+        if number not in diverged:
+            own = folder / Member(seed, values).folder
+            noise = 0.2 + 0.02 * number
+            results = write_run(own, noise=noise, **(fields | values | {"seed": seed}))
+            scores = {name: results[name] for name in SCORES if name in results}
+            scores["validation_map"] = scores["map"] - 0.01
+        fate = {"diverged_at_step": 3 if scores is None else None, "collapsed_at_step": None}
+        members.append({"seed": seed, "values": values, "scores": scores} | fate)
+    found = summarize(members)
+    keys = ("bits", "dataset", "split", "split_sha256", "items", "leaks", "objective", "epochs")
+    some = json.loads(next(folder.glob("seed*/results.json")).read_text())
+    results = {key: some[key] for key in keys} | {
+        "axes": {name: list(values) for name, values in axes.items()},
+        "seeds": list(range(seeds)),
+        "settings": found,
+        "best": best(found),
+        "members": members,
+    }
+    varied = {"sweep": {"seeds": seeds, "axes": results["axes"]}}
+    write_json(folder / "config.json", config.to_json() | varied)
+    write_json(folder / "results.json", results)
+    losses = [[1 / n if m["scores"] else None for m in members] for n in range(1, 9)]
+    records = [{"step": n, "seconds": n / 10, "loss": each} for n, each in enumerate(losses, 1)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     return results
 
 

@@ -55,7 +55,7 @@ def run(arguments: list[str], console: Console, command: str) -> None:
         return
     (folder,) = parsed.runs
     if read_finished(folder)[1] is not None:
-        from jaxhash.runs.report_runs import report_sweep
+        from jaxhash.runs.report_sweep import report_sweep
 
         report_sweep(folder, console, **options)
         return

@@ -19,6 +19,7 @@ from jaxhash.data.splits import Split
 from jaxhash.runs.config import Config
 from jaxhash.runs.folder import damaged, read_finished, read_own_parts, read_results
 from jaxhash.runs.scores import QUERY_AND_DATABASE
+from jaxhash.training.members import Member
 from jaxhash.utils.console import print_line
 from jaxhash.utils.errors import UserError, first_line, printable
 
@@ -128,6 +129,20 @@ def read_run(folder: Path, data_dir: Path | None = None) -> FinishedRun:
     if path.exists():
         sides = {side: _read_side(path, side, shape) for side, shape in shapes.items()}
     return FinishedRun(folder, config, results, sides)
+
+
+def member_folders(folder: Path) -> list[Path]:
+    """Returns the folders of the members of a finished sweep, but for those that diverged.
+
+    Raises:
+        UserError: if its results are damaged.
+    """
+    results = read_results(folder)
+    try:
+        kept = [each for each in results["members"] if each["scores"] is not None]
+        return [folder / Member(each["seed"], each["values"]).folder for each in kept]
+    except Exception as error:  # it may hold anything
+        raise damaged(folder, error) from error
 
 
 def open_items(run: FinishedRun, console: Console) -> RunItems:

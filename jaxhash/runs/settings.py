@@ -82,12 +82,12 @@ def best(settings: Sequence[dict[str, Any]]) -> int | None:
     if len(settings) == 1:
         return None
     means = [
-        -math.inf if scores is None else scores[_chosen_by(scores)]["mean"]
+        -math.inf if scores is None else scores[chosen_by(scores)]["mean"]
         for scores in (setting["scores"] for setting in settings)
     ]
     return None if max(means) == -math.inf else means.index(max(means))
 
 
-def _chosen_by(scores: Mapping[str, Any]) -> str:
+def chosen_by(scores: Mapping[str, Any]) -> str:
     """Which of the scores of a setting chooses among settings."""
     return next(name for name in VALIDATION_CONVENTIONS if name in scores)

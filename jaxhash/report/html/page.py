@@ -88,13 +88,19 @@ def item_list(figures: Iterable[str]) -> str:
     return f'<ol class="items">\n{parts}</ol>\n'
 
 
-def html_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Returns a table of plain texts, the first column to the left and the others to the right."""
+def html_table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
+    """Returns a table of plain texts.
+
+    Args:
+        titles: titles of the columns.
+        rows: a text for each column.
+        left: number of columns that begin at the left; the others are numbers, and end at the right.
+    """
 
     def cells(kind: str, row: Sequence[str]) -> str:
-        first, *others = map(escape, row)
-        numbers = "".join(f'<{kind} class="number">{each}</{kind}>' for each in others)
-        return f"<tr><{kind}>{first}</{kind}>{numbers}</tr>\n"
+        texts = "".join(f"<{kind}>{escape(each)}</{kind}>" for each in row[:left])
+        numbers = "".join(f'<{kind} class="number">{escape(each)}</{kind}>' for each in row[left:])
+        return f"<tr>{texts}{numbers}</tr>\n"
 
     body = "".join(cells("td", row) for row in rows)
     head = cells("th", titles)
