@@ -88,7 +88,7 @@ def _draw_lines(
         points = [(p, s) for p, found in by_place.items() if len(found) > 1 for s in found]
         if points:
             axes.scatter(*zip(*points, strict=True), s=12, color=style["color"], alpha=0.5)
-    ticks = {where: f"{value:g}" for value, where in places.items()}
+    ticks = {where: f"{value:g}" for value, where in sorted(places.items())}
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.minorticks_off()
     if figure is not None and len(lines) > 1:
