@@ -98,9 +98,9 @@ def _plot_images(neighbors: NeighborExamples, title: str) -> Figure:
                 mark = RELEVANT if relevant[column - 1] else IRRELEVANT
                 words = f"{mark.sign} {distances[column - 1]}"
             _draw_image(axes, image, center, 0.76 * cell, mark)
-            x = cell * column + 0.12 * cell
-            axes.text(x, top + 0.16 * cell, words, fontsize=7, color=mark.color)
-            axes.text(x, top + 0.33 * cell, _cut(printable(class_names), 15), fontsize=6)
+            lines = f"{words}\n{_cut(printable(class_names), 15)}"
+            x, y = cell * (column + 0.12), top + 0.35 * cell
+            axes.text(x, y, lines, fontsize=6.5, color=mark.color)
     return figure
 
 
@@ -112,7 +112,7 @@ def _draw_image(
     mark: Mark,
 ) -> None:
     """Draws an image in a frame, its longest side in inches."""
-    image = Image.fromarray(pixels.squeeze(axis=2) if pixels.shape[2] == 1 else pixels)
+    image = Image.fromarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
     image.thumbnail((_SIDE, _SIDE))
     width, height = np.array([pixels.shape[1], pixels.shape[0]]) * side / max(pixels.shape[:2])
     left, top = center[0] - width / 2, center[1] - height / 2
@@ -120,9 +120,6 @@ def _draw_image(
         image,
         extent=(left, left + width, top + height, top),
         interpolation="none",  # SVG then holds the pixels themselves
-        cmap="gray",
-        vmin=0,
-        vmax=255,
     )
     frame = {"fill": False, "edgecolor": mark.color, "linewidth": 2, "linestyle": mark.dash}
     axes.add_patch(Rectangle((left, top), width, height, **frame))
