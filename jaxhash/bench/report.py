@@ -10,10 +10,11 @@ from rich.table import Table
 from jaxhash.bench.config import Setting
 from jaxhash.bench.measure import Measurement
 from jaxhash.bench.scaling import Series, group_into_series
+from jaxhash.report.plots.style import LINE_STYLES, set_log_scale, styled
 from jaxhash.utils.console import print_table
 
 #: A line style for each machine.
-LINE_STYLES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
+MACHINE_DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
 AXIS_SYMBOLS = {"batch": "n", "bits": "b"}
 
 
@@ -59,11 +60,12 @@ def print_points(measured: Sequence[MachineResults], console: Console) -> None:
     print_table(console, table)
 
 
+@styled
 def plot_points(measured: Sequence[MachineResults], title: str) -> Figure:
     """Plots seconds of a call over the batch size and over the bits, log-log, quartiles shaded.
 
-    There is a row of panels for each pass, dtype and number of devices, a color for each loss, and a
-    line style for each machine. The legend has the exponents of `jaxhash.bench.scaling.fit_exponent`.
+    There is a row of panels for each pass, dtype and number of devices, a color and a marker for each loss,
+    and a line style for each machine. The legend has the exponents of `jaxhash.bench.scaling.fit_exponent`.
     """
     points = [point for _, points in measured for point in points]
     min_points = 2 if group_into_series(points) else 1  # dots if nothing varies
@@ -76,12 +78,13 @@ def plot_points(measured: Sequence[MachineResults], title: str) -> Figure:
     columns = sorted({(one.axis, one.at) for _, one in lines})
     losses = list(dict.fromkeys(point.loss for point in points))
     figure = Figure(figsize=(4.8 * len(columns), 3.8 * len(rows)), layout="constrained")
-    figure.suptitle(title, fontsize=8)
+    figure.suptitle(title, fontsize=9)
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
     for number, one in lines:
         row = rows.index((one.which, one.dtype, one.devices))
         axes = grid[row][columns.index((one.axis, one.at))]
-        style = {"color": f"C{losses.index(one.loss)}", "linestyle": LINE_STYLES[number]}
+        style = LINE_STYLES[losses.index(one.loss) % len(LINE_STYLES)]
+        style = style | {"linestyle": MACHINE_DASHES[number]}
         suffix = f", {measured[number].machine}" if len(measured) > 1 else ""
         _draw(axes, one, suffix, style)
     for axes in grid.flat:
@@ -96,10 +99,10 @@ def _draw(axes, one: Series, suffix: str, style: dict[str, str]) -> None:
     growth = "" if one.exponent is None else f": {AXIS_SYMBOLS[one.axis]}^{one.exponent:.2f}"
     medians = [point.median_seconds for point in one.points]
     lower, upper = zip(*(point.quartiles_seconds for point in one.points), strict=True)
-    axes.plot(one.sizes, medians, marker=".", label=f"{one.loss}{suffix}{growth}", **style)
+    axes.plot(one.sizes, medians, markersize=4, label=f"{one.loss}{suffix}{growth}", **style)
     axes.fill_between(one.sizes, lower, upper, color=style["color"], alpha=0.2, linewidth=0)
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
+    set_log_scale(axes, "x")
+    set_log_scale(axes, "y")
     at = _label(*(("bits", one.at) if one.axis == "batch" else ("batch", one.at)))
     spread = f", {one.devices} devices" if one.devices > 1 else ""
     axes.set(

@@ -20,7 +20,7 @@ from jaxhash.bench.losses import LOSSES, TORCH, has_torch
 from jaxhash.bench.measure import Measurement
 from jaxhash.bench.prepare import PrepareLoss, prepare_loss
 from jaxhash.bench.report import (
-    LINE_STYLES,
+    MACHINE_DASHES,
     MachineResults,
     describe_setting,
     format_seconds,
@@ -28,6 +28,7 @@ from jaxhash.bench.report import (
     print_points,
 )
 from jaxhash.bench.scaling import group_into_series
+from jaxhash.report.plots import write_figure
 from jaxhash.training.devices import hardware, peak_device_bytes
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import check_output, write_json
@@ -106,8 +107,10 @@ def compare_results(files: Sequence[Path], output: Path, console: Console) -> No
     """
     if not files:
         raise UserError("`compare` needs a file")
-    if len(files) > len(LINE_STYLES):
-        raise UserError(f"`compare` takes {len(LINE_STYLES)} files at the most, got {len(files)}")
+    if len(files) > len(MACHINE_DASHES):
+        raise UserError(
+            f"`compare` takes {len(MACHINE_DASHES)} files at the most, got {len(files)}"
+        )
     if output.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise UserError(
             f"`output={output}` must end in .png, .pdf or .svg: `compare` writes a plot"
@@ -213,4 +216,4 @@ def _report(measured: Sequence[MachineResults], title: str, plot: Path, console:
         raise UserError("nothing was measured: no loss fits into the memory")
     print_points(measured, console)
     plot.parent.mkdir(parents=True, exist_ok=True)
-    plot_points(measured, title).savefig(plot, dpi=150)
+    write_figure(plot_points(measured, title), plot)

@@ -94,7 +94,7 @@ def test_passes_are_rows():
         for n in (128, 256)
     ]
     figure = plot_points([MachineResults("mine", points)], "")
-    assert [axes.get_title() for axes in figure.axes] == [
+    assert [axes.get_title("left") for axes in figure.axes] == [
         "forward, 64 bits, float32",
         "forward+backward, 64 bits, float32",
     ]

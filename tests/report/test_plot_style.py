@@ -10,7 +10,14 @@ from matplotlib.figure import Figure
 from plot_checks import saved, texts
 
 from jaxhash.report.html.page import plot_element
-from jaxhash.report.plots import inline_svg, save_figure, set_log_scale, styled, to_svg
+from jaxhash.report.plots import (
+    inline_svg,
+    save_figure,
+    set_log_scale,
+    styled,
+    to_svg,
+    write_figure,
+)
 from jaxhash.report.plots.neighbors import IRRELEVANT, RELEVANT
 from jaxhash.report.plots.panels import make_panels
 from jaxhash.report.plots.style import COLORS, INK, LINE_STYLES
@@ -30,6 +37,15 @@ def test_equal_figures_are_equal_files(tmp_path):
     first, again = saved(draw(), tmp_path), saved(draw(), tmp_path)
     assert first == again
     assert b"matplotlib v" not in first[1].lower() and b"<dc:date>" not in first[1]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_one_file_is_written_as_its_suffix_says(suffix, tmp_path):
+    start = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix]
+    for name in ("one", "other"):
+        write_figure(draw(), tmp_path / f"{name}{suffix}")
+    one, other = ((tmp_path / f"{name}{suffix}").read_bytes() for name in ("one", "other"))
+    assert one.startswith(start) and one == other
 
 
 def test_saving_twice_gives_the_same_bytes(tmp_path):

@@ -22,3 +22,4 @@ from jaxhash.report.plots.style import save_figure as save_figure
 from jaxhash.report.plots.style import set_log_scale as set_log_scale
 from jaxhash.report.plots.style import styled as styled
 from jaxhash.report.plots.style import to_svg as to_svg
+from jaxhash.report.plots.style import write_figure as write_figure

@@ -75,5 +75,5 @@ def plot_code_values(counts: dict[str, Any], *, title: str = "") -> Figure:
             axes.axvline(sign, color=INK, linewidth=0.8, linestyle="--")
         axes.set_title(f"{time} training: {near_one:.1%} near -1 or +1")
         axes.set(xlabel="code value", ylabel="share of values", xlim=(edges[0], edges[-1]))
-        axes.yaxis.set_major_formatter("{x:.0%}")
+        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
     return figure

@@ -95,16 +95,25 @@ def set_log_scale(axes: Axes, which: Literal["x", "y"]) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a figure as PNG and as SVG; the same figure gives the same bytes.
+    """Writes a figure as PNG and as SVG; see `write_figure`.
 
     Args:
         figure: drawn in the style.
         path: where to, without a suffix.
     """
-    with whole_file(path.with_name(f"{path.name}.png"), "wb") as file:
-        _render(figure, file, format="png", dpi=120, metadata={"Software": None})
-    with whole_file(path.with_name(f"{path.name}.svg"), "wb") as file:
-        file.write(_render_svg(figure).encode())
+    for suffix in ("png", "svg"):
+        write_figure(figure, path.with_name(f"{path.name}.{suffix}"))
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Writes a figure as the suffix says: .png, .svg or .pdf; the same figure gives the same bytes."""
+    suffix = path.suffix.lower()
+    with whole_file(path, "wb") as file:
+        if suffix == ".svg":
+            file.write(_render_svg(figure).encode())
+        else:
+            metadata = {"Software": None} if suffix == ".png" else {"CreationDate": None}
+            _render(figure, file, format=suffix[1:], dpi=120, metadata=metadata)
 
 
 def to_svg(figure: Figure) -> str:
@@ -125,6 +134,7 @@ def inline_svg(svg: str) -> str:
     svg = re.sub(r'<g id="patch_1">.*?</g>\s*', "", svg, count=1, flags=re.DOTALL)  # background
     svg = re.sub(r'(?<=<g) id="[^"]*"| id="image[^"]*"', "", svg)
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    svg = svg.replace(COLORS[0], f"var(--blue, {COLORS[0]})")  # lighter on a dark page
     return svg.replace(INK, "currentColor")
 
 
