@@ -1,6 +1,7 @@
 """``jaxhash dedupe``: groups of near duplicates in an index."""
 
 import dataclasses
+import functools
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,7 +24,7 @@ from jaxhash.retrieval.near_duplicates.lists import (
     write_list,
 )
 from jaxhash.retrieval.near_duplicates.overview import describe_groups, radius_table
-from jaxhash.utils.console import print_line
+from jaxhash.utils.console import print_line, print_table
 from jaxhash.utils.errors import UserError, printable
 from jaxhash.utils.files import check_output
 
@@ -104,14 +105,17 @@ def run(arguments: list[str], console: Console, command: str) -> None:
         found.check_chaining(parsed.groups)
     groups = found.group(parsed.groups)
     facts = describe_groups(found, groups, parsed.keep)
+    members = functools.partial(
+        iterate_members, groups, found.names, found.other_names, console=progress
+    )
     if parsed.json:
-        write_json(sys.stdout.write, iterate_members(groups, found.names, found.other_names))
+        write_json(sys.stdout.write, members())
     else:
         _print_groups(console, found, groups)
     for fact in facts:
         print_line(console, fact)
     if parsed.output is not None:
-        write_list(parsed.output, iterate_members(groups, found.names, found.other_names))
+        write_list(parsed.output, members())
     if parsed.html is not None:
         write_duplicates_page(parsed.html, found, groups, facts, index, against)
     for file in (parsed.output, parsed.html):
@@ -127,7 +131,7 @@ def _print_pairs(console: Console, found: NearDuplicates) -> None:
         table.add_column(title, justify="right")
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    print_table(console, table)
     pairs = found.boundary(_PRINTED_PAIRS)
     if not pairs:
         return
@@ -160,7 +164,7 @@ def _print_groups(console: Console, found: NearDuplicates, groups: Groups) -> No
         words = (f"{group}", role, f"{id}", f"{distance}", "-" if label is None else label, path)
         table.add_row(*(Text(printable(word)) for word in words))
     print_line(console, "")
-    console.print(table)
+    print_table(console, table)
     if len(groups.kept) > len(shown) or groups.sizes[shown].max() > _PRINTED_DUPLICATES:
         print_line(
             console,

@@ -111,10 +111,7 @@ def _group_cards(groups: Groups) -> list[_Card]:
 def _cards(cards: Sequence[_Card], sides: tuple[Index, Index]) -> str:
     """Returns cards side by side; ``sides`` are the indexes of the kept items and of the others."""
     ids = [{card.kept for card in cards}, {id for card in cards for id in card.others}]
-    kept, others = (
-        {item.id: (item, item_file(index, item)) for item in index.items(sorted(some))}
-        for index, some in zip(sides, ids, strict=True)
-    )
+    kept, others = (_with_images(*side) for side in zip(sides, ids, strict=True))
     sections = []
     for card in cards:
         keeper, image = kept[card.kept]
@@ -127,6 +124,18 @@ def _cards(cards: Sequence[_Card], sides: tuple[Index, Index]) -> str:
         note = paragraph(card.note) if card.note else ""
         sections.append(f"<div>\n{title}{item_list(figures)}{note}</div>\n")
     return f'<div class="cards">\n{"".join(sections)}</div>\n'
+
+
+def _with_images(
+    index: Index, ids: Iterable[int]
+) -> dict[int, tuple[IndexItem, bytes | Path | None]]:
+    """Returns items of an index by id, each with its thumbnail, or else its file if it is one."""
+    items = index.items(sorted(ids))
+    thumbnails = index.thumbnails([item.id for item in items])
+    return {
+        item.id: (item, item_file(index, item) if thumbnail is None else thumbnail)
+        for item, thumbnail in zip(items, thumbnails, strict=True)
+    }
 
 
 def _figure(item: IndexItem, image: bytes | Path | None, fact: str, kind: str) -> str:

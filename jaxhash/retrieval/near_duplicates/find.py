@@ -1,11 +1,11 @@
 """Finds the near duplicates of an index, in it or between it and another one."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64
+from jaxtyping import Bool, Int, Int32, Int64
 from rich.console import Console
 from scipy.sparse import csr_array
 
@@ -22,6 +22,7 @@ from jaxhash.retrieval.near_duplicates.groups import (
 from jaxhash.retrieval.near_duplicates.join import DistinctCodes, Pairs, distinct_codes, join_within
 from jaxhash.retrieval.near_duplicates.keep import in_keep_order, keep_ranks
 from jaxhash.retrieval.near_duplicates.links import Links, explain_chaining, link_by_radius
+from jaxhash.utils.console import show_work
 from jaxhash.utils.errors import UserError
 
 #: How items are grouped.
@@ -149,10 +150,24 @@ def find_near_duplicates(
         if index.folder.resolve() == against.folder.resolve():
             raise UserError(f"`against={against.folder}` is the index itself")
         index.check_hasher(against.digest, against.bits, f"that of {against.folder}")
-    distinct = _read_codes(index, keep)
-    others = None if against is None else _read_codes(against, keep)
+    with show_work("reading codes", console):
+        distinct = _read_codes(index, keep)
+        others = None if against is None else _read_codes(against, keep)
     packed = None if others is None else others.codes
-    pairs = _concatenate(list(join_within(distinct.codes, radius, others=packed, console=console)))
+    pairs = _collect(join_within(distinct.codes, radius, others=packed, console=console))
+    with show_work("counting pairs", console):
+        return _describe(index, against, distinct, others, pairs, radius)
+
+
+def _describe(
+    index: Index,
+    against: Index | None,
+    distinct: DistinctCodes,
+    others: DistinctCodes | None,
+    pairs: Pairs,
+    radius: int,
+) -> NearDuplicates:
+    """Reads the names of items that are near another one, and counts their pairs."""
     near, sizes = _which(pairs.first, distinct), np.diff(distinct.starts)
     if others is None:
         near |= _which(pairs.second, distinct) | (sizes > 1)
@@ -190,7 +205,7 @@ def _read_codes(index: Index, keep: str) -> DistinctCodes:
     return in_keep_order(distinct, keep_ranks(index, distinct.rows, keep))
 
 
-def _which(numbers: Int64[np.ndarray, " p"], distinct: DistinctCodes) -> Bool[np.ndarray, " codes"]:
+def _which(numbers: Int[np.ndarray, " p"], distinct: DistinctCodes) -> Bool[np.ndarray, " codes"]:
     """Returns which codes have one of the numbers."""
     found = np.zeros(len(distinct.codes), bool)
     found[numbers] = True
@@ -210,10 +225,11 @@ def _count_labels(distinct: DistinctCodes, names: ItemNames) -> csr_array:
     return count_labels(distinct, labels, len(names.vocabulary))
 
 
-def _concatenate(parts: Sequence[Pairs]) -> Pairs:
-    empty = np.empty(0, np.int64)
-    parts = [Pairs(empty, empty, empty.astype(np.int32)), *parts]
-    return Pairs(*map(np.concatenate, zip(*parts, strict=True)))
+def _collect(blocks: Iterable[Pairs]) -> Pairs:
+    """Returns all pairs; numbers of codes take 4 bytes."""
+    parts = [Pairs(*(each.astype(np.int32) for each in block)) for block in blocks]
+    empty = Pairs(*np.empty((3, 0), np.int32))
+    return Pairs(*map(np.concatenate, zip(empty, *parts, strict=True)))
 
 
 def _spread(values: Int64[np.ndarray, " n"], most: int) -> Int64[np.ndarray, " m"]:

@@ -9,9 +9,11 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
+from rich.console import Console
 
 from jaxhash.retrieval.near_duplicates.columns import ItemNames
 from jaxhash.retrieval.near_duplicates.groups import Groups
+from jaxhash.utils.console import track_progress
 from jaxhash.utils.files import whole_file
 
 #: Items whose names are Python objects at once.
@@ -39,7 +41,10 @@ class Member(NamedTuple):
 
 
 def iterate_members(
-    groups: Groups, names: ItemNames, kept_names: ItemNames | None = None
+    groups: Groups,
+    names: ItemNames,
+    kept_names: ItemNames | None = None,
+    console: Console | None = None,
 ) -> Iterator[Member]:
     """Returns an iterator over the items of groups, in order.
 
@@ -47,6 +52,7 @@ def iterate_members(
         groups: the groups.
         names: names of the items.
         kept_names: names of the items that are kept, if they are those of another index.
+        console: where to show progress; the error stream by default.
     """
     kept_places = groups.starts[:-1] + np.arange(len(groups.kept))
     is_kept = np.zeros(len(groups.kept) + len(groups.duplicates), bool)
@@ -55,7 +61,8 @@ def iterate_members(
     ids[is_kept], ids[~is_kept] = groups.kept, groups.duplicates
     distances[~is_kept] = groups.distances
     numbers = np.cumsum(is_kept)
-    for start in range(0, len(ids), _ITEMS):
+    starts = range(0, len(ids), _ITEMS)
+    for start in track_progress(starts, "writing the list", len(starts), console):
         some = slice(start, start + _ITEMS)
         kept = iter((kept_names or names).of(ids[some][is_kept[some]]))
         others = iter(names.of(ids[some][~is_kept[some]]))
