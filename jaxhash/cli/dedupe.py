@@ -138,9 +138,9 @@ def _print_pairs(console: Console, found: NearDuplicates) -> None:
     print_line(
         console, f"\npairs at distance {pairs[0].distance}, the least similar ones that count:"
     )
-    kept = found.other_names.of(np.array([pair.kept for pair in pairs]))
-    others = found.names.of(np.array([pair.duplicate for pair in pairs]))
-    for pair, *names in zip(pairs, kept, others, strict=True):
+    first = found.other_names.of(np.array([pair.first for pair in pairs]))
+    second = found.names.of(np.array([pair.second for pair in pairs]))
+    for pair, *names in zip(pairs, first, second, strict=True):
         ends = (
             f"{id}  {path}" + (f"  ({label})" if label else "")
             for id, (path, label) in zip(pair[:2], names, strict=True)

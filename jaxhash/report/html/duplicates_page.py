@@ -35,18 +35,18 @@ h3 { font-size: 0.9rem; margin: 0 0 0.5rem; }
 
 
 class _Card(NamedTuple):
-    """An item that is kept, and some of those that are near it, by their ids.
+    """An item, and some of those that are near it, by their ids.
 
     Attributes:
-        title: title of the card.
-        kept: the item that is kept.
+        title: title of the card; none for a pair.
+        first: the item that is kept, or one of a pair.
         others: the others.
         distances: distance of each to it.
         note: a sentence below them.
     """
 
     title: str
-    kept: int
+    first: int
     others: Sequence[int]
     distances: Sequence[int]
     note: str = ""
@@ -74,7 +74,7 @@ def write_duplicates_page(
     """
     sides = against or index, index
     pairs = found.boundary(MAX_PAIRS)
-    pair_cards = [_Card("", pair.kept, [pair.duplicate], [pair.distance]) for pair in pairs]
+    pair_cards = [_Card("", pair.first, [pair.second], [pair.distance]) for pair in pairs]
     which = "the largest first"
     if len(groups.kept) > MAX_GROUPS:
         which = f"the {MAX_GROUPS} largest of {len(groups.kept):,}; a list has all of them"
@@ -109,21 +109,22 @@ def _group_cards(groups: Groups) -> list[_Card]:
 
 
 def _cards(cards: Sequence[_Card], sides: tuple[Index, Index]) -> str:
-    """Returns cards side by side; ``sides`` are the indexes of the kept items and of the others."""
-    ids = [{card.kept for card in cards}, {id for card in cards for id in card.others}]
-    kept, others = (_with_images(*side) for side in zip(sides, ids, strict=True))
-    sections = []
+    """Returns cards side by side; ``sides`` are the indexes of their first items and of the others."""
+    ids = [{card.first for card in cards}, {id for card in cards for id in card.others}]
+    firsts, others = (_with_images(*side) for side in zip(sides, ids, strict=True))
+    parts = []
     for card in cards:
-        keeper, image = kept[card.kept]
-        figures = [_figure(keeper, image, "kept", "right")]
+        first, image = firsts[card.first]
+        role = ("kept", "right") if card.title else ("", "")
+        figures = [_figure(first, image, *role)]
         for id, distance in zip(card.others, card.distances, strict=True):
             item, image = others[id]
-            differs = None not in (item.label, keeper.label) and item.label != keeper.label
+            differs = None not in (item.label, first.label) and item.label != first.label
             figures.append(_figure(item, image, f"distance {distance}", "wrong" if differs else ""))
         title = f"<h3>{escape(card.title)}</h3>\n" if card.title else ""
         note = paragraph(card.note) if card.note else ""
-        sections.append(f"<div>\n{title}{item_list(figures)}{note}</div>\n")
-    return f'<div class="cards">\n{"".join(sections)}</div>\n'
+        parts.append(f"<div>\n{title}{item_list(figures)}{note}</div>\n")
+    return f'<div class="cards">\n{"".join(parts)}</div>\n'
 
 
 def _with_images(
@@ -140,7 +141,7 @@ def _with_images(
 
 def _figure(item: IndexItem, image: bytes | Path | None, fact: str, kind: str) -> str:
     """Returns an item; one of another label than that of the kept item is framed, and says so."""
-    facts = [fact, f"id {item.id}"]
+    facts = [*([fact] if fact else []), f"id {item.id}"]
     if item.label is not None:
         facts.append(f"{item.label} (another label)" if kind == "wrong" else item.label)
     return item_figure("" if image is None else image_element(image), item.path, facts, kind=kind)

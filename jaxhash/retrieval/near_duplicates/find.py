@@ -33,13 +33,13 @@ class NearPair(NamedTuple):
     """Two items that are near each other.
 
     Attributes:
-        kept: id of the one that is first in keep order, or that is of the other index.
-        duplicate: id of the other one.
+        first: id of the one that is first in keep order; the one of the other index, if there is one.
+        second: id of the other one.
         distance: Hamming distance of their codes.
     """
 
-    kept: int
-    duplicate: int
+    first: int
+    second: int
     distance: int
 
 

@@ -138,13 +138,13 @@ def test_pairs_at_the_boundary(index, tmp_path):
     found = find_near_duplicates(index, 3, keep="last")
     pairs = found.boundary(4)
     assert len(pairs) == 4 and len(set(pairs)) == 4
-    for kept, duplicate, distance in pairs:
-        assert distance == distances[ids.index(kept), ids.index(duplicate)] == 3
-        assert ids.index(kept) < ids.index(duplicate)
+    for first, second, distance in pairs:
+        assert distance == distances[ids.index(first), ids.index(second)] == 3
+        assert ids.index(first) < ids.index(second)
     assert {pair.distance for pair in find_near_duplicates(index, 0).boundary(4)} == {0}
     other = fill_index(tmp_path / "other", codes_12(3))
-    for kept, duplicate, distance in find_near_duplicates(index, 2, against=other).boundary(5):
-        [[expected]] = all_distances(other.codes([kept]), index.codes([duplicate]))
+    for first, second, distance in find_near_duplicates(index, 2, against=other).boundary(5):
+        [[expected]] = all_distances(other.codes([first]), index.codes([second]))
         assert distance == expected == 2
 
 
