@@ -96,7 +96,7 @@ def test_what_is_told(index, output):
     ] in lines  # radius, pairs, same label, linked groups, largest, farthest
     assert "groups with more than one label: 2" in text
     assert r"new\nline.png" in text and "`k=3`.png" in text
-    assert "4 duplicates, 57.1% of 7 items" in text
+    assert "4 duplicates (57.1% of 7 items)" in text
 
 
 def test_lists_can_be_removed(index, output, tmp_path):

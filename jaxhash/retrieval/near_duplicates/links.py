@@ -28,7 +28,7 @@ class Links(NamedTuple):
     Attributes:
         radius: the radius.
         groups: number of groups of at least two items.
-        largest: items in the largest group.
+        largest: items in the largest group; 0 if there is none.
         farthest: greatest distance of an item to the one that is kept of its group.
         chained_groups: number of groups that hold an item farther than the radius from the kept one.
         largest_chained: items in the largest of these; 0 if there is none.
@@ -72,12 +72,12 @@ def link_by_radius(
         items = np.bincount(components, weights=sizes, minlength=count).astype(np.int64)
         farthest = np.zeros(count, np.int32)
         np.maximum.at(farthest, components, distances)
-        chained = items[farthest > each]
+        linked, chained = items[items > 1], items[farthest > each]
         found.append(
             Links(
                 each,
-                groups=int((items > 1).sum()),
-                largest=int(items.max(initial=0)),
+                groups=len(linked),
+                largest=int(linked.max(initial=0)),
                 farthest=int(farthest.max(initial=0)),
                 chained_groups=len(chained),
                 largest_chained=int(chained.max(initial=0)),

@@ -34,14 +34,14 @@ def describe_groups(found: NearDuplicates, groups: Groups, keep: str) -> list[st
         groups: the groups.
         keep: the rule by which items are kept.
     """
-    share = len(groups.duplicates) / max(found.items, 1)
-    of = "items of the other index" if found.others is not None else f"items kept ({keep})"
-    lines = [
-        f"{len(groups.kept):,} groups: {len(groups.duplicates):,} duplicates, {share:.1%} of "
-        f"{found.items:,} items, of {len(groups.kept):,} {of}"
-    ]
     if not len(groups.kept):
-        return lines
+        return [f"none of {found.items:,} items is a near duplicate within radius {found.radius}"]
+    share = len(groups.duplicates) / found.items
+    of = "of the other index" if found.others is not None else f"that are kept ({keep})"
+    lines = [
+        f"{len(groups.kept):,} groups: {len(groups.duplicates):,} duplicates ({share:.1%} of "
+        f"{found.items:,} items) of {len(groups.kept):,} items {of}"
+    ]
     largest = int(groups.sizes.max()) + 1
     lines.append(f"the largest group has {largest:,} items")
     if (found.names.labels >= 0).any():

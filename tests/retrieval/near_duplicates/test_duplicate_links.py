@@ -31,7 +31,7 @@ def test_a_chain_by_hand():
     assert assign_by_star(pairs, 5).kept.tolist() == [0, 0, 2, 2, 4]
     links, components = link_by_radius(chain, pairs, 1)
     assert components.tolist() == [0] * 5
-    assert links[0][1:] == (0, 1, 0, 0, 0) and links[1][1:] == (1, 5, 4, 1, 5)
+    assert links[0][1:] == (0, 0, 0, 0, 0) and links[1][1:] == (1, 5, 4, 1, 5)
 
 
 def test_components_are_refused_where_one_chains():
