@@ -17,7 +17,7 @@ from jaxhash.report.html.page import (
 )
 from jaxhash.report.html.thumbnails import image_element
 from jaxhash.retrieval.index import Index, IndexItem
-from jaxhash.retrieval.item_images import item_file
+from jaxhash.retrieval.item_images import item_images
 from jaxhash.retrieval.near_duplicates.find import NearDuplicates
 from jaxhash.retrieval.near_duplicates.groups import Groups
 from jaxhash.retrieval.near_duplicates.overview import radius_table
@@ -130,13 +130,10 @@ def _cards(cards: Sequence[_Card], sides: tuple[Index, Index]) -> str:
 def _with_images(
     index: Index, ids: Iterable[int]
 ) -> dict[int, tuple[IndexItem, bytes | Path | None]]:
-    """Returns items of an index by id, each with its thumbnail, or else its file if it is one."""
+    """Returns items of an index by id, each with its image."""
     items = index.items(sorted(ids))
-    thumbnails = index.thumbnails([item.id for item in items])
-    return {
-        item.id: (item, item_file(index, item) if thumbnail is None else thumbnail)
-        for item, thumbnail in zip(items, thumbnails, strict=True)
-    }
+    images = item_images(index, items)
+    return {item.id: (item, image) for item, image in zip(items, images, strict=True)}
 
 
 def _figure(item: IndexItem, image: bytes | Path | None, fact: str, kind: str) -> str:
