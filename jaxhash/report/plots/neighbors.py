@@ -25,6 +25,12 @@ class Mark(NamedTuple):
 RELEVANT = Mark("#0072b2", "\N{CHECK MARK}", "-")
 IRRELEVANT = Mark("#d55e00", "\N{BALLOT X}", "--")
 
+#: What the signs and numbers are.
+_CAPTION = f"{RELEVANT.sign} shares a class, {IRRELEVANT.sign} shares none; the number is the Hamming distance"
+
+#: Height in inches of title and caption.
+_HEADER = 0.5
+
 #: Longest side in pixels at which an image is drawn; what is larger is reduced.
 _SIDE = 72
 
@@ -86,10 +92,10 @@ def plot_neighbors(neighbors: NeighborExamples, *, title: str = "") -> Figure:
 def _plot_images(neighbors: NeighborExamples, title: str) -> Figure:
     rows, columns = len(neighbors.images), len(neighbors.images[0])
     cell = PAGE_WIDTH / max(columns, 11)
-    header = 0.6 if title else 0.3
-    figure, axes = _make_page(cell * columns, header + 1.2 * cell * rows, title)
+    width = max(cell * columns, PAGE_WIDTH / 2)
+    figure, axes = _make_page(width, _HEADER + 1.2 * cell * rows, title)
     for row, (images, titles, relevant, _, distances) in enumerate(zip(*neighbors, strict=True)):
-        top = header + 1.2 * cell * row
+        top = _HEADER + 1.2 * cell * row
         for column, (image, class_names) in enumerate(zip(images, titles, strict=True)):
             center = (cell * (column + 0.5), top + 0.78 * cell)
             if column == 0:
@@ -130,13 +136,13 @@ def _plot_names(neighbors: NeighborExamples, title: str) -> Figure:
     longest = max(len(text) for lines in lists for text, _ in lines)
     fitting = [columns for columns, length in _LINE_LENGTHS.items() if length >= longest]
     columns = fitting[0] if fitting else 1
-    header, line = 0.45 if title else 0.1, 0.15
+    line = 0.15
     height = line * (max(map(len, lists)) + 1)
     rows = -(-len(lists) // columns)
-    figure, axes = _make_page(PAGE_WIDTH, header + height * rows, title)
+    figure, axes = _make_page(PAGE_WIDTH, _HEADER + height * rows, title)
     for number, lines in enumerate(lists):
         row, column = divmod(number, columns)
-        x, top = 0.1 + PAGE_WIDTH / columns * column, header + height * row
+        x, top = 0.1 + PAGE_WIDTH / columns * column, _HEADER + height * row
         for place, (text, color) in enumerate(lines):
             weight = "bold" if place == 0 else "normal"
             text = _cut(text, _LINE_LENGTHS[columns])
@@ -165,6 +171,7 @@ def _make_page(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axes.set_axis_off()
     axes.text(0.1, 0.25, title, fontsize=11)
+    axes.text(0.1, 0.43, _CAPTION, fontsize=7)
     return figure, axes
 
 
