@@ -75,8 +75,10 @@ def run_server(app: Starlette, opened: socket.socket) -> None:
 
 
 def url_of(opened: socket.socket) -> str:
-    """Returns the address at which a socket is reached."""
+    """Returns the address at which a socket is reached; one of all addresses, by this machine's name."""
     host, port = opened.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = socket.gethostname()
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 

@@ -117,6 +117,8 @@ def test_an_index_that_is_being_written(folder):
 def test_addresses(monkeypatch):
     with open_socket("localhost", 0) as opened:
         assert re.fullmatch(r"http://(127\.0\.0\.1|\[::1\]):\d+/", url_of(opened))
+    with open_socket("0.0.0.0", 0) as opened:
+        assert url_of(opened) == f"http://{socket.gethostname()}:{opened.getsockname()[1]}/"
     with pytest.raises(UserError, match="`port`"):
         open_socket("127.0.0.1", -1).__enter__()
 
