@@ -40,7 +40,7 @@ from jaxhash.utils.files import read_json
 PAGE = Path("report", "report.html")
 
 #: Pairs of a query and an item that are counted at most; more queries than that are sampled.
-MAX_PAIRS = 2**28
+MAX_PAIRS = 2**26
 
 #: Queries of the lowest and of the highest AP, buckets, and items of each, on the page.
 _QUERIES, _BUCKETS, _EXAMPLES = 6, 8, 10

@@ -13,7 +13,6 @@ from run_samples import change_arrays, change_json, write_run
 
 from jaxhash.runs import report_run
 from jaxhash.runs.presets import digits_hashnet_hswd
-from jaxhash.runs.train_run import train
 from jaxhash.utils.errors import UserError
 
 TITLES = [
@@ -44,7 +43,9 @@ def page_of(folder, **options):
     console = Console(file=io.StringIO(), width=200)
     html = folder / "page.html"
     report_run.report_run(folder, console, html=html, **options)
-    return Page(html.read_text("utf-8")), console.file.getvalue()
+    page = Page(html.read_text("utf-8"))
+    html.unlink()
+    return page, console.file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -192,19 +193,3 @@ def test_command_checks_its_arguments_before_it_works(refusal, run_folder, tmp_p
 def test_command_prints_the_table_without_a_page(output, run_folder):
     results = json.loads((run_folder / "results.json").read_text())
     assert f"{results['map']:.4f}" in output("report", str(run_folder))
-
-
-def test_training_writes_its_page_and_is_finished_without_it(tmp_path):
-    config = digits_hashnet_hswd().replace(
-        run_dir=tmp_path / "run", epochs=1, bits=8, model="mlp", baselines="none"
-    )
-    train(config, Console(quiet=True))
-    path = tmp_path / "run" / report_run.PAGE
-    page = Page(path.read_text("utf-8"))
-    assert_stands_alone(page)
-    assert list(page.sections) == TITLES and len(page.images()) > 100
-    again, _ = page_of(tmp_path / "run")
-    assert again.texts == page.texts
-    path.unlink()
-    train(config, Console(quiet=True))  # finished: nothing is left to do
-    assert not path.exists()

@@ -4,12 +4,14 @@ import json
 import shutil
 
 import pytest
+from pages import Page, assert_stands_alone
 from rich.console import Console
 from trainings import assert_same_training, config, results_of
 
 from jaxhash.runs import train_run as run
 from jaxhash.runs.evaluate_run import evaluate
 from jaxhash.runs.metrics_file import read_metrics
+from jaxhash.runs.report_run import report_run
 from jaxhash.utils.errors import UserError
 
 
@@ -129,7 +131,20 @@ def test_results_and_report(undisturbed):
     drawn = {path.name for path in (undisturbed.run.run_dir / "report").iterdir()}
     plots = ("losses", "code_values", "precision_recall", "neighbours")
     files = {f"{name}{suffix}" for name in plots for suffix in (".png", ".svg")}
-    assert drawn == files | {"code_values.json", "neighbours.json"}
+    assert drawn == files | {"code_values.json", "neighbours.json", "report.html"}
+
+
+def test_the_page_is_that_of_the_finished_run(undisturbed, tmp_path, console):
+    folder = tmp_path / "run"
+    shutil.copytree(undisturbed.run.run_dir, folder, ignore=shutil.ignore_patterns("cache"))
+    written = (folder / "report" / "report.html").read_text()
+    assert_stands_alone(Page(written))
+    report_run(folder, console, html=tmp_path / "page.html")
+    again = (tmp_path / "page.html").read_text()
+    assert again == written
+    (folder / "report" / "report.html").unlink()
+    run.train(undisturbed.replace(run_dir=folder), console)  # finished: nothing is left to do
+    assert not (folder / "report" / "report.html").exists()
 
 
 def test_a_run_whose_records_are_gone_is_evaluated_without_them(undisturbed, tmp_path, capsys):
