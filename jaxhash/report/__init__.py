@@ -1,9 +1,9 @@
 """Tables and plots, drawn from results.
 
-`run_table` and `sweep_table` print the results of a run and of a sweep, `model_table` the layers of a
-model, and `methods` the list of methods. `jaxhash.report.plots` draws the figures in a run's
-``report`` folder, and `jaxhash.report.html` makes pages. Each
-function takes results as ``results.json`` holds them, and computes no metric itself.
+`run_table`, `sweep_table` and `comparison_table` print the results of a run, of a sweep and of runs side by
+side, `model_table` the layers of a model, and `methods` the list of methods. `jaxhash.report.plots` draws
+the figures in a run's ``report`` folder, and `jaxhash.report.html` makes pages. Each function takes results
+as ``results.json`` holds them, and computes no metric itself.
 
 Read first: `run_table`, which defines the columns that the other tables share.
 """

@@ -174,7 +174,7 @@ def _check_results(run: FinishedRun) -> None:
         score_rows({"": run.results})
         curve = run.results["precision_recall"]
         np.array([curve["precision"], curve["recall"]], float)
-        _split_of(run)
+        _split_of(run), run.results["dataset"], run.results["split"]
     except Exception as error:  # they may hold anything
         raise damaged(run.folder, error) from error
 

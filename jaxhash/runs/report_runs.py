@@ -20,6 +20,7 @@ from jaxhash.runs.config import RESUME_MUTABLE_FIELDS
 from jaxhash.runs.finished_run import CODES_REMEDY, FinishedRun, member_folders, read_run
 from jaxhash.runs.folder import read_finished
 from jaxhash.runs.metrics_file import read_metrics
+from jaxhash.utils.console import print_line
 from jaxhash.utils.errors import UserError
 
 
@@ -59,6 +60,7 @@ def report_runs(
         if len(systems) > 1:
             by_query = show_by_query(systems, comparison.differences, console)
         write_compare_page(html, comparison, varied_settings(runs), list(_plots(runs)), by_query)
+        print_line(console, f"written: {html}")
     return comparison
 
 

@@ -19,6 +19,7 @@ from jaxhash.runs.folder import damaged, print_results, read_results
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.runs.settings import chosen_by
 from jaxhash.training.members import Member, setting_name
+from jaxhash.utils.console import print_line
 
 T = TypeVar("T")
 
@@ -67,6 +68,7 @@ def report_sweep(
     try:
         members = [Member(each["seed"], each["values"]) for each in results["members"]]
         groups = group_members(results)
+        _ = [results[name] for name in ("objective", "epochs", "split", "split_sha256")]
     except Exception as error:  # it may hold anything
         raise damaged(folder, error) from error
     systems, notes = _score_groups(folder, members, groups, data_dir, console)
@@ -76,6 +78,7 @@ def report_sweep(
     records = read_metrics(folder / "metrics.jsonl", len(members))
     plots = _plots(results, groups, records)
     write_sweep_page(html, results, plots, by_query, notes)
+    print_line(console, f"written: {html}")
     return results
 
 
@@ -105,11 +108,15 @@ def group_members(results: dict[str, Any]) -> list[Group]:
         list(group)
         for _, group in itertools.groupby(range(len(members)), lambda n: members[n]["values"])
     ]
+    values = [members[own[0]]["values"] for own in numbers]
+    names = [setting_name(each) for each in values]
+    if len(set(names)) < len(names):  # rounded, some are alike
+        names = [", ".join(f"{name} {value!r}" for name, value in each.items()) for each in values]
     groups = []
-    for own, setting in zip(numbers, settings, strict=True):
-        values, scores = members[own[0]]["values"], setting["scores"]
+    for name, own, setting in zip(names, numbers, settings, strict=True):
+        scores = setting["scores"]
         score = None if scores is None else scores[chosen_by(scores)]["mean"]
-        groups.append(Group(setting_name(values), own, score))
+        groups.append(Group(name, own, score))
     return sorted(groups, key=lambda group: math.inf if group.score is None else -group.score)
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from run_samples import change_arrays, change_json, write_run, write_sweep
 
+from jaxhash.runs.report_sweep import group_members
+
 #: The axis of the sweep; member 3 has diverged.
 AXES = {"quantizer_weight": [0.1, 1.0, 10.0]}
 
@@ -216,6 +218,15 @@ def test_page_of_seeds_compares_them(runs, output):
         "seed 1",
         "seed 2",
     }
+
+
+def test_settings_that_round_alike_stay_apart():
+    scores = {"validation_map": 0.5, "map": 0.5}
+    values = [{"clip_norm": 1.00000001}, {"clip_norm": 1.00000002}]
+    members = [{"seed": 0, "values": each, "scores": scores} for each in values]
+    settings = [{"scores": {"validation_map": {"mean": 0.5}}}] * 2
+    names = [group.name for group in group_members({"members": members, "settings": settings})]
+    assert len(set(names)) == 2
 
 
 def test_members_without_codes_are_named_and_left_out(runs, output):
