@@ -95,7 +95,7 @@ def test_page_shows_queries_with_the_rankings_of_all_runs(runs, output):
     gaps = np.abs(np.subtract(precisions[::2], precisions[1::2]))
     assert np.all(gaps > 0.05) and np.all(np.diff(gaps) < 1e-3)
     assert [each.split(":")[0] for each in ranked] == ["good", "bad"] * 12
-    assert len(set(precisions)) > 12
+    assert len(set(precisions[1::2])) > 6  # of single queries
     images = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
     assert len(images) == 12 * (1 + 2 * 10)
     assert all(address.startswith("data:image/jpeg;base64,") for address in images)
