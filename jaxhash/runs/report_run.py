@@ -71,7 +71,11 @@ def report_run(
     if run.sides is None:
         raise UserError(f"{folder} has no codes.npz; {CODES_REMEDY}")
     records = read_metrics(folder / "metrics.jsonl", 0)
-    draw_run(html, run, open_items(run, console), records, console)
+    items = open_items(run, console)
+    try:
+        draw_run(html, run, items, records, console)
+    except (KeyError, TypeError, AttributeError) as error:  # the numbers may be anything
+        raise damaged(folder, error) from error
     print_line(console, f"written: {html}")
 
 
@@ -116,15 +120,8 @@ def draw_run(
         items: its queries and its database.
         records: its metrics.jsonl.
         console: where progress is printed.
-
-    Raises:
-        UserError: if the results lack what the page shows.
     """
-    try:
-        page = _describe(run, items, records, console)
-        write_run_page(html, page)
-    except (KeyError, TypeError, AttributeError) as error:  # the numbers may be anything
-        raise damaged(run.folder, error) from error
+    write_run_page(html, _describe(run, items, records, console))
 
 
 def _describe(
