@@ -118,7 +118,7 @@ class StableProgram:
         values = np.asarray(batch.values)[:count]
         if not self._repeats:
             return values
-        values = values.copy()
+        repeated = values.copy()
         least, rms = np.asarray(batch.least)[:count], np.asarray(batch.rms)[:count]
         finite = rms[np.isfinite(rms)]
         # Rounding errors do not shrink with a row that is small by cancellation.
@@ -132,14 +132,15 @@ class StableProgram:
         while again.any():
             alone = self._rows_alone(batch.rows[again])
             with np.errstate(invalid="ignore", divide="ignore"):
-                differences = np.abs(alone - values[again]).max(axis=1) / scale[again]
+                differences = np.abs(alone - repeated[again]).max(axis=1) / scale[again]
             largest = max(differences[np.isfinite(differences)], default=0.0)
             self.tolerance = max(self.tolerance, _MARGIN * float(largest))
             self.repeated += len(alone)
-            values[again] = alone
+            repeated[again] = alone
             is_done |= again
             again = self._is_doubtful(least, scale) & ~is_done
-        return values
+        # Not those that were measured alone: their last digits would depend on what came before them.
+        return np.where(self._is_doubtful(least, scale)[:, None], repeated, values)
 
     def _is_doubtful(
         self, least: Float[np.ndarray, " m"], scale: Float[np.ndarray, " m"]

@@ -124,8 +124,6 @@ def test_what_is_interrupted_goes_on_with_the_same_bytes(
     (photos / "b" / "01.png").write_bytes(b"no image")
     names = [photos / "a", photos / "b"]
     kept = {"keep": {"floats": "float32"}, "thumbnails": 16}
-    # The first batches of a process are measured, for which rows are computed alone: other last digits.
-    encode(tmp_path / "first", image_hasher, *names, **kept)
     encode(tmp_path / "whole", image_hasher, *names, **kept)
     written, add = [], Index.add
 
