@@ -88,7 +88,7 @@ def group_members(results: dict[str, Any]) -> list[Group]:
     Example:
         >>> scores = [{"validation_map": 0.5, "map": 0.6}, {"validation_map": 0.7, "map": 0.4}]
         >>> members = [
-        ...     {"seed": 3, "values": {"clip_norm": number}, "scores": scores[number - 1]}
+        ...     {"seed": 3, "values": {"clip_norm": float(number)}, "scores": scores[number - 1]}
         ...     for number in (1, 2)
         ... ]
         >>> settings = [

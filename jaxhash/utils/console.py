@@ -272,7 +272,7 @@ def _duration(seconds: float) -> str:
     """Formats a duration by its two largest units.
 
     Example:
-        >>> [_duration(seconds) for seconds in (4.2, 83, 7384)]
+        >>> [_duration(seconds) for seconds in (4.2, 83.0, 7384.0)]
         ['4 s', '1 min 23 s', '2 h 3 min']
     """
     minutes, rest = divmod(round(seconds), 60)
