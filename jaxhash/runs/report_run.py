@@ -91,7 +91,7 @@ def draw_training(
     Args:
         experiment: what was trained.
         codes: codes of the queries and of the database.
-        results: what is about to be written into results.json.
+        results: what results.json holds.
         records: the run's metrics.jsonl.
         console: where progress is printed.
     """

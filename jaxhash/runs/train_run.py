@@ -406,7 +406,7 @@ def write_results(
     known: dict[str, Any] | None = None,
     page: bool = False,
 ) -> dict[str, Any]:
-    """Evaluates a trained model, and writes codes, report and, at last, results.json.
+    """Evaluates a trained model, and writes codes, plots, results.json and, at last, the page.
 
     Args:
         experiment: what was trained.
@@ -434,12 +434,12 @@ def write_results(
         with show_work("drawing plots and writing codes", console):
             save_plots(folder / "report", experiment, before, codes, results, records)
             write_codes(folder / "codes.npz", experiment, codes)
-        if page:
-            draw_training(experiment, codes, results, records, console)
     peak = peak_process_bytes()
     print_line(console, f"with the evaluation at most {peak / 2**20:,.0f} MiB of main memory")
     if "speed" in results:
         results["speed"]["peak_bytes_with_evaluation"] = peak
     if is_main_process():
         write_json(folder / "results.json", results)
+        if page:  # jaxhash report makes it anew where it is missing
+            draw_training(experiment, codes, results, records, console)
     return results
