@@ -1,5 +1,6 @@
 """Encoding into an index: whole shards, resuming with the same bytes, what is broken, replaced or refused."""
 
+import contextlib
 import dataclasses
 import functools
 import io
@@ -116,15 +117,9 @@ def test_the_same_again_changes_nothing(tmp_path, photos, image_hasher, small_sh
     assert [name for name, _ in counts.broken] == ["a/broken.png"]
 
 
-@pytest.mark.parametrize("shards", [0, 1, 2, 3, 4, 5])
-def test_what_is_interrupted_goes_on_with_the_same_bytes(
-    tmp_path, photos, image_hasher, small_shards, monkeypatch, shards
-):
-    (photos / "a" / "07.png").write_bytes(b"")
-    (photos / "b" / "01.png").write_bytes(b"no image")
-    names = [photos / "a", photos / "b"]
-    kept = {"keep": {"floats": "float32"}, "thumbnails": 16}
-    encode(tmp_path / "whole", image_hasher, *names, **kept)
+@contextlib.contextmanager
+def interrupted_after(shards, monkeypatch):
+    """Interrupts what is written into an index after a number of shards."""
     written, add = [], Index.add
 
     def add_some(self, *arguments, **options):
@@ -135,6 +130,19 @@ def test_what_is_interrupted_goes_on_with_the_same_bytes(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Index, "add", add_some)
+        yield
+
+
+@pytest.mark.parametrize("shards", [0, 1, 2, 3, 4, 5])
+def test_what_is_interrupted_goes_on_with_the_same_bytes(
+    tmp_path, photos, image_hasher, small_shards, monkeypatch, shards
+):
+    (photos / "a" / "07.png").write_bytes(b"")
+    (photos / "b" / "01.png").write_bytes(b"no image")
+    names = [photos / "a", photos / "b"]
+    kept = {"keep": {"floats": "float32"}, "thumbnails": 16}
+    encode(tmp_path / "whole", image_hasher, *names, **kept)
+    with interrupted_after(shards, monkeypatch):
         encode(tmp_path / "parts", image_hasher, *names, **kept)
         raise KeyboardInterrupt  # it ended before
     encode(tmp_path / "parts", image_hasher, *names, **kept)
@@ -152,16 +160,7 @@ def test_arrays_go_on_with_the_same_bytes(
     good = np.delete(vectors, 3, axis=0)
     np.testing.assert_array_equal(codes_of(whole), vector_hasher.encode(good))
     assert [name for name, _ in counts.broken] == ["v.npy#3"]
-    written, add = [], Index.add
-
-    def add_some(self, *arguments, **options):
-        if len(written) == shards:
-            raise KeyboardInterrupt
-        written.append(None)
-        return add(self, *arguments, **options)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Index, "add", add_some)
+    with interrupted_after(shards, monkeypatch):
         encode(tmp_path / "parts", vector_hasher, tmp_path / "v.npy")
     encode(tmp_path / "parts", vector_hasher, tmp_path / "v.npy")
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
