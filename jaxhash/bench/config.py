@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from jaxhash.bench.losses import LOSSES, TORCH
+from jaxhash.bench.losses import KERNEL, LOSSES, TORCH
 from jaxhash.utils.errors import UserError
 
 Pass = Literal["forward", "forward+backward"]
 Dtype = Literal["float32", "bfloat16", "float16"]
-Preset = Literal["hswd", "growth"]
+Preset = Literal["hswd", "growth", "losses"]
 
 #: Names of the synthetic data sets: images in memory, and in files of two formats.
 SYNTHETIC = ("arrays", "png", "jpeg")
@@ -37,7 +37,8 @@ class BenchConfig:
     preset: Preset = "hswd"
     """Which measurements; the other options change single values of it."""
     losses: tuple[str, ...] = ("select", "sort", "l2")
-    """Losses to time: select and sort (HSWD by either method), l2, swd, ot, hashnet, torch."""
+    """Losses to time: select, sort and kernel (HSWD by each method), l2, swd, ot, torch, and losses
+    of jaxhash.losses by their names."""
     passes: tuple[Pass, ...] = ("forward", "forward+backward")
     """Value alone, or value and gradient."""
     batch_sizes: tuple[int, ...] = (1024,)
@@ -73,6 +74,8 @@ class BenchConfig:
                 near = difflib.get_close_matches(loss, known, n=1)
                 hint = f"did you mean {near[0]}? " if near else ""
                 raise UserError(f"unknown loss {loss!r}; {hint}losses: {', '.join(known)}")
+        if KERNEL in self.losses and max(self.devices) > 1:
+            raise UserError(f"the loss {KERNEL} runs on one device only; leave it out of `losses`")
         for name in ("batch_sizes", "bits", "devices", "through", "repeats"):
             value = getattr(self, name)
             for number in value if isinstance(value, tuple) else (value,):
@@ -188,5 +191,12 @@ def growth() -> BenchConfig:
     )
 
 
+def losses() -> BenchConfig:
+    """Every loss, forward and backward, on 1,024 codes of 64 bits."""
+    return BenchConfig(preset="losses", losses=tuple(LOSSES), passes=("forward+backward",))
+
+
 #: All presets by name; the first is the default.
-PRESETS: dict[str, Callable[[], BenchConfig]] = {make.__name__: make for make in (hswd, growth)}
+PRESETS: dict[str, Callable[[], BenchConfig]] = {
+    make.__name__: make for make in (hswd, growth, losses)
+}

@@ -1,50 +1,168 @@
 """The losses that can be timed, as functions of codes, key and the name of a mapped axis."""
 
 import importlib.util
+import inspect
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from jaxhash.losses import (
-    hashnet,
-    hswd,
-    l2_quantization,
-    optimal_transport,
-    sliced_wasserstein,
-)
+from jaxhash import losses
 
 Loss = Callable[[Float[Array, "n bits"], Key[Array, ""], str | None], Float[Array, ""]]
 
 #: Name of the paper's released HSWD in PyTorch; see `jaxhash.bench.torch_hswd`.
 TORCH = "torch"
+#: Name of HSWD by its Pallas kernel, which searches the batch of one device.
+KERNEL = "kernel"
+#: Number of classes that the random labels have.
+CLASSES = 10
 
 
-def _hashnet_on_random_labels(
+class LabeledCodes(NamedTuple):
+    """One device's codes with random labels, the same however many devices share the batch."""
+
+    codes: Float[Array, "n bits"]
+    key: Key[Array, ""]
+    axis_name: str | None
+
+    @property
+    def others(self) -> Float[Array, "m bits"]:
+        """The codes of all devices."""
+        if self.axis_name is None:
+            return self.codes
+        return lax.all_gather(self.codes, self.axis_name, tiled=True)
+
+    @property
+    def ids(self) -> Int[Array, " n"]:
+        """The class of each row."""
+        rows = len(self.codes)
+        start = 0 if self.axis_name is None else rows * lax.axis_index(self.axis_name)
+        return lax.dynamic_slice_in_dim(self._all_ids, start, rows)
+
+    @property
+    def labels(self) -> Float[Array, "n classes"]:
+        """The class of each row as a multi-hot row."""
+        return jax.nn.one_hot(self.ids, CLASSES)
+
+    @property
+    def similar(self) -> Bool[Array, "n m"]:
+        """Whether a row and a code of ``others`` have the same class."""
+        return self.ids[:, None] == self._all_ids[None, :]
+
+    @property
+    def signs(self) -> Float[Array, "n m"]:
+        """Similarity of +1 in the same class and -1 else."""
+        return jnp.where(self.similar, 1.0, -1.0)
+
+    @property
+    def distances(self) -> Float[Array, "classes classes"]:
+        """Semantic distances of the classes, 1 between all of them."""
+        return 1 - jnp.eye(CLASSES)
+
+    @property
+    def class_codes(self) -> Float[Array, "classes bits"]:
+        """A code of random signs for each class."""
+        shape = (CLASSES, self.codes.shape[1])
+        return jax.random.rademacher(jax.random.fold_in(self.key, 1), shape, self.codes.dtype)
+
+    @property
+    def targets(self) -> Float[Array, "n bits"]:
+        """The code of the class of each row."""
+        return self.class_codes[self.ids]
+
+    @property
+    def view(self) -> Float[Array, "n bits"]:
+        """Codes of a second view of each row."""
+        return 0.5 * self.codes + 0.25
+
+    @property
+    def _all_ids(self) -> Int[Array, " m"]:
+        devices = 1 if self.axis_name is None else lax.axis_size(self.axis_name)
+        return jax.random.randint(self.key, (devices * len(self.codes),), 0, CLASSES)
+
+
+def _on(loss: Callable, *properties: str, **options: Any) -> Loss:
+    """Returns a loss as a function of codes and key; its other arguments are of `LabeledCodes`."""
+    is_random = "key" in inspect.signature(loss).parameters
+
+    def on_codes(codes, key, axis_name):
+        batch = LabeledCodes(codes, key, axis_name)
+        arguments = (getattr(batch, name) for name in properties)
+        random = {"key": key} if is_random else {}
+        return loss(codes, *arguments, axis_name=axis_name, **random, **options)
+
+    return on_codes
+
+
+def _hashnet(
     codes: Float[Array, "n bits"], key: Key[Array, ""], axis_name: str | None
 ) -> Float[Array, ""]:
-    """Computes HashNet's loss over all pairs of the batch, with random labels of ten classes."""
-    if axis_name is not None:
-        key = jax.random.fold_in(key, lax.axis_index(axis_name))
-    labels = jax.random.randint(key, codes.shape[:1], 0, 10)
-    all_codes, all_labels = codes, labels
-    if axis_name is not None:
-        all_codes, all_labels = lax.all_gather((codes, labels), axis_name, tiled=True)
-    similar = labels[:, None] == all_labels[None, :]
+    """Computes HashNet's loss over all pairs of the relaxed codes."""
     scale = 10 / codes.shape[1]
-    return hashnet(jnp.tanh(codes), jnp.tanh(all_codes), similar, scale=scale, axis_name=axis_name)
+    return _on(losses.hashnet, "others", "similar", scale=scale)(jnp.tanh(codes), key, axis_name)
 
+
+#: Public losses by the arguments that they take beside the codes.
+_BY_ARGUMENTS: dict[tuple[str, ...], tuple[Callable, ...]] = {
+    (): (
+        losses.decorrelated_hswd,
+        losses.parity_hswd,
+        losses.l1_quantization,
+        losses.cubic_quantization,
+        losses.log_cosh_quantization,
+        losses.cauchy_quantization,
+        losses.cosine_quantization,
+        losses.gaussian_bce_quantization,
+        losses.bernoulli_kl,
+        losses.bernoulli_kl_per_code,
+        losses.bit_balance_penalty,
+        losses.bit_decorrelation,
+        losses.variance_shortfall,
+        losses.koleo,
+        losses.nearest_neighbor_kl,
+        losses.sinkhorn,
+    ),
+    ("others",): (losses.lcdsh_locality,),
+    ("others", "similar"): (
+        losses.mean_likelihood,
+        losses.idhn,
+        losses.dch,
+        losses.dsh,
+        losses.qsmi,
+        losses.wglhh,
+        losses.dtsh,
+        losses.mihash,
+        losses.tie_aware_ap,
+        losses.pair_scatter,
+        losses.asymmetric_dsh,
+    ),
+    ("others", "signs"): (losses.cosine_regression, losses.semantic_structure),
+    ("distances", "ids"): (losses.semantic_similarity,),
+    ("class_codes", "labels"): (losses.orthohash, losses.hash_proxy),
+    ("targets",): (losses.csq, losses.dpn, losses.distance_to_codes),
+    ("view",): (losses.nt_xent, losses.view_divergence, losses.cosine_distillation),
+}
 
 #: All losses by name, except `TORCH`.
 LOSSES: dict[str, Loss] = {
-    "select": lambda codes, key, axis: hswd(codes, key=key, method="select", axis_name=axis),
-    "sort": lambda codes, key, axis: hswd(codes, key=key, method="sort", axis_name=axis),
-    "l2": lambda codes, key, axis: l2_quantization(codes, axis_name=axis),
-    "swd": lambda codes, key, axis: sliced_wasserstein(codes, key=key, axis_name=axis),
-    "ot": lambda codes, key, axis: optimal_transport(codes, key=key, axis_name=axis),
-    "hashnet": _hashnet_on_random_labels,
+    "select": _on(losses.hswd, method="select"),
+    "sort": _on(losses.hswd, method="sort"),
+    "l2": _on(losses.l2_quantization),
+    "swd": _on(losses.sliced_wasserstein),
+    "ot": _on(losses.optimal_transport),
+    "hashnet": _hashnet,
+    KERNEL: _on(losses.hswd, method="kernel"),
+    "hyp2_pairs": _on(losses.hyp2_pairs, "others", "similar", threshold=0.1),
+    "hyp2_proxies": _on(losses.hyp2_proxies, "class_codes", "labels", threshold=0.1),
+    **{
+        loss.__name__: _on(loss, *properties)
+        for properties, functions in _BY_ARGUMENTS.items()
+        for loss in functions
+    },
 }
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from jaxhash.bench import run
 from jaxhash.bench.config import PRESETS, BenchConfig, Preset
+from jaxhash.bench.losses import LOSSES
 from jaxhash.bench.measure import Measurement
 from jaxhash.cli.main import main
 from jaxhash.utils.errors import UserError
@@ -193,10 +194,13 @@ def test_compare_refuses_what_is_no_result(files, name):
 
 def test_presets():
     assert list(PRESETS) == list(get_args(Preset))
-    hswd, growth = (make() for make in PRESETS.values())
-    hswd.check(), growth.check()
+    hswd, growth, losses = (make() for make in PRESETS.values())
+    hswd.check(), growth.check(), losses.check()
     assert [[s.batch for s in series] for series in hswd.series()] == [[128, 1024, 8192, 65_536]]
     over_batch, over_bits = growth.series()
     assert [s[:2] for s in over_batch] == [(2**p, 64) for p in range(7, 21)]
     assert [s[:2] for s in over_bits] == [(4096, 2**p) for p in range(3, 11)]
-    assert growth.passes == ("forward+backward",)
+    assert growth.passes == losses.passes == ("forward+backward",)
+    assert losses.losses == tuple(LOSSES) and [[s[:2] for s in a] for a in losses.series()] == [
+        [(1024, 64)]
+    ]
