@@ -14,7 +14,7 @@ from jaxtyping import ArrayLike, Float, PyTree, Shaped
 from rich.console import Console
 
 from jaxhash import models
-from jaxhash.data.augment import Augment
+from jaxhash.data.augment import Augment, DeferredAugment
 from jaxhash.data.checks.training_data import Findings, examine, open_split
 from jaxhash.data.input_form import InputForm, measure_inputs
 from jaxhash.data.load import load_source
@@ -233,11 +233,28 @@ class Experiment:
         for seed in seeds:
             yield create(jax.random.key(seed), inputs, pretrained=weights)
 
-    def abstract_state(self) -> TrainState:
-        """Returns shapes and shardings of the state of a training; computes nothing."""
+    def abstract_state(self, devices: Sequence[jax.Device] | None = None) -> TrainState:
+        """Returns shapes and shardings of the state of a training; computes nothing.
+
+        Args:
+            devices: devices of all processes, or their descriptions; those that are there if not given.
+        """
         key = jax.random.key(0)
         shapes = jax.eval_shape(self._create_state, key, self._example, pretrained=self._weights)
-        return self.make_step().abstract(shapes)
+        return self.make_step(devices).abstract(shapes)
+
+    def abstract_batch(self) -> Batch:
+        """Returns the shapes [n, ...] of a training batch of all processes; reads one input."""
+        rows, inputs = self.config.optimizer.batch_size, self._example
+        if self.config.data.augment_on == "device":
+            image = jax.tree.leaves(inputs)[0]
+            samples = (np.zeros((1, 3), np.int32),) * self.objective.views
+            inputs = DeferredAugment(image, samples)
+        index, mask = np.zeros(1, np.int32), np.ones(1, bool)
+        one = Batch(inputs, self.source.labels[self.split.train[:1]], index, mask)
+        return jax.tree.map(
+            lambda array: jax.ShapeDtypeStruct((rows, *array.shape[1:]), array.dtype), one
+        )
 
     def batches(self, *, start: int = 0, seed: int | None = None) -> Iterator[Batch]:
         """Yields this process's rows of the training batches; see `training_batches`.
@@ -272,9 +289,14 @@ class Experiment:
             **self._step_kwargs,
         )
 
-    def make_step(self) -> DataParallel:
-        """Returns the training step over the devices of all processes."""
-        return self.over_devices(self.step_function())
+    def make_step(self, devices: Sequence[jax.Device] | None = None) -> DataParallel:
+        """Returns the training step over the devices of all processes.
+
+        Args:
+            devices: other devices, such as descriptions of those that `DataParallel.lower` compiles
+                for.
+        """
+        return self.over_devices(self.step_function(), devices)
 
     def make_loss_step(self) -> DataParallel:
         """Returns the objective alone as a step over the devices; see `loss_step`."""
@@ -283,9 +305,13 @@ class Experiment:
             partial(loss_step, bits=self.config.model.bits, encode=encode, **self._step_kwargs)
         )
 
-    def over_devices(self, step: Callable) -> DataParallel:
+    def over_devices(
+        self, step: Callable, devices: Sequence[jax.Device] | None = None
+    ) -> DataParallel:
         """Returns a step over the devices of all processes, mapped as the configuration asks."""
-        return DataParallel(step, mapping=self.config.run.parallel, table_sharding=self.sharding)
+        return DataParallel(
+            step, devices, mapping=self.config.run.parallel, table_sharding=self.sharding
+        )
 
     @property
     def _step_kwargs(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Read `step` first: `train_step` is one pure function of a state and a batch. `state` holds what a
 checkpoint stores, `optimizer` and `gradient_cache` what the step is built from, `parallel` runs it
-over devices (the only module that uses pmap and shard_map), and `members` trains the members of a
+over devices (the only package that uses pmap and shard_map), and `members` trains the members of a
 sweep in one program. `loop` runs the steps; `checkpoint` and `digests` save and verify states,
 `model_selection` chooses the epoch to evaluate, and `collapse` and `speed` monitor the run.
 `distributed`, `stop` and `guard` handle several processes and the signals that end them, `devices`

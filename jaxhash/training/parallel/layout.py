@@ -1,0 +1,84 @@
+"""Where the leaves of a state and the rows of a batch lie on a mesh of devices."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxhash.objectives import TableSharding, sharded_leaves
+from jaxhash.training.state import TrainState
+
+#: Name of the axis over which pmap and shard_map map the step.
+AXIS = "devices"
+
+#: Names of the axes of the mesh of a step under ``jax.jit``; rows are spread over both.
+DATA_AXIS, MODEL_AXIS = "data", "model"
+
+
+def mapped_mesh(devices: Sequence[jax.Device]) -> Mesh:
+    """Returns the mesh of a step that pmap or shard_map maps."""
+    return Mesh(np.array(devices), (AXIS,))
+
+
+def global_mesh(devices: Sequence[jax.Device]) -> Mesh:
+    """Returns the mesh of a step under ``jax.jit``, where the compiler shards what is computed."""
+    return Mesh(np.array(devices).reshape(-1, 1), (DATA_AXIS, MODEL_AXIS))
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The shardings of a state and of a batch.
+
+    Attributes:
+        mesh: the devices.
+        table_sharding: tables of the objective's state whose rows are sharded over the devices.
+    """
+
+    mesh: Mesh
+    table_sharding: TableSharding = TableSharding()
+
+    @property
+    def rows(self) -> PartitionSpec:
+        """The spec of arrays whose rows are sharded over all devices, in order."""
+        names = self.mesh.axis_names
+        return PartitionSpec(names if len(names) > 1 else names[0])
+
+    def sharding(self, spec: PartitionSpec) -> NamedSharding:
+        """Returns a sharding over the devices."""
+        return NamedSharding(self.mesh, spec)
+
+    def sharded_tables(self, state: TrainState) -> TrainState:
+        """Returns, per leaf, whether it is a table of the objective with sharded rows."""
+        whole = jax.tree.map(lambda _: False, state)
+        return whole.replace(
+            objective_state=sharded_leaves(state.objective_state, self.table_sharding)
+        )
+
+    def specs(self, state: TrainState) -> TrainState:
+        """Returns the spec of each leaf of a state in the global form."""
+        return jax.tree.map(
+            lambda is_table: self.rows if is_table else PartitionSpec(), self.sharded_tables(state)
+        )
+
+    def shardings(self, state: TrainState) -> TrainState:
+        """Returns the sharding of each leaf of a state in the global form."""
+        return jax.tree.map(self.sharding, self.specs(state))
+
+
+def describe(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    """Returns the shape of an array with its sharding."""
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+    """Makes a global array of one that each process holds whole."""
+    if jax.process_count() == 1:
+        return jax.device_put(leaf, sharding)
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = put(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    value = np.asarray(leaf)
+    return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
