@@ -84,23 +84,30 @@ def _sum_over_triplets_jvp(primals, tangents):
 
 
 def _triplet_sum_and_grad(theta, positive, negative, margin):
-    """Returns the sum and its gradient in theta; step k uses the k-th similar columns."""
-    rows, similar_first = jnp.arange(len(theta)), jnp.argsort(~positive, axis=1, stable=True)
-    count = jnp.sum(positive, axis=1)
+    """Returns the sum and its gradient in theta; step k uses the k-th similar columns.
 
-    def step(k, carry):
-        total, grad = carry
-        column = similar_first[:, k]
-        logits = theta - theta[rows, column][:, None] + margin
-        valid = negative & (k < count)[:, None]
+    They are found and read by comparisons, since a TPU does gathers and scatters one by one.
+    """
+    columns, none = jnp.arange(theta.shape[1])[None, :], theta.shape[1]
+
+    def step(_, carry):
+        total, grad, before = carry
+        left = positive & (columns > before[:, None])
+        column = jnp.min(jnp.where(left, columns, none), axis=1, initial=none)
+        chosen = columns == column[:, None]
+        logits = theta - jnp.sum(jnp.where(chosen, theta, 0.0), axis=1, keepdims=True) + margin
+        valid = negative & (column < none)[:, None]
         tail = jnp.exp(-jnp.abs(logits))  # shared by value and derivative
         loss = jnp.maximum(logits, 0.0) + jnp.log1p(tail)
         sigmoid = jnp.where(valid, jnp.where(logits >= 0, 1.0, tail) / (1.0 + tail), 0.0)
-        grad = (grad + sigmoid).at[rows, column].add(-jnp.sum(sigmoid, axis=1))
-        return total + jnp.sum(jnp.where(valid, loss, 0.0)), grad
+        of_chosen = jnp.sum(sigmoid, axis=1, keepdims=True)
+        grad = grad + sigmoid - jnp.where(chosen, of_chosen, 0.0)
+        return total + jnp.sum(jnp.where(valid, loss, 0.0)), grad, column
 
-    steps = jnp.max(count, initial=0)
-    return lax.fori_loop(0, steps, step, (jnp.full_like(theta, 0, shape=()), jnp.zeros_like(theta)))
+    steps = jnp.max(jnp.sum(positive, axis=1), initial=0)
+    before = jnp.full_like(theta, -1, shape=len(theta), dtype=jnp.int32)
+    start = jnp.full_like(theta, 0, shape=()), jnp.zeros_like(theta), before
+    return lax.fori_loop(0, steps, step, start)[:2]
 
 
 @on_any_mesh

@@ -90,9 +90,10 @@ def sliced_wasserstein(
             jax.random.fold_in(key_of_directions, projection), (bits,), jnp.float32
         )
         along = along / jnp.linalg.norm(along)
-        ordered = _sort_projected(codes, along, where)
-        gap = jnp.where(ranked, ordered - _sort_projected(signs, along, ranked), 0.0)
-        return jnp.sum(gap**2)
+        projected = jnp.matmul(codes, along, precision=lax.Precision.HIGHEST)
+        targets = jnp.matmul(signs, along, precision=lax.Precision.HIGHEST)
+        matched = _of_same_rank(lax.stop_gradient(projected), where, targets, ranked)
+        return jnp.sum(jnp.where(where, projected - matched, 0.0) ** 2)
 
     costs = lax.map(cost, jnp.arange(projections), batch_size=block)
     loss = jnp.mean(costs) / jnp.maximum(count, 1)
@@ -182,15 +183,20 @@ def _along_axes(
     return jnp.mean(distance_to_signs(codes, negatives, where=where, axis_name=axis_name))
 
 
-def _sort_projected(
-    points: Float[Array, "n bits"], along: Float[Array, " bits"], where: Bool[Array, " n"]
+def _of_same_rank(
+    values: Float[Array, " n"],
+    where: Bool[Array, " n"],
+    targets: Float[Array, " n"],
+    where_target: Bool[Array, " n"],
 ) -> Float[Array, " n"]:
-    """Sorts the projections of the valid points, followed by NaN for masked points.
+    """Returns for each valid value the valid target of the same rank, by sorts alone.
 
-    Infinity would sort before a valid NaN, which would then leave the valid ranks unnoticed.
+    To differentiate sorted values would scatter, which a TPU does one by one.
     """
-    projected = jnp.matmul(points, along, precision=lax.Precision.HIGHEST)
-    return jnp.sort(jnp.where(where, projected, jnp.nan))
+    ranked_targets = jnp.sort(jnp.where(where_target, targets, jnp.inf))
+    row = lax.iota(jnp.int32, len(values))
+    _, row_of_rank = lax.sort((jnp.where(where, values, jnp.nan), row), num_keys=1)
+    return lax.sort((row_of_rank, ranked_targets), num_keys=1)[1]
 
 
 def _best_matching(

@@ -142,8 +142,10 @@ def update_bank(bank: Bank, codes: Float[Array, "n bits"], batch: Batch, context
     codes, labels, index = all_gather(rows, context.axis_name)
     index = index - row_indices(len(bank.seen), table_axis(bank, context))[0]
     index = jnp.where(index >= 0, index, len(bank.seen))  # out of range: dropped
+    # As integers: XLA:TPU sorts the indices of a scatter into bytes, and compiles four times as long.
+    seen = bank.seen.astype(jnp.int32).at[index].set(1, mode="drop")
     return Bank(
         bank.codes.at[index].set(codes, mode="drop"),
         bank.labels.at[index].set(labels, mode="drop"),
-        bank.seen.at[index].set(True, mode="drop"),
+        seen.astype(bool),
     )
