@@ -70,10 +70,10 @@ def find_collectives(hlo_text: str, devices: int) -> list[Collective]:
     return list(collectives_of(parse(hlo_text), devices))
 
 
-def collectives_of(program: Program, devices: int) -> Iterator[Collective]:
-    """Yields the arrays that devices exchange in a program that `parse` read."""
+def collectives_of(program: Program, devices: int, rounds: int = 1) -> Iterator[Collective]:
+    """Yields the arrays that devices exchange in a program that `parse` read; see `walk`."""
     chains = set()
-    for visit in walk(program):
+    for visit in walk(program, rounds):
         made = visit.instruction
         kind = made.opcode.removesuffix("-done")
         if kind not in _SENT or made.is_host_send or made.opcode == "send-done":

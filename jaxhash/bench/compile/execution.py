@@ -21,8 +21,7 @@ class Visit(NamedTuple):
     Attributes:
         instruction: the instruction.
         computation: the computation it is in.
-        times: runs of it in one run of the program, with a single round of each loop whose rounds are
-            not known, and every branch taken.
+        times: runs of it in one run of the program, with every branch taken.
         loop: origin of the innermost loop around it with unknown rounds, or "".
         is_branch: whether it is inside a branch that may not be taken.
         is_fused: whether it is inside a fusion, so that it reads and writes no memory.
@@ -36,26 +35,29 @@ class Visit(NamedTuple):
     is_fused: bool = False
 
 
-def walk(program: Program) -> Iterator[Visit]:
+def walk(program: Program, rounds: int = 1) -> Iterator[Visit]:
     """Yields every instruction that the program may run, those inside of fusions included.
 
     Computations that only say how two elements are combined, as of a reduction, are left out.
+
+    Args:
+        program: the program.
+        rounds: rounds that a loop counts for if its rounds depend on data.
     """
-    yield from _walk(program, Visit(None, program.computations[program.entry]))
+    yield from _walk(program, rounds, Visit(None, program.computations[program.entry]))
 
 
-def _walk(program: Program, place: Visit) -> Iterator[Visit]:
+def _walk(program: Program, rounds: int, place: Visit) -> Iterator[Visit]:
     for instruction in place.computation.instructions.values():
         yield place._replace(instruction=instruction)
-        for name, times, change in _inner(program, place.computation, instruction):
+        for name, times, change in _inner(program, rounds, place.computation, instruction):
             inner = program.computations[name]
-            yield from _walk(
-                program, place._replace(computation=inner, times=place.times * times, **change)
-            )
+            change = {"computation": inner, "times": place.times * times, **change}
+            yield from _walk(program, rounds, place._replace(**change))
 
 
 def _inner(
-    program: Program, computation: Computation, instruction: Instruction
+    program: Program, rounds: int, computation: Computation, instruction: Instruction
 ) -> Iterator[tuple[str, int, dict]]:
     """Yields the computations that an instruction runs, how often, and what changes in them."""
     kind = instruction.opcode
@@ -63,7 +65,7 @@ def _inner(
         known = trip_count(program, computation, instruction)
         change = {} if known is not None else {"loop": instruction.origin or instruction.name}
         for name in instruction.called("condition", "body"):
-            yield name, 1 if known is None else known, change
+            yield name, rounds if known is None else known, change
     elif kind == "conditional":
         branches = "branch_computations", "true_computation", "false_computation"
         for name in instruction.called(*branches):

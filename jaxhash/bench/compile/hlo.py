@@ -9,26 +9,44 @@ _BITS = {"pred": 8, "token": 0, "opaque": 0}
 
 
 class Array(NamedTuple):
-    """An array of a program: its element type, its shape, and the memory that it lies in.
+    """An array of a program: its element type, its shape, and how it lies in which memory.
 
     Attributes:
         dtype: element type, as XLA writes it: ``"f32"``, ``"bf16"``, ``"pred"``.
         shape: sides.
-        memory: number of the memory space; 0 is the chip's main memory, others are on-chip memories
+        order: axes from the one whose elements lie side by side to the outermost.
+        tile: sides of a tile, of the last axes in that order; a TPU pads them to whole tiles.
+        memory: number of the memory space: 0 is the chip's main memory, others are on-chip memories
             of a TPU (1 is VMEM), or 5, the host's.
     """
 
     dtype: str
     shape: tuple[int, ...]
+    order: tuple[int, ...] = ()
+    tile: tuple[int, ...] = ()
     memory: int = 0
 
     @property
     def bytes(self) -> int:
         """The bytes of all elements, without the padding of a tiled layout."""
+        return self._size(self.shape)
+
+    @property
+    def stored_bytes(self) -> int:
+        """The bytes that it takes up, those of padding included."""
+        if not self.tile or not self.shape:
+            return self.bytes
+        sides = [self.shape[axis] for axis in self.order]
+        for place, tile in enumerate(reversed(self.tile)):
+            if place < len(sides):
+                sides[place] = -(-sides[place] // tile) * tile
+        return self._size(tuple(sides))
+
+    def _size(self, shape: tuple[int, ...]) -> int:
         bits = _BITS.get(self.dtype)
         if bits is None:
             bits = int(re.findall(r"\d+", self.dtype)[0])
-        return -(-math.prod(self.shape) * bits // 8)
+        return -(-math.prod(shape) * bits // 8)
 
 
 class Instruction(NamedTuple):
@@ -156,11 +174,17 @@ def _arrays(text: str) -> tuple[Array, ...]:
     return tuple(
         Array(
             dtype,
-            tuple(int(side.lstrip("<=")) for side in sides.split(",") if side),
-            int(_attribute(r"S\((\d+)\)", layout) or 0),
+            _numbers(sides.replace("<=", "")),
+            order=_numbers(_attribute(r"^([\d,]+)", layout)),
+            tile=_numbers(_attribute(r"T\(([\d,]+)\)", layout)),
+            memory=int(_attribute(r"S\((\d+)\)", layout) or 0),
         )
         for dtype, sides, layout in found
     )
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(",") if number)
 
 
 def _attribute(pattern: str, text: str) -> str:
