@@ -24,7 +24,7 @@ def test_each_bound_by_hand():
     work, bounds = count_work(made), roofline(made)
     assert work.flops == work.float32_flops == 2 * 16 * 16 * 32
     assert work.sent_bytes == 2 * 7 / 8 * 4 * 16 * 16
-    assert work.collectives == 1 and not work.loops
+    assert work.exchanges == 1 and not work.loops
     assert bounds.compute_seconds == pytest.approx(work.flops / 1e6)
     assert bounds.memory_seconds == pytest.approx(work.bytes / 1e3)
     assert bounds.link_seconds == pytest.approx(work.sent_bytes / 1e2)
@@ -37,6 +37,6 @@ def test_loops_of_unknown_rounds_are_counted_and_named():
 
     made = program(search, 16)
     once, often = count_work(made, rounds=1), count_work(made, rounds=7)
-    assert often.sent_bytes == 7 * once.sent_bytes and often.collectives == 7
+    assert often.sent_bytes == 7 * once.sent_bytes and often.exchanges == 7
     assert len(often.loops) == 1 and "while" in often.loops[0]
     assert any("7 rounds" in said for said in roofline(made, often).assumptions)

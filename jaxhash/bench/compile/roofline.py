@@ -27,7 +27,7 @@ class Work:
         float32_flops: part of these that multiply float32.
         bytes: bytes from and to main memory.
         sent_bytes: bytes sent to other devices, by the ring algorithm.
-        collectives: exchanges between devices, those in loops once a round.
+        exchanges: collectives, those in loops once a round, arrays that are sent together once.
         loops: origins of the loops whose rounds depend on data.
         rounds: rounds that each of these counts for.
         loop_bytes: part of `bytes` in these loops.
@@ -38,7 +38,7 @@ class Work:
     float32_flops: int
     bytes: int
     sent_bytes: float
-    collectives: int
+    exchanges: int
     loops: tuple[str, ...]
     rounds: int
     loop_bytes: int
@@ -79,8 +79,8 @@ def count_work(program: CompiledProgram, *, rounds: int = ROUNDS) -> Work:
     """
     parsed = parse(program.text)
     counts = count_operations(parsed, rounds)
-    exchanges = list(collectives_of(parsed, program.target.devices, rounds))
-    launches = {exchange.name: exchange.times for exchange in exchanges}
+    found = list(collectives_of(parsed, program.target.devices, rounds))
+    launches = {one.name: one.times for one in found}
     loops = [
         visit.instruction.origin or visit.instruction.name
         for visit in walk(parsed)
@@ -91,8 +91,8 @@ def count_work(program: CompiledProgram, *, rounds: int = ROUNDS) -> Work:
         flops=sum(counts.flops.values()),
         float32_flops=counts.flops.get("f32", 0),
         bytes=counts.bytes,
-        sent_bytes=math.fsum(one.sent_bytes * one.times for one in exchanges),
-        collectives=sum(launches.values()),
+        sent_bytes=math.fsum(one.sent_bytes * one.times for one in found),
+        exchanges=sum(launches.values()),
         loops=tuple(loops),
         rounds=rounds,
         loop_bytes=counts.loop_bytes,
@@ -144,10 +144,10 @@ def _assumptions(work: Work) -> list[str]:
     if work.kernels:
         names = ", ".join(f"{count} x {name}" for name, count in work.kernels.items())
         said.append(f"Operations inside of kernels are not counted: {names}.")
-    if work.collectives:
+    if work.exchanges:
         said.append(
             "Links count the bytes that a ring sends, over all links of a chip at once; nothing is "
-            f"known of latency: a microsecond for each of {work.collectives} exchanges, were they "
-            f"one after the other, would be {work.collectives / 1000:.2g} ms."
+            f"known of latency: a microsecond for each of {work.exchanges} exchanges, were they "
+            f"one after the other, would be {work.exchanges / 1000:.2g} ms."
         )
     return said
