@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from jaxhash.bench.compile.targets import parse_target
 from jaxhash.bench.losses import KERNEL, LOSSES, TORCH
 from jaxhash.utils.errors import UserError
 
@@ -31,14 +32,14 @@ class Setting(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class BenchConfig:
-    """A benchmark of losses."""
+class LossesConfig:
+    """Which losses at which settings."""
 
     preset: Preset = "hswd"
-    """Which measurements; the other options change single values of it."""
+    """Which losses and settings; the other options change single values of it."""
     losses: tuple[str, ...] = ("select", "sort", "l2")
-    """Losses to time: select, sort and kernel (HSWD by each method), l2, swd, ot, torch, and losses
-    of jaxhash.losses by their names."""
+    """Losses: select, sort and kernel (HSWD by each method), l2, swd, ot, torch, and losses of
+    jaxhash.losses by their names."""
     passes: tuple[Pass, ...] = ("forward", "forward+backward")
     """Value alone, or value and gradient."""
     batch_sizes: tuple[int, ...] = (1024,)
@@ -53,12 +54,6 @@ class BenchConfig:
     devices: tuple[int, ...] = (1,)
     """Numbers of devices that share the batch. A CPU has eight of them under
     XLA_FLAGS=--xla_force_host_platform_device_count=8."""
-    repeats: int = 200
-    """Greatest number of rounds a setting; each loss has a turn in a round, of 20 ms or one call."""
-    budget_seconds: float = 10.0
-    """Seconds of rounds a setting, unless five rounds take longer."""
-    limit_seconds: float = 20.0
-    """A loss is not timed on larger codes once a call of it takes longer than this."""
     output: Path | None = None
     """JSON file, with a plot beside it; runs/bench/PRESET-PLATFORM.json if not given, where PRESET
     is "custom" if any other option is given. An older file is overwritten."""
@@ -76,28 +71,21 @@ class BenchConfig:
                 raise UserError(f"unknown loss {loss!r}; {hint}losses: {', '.join(known)}")
         if KERNEL in self.losses and max(self.devices) > 1:
             raise UserError(f"the loss {KERNEL} runs on one device only; leave it out of `losses`")
-        for name in ("batch_sizes", "bits", "devices", "through", "repeats"):
-            value = getattr(self, name)
-            for number in value if isinstance(value, tuple) else (value,):
-                if number is not None and number < 1:
-                    raise UserError(f"`{name}` must be at least 1, got {number}")
-        for name in ("budget_seconds", "limit_seconds"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"`{name}` must be above 0, got {getattr(self, name)}")
+        for name in ("batch_sizes", "bits", "devices", "through"):
+            check_at_least(self, name, 1)
         for setting in itertools.chain(*self.series()):
             if setting.batch % setting.devices:
                 raise UserError(
                     f"a batch of {setting.batch} cannot be spread evenly over {setting.devices} "
                     "devices; choose other `batch_sizes` or `devices`"
                 )
-        if self.output is not None and self.output.suffix.lower() != ".json":
-            raise UserError(f"`output={self.output}` must end in .json")
+        check_json(self.output)
 
     def series(self) -> Iterator[list[Setting]]:
         """Yields series of settings; within one either the batch size or the bits grow.
 
         Example:
-            >>> [series] = BenchConfig(batch_sizes=(64, 32), bits=(8,)).series()
+            >>> [series] = LossesConfig(batch_sizes=(64, 32), bits=(8,)).series()
             >>> [setting.batch for setting in series]
             [32, 64]
         """
@@ -111,10 +99,72 @@ class BenchConfig:
                 yield [Setting(batch, at_bits, dtype, devices) for batch in batches]
                 yield [Setting(at_batch, bits, dtype, devices) for bits in widths]
 
+
+@dataclasses.dataclass(frozen=True)
+class BenchConfig(LossesConfig):
+    """A benchmark of losses."""
+
+    repeats: int = 200
+    """Greatest number of rounds a setting; each loss has a turn in a round, of 20 ms or one call."""
+    budget_seconds: float = 10.0
+    """Seconds of rounds a setting, unless five rounds take longer."""
+    limit_seconds: float = 20.0
+    """A loss is not timed on larger codes once a call of it takes longer than this."""
+
+    def check(self) -> None:
+        """Raises a `UserError` that names the first field whose value is not allowed."""
+        super().check()
+        check_at_least(self, "repeats", 1)
+        for name in ("budget_seconds", "limit_seconds"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"`{name}` must be above 0, got {getattr(self, name)}")
+
     @property
     def name(self) -> str:
         """Name of the preset, or "custom" if a field changes what is measured."""
         as_preset = dataclasses.replace(self, output=None) == PRESETS[self.preset]()
+        return self.preset if as_preset else "custom"
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledConfig(LossesConfig):
+    """Losses that are compiled for accelerators that are not here."""
+
+    target: str = ""
+    """The accelerators, as `jaxhash.bench.compile.targets.parse_target` reads them."""
+
+    @classmethod
+    def of_preset(cls, preset: Preset, target: str) -> "CompiledConfig":
+        """Returns the losses and settings of a preset, spread over all devices of the target.
+
+        Raises:
+            UserError: if there is no such target.
+        """
+        chosen, shared = PRESETS[preset](), dataclasses.fields(LossesConfig)
+        values = {field.name: getattr(chosen, field.name) for field in shared}
+        devices = parse_target(target).devices
+        not_here = {TORCH} if devices == 1 else {TORCH, KERNEL}
+        values["losses"] = tuple(loss for loss in chosen.losses if loss not in not_here)
+        return cls(**values | {"target": target, "devices": (devices,)})
+
+    def check(self) -> None:
+        """Raises a `UserError` that names the first field whose value is not allowed."""
+        super().check()
+        target = parse_target(self.target)
+        if TORCH in self.losses:
+            raise UserError(f"the loss {TORCH} cannot be compiled; leave it out of `losses`")
+        if max(self.devices) > target.devices:
+            raise UserError(
+                f"`devices={max(self.devices)}` is more than the {target.devices} of "
+                f"`for={self.target}`"
+            )
+
+    @property
+    def name(self) -> str:
+        """Name of the preset, or "custom" if a field changes what is compiled."""
+        as_preset = dataclasses.replace(self, output=None) == self.of_preset(
+            self.preset, self.target
+        )
         return self.preset if as_preset else "custom"
 
 
@@ -151,22 +201,32 @@ class InputConfig:
         """Raises a `UserError` that names the first field whose value is not allowed."""
         least = {"image_size": 1, "batch_size": 1, "crop": 0, "workers": 0, "repeats": 1}
         for name, allowed in least.items():
-            value = getattr(self, name)
-            for number in value if isinstance(value, tuple) else (value,):
-                if number is not None and number < allowed:
-                    raise UserError(f"`{name}` must be at least {allowed}, got {number}")
+            check_at_least(self, name, allowed)
         for name in ("workers", "augment_on"):
             if not getattr(self, name):
                 raise UserError(f"`{name}` needs a value")
         if not self.budget_seconds > 0:
             raise UserError(f"`budget_seconds` must be above 0, got {self.budget_seconds}")
-        if self.output is not None and self.output.suffix.lower() != ".json":
-            raise UserError(f"`output={self.output}` must end in .json")
+        check_json(self.output)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the fields as JSON values, without those that are paths."""
         fields = dataclasses.asdict(self)
         return {name: fields[name] for name in fields if name not in ("data_dir", "output")}
+
+
+def check_at_least(config: object, name: str, least: int) -> None:
+    """Raises a `UserError` if a field, or one of its numbers, is below the least that is allowed."""
+    value = getattr(config, name)
+    for number in value if isinstance(value, tuple) else (value,):
+        if number is not None and number < least:
+            raise UserError(f"`{name}` must be at least {least}, got {number}")
+
+
+def check_json(output: Path | None) -> None:
+    """Raises a `UserError` if a result file is named otherwise than as JSON."""
+    if output is not None and output.suffix.lower() != ".json":
+        raise UserError(f"`output={output}` must end in .json")
 
 
 def hswd() -> BenchConfig:

@@ -58,7 +58,10 @@ def prepare_loss(loss: Loss, which: Pass, codes: Codes, key: Key[Array, ""]) -> 
     Raises:
         OutOfMemory: if the loss needs more memory than available.
     """
-    program = jax.jit(_over_devices(loss, which, codes))
+    sharding = codes.sharding
+    one = Mesh(np.array(list(codes.devices())[:1]), (AXIS,))
+    mesh = sharding.mesh if isinstance(sharding, NamedSharding) else one
+    program = jax.jit(over_devices(loss, which, mesh))
     with raise_out_of_memory():
         start = time.perf_counter()
         compiled = program.lower(codes, key).compile()
@@ -85,10 +88,16 @@ def raise_out_of_memory() -> Iterator[None]:
         raise
 
 
-def _over_devices(loss: Loss, which: Pass, codes: Codes) -> Callable:
-    """Returns the loss, or its value and gradient, as a function of the whole codes and the key."""
+def over_devices(loss: Loss, which: Pass, mesh: Mesh) -> Callable:
+    """Returns the loss, or its value and gradient, as a function of the whole codes and the key.
+
+    Args:
+        loss: the loss.
+        which: value alone, or value and gradient.
+        mesh: devices that share the rows of the codes, along `AXIS`.
+    """
     backward = which == "forward+backward"
-    axis = AXIS if len(codes.devices()) > 1 else None
+    axis = AXIS if mesh.size > 1 else None
 
     def value(codes, key):
         return loss(codes, key, axis)
@@ -99,7 +108,7 @@ def _over_devices(loss: Loss, which: Pass, codes: Codes) -> Callable:
     rows, whole = PartitionSpec(AXIS), PartitionSpec()
     return jax.shard_map(
         function,
-        mesh=codes.sharding.mesh,
+        mesh=mesh,
         in_specs=(rows, whole),
         out_specs=(whole, rows) if backward else whole,
         check_vma=False,  # the losses sum over the devices: see jaxhash.losses

@@ -1,4 +1,4 @@
-"""Prints and plots the measurements of one machine or several."""
+"""Prints and plots what was measured on one machine or several, or compiled for others."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from jaxhash.bench.config import Setting
+from jaxhash.bench.compiled_loss import CompiledLoss
+from jaxhash.bench.config import Pass, Setting
 from jaxhash.bench.measure import Measurement
 from jaxhash.bench.scaling import Series, group_into_series
 from jaxhash.report.plots.style import LINE_STYLES, set_log_scale, styled
@@ -19,17 +20,18 @@ AXIS_SYMBOLS = {"batch": "n", "bits": "b"}
 
 
 class MachineResults(NamedTuple):
-    """The measurements of one machine."""
+    """The measurements of one machine, or the programs of one target that nothing was run on."""
 
     machine: str
-    """Name of the machine, or the letter that stands for it."""
-    points: list[Measurement]
+    """Name of the machine or target, or the letter that stands for it."""
+    points: list[Measurement] | list[CompiledLoss]
 
 
 def print_points(measured: Sequence[MachineResults], console: Console) -> None:
     """Prints a row for each machine, setting, pass and loss; equal values move into the title.
 
-    The column "of copy" is `Measurement.copy_share`.
+    The column "of copy" is `Measurement.copy_share`. Programs that were compiled only have operations
+    and bytes of each device instead of times; "x least" are the bytes over `CompiledLoss.moved_bytes`.
     """
     rows = [(machine, point) for machine, points in measured for point in points]
     rows.sort(
@@ -42,22 +44,52 @@ def print_points(measured: Sequence[MachineResults], console: Console) -> None:
     for name in varying:
         table.add_column(name, justify="right" if isinstance(keys[0][name], int) else "left")
     table.add_column("loss")
-    for title in ("median", "quartiles", "x select", "of copy", "memory", "compile"):
+    of_select = {
+        (m, p.setting, p.which): p.median_seconds
+        for m, p in rows
+        if isinstance(p, Measurement) and p.loss == "select"
+    }
+    cells = [_cells(p, of_select.get((machine, p.setting, p.which))) for machine, p in rows]
+    titles = [title for title in _COLUMNS if any(title in row for row in cells)]
+    for title in titles:
         table.add_column(title, justify="right")
-    of_select = {(m, p.setting, p.which): p.median_seconds for m, p in rows if p.loss == "select"}
-    for key, (machine, point) in zip(keys, rows, strict=True):
-        select = of_select.get((machine, point.setting, point.which))
-        table.add_row(
-            *(_cell(key[name]) for name in varying),
-            point.loss,
-            format_seconds(point.median_seconds),
-            " to ".join(map(format_seconds, point.quartiles_seconds)),
-            "-" if select is None else f"{point.median_seconds / select:.2f}",
-            "-" if point.copy_share is None else f"{point.copy_share:.1%}",
-            "-" if point.peak_bytes is None else format_bytes(point.peak_bytes),
-            "-" if point.compile_seconds is None else format_seconds(point.compile_seconds),
-        )
+    for key, (_, point), row in zip(keys, rows, cells, strict=True):
+        shown = [*(_cell(key[name]) for name in varying), point.loss]
+        table.add_row(*shown, *(row.get(title, "-") for title in titles))
     print_table(console, table)
+
+
+#: Columns of numbers, in their order; one that no row has is left out.
+_COLUMNS = (
+    "median", "quartiles", "x select", "of copy", "flop", "bytes", "x least", "memory", "compile",
+)  # fmt: skip
+
+
+def _cells(point: Measurement | CompiledLoss, select: float | None) -> dict[str, str]:
+    """Returns the numbers of a row by column; ``select`` are the seconds of select beside it."""
+    if isinstance(point, CompiledLoss):
+        return {"median": "not run"} | compiled_cells(point)
+    quartiles = " to ".join(map(format_seconds, point.quartiles_seconds))
+    return {
+        "median": format_seconds(point.median_seconds),
+        "quartiles": quartiles,
+        "x select": "-" if select is None else f"{point.median_seconds / select:.2f}",
+        "of copy": "-" if point.copy_share is None else f"{point.copy_share:.1%}",
+        "memory": "-" if point.peak_bytes is None else format_bytes(point.peak_bytes),
+        "compile": "-" if point.compile_seconds is None else format_seconds(point.compile_seconds),
+    }
+
+
+def compiled_cells(point: CompiledLoss) -> dict[str, str]:
+    """Returns what is known of a compiled program, by name, for each device."""
+    accessed, least = point.accessed_bytes, point.moved_bytes / point.devices
+    return {
+        "flop": "-" if point.flops is None else f"{point.flops:.3g}",
+        "bytes": "-" if accessed is None else format_bytes(accessed),
+        "x least": "-" if accessed is None else f"{accessed / least:.1f}",
+        "memory": format_bytes(point.peak_bytes),
+        "compile": format_seconds(point.compile_seconds),
+    }
 
 
 @styled
@@ -66,6 +98,7 @@ def plot_points(measured: Sequence[MachineResults], title: str) -> Figure:
 
     There is a row of panels for each pass, dtype and number of devices, a color and a marker for each loss,
     and a line style for each machine. The legend has the exponents of `jaxhash.bench.scaling.fit_exponent`.
+    Programs that were compiled only have rows of their own, of the bytes that a device reads and writes.
     """
     points = [point for _, points in measured for point in points]
     min_points = 2 if group_into_series(points) else 1  # dots if nothing varies
@@ -74,15 +107,14 @@ def plot_points(measured: Sequence[MachineResults], title: str) -> Figure:
         for number, (_, points) in enumerate(measured)
         for one in group_into_series(points, min_points)
     ]
-    rows = sorted({(one.which, one.dtype, one.devices) for _, one in lines})
+    rows = sorted({_row(one) for _, one in lines})
     columns = sorted({(one.axis, one.at) for _, one in lines})
     losses = list(dict.fromkeys(point.loss for point in points))
     figure = Figure(figsize=(4.8 * len(columns), 3.8 * len(rows)), layout="constrained")
     figure.suptitle(title, fontsize=9)
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
     for number, one in lines:
-        row = rows.index((one.which, one.dtype, one.devices))
-        axes = grid[row][columns.index((one.axis, one.at))]
+        axes = grid[rows.index(_row(one))][columns.index((one.axis, one.at))]
         style = LINE_STYLES[losses.index(one.loss) % len(LINE_STYLES)]
         style = style | {"linestyle": MACHINE_DASHES[number]}
         suffix = f", {measured[number].machine}" if len(measured) > 1 else ""
@@ -95,12 +127,17 @@ def plot_points(measured: Sequence[MachineResults], title: str) -> Figure:
     return figure
 
 
+def _row(one: Series) -> tuple[bool, Pass, str, int]:
+    """Returns what the panels of a row have in common; those of times come first."""
+    return one.quantity != "seconds", one.which, one.dtype, one.devices
+
+
 def _draw(axes, one: Series, suffix: str, style: dict[str, str]) -> None:
     growth = "" if one.exponent is None else f": {AXIS_SYMBOLS[one.axis]}^{one.exponent:.2f}"
-    medians = [point.median_seconds for point in one.points]
-    lower, upper = zip(*(point.quartiles_seconds for point in one.points), strict=True)
-    axes.plot(one.sizes, medians, markersize=4, label=f"{one.loss}{suffix}{growth}", **style)
-    axes.fill_between(one.sizes, lower, upper, color=style["color"], alpha=0.2, linewidth=0)
+    axes.plot(one.sizes, one.values, markersize=4, label=f"{one.loss}{suffix}{growth}", **style)
+    if one.quantity == "seconds":
+        lower, upper = zip(*(point.quartiles_seconds for point in one.points), strict=True)
+        axes.fill_between(one.sizes, lower, upper, color=style["color"], alpha=0.2, linewidth=0)
     set_log_scale(axes, "x")
     set_log_scale(axes, "y")
     at = _label(*(("bits", one.at) if one.axis == "batch" else ("batch", one.at)))
@@ -108,7 +145,7 @@ def _draw(axes, one: Series, suffix: str, style: dict[str, str]) -> None:
     axes.set(
         title=f"{one.which}, {at}, {one.dtype}{spread}",
         xlabel=f"{one.axis} {AXIS_SYMBOLS[one.axis]}",
-        ylabel="seconds",
+        ylabel=one.quantity,
     )
 
 

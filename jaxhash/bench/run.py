@@ -1,10 +1,8 @@
-"""Measures a configuration, or compares the results of several machines."""
+"""Measures a configuration on this machine."""
 
 import dataclasses
 import datetime
-import json
 import os
-import string
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,27 +13,16 @@ from rich.console import Console
 
 from jaxhash.bench.bandwidth import copy_bandwidth
 from jaxhash.bench.benchmark import Benchmark
+from jaxhash.bench.compare import FORMAT, report_results, to_machine_results
 from jaxhash.bench.config import PRESETS, BenchConfig
 from jaxhash.bench.losses import LOSSES, TORCH, has_torch
-from jaxhash.bench.measure import Measurement
 from jaxhash.bench.prepare import PrepareLoss, prepare_loss
-from jaxhash.bench.report import (
-    MACHINE_DASHES,
-    MachineResults,
-    describe_setting,
-    format_seconds,
-    plot_points,
-    print_points,
-)
+from jaxhash.bench.report import describe_setting, format_seconds
 from jaxhash.bench.scaling import group_into_series
-from jaxhash.report.plots import write_figure
 from jaxhash.training.devices import hardware, peak_device_bytes
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import check_output, write_json
 from jaxhash.utils.hardware import versions
-
-#: Value of the key ``format`` of a result file.
-FORMAT = "jaxhash bench 1"
 
 
 def run_benchmark(config: BenchConfig, console: Console, command: str) -> dict[str, Any]:
@@ -82,8 +69,8 @@ def run_benchmark(config: BenchConfig, console: Console, command: str) -> dict[s
             highlight=False,
             soft_wrap=True,
         )
-    result = _machine_results(content)
-    _report([result], result.machine, output.with_suffix(".png"), console)
+    result = to_machine_results(content)
+    report_results([result], result.machine, output.with_suffix(".png"), console)
     console.print(f"results are in {output}, the plot is beside it", highlight=False)
     return content
 
@@ -97,52 +84,6 @@ def result_header(format: str, command: str, packages: Sequence[str]) -> dict[st
         "hardware": hardware(),
         "versions": versions(packages),
     }
-
-
-def compare_results(files: Sequence[Path], output: Path, console: Console) -> None:
-    """Prints one table and draws one plot of several result files.
-
-    Raises:
-        UserError: if a file is not a result of `run_benchmark`, or ``output`` has no image suffix.
-    """
-    if not files:
-        raise UserError("`compare` needs a file")
-    if len(files) > len(MACHINE_DASHES):
-        raise UserError(
-            f"`compare` takes {len(MACHINE_DASHES)} files at the most, got {len(files)}"
-        )
-    if output.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise UserError(
-            f"`output={output}` must end in .png, .pdf or .svg: `compare` writes a plot"
-        )
-    check_output(output, output.suffix.lower(), makes_folder=True)
-    results = [_machine_results(read_result(path)) for path in files]
-    letters = string.ascii_uppercase[: len(files)]
-    legend = [
-        f"{letter}: {result.machine}, {file}"
-        for letter, result, file in zip(letters, results, files, strict=True)
-    ]
-    console.print("\n".join(legend), highlight=False, markup=False)
-    lettered = [b._replace(machine=a) for a, b in zip(letters, results, strict=True)]
-    _report(lettered, "\n".join(legend), output, console)
-    console.print(f"the plot is {output}", highlight=False)
-
-
-def read_result(path: Path) -> dict[str, Any]:
-    """Reads a result file and returns its content.
-
-    Raises:
-        UserError: if the file is not a result of `run_benchmark`.
-    """
-    try:
-        content = json.loads(path.read_text())
-        if content["format"] != FORMAT:
-            raise ValueError("another format")
-        _machine_results(content)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        reason = f": {error.strerror}" if isinstance(error, OSError) else ""
-        raise UserError(f"{path} is not a result of jaxhash bench{reason}") from error
-    return content
 
 
 def _losses(config: BenchConfig, console: Console) -> dict[str, PrepareLoss]:
@@ -199,21 +140,3 @@ def _findings(benchmark: Benchmark) -> dict[str, Any]:
         "exponents": [one.to_json() for one in series if one.exponent is not None],
         "peak_device_bytes": peak_device_bytes(),
     }
-
-
-def _machine_results(content: dict[str, Any]) -> MachineResults:
-    """Returns the machine's name and the measurements of a result file."""
-    hardware = content["hardware"]
-    name = hardware["kind"]
-    if hardware["platform"] == "cpu":
-        cores = hardware["cpu_cores_used"]
-        name = f"{hardware['cpu']}, {cores} core{'s' * (cores > 1)}"
-    return MachineResults(name, [Measurement(**point) for point in content["points"]])
-
-
-def _report(measured: Sequence[MachineResults], title: str, plot: Path, console: Console) -> None:
-    if not any(one.points for one in measured):
-        raise UserError("nothing was measured: no loss fits into the memory")
-    print_points(measured, console)
-    plot.parent.mkdir(parents=True, exist_ok=True)
-    write_figure(plot_points(measured, title), plot)

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from jaxhash.bench.compiled_loss import CompiledLoss
 from jaxhash.bench.config import Pass
 from jaxhash.bench.measure import Measurement
 
@@ -13,7 +14,7 @@ Axis = Literal["batch", "bits"]
 
 
 class Series(NamedTuple):
-    """The measurements of a loss at growing batch sizes or bits, all else the same."""
+    """What is known of a loss at growing batch sizes or bits, all else the same."""
 
     loss: str
     which: Pass
@@ -22,7 +23,19 @@ class Series(NamedTuple):
     axis: Axis
     at: int
     """The number of bits if the batch grows; the batch size if the bits grow."""
-    points: list[Measurement]
+    points: list[Measurement] | list[CompiledLoss]
+
+    @property
+    def quantity(self) -> str:
+        """What the values are: seconds, or the bytes of each device if nothing was run."""
+        compiled = isinstance(self.points[0], CompiledLoss)
+        return "bytes a device, compiled only" if compiled else "seconds"
+
+    @property
+    def values(self) -> list[float]:
+        """The median times, or the bytes."""
+        compiled = isinstance(self.points[0], CompiledLoss)
+        return [p.accessed_bytes if compiled else p.median_seconds for p in self.points]
 
     @property
     def sizes(self) -> list[int]:
@@ -31,9 +44,8 @@ class Series(NamedTuple):
 
     @property
     def exponent(self) -> float | None:
-        """The fitted exponent of the median times; None for fewer than three points."""
-        medians = [point.median_seconds for point in self.points]
-        return fit_exponent(self.sizes, medians) if len(medians) >= 3 else None
+        """The fitted exponent of the values; None for fewer than three points."""
+        return fit_exponent(self.sizes, self.values) if len(self.points) >= 3 else None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the fields, without the points, with the exponent and the sizes it was fitted to."""
@@ -42,10 +54,17 @@ class Series(NamedTuple):
         return fields | {"exponent": self.exponent, "fitted_sizes": fitted}
 
 
-def group_into_series(points: Iterable[Measurement], min_points: int = 2) -> list[Series]:
-    """Groups measurements into series of at least ``min_points`` points."""
+def group_into_series(
+    points: Iterable[Measurement | CompiledLoss], min_points: int = 2
+) -> list[Series]:
+    """Groups measurements into series of at least ``min_points`` points.
+
+    Programs whose bytes are not known are left out.
+    """
     groups = {}
     for point in points:
+        if isinstance(point, CompiledLoss) and point.accessed_bytes is None:
+            continue
         same = point.loss, point.which, point.dtype, point.devices
         groups.setdefault((*same, "batch", point.bits), []).append(point)
         groups.setdefault((*same, "bits", point.batch), []).append(point)

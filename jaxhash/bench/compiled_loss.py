@@ -1,0 +1,70 @@
+"""What a loss asks of accelerators that are not here: operations, bytes and memory, but no time."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxhash.bench.compile.program import compile_lowered
+from jaxhash.bench.compile.targets import Target, target_devices
+from jaxhash.bench.config import Pass, Setting
+from jaxhash.bench.losses import Loss
+from jaxhash.bench.measure import bytes_to_move
+from jaxhash.bench.prepare import AXIS, over_devices
+
+
+class CompiledLoss(NamedTuple):
+    """What the compiled program of one loss at one setting asks of each device."""
+
+    loss: str
+    which: Pass
+    batch: int
+    bits: int
+    dtype: str
+    devices: int
+    flops: float | None
+    """Operations; None if they are not counted."""
+    accessed_bytes: float | None
+    """Bytes read from memory and written to it; None if they are not counted."""
+    compile_seconds: float
+    """Time of lowering and compiling, on the machine that compiled."""
+    peak_bytes: int
+    """Arguments, outputs, temporaries and code of the program."""
+    moved_bytes: int
+    """Bytes that any implementation must move on all devices: see `bytes_to_move`."""
+
+    @property
+    def setting(self) -> Setting:
+        """The size, dtype and devices of the codes."""
+        return Setting(self.batch, self.bits, self.dtype, self.devices)
+
+
+def compile_loss(
+    name: str, loss: Loss, which: Pass, setting: Setting, target: Target
+) -> CompiledLoss:
+    """Compiles a loss for devices of a target.
+
+    Raises:
+        DoesNotFitError: if a device has too little memory.
+        UserError: if the compiler is not installed.
+    """
+    mesh = Mesh(np.array(target_devices(target)[: setting.devices]), (AXIS,))
+    rows = NamedSharding(mesh, PartitionSpec(AXIS if setting.devices > 1 else None))
+    whole = NamedSharding(mesh, PartitionSpec())
+    codes = jax.ShapeDtypeStruct((setting.batch, setting.bits), setting.dtype, sharding=rows)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=whole)
+    jitted = jax.jit(over_devices(loss, which, mesh))
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # Pallas asks it which chip this is
+        program = compile_lowered(lambda: jitted.lower(codes, key), target, name=name)
+    return CompiledLoss(
+        name,
+        which,
+        *setting,
+        flops=program.flops,
+        accessed_bytes=program.bytes,
+        compile_seconds=program.lower_seconds + program.compile_seconds,
+        peak_bytes=program.memory.total,
+        moved_bytes=bytes_to_move(which, setting),
+    )
