@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxhash.bench.compile.program import compile_lowered
+from jaxhash.bench.compile.program import compile_function
 from jaxhash.bench.compile.targets import Target, target_devices
 from jaxhash.bench.config import Pass, Setting
 from jaxhash.bench.losses import Loss
@@ -25,7 +25,7 @@ class CompiledLoss(NamedTuple):
     devices: int
     flops: float | None
     """Operations; None if they are not counted."""
-    accessed_bytes: float | None
+    accessed_bytes: int | None
     """Bytes read from memory and written to it; None if they are not counted."""
     compile_seconds: float
     """Time of lowering and compiling, on the machine that compiled."""
@@ -55,15 +55,13 @@ def compile_loss(
     codes = jax.ShapeDtypeStruct((setting.batch, setting.bits), setting.dtype, sharding=rows)
     key = jax.eval_shape(lambda: jax.random.key(0))
     key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=whole)
-    jitted = jax.jit(over_devices(loss, which, mesh))
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # Pallas asks it which chip this is
-        program = compile_lowered(lambda: jitted.lower(codes, key), target, name=name)
+    program = compile_function(over_devices(loss, which, mesh), (codes, key), target, name=name)
     return CompiledLoss(
         name,
         which,
         *setting,
         flops=program.flops,
-        accessed_bytes=program.bytes,
+        accessed_bytes=None if program.bytes is None else int(program.bytes),
         compile_seconds=program.lower_seconds + program.compile_seconds,
         peak_bytes=program.memory.total,
         moved_bytes=bytes_to_move(which, setting),

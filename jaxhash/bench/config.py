@@ -149,15 +149,15 @@ class CompiledConfig(LossesConfig):
 
     def check(self) -> None:
         """Raises a `UserError` that names the first field whose value is not allowed."""
-        super().check()
         target = parse_target(self.target)
         if TORCH in self.losses:
             raise UserError(f"the loss {TORCH} cannot be compiled; leave it out of `losses`")
-        if max(self.devices) > target.devices:
+        if max(self.devices, default=1) > target.devices:
             raise UserError(
                 f"`devices={max(self.devices)}` is more than the {target.devices} of "
                 f"`for={self.target}`"
             )
+        super().check()
 
     @property
     def name(self) -> str:

@@ -60,7 +60,9 @@ def compile_losses(config: CompiledConfig, console: Console, command: str) -> di
                     console.print(f"{where}: {first_line(error)}", highlight=False, soft_wrap=True)
                 else:
                     content["points"].append(point._asdict())
-                    facts = ", ".join(f"{title} {text}" for title, text in compiled_cells(point).items())
+                    facts = ", ".join(
+                        f"{title} {text}" for title, text in compiled_cells(point).items()
+                    )
                     console.print(f"{where}: {facts}", highlight=False, soft_wrap=True)
                 write_json(output, content)
     result = to_machine_results(content)

@@ -32,7 +32,7 @@ class Series(NamedTuple):
         return "bytes a device, compiled only" if compiled else "seconds"
 
     @property
-    def values(self) -> list[float]:
+    def values(self) -> list[float] | list[int]:
         """The median times, or the bytes."""
         compiled = isinstance(self.points[0], CompiledLoss)
         return [p.accessed_bytes if compiled else p.median_seconds for p in self.points]
@@ -45,7 +45,7 @@ class Series(NamedTuple):
     @property
     def exponent(self) -> float | None:
         """The fitted exponent of the values; None for fewer than three points."""
-        return fit_exponent(self.sizes, self.values) if len(self.points) >= 3 else None
+        return fit_exponent(self.sizes, list(map(float, self.values))) if len(self.points) >= 3 else None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the fields, without the points, with the exponent and the sizes it was fitted to."""

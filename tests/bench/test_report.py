@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 from rich.console import Console
 
+from jaxhash.bench.compiled_loss import CompiledLoss
 from jaxhash.bench.measure import Measurement
 from jaxhash.bench.report import MachineResults, plot_points, print_points
 
@@ -85,6 +86,21 @@ def test_a_line_style_a_machine_and_a_color_a_loss():
     select, ot, other = labels.values()
     assert ot.get_color() == other.get_color() != select.get_color()
     assert ot.get_linestyle() == select.get_linestyle() != other.get_linestyle()
+
+
+def test_compiled_programs_have_panels_of_their_own():
+    """Bytes never stand where seconds do."""
+    times = [point("select", n, 1e-3) for n in (128, 256)]
+    programs = [
+        CompiledLoss("select", "forward", n, 64, "float32", 1, 5.0, 8 * n, 1.0, 9, 9)
+        for n in (128, 256)
+    ]
+    figure = plot_points([MachineResults("A", times), MachineResults("B", programs)], "")
+    seconds, counted = figure.axes
+    assert seconds.get_ylabel() == "seconds" and counted.get_ylabel().startswith("bytes")
+    [time_line], [byte_line] = seconds.lines, counted.lines
+    assert list(time_line.get_ydata()) == [1e-3, 1e-3]
+    assert list(byte_line.get_ydata()) == [1024.0, 2048.0] and not counted.collections
 
 
 def test_passes_are_rows():

@@ -150,45 +150,6 @@ def test_torch_alternates_with_the_others(folder):
     assert content["points"][1]["compile_seconds"] is None
 
 
-# Comparing
-
-
-@pytest.fixture
-def files(folder, result):
-    """Results of two machines, and files that are none."""
-    (folder / "a.json").write_text(json.dumps(result))
-    gpu = result["hardware"] | {"platform": "gpu", "kind": "NVIDIA X"}
-    (folder / "b.json").write_text(json.dumps(result | {"hardware": gpu}))
-    (folder / "other.json").write_text(json.dumps(result | {"format": "jaxhash bench 0"}))
-    (folder / "short.json").write_text(json.dumps(result | {"points": [{"loss": "l2"}]}))
-    (folder / "list.json").write_text("[1]")
-    (folder / "text.json").write_text("hello")
-    (folder / "bytes.json").write_bytes(b"\x89PNG")
-
-
-def test_compare(files, folder, capsys):
-    command("bench --compare a.json b.json --output BOTH.PNG")
-    said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("A: ") and said[0].endswith("a.json")
-    assert said[1] == "B: NVIDIA X, b.json"
-    rows = [line.split() for line in said if line.lstrip().startswith(("A  ", "B  "))]
-    assert [row[0] for row in rows] == ["A", "A", "B", "B"] * 8
-    with PIL.Image.open(folder / "BOTH.PNG") as image:
-        assert len(image.convert("L").getcolors()) > 1
-
-
-def test_compare_by_default(files, folder):
-    command("bench --compare a.json")
-    assert (folder / "runs" / "bench" / "compare.png").is_file()
-
-
-@pytest.mark.parametrize("name", ["other", "short", "list", "text", "bytes", "missing"])
-def test_compare_refuses_what_is_no_result(files, name):
-    with pytest.raises(UserError, match=f"^{name}.json is not a result of jaxhash bench") as error:
-        run.read_result(run.Path(f"{name}.json"))
-    assert "\n" not in str(error.value)
-
-
 # Presets
 
 

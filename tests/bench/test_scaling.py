@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxhash.bench.compiled_loss import CompiledLoss
 from jaxhash.bench.measure import Measurement
 from jaxhash.bench.scaling import fit_exponent, group_into_series, num_fitted, reason_to_stop
 
@@ -56,6 +57,18 @@ def test_series_that_cross():
         "fitted_sizes": [128, 256, 512],
     }
     assert group_into_series(batches[:2])[0].exponent is None
+
+
+def test_series_of_compiled_programs_are_of_bytes():
+    """Those whose bytes are not known are in none."""
+    points = [
+        CompiledLoss("l2", "forward", n, 64, "float32", 8, 1.0, count, 0.1, 9, 9)
+        for n, count in ((128, 10), (256, 40), (512, 160), (1024, None))
+    ]
+    (over_batch,) = group_into_series(points)
+    assert over_batch.sizes == [128, 256, 512] and over_batch.values == [10, 40, 160]
+    assert over_batch.exponent == pytest.approx(2.0)
+    assert over_batch.quantity.startswith("bytes")
 
 
 @pytest.mark.parametrize(
