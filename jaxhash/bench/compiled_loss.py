@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxhash.bench.compile.program import compile_function
+from jaxhash.bench.compile.roofline import count_work
 from jaxhash.bench.compile.targets import Target, target_devices
 from jaxhash.bench.config import Pass, Setting
 from jaxhash.bench.losses import Loss
@@ -23,10 +24,14 @@ class CompiledLoss(NamedTuple):
     bits: int
     dtype: str
     devices: int
-    flops: float | None
-    """Operations; None if they are not counted."""
-    accessed_bytes: int | None
-    """Bytes read from memory and written to it; None if they are not counted."""
+    flops: int
+    """Operations of matrix products."""
+    accessed_bytes: int
+    """Bytes read from memory and written to it."""
+    sent_bytes: int
+    """Bytes sent to other devices."""
+    loops: int
+    """Loops whose rounds depend on data; each counts `jaxhash.bench.compile.roofline.ROUNDS`."""
     compile_seconds: float
     """Time of lowering and compiling, on the machine that compiled."""
     peak_bytes: int
@@ -56,12 +61,15 @@ def compile_loss(
     key = jax.eval_shape(lambda: jax.random.key(0))
     key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=whole)
     program = compile_function(over_devices(loss, which, mesh), (codes, key), target, name=name)
+    work = count_work(program)
     return CompiledLoss(
         name,
         which,
         *setting,
-        flops=program.flops,
-        accessed_bytes=None if program.bytes is None else int(program.bytes),
+        flops=work.flops,
+        accessed_bytes=work.bytes,
+        sent_bytes=round(work.sent_bytes),
+        loops=len(work.loops),
         compile_seconds=program.lower_seconds + program.compile_seconds,
         peak_bytes=program.memory.total,
         moved_bytes=bytes_to_move(which, setting),

@@ -30,8 +30,8 @@ class MachineResults(NamedTuple):
 def print_points(measured: Sequence[MachineResults], console: Console) -> None:
     """Prints a row for each machine, setting, pass and loss; equal values move into the title.
 
-    The column "of copy" is `Measurement.copy_share`. Programs that were compiled only have operations
-    and bytes of each device instead of times; "x least" are the bytes over `CompiledLoss.moved_bytes`.
+    The column "of copy" is `Measurement.copy_share`. Programs that were compiled only have numbers of
+    `CompiledLoss` instead of times, and "x least", the bytes over `CompiledLoss.moved_bytes`.
     """
     rows = [(machine, point) for machine, points in measured for point in points]
     rows.sort(
@@ -50,7 +50,12 @@ def print_points(measured: Sequence[MachineResults], console: Console) -> None:
         if isinstance(p, Measurement) and p.loss == "select"
     }
     cells = [_cells(p, of_select.get((machine, p.setting, p.which))) for machine, p in rows]
-    titles = [title for title in _COLUMNS if any(title in row for row in cells)]
+    is_mixed = len({type(point) for _, point in rows}) > 1
+    titles = [
+        title
+        for title in _COLUMNS
+        if any(title in row for row in cells) and not (is_mixed and title in _DETAILS)
+    ]
     for title in titles:
         table.add_column(title, justify="right")
     for key, (_, point), row in zip(keys, rows, cells, strict=True):
@@ -61,8 +66,11 @@ def print_points(measured: Sequence[MachineResults], console: Console) -> None:
 
 #: Columns of numbers, in their order; one that no row has is left out.
 _COLUMNS = (
-    "median", "quartiles", "x select", "of copy", "flop", "bytes", "x least", "memory", "compile",
+    "median", "quartiles", "x select", "of copy", "flop", "bytes", "x least", "sent", "loops",
+    "memory", "compile",
 )  # fmt: skip
+#: Columns that there is no room for where measured and compiled rows stand beside each other.
+_DETAILS = ("quartiles", "sent", "loops")
 
 
 def _cells(point: Measurement | CompiledLoss, select: float | None) -> dict[str, str]:
@@ -82,11 +90,13 @@ def _cells(point: Measurement | CompiledLoss, select: float | None) -> dict[str,
 
 def compiled_cells(point: CompiledLoss) -> dict[str, str]:
     """Returns what is known of a compiled program, by name, for each device."""
-    accessed, least = point.accessed_bytes, point.moved_bytes / point.devices
+    least = point.moved_bytes / point.devices
     return {
-        "flop": "-" if point.flops is None else f"{point.flops:.3g}",
-        "bytes": "-" if accessed is None else format_bytes(accessed),
-        "x least": "-" if accessed is None else f"{accessed / least:.1f}",
+        "flop": f"{point.flops:.3g}",
+        "bytes": format_bytes(point.accessed_bytes),
+        "x least": f"{point.accessed_bytes / least:.1f}",
+        "sent": format_bytes(point.sent_bytes),
+        "loops": str(point.loops),
         "memory": format_bytes(point.peak_bytes),
         "compile": format_seconds(point.compile_seconds),
     }

@@ -1,6 +1,7 @@
 """Compiles the losses of a configuration for accelerators that are not here."""
 
 import dataclasses
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from jaxhash.bench.compare import COMPILED_FORMAT, report_results, to_machine_results
 from jaxhash.bench.compile.program import DoesNotFitError
+from jaxhash.bench.compile.roofline import ROUNDS
 from jaxhash.bench.compile.targets import parse_target, target_devices
 from jaxhash.bench.compiled_loss import compile_loss
 from jaxhash.bench.config import CompiledConfig
@@ -18,8 +20,8 @@ from jaxhash.bench.run import result_header
 from jaxhash.utils.errors import first_line
 from jaxhash.utils.files import check_output, write_json
 
-#: The compiler's package of each platform.
-_COMPILERS = {"tpu": "libtpu", "cuda": "jax-cuda13-plugin"}
+#: Packages of which one has the compiler of each platform.
+_COMPILERS = {"tpu": ("libtpu",), "cuda": ("jax-cuda13-plugin", "jax-cuda12-plugin")}
 
 
 def compile_losses(config: CompiledConfig, console: Console, command: str) -> dict[str, Any]:
@@ -41,10 +43,12 @@ def compile_losses(config: CompiledConfig, console: Console, command: str) -> di
         check_output(path, path.suffix.lower(), makes_folder=True)
     output.parent.mkdir(parents=True, exist_ok=True)
 
-    packages = ("jaxhash", "jax", "jaxlib", _COMPILERS[target.platform])
+    compilers = (p for p in _COMPILERS[target.platform] if find_spec(p.replace("-", "_")))
+    packages = ("jaxhash", "jax", "jaxlib", *compilers)
     content = result_header(COMPILED_FORMAT, command, packages) | {
         "target": dataclasses.asdict(target),
         "settings": dataclasses.asdict(config) | {"output": config.output and str(config.output)},
+        "loop_rounds": ROUNDS,
         "points": [],
         "stopped": [],
     }
@@ -67,5 +71,11 @@ def compile_losses(config: CompiledConfig, console: Console, command: str) -> di
                 write_json(output, content)
     result = to_machine_results(content)
     report_results([result], result.machine, output.with_suffix(".png"), console)
+    console.print(
+        "numbers are those of one device; flop are those of matrix products; a loop whose rounds "
+        f"depend on data counts {ROUNDS} rounds",
+        highlight=False,
+        soft_wrap=True,
+    )
     console.print(f"results are in {output}, the plot is beside it", highlight=False)
     return content

@@ -45,7 +45,11 @@ class Series(NamedTuple):
     @property
     def exponent(self) -> float | None:
         """The fitted exponent of the values; None for fewer than three points."""
-        return fit_exponent(self.sizes, list(map(float, self.values))) if len(self.points) >= 3 else None
+        return (
+            fit_exponent(self.sizes, list(map(float, self.values)))
+            if len(self.points) >= 3
+            else None
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Returns the fields, without the points, with the exponent and the sizes it was fitted to."""
@@ -57,14 +61,9 @@ class Series(NamedTuple):
 def group_into_series(
     points: Iterable[Measurement | CompiledLoss], min_points: int = 2
 ) -> list[Series]:
-    """Groups measurements into series of at least ``min_points`` points.
-
-    Programs whose bytes are not known are left out.
-    """
+    """Groups measurements into series of at least ``min_points`` points."""
     groups = {}
     for point in points:
-        if isinstance(point, CompiledLoss) and point.accessed_bytes is None:
-            continue
         same = point.loss, point.which, point.dtype, point.devices
         groups.setdefault((*same, "batch", point.bits), []).append(point)
         groups.setdefault((*same, "bits", point.batch), []).append(point)

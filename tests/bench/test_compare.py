@@ -1,6 +1,7 @@
 """Result files of machines, and of targets that were compiled for, in one table and one plot."""
 
 import json
+import re
 
 import PIL.Image
 import pytest
@@ -22,7 +23,7 @@ def measured(loss, batch):
 
 def compiled(loss, batch, devices=8):
     return CompiledLoss(
-        loss, "forward", batch, 4, "float32", devices, 3e6, 2**20, 1.5, 2**21, 2**19
+        loss, "forward", batch, 4, "float32", devices, 3_000_000, 2**20, 2**10, 3, 1.5, 2**21, 2**19
     )
 
 
@@ -69,14 +70,34 @@ def test_compare(files, output):
 def test_a_target_has_no_time_but_what_was_compiled(files, output):
     said = output("bench", "--compare", "a.json", "pod.json").splitlines()
     assert said[1] == "B: v5e:2x4, compiled only, pod.json"
-    head, *rows = (line.split() for line in said[3:] if "the plot" not in line)
-    assert head[-7:] == ["copy", "flop", "bytes", "x", "least", "memory", "compile"]
-    ours = next(row for row in rows if row[0] == "A")
-    theirs = next(row for row in rows if row[0] == "B")
-    assert ours[-8:] == ["25.0%", "-", "-", "-", "1", "MiB", "500", "ms"]
-    of_target = ["not", "run", "-", "-", "-", "3e+06", "1", "MiB", "16.0", "2", "MiB", "1.5", "s"]
-    assert theirs[-len(of_target) :] == of_target
-    assert not any("ms" in row or "µs" in row for row in rows if row[0] == "B")
+    rows = [re.split(r"\s{2,}", line.strip()) for line in said if line.startswith((" A ", " B "))]
+    assert len(rows) == 8
+    for machine, _, devices, loss, *numbers in rows:
+        if machine == "A":
+            assert numbers == ["1 ms", "1.00", "25.0%", "-", "-", "-", "1 MiB", "500 ms"]
+        else:
+            assert (devices, loss in ("select", "l2")) == ("8", True)
+            assert numbers == ["not run", "-", "-", "3e+06", "1 MiB", "16.0", "2 MiB", "1.5 s"]
+
+
+def test_a_target_alone_has_all_that_was_counted(files, output):
+    said = output("bench", "--compare", "pod.json").splitlines()
+    title, head = said[1:3]
+    assert title.strip() == "A, 4 bits, float32, 8 devices, forward"
+    assert head.split() == [
+        "batch",
+        "loss",
+        "median",
+        "flop",
+        "bytes",
+        "x",
+        "least",
+        "sent",
+        "loops",
+        "memory",
+        "compile",
+    ]
+    assert said[3].split()[-7:] == ["1", "KiB", "3", "2", "MiB", "1.5", "s"]
 
 
 def test_compare_by_default(files):

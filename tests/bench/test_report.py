@@ -92,7 +92,7 @@ def test_compiled_programs_have_panels_of_their_own():
     """Bytes never stand where seconds do."""
     times = [point("select", n, 1e-3) for n in (128, 256)]
     programs = [
-        CompiledLoss("select", "forward", n, 64, "float32", 1, 5.0, 8 * n, 1.0, 9, 9)
+        CompiledLoss("select", "forward", n, 64, "float32", 1, 5, 8 * n, 0, 0, 1.0, 9, 9)
         for n in (128, 256)
     ]
     figure = plot_points([MachineResults("A", times), MachineResults("B", programs)], "")

@@ -7,6 +7,7 @@ import pytest
 
 from jaxhash.bench import compiled_loss, run_compiled
 from jaxhash.bench.compile.program import CompiledProgram, DoesNotFitError, Memory
+from jaxhash.bench.compile.roofline import Work
 from jaxhash.bench.compile.targets import parse_target
 from jaxhash.bench.config import CompiledConfig, Setting
 from jaxhash.bench.losses import LOSSES
@@ -18,7 +19,7 @@ def stand_ins(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run_compiled, "target_devices", lambda target: jax.devices())
     monkeypatch.setattr(compiled_loss, "target_devices", lambda target: jax.devices())
-    monkeypatch.setattr(run_compiled, "_COMPILERS", {"tpu": "numpy"})
+    monkeypatch.setattr(run_compiled, "_COMPILERS", {"tpu": ("numpy", "no-package")})
     shapes = []
 
     def compile_function(function, arguments, target, *, name):
@@ -27,10 +28,15 @@ def stand_ins(tmp_path, monkeypatch):
         if len(codes) > 100:
             raise DoesNotFitError(f"{name} does not fit", 2**40, 2**34)
         return CompiledProgram(
-            name, target, 0.5, 1.0, 7.0 * len(codes), 1024.0, Memory(1, 2, 3, 0, 4, 10), ""
+            name, target, 0.5, 1.0, None, None, Memory(1, 2, 3, 0, 4, 10), str(len(codes))
         )
 
+    def count_work(program):
+        loops = ("search",) if program.name == "koleo" else ()
+        return Work(7 * int(program.text), 0, 1024, 99.6, 1, loops, 11, 0, {})
+
     monkeypatch.setattr(compiled_loss, "compile_function", compile_function)
+    monkeypatch.setattr(compiled_loss, "count_work", count_work)
     return shapes
 
 
@@ -44,7 +50,7 @@ def test_programs_of_a_target(stand_ins, output, tmp_path):
     assert found["format"] == "jaxhash bench compiled 1"
     assert found["target"]["name"] == "v5e:2x4" and found["target"]["devices"] == 8
     assert [(p["loss"], p["batch"], p["devices"], p["flops"]) for p in found["points"]] == [
-        (loss, batch, 8, 7.0 * batch) for batch in (16, 32) for loss in ("l2", "koleo")
+        (loss, batch, 8, 7 * batch) for batch in (16, 32) for loss in ("l2", "koleo")
     ]
     for point in found["points"]:
         assert (point["accessed_bytes"], point["peak_bytes"], point["compile_seconds"]) == (
@@ -52,6 +58,7 @@ def test_programs_of_a_target(stand_ins, output, tmp_path):
             10,
             1.5,
         )
+        assert (point["sent_bytes"], point["loops"]) == (100, point["loss"] == "koleo")
         assert point["moved_bytes"] == 2 * point["batch"] * 4 * 4
         assert not any("median" in name or "quartiles" in name for name in point)
     assert [(s["loss"], s["batch"]) for s in found["stopped"]] == [("l2", 128), ("koleo", 128)]
@@ -101,4 +108,10 @@ def test_the_compiler_of_tpus_counts_what_a_loss_asks_of_a_chip():
     for found in (one, eight):
         assert 1 <= found.accessed_bytes / (found.moved_bytes / found.devices) < 1.1
         assert found.moved_bytes == 2 * codes and found.peak_bytes >= 2 * codes / found.devices
-    assert one.flops == pytest.approx(8 * eight.flops, rel=0.05)
+    assert one.sent_bytes == 0 < eight.sent_bytes < 100
+    assert one.flops == eight.flops == one.loops == 0
+    pairs = compiled_loss.compile_loss(
+        "hashnet", LOSSES["hashnet"], "forward", Setting(1024, 64, devices=8), target
+    )
+    assert pairs.flops >= 2 * 128 * 1024 * 64
+    assert pairs.sent_bytes >= 7 / 8 * 1024 * 64 * 4  # the codes are gathered
