@@ -1,48 +1,26 @@
 """``jaxhash train``: a run, several seeds, or a sweep."""
 
 import dataclasses
-import difflib
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
 
+from jaxhash.cli.config_flags import ConfigFlags, from_flags, take_preset, to_flags
 from jaxhash.cli.output import make_console
 from jaxhash.cli.parsing import find_value, parse, preset_list
-from jaxhash.models import Pretrained
-from jaxhash.models.config import ModelConfig
 from jaxhash.runs.config import Config
 from jaxhash.runs.presets import PRESETS
 from jaxhash.utils.errors import UserError
-
-#: How the name of a data set begins that may stand in place of a preset.
-_DATASET_KINDS = ("folder:", "tfds:", "features:")
-
-
-@dataclasses.dataclass(frozen=True)
-class _ModelFlags(ModelConfig):
-    """The model as flags: help shows another word for a value than its type where that says more."""
-
-    weights: Annotated[Pretrained | Path | None, tyro.conf.arg(metavar="pretrained|FILE[:KEY]")] = (
-        None
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _ConfigFlags(Config):
-    """The configuration as flags."""
-
-    model: _ModelFlags = _ModelFlags()
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainArguments:
     """Train, or go on with a run."""
 
-    config: Annotated[Config, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]
+    config: ConfigFlags
     """The run."""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print the model's parameters and multiply-adds by stage, and train nothing."""
@@ -152,61 +130,26 @@ def run(arguments: list[str], console: Console, command: str) -> None:
 def parse_arguments(arguments: list[str]) -> TrainArguments:
     """Returns the preset named first, or the default one, with the values of the flags in it.
 
-    A data set in place of the preset is the ``--dataset`` of the default one.
-
     Raises:
         UserError: if there is no such preset, or a flag or its value is not allowed.
     """
-    if arguments and arguments[0].startswith(_DATASET_KINDS):
-        arguments = ["--dataset", *arguments]
-    named = bool(arguments) and not arguments[0].startswith("-")
-    name = arguments[0] if named else next(iter(PRESETS))
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"unknown preset {name!r}; {hint}presets: {', '.join(PRESETS)}")
-    preset = PRESETS[name]()
+    preset = take_preset(arguments)
     parsed = parse(
         TrainArguments,
-        arguments[named:],
-        prog=f"jaxhash train {name}",
-        default=TrainArguments(_with_flags(preset)),
-        description=f"{PRESETS[name].__doc__}\n\npresets:\n{preset_list(PRESETS)}",
+        preset.rest,
+        prog=f"jaxhash train {preset.name}",
+        default=TrainArguments(to_flags(preset.config)),
+        description=f"{PRESETS[preset.name].__doc__}\n\npresets:\n{preset_list(PRESETS)}",
     )
-    config = _reset_split(_without_flags(parsed.config), preset, arguments)
-    for flag, values, example in (
-        ("--sweep", parsed.sweep, "quantizer-weight=0.01,0.1,1"),
-        ("--objective-options", config.objective.objective_options, "pairs=batch"),
-        ("--quantizer-options", config.objective.quantizer_options, "target=balanced"),
-    ):
-        if flag in arguments and not values:
-            raise UserError(f"{flag} needs values, as in {flag} {example}")
+    if "--sweep" in arguments and not parsed.sweep:
+        raise UserError("--sweep needs values, as in --sweep quantizer-weight=0.01,0.1,1")
+    config = from_flags(parsed.config, preset)
     if config.run.run_dir is None:
-        folder = Path("runs") / f"{_folder(name, config)}-{config.model.bits}bit-{parsed.folder}"
+        folder = (
+            Path("runs") / f"{_folder(preset.name, config)}-{config.model.bits}bit-{parsed.folder}"
+        )
         config = config.replace(run_dir=folder)
     return dataclasses.replace(parsed, config=config)
-
-
-def _with_flags(config: Config) -> _ConfigFlags:
-    return _ConfigFlags(**vars(config) | {"model": _ModelFlags(**vars(config.model))})
-
-
-def _without_flags(flags: Config) -> Config:
-    return Config(**vars(flags) | {"model": ModelConfig(**vars(flags.model))})
-
-
-def _reset_split(config: Config, preset: Config, arguments: Sequence[str]) -> Config:
-    """Resets the preset's options of the split where the flags name other data or another protocol.
-
-    A preset's protocol is that of its data set, and its counts are those of its protocol.
-    """
-    unnamed = {"protocol", "queries_per_class", "train_per_class"}
-    unnamed -= {argument.split("=")[0].lstrip("-").replace("-", "_") for argument in arguments}
-    if config.data.dataset == preset.data.dataset:
-        unnamed -= {"protocol"}
-        if config.data.protocol == preset.data.protocol:
-            return config
-    return config.replace(**{name: Config().get(name) for name in unnamed})
 
 
 def _join(parsed: TrainArguments) -> Console:

@@ -130,7 +130,7 @@ class Experiment:
             source = load_source(
                 config.data.dataset,
                 config.data.data_dir,
-                _resize(config, model),
+                file_resize(config, model),
                 index_file=config.run.run_dir and config.run.run_dir / INDEX_NAME,
             )
         split = open_split(config.data, source)
@@ -139,7 +139,7 @@ class Experiment:
         config.check_inputs(example, where, takes_any=model is not None)
         if model is None:
             model = config.model.make(example)
-            _check_chunks(config, model, example)
+            check_chunks(config, model, example)
         else:
             model = adapt_model(config, model, example)
         preprocessing = models.preprocessing_of(model)
@@ -171,7 +171,7 @@ class Experiment:
             findings=findings,
             own=own,
         ).with_hyperparams()
-        return dataclasses.replace(experiment, sharding=experiment._choose_sharding())
+        return dataclasses.replace(experiment, sharding=experiment.choose_sharding())
 
     @property
     def steps_per_epoch(self) -> int:
@@ -353,7 +353,7 @@ class Experiment:
     def _weights(self) -> dict[str, PyTree] | None:
         return None if self.pretrained is None else self.pretrained.variables
 
-    def _choose_sharding(self) -> TableSharding:
+    def choose_sharding(self) -> TableSharding:
         """Returns which tables of the objective's state are sharded over devices.
 
         Raises:
@@ -411,7 +411,7 @@ class Experiment:
             raise UserError(f"`{where}`: {error}") from error
 
 
-def _resize(config: Config, model: nn.Module | None) -> Resize | None:
+def file_resize(config: Config, model: nn.Module | None) -> Resize | None:
     """Returns how image files are brought to the size that the model takes."""
     preprocessing = (
         {} if model is not None else dataclasses.asdict(config.model.backbone().preprocessing)
@@ -419,7 +419,7 @@ def _resize(config: Config, model: nn.Module | None) -> Resize | None:
     return Resize.of(config.model.input_size, preprocessing)
 
 
-def _check_chunks(config: Config, model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]) -> None:
+def check_chunks(config: Config, model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]) -> None:
     """Raises a `UserError` if the batch is encoded in chunks by a model that needs it whole."""
     if config.run.chunk_size is not None and models.updates_statistics(model, inputs):
         raise UserError(

@@ -10,6 +10,8 @@ import jax
 import numpy as np
 
 from jaxhash.bench.compile.targets import Target, target_devices
+from jaxhash.runs.evaluation import ENCODING_BATCH
+from jaxhash.runs.experiment import Experiment
 from jaxhash.utils.errors import UserError, first_line
 
 
@@ -71,6 +73,50 @@ class DoesNotFitError(UserError):
         super().__init__(message)
         self.needed = needed
         self.available = available
+
+
+def compile_step(experiment: Experiment, target: Target) -> CompiledProgram:
+    """Compiles the training step of an experiment, as its training runs it, for all devices.
+
+    Raises:
+        DoesNotFitError: if the compiler finds that a device has too little memory.
+        UserError: if the batch or a table cannot be spread over the devices.
+    """
+    devices = target_devices(target)
+    state, batch = experiment.abstract_state(devices), experiment.abstract_batch()
+    step = experiment.make_step(devices)
+    return compile_lowered(lambda: step.lower(state, batch), target, name="training step")
+
+
+def compile_encoder(experiment: Experiment, target: Target) -> CompiledProgram:
+    """Compiles the encoder for one device, with its share of the rows that an evaluation encodes.
+
+    Raises:
+        DoesNotFitError: as by `compile_step`.
+    """
+    model = experiment.model
+
+    def encode(variables: Any, inputs: Any) -> jax.Array:
+        return model.apply(variables, inputs, train=False)
+
+    rows = encoder_rows(target)
+    one = experiment.source.inputs[:1]
+    variables = jax.eval_shape(model.init, jax.random.key(0), one)
+    inputs = jax.ShapeDtypeStruct((rows, *one.shape[1:]), one.dtype)
+    return compile_function(encode, [variables, inputs], target, name="encoder")
+
+
+def encoder_rows(target: Target) -> int:
+    """Returns the rows of an evaluation's batch that one device encodes.
+
+    Example:
+        >>> from jaxhash.bench.compile.targets import parse_target
+        >>> encoder_rows(parse_target("v5e:2x4"))
+        64
+    """
+    rows = (ENCODING_BATCH + -ENCODING_BATCH % target.hosts) // target.hosts
+    devices = target.devices // target.hosts
+    return rows if rows % devices else rows // devices
 
 
 def compile_function(

@@ -1,7 +1,6 @@
 """Accelerators that are not here: their names, what they can do, and their devices to compile for.
 
-JAX is imported by what needs it only: an unknown name is refused at once, and `hide_accelerators` must
-come before the import.
+JAX is imported by what needs it only: an unknown name is refused at once.
 """
 
 import dataclasses
@@ -152,9 +151,11 @@ def target_devices(target: Target) -> "list[jax.Device]":
 def hide_accelerators() -> None:
     """Keeps JAX from taking the accelerators of this machine, to compile beside what runs there.
 
-    It must be called before JAX is imported.
+    It must be called before JAX is first used.
     """
-    os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
     os.environ.update(_LIBTPU_ENVIRONMENT)
 
 
