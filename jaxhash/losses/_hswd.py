@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, Key, Shaped
 
 from jaxhash.losses._common import Reduce, gather_batch, pad_empty_batch
+from jaxhash.losses._target_costs import Order, costs_of
 from jaxhash.ops.arguments import as_floating, as_mask, concrete_values
 from jaxhash.ops.collectives import psum_local_grad, row_count, split_grad
 from jaxhash.ops.meshes import on_any_mesh
@@ -20,8 +21,8 @@ from jaxhash.ops.selection import Threshold, include_next, is_above, top_m_thres
 Target = Literal["sampled", "balanced", "expected"]
 #: How the codes are ranked; see `hswd`.
 RankingMethod = Literal["select", "kernel", "sort"]
-#: The power of the distance.
-Order = Literal[1, 2]
+#: Rows that a kernel takes: beyond these a column does not fit in the registers of a GPU.
+MAX_KERNEL_ROWS = 65_536
 
 #: The lower and the upper target of each bit; None stands for -1 and +1.
 _Levels = tuple[Float[Array, " bits"], Float[Array, " bits"]] | None
@@ -78,8 +79,10 @@ def hswd(
 
             * ``"select"``: finds only the side of the border of each code, by counting
               (`jaxhash.ops.selection`). Memory is that of the codes, also over devices.
-            * ``"kernel"``: the same search as one Pallas kernel, for a whole batch on one GPU (no
-              ``axis_name``). Not yet measured on a GPU; elsewhere it is interpreted, slowly.
+            * ``"kernel"``: the same in one Pallas kernel on an NVIDIA GPU (Triton) or a TPU (Mosaic),
+              which reads the codes from memory once for value and gradient; a CPU selects. For the
+              batch of one device, at most 65,536 rows (on a TPU v4 half as many). Its derivatives
+              are those in the codes. Not timed on a GPU or TPU yet.
             * ``"sort"``: sorts each column, and gathers the whole batch on each device. Needed for
               ``target="expected"``, where each rank has its own sign; otherwise it is slower, with
               the same value and gradient.
@@ -117,8 +120,8 @@ def hswd(
         raise ValueError('target="sampled" draws a new target at each call: it needs key')
     if target == "expected" and method != "sort":
         raise ValueError('target="expected" has a sign for each rank: it needs method="sort"')
-    if method == "kernel" and axis_name is not None:
-        raise ValueError('method="kernel" searches the batch of one device: it takes no axis_name')
+    if method == "kernel":
+        _check_kernel(codes, axis_name)
     if target == "expected" and not _is_half(mass):
         raise ValueError('target="expected" is for mass 1/2')
     values = concrete_values(mass)
@@ -139,9 +142,13 @@ def hswd(
         lower = jnp.broadcast_to((1.0 - jnp.asarray(mass)) * count, (bits,))
     if method != "sort":
         splits = target == "balanced" and not (_is_half(mass) and where is None and count % 2 == 0)
-        loss = _by_selection(
-            codes, lower, count, splits, where, axis_name, method == "kernel", order, levels
-        )
+        selected = codes, count - lower, count, splits, where
+        if method == "select":
+            loss = _by_selection(*selected, axis_name, order, levels)
+        elif reduce_fn is jnp.mean:  # the kernel divides, which leaves no product of the gradient
+            return jnp.sum(_by_kernel(*selected, order, levels, weight=1 / max(bits, 1)))
+        else:
+            loss = _by_kernel(*selected, order, levels)
     else:
         lower = None if target == "expected" else lower
         loss = _by_sorting(codes, lower, where, axis_name, order, levels)
@@ -157,27 +164,25 @@ def distance_to_signs(
 ) -> Float[Array, " bits"]:
     """Returns the squared 2-Wasserstein distance of each bit to signs with the given number of -1."""
     count = row_count(codes, where, axis_name)
-    return _by_selection(codes, negatives, count, False, where, axis_name, False, 2, None)
+    return _by_selection(codes, count - negatives, count, False, where, axis_name, 2, None)
 
 
 def _by_selection(
     codes: Float[Array, "n bits"],
-    lower: Shaped[Array, " bits"],
+    upper: Shaped[Array, " bits"],
     count: Int[ArrayLike, ""],
     splits: bool,
     where: Bool[Array, " n"] | None,
     axis_name: str | None,
-    kernel: bool,
     order: Order,
     levels: _Levels,
 ) -> Float[Array, " bits"]:
-    """Computes the loss of each bit, where ``lower`` of ``count`` codes have the lower target.
+    """Computes the loss of each bit, where ``upper`` of ``count`` codes have the upper target.
 
-    ``splits`` tells whether ``lower`` may be fractional.
+    ``splits`` tells whether ``upper`` may be fractional.
     """
-    upper = count - lower
     whole = jnp.floor(upper).astype(jnp.int32)
-    thresholds = (top_m_threshold(codes, whole, where=where, axis_name=axis_name, kernel=kernel),)
+    thresholds = (top_m_threshold(codes, whole, where=where, axis_name=axis_name),)
     fraction = upper - whole
     levels = levels and tuple(level[None] for level in levels)
     if splits:
@@ -195,12 +200,37 @@ def _by_selection(
             wider = is_above(thresholds[1], codes, axis_name=axis_name).astype(jnp.float32)
             positive = positive + fraction[None] * (wider - positive)
         signs = 2.0 * positive - 1.0
-        costs = _costs(at_least_float32(codes), signs, order, levels, splits)
+        costs = costs_of(at_least_float32(codes), signs, order, levels, splits)
         if where is not None:
             costs = jnp.where(where[:, None], costs, 0.0)
         return jnp.sum(costs, axis=0)
 
     return psum_local_grad(cost(codes, thresholds) / jnp.maximum(count, 1), axis_name)
+
+
+def _by_kernel(
+    codes: Float[Array, "n bits"],
+    upper: Shaped[Array, " bits"],
+    count: Int[ArrayLike, ""],
+    splits: bool,
+    where: Bool[Array, " n"] | None,
+    order: Order,
+    levels: _Levels,
+    weight: float = 1.0,
+) -> Float[Array, " bits"]:
+    """Computes `_by_selection`, times the weight, in a kernel of the platform."""
+    from jaxhash.losses._hswd_kernel import Columns, Form, distances  # Pallas is slow to import
+
+    def plain(codes, columns, where):
+        upper = columns.upper + columns.fraction if splits else columns.upper
+        levels = columns.low, columns.high
+        count = row_count(codes, where, None)
+        return weight * _by_selection(codes, upper, count, splits, where, None, order, levels)
+
+    whole = jnp.floor(upper).astype(jnp.int32)
+    numbers = upper - whole, *(levels or (-1.0, 1.0)), weight / jnp.maximum(count, 1)
+    numbers = (jnp.broadcast_to(jnp.asarray(each, jnp.float32), upper.shape) for each in numbers)
+    return distances(Form(order, splits, plain), codes, Columns(whole, *numbers), where)
 
 
 def _by_sorting(
@@ -238,44 +268,10 @@ def _wasserstein_to_signs(
     Masked rows sort behind all valid rows, NaN included.
     """
     _, ordered = lax.sort((~where, jnp.where(where, column, 0.0)), num_keys=2)
-    cost = _costs(ordered, signs, order, levels, splits=True)
+    cost = costs_of(ordered, signs, order, levels, splits=True)
     count = jnp.sum(where)
     ranked = jnp.arange(column.shape[0]) < count
     return jnp.sum(jnp.where(ranked, cost, 0.0)) / jnp.maximum(count, 1)
-
-
-def _costs(
-    codes: Float[Array, "..."],
-    signs: Float[Array, "..."],
-    order: Order,
-    levels: tuple[Float[Array, "..."], Float[Array, "..."]] | None,
-    splits: bool,
-) -> Float[Array, "..."]:
-    """Computes E |u - t|^order of each code u, for random targets t with the given mean signs.
-
-    A mean sign of -1 stands for the lower level, +1 for the upper level. ``splits`` tells whether
-    other mean signs occur.
-    """
-    if order == 2 and levels is None:
-        costs = (codes - signs) ** 2
-        return costs + (1.0 - signs**2) if splits else costs
-    low, high = (-1.0, 1.0) if levels is None else levels
-    upper = (1.0 + signs) / 2
-    if order == 2:
-        half = (high - low) / 2
-        costs = (codes - (low + upper * (high - low))) ** 2
-        return costs + half**2 * (1.0 - signs**2) if splits else costs
-    if not splits:
-        return _distance(codes, jnp.where(signs > 0, high, low))
-    from_low = jnp.where(upper < 1, _distance(codes, low), 0.0)
-    from_high = jnp.where(upper > 0, _distance(codes, high), 0.0)
-    return (1.0 - upper) * from_low + upper * from_high
-
-
-def _distance(codes: Float[Array, "..."], target: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
-    """Computes |u - t|, with the derivative 0 at t; that of jnp.abs is 1."""
-    gap = codes - target
-    return gap * jnp.sign(gap)
 
 
 def _check_levels(
@@ -294,6 +290,16 @@ def _check_levels(
         if np.ndim(low) == np.ndim(high) == 0 and (low, high) == (-1, 1):
             return None
     return tuple(jnp.broadcast_to(jnp.asarray(level, jnp.float32), (bits,)) for level in levels)
+
+
+def _check_kernel(codes: Float[Array, "n bits"], axis_name: str | None) -> None:
+    if axis_name is not None:
+        raise ValueError('method="kernel" searches the batch of one device: it takes no axis_name')
+    if len(codes) > MAX_KERNEL_ROWS or codes.dtype == jnp.float64:
+        raise ValueError(
+            f'method="kernel" takes at most {MAX_KERNEL_ROWS} codes of at most 32 bits a value, got '
+            f"{len(codes)} of {codes.dtype}"
+        )
 
 
 def _is_half(mass: Float[ArrayLike, "..."]) -> bool:

@@ -1,7 +1,7 @@
 """The state of a search for a threshold: a bracket of two thresholds per column, and how it narrows.
 
-`jaxhash.ops.selection` searches in XLA, `jaxhash.ops._selection_kernel` in a GPU kernel; both narrow
-the same bracket by the same rule.
+`jaxhash.ops.selection` searches in passes over memory, `jaxhash.ops.block_selection` on the chip; both
+narrow the same bracket by the same rule.
 """
 
 from collections.abc import Iterable

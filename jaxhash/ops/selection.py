@@ -58,7 +58,6 @@ def top_m_threshold(
     *,
     where: Bool[Array, " n"] | None = None,
     axis_name: str | None = None,
-    kernel: bool = False,
 ) -> Threshold:
     """Finds the threshold of each column with exactly its m largest entries above it.
 
@@ -68,15 +67,12 @@ def top_m_threshold(
             traced. Clipped to 0 and the number of valid rows.
         where: True for the valid rows; the others are above no threshold.
         axis_name: mapped axis over which the rows are sharded; m then counts rows of all devices.
-        kernel: whether to search in one Pallas kernel, for a GPU; see
-            `jaxhash.ops._selection_kernel`.
 
     Returns:
         The threshold, an argument of `is_above`.
 
     Raises:
         TypeError: if values are not floating.
-        ValueError: if ``kernel`` is combined with float64 or with ``axis_name``.
 
     Example:
         >>> values = jnp.array([[3.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
@@ -87,8 +83,6 @@ def top_m_threshold(
     """
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise TypeError(f"values must be floating, got {values.dtype}")
-    if kernel and (axis_name is not None or jnp.finfo(values.dtype).bits > 32):
-        raise ValueError("kernel needs the batch of one device, with at most 32 bits per value")
     values = lax.stop_gradient(values)
     count = row_count(values, where, axis_name)
     zeros = jnp.full_like(values, 0, jnp.int32, (1, values.shape[1]))  # varies as the values do
@@ -97,12 +91,12 @@ def top_m_threshold(
     def keys_above(thresholds):
         # The barrier keeps XLA from storing the keys of the whole batch before the loop.
         batch, thresholds = lax.optimization_barrier((values, thresholds))
-        return _count_above(thresholds, _to_keys(batch, where), axis_name)
+        return _count_above(thresholds, to_keys(batch, where), axis_name)
 
     def tied_rows_above(key, thresholds):
         batch, thresholds = lax.optimization_barrier((values, thresholds))
         tied = jnp.where(
-            _to_keys(batch, where) == key, row_indices(values.shape[0], axis_name)[:, None], -1
+            to_keys(batch, where) == key, row_indices(values.shape[0], axis_name)[:, None], -1
         )
         return _count_above(thresholds, tied, axis_name)
 
@@ -120,21 +114,16 @@ def top_m_threshold(
     def at_exact_end(bracket):
         return Threshold(choose_end(bracket, m).astype(info.dtype), jnp.full_like(m, last_row))
 
-    info = jnp.iinfo(_to_keys(values).dtype)
+    info = jnp.iinfo(to_keys(values).dtype)
     last_row = row_count(values, None, axis_name) - 1
-    if kernel:
-        from jaxhash.ops._selection_kernel import search_in_kernel  # Pallas is slow to import
-
-        bracket = search_in_kernel(_to_keys(values, where), m)
-    else:
-        bracket = _search(
-            _full_bracket(info.min, info.max, count, m, jnp.promote_types(info.dtype, jnp.int32)),
-            m,
-            _initial_thresholds(values, m, count, where, axis_name),
-            lambda bracket: _interpolate(bracket, m, values.dtype),
-            keys_above,
-            INTERPOLATION_ROUNDS,
-        )
+    bracket = _search(
+        _full_bracket(info.min, info.max, count, m, jnp.promote_types(info.dtype, jnp.int32)),
+        m,
+        _initial_thresholds(values, m, count, where, axis_name),
+        lambda bracket: _interpolate(bracket, m, values.dtype),
+        keys_above,
+        INTERPOLATION_ROUNDS,
+    )
     return lax.cond(jnp.all(is_exact(bracket, m)), at_exact_end, through_ties, bracket)
 
 
@@ -148,7 +137,7 @@ def is_above(
         >>> is_above(top_m_threshold(values, 1), values)[:, 0]
         Array([False,  True, False], dtype=bool)
     """
-    keys = _to_keys(values)
+    keys = to_keys(values)
     rows = row_indices(values.shape[0], axis_name)[:, None]
     return (keys > threshold.key) | ((keys == threshold.key) & (rows > threshold.row))
 
@@ -169,7 +158,7 @@ def include_next(
         Array([ True, False,  True], dtype=bool)
     """
     below = ~is_above(threshold, values, axis_name=axis_name)
-    keys = jnp.where(below, _to_keys(values, where), jnp.iinfo(threshold.key.dtype).min)
+    keys = jnp.where(below, to_keys(values, where), jnp.iinfo(threshold.key.dtype).min)
     key = pmax(_reduce_rows(jnp.max, keys), axis_name)
     row = jnp.where(keys == key, row_indices(values.shape[0], axis_name)[:, None], -1)
     return Threshold(key, pmax(_reduce_rows(jnp.max, row), axis_name) - 1)
@@ -196,7 +185,7 @@ def mth_largest(
     selected = is_above(threshold, values, axis_name=axis_name)
     if where is not None:
         selected &= where[:, None]
-    keys = jnp.where(selected, _to_keys(values), jnp.iinfo(threshold.key.dtype).max)
+    keys = jnp.where(selected, to_keys(values), jnp.iinfo(threshold.key.dtype).max)
     least = pmin(_reduce_rows(jnp.min, keys), axis_name)
     exists = (m >= 1) & (m <= row_count(values, where, axis_name))
     return jnp.where(exists, _from_keys(least, values.dtype)[0], jnp.nan)
@@ -298,7 +287,7 @@ def _interpolate(bracket: Bracket, m: Int[Array, "1 columns"], dtype: jnp.dtype)
     thirds = jnp.array([0.0, 0.0, 1 / 3, 2 / 3])[:, None]
     place = jnp.clip(jnp.where(thirds > 0, thirds, place), 0.25 * unit, 1.0 - 0.25 * unit)
     value = _from_keys(low, dtype) * (1.0 - place) + _from_keys(high, dtype) * place
-    keys = _to_keys(value.astype(dtype)).astype(low.dtype)
+    keys = to_keys(value.astype(dtype)).astype(low.dtype)
     return jnp.where(jnp.isfinite(value), keys, _divide_equally(bracket))
 
 
@@ -331,7 +320,7 @@ def _initial_thresholds(
     scores = jnp.concatenate(
         [-1.01 / jnp.sqrt(odds), normal - 0.1, normal + 0.1, 1.01 * jnp.sqrt(odds)]
     )
-    return _to_keys((mean + scores * deviation).astype(values.dtype)).astype(m.dtype)
+    return to_keys((mean + scores * deviation).astype(values.dtype)).astype(m.dtype)
 
 
 def _shrink_to_keys(
@@ -342,7 +331,7 @@ def _shrink_to_keys(
     axis_name: str | None,
 ) -> Bracket:
     """Shrinks the bracket to the keys inside it, to a single key if they are all equal."""
-    keys = _to_keys(values, where)
+    keys = to_keys(values, where)
     inside = (keys > bracket.low) & (keys <= bracket.high)
     info = jnp.iinfo(keys.dtype)
     least = _reduce_rows(jnp.min, jnp.where(inside, keys, info.max))
@@ -354,7 +343,7 @@ def _shrink_to_keys(
     )
 
 
-def _to_keys(
+def to_keys(
     values: Float[Array, "..."], where: Bool[Array, " n"] | None = None
 ) -> Int[Array, "..."]:
     """Converts floats to integers of the same order; masked rows get the least integer."""
@@ -366,7 +355,7 @@ def _to_keys(
 
 
 def _from_keys(keys: Int[Array, "..."], dtype: jnp.dtype) -> Float[Array, "..."]:
-    """Converts keys, which may have been widened, back to floats; the inverse of `_to_keys`."""
+    """Converts keys, which may have been widened, back to floats; the inverse of `to_keys`."""
     keys = keys.astype(f"int{jnp.finfo(dtype).bits}")
     bits = jnp.where(keys < 0, jnp.iinfo(keys.dtype).min - keys, keys)
     return lax.bitcast_convert_type(bits, dtype)

@@ -163,14 +163,6 @@ def test_broken_code_shows_in_its_bit_and_in_no_other(target, method, broken):
     assert not jnp.isfinite(value[3])
 
 
-@pytest.mark.slow  # the kernel is interpreted
-def test_a_kernel_selects_for_any_order_and_levels():
-    codes = normal(9, 2)
-    options = {"target": "balanced", "order": 1, "levels": (0.0, 1.0)}
-    selected, by_kernel = (hswd(codes, method=method, **options) for method in ("select", "kernel"))
-    np.testing.assert_allclose(by_kernel, selected, rtol=1e-6)
-
-
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
