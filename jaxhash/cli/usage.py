@@ -14,6 +14,7 @@ VERBS = (
     "export",
     "data",
     "bench",
+    "compile",
 )
 
 _DATA = """\
@@ -43,6 +44,7 @@ Learn binary hash codes for image retrieval.
   jaxhash bench [--OPTION VALUE ...]            time the losses on this machine; --help lists all options
   jaxhash bench --compare FILE ...              what several machines measured, in one table and plot
   jaxhash bench --data [NAME ...]               images a second: decoding, augmentation, the whole input
+  jaxhash compile [PRESET|RUN] --for TARGET     what a training needs on TPUs or GPUs that are not here
   jaxhash --version
 
 --quiet, with any command, shows no progress.

@@ -1,0 +1,123 @@
+"""``jaxhash compile``: compiles a run's step and encoder for hardware that is not here, and reports."""
+
+import dataclasses
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from jaxhash.bench.compile.analysis import analyze
+from jaxhash.bench.compile.program import (
+    CompiledProgram,
+    DoesNotFitError,
+    compile_encoder,
+    compile_step,
+    encoder_rows,
+)
+from jaxhash.bench.compile.table import print_report
+from jaxhash.bench.compile.targets import Target, target_devices
+from jaxhash.runs.config import Config
+from jaxhash.runs.experiment import Experiment
+from jaxhash.runs.outline import DataShape, open_data, outline_experiment
+from jaxhash.utils.console import print_line, show_work
+from jaxhash.utils.files import check_output, write_json
+from jaxhash.utils.hardware import versions
+
+#: Value of the key ``format`` of a result file.
+FORMAT = "jaxhash compile 1"
+
+#: Packages whose versions decide what a program looks like; the compilers are there if installed.
+_PACKAGES = ("jaxhash", "jax", "jaxlib", "flax", "optax")
+
+
+def compile_run(
+    config: Config,
+    target: Target,
+    console: Console,
+    command: str,
+    *,
+    data: DataShape | None = None,
+    output: Path | None = None,
+) -> dict[str, Any]:
+    """Compiles the training step and the encoder of a run, prints what they need, and returns it.
+
+    The encoder is that of an evaluation, with the rows that one device has of its batches.
+
+    Args:
+        config: configuration of the run.
+        target: what to compile for.
+        console: where to print.
+        command: the whole command line, to be stored.
+        data: shape of data that are not here; if not given the data are opened.
+        output: JSON file to write.
+
+    Raises:
+        UserError: if the compiler or the data are missing, or the batch cannot be spread.
+    """
+    if output is not None:
+        check_output(output, ".json", makes_folder=True)
+    target_devices(target)  # before the data: a missing compiler is told at once
+    with show_work("opening the data", console):
+        source, split = open_data(config, data)
+    experiment = outline_experiment(config, source, split)
+    print_line(console, _describe(experiment, target))
+    batch, encoded = config.optimizer.batch_size, encoder_rows(target) * target.devices
+    content = {
+        "format": FORMAT,
+        "command": command,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": versions(_PACKAGES),
+        "target": dataclasses.asdict(target),
+        "config": config.to_json(),
+        "data": {
+            "items": len(split.train),
+            "classes": len(source.class_names),
+            "input_shape": list(source.inputs[:1].shape[1:]),
+        },
+        "programs": [
+            _compile("training step", compile_step, experiment, target, batch, console),
+            _compile("encoder", compile_encoder, experiment, target, encoded, console),
+        ],
+    }
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_json(output, content)
+    print_report(content, console)
+    if output is not None:
+        print_line(console, f"all of it is in {output}")
+    return content
+
+
+def _compile(
+    name: str,
+    compile_program: Callable[[Experiment, Target], CompiledProgram],
+    experiment: Experiment,
+    target: Target,
+    items: int,
+    console: Console,
+) -> dict[str, Any]:
+    """Compiles a program; returns what it needs, or how much memory a device lacks."""
+    with show_work(f"compiling the {name} for {target.name}, which can take minutes", console):
+        try:
+            return analyze(compile_program(experiment, target), items)
+        except DoesNotFitError as error:
+            message = str(error)
+            return {
+                "name": name,
+                "fits": False,
+                "needed_bytes": error.needed,
+                "message": message.partition(": ")[2],
+            }
+
+
+def _describe(experiment: Experiment, target: Target) -> str:
+    """Returns a line on what is compiled."""
+    config = experiment.config
+    return (
+        f"{config.model.model}, {experiment.objective_name}, {config.model.bits} bits, batch "
+        f"{config.optimizer.batch_size:,}, {len(experiment.split.train):,} items, by "
+        f"{config.run.parallel}, for {target.devices} x {target.chip.name} on {target.hosts} "
+        f"host{'s' * (target.hosts > 1)}"
+    )
