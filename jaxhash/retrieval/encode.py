@@ -1,14 +1,15 @@
 """Encodes a set of items with a trained model."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import flax.linen as nn
 import jax
 import numpy as np
-from jaxtyping import Float, PyTree, Shaped
+from jaxtyping import ArrayLike, Float, PyTree, Shaped
 
 from jaxhash.objectives import Batch
-from jaxhash.training.distributed import allgather
+from jaxhash.training.distributed import allgather, fetch
 from jaxhash.training.stop import raise_if_stop_requested
 
 
@@ -25,13 +26,13 @@ def make_encoder(model: nn.Module) -> Callable[[PyTree, Iterable[Batch]], np.nda
 
     def encode(variables: PyTree, batches: Iterable[Batch]) -> Float[np.ndarray, "n bits"]:
         if jax.process_count() > 1:  # the variables may lie on the devices of all processes
-            variables = jax.device_get(variables)
+            variables = fetch(variables)
         codes, masks, placed = [], [], {}
         for batch in batches:
             raise_if_stop_requested()
             replicated, by_rows = local_shardings(len(batch.mask))
             if replicated not in placed:
-                placed[replicated] = jax.device_put(variables, replicated)
+                placed[replicated] = jax.tree.map(partial(_place, replicated), variables)
             batch_codes = apply(placed[replicated], jax.device_put(batch.inputs, by_rows))
             codes.append(np.asarray(batch_codes))
             masks.append(batch.mask)
@@ -39,6 +40,14 @@ def make_encoder(model: nn.Module) -> Callable[[PyTree, Iterable[Batch]], np.nda
         return codes[mask]
 
     return encode
+
+
+def _place(sharding: jax.sharding.Sharding, leaf: Shaped[ArrayLike, "..."]) -> jax.Array:
+    """Replicates a variable, unless it is sharded over the same devices: it may be too large."""
+    is_spread = isinstance(leaf, jax.Array) and not leaf.is_fully_replicated
+    if is_spread and leaf.sharding.device_set == sharding.device_set:
+        return leaf
+    return jax.device_put(leaf, sharding)
 
 
 def _merge_processes(

@@ -31,6 +31,7 @@ RESUME_MUTABLE_FIELDS = (
     "run_dir",
     "data_dir",
     "parallel",
+    "shard_params",
     "chunk_size",
     "workers",
     "augment_on",
@@ -54,7 +55,11 @@ class RunConfig:
     seed: int = 0
     """Seed of initialization, order, augmentation and sampled targets."""
     parallel: Mapping = "pmap"
-    """What maps the step over devices: jax.pmap, or jax.shard_map under jax.jit."""
+    """What spreads the step over devices: jax.pmap; jax.shard_map under jax.jit; or jax.jit alone, where
+    the compiler spreads a step on the whole batch."""
+    shard_params: bool = False
+    """Spread parameters, gradients and optimizer state over the devices, for models larger than a device's
+    memory (FSDP); needs --parallel jit."""
     chunk_size: int | None = None
     """Images that a device encodes at a time, for less memory; loss and gradient are the batch's."""
     spread_banks: Literal["auto", "always", "never"] = "auto"
@@ -96,6 +101,11 @@ class RunConfig:
             "seed": (0, 2**32 - 1),
         }
         check_numbers(self, allowed)
+        if self.shard_params and self.parallel != "jit":
+            raise UserError(
+                f"`shard_params` needs `parallel=jit`: `parallel={self.parallel}` has all parameters on "
+                "each device"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

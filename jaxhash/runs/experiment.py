@@ -229,7 +229,13 @@ class Experiment:
 
     def initial_states(self, seeds: Sequence[int]) -> Iterator[TrainState]:
         """Yields the `initial_state` of each seed in turn; it is compiled once for all of them."""
-        create, inputs, weights = jax.jit(self._create_state), self._example, self._weights
+        create, inputs, weights = self._create_state, self._example, self._weights
+        shardings = None
+        if (
+            self.config.run.shard_params
+        ):  # the whole state may not fit into the memory of one device
+            shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state())
+        create = jax.jit(create, out_shardings=shardings)
         for seed in seeds:
             yield create(jax.random.key(seed), inputs, pretrained=weights)
 
@@ -278,14 +284,22 @@ class Experiment:
             process_count=jax.process_count(),
         )
 
-    def step_function(self) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
-        """Returns `train_step` with all that stays the same in a training bound to it."""
+    def step_function(
+        self, devices: Sequence[jax.Device] | None = None
+    ) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
+        """Returns `train_step` with all that stays the same in a training bound to it.
+
+        Args:
+            devices: devices that `make_step` runs it on; all that are there if not given.
+        """
+        devices = jax.devices() if devices is None else devices
         return partial(
             train_step,
             model=self.model,
             optimizer=self.optimizer,
             skip_broken=self.config.run.on_nan == "skip",
             micro_batch_size=self.config.run.chunk_size,
+            row_groups=len(devices) if self.config.run.parallel == "jit" else 1,
             **self._step_kwargs,
         )
 
@@ -296,7 +310,7 @@ class Experiment:
             devices: other devices, such as descriptions of those that `DataParallel.lower` compiles
                 for.
         """
-        return self.over_devices(self.step_function(), devices)
+        return self.over_devices(self.step_function(devices), devices)
 
     def make_loss_step(self) -> DataParallel:
         """Returns the objective alone as a step over the devices; see `loss_step`."""
@@ -310,7 +324,11 @@ class Experiment:
     ) -> DataParallel:
         """Returns a step over the devices of all processes, mapped as the configuration asks."""
         return DataParallel(
-            step, devices, mapping=self.config.run.parallel, table_sharding=self.sharding
+            step,
+            devices,
+            mapping=self.config.run.parallel,
+            table_sharding=self.sharding,
+            shard_params=self.config.run.shard_params,
         )
 
     @property

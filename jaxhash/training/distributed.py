@@ -16,6 +16,7 @@ import numpy as np
 from jax._src import distributed  # the only access to the client, which has barriers
 from jax._src.lib import _jax
 from jax.experimental import multihost_utils
+from jaxtyping import PyTree
 
 from jaxhash.utils.errors import UserError, first_line
 
@@ -175,6 +176,18 @@ def allgather(rows: np.ndarray) -> np.ndarray:
     if jax.process_count() == 1:
         return rows[None]
     return np.asarray(multihost_utils.process_allgather(rows))
+
+
+def fetch(tree: PyTree) -> PyTree[np.ndarray]:
+    """Copies arrays to the host of each process, also those that are sharded over all of them."""
+
+    def fetch_leaf(leaf):
+        is_local = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+        if is_local or leaf.is_fully_replicated:
+            return jax.device_get(leaf)
+        return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+
+    return jax.tree.map(fetch_leaf, tree)
 
 
 def _broadcast_bytes(content: bytes) -> bytes:

@@ -12,6 +12,8 @@ def gradient_cache(
     encode: Callable[[Int[Array, ""], PyTree], PyTree],
     rows: PyTree[Shaped[Array, "n ..."]],
     micro_batch_size: int,
+    *,
+    groups: int = 1,
 ) -> PyTree[Shaped[Array, "n ..."]]:
     """Encodes rows one micro-batch at a time, and keeps the activations of at most one micro-batch.
 
@@ -23,10 +25,15 @@ def gradient_cache(
     Args:
         encode: function from the index of a micro-batch, from 0, and its rows to its codes.
         rows: arrays with a leading axis of n rows. The last micro-batch is padded with zeros.
-        micro_batch_size: number of rows of a micro-batch.
+        micro_batch_size: number of rows that each group adds to a micro-batch.
+        groups: number of equal groups of successive rows, each on a device of its own, where JAX
+            spreads the rows; then no row leaves its device.
 
     Returns:
         The codes of all n rows.
+
+    Raises:
+        ValueError: if n is no multiple of ``groups``.
 
     Example:
         >>> rows = jnp.arange(5.0)
@@ -41,14 +48,25 @@ def gradient_cache(
         Setup", RepL4NLP 2021.
     """
     n = len(jax.tree.leaves(rows)[0])
+    if n % groups:
+        raise ValueError(f"{n} rows are no multiple of {groups} groups")
+    n //= groups
     count = -(-n // micro_batch_size)
 
     def split(array):
-        array = jnp.asarray(array)
-        padding = jnp.zeros((count * micro_batch_size - n, *array.shape[1:]), array.dtype)
-        return jnp.concatenate([array, padding]).reshape(count, micro_batch_size, *array.shape[1:])
+        shape = array.shape[1:]
+        array = jnp.asarray(array).reshape(groups, n, *shape)
+        padding = ((0, 0), (0, count * micro_batch_size - n), *((0, 0),) * len(shape))
+        array = jnp.pad(array, padding).reshape(groups, count, micro_batch_size, *shape)
+        return jnp.moveaxis(array, 0, 1).reshape(count, groups * micro_batch_size, *shape)
+
+    def merge(array):
+        shape = array.shape[2:]
+        array = jnp.moveaxis(array.reshape(count, groups, micro_batch_size, *shape), 0, 1)
+        array = array.reshape(groups, count * micro_batch_size, *shape)[:, :n]
+        return array.reshape(groups * n, *shape)
 
     checkpointed = jax.checkpoint(encode)
     micro_batches = (jnp.arange(count), jax.tree.map(split, rows))
     codes = lax.map(lambda numbered: checkpointed(*numbered), micro_batches)
-    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:n], codes)
+    return jax.tree.map(merge, codes)

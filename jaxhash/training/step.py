@@ -37,8 +37,10 @@ def train_step(
     skip_broken: bool = False,
     prepare: Callable[[PyTree], PyTree] = lambda inputs: inputs,
     micro_batch_size: int | None = None,
+    row_groups: int = 1,
     axis_name: str | None = None,
     table_sharding: TableSharding = TableSharding(),  # noqa: B008
+    gathered: Callable[[Callable], Callable] = lambda loss_fn: loss_fn,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Encodes a batch, differentiates the objective, and updates the state.
 
@@ -65,8 +67,12 @@ def train_step(
             augmentation.
         micro_batch_size: number of rows to encode at a time, see
             `jaxhash.training.gradient_cache.gradient_cache`; None for all.
+        row_groups: number of devices that each encode ``micro_batch_size`` rows at a time; 1 where
+            the batch holds the rows of one device.
         axis_name: mapped axis over which the batch is sharded.
         table_sharding: tables of the objective of which a device holds its own rows only.
+        gathered: turns a loss of whole parameters into one of sharded parameters, see
+            `jaxhash.training.parallel.gathered`.
 
     Returns:
         The next state, and metrics of the whole batch: the loss, its terms, the norm of the
@@ -83,7 +89,9 @@ def train_step(
 
     def loss_fn(params):
         variables = {"params": params["model"], "batch_stats": state.batch_stats}
-        codes, batch_stats = _encode(model, variables, batch, schedule["key"], micro_batch_size)
+        codes, batch_stats = _encode(
+            model, variables, batch, schedule["key"], micro_batch_size, row_groups
+        )
         context = Context(
             variables=variables,
             encode=model.apply,
@@ -95,7 +103,7 @@ def train_step(
         loss = objective.loss(objective_variables, codes, batch, context)
         return loss.value, (loss, codes, batch_stats)
 
-    grads, (loss, codes, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+    grads, (loss, codes, batch_stats) = jax.grad(gathered(loss_fn), has_aux=True)(state.params)
     if axis_name is not None:
         grads = lax.psum(grads, axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -137,6 +145,7 @@ def loss_step(
     prepare: Callable[[PyTree], PyTree] = lambda inputs: inputs,
     axis_name: str | None = None,
     table_sharding: TableSharding = TableSharding(),  # noqa: B008
+    gathered: Callable[[Callable], Callable] = lambda loss_fn: loss_fn,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Computes the objective and its gradient without the model, so that they can be timed.
 
@@ -155,6 +164,7 @@ def loss_step(
         prepare: function from the inputs of the batch to those of the model.
         axis_name: mapped axis over which the batch is sharded.
         table_sharding: tables of the objective of which a device holds its own rows only.
+        gathered: see `train_step`; for the parameters of the objective.
 
     Returns:
         The next state, and ``loss`` and ``grad_sum``, the sum of all entries of the gradient.
@@ -173,9 +183,13 @@ def loss_step(
 
     def loss_fn(codes, params):
         codes = codes if objective.views > 1 else codes[0]
-        objective_variables = Variables(params, state.objective_state)
-        loss = objective.loss(objective_variables, codes, batch, context)
-        return loss.value, loss
+
+        def of_params(params):
+            objective_variables = Variables(params, state.objective_state)
+            loss = objective.loss(objective_variables, codes, batch, context)
+            return loss.value, loss
+
+        return gathered(of_params)(params)
 
     grads, loss = jax.grad(loss_fn, argnums=(0, 1), has_aux=True)(codes, state.params["objective"])
     total = jax.tree.reduce(lambda total, grad: total + jnp.sum(grad), grads, jnp.float32(0))
@@ -206,13 +220,14 @@ def _encode(
     batch: Batch,
     key: Key[Array, ""],
     micro_batch_size: int | None,
+    row_groups: int,
 ) -> tuple[PyTree, PyTree]:
     """Encodes a batch in training mode; returns codes and updated batch statistics.
 
     Linen folds the path of a module into the dropout key, so modules share no draws. A model
     without ``rows`` draws by position in the batch, so each micro-batch needs a key of its own.
     """
-    if micro_batch_size is None or micro_batch_size >= len(batch.mask):
+    if micro_batch_size is None or micro_batch_size * row_groups >= len(batch.mask):
         codes, updates = model.apply(
             variables,
             batch.inputs,
@@ -232,7 +247,10 @@ def _encode(
 
     try:
         codes = gradient_cache(
-            encode_micro_batch, (batch.inputs, batch.mask, batch.index), micro_batch_size
+            encode_micro_batch,
+            (batch.inputs, batch.mask, batch.index),
+            micro_batch_size,
+            groups=row_groups,
         )
     except ModifyScopeVariableError as error:
         raise ValueError(

@@ -29,6 +29,8 @@ from jaxhash.training.step import train_step
         ("pmap", 7, "balanced", "dissimilar"),
         ("shard_map", 7, "sampled", "ignored"),
         ("shard_map", 0, "balanced", "dissimilar"),
+        ("jit", 7, "sampled", "dissimilar"),
+        ("jit", 0, "balanced", "ignored"),
     ],
 )
 def test_eight_devices_equal_one(mapping, padding, target, unseen):
@@ -73,10 +75,10 @@ def test_the_optimizer_of_the_command_line():
     assert_close(one.params, eight.params)
 
 
-both = pytest.mark.parametrize("mapping", ["pmap", "shard_map"])
+mappings = pytest.mark.parametrize("mapping", ["pmap", "shard_map", "jit"])
 
 
-@both
+@mappings
 def test_all_devices_hold_the_same_bits(mapping):
     """JAX does not check that replicated outputs are equal: the shards are compared."""
     state, metrics = train(make_parts(), jax.devices(), batches(padding=7), mapping)
@@ -85,7 +87,7 @@ def test_all_devices_hold_the_same_bits(mapping):
         assert len(shards) == 8 and all(np.array_equal(shards[0], other) for other in shards[1:])
 
 
-@both
+@mappings
 def test_the_step_is_traced_once_and_the_state_is_donated(mapping):
     parts, traces = make_parts(), []
 

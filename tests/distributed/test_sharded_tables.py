@@ -79,6 +79,8 @@ def multi_hot(batch):
         ("pmap", "dsdh", "dissimilar", True),
         ("shard_map", "asymmetric_dsh", "ignored", True),
         ("shard_map", "dpn_adaptive", "ignored", False),
+        ("jit", "hashnet", "dissimilar", False),
+        ("jit", "dsdh", "ignored", True),
         *[
             pytest.param("shard_map", method, "ignored", multi_label, marks=pytest.mark.slow)
             for method in SHARDED_METHODS

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from jaxhash.objectives import Batch, TableSharding
+from jaxhash.training.parallel.gathered import with_gathered_params
 from jaxhash.training.parallel.layout import (
     AXIS,
     Layout,
@@ -38,6 +39,8 @@ class DataParallel:
         mapping: ``"pmap"`` or ``"shard_map"``, which map the step of one device; or ``"jit"``,
             where the step sees the whole batch and the compiler spreads it.
         table_sharding: tables of the objective's state whose rows are sharded over the devices.
+        shard_params: whether parameters and optimizer state are sharded over the devices, see
+            `Layout`; for ``"jit"`` only. The step then also takes ``gathered``, as `train_step` does.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class DataParallel:
         *,
         mapping: Mapping = "pmap",
         table_sharding: TableSharding = TableSharding(),  # noqa: B008
+        shard_params: bool = False,
     ):
         self.devices = jax.devices() if devices is None else list(devices)
         self._local = [d for d in self.devices if d.process_index == jax.process_index()]
@@ -57,10 +61,12 @@ class DataParallel:
             # With another axis name than pmap's, the second step would compile again.
             mesh = mapped_mesh(self.devices)
             step = partial(step, axis_name=AXIS)
-        self._layout = Layout(mesh, table_sharding)
-        self._step = step
+        self._layout = Layout(mesh, table_sharding, shard_params)
         if table_sharding != TableSharding():
-            self._step = partial(step, table_sharding=table_sharding)
+            step = partial(step, table_sharding=table_sharding)
+        if shard_params:
+            step = partial(step, gathered=partial(with_gathered_params, layout=self._layout))
+        self._step = step
         self._program = None
 
     def replicate(self, state: TrainState) -> TrainState:
@@ -75,6 +81,10 @@ class DataParallel:
     def abstract(self, shapes: TrainState) -> TrainState:
         """The shapes of a state, with the shardings that `replicate` gives it."""
         return jax.tree.map(describe, shapes, self._layout.shardings(shapes))
+
+    def shardings(self, shapes: TrainState) -> TrainState:
+        """The shardings that `replicate` gives the leaves of a state of these shapes."""
+        return self._layout.shardings(shapes)
 
     def to_local(self, state: TrainState) -> TrainState:
         """Converts the global to the local form, without copying data."""

@@ -1,18 +1,23 @@
 """Where the leaves of a state and the rows of a batch lie on a mesh of devices."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 
 from jaxhash.objectives import TableSharding, sharded_leaves
 from jaxhash.training.state import TrainState
 
 #: Name of the axis over which pmap and shard_map map the step.
 AXIS = "devices"
+
+#: Parameters of fewer entries are whole on each device: a message for each would cost more than they.
+MIN_SHARDED_SIZE = 2**14
 
 #: Names of the axes of the mesh of a step under ``jax.jit``; rows are spread over both.
 DATA_AXIS, MODEL_AXIS = "data", "model"
@@ -35,10 +40,14 @@ class Layout:
     Attributes:
         mesh: the devices.
         table_sharding: tables of the objective's state whose rows are sharded over the devices.
+        shard_params: whether parameters and optimizer state are sharded over the devices, each array
+            along its largest axis that they divide. Small arrays, and those of which they divide no
+            axis, are whole on each device.
     """
 
     mesh: Mesh
     table_sharding: TableSharding = TableSharding()
+    shard_params: bool = False
 
     @property
     def rows(self) -> PartitionSpec:
@@ -59,9 +68,23 @@ class Layout:
 
     def specs(self, state: TrainState) -> TrainState:
         """Returns the spec of each leaf of a state in the global form."""
-        return jax.tree.map(
+        specs = jax.tree.map(
             lambda is_table: self.rows if is_table else PartitionSpec(), self.sharded_tables(state)
         )
+        return specs.replace(
+            params=self.param_specs(state.params), opt_state=self.param_specs(state.opt_state)
+        )
+
+    def param_specs(self, params: PyTree) -> PyTree[PartitionSpec]:
+        """Returns the spec of each parameter, or of each leaf of a state of the optimizer."""
+        return jax.tree.map(lambda leaf: self._param_spec(leaf.shape), params)
+
+    def _param_spec(self, shape: tuple[int, ...]) -> PartitionSpec:
+        divisible = [axis for axis, size in enumerate(shape) if size % self.mesh.size == 0]
+        if not self.shard_params or math.prod(shape) < MIN_SHARDED_SIZE or not divisible:
+            return PartitionSpec()
+        axis = max(divisible, key=lambda axis: shape[axis])
+        return PartitionSpec(*(None,) * axis, *self.rows)
 
     def shardings(self, state: TrainState) -> TrainState:
         """Returns the sharding of each leaf of a state in the global form."""
@@ -74,7 +97,9 @@ def describe(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
 
 
 def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
-    """Makes a global array of one that each process holds whole."""
+    """Makes a global array of one that each process holds whole, unless it is that already."""
+    if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+        return leaf
     if jax.process_count() == 1:
         return jax.device_put(leaf, sharding)
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):

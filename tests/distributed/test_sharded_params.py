@@ -1,0 +1,163 @@
+"""Parameters and optimizer state that are spread over eight devices equal those of one."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from steps import STEPS, assert_close, batches, make_parts, new_state
+
+from jaxhash.models import Encoder
+from jaxhash.objectives import combine, csq, hswd, weighted
+from jaxhash.runs.config import Config
+from jaxhash.training.checkpoint import Checkpoints
+from jaxhash.training.parallel import DataParallel
+from jaxhash.training.step import train_step
+from jaxhash.utils.errors import UserError
+
+WIDTH = 256
+
+
+class Wide(nn.Module):
+    """Three layers of 256 features, which eight devices divide."""
+
+    axis_name: str | None = None
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, inputs, train=False, mask=None):
+        features = inputs.reshape(len(inputs), -1).astype(self.dtype) / 255
+        for _ in range(3):
+            features = nn.gelu(nn.Dense(WIDTH, dtype=self.dtype)(features))
+        return features
+
+
+def wide_parts(**options):
+    """A network, an objective with a trained part, and AdamW without a division of noise by itself."""
+    return make_parts() | {
+        "model": Encoder(partial(Wide, **options), 16),
+        "objective": combine(csq(), weighted(0.1, hswd(target="balanced"))),
+    }
+
+
+def sharded_step(parts, devices, *, mapping="jit", shard_params=True, **options):
+    return DataParallel(
+        partial(train_step, steps_per_epoch=2, total_steps=STEPS, **parts, **options),
+        devices,
+        mapping=mapping,
+        shard_params=shard_params,
+    )
+
+
+def run(step, state, rows):
+    """Returns the state in the global form after steps on these batches, and the metrics."""
+    state, metrics = step.to_local(step.replicate(state)), []
+    for batch in rows:
+        state, found = step(state, step.shard_batch(batch))
+        metrics.append(jax.device_get(found))
+    return step.to_global(state), metrics
+
+
+@pytest.mark.parametrize("options", [{}, {"skip_broken": True}, {"micro_batch_size": 2}], ids=str)
+def test_eight_devices_equal_one(options):
+    """24 rows on eight devices are encoded by two at a time: a device has a chunk of 2 and one of 1."""
+    parts, rows = wide_parts(), list(batches(padding=7))
+    single = partial(train_step, steps_per_epoch=2, total_steps=STEPS, **parts)
+    one, expected = new_state(parts), []
+    for batch in rows:
+        one, metrics = jax.jit(single)(one, batch)
+        expected.append(jax.device_get(metrics))
+    eight, found = run(sharded_step(parts, jax.devices(), **options), new_state(parts), rows)
+    for metrics in found:
+        assert metrics.pop("skipped", 0) == 0
+    assert_close(expected, found)
+    assert_close(one, eight)
+
+
+def test_each_device_has_an_eighth():
+    """Of kernels and of their moments; biases are too small to be worth a message."""
+    parts = wide_parts()
+    state, _ = run(sharded_step(parts, jax.devices()), new_state(parts), [next(batches())])
+    (adam,) = [s for s in jax.tree.leaves(state.opt_state, is_leaf=is_adam) if is_adam(s)]
+    for tree in (state.params, adam.mu, adam.nu):
+        kernel, bias = (tree["model"]["backbone"]["Dense_1"][name] for name in ("kernel", "bias"))
+        assert kernel.addressable_shards[3].data.shape == (WIDTH // 8, WIDTH)
+        assert bias.is_fully_replicated
+    first = state.params["model"]["backbone"]["Dense_0"]["kernel"]  # [64, 256]: the larger axis
+    assert first.addressable_shards[0].data.shape == (64, WIDTH // 8)
+
+
+def is_adam(state):
+    return isinstance(state, optax.ScaleByAdamState)
+
+
+def shapes(tree):
+    return jax.eval_shape(lambda: jax.tree.map(jnp.asarray, tree))
+
+
+def test_memory_of_a_device_falls_with_their_number():
+    """The state that a program takes and gives back in place; what is whole is a thousandth of it."""
+    parts = wide_parts()
+    state, batch = shapes(new_state(parts)), shapes(next(batches()))
+    sizes = []
+    for number in (1, 2, 4, 8):
+        program = sharded_step(parts, jax.devices()[:number]).lower(state, batch).compile()
+        sizes.append(program.memory_analysis())
+    whole = sizes[0].alias_size_in_bytes
+    assert whole > 3 * 4 * 2 * WIDTH**2
+    for number, size in zip((1, 2, 4, 8), sizes, strict=True):
+        assert size.alias_size_in_bytes < whole / number + 0.03 * whole
+        assert size.argument_size_in_bytes < whole / number + 0.1 * whole
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_parameters_are_gathered_again_in_the_backward_pass(dtype):
+    """Otherwise all of them would be whole on a device between the passes.
+
+    The backward pass needs no kernel of the first layer.
+    """
+    parts = wide_parts(dtype=dtype)
+    state, batch = shapes(new_state(parts)), shapes(next(batches()))
+    text = sharded_step(parts, jax.devices()).lower(state, batch).compile().as_text()
+    gathers = [line for line in text.splitlines() if " all-gather(" in line]
+    assert sum(f"{WIDTH},{WIDTH}]" in line.split(" all-gather(")[0] for line in gathers) == 4
+    assert sum(f"[64,{WIDTH}]" in line.split(" all-gather(")[0] for line in gathers) == 1
+    # No activations: whatever is gathered has the shape of a kernel, or is of the 24 labels.
+    for line in gathers:
+        shape = line.split("[")[1].split("]")[0]
+        assert shape in (f"{WIDTH},{WIDTH}", f"64,{WIDTH}") or f"{WIDTH}" not in shape, line
+
+
+@pytest.mark.parametrize("mapping", ["pmap", "shard_map", "jit"])
+def test_checkpoints_restore_onto_other_topologies(tmp_path, mapping):
+    """From eight shards to one device, to four, and back, with equal bits."""
+    parts = wide_parts()
+    first = sharded_step(parts, jax.devices())
+    state, _ = run(first, new_state(parts), [next(batches())])
+    expected = jax.device_get(state.replace(key=jax.random.key_data(state.key)))
+    layouts = [
+        sharded_step(parts, jax.devices()[:1], shard_params=False),
+        sharded_step(parts, jax.devices()[:4], mapping=mapping, shard_params=False),
+        sharded_step(parts, jax.devices()[2:6]),
+        first,
+    ]
+    for number, step in enumerate(layouts):
+        with Checkpoints(tmp_path / str(number)) as checkpoints:
+            checkpoints.save(1, state)
+        with Checkpoints(tmp_path / str(number)) as checkpoints:
+            state = checkpoints.restore(step.abstract(shapes(new_state(parts))))
+        found = jax.device_get(state.replace(key=jax.random.key_data(state.key)))
+        jax.tree.map(np.testing.assert_array_equal, expected, found)
+        state, _ = run(step, state, [])  # it is as the step takes it
+    kernel = state.params["model"]["backbone"]["Dense_1"]["kernel"]
+    assert kernel.addressable_shards[0].data.shape == (WIDTH // 8, WIDTH)
+
+
+@pytest.mark.parametrize("mapping", ["pmap", "shard_map"])
+def test_sharded_parameters_need_jit(mapping):
+    with pytest.raises(UserError, match="`shard_params` needs `parallel=jit`"):
+        Config().replace(shard_params=True, parallel=mapping).check()
+    Config().replace(shard_params=True, parallel="jit").check()
