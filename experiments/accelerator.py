@@ -58,6 +58,8 @@ def measure(output: Path | None, console: Console, *, toy: bool) -> list[str]:
     device = jax.local_devices()[0]
     if device.platform == "cpu" and not toy:
         raise UserError("JAX finds no GPU or TPU here; `toy` tests the command on a CPU")
+    if jax.process_count() > 1:
+        raise UserError("it measures the devices of one process, not of a job of several")
     sizes = accelerator_parts.TOY if toy else accelerator_parts.Sizes()
     kind = re.sub(r"\W+", "_", device.device_kind.lower())
     output = output or FOLDER / f"accelerator_{kind}{'_toy' * toy}.json"
@@ -83,8 +85,10 @@ def measure(output: Path | None, console: Console, *, toy: bool) -> list[str]:
         write_json(output, content)
         accelerator_page.write(output.with_suffix(".html"), content)
     for target in content["targets"]:
-        console.print(accelerator_page.describe(target), highlight=False)
-    console.print(f"results are in {output}, the page is beside it", highlight=False)
+        console.print(accelerator_page.describe(target), highlight=False, soft_wrap=True)
+    console.print(
+        f"results are in {output}, the page is beside it", highlight=False, soft_wrap=True
+    )
     return failed
 
 
@@ -123,40 +127,32 @@ def _open(output: Path, sizes: accelerator_parts.Sizes, *, is_result: bool) -> d
 def find_targets(content: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns what was aimed at, what was measured, and whether it was met.
 
-    Nothing is met or missed where the sizes are toy ones or the device is a CPU: ``is_met`` is None.
+    Nothing is met or missed where the sizes are toy ones: ``is_met`` is None.
     """
-    parts, found = content["parts"], []
+    parts, sizes, found = content["parts"], content["sizes"], []
 
-    def add(what, value, limit, at_least):
+    def add(what, value, limit, *, at_least=False):
         is_met = value >= limit if at_least else value <= limit
-        found.append(
-            {
-                "what": what,
-                "value": value,
-                "limit": limit,
-                "at_least": at_least,
-                "is_met": is_met if content["is_accelerator_result"] else None,
-            }
-        )
+        judged = is_met if content["is_accelerator_result"] else None
+        target = {"what": what, "value": value, "limit": limit, "at_least": at_least}
+        found.append(target | {"is_met": judged})
 
-    sizes = content["sizes"]
-    if "hswd" in parts:
-        by = {
-            (point["loss"], point["batch"]): point
-            for point in parts["hswd"]["points"]
-            if point["which"] == "forward+backward"
-        }
-        large, small = sizes["copy_batch"], sizes["elementwise_batch"]
-        if select := by.get(("select", large)):
-            what = f"bandwidth of HSWD at {large:,} x {sizes['bits']}, of a copy's"
-            add(what, select["copy_share"], 0.3, at_least=True)
-        if (select := by.get(("select", small))) and (l2 := by.get(("l2", small))):
-            what = f"time of HSWD at {small:,} x {sizes['bits']}, of the elementwise penalty's"
-            add(what, select["median_seconds"] / l2["median_seconds"], 3.0, at_least=False)
+    times = {
+        (name, point["loss"], point["batch"]): point
+        for name in ("hswd", "kernel")
+        for point in parts.get(name, {}).get("points", ())
+    }
+    large, small = sizes["copy_batch"], sizes["elementwise_batch"]
+    if select := times.get(("hswd", "select", large)):
+        what = f"bandwidth of HSWD at {large:,} x {sizes['bits']}, of a copy's"
+        add(what, select["copy_share"], 0.3, at_least=True)
+    if (select := times.get(("hswd", "select", small))) and ("hswd", "l2", small) in times:
+        elementwise = times["hswd", "l2", small]["median_seconds"]
+        what = f"time of HSWD at {small:,} x {sizes['bits']}, of the elementwise penalty's"
+        add(what, select["median_seconds"] / elementwise, 3.0)
     for name, part in parts.items():
         if name.startswith("step "):
-            what = f"time of the loss, of a step's of {part['model']}"
-            add(what, part["loss_share"], 0.02, at_least=False)
+            add(f"time of the loss, of a step's of {part['model']}", part["loss_share"], 0.02)
     return found
 
 

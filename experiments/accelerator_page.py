@@ -9,6 +9,20 @@ from jaxhash.bench.report import format_bytes, format_seconds, plot_points
 from jaxhash.report.html.page import html_table, paragraph, plot_element, section, write_page
 from jaxhash.report.plots.style import to_svg
 
+#: What the numbers of a table are.
+_NOTES = {
+    "Training steps in bfloat16": "The batch lies on the devices. MFU: three forward passes of "
+    "multiply-adds by jaxhash.models.summary, over the published peak in bfloat16. The loss alone is "
+    "the objective with its gradient in the codes.",
+}
+
+#: Titles of the benchmarks of losses, by the names of their parts.
+_BENCHES = {
+    "hswd": "HSWD beside the elementwise penalty",
+    "kernel": "HSWD by selection and by its kernel",
+    "losses": "All losses",
+}
+
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """Writes the page of the results so far."""
@@ -22,10 +36,11 @@ def write(path: Path, content: dict[str, Any]) -> None:
         add(paragraph(f"{versions}; {machine['cpu']}; measured in {total}."))
         add(section("Targets", _targets(content["targets"])))
         for title, titles, rows in _tables(content["parts"]):
-            add(section(title, html_table(titles, rows)))
-        for name in ("hswd", "losses"):
+            note = paragraph(_NOTES[title]) if title in _NOTES else ""
+            add(section(title, html_table(titles, rows), note))
+        for name, title in _BENCHES.items():
             if name in content["parts"]:
-                add(_bench_section(name, content["parts"][name]))
+                add(_bench_section(title, content["parts"][name]))
         if content["failures"]:
             rows = [list(item) for item in content["failures"].items()]
             add(section("Failed", html_table(["part", "reason"], rows, left=2)))
@@ -116,13 +131,12 @@ def _step_row(part: dict[str, Any]) -> list[str]:
     ]
 
 
-def _bench_section(name: str, content: dict[str, Any]) -> str:
-    """Returns the table of a benchmark, and the plot where a size varies."""
+def _bench_section(title: str, content: dict[str, Any]) -> str:
+    """Returns the table of a benchmark, what was not measured, and the plot where a size varies."""
     result = to_machine_results(content)
     rows = [
         [
             point.loss,
-            point.which,
             f"{point.batch:,} x {point.bits}",
             format_seconds(point.median_seconds),
             "-" if point.copy_share is None else f"{point.copy_share:.1%}",
@@ -130,9 +144,13 @@ def _bench_section(name: str, content: dict[str, Any]) -> str:
         ]
         for point in result.points
     ]
-    titles = ["loss", "pass", "codes", "median", "bandwidth of a copy's", "compilation"]
-    table = html_table(titles, rows, left=2)
-    if len({point.batch for point in result.points}) < 2:
-        return section(f"Bench: {name}", table)
-    svg = to_svg(plot_points([result], result.machine))
-    return section(f"Bench: {name}", table, plot_element(svg, "seconds over the batch size"))
+    titles = ["loss", "codes", "median", "bandwidth of a copy's", "compilation"]
+    elements = [html_table(titles, rows)]
+    elements += [
+        paragraph(f"{stop['loss']} ends before {stop['batch']:,} rows: {stop['reason']}")
+        for stop in content["stopped"]
+    ]
+    if len({point.batch for point in result.points}) > 1:
+        svg = to_svg(plot_points([result], result.machine))
+        elements.append(plot_element(svg, "seconds over the batch size"))
+    return section(title, *elements)

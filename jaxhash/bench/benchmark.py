@@ -3,10 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import jax
+
 from jaxhash.bench.config import BenchConfig, Pass, Setting
 from jaxhash.bench.measure import Measurement, time_prepared
 from jaxhash.bench.prepare import OutOfMemory, PreparedLoss, PrepareLoss, random_codes
 from jaxhash.bench.scaling import reason_to_stop
+from jaxhash.utils.errors import first_line
 
 
 class StoppedLoss(NamedTuple):
@@ -74,8 +77,8 @@ class Benchmark:
                 if reason is None:
                     try:
                         ready[loss, which] = prepare(which, codes, key)
-                    except OutOfMemory as error:
-                        reason = str(error)
+                    except (OutOfMemory, jax.errors.JaxRuntimeError) as error:
+                        reason = first_line(error)  # other losses are worth measuring
                 if reason is not None:
                     self.stops.append(StoppedLoss(loss, which, setting, reason))
         return ready

@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax
 import pytest
 
 from jaxhash.bench import benchmark
@@ -89,10 +90,11 @@ def test_a_loss_stops_by_its_own_slope(run_benchmark):
     assert done.stops[0].setting.batch == 32 and "about 3.2 s" in done.stops[0].reason
 
 
-def test_a_loss_stops_for_memory(run_benchmark):
+@pytest.mark.parametrize("error", [OutOfMemory, jax.errors.JaxRuntimeError])
+def test_a_loss_stops_for_memory_or_where_the_compiler_refuses_it(run_benchmark, error):
     def cost(setting):
         if setting.batch > 8:
-            raise OutOfMemory("no room")
+            raise error("no room\nat some line")
         return 0.1
 
     config = BenchConfig(passes=PASS, batch_sizes=SIZES, bits=(4,))
