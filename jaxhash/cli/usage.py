@@ -42,6 +42,7 @@ Learn binary hash codes for image retrieval.
   jaxhash export RUN|DIR --to NAME --output PATH    a hash function, or an index, in another form
 {_DATA}\
   jaxhash bench [--OPTION VALUE ...]            time the losses on this machine; --help lists all options
+  jaxhash bench --for TARGET                    what the losses ask of accelerators that are not here
   jaxhash bench --compare FILE ...              what several machines measured, in one table and plot
   jaxhash bench --data [NAME ...]               images a second: decoding, augmentation, the whole input
   jaxhash compile [PRESET|RUN] --for TARGET     what a training needs on TPUs or GPUs that are not here

@@ -51,8 +51,8 @@ def measure(accelerator, tmp_path):
     """A function that runs the command at toy sizes, and returns failed parts and the results."""
     file = tmp_path / "found.json"
 
-    def run():
-        failed = accelerator.measure(file, Console(file=io.StringIO()), toy=True)
+    def run(**options):
+        failed = accelerator.measure(file, Console(file=io.StringIO()), toy=True, **options)
         return failed, json.loads(file.read_text())
 
     return run
@@ -91,6 +91,14 @@ def test_a_part_that_fails_does_not_end_the_others_and_is_tried_again(measure, p
     assert (
         failed == [] and found["failures"] == {} and calls == ["evaluation", "other", "evaluation"]
     )
+
+
+def test_no_part_begins_after_the_time_is_spent(measure, parts, monkeypatch, accelerator):
+    """Each look at the clock takes a second: the first part begins at 1 and ends at 3."""
+    clock = iter(range(100))
+    monkeypatch.setattr(accelerator.time, "monotonic", lambda: next(clock))
+    _, found = measure(seconds=3)
+    assert list(found["parts"]) == ["evaluation"]
 
 
 @pytest.mark.parametrize("name", ["hardware", "versions", "sizes", "format"])
