@@ -71,6 +71,15 @@ def output(capsys):
 
 
 @pytest.fixture
+def plotless():
+    """Trainings of the test draw nothing; those of a fixture that other tests share do."""
+    from trainings import without_plots  # not above: first the library is put under type checks
+
+    with without_plots():
+        yield
+
+
+@pytest.fixture
 def unchecked(monkeypatch):
     """Without the type checks of the test run, which would speak before the library does."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from functools import partial
 
 import jax
@@ -37,6 +38,15 @@ FLAGS = ["--epochs", "3", "--checkpoint-every", "5", "--crop", "1"]
 
 def config(folder, **options):
     return digits_hashnet_hswd().replace(**(OPTIONS | {"run_dir": folder} | options))
+
+
+@contextmanager
+def without_plots():
+    """Trainings that draw nothing, which takes a third of their time and has tests of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("save_plots", "draw_training"):
+            patch.setattr(run, name, lambda *_: None)
+        yield
 
 
 def final_state(config):

@@ -6,7 +6,7 @@ start.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Literal
 
 import jax
@@ -318,11 +318,22 @@ def decorrelated_hswd(*, weight: float = 1.0, target: Target = "sampled") -> Obj
 def _quantizer(
     name: str, loss: Callable[..., Float[Array, ""]], *, random: bool = False
 ) -> Objective:
-    """Makes an objective of a loss, and checks its options on a small batch of abstract arrays."""
+    """Makes an objective of a loss, and checks its options."""
+    if isinstance(loss, partial):
+        _check(loss.func, tuple(loss.keywords.items()), random)
+    else:
+        _check(loss, (), random)
+    return from_loss(name, loss, random=random)
+
+
+@lru_cache  # a command makes the objective several times, and tracing HSWD takes a tenth of a second
+def _check(
+    loss: Callable[..., Float[Array, ""]], options: tuple[tuple[str, object], ...], random: bool
+) -> None:
+    """Calls a loss on a small batch of abstract arrays, which checks its options."""
     codes = jax.ShapeDtypeStruct((2, 2), jnp.float32)
     key = {"key": jax.eval_shape(jax.random.key, 0)} if random else {}
-    jax.eval_shape(loss, codes, **key)
-    return from_loss(name, loss, random=random)
+    jax.eval_shape(partial(loss, **dict(options)), codes, **key)
 
 
 #: Every quantizer, in the order of the tables.

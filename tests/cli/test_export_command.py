@@ -52,6 +52,7 @@ def test_the_hash_function_of_an_archive_or_an_index(archive, index, tmp_path, o
         assert (path / "README.md").exists() == (to == "hf")
 
 
+@pytest.mark.usefixtures("plotless")
 def test_a_run_with_its_results(tmp_path, output):
     run, hub = str(tmp_path / "run"), tmp_path / "hub"
     output("train", "--epochs", "1", "--bits", "8", "--run-dir", run, "--baselines", "none")

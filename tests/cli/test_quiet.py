@@ -17,6 +17,7 @@ def progress(monkeypatch):
     monkeypatch.setattr(console, "_LONGEST_PAUSE", 0.0)
 
 
+@pytest.mark.usefixtures("plotless")
 def test_quiet_leaves_the_results_and_no_progress(capsys, progress, tmp_path):
     words = ["train", "--epochs", "1", "--run-dir", str(tmp_path / "run")]
     words += ["--baselines", "none", "--bits", "8"]
@@ -27,6 +28,7 @@ def test_quiet_leaves_the_results_and_no_progress(capsys, progress, tmp_path):
     assert not [line for line in lines if PROGRESS.search(line)]
 
 
+@pytest.mark.usefixtures("plotless")
 def test_without_quiet_there_is_progress(capsys, progress, tmp_path):
     main(["train", "--epochs", "1", "--run-dir", str(tmp_path), "--baselines", "none"])
     assert PROGRESS.search(capsys.readouterr().out)

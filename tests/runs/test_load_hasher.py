@@ -26,6 +26,9 @@ VECTORS = (np.random.default_rng(0).normal(size=(300, 8)) + 3 * np.eye(4, 8)[LAB
 FEW = {"epochs": 2, "bits": 12, "baselines": "none"}
 
 
+pytestmark = pytest.mark.usefixtures("plotless")
+
+
 def digits(folder, **options):
     return digits_hashnet_hswd().replace(**(FEW | {"run_dir": folder} | options))
 
@@ -50,7 +53,8 @@ def check_codes(hasher, inputs, split, folder):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     config = digits(tmp_path_factory.mktemp("load") / "run")
-    train(config, QUIET)
+    with trainings.without_plots():
+        train(config, QUIET)
     return config
 
 

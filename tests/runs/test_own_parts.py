@@ -62,6 +62,7 @@ def test_own_parts_are_trained_and_evaluated_to_the_last_digit(trained, capsys):
     assert train(whole, QUIET, **own()) == results  # it is finished
 
 
+@pytest.mark.usefixtures("plotless")
 def test_own_parts_interrupted_and_started_again(trained, tmp_path, monkeypatch):
     whole, results = trained
     again = config(tmp_path / "run")

@@ -15,7 +15,7 @@ import optax
 import pytest
 from jax._src import compiler  # XLA's options of one program are nowhere else
 from rich.console import Console
-from trainings import start_with_an_interruption, without_seconds
+from trainings import start_with_an_interruption, without_plots, without_seconds
 
 from jaxhash.cli.train import TrainArguments, parse_arguments
 from jaxhash.runs import artifacts, members, train_sweep
@@ -247,6 +247,7 @@ def trained(parallel_step, state, batches, steps=6):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("plotless")
 @pytest.mark.parametrize("method", ["greedyhash", "dfh", "dsdh"])
 def test_member_whose_own_penalty_weighs_nothing(tmp_path, one_device, method):
     """The penalty is left out of a single run, with its state; of a member it is 0 times itself."""
@@ -349,6 +350,7 @@ def test_first_lines_say_what_is_trained_and_what_chooses(swept):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("plotless")
 @pytest.mark.parametrize("at", [3, 13])  # before the first checkpoint, and amid an epoch
 def test_interrupted_and_started_again(swept, tmp_path, monkeypatch, one_device, at):
     whole, results, _ = swept
@@ -363,6 +365,7 @@ def test_interrupted_and_started_again(swept, tmp_path, monkeypatch, one_device,
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("plotless")
 def test_seeds_alone_need_no_validation(tmp_path, one_device):
     console = Console(file=io.StringIO(), width=120)
     results = sweep(config(tmp_path / "sweep"), {}, console, seeds=3)
@@ -502,13 +505,25 @@ def test_sweep_is_evaluated_again_by_its_members(swept, one_device, capsys, tmp_
         evaluate(folder, Console(quiet=True))
 
 
+SMALL = {"model": "mlp", "epochs": 2, "bits": 8, "train_per_class": 20}
+
+
+@pytest.fixture(scope="module")
+def three_seeds(tmp_path_factory):
+    """A finished sweep on one device, and its results."""
+    whole = config(tmp_path_factory.mktemp("three") / "sweep", **SMALL)
+    with pytest.MonkeyPatch.context() as patch, without_plots():
+        on_one_device(patch)
+        return whole, sweep(whole, {}, Console(quiet=True), seeds=3)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("plotless")
 @pytest.mark.parametrize("at", ["metrics", "checkpoint", "codes", "results", "sweep"])
-def test_sweep_that_stops_among_its_members_goes_on(tmp_path, one_device, monkeypatch, at):
-    small = {"model": "mlp", "epochs": 2, "bits": 8, "train_per_class": 20}
-    monkeypatch.setattr(run, "save_plots", lambda *_: None)
-    whole, again = (config(tmp_path / name, **small) for name in ("whole", "again"))
-    expected = sweep(whole, {}, Console(quiet=True), seeds=3)
+def test_sweep_that_stops_among_its_members_goes_on(
+    three_seeds, tmp_path, one_device, monkeypatch, at
+):
+    (whole, expected), again = three_seeds, config(tmp_path / "again", **SMALL)
     holder, name = {
         "metrics": (members, "_write_metrics"),
         "checkpoint": (Checkpoints, "save"),
@@ -542,4 +557,7 @@ def test_sweep_that_stops_among_its_members_goes_on(tmp_path, one_device, monkey
             for c in (whole, again)
         )
         assert one | {"seconds": 0} == other | {"seconds": 0}
+        codes = (dict(np.load(c.run.run_dir / f"seed{seed}" / "codes.npz")) for c in (whole, again))
+        jax.tree.map(np.testing.assert_array_equal, *codes)
+    for seed in (4, 5):  # the one that was stopped, and one that had not begun
         evaluate(again.run.run_dir / f"seed{seed}", Console(quiet=True))

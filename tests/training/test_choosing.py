@@ -13,6 +13,7 @@ from trainings import (
     results_of,
     train_with_a_kill,
     train_with_an_interruption,
+    without_plots,
 )
 
 from jaxhash.runs import train_run as run
@@ -20,12 +21,15 @@ from jaxhash.runs.evaluate_run import evaluate
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.utils.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("plotless")
+
 
 @pytest.fixture(scope="module", params=RULES)
 def choosing(request, tmp_path_factory):
     """A run that chooses its model."""
     whole = config(tmp_path_factory.mktemp("choosing") / "run", **RULES[request.param])
-    run.train(whole, Console(quiet=True))
+    with without_plots():
+        run.train(whole, Console(quiet=True))
     return whole
 
 

@@ -16,6 +16,8 @@ from jaxhash.training import collapse, loop
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.utils.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("plotless")
+
 
 @pytest.mark.slow
 def test_a_collapse_is_said_once_also_over_an_interruption(tmp_path, monkeypatch):

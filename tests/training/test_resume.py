@@ -26,6 +26,8 @@ from jaxhash.training import loop
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.utils.errors import Stopped, UserError
 
+pytestmark = pytest.mark.usefixtures("plotless")
+
 
 # Before the first checkpoint, and amid an epoch.
 @pytest.mark.parametrize("at", [pytest.param(3, marks=pytest.mark.slow), 13])

@@ -22,6 +22,9 @@ from jaxhash.utils.errors import UserError
 FROZEN = dict(freeze_stages=2, freeze_norm=True)
 
 
+pytestmark = pytest.mark.usefixtures("plotless")
+
+
 @pytest.fixture(scope="module")
 def weights(shared_data):
     return shared_data / "weights" / "resnet20-12fca82f.th"

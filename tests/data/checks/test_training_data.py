@@ -232,6 +232,7 @@ def test_labels_that_teach_nothing_are_refused_but_to_methods_that_see_none(conf
     ]
 
 
+@pytest.mark.usefixtures("plotless")
 def test_a_run_is_found_again_from_anywhere(config, tmp_path, monkeypatch, output):
     """A relative file: the folder is kept, with the scale, and the numbers are the same."""
     flags = "--dataset features:f.npz --epochs 1 --bits 8 --batch-size 50 --model linear"
