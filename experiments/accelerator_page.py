@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxhash.bench.compare import to_machine_results
-from jaxhash.bench.report import format_bytes, format_seconds, plot_points
+from jaxhash.bench.plot import plot_points
+from jaxhash.bench.report import format_bytes, format_seconds
 from jaxhash.report.html.page import html_table, paragraph, plot_element, section, write_page
 from jaxhash.report.plots.style import to_svg
 
@@ -150,7 +151,7 @@ def _bench_section(title: str, content: dict[str, Any]) -> str:
         paragraph(f"{stop['loss']} ends before {stop['batch']:,} rows: {stop['reason']}")
         for stop in content["stopped"]
     ]
-    if len({point.batch for point in result.points}) > 1:
+    if rows:
         svg = to_svg(plot_points([result], result.machine))
-        elements.append(plot_element(svg, "seconds over the batch size"))
+        elements.append(plot_element(svg, "seconds of each loss"))
     return section(title, *elements)

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from jaxhash.bench.compiled_loss import CompiledLoss
 from jaxhash.bench.measure import Measurement
-from jaxhash.bench.report import MACHINE_DASHES, MachineResults, plot_points, print_points
+from jaxhash.bench.plot import MACHINE_DASHES, plot_points
+from jaxhash.bench.report import MachineResults, print_points
 from jaxhash.report.plots import write_figure
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import check_output

@@ -1,22 +1,15 @@
-"""Prints and plots what was measured on one machine or several, or compiled for others."""
+"""Prints what was measured on one machine or several, or compiled for others."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from jaxhash.bench.compiled_loss import CompiledLoss
-from jaxhash.bench.config import Pass, Setting
+from jaxhash.bench.config import Setting
 from jaxhash.bench.measure import Measurement
-from jaxhash.bench.scaling import Series, group_into_series
-from jaxhash.report.plots.style import LINE_STYLES, set_log_scale, styled
 from jaxhash.utils.console import print_table
-
-#: A line style for each machine.
-MACHINE_DASHES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
-AXIS_SYMBOLS = {"batch": "n", "bits": "b"}
 
 
 class MachineResults(NamedTuple):
@@ -39,7 +32,7 @@ def print_points(measured: Sequence[MachineResults], console: Console) -> None:
     )  # stable: keeps the order of machines and losses
     keys = [{"machine": m, **p.setting._asdict(), "pass": p.which} for m, p in rows]
     varying = [name for name in keys[0] if len({key[name] for key in keys}) > 1]
-    common = (_label(name, keys[0][name]) for name in keys[0] if name not in varying)
+    common = (setting_label(name, keys[0][name]) for name in keys[0] if name not in varying)
     table = Table(title=", ".join(common), box=None)
     for name in varying:
         table.add_column(name, justify="right" if isinstance(keys[0][name], int) else "left")
@@ -102,63 +95,6 @@ def compiled_cells(point: CompiledLoss) -> dict[str, str]:
     }
 
 
-@styled
-def plot_points(measured: Sequence[MachineResults], title: str) -> Figure:
-    """Plots seconds of a call over the batch size and over the bits, log-log, quartiles shaded.
-
-    There is a row of panels for each pass, dtype and number of devices, a color and a marker for each loss,
-    and a line style for each machine. The legend has the exponents of `jaxhash.bench.scaling.fit_exponent`.
-    Programs that were compiled only have rows of their own, of the bytes that a device reads and writes.
-    """
-    points = [point for _, points in measured for point in points]
-    min_points = 2 if group_into_series(points) else 1  # dots if nothing varies
-    lines = [
-        (number, one)
-        for number, (_, points) in enumerate(measured)
-        for one in group_into_series(points, min_points)
-    ]
-    rows = sorted({_row(one) for _, one in lines})
-    columns = sorted({(one.axis, one.at) for _, one in lines})
-    losses = list(dict.fromkeys(point.loss for point in points))
-    figure = Figure(figsize=(4.8 * len(columns), 3.8 * len(rows)), layout="constrained")
-    figure.suptitle(title, fontsize=9)
-    grid = figure.subplots(len(rows), len(columns), squeeze=False)
-    for number, one in lines:
-        axes = grid[rows.index(_row(one))][columns.index((one.axis, one.at))]
-        style = LINE_STYLES[losses.index(one.loss) % len(LINE_STYLES)]
-        style = style | {"linestyle": MACHINE_DASHES[number]}
-        suffix = f", {measured[number].machine}" if len(measured) > 1 else ""
-        _draw(axes, one, suffix, style)
-    for axes in grid.flat:
-        if axes.lines:
-            axes.legend(frameon=False, fontsize=7)
-        else:
-            axes.axis("off")
-    return figure
-
-
-def _row(one: Series) -> tuple[bool, Pass, str, int]:
-    """Returns what the panels of a row have in common; those of times come first."""
-    return one.quantity != "seconds", one.which, one.dtype, one.devices
-
-
-def _draw(axes, one: Series, suffix: str, style: dict[str, str]) -> None:
-    growth = "" if one.exponent is None else f": {AXIS_SYMBOLS[one.axis]}^{one.exponent:.2f}"
-    axes.plot(one.sizes, one.values, markersize=4, label=f"{one.loss}{suffix}{growth}", **style)
-    if one.quantity == "seconds":
-        lower, upper = zip(*(point.quartiles_seconds for point in one.points), strict=True)
-        axes.fill_between(one.sizes, lower, upper, color=style["color"], alpha=0.2, linewidth=0)
-    set_log_scale(axes, "x")
-    set_log_scale(axes, "y")
-    at = _label(*(("bits", one.at) if one.axis == "batch" else ("batch", one.at)))
-    spread = f", {one.devices} devices" if one.devices > 1 else ""
-    axes.set(
-        title=f"{one.which}, {at}, {one.dtype}{spread}",
-        xlabel=f"{one.axis} {AXIS_SYMBOLS[one.axis]}",
-        ylabel=one.quantity,
-    )
-
-
 def describe_setting(setting: Setting) -> str:
     """Describes a setting in words.
 
@@ -166,7 +102,7 @@ def describe_setting(setting: Setting) -> str:
         >>> describe_setting(Setting(batch=1024, bits=64))
         'batch 1,024, 64 bits, float32, 1 device'
     """
-    return ", ".join(_label(name, value) for name, value in setting._asdict().items())
+    return ", ".join(setting_label(name, value) for name, value in setting._asdict().items())
 
 
 def format_seconds(seconds: float) -> str:
@@ -186,16 +122,17 @@ def format_bytes(count: int) -> str:
     """Formats bytes in a fitting unit, with three digits.
 
     Example:
-        >>> format_bytes(300), format_bytes(3 * 2**19), format_bytes(2**33)
-        ('0.293 KiB', '1.5 MiB', '8 GiB')
+        >>> format_bytes(300), format_bytes(1010 * 2**10), format_bytes(2**33)
+        ('0.293 KiB', '0.986 MiB', '8 GiB')
     """
     for factor, unit in ((2**30, "GiB"), (2**20, "MiB")):
-        if count >= factor:
+        if count >= factor * 999.5 / 1024:  # three digits of the smaller unit are not enough
             return f"{count / factor:.3g} {unit}"
     return f"{count / 2**10:.3g} KiB"
 
 
-def _label(name: str, value: str | int) -> str:
+def setting_label(name: str, value: str | int) -> str:
+    """Returns a field of a `Setting`, or the name of a machine or pass, in words."""
     if name == "batch":
         return f"batch {value:,}"
     if name == "bits":

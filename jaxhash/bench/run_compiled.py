@@ -9,7 +9,6 @@ import jax
 from rich.console import Console
 
 from jaxhash.bench.compare import COMPILED_FORMAT, report_results, to_machine_results
-from jaxhash.bench.compile.program import DoesNotFitError
 from jaxhash.bench.compile.roofline import ROUNDS
 from jaxhash.bench.compile.targets import parse_target, target_devices
 from jaxhash.bench.compiled_loss import compile_loss
@@ -17,7 +16,7 @@ from jaxhash.bench.config import CompiledConfig
 from jaxhash.bench.losses import LOSSES
 from jaxhash.bench.report import compiled_cells, describe_setting
 from jaxhash.bench.run import result_header
-from jaxhash.utils.errors import first_line
+from jaxhash.utils.errors import UserError, first_line
 from jaxhash.utils.files import check_output, write_json
 
 #: Packages of which one has the compiler of each platform.
@@ -58,7 +57,7 @@ def compile_losses(config: CompiledConfig, console: Console, command: str) -> di
                 where = f"{describe_setting(setting)}: {name} {which}"
                 try:
                     point = compile_loss(name, LOSSES[name], which, setting, target)
-                except DoesNotFitError as error:
+                except (UserError, jax.errors.JaxRuntimeError) as error:
                     stop = {"loss": name, "which": which, **setting._asdict()}
                     content["stopped"].append(stop | {"reason": first_line(error)})
                     console.print(f"{where}: {first_line(error)}", highlight=False, soft_wrap=True)

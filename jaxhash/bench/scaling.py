@@ -27,15 +27,13 @@ class Series(NamedTuple):
 
     @property
     def quantity(self) -> str:
-        """What the values are: seconds, or the bytes of each device if nothing was run."""
-        compiled = isinstance(self.points[0], CompiledLoss)
-        return "bytes a device, compiled only" if compiled else "seconds"
+        """What the values are: see `quantity_of`."""
+        return quantity_of(self.points[0])
 
     @property
-    def values(self) -> list[float] | list[int]:
-        """The median times, or the bytes."""
-        compiled = isinstance(self.points[0], CompiledLoss)
-        return [p.accessed_bytes if compiled else p.median_seconds for p in self.points]
+    def values(self) -> list[float]:
+        """The value of each point: see `value_of`."""
+        return [value_of(point) for point in self.points]
 
     @property
     def sizes(self) -> list[int]:
@@ -45,11 +43,7 @@ class Series(NamedTuple):
     @property
     def exponent(self) -> float | None:
         """The fitted exponent of the values; None for fewer than three points."""
-        return (
-            fit_exponent(self.sizes, list(map(float, self.values)))
-            if len(self.points) >= 3
-            else None
-        )
+        return fit_exponent(self.sizes, self.values) if len(self.points) >= 3 else None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the fields, without the points, with the exponent and the sizes it was fitted to."""
@@ -58,10 +52,18 @@ class Series(NamedTuple):
         return fields | {"exponent": self.exponent, "fitted_sizes": fitted}
 
 
-def group_into_series(
-    points: Iterable[Measurement | CompiledLoss], min_points: int = 2
-) -> list[Series]:
-    """Groups measurements into series of at least ``min_points`` points."""
+def quantity_of(point: Measurement | CompiledLoss) -> str:
+    """Returns what is plotted: seconds, or bytes if nothing was run."""
+    return "seconds" if isinstance(point, Measurement) else "bytes a device, compiled only"
+
+
+def value_of(point: Measurement | CompiledLoss) -> float:
+    """Returns the median time, or the bytes from and to a device's memory if nothing was run."""
+    return point.median_seconds if isinstance(point, Measurement) else float(point.accessed_bytes)
+
+
+def group_into_series(points: Iterable[Measurement | CompiledLoss]) -> list[Series]:
+    """Groups measurements into series of at least two points."""
     groups = {}
     for point in points:
         same = point.loss, point.which, point.dtype, point.devices
@@ -70,7 +72,7 @@ def group_into_series(
     return [
         Series(*key, sorted(members, key=lambda point: point.setting))
         for key, members in groups.items()
-        if len(members) >= min_points
+        if len(members) >= 2
     ]
 
 

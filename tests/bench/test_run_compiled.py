@@ -21,12 +21,16 @@ def stand_ins(tmp_path, monkeypatch):
     monkeypatch.setattr(compiled_loss, "target_devices", lambda target: jax.devices())
     monkeypatch.setattr(run_compiled, "_COMPILERS", {"tpu": ("numpy", "no-package")})
     shapes = []
+    errors = {
+        "l2": DoesNotFitError("l2 does not fit", 2**40, 2**34),
+        "koleo": jax.errors.JaxRuntimeError("no such instruction\nat line 3"),
+    }
 
     def compile_function(function, arguments, target, *, name):
         codes, _ = arguments
         shapes.append((name, jax.eval_shape(function, *arguments), codes.sharding))
         if len(codes) > 100:
-            raise DoesNotFitError(f"{name} does not fit", 2**40, 2**34)
+            raise errors[name]
         return CompiledProgram(
             name, target, 0.5, 1.0, None, None, Memory(1, 2, 3, 0, 4, 10), str(len(codes))
         )
@@ -61,7 +65,10 @@ def test_programs_of_a_target(stand_ins, output, tmp_path):
         assert (point["sent_bytes"], point["loops"]) == (100, point["loss"] == "koleo")
         assert point["moved_bytes"] == 2 * point["batch"] * 4 * 4
         assert not any("median" in name or "quartiles" in name for name in point)
-    assert [(s["loss"], s["batch"]) for s in found["stopped"]] == [("l2", 128), ("koleo", 128)]
+    assert [(s["loss"], s["batch"], s["reason"]) for s in found["stopped"]] == [
+        ("l2", 128, "l2 does not fit"),
+        ("koleo", 128, "no such instruction"),
+    ]
     assert "not run" in said and "does not fit" in said
     assert file.with_suffix(".png").is_file()
     for name, (value, gradient), sharding in stand_ins:

@@ -173,9 +173,18 @@ def compile_lowered(
 
     Raises:
         DoesNotFitError: if the compiler finds that a device has too little memory.
+        UserError: if the function calls the host, which JAX lowers only for a GPU that is here.
     """
     start = time.perf_counter()
-    lowered = lower()
+    try:
+        lowered = lower()
+    except RuntimeError as error:
+        if "Unknown backend" not in str(error):
+            raise
+        raise UserError(
+            f"{name} calls the host (exact optimal transport does), which JAX cannot compile for "
+            f"`for={target.name}` without one here"
+        ) from error
     lowered_at = time.perf_counter()
     try:
         compiled = lowered.compile()
