@@ -29,7 +29,7 @@ class CompileArguments:
 
     config: ConfigFlags
     """The run."""
-    target: Annotated[str, tyro.conf.arg(name="for")]
+    target: Annotated[str | None, tyro.conf.arg(name="for")] = None
     """Accelerators: v5e:2x4 and other slices of v5e, v6e and v5p; h200, h100 and a100, or as h200:8."""
     output: Path | None = None
     """JSON file; an older one is overwritten."""
@@ -84,19 +84,22 @@ def parse_arguments(arguments: list[str]) -> CompileArguments:
     """Returns the run or the preset named first, with the values of the flags in it.
 
     Raises:
-        UserError: if there is no such run or preset, or a flag or its value is not allowed.
+        UserError: if there is no such run or preset, no target is named, or a flag or its value is
+            not allowed.
     """
     named = _take_run(arguments) or take_preset(arguments)
     parsed = parse(
         CompileArguments,
         named.rest,
         prog=f"jaxhash compile {named.name}",
-        default=CompileArguments(to_flags(named.config), target=tyro.MISSING),
+        default=CompileArguments(to_flags(named.config)),
         description="Compile the training step and the encoder of a run for accelerators that are not "
         "here, and say\nwhat they need there: memory, operations, bytes, and what devices exchange. "
         "Nothing is run.\n\n  jaxhash compile [PRESET|RUN] --for TARGET [--OPTION VALUE ...]\n\n"
         f"presets:\n{preset_list(PRESETS)}",
     )
+    if parsed.target is None:
+        raise UserError("`for` must name what to compile for, as in `for=v5e:2x4` or `for=h200:8`")
     return dataclasses.replace(parsed, config=from_flags(parsed.config, named))
 
 

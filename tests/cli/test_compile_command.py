@@ -17,7 +17,7 @@ from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import write_json
 
 SMALL = ("--items", "640", "--classes", "10", "--input-shape", "64", "--batch-size", "64")
-SMALL += ("--objective", "csq")
+SMALL += ("--objective", "csq", "--quantizer", "none", "--model", "linear")
 
 
 @pytest.fixture
@@ -40,6 +40,7 @@ def folder(tmp_path):
 def test_flags_are_those_of_training():
     parsed = parse_arguments(["--for", "v5e:2x4", "--bits", "24", "--remat", *SMALL])
     expected = digits_hashnet_hswd().replace(bits=24, remat=True, batch_size=64, objective="csq")
+    expected = expected.replace(quantizer="none", model="linear")
     assert parsed.config == expected
     assert (parsed.target, parsed.data) == ("v5e:2x4", DataShape(640, 10, (64,)))
     images = parse_arguments(

@@ -13,7 +13,8 @@ from jaxhash.runs.outline import DataShape, open_data, outline_experiment
 from jaxhash.runs.presets import digits_hashnet_hswd
 from jaxhash.utils.errors import UserError
 
-DIGITS = DataShape(items=800, classes=10, input_shape=(64,))
+DIGITS = DataShape(items=800, classes=10, input_shape=(8, 8, 1))
+VECTORS = dataclasses.replace(DIGITS, input_shape=(64,))
 
 
 def lowered(experiment):
@@ -22,7 +23,8 @@ def lowered(experiment):
 
 @pytest.fixture(scope="module")
 def opened():
-    config = digits_hashnet_hswd().replace(objective="csq")  # a codebook, drawn for the classes
+    # A codebook, drawn for the classes.
+    config = digits_hashnet_hswd().replace(objective="csq", quantizer="none", model="linear")
     return Experiment.open(config)
 
 
@@ -35,7 +37,7 @@ def test_the_step_is_that_of_the_training(opened, shape):
 def test_a_hundred_million_images_take_no_memory():
     tracemalloc.start()
     source, split = DataShape(10**8, 1000, (224, 224, 3)).make_source()
-    config = Config().replace(model="cnn", objective="hashnet", batch_size=1024, bits=64)
+    config = Config().replace(model="cnn", quantizer="none", batch_size=1024, bits=64)
     experiment = outline_experiment(config, source, split)
     batch, state = experiment.abstract_batch(), experiment.abstract_state()
     _, peak = tracemalloc.get_traced_memory()
@@ -80,18 +82,18 @@ def test_a_shape_that_no_data_have_is_refused(change, words):
 def test_what_does_not_go_with_the_data_is_refused(fields, words):
     config = digits_hashnet_hswd().replace(**fields)
     with pytest.raises(UserError, match=words):
-        outline_experiment(config, *DIGITS.make_source())
+        outline_experiment(config, *VECTORS.make_source())
 
 
 def test_data_that_are_not_here_can_be_described(tmp_path):
     config = Config().replace(dataset="features:nowhere.npz", data_dir=tmp_path, model="mlp")
     with pytest.raises(UserError, match="nowhere.npz.*`items`, `classes` and `input_shape`"):
         open_data(config)
-    source, split = open_data(config, DIGITS)
+    source, split = open_data(config, VECTORS)
     assert len(split.train) == 800 and source.inputs[:1].shape == (1, 64)
 
 
 def test_weights_are_not_read(tmp_path):
     """They change no shape, and may lie on the machine that trains only."""
     config = digits_hashnet_hswd().replace(weights=tmp_path / "none.pth", model="mlp")
-    assert outline_experiment(config, *DIGITS.make_source()).pretrained is None
+    assert outline_experiment(config, *VECTORS.make_source()).pretrained is None

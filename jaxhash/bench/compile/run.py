@@ -16,6 +16,7 @@ from jaxhash.bench.compile.program import (
     compile_step,
     encoder_rows,
 )
+from jaxhash.bench.compile.remedies import find_remedies
 from jaxhash.bench.compile.table import print_report
 from jaxhash.bench.compile.targets import Target, target_devices
 from jaxhash.runs.config import Config
@@ -81,6 +82,15 @@ def compile_run(
             _compile("encoder", compile_encoder, experiment, target, encoded, console),
         ],
     }
+    if not content["programs"][0]["fits"]:
+        print_line(console, "the step does not fit a chip: trying what saves memory")
+        remedies = find_remedies(
+            experiment,
+            target,
+            lambda changed: outline_experiment(changed, source, split),
+            lambda line: print_line(console, line),
+        )
+        content["remedies"] = [dataclasses.asdict(remedy) for remedy in remedies]
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_json(output, content)

@@ -31,7 +31,8 @@ def emulated(monkeypatch):
 
 
 def experiment(**fields):
-    config = digits_hashnet_hswd().replace(**{"objective": "csq", "batch_size": 64} | fields)
+    small = {"objective": "csq", "quantizer": "none", "model": "linear", "batch_size": 64}
+    config = digits_hashnet_hswd().replace(**small | fields)
     return outline_experiment(config, *DataShape(640, 10, (64,)).make_source())
 
 
