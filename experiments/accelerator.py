@@ -157,15 +157,17 @@ def find_targets(content: dict[str, Any]) -> list[dict[str, Any]]:
     }
     large, small = sizes["copy_batch"], sizes["elementwise_batch"]
     if select := times.get(("hswd", "select", large)):
-        what = f"bandwidth of HSWD at {large:,} x {sizes['bits']}, of a copy's"
+        what = f"bandwidth of HSWD at {large:,} x {sizes['bits']} over that of a copy"
         add(what, select["copy_share"], 0.3, at_least=True)
     if (select := times.get(("hswd", "select", small))) and ("hswd", "l2", small) in times:
         elementwise = times["hswd", "l2", small]["median_seconds"]
-        what = f"time of HSWD at {small:,} x {sizes['bits']}, of the elementwise penalty's"
+        what = f"time of HSWD at {small:,} x {sizes['bits']} over that of the elementwise penalty"
         add(what, select["median_seconds"] / elementwise, 3.0)
     for name, part in parts.items():
         if name.startswith("step "):
-            add(f"time of the loss, of a step's of {part['model']}", part["loss_share"], 0.02)
+            add(
+                f"time of the loss over that of a step of {part['model']}", part["loss_share"], 0.02
+            )
     return found
 
 

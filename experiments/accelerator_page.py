@@ -51,13 +51,18 @@ def describe(target: dict[str, Any]) -> str:
     """Returns a target, what was measured, and whether it was met, as a line.
 
     Example:
-        >>> target = {"what": "time of A, of B's", "value": 2.5, "limit": 3.0, "at_least": False}
+        >>> target = {"what": "time of A over that of B", "value": 2.5, "limit": 3.0, "at_least": False}
         >>> describe(target | {"is_met": True})
-        'time of A, of B's: 250.0 %, at most 300 %: met'
+        'time of A over that of B: 2.50 x, at most 3.00 x: met'
     """
     bound = "at least" if target["at_least"] else "at most"
-    numbers = f"{100 * target['value']:.1f} %, {bound} {100 * target['limit']:.0f} %"
-    return f"{target['what']}: {numbers}: {_verdict(target['is_met'])}"
+    value, limit = (_ratio(target[name], target["limit"]) for name in ("value", "limit"))
+    return f"{target['what']}: {value}, {bound} {limit}: {_verdict(target['is_met'])}"
+
+
+def _ratio(ratio: float, limit: float) -> str:
+    """Returns a ratio as a share where its limit is below 1, and as a multiple where it is not."""
+    return f"{100 * ratio:.1f} %" if limit < 1 else f"{ratio:.2f} x"
 
 
 def _verdict(is_met: bool | None) -> str:
@@ -68,8 +73,8 @@ def _targets(targets: list[dict[str, Any]]) -> str:
     rows = [
         [
             target["what"],
-            f"{100 * target['value']:.1f} %",
-            f"{'≥' if target['at_least'] else '≤'} {100 * target['limit']:.0f} %",
+            _ratio(target["value"], target["limit"]),
+            f"{'≥' if target['at_least'] else '≤'} {_ratio(target['limit'], target['limit'])}",
             _verdict(target["is_met"]),
         ]
         for target in targets

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import PIL.Image
 import pytest
@@ -12,6 +13,7 @@ from jaxhash.bench.measure import Measurement
 from jaxhash.cli.main import main
 from jaxhash.utils.errors import UserError
 
+STORED = sorted((Path(__file__).parents[2] / "experiments" / "results").glob("bench_*.json"))
 HARDWARE = {"platform": "cpu", "kind": "cpu", "cpu": "Some CPU", "cpu_cores_used": 2}
 
 
@@ -110,6 +112,12 @@ def test_compare_refuses_what_is_no_result(files, name):
     with pytest.raises(UserError, match=f"^{name}.json is not a result of jaxhash bench") as error:
         read_result(files.joinpath(f"{name}.json").relative_to(files))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_stored_results_can_be_compared(path):
+    """Those of earlier versions, too."""
+    assert to_machine_results(read_result(path)).points
 
 
 def test_names_of_machines_and_targets(files):
