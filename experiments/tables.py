@@ -12,6 +12,7 @@ import re
 import statistics
 from pathlib import Path
 
+import compiled_tables
 import costs_tables
 import hierarchy_tables
 
@@ -434,6 +435,8 @@ def draw(file: str, name: str | None) -> str:
         return hierarchy_tables.draw(content, name)
     if file == "hierarchy_search":
         return hierarchy_tables.draw_search(content)
+    if "target" in content:
+        return compiled_tables.draw(content)
     if name is None:
         return next(draw for key, draw in DRAWERS.items() if key in content)(content)
     if "tables" in content:
