@@ -1,165 +1,138 @@
-"""Estimates what trainings cost on large machines, and checks the byte counts of the estimate.
+"""Compiles trainings of ImageNet-100 and of 100 million images for machines that are not here.
 
-    python experiments/costs.py
+    python experiments/costs.py v5e:16x16    # with jaxhash[tpu]
+    python experiments/costs.py h200:8       # with jaxhash[cuda]
+    python experiments/costs.py rounds       # on the CPU
 
-Compiles the losses and whole training steps for 8 CPU devices, compares the bytes of their
-collectives with the formulas of `costs_traffic.py`, counts the rounds of the selection on random
-codes, and writes the results, with the arithmetic of `costs_model.py`, to
-experiments/results/costs.json. `tables.py` draws the tables of experiments/costs.md from that file. It
-takes a few minutes on 2 CPU cores. Nothing in it is a measurement of an accelerator.
+Each command compiles the programs of its target that experiments/results/costs.json does not hold yet,
+and adds what they need, read and send. The two compilers need not be installed together. An image network
+takes minutes. `tables.py` draws the tables of experiments/costs.md. No accelerator is used or timed.
 """
 
-import dataclasses
+import json
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-import costs_model
-import costs_traffic as traffic
+from jaxhash.bench.compile.targets import hide_accelerators
+
+if __name__ == "__main__":
+    hide_accelerators()  # before JAX is imported
+
+import costs_tables
 import jax
-import numpy as np
-from costs_model import H100, V5E, Training
-from hlo_traffic import BRANCH, RING_FACTORS, ROUND, total_bytes
+import jax.numpy as jnp
 
-from jaxhash.data import pipeline
-from jaxhash.models import Encoder, resnet50, summary, vit_b16
-from jaxhash.objectives import combine, hashnet, hswd, weighted
-from jaxhash.training.devices import hardware
+from jaxhash import losses
+from jaxhash.bench.compile.analysis import analyze
+from jaxhash.bench.compile.program import DoesNotFitError, compile_lowered, compile_step
+from jaxhash.bench.compile.targets import Target, parse_target, target_devices
+from jaxhash.ops import selection
+from jaxhash.runs.config import Config
+from jaxhash.runs.outline import DataShape, outline_experiment
 from jaxhash.utils.files import write_json
 from jaxhash.utils.hardware import versions
 
 PATH = Path(__file__).parent / "results" / "costs.json"
-DEVICES = 8
-SIZE = 224
-BACKBONES = {"resnet50": resnet50, "vit-b16": vit_b16}
-MACHINES = (V5E, H100)
+AXIS = "devices"
 
-#: Fraction of the peak in bfloat16: ViTs reach some 40 %, the fastest published ResNet-50 on 8 H100 17 %.
-SHARES = {"resnet50": 0.15, "vit-b16": 0.4}
+#: Training items, classes and epochs of the data.
+DATA = {"ImageNet-100": (128_503, 100, 100), "100M images": (10**8, 1_000, 1)}
 
+IMAGES = {"input_shape": (224, 224, 3), "dtype": "bfloat16", "objective_options": ("pairs=batch",)}
+FEATURES = {"input_shape": (512,), "model": "linear", "objective_options": ("pairs=bank",)}
+
+#: Training steps: HashNet and 0.1 HSWD of 64 bits by AdamW; see `compile_training`.
 TRAININGS = (
-    Training("ImageNet-100", "resnet50", 128_503, 100, 1_024, 64, False, SHARES["resnet50"]),
-    Training("100M images", "resnet50", 10**8, 1, 8_192, 64, True, SHARES["resnet50"]),
-    Training("100M images", "vit-b16", 10**8, 1, 8_192, 64, True, SHARES["vit-b16"]),
-    Training("100M images", "vit-b16", 10**8, 1, 32_768, 128, True, SHARES["vit-b16"]),
+    {"data": "ImageNet-100", "model": "resnet50", "batch_size": 1_024, **IMAGES},
+    {"data": "100M images", "model": "vit-b16", "batch_size": 8_192, "remat": True, **IMAGES},
+    {"data": "100M images", "model": "resnet50", "batch_size": 8_192, "remat": True, **IMAGES},
+    {"data": "ImageNet-100", "model": "vit-b16", "batch_size": 1_024, **IMAGES},
+    {"data": "100M images", "batch_size": 8_192, "spread_banks": "never", **FEATURES},
+    {"data": "100M images", "batch_size": 8_192, "spread_banks": "always", **FEATURES},
+    {"data": "ImageNet-100", "batch_size": 1_024, "spread_banks": "never", **FEATURES},
 )
 
-#: Items, bits and batch size of losses against a bank.
-BANKS = ((128_503, 64, 1_024), (1_281_167, 128, 1_024), (10**8, 64, 8_192), (10**8, 128, 32_768))
+#: Batch size and method of HSWD by itself, value and gradient, 64 bits.
+LOSSES = tuple((batch, method) for batch in (1_024, 32_768) for method in ("select", "sort"))
 
-#: Images a second that a vCPU decodes and crops, bytes of a JPEG file and of its decoded crop.
-INPUT = {"decode_rate": 400.0, "jpeg_bytes": 110e3, "image_bytes": 3 * SIZE**2}
-
-#: Batch size, bits and devices for which rounds are counted.
+#: Batch size, bits and devices for which the rounds of HSWD's search are counted, on random codes.
 SEARCHES = ((1_024, 64, 8), (1_024, 64, 256), (8_192, 64, 256), (32_768, 128, 256))
 SEEDS = 3
 
 
-def main() -> None:
-    """Counts bytes and rounds, estimates the trainings, and writes the results."""
-    jax.config.update("jax_num_cpu_devices", DEVICES)
-    counts = [*loss_counts(), *step_counts()]
-    wrong = [row["name"] for row in counts if row["formula"] != row["counted"]]
-    if wrong:
-        raise ValueError(f"formula and program differ: {wrong}")
-    searches = [count_rounds(*size) for size in SEARCHES]
-    rounds = max(most for row in searches for most in row["most"].values())
-    models = {name: model(name) for name in BACKBONES}
-    threads = pipeline._in_background().num_threads
-    write_json(
-        PATH,
-        {
-            "command": "python experiments/costs.py",
-            "hardware": hardware(),
-            "versions": versions(["jax", "jaxlib", "flax", "jaxhash"]),
-            "machines": [dataclasses.asdict(machine) for machine in MACHINES],
-            "input": {**INPUT, "threads": threads},
-            "models": models,
-            "counts": counts,
-            "searches": searches,
-            "rounds": rounds,
-            "crossings": [
-                {
-                    "machine": machine.name,
-                    "bits": bits,
-                    **costs_model.crossings(bits, machine, rounds),
-                }
-                for machine in MACHINES
-                for bits in (64, 128)
-            ],
-            "trainings": [
-                {
-                    **costs_model.estimate(
-                        training,
-                        machine,
-                        models[training.backbone],
-                        rounds=rounds,
-                        threads=threads,
-                        **INPUT,
-                    ),
-                    "epochs": training.epochs,
-                    "images": training.images,
-                    "share": training.share,
-                    "remat": training.remat,
-                }
-                for training in TRAININGS
-                for machine in MACHINES
-            ],
-            "banks": [
-                costs_model.bank(*size, machine, SHARES["vit-b16"])
-                for size in BANKS
-                for machine in MACHINES
-            ],
-        },
+def main(name: str) -> None:
+    """Adds the programs of a target, or the rounds of the search, to the results."""
+    content = json.loads(PATH.read_text()) if PATH.exists() else {"programs": [], "searches": []}
+    content["command"] = "python experiments/costs.py TARGET"
+
+    def save() -> None:
+        content["tables"] = costs_tables.make_tables(content)
+        write_json(PATH, content)
+
+    if name == "rounds":
+        content["searches"] = [count_rounds(*size) for size in SEARCHES]
+        return save()
+    target = parse_target(name)
+    works = [("training", settings, compile_training) for settings in TRAININGS]
+    works += [("loss", {"batch_size": loss[0], "method": loss[1]}, compile_loss) for loss in LOSSES]
+    for kind, settings, compile_one in works:
+        key = {"kind": kind, "target": target.name, "settings": _plain(settings)}
+        if not any(key.items() <= row.items() for row in content["programs"]):
+            print(f"{target.name}: {kind} {settings}", flush=True)
+            content["programs"].append({**key, **compile_one(target, **settings)})
+            save()
+    return save()
+
+
+def compile_training(
+    target: Target, data: str, input_shape: tuple[int, ...], **fields: Any
+) -> dict[str, Any]:
+    """Compiles a training step, and returns what it needs."""
+    items, classes, epochs = DATA[data]
+    config = Config().replace(bits=64, epochs=epochs, quantizer="hswd", **fields)
+    described = DataShape(items, classes, input_shape).make_source()
+    experiment = outline_experiment(config, *described)
+    return _describe(
+        partial(compile_step, experiment, target), target, items=config.optimizer.batch_size
+    ) | {"steps": experiment.total_steps}
+
+
+def compile_loss(target: Target, batch_size: int, method: str) -> dict[str, Any]:
+    """Compiles value and gradient of HSWD, the rows spread over the devices of a target."""
+    devices = target_devices(target)
+
+    def loss(codes: jax.Array) -> jax.Array:
+        return losses.hswd(codes, key=jax.random.key(0), method=method, axis_name=AXIS)
+
+    mapped = jax.pmap(jax.value_and_grad(loss), axis_name=AXIS, devices=devices)
+    rows = batch_size // target.devices
+    codes = jax.ShapeDtypeStruct((target.devices, rows, 64), jnp.float32)
+    compiled = partial(
+        compile_lowered, partial(mapped.lower, codes), target, name=f"HSWD, {method}"
     )
+    return _describe(compiled, target, items=batch_size)
 
 
-def loss_counts() -> list[dict[str, Any]]:
-    """Returns the bytes of the losses, by formula and as compiled."""
-    rows = []
-    for batch, bits in ((1_024, 64), (8_192, 128)):
-        compiled = partial(traffic.compiled_hswd, batch, bits, masked=True, devices=DEVICES)
-        of_size = {"batch": batch, "bits": bits}
-        found, formula = compiled("select"), partial(traffic.hswd_by_selection, bits)
-        per_round = formula(1).all_reduce - formula(0).all_reduce
-        for_ties = formula(0, ties=0).all_reduce - formula(0).all_reduce
-        for name, expected, scope in (
-            ("HSWD by selection, once", formula(0), ()),
-            ("... a round", traffic.Traffic(per_round, rounds=1), (ROUND,)),
-            ("... ties, once", traffic.Traffic(for_ties, rounds=2), (BRANCH,)),
-            (
-                "... ties, a round of each search",
-                traffic.Traffic(2 * per_round, rounds=2),
-                (BRANCH, ROUND),
-            ),
-        ):
-            rows.append({"name": name, **of_size, **_both(expected, found, scope)})
-        formula = traffic.hswd_by_gather(batch, bits)
-        rows.append(
-            {"name": "HSWD by gather and sort", **of_size, **_both(formula, compiled("sort"))}
-        )
-        for name, formula in (("batch", traffic.pairs_in_batch), ("bank", traffic.bank)):
-            found = traffic.compiled_pairs(batch, bits, name, devices=DEVICES)
-            row = {"name": f"HashNet, pairs with the {name}", **of_size}
-            rows.append({**row, **_both(formula(batch, bits), found)})
-    return rows
-
-
-def step_counts() -> list[dict[str, Any]]:
-    """Returns the bytes of training steps at full image size, by formula and as compiled."""
-    rows, batch, bits = [], 16, 64
-    objective = combine(hashnet(pairs="batch"), weighted(0.1, hswd()))
-    for name, backbone in BACKBONES.items():
-        step = traffic.compiled_step(
-            backbone, objective, size=SIZE, batch=batch, bits=bits, devices=DEVICES
-        )
-        pairs, quantizer = traffic.pairs_in_batch(batch, bits), traffic.hswd_by_selection(bits, 0)
-        formula = traffic.step(pairs, quantizer, *step[1:], bits=bits)
-        if name == "resnet50":  # four projections; 112, 56, 28, 14 and 7 pixels
-            formula = formula.plus(traffic.shared_by_xla(256 + 512 + 1024 + 2048, step.layers, 5))
-        row = {"name": f"training step of {name}", "batch": batch, "bits": bits}
-        rows.append({**row, **_both(formula, step.found)})
-    return rows
+def _describe(compiled: Any, target: Target, items: int) -> dict[str, Any]:
+    """Returns what a program needs, or that it does not fit, with the versions that compiled it."""
+    compilers = versions(["jax", "jaxlib", "jaxhash"])
+    chip = {"chip": target.chip.name, "available": target.chip.memory_bytes, "versions": compilers}
+    chip |= {"devices": target.devices, "hosts": target.hosts}
+    try:
+        program = analyze(compiled(), items)
+    except DoesNotFitError as error:
+        return {**chip, "fits": False, "needed": error.needed}
+    kinds: dict[str, dict[str, float]] = {}
+    for row in program.pop("collectives"):
+        kind = kinds.setdefault(row["kind"], {"count": 0, "sent_bytes": 0.0})
+        kind["count"] += row["count"]
+        kind["sent_bytes"] += row["sent_bytes"] * row["times"] * row["count"]
+    slow = sorted({row["kind"] for row in program.pop("slow_operations")})
+    needed = program["memory"]["total"]
+    return {**chip, **program, "needed": needed, "collectives": kinds, "slow_operations": slow}
 
 
 def count_rounds(batch: int, bits: int, devices: int) -> dict[str, Any]:
@@ -171,7 +144,7 @@ def count_rounds(batch: int, bits: int, devices: int) -> dict[str, Any]:
         "seeds": SEEDS,
         "most": {
             f"{'±1' if tight else 'normal'}, {dtype}": max(
-                traffic.search_rounds(batch, bits, devices, tight=tight, dtype=dtype, seed=seed)
+                search_rounds(batch, bits, devices, tight=tight, dtype=dtype, seed=seed)
                 for seed in range(SEEDS)
             )
             for tight in (False, True)
@@ -180,34 +153,41 @@ def count_rounds(batch: int, bits: int, devices: int) -> dict[str, Any]:
     }
 
 
-def model(name: str) -> dict[str, Any]:
-    """Returns the sizes of a backbone with a hash head of 64 bits."""
-    image = np.zeros((1, SIZE, SIZE, 3), np.uint8)
-    plain, remat = (
-        summary(Encoder(partial(BACKBONES[name], remat=remat), 64), image)
-        for remat in (False, True)
-    )
-    parameters, channels, layers = traffic.sizes(Encoder(BACKBONES[name], 64), SIZE)
-    return {
-        "parameters": parameters,
-        "channels": channels,
-        "layers": layers,
-        "macs": plain.macs,
-        "training_macs": {"plain": plain.training_macs, "remat": remat.training_macs},
-    }
+def search_rounds(
+    batch: int, bits: int, devices: int, *, tight: bool, dtype: str, seed: int
+) -> int:
+    """Counts the rounds that the selection takes on random codes, including rounds for ties.
+
+    Args:
+        batch: number of rows over all devices.
+        bits: length of a code.
+        devices: number of devices that share the batch; emulated by `jax.vmap`.
+        tight: whether codes are normal around -1 and +1 with deviation 0.1, as after training;
+            otherwise around 0 with deviation 1.
+        dtype: dtype of the codes; in bfloat16 many are equal.
+        seed: seed of the codes and of the targets.
+    """
+    noise, signs, target = jax.random.split(jax.random.key(seed), 3)
+    codes = jax.random.normal(noise, (devices, batch // devices, bits))
+    if tight:
+        codes = 0.1 * codes + jax.random.rademacher(signs, codes.shape, codes.dtype)
+    counted, count = [], selection._count_above
+
+    def counting(thresholds, keys, axis_name):
+        jax.debug.callback(lambda _: counted.append(1), thresholds[0, 0])
+        return count(thresholds, keys, axis_name)
+
+    with patch.object(selection, "_count_above", counting):
+        loss = partial(losses.hswd, key=target, axis_name=AXIS)
+        jax.block_until_ready(jax.jit(jax.vmap(loss, axis_name=AXIS))(codes.astype(dtype)))
+    jax.effects_barrier()
+    return len(counted)
 
 
-def _both(formula: traffic.Traffic, found: list, scope: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Returns the bytes of arrays by formula and as counted, and the bytes that a device sends."""
-    return {
-        "formula": dict(zip(RING_FACTORS, formula[:3], strict=True)),
-        "counted": {kind: total_bytes(found, kind, scope) for kind in RING_FACTORS},
-        "sent": formula.sent(DEVICES),
-        "devices": DEVICES,
-        "rounds": formula.rounds,
-        "collectives": sum(each.scope == scope for each in found),
-    }
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns settings as JSON gives them back."""
+    return json.loads(json.dumps(settings))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

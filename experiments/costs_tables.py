@@ -1,233 +1,155 @@
-"""Draws the tables of `costs.py`, for `tables.py`."""
+"""Makes the tables of experiments/costs.md from the programs that `costs.py` compiled."""
 
+from collections.abc import Callable
 from typing import Any
 
-Content = dict[str, Any]
+from jaxhash.bench.compile.targets import parse_target
+from jaxhash.bench.report import format_seconds
+
+Row = dict[str, Any]
+Table = dict[str, list]
+
+#: Images a second that a vCPU decodes and crops, and vCPUs of a host of each chip.
+DECODE_RATE = 400
+VCPUS = {"v5e": 112, "h200": 208}
 
 
-def draw(content: Content, name: str) -> str:
-    """Draws a table by its name."""
-    return TABLES[name](content)
+def make_tables(content: dict[str, Any]) -> dict[str, Table]:
+    """Returns the tables, as `tables.py` draws them: names of columns, and rows of cells."""
+    programs = content["programs"]
+    trainings = [row for row in programs if row["kind"] == "training"]
+    images = [row for row in trainings if row["settings"]["model"] != "linear"]
+    banks = [row for row in trainings if row["settings"]["model"] == "linear"]
+    losses = [row for row in programs if row["kind"] == "loss"]
+    tables = {
+        "targets": _table(_targets, sorted({row["target"] for row in programs})),
+        "steps": _table(_steps, images),
+        "bounds": _table(_bounds, [row for row in images if row["fits"]]),
+        "exchanges": _table(_exchanges, [row for row in images if row["fits"]]),
+        "input": _table(_input, [row for row in images if row["fits"]]),
+        "losses": _table(_losses, losses),
+        "banks": _table(_banks, banks),
+        "rounds": _table(_rounds, content["searches"]),
+    }
+    missing = {"columns": ["training", "target"], "rows": [["not compiled yet", "-"]]}
+    return {name: table if table["rows"] else missing for name, table in tables.items()}
 
 
-def _machines(content: Content) -> str:
-    lines = _head(
-        "machine",
-        "chips",
-        "hosts",
-        "bf16 TFLOP/s",
-        "memory",
-        "memory GB/s",
-        "link GB/s, one way",
-        "reached",
-        "latency",
-        "vCPUs of a host",
-    )
-    for of in content["machines"]:
-        lines.append(
-            f"| {of['name']} | {of['chips']} | {of['hosts']} | {of['flops'] / 1e12:.0f} | "
-            f"{_size(of['memory'])} | {of['memory_rate'] / 1e9:,.0f} | {of['link_rate'] / 1e9:.0f} | "
-            f"{of['achieved']:.0%} | {_time(of['latency'])} | {of['vcpus']} |"
-        )
-    return "\n".join(lines)
+def _table(make: Callable[..., dict[str, str]], rows: list) -> Table:
+    """Returns a table of what a function makes of each row: cells by the names of their columns."""
+    made = [make(row) for row in rows]
+    return {"columns": list(made[0]) if made else [], "rows": [list(row.values()) for row in made]}
 
 
-def _models(content: Content) -> str:
-    lines = _head(
-        "backbone, 64 bits",
-        "parameters",
-        "multiply-adds",
-        "of training",
-        "with `--remat`",
-        "batch norms",
-        "their channels",
-    )
-    for name, of in content["models"].items():
-        macs = (of["macs"], of["training_macs"]["plain"], of["training_macs"]["remat"])
-        cells = [f"{of['parameters']:,}", *(f"{count / 1e9:.2f} G" for count in macs)]
-        lines.append(f"| {name} | {' | '.join(cells)} | {of['layers']} | {of['channels']:,} |")
-    return "\n".join(lines)
+def _targets(name: str) -> dict[str, str]:
+    target = parse_target(name)
+    chip = target.chip
+    return {
+        "target": name,
+        "chips": f"{target.devices}",
+        "hosts": f"{target.hosts}",
+        "bf16 Tflop/s": f"{chip.peak_flops / 1e12:,.0f}",
+        "memory": _size(chip.memory_bytes),
+        "memory GB/s": f"{chip.bandwidth / 1e9:,.0f}",
+        "links GB/s, one way": f"{chip.link_bandwidth / 1e9:,.0f}",
+    }
 
 
-def _counts(content: Content) -> str:
-    lines = _head(
-        "what",
-        "batch",
-        "bits",
-        *(f"{kind}: formula" for kind in ("all-reduce", "all-gather", "reduce-scatter")),
-        "counted",
-        "a device sends",
-        "rounds",
-        "collectives counted",
-    )
-    for row in content["counts"]:
-        cells = [f"{row['batch']:,}", str(row["bits"])]
-        cells += [f"{size:,}" for size in row["formula"].values()]
-        cells += ["the same" if row["counted"] == row["formula"] else f"{row['counted']}"]
-        cells += [f"{row['sent']:,.0f}", str(row["rounds"]), str(row["collectives"])]
-        lines.append(f"| {row['name']} | {' | '.join(cells)} |")
-    hardware, versions = content["hardware"], content["versions"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"Bytes, of programs for {content['counts'][0]['devices']} devices; jax "
-            f"{versions['jax']} on {hardware['cpu_cores_used']} cores of {hardware['cpu']}, by "
-            f"`{content['command']}`.",
-        ]
-    )
+def _training(row: Row) -> dict[str, str]:
+    settings = row["settings"]
+    remat = ", remat" if settings.get("remat") else ""
+    name = f"{settings['data']}, {settings['model']}, batch {settings['batch_size']:,}{remat}"
+    return {"training": name, "target": row["target"]}
 
 
-def _rounds(content: Content) -> str:
-    kinds = list(content["searches"][0]["most"])
-    lines = _head("batch", "bits", "devices", *kinds)
-    for row in content["searches"]:
-        cells = [f"{row['batch']:,}", row["bits"], row["devices"], *row["most"].values()]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    seeds = content["searches"][0]["seeds"]
-    return "\n".join([*lines, "", f"The most of {seeds} seeds, search among equals included."])
+def _steps(row: Row) -> dict[str, str]:
+    work = row.get("work")
+    needed = _size(row["needed"])
+    return {
+        **_training(row),
+        "Tflop": f"{work['flops'] / 1e12:.3g}" if work else "-",
+        "memory traffic": _size(work["bytes"]) if work else "-",
+        "sent": _size(work["sent_bytes"]) if work else "-",
+        "memory": f"{needed if row['fits'] else f'**{needed}**'} of {_size(row['available'])}",
+    }
 
 
-def _crossings(content: Content) -> str:
-    lines = _head("machine", "bits", "by bytes", "by communication", "by communication and sort")
-    for row in content["crossings"]:
-        cells = [f"{row[key]:,}" for key in ("bytes", "communication", "time")]
-        lines.append(f"| {row['machine']} | {row['bits']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def _bounds(row: Row) -> dict[str, str]:
+    bounds = row["roofline"]
+    hours = row["steps"] * bounds["seconds"] / 3600
+    return {
+        **_training(row),
+        "compute": format_seconds(bounds["compute_seconds"]),
+        "memory": format_seconds(bounds["memory_seconds"]),
+        "links": format_seconds(bounds["link_seconds"]),
+        "bottleneck": bounds["bottleneck"],
+        "images/s, at most": f"{row['items'] / bounds['seconds']:,.0f}",
+        "steps": f"{row['steps']:,}",
+        "hours, at least": f"{hours:.2f}",
+        "chip-hours, at least": f"{hours * row['devices']:.1f}",
+    }
 
 
-def _sent(content: Content) -> str:
-    kinds = list(content["trainings"][0]["sent_bytes"])
-    lines = _head("training", "machine", *kinds)
-    for row in content["trainings"]:
-        cells = (_size(row["sent_bytes"][kind]) for kind in kinds)
-        lines.append(f"| {_name(row)} | {row['machine']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def _exchanges(row: Row) -> dict[str, str]:
+    def kind(name: str) -> str:
+        found = row["collectives"].get(name)
+        return f"{found['count']}, {_size(found['sent_bytes'])}" if found else "-"
+
+    return {
+        **_training(row),
+        **{name: kind(name) for name in ("all-reduce", "all-gather", "reduce-scatter")},
+        "exchanges": f"{row['work']['exchanges']:,}",
+        "slow operations": ", ".join(row["slow_operations"]) or "none",
+    }
 
 
-def _seconds(content: Content) -> str:
-    kinds = list(content["trainings"][0]["seconds"])
-    lines = _head("training", "machine", *kinds, "longest")
-    for row in content["trainings"]:
-        cells = [_time(row["seconds"][kind]) for kind in kinds]
-        lines.append(
-            f"| {_name(row)} | {row['machine']} | {' | '.join(cells)} | {row['bottleneck']} |"
-        )
-    return "\n".join(lines)
+def _input(row: Row) -> dict[str, str]:
+    rate = row["items"] / row["roofline"]["seconds"]
+    host = rate / row["hosts"]
+    return {
+        **_training(row),
+        "images/s, at most": f"{rate:,.0f}",
+        "a host": f"{host:,.0f}",
+        "vCPUs to decode": f"{host / DECODE_RATE:,.0f}",
+        "of": f"{VCPUS[row['chip']]}",
+    }
 
 
-def _totals(content: Content) -> str:
-    lines = _head(
-        "training",
-        "machine",
-        "images, epochs",
-        "share of peak",
-        "steps",
-        "a step",
-        "hours",
-        "chip-hours",
-    )
-    for row in content["trainings"]:
-        step = max(row["device_seconds"], row["input_seconds"])
-        lines.append(
-            f"| {_name(row)} | {row['machine']} | {row['images']:,} x {row['epochs']} | "
-            f"{row['share']:.0%}{', remat' if row['remat'] else ''} | {row['steps']:,} | "
-            f"{_time(step)} | {row['hours']:.2f} | {row['chip_hours']:,.1f} |"
-        )
-    return "\n".join(lines)
+def _losses(row: Row) -> dict[str, str]:
+    work, settings = row["work"], row["settings"]
+    return {
+        "batch": f"{settings['batch_size']:,}",
+        "method": settings["method"],
+        "target": row["target"],
+        "memory traffic": _size(work["bytes"]),
+        "temporaries": _size(row["memory"]["temporaries"]),
+        "sent": _size(work["sent_bytes"]),
+        "exchanges": f"{work['exchanges']}",
+        "slow operations": ", ".join(row["slow_operations"]) or "none",
+    }
 
 
-def _input(content: Content) -> str:
-    lines = _head(
-        "training",
-        "machine",
-        "images/s",
-        "a host",
-        "vCPUs to decode",
-        "of",
-        "read a host",
-        "copied a host",
-        "hours of input today",
-    )
-    for row in content["trainings"]:
-        lines.append(
-            f"| {_name(row)} | {row['machine']} | {row['images_per_second']:,.0f} | "
-            f"{row['images_per_second_per_host']:,.0f} | {row['vcpus_needed_per_host']:.0f} | "
-            f"{row['vcpus_per_host']} | {_size(row['read_bytes_per_second_per_host'])}/s | "
-            f"{_size(row['copied_bytes_per_second_per_host'])}/s | "
-            f"{row['hours_of_todays_input']:.1f} |"
-        )
-    of = content["input"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{of['decode_rate']:.0f} images/s a vCPU, JPEG files of {_size(of['jpeg_bytes'])}, crops "
-            f"of {_size(of['image_bytes'])}; today {of['threads']} threads a process.",
-        ]
-    )
+def _banks(row: Row) -> dict[str, str]:
+    settings = row["settings"]
+    needed = _size(row["needed"])
+    return {
+        "data": f"{settings['data']}, batch {settings['batch_size']:,}",
+        "bank": "whole" if settings["spread_banks"] == "never" else "spread",
+        "target": row["target"],
+        "memory": f"{needed if row['fits'] else f'**{needed}**'} of {_size(row['available'])}",
+        "fits": "yes" if row["fits"] else "no",
+        "memory traffic": _size(row["work"]["bytes"]) if "work" in row else "-",
+        "a step, at least": format_seconds(row["roofline"]["seconds"]) if "work" in row else "-",
+    }
 
 
-def _banks(content: Content) -> str:
-    lines = _head(
-        "items, bits, batch",
-        "machine",
-        "bank, whole",
-        "bank, spread",
-        "matrix of pairs",
-        "memory",
-        "seconds of pairs",
-        "communication, whole",
-        "communication, spread",
-    )
-    for row in content["banks"]:
-        sizes = (row[key] for key in ("replicated_bytes", "spread_bytes", "pair_bytes"))
-        cells = [
-            f"**{_size(size)}**" if size > row["memory_bytes"] else _size(size) for size in sizes
-        ]
-        cells += [_size(row["memory_bytes"]), _time(row["pair_seconds"])]
-        cells += [_time(row["communication_seconds"][kind]) for kind in ("replicated", "spread")]
-        lines.append(
-            f"| {row['items']:,}, {row['bits']}, {row['batch']:,} | {row['machine']} | "
-            f"{' | '.join(cells)} |"
-        )
-    return "\n".join(lines)
-
-
-TABLES = {
-    "machines": _machines,
-    "models": _models,
-    "counts": _counts,
-    "rounds": _rounds,
-    "crossings": _crossings,
-    "sent": _sent,
-    "seconds": _seconds,
-    "totals": _totals,
-    "input": _input,
-    "banks": _banks,
-}
-
-
-def _head(first: str, *others: str) -> list[str]:
-    return [f"| {' | '.join((first, *others))} |", "|---|" + "---:|" * len(others)]
-
-
-def _name(row: dict[str, Any]) -> str:
-    return f"{row['training']}, {row['backbone']}, batch {row['batch']:,}, {row['bits']} bits"
+def _rounds(row: Row) -> dict[str, str]:
+    sizes = {name: f"{row[name]:,}" for name in ("batch", "bits", "devices")}
+    return sizes | {name: f"{most}" for name, most in row["most"].items()}
 
 
 def _size(size: float) -> str:
     for unit, word in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if size >= unit:
-            return (
-                f"{size / unit:.3g} {word}" if size < 1e3 * unit else f"{size / unit:,.0f} {word}"
-            )
+            return f"{size / unit:.3g} {word}"
     return f"{size:.0f} B"
-
-
-def _time(seconds: float) -> str:
-    if seconds == 0:
-        return "-"
-    if seconds >= 1:
-        return f"{seconds:.2f} s"
-    return f"{1e3 * seconds:.3g} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.0f} µs"

@@ -13,7 +13,6 @@ import statistics
 from pathlib import Path
 
 import compiled_tables
-import costs_tables
 import hierarchy_tables
 
 from jaxhash.metrics import mean_over_seeds
@@ -429,8 +428,6 @@ def draw(file: str, name: str | None) -> str:
     if file == "objectives":
         return objectives_table()
     content = json.loads((HERE / "results" / f"{file}.json").read_text())
-    if file == "costs":
-        return costs_tables.draw(content, name)
     if file == "hierarchy":
         return hierarchy_tables.draw(content, name)
     if file == "hierarchy_search":

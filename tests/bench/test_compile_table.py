@@ -54,7 +54,7 @@ def test_a_program_that_fits(program):
     text = printed(entry)
     assert "training step on h200:8" in text and "7.5 KiB of 141 GiB" in text
     assert f"bottleneck: {entry['roofline']['bottleneck']}" in text
-    assert f"{128 / entry['roofline']['seconds']:,.0f} images/s" in text
+    assert f"{128 / entry['roofline']['seconds']:,.0f} examples/s" in text
     assert "f32[16,16]" in text and "1 a round" in text and "loop of unknown rounds" in text
 
 

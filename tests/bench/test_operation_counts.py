@@ -79,6 +79,18 @@ def test_a_loop_counts_every_round():
     assert 0 < once.loop_bytes < once.bytes
 
 
+def test_a_loop_in_a_branch_counts_one_round():
+    """It may not run at all, as HSWD's search among equal values."""
+
+    def search(x):
+        return lax.while_loop(lambda x: x[0, 0] < 9, lambda x: x @ x, x)
+
+    def program(x):
+        return lax.cond(x[0, 0] > 0, search, lambda x: x, search(x))
+
+    assert counted(program, (48, 48), rounds=5).flops == {"f32": (5 + 1) * 2 * 48**3}
+
+
 CALLS = {
     '%c = (f32[64,48]{1,0}, s8[64]{0}) custom-call(%a, %b), custom_call_target="__cublas$gemm", '
     'backend_config={"gemm_backend_config":{"dot_dimension_numbers":{"lhs_contracting_dimensions":'

@@ -42,7 +42,8 @@ def walk(program: Program, rounds: int = 1) -> Iterator[Visit]:
 
     Args:
         program: the program.
-        rounds: rounds that a loop counts for if its rounds depend on data.
+        rounds: rounds that a loop counts for if its rounds depend on data; one in a branch that may
+            not be taken.
     """
     yield from _walk(program, rounds, Visit(None, program.computations[program.entry]))
 
@@ -50,7 +51,8 @@ def walk(program: Program, rounds: int = 1) -> Iterator[Visit]:
 def _walk(program: Program, rounds: int, place: Visit) -> Iterator[Visit]:
     for instruction in place.computation.instructions.values():
         yield place._replace(instruction=instruction)
-        for name, times, change in _inner(program, rounds, place.computation, instruction):
+        assumed = 1 if place.is_branch else rounds
+        for name, times, change in _inner(program, assumed, place.computation, instruction):
             inner = program.computations[name]
             change = {"computation": inner, "times": place.times * times, **change}
             yield from _walk(program, rounds, place._replace(**change))

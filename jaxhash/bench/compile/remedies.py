@@ -115,7 +115,7 @@ def _choices(config: Config, target: Target) -> Iterator[list[dict[str, Any]]]:
     smaller = [size for size in sizes if size < (config.run.chunk_size or rows)]
     if smaller:
         yield [{"chunk_size": size} for size in smaller]
-    if target.devices > 1 and not getattr(config.run, "shard_params", True):
+    if target.devices > 1 and not config.run.shard_params:
         yield [{"parallel": "jit", "shard_params": True}]
     if target.devices > 1 and config.run.spread_banks != "always":
         yield [{"spread_banks": "always"}]

@@ -138,8 +138,8 @@ def _assumptions(work: Work) -> list[str]:
     if work.loops:
         share = work.loop_bytes / max(work.bytes, 1)
         said.append(
-            f"The rounds of {len(work.loops)} loops depend on data; each counts {work.rounds} rounds "
-            f"({share:.1%} of the bytes)."
+            f"The rounds of {len(work.loops)} loops depend on data; each counts {work.rounds} rounds, or "
+            f"one in a branch that may not be taken ({share:.1%} of the bytes)."
         )
     if work.kernels:
         names = ", ".join(f"{count} x {name}" for name, count in work.kernels.items())

@@ -76,22 +76,39 @@ def _print_program(program: Mapping[str, Any], target: Mapping[str, Any], consol
 def _costs(program: Mapping[str, Any], target: Mapping[str, Any]) -> Table:
     chip, work, bounds = target["chip"], program["work"], program["roofline"]
     table = _table("of a chip", "this program", "at its best", "so at least")
-    rows = (
-        ("compute", f"{work['flops'] / 1e12:.3g} Tflop", chip["peak_flops"] / 1e12, "Tflop/s"),
-        ("memory", f"{work['bytes'] / 1e9:.3g} GB", chip["bandwidth"] / 1e9, "GB/s"),
-        ("link", f"{work['sent_bytes'] / 1e9:.3g} GB", chip["link_bandwidth"] / 1e9, "GB/s"),
+    sides = (
+        ("compute", _flops(float(work["flops"])), f"{_flops(chip['peak_flops'])}/s"),
+        ("memory", format_bytes(work["bytes"]), f"{_size(chip['bandwidth'])}/s"),
+        ("link", _size(work["sent_bytes"]), f"{_size(chip['link_bandwidth'])}/s"),
     )
-    for name, amount, rate, unit in rows:
-        bound = format_seconds(bounds[f"{name}_seconds"])
-        table.add_row(name, amount, f"{rate:,.0f} {unit}", bound)
+    for name, amount, rate in sides:
+        table.add_row(name, amount, rate, format_seconds(bounds[f"{name}_seconds"]))
     return table
+
+
+def _flops(count: float) -> str:
+    """Formats operations in a fitting unit, with three digits.
+
+    Example:
+        >>> _flops(2.82e6), _flops(1.97e14)
+        ('2.82 Mflop', '197 Tflop')
+    """
+    for factor, unit in ((1e12, "Tflop"), (1e9, "Gflop"), (1e6, "Mflop")):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count / 1e3:.3g} kflop"
+
+
+def _size(count: float) -> str:
+    """Formats bytes, whole or not, as `format_bytes` does."""
+    return format_bytes(round(count))
 
 
 def _print_bound(program: Mapping[str, Any], console: Console) -> None:
     bounds = program["roofline"]
     line = f"bottleneck: {bounds['bottleneck']}, at least {format_seconds(bounds['seconds'])} a run"
     if bounds["seconds"]:
-        line += f": at most {program['items'] / bounds['seconds']:,.0f} images/s"
+        line += f": at most {program['items'] / bounds['seconds']:,.0f} examples/s"
     print_line(console, line)
 
 
@@ -114,7 +131,7 @@ def _collectives(collectives: Iterable[Mapping[str, Any]]) -> Table:
             f"{row['dtype']}[{shape}]",
             format_bytes(row["bytes"]),
             str(row["group_size"]),
-            format_bytes(round(row["sent_bytes"])),
+            _size(row["sent_bytes"]),
             _runs(row, row["count"] * row["times"]),
             shorten_origin(row["origin"]),
         )
