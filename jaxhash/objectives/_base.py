@@ -45,6 +45,15 @@ class ClassSimilarity(NamedTuple):
     embeddings: Float[Any, "items dimensions"] | None = None
     """Embedding of each training image for semantic distances, such as that of its caption."""
 
+    def of_first_classes(self, classes: int) -> "ClassSimilarity":
+        """Returns the similarity of the classes below a number; embeddings are those of images."""
+        distances, levels, embeddings = self
+        return ClassSimilarity(
+            None if distances is None else distances[:classes, :classes],
+            None if levels is None else levels[:, :classes],
+            embeddings,
+        )
+
 
 class TableSharding(NamedTuple):
     """Which tables have their rows sharded over the devices, in order and equally many on each.

@@ -32,6 +32,7 @@ RESUME_MUTABLE_FIELDS = (
     "data_dir",
     "parallel",
     "shard_params",
+    "model_parallel",
     "chunk_size",
     "workers",
     "augment_on",
@@ -60,6 +61,9 @@ class RunConfig:
     shard_params: bool = False
     """Spread parameters, gradients and optimizer state over the devices, for models larger than a device's
     memory (FSDP); needs --parallel jit."""
+    model_parallel: int = 1
+    """Devices over which classifiers, proxies and centers of very many classes are spread; each has as many
+    of the classes. It divides devices and classes, and needs --parallel jit."""
     chunk_size: int | None = None
     """Images that a device encodes at a time, for less memory; loss and gradient are the batch's."""
     spread_banks: Literal["auto", "always", "never"] = "auto"
@@ -95,6 +99,7 @@ class RunConfig:
             "checkpoint_every": (1, many),
             "evaluate_every": (1, many),
             "chunk_size": (1, many),
+            "model_parallel": (1, many),
             "keep_newest": (1, many),
             "keep_best": (1, many),
             "memory_bytes": (2**24, 2**50),
@@ -105,6 +110,11 @@ class RunConfig:
             raise UserError(
                 f"`shard_params` needs `parallel=jit`: `parallel={self.parallel}` has all parameters on "
                 "each device"
+            )
+        if self.model_parallel > 1 and self.parallel != "jit":
+            raise UserError(
+                f"`model_parallel={self.model_parallel}` needs `parallel=jit`: `parallel={self.parallel}` "
+                "has all classes on each device"
             )
 
 

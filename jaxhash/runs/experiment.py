@@ -1,7 +1,8 @@
 """An experiment: a configuration with all that it determines, from the data to the optimizer."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,12 +17,11 @@ from rich.console import Console
 from jaxhash import models
 from jaxhash.data.augment import Augment, DeferredAugment
 from jaxhash.data.checks.training_data import Findings, examine, open_split
-from jaxhash.data.input_form import InputForm, measure_inputs
+from jaxhash.data.input_form import InputForm
 from jaxhash.data.load import load_source
 from jaxhash.data.pipeline import training_batches
 from jaxhash.data.readers.class_similarity import read_class_similarity
 from jaxhash.data.readers.image_files import INDEX_NAME
-from jaxhash.data.readers.images import Resize
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
 from jaxhash.objectives import (
@@ -34,15 +34,15 @@ from jaxhash.objectives import (
     sharded_leaves,
 )
 from jaxhash.runs.config import Config
+from jaxhash.runs.model_inputs import check_chunks, file_resize, measure_form
 from jaxhash.runs.own_parts import (
     adapt_model,
     check_objective,
     checked_source,
     own_parts,
 )
-from jaxhash.training.distributed import broadcast_from_host0
 from jaxhash.training.optimizer import make_optimizer
-from jaxhash.training.parallel import DataParallel
+from jaxhash.training.parallel import DataParallel, find_class_axes
 from jaxhash.training.state import TrainState, create_state
 from jaxhash.training.step import loss_step, train_step
 from jaxhash.utils.errors import UserError
@@ -144,7 +144,7 @@ class Experiment:
             model = adapt_model(config, model, example)
         preprocessing = models.preprocessing_of(model)
         if input_form is None:
-            input_form = _measure_form(config, source, split, preprocessing)
+            input_form = measure_form(config, source, split, preprocessing)
         input_form.check(source.inputs, where, preprocessing)
         class_similarity = read_class_similarity(
             config.data.similarity, source, config.data.data_dir
@@ -231,9 +231,8 @@ class Experiment:
         """Yields the `initial_state` of each seed in turn; it is compiled once for all of them."""
         create, inputs, weights = self._create_state, self._example, self._weights
         shardings = None
-        if (
-            self.config.run.shard_params
-        ):  # the whole state may not fit into the memory of one device
+        run = self.config.run
+        if run.shard_params or run.model_parallel > 1:  # the whole state may not fit one device
             shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state())
         create = jax.jit(create, out_shardings=shardings)
         for seed in seeds:
@@ -245,9 +244,7 @@ class Experiment:
         Args:
             devices: devices of all processes, or their descriptions; those that are there if not given.
         """
-        key = jax.random.key(0)
-        shapes = jax.eval_shape(self._create_state, key, self._example, pretrained=self._weights)
-        return self.make_step(devices).abstract(shapes)
+        return self.make_step(devices).abstract(self._state_shapes())
 
     def abstract_batch(self) -> Batch:
         """Returns the shapes [n, ...] of a training batch of all processes; reads one input."""
@@ -329,6 +326,8 @@ class Experiment:
             mapping=self.config.run.parallel,
             table_sharding=self.sharding,
             shard_params=self.config.run.shard_params,
+            model_parallel=self.config.run.model_parallel,
+            class_axes=self._class_axes,
         )
 
     @property
@@ -342,24 +341,38 @@ class Experiment:
             kwargs["prepare"] = self.augment.on_device
         return kwargs
 
-    @property
-    def _create_state(self) -> Callable[..., TrainState]:
-        """`create_state` with the parts bound to it."""
-        similarity = self.class_similarity
+    def _create_state(self, *arguments: Any, classes: int | None = None, **options: Any):
+        """Calls `create_state` with the parts of the experiment; with fewer classes if given."""
+        classes = len(self.source.class_names) if classes is None else classes
+        similarity = self.class_similarity.of_first_classes(classes)
         if similarity.embeddings is not None:
             embeddings = similarity.embeddings[self.split.train]
             similarity = similarity._replace(embeddings=embeddings)
-        return partial(
-            create_state,
+        return create_state(
+            *arguments,
             model=self.model,
             objective=self.objective,
             optimizer=self.optimizer,
             items=len(self.split.train),
-            classes=len(self.source.class_names),
+            classes=classes,
             multi_label=self.source.labels.ndim == 2,
             class_similarity=similarity,
             table_sharding=self.sharding,
+            **options,
         )
+
+    def _state_shapes(self, classes: int | None = None) -> TrainState:
+        """Returns the shapes of the state, or those that it would have with fewer classes."""
+        create = partial(self._create_state, classes=classes)
+        return jax.eval_shape(create, jax.random.key(0), self._example, pretrained=self._weights)
+
+    @functools.cached_property
+    def _class_axes(self) -> TrainState | None:
+        """The axes that are spread over devices that share the classes; None if none do."""
+        model_parallel = self.config.run.model_parallel
+        if model_parallel == 1:
+            return None
+        return find_class_axes(self._state_shapes, len(self.source.class_names), model_parallel)
 
     @property
     def _example(self) -> PyTree[Shaped[np.ndarray, "1 ..."]]:
@@ -391,7 +404,9 @@ class Experiment:
         items, classes = len(self.split.train), len(self.source.class_names)
         return TableSharding(
             items if is_sharded(TableSharding(items=items)) else None,
-            classes if is_sharded(TableSharding(classes=classes)) else None,
+            classes
+            if self._class_axes is None and is_sharded(TableSharding(classes=classes))
+            else None,
         )
 
     def _objective_state_shape(self) -> PyTree[jax.ShapeDtypeStruct]:
@@ -427,36 +442,3 @@ class Experiment:
         except (ValueError, TypeError, OverflowError) as error:
             where = "objective" if own else f"objective={self.objective_name}"
             raise UserError(f"`{where}`: {error}") from error
-
-
-def file_resize(config: Config, model: nn.Module | None) -> Resize | None:
-    """Returns how image files are brought to the size that the model takes."""
-    preprocessing = (
-        {} if model is not None else dataclasses.asdict(config.model.backbone().preprocessing)
-    )
-    return Resize.of(config.model.input_size, preprocessing)
-
-
-def check_chunks(config: Config, model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]) -> None:
-    """Raises a `UserError` if the batch is encoded in chunks by a model that needs it whole."""
-    if config.run.chunk_size is not None and models.updates_statistics(model, inputs):
-        raise UserError(
-            f"`chunk_size={config.run.chunk_size}`: {config.model.model} normalizes by statistics of "
-            "the whole batch, which chunks do not have; it needs `freeze_norm`, and no `head_norm`"
-        )
-
-
-def _measure_form(
-    config: Config, source: Source, split: Split, preprocessing: Mapping[str, Any]
-) -> InputForm:
-    """Returns the form of the inputs of a model that is to be trained, the same in all processes."""
-
-    def measure() -> dict[str, Any]:
-        return measure_inputs(
-            source.inputs,
-            split.train,
-            image_size=config.model.input_size,
-            preprocessing=dict(preprocessing),
-        ).to_json()
-
-    return InputForm.from_json(broadcast_from_host0(measure))

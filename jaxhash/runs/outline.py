@@ -11,7 +11,8 @@ from jaxhash.data.readers.class_similarity import read_class_similarity
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
 from jaxhash.runs.config import Config
-from jaxhash.runs.experiment import Experiment, check_chunks, file_resize
+from jaxhash.runs.experiment import Experiment
+from jaxhash.runs.model_inputs import check_chunks, file_resize
 from jaxhash.utils.errors import UserError
 
 #: Largest numbers of items and classes, as items are counted in 32 bits.

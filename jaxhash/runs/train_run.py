@@ -50,7 +50,7 @@ from jaxhash.training.compilation_cache import compilation_cache
 from jaxhash.training.distributed import broadcast_from_host0, is_main_process
 from jaxhash.training.loop import Monitor, SkipCounter, check_finite, fit
 from jaxhash.training.model_selection import SELECTION_DESCRIPTIONS, CandidateTracker, select_model
-from jaxhash.training.parallel import DataParallel
+from jaxhash.training.parallel import DataParallel, check_model_parallel
 from jaxhash.training.speed import Profile
 from jaxhash.training.state import TrainState
 from jaxhash.training.stop import StopRequest, defer_signals, raise_if_stop_requested
@@ -158,7 +158,7 @@ def dry_run(config: Config, console: Console) -> None:
 
 
 def check_devices(config: Config) -> None:
-    """Raises a `UserError` if the batch cannot be sharded over the devices of all processes."""
+    """Raises a `UserError` if batch or classes cannot be spread over the devices of all processes."""
     devices, processes = len(jax.devices()), jax.process_count()
     if config.optimizer.batch_size < devices:
         raise UserError(
@@ -169,6 +169,7 @@ def check_devices(config: Config) -> None:
         raise UserError(
             f"`batch_size={config.optimizer.batch_size}` is no multiple of the {processes} processes"
         )
+    check_model_parallel(config.run.model_parallel, devices)
 
 
 def finished_results(

@@ -168,6 +168,8 @@ def check_sweep(config: Config, axes: Axes, seeds: int) -> tuple[Config, list[di
         raise UserError("`spread_banks=always` is not for a sweep, whose members share the devices")
     if config.run.shard_params:
         raise UserError("`shard_params` is not for a sweep, whose members share the devices")
+    if config.run.model_parallel > 1:
+        raise UserError("`model_parallel` is not for a sweep, whose members share the devices")
     if config.run.choose != "last":
         raise UserError(
             f"`choose={config.run.choose}` is not for a sweep, which takes the last epoch"

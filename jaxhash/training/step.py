@@ -41,6 +41,10 @@ def train_step(
     axis_name: str | None = None,
     table_sharding: TableSharding = TableSharding(),  # noqa: B008
     gathered: Callable[[Callable], Callable] = lambda loss_fn: loss_fn,
+    place_rows: Callable[[PyTree, Batch], tuple[PyTree, Batch]] = lambda codes, batch: (
+        codes,
+        batch,
+    ),
 ) -> tuple[TrainState, dict[str, Array]]:
     """Encodes a batch, differentiates the objective, and updates the state.
 
@@ -73,6 +77,8 @@ def train_step(
         table_sharding: tables of the objective of which a device holds its own rows only.
         gathered: turns a loss of whole parameters into one of sharded parameters, see
             `jaxhash.training.parallel.gathered`.
+        place_rows: moves codes and batch to where the objective needs them, see
+            `jaxhash.training.parallel.class_tables`.
 
     Returns:
         The next state, and metrics of the whole batch: the loss, its terms, the norm of the
@@ -100,7 +106,7 @@ def train_step(
             **schedule,
         )
         objective_variables = Variables(params["objective"], state.objective_state)
-        loss = objective.loss(objective_variables, codes, batch, context)
+        loss = objective.loss(objective_variables, *place_rows(codes, batch), context)
         return loss.value, (loss, codes, batch_stats)
 
     grads, (loss, codes, batch_stats) = jax.grad(gathered(loss_fn), has_aux=True)(state.params)
@@ -146,6 +152,10 @@ def loss_step(
     axis_name: str | None = None,
     table_sharding: TableSharding = TableSharding(),  # noqa: B008
     gathered: Callable[[Callable], Callable] = lambda loss_fn: loss_fn,
+    place_rows: Callable[[PyTree, Batch], tuple[PyTree, Batch]] = lambda codes, batch: (
+        codes,
+        batch,
+    ),
 ) -> tuple[TrainState, dict[str, Array]]:
     """Computes the objective and its gradient without the model, so that they can be timed.
 
@@ -165,6 +175,7 @@ def loss_step(
         axis_name: mapped axis over which the batch is sharded.
         table_sharding: tables of the objective of which a device holds its own rows only.
         gathered: see `train_step`; for the parameters of the objective.
+        place_rows: see `train_step`.
 
     Returns:
         The next state, and ``loss`` and ``grad_sum``, the sum of all entries of the gradient.
@@ -185,11 +196,11 @@ def loss_step(
         codes = codes if objective.views > 1 else codes[0]
 
         def of_params(params):
-            objective_variables = Variables(params, state.objective_state)
-            loss = objective.loss(objective_variables, codes, batch, context)
+            objective_variables = Variables(params["objective"], state.objective_state)
+            loss = objective.loss(objective_variables, *place_rows(codes, batch), context)
             return loss.value, loss
 
-        return gathered(of_params)(params)
+        return gathered(of_params)({"objective": params})
 
     grads, loss = jax.grad(loss_fn, argnums=(0, 1), has_aux=True)(codes, state.params["objective"])
     total = jax.tree.reduce(lambda total, grad: total + jnp.sum(grad), grads, jnp.float32(0))

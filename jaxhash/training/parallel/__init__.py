@@ -10,6 +10,8 @@ is the part of this process only: replicated leaves unchanged, and sharded table
 rows per device, ...].
 """
 
+from jaxhash.training.parallel.class_tables import find_class_axes
 from jaxhash.training.parallel.data_parallel import DataParallel, Mapping, split_batch
+from jaxhash.training.parallel.layout import check_model_parallel
 
-__all__ = ["DataParallel", "Mapping", "split_batch"]
+__all__ = ["DataParallel", "Mapping", "check_model_parallel", "find_class_axes", "split_batch"]

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from jaxhash.objectives import Batch, TableSharding
+from jaxhash.training.parallel.class_tables import place_for_classes
 from jaxhash.training.parallel.gathered import with_gathered_params
 from jaxhash.training.parallel.layout import (
     AXIS,
@@ -41,6 +42,12 @@ class DataParallel:
         table_sharding: tables of the objective's state whose rows are sharded over the devices.
         shard_params: whether parameters and optimizer state are sharded over the devices, see
             `Layout`; for ``"jit"`` only. The step then also takes ``gathered``, as `train_step` does.
+        model_parallel: number of devices over which tables of classes are spread; for ``"jit"`` only.
+            With more than 1 the step also takes ``place_rows``, as `train_step` does.
+        class_axes: the axis of the classes in each leaf of a state, from `find_class_axes`.
+
+    Raises:
+        UserError: if ``model_parallel`` does not divide the number of devices.
     """
 
     def __init__(
@@ -51,21 +58,25 @@ class DataParallel:
         mapping: Mapping = "pmap",
         table_sharding: TableSharding = TableSharding(),  # noqa: B008
         shard_params: bool = False,
+        model_parallel: int = 1,
+        class_axes: TrainState | None = None,
     ):
         self.devices = jax.devices() if devices is None else list(devices)
         self._local = [d for d in self.devices if d.process_index == jax.process_index()]
         self._mapping = mapping
         if mapping == "jit":
-            mesh = global_mesh(self.devices)
+            mesh = global_mesh(self.devices, model_parallel)
         else:
             # With another axis name than pmap's, the second step would compile again.
             mesh = mapped_mesh(self.devices)
             step = partial(step, axis_name=AXIS)
-        self._layout = Layout(mesh, table_sharding, shard_params)
+        self._layout = Layout(mesh, table_sharding, shard_params, class_axes)
         if table_sharding != TableSharding():
             step = partial(step, table_sharding=table_sharding)
         if shard_params:
             step = partial(step, gathered=partial(with_gathered_params, layout=self._layout))
+        if model_parallel > 1:
+            step = partial(step, place_rows=partial(place_for_classes, layout=self._layout))
         self._step = step
         self._program = None
 

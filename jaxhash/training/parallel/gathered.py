@@ -28,12 +28,18 @@ def with_gathered_params(loss_fn: Callable, layout: Layout) -> Callable:
     shards, so neither parameters nor gradients are whole on a device.
 
     Args:
-        loss_fn: ``loss_fn(params)`` of whole parameters, of anything that `jax.grad` differentiates.
+        loss_fn: ``loss_fn(params)`` of whole parameters, the dict of a state or parts of it; anything
+            that `jax.grad` differentiates.
         layout: where the parameters lie.
     """
 
     def loss_of_shards(params):
         specs = layout.param_specs(params)
+        if layout.class_axes is not None:  # tables of classes are spread while they are used
+            axes = {part: layout.class_axes.params[part] for part in params}
+            specs = jax.tree.map(
+                lambda spec, axis: spec if axis < 0 else PartitionSpec(), specs, axes
+            )
         is_sharded = jax.tree.map(lambda spec: spec != PartitionSpec(), specs)
         shapes = {
             leaf.shape

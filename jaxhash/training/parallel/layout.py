@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 
 from jaxhash.objectives import TableSharding, sharded_leaves
 from jaxhash.training.state import TrainState
+from jaxhash.utils.errors import UserError
 
 #: Name of the axis over which pmap and shard_map map the step.
 AXIS = "devices"
@@ -28,9 +29,26 @@ def mapped_mesh(devices: Sequence[jax.Device]) -> Mesh:
     return Mesh(np.array(devices), (AXIS,))
 
 
-def global_mesh(devices: Sequence[jax.Device]) -> Mesh:
-    """Returns the mesh of a step under ``jax.jit``, where the compiler shards what is computed."""
-    return Mesh(np.array(devices).reshape(-1, 1), (DATA_AXIS, MODEL_AXIS))
+def global_mesh(devices: Sequence[jax.Device], model_parallel: int = 1) -> Mesh:
+    """Returns the mesh of a step under ``jax.jit``, where the compiler shards what is computed.
+
+    Args:
+        devices: the devices.
+        model_parallel: how many consecutive ones share the classes.
+
+    Raises:
+        UserError: if ``model_parallel`` does not divide the number of devices.
+    """
+    check_model_parallel(model_parallel, len(devices))
+    return Mesh(np.array(devices).reshape(-1, model_parallel), (DATA_AXIS, MODEL_AXIS))
+
+
+def check_model_parallel(model_parallel: int, devices: int) -> None:
+    """Raises a `UserError` if so many devices cannot be grouped into those that share the classes."""
+    if devices % model_parallel:
+        raise UserError(
+            f"`model_parallel={model_parallel}` must divide the number of devices, {devices}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +61,14 @@ class Layout:
         shard_params: whether parameters and optimizer state are sharded over the devices, each array
             along its largest axis that they divide. Small arrays, and those of which they divide no
             axis, are whole on each device.
+        class_axes: per leaf of a state, the axis that is spread over the devices that share the
+            classes, -1 for none; see `class_tables`. None if no devices share them.
     """
 
     mesh: Mesh
     table_sharding: TableSharding = TableSharding()
     shard_params: bool = False
+    class_axes: TrainState | None = None
 
     @property
     def rows(self) -> PartitionSpec:
@@ -71,8 +92,15 @@ class Layout:
         specs = jax.tree.map(
             lambda is_table: self.rows if is_table else PartitionSpec(), self.sharded_tables(state)
         )
-        return specs.replace(
+        specs = specs.replace(
             params=self.param_specs(state.params), opt_state=self.param_specs(state.opt_state)
+        )
+        if self.class_axes is None:
+            return specs
+        return jax.tree.map(
+            lambda spec, axis: spec if axis < 0 else PartitionSpec(*(None,) * axis, MODEL_AXIS),
+            specs,
+            self.class_axes,
         )
 
     def param_specs(self, params: PyTree) -> PyTree[PartitionSpec]:

@@ -1,0 +1,51 @@
+"""How inputs reach the model: their size, their form, and how many are encoded at a time."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+from jaxtyping import Shaped
+
+from jaxhash import models
+from jaxhash.data.input_form import InputForm, measure_inputs
+from jaxhash.data.readers.images import Resize
+from jaxhash.data.sources import Source
+from jaxhash.data.splits import Split
+from jaxhash.runs.config import Config
+from jaxhash.training.distributed import broadcast_from_host0
+from jaxhash.utils.errors import UserError
+
+
+def file_resize(config: Config, model: nn.Module | None) -> Resize | None:
+    """Returns how image files are brought to the size that the model takes."""
+    preprocessing = (
+        {} if model is not None else dataclasses.asdict(config.model.backbone().preprocessing)
+    )
+    return Resize.of(config.model.input_size, preprocessing)
+
+
+def check_chunks(config: Config, model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]) -> None:
+    """Raises a `UserError` if the batch is encoded in chunks by a model that needs it whole."""
+    if config.run.chunk_size is not None and models.updates_statistics(model, inputs):
+        raise UserError(
+            f"`chunk_size={config.run.chunk_size}`: {config.model.model} normalizes by statistics of "
+            "the whole batch, which chunks do not have; it needs `freeze_norm`, and no `head_norm`"
+        )
+
+
+def measure_form(
+    config: Config, source: Source, split: Split, preprocessing: Mapping[str, Any]
+) -> InputForm:
+    """Returns the form of the inputs of a model that is to be trained, the same in all processes."""
+
+    def measure() -> dict[str, Any]:
+        return measure_inputs(
+            source.inputs,
+            split.train,
+            image_size=config.model.input_size,
+            preprocessing=dict(preprocessing),
+        ).to_json()
+
+    return InputForm.from_json(broadcast_from_host0(measure))

@@ -1,0 +1,142 @@
+"""Classifiers, proxies and centers that are spread over devices give what one device gives."""
+
+import re
+from functools import partial
+
+import jax
+import numpy as np
+import optax
+import pytest
+from steps import BITS, ITEMS, ROWS, STEPS, assert_close, batches
+
+from jaxhash.models import Encoder, linear
+from jaxhash.objectives import METHODS, combine, hswd, weighted
+from jaxhash.runs.experiment import Experiment
+from jaxhash.runs.presets import digits_hashnet_hswd
+from jaxhash.training.parallel import DataParallel, find_class_axes
+from jaxhash.training.state import create_state
+from jaxhash.training.step import train_step
+from jaxhash.utils.errors import UserError
+
+CLASSES, MODEL = 52, 4  # no multiple of 8, and the size of nothing else
+
+
+def make_parts(name):
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3, eps=1e-3))
+    objective = combine(METHODS[name].make(), weighted(0.1, hswd(target="sampled")))
+    return {"model": Encoder(linear, BITS), "objective": objective, "optimizer": optimizer}
+
+
+def spread_rows(name, multi_label):
+    """Batches with classes all over the range, one or two a row."""
+    for batch in batches(padding=7):
+        ids = (batch.index * 17 + batch.labels) % CLASSES
+        labels = np.eye(CLASSES, dtype=np.uint8)[ids] | np.eye(CLASSES, dtype=np.uint8)[ids // 2]
+        inputs = batch.inputs.reshape(ROWS, -1).astype(np.float32) / 255
+        inputs = (inputs, inputs[:, ::-1]) if METHODS[name].make().views == 2 else inputs
+        yield batch._replace(inputs=inputs, labels=labels if multi_label else ids.astype(np.int32))
+
+
+def state_of(parts, inputs, multi_label, classes=CLASSES):
+    create = partial(create_state, items=ITEMS, classes=classes, multi_label=multi_label, **parts)
+    return create(jax.random.key(0), jax.tree.map(lambda view: view[:1], inputs))
+
+
+def parallel_step(parts, inputs, multi_label=False, devices=None, **options):
+    axes = find_class_axes(
+        lambda classes: jax.eval_shape(lambda: state_of(parts, inputs, multi_label, classes)),
+        CLASSES,
+        MODEL,
+    )
+    step = partial(train_step, steps_per_epoch=2, total_steps=STEPS, **parts)
+    options = {"mapping": "jit", "model_parallel": MODEL, "class_axes": axes} | options
+    return DataParallel(step, devices, **options)
+
+
+def has_classes(leaf):
+    return leaf.ndim and CLASSES in leaf.shape
+
+
+@pytest.mark.parametrize(
+    "name, multi_label",
+    [
+        ("cross-entropy", False),
+        ("hyp2", True),
+        *[
+            pytest.param(name, multi_label, marks=pytest.mark.slow)
+            for name in ("orthohash", "jmlh", "dhd", "hpdh", "csq", "dpn", "dsdh", "shred")
+            for multi_label in (False, True)
+        ],
+    ],
+)
+def test_spread_classes_train_as_whole_ones(name, multi_label):
+    parts, rows = make_parts(name), list(spread_rows(name, multi_label))
+    one, metrics_of_one = state_of(parts, rows[0].inputs, multi_label), []
+    single = jax.jit(partial(train_step, steps_per_epoch=2, total_steps=STEPS, **parts))
+    step = parallel_step(parts, rows[0].inputs, multi_label)
+    eight, metrics = step.replicate(one), []
+    for batch in rows:
+        one, found = single(one, batch)
+        metrics_of_one.append(jax.device_get(found))
+        eight, found = step(eight, step.shard_batch(batch))
+        metrics.append(jax.device_get(found))
+    assert_close(metrics_of_one, metrics)
+    assert_close(one, eight)
+    tables = [leaf for leaf in jax.tree.leaves(eight) if has_classes(leaf)]
+    assert tables
+    for leaf in tables:  # the optimizer's moments as well
+        axis = leaf.shape.index(CLASSES)
+        assert leaf.addressable_shards[0].data.shape[axis] == CLASSES // MODEL
+
+
+def shapes_in(text):
+    return {tuple(map(int, dims.split(","))) for dims in re.findall(r"\w\[([\d,]+)\]", text)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["cross-entropy", *(pytest.param(n, marks=pytest.mark.slow) for n in ("orthohash", "dhd"))],
+)
+def test_no_device_has_all_scores_of_a_row(name):
+    parts = make_parts(name)
+    batch = next(spread_rows(name, False))
+    shapes = jax.eval_shape(lambda: state_of(parts, batch.inputs, False))
+    compiled = parallel_step(parts, batch.inputs).lower(shapes, batch).compile()
+    found = shapes_in(compiled.as_text())
+    assert not [shape for shape in found if CLASSES in shape]
+    assert [shape for shape in found if CLASSES // MODEL in shape]
+
+
+def test_the_axis_of_the_classes_is_found_by_more_than_its_size():
+    """A kernel [bits, classes] that is square, moments of Adam, and nothing else."""
+    parts = make_parts("cross-entropy")
+    inputs = np.zeros((1, 9), np.float32)
+
+    def shapes_of(classes):
+        return jax.eval_shape(lambda: state_of(parts, inputs, False, classes))
+
+    axes = find_class_axes(shapes_of, BITS, 2)
+    found = jax.tree_util.tree_leaves_with_path(axes)
+    tables = {jax.tree_util.keystr(path): axis for path, axis in found if axis >= 0}
+    assert len(tables) == 6  # kernel and bias, each with two moments
+    assert {axis for path, axis in tables.items() if "kernel" in path} == {1}
+    assert all("objective" in path for path in tables)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"objective": "cross-entropy", "model_parallel": 4}, "divide the number of classes, 10"),
+        ({"objective": "hashnet", "model_parallel": 2}, "no classifier"),
+        ({"objective": "cross-entropy", "model_parallel": 5}, "divide the number of devices, 8"),
+    ],
+)
+def test_classes_that_cannot_be_spread_are_refused(options, message):
+    config = digits_hashnet_hswd().replace(parallel="jit", **options)
+    with pytest.raises(UserError, match=f"`model_parallel=.*{message}"):
+        Experiment.open(config).make_step()
+
+
+def test_only_the_global_program_spreads_classes():
+    with pytest.raises(UserError, match="`model_parallel=2` needs `parallel=jit`"):
+        digits_hashnet_hswd().replace(model_parallel=2).check()
