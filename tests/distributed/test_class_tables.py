@@ -9,10 +9,12 @@ import optax
 import pytest
 from steps import BITS, ITEMS, ROWS, STEPS, assert_close, batches
 
+from jaxhash.data import from_arrays
 from jaxhash.models import Encoder, linear
 from jaxhash.objectives import METHODS, combine, hswd, weighted
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.presets import digits_hashnet_hswd
+from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.parallel import DataParallel, find_class_axes
 from jaxhash.training.state import create_state
 from jaxhash.training.step import train_step
@@ -140,3 +142,39 @@ def test_classes_that_cannot_be_spread_are_refused(options, message):
 def test_only_the_global_program_spreads_classes():
     with pytest.raises(UserError, match="`model_parallel=2` needs `parallel=jit`"):
         digits_hashnet_hswd().replace(model_parallel=2).check()
+
+
+def test_checkpoints_restore_onto_other_topologies(tmp_path):
+    """Classes in four parts, whole on one device, in two parts, and whole under pmap: the same bits."""
+    parts = make_parts("hyp2")
+    inputs = np.zeros((1, 9), np.float32)
+    state = parallel_step(parts, inputs).replicate(state_of(parts, inputs, False))
+    expected = jax.device_get(state.replace(key=jax.random.key_data(state.key)))
+    shapes = jax.eval_shape(lambda: state_of(parts, inputs, False))
+    layouts = (
+        {"devices": jax.devices()[:1], "model_parallel": 1, "class_axes": None},
+        {"model_parallel": 2},
+        {"mapping": "pmap", "model_parallel": 1, "class_axes": None},
+    )
+    for number, options in enumerate(layouts):
+        step = parallel_step(parts, inputs, **options)
+        with Checkpoints(tmp_path / str(number)) as checkpoints:
+            checkpoints.save(1, state)
+            state = checkpoints.restore(step.abstract(shapes))
+        found = jax.device_get(state.replace(key=jax.random.key_data(state.key)))
+        jax.tree.map(np.testing.assert_array_equal, expected, found)
+
+
+def test_spread_parameters_leave_the_classes_where_they_are():
+    """`shard_params` beside `model_parallel`, in the step of the objective alone as well."""
+    config = digits_hashnet_hswd().replace(
+        objective="cross-entropy", parallel="jit", shard_params=True, model_parallel=MODEL,
+        queries_per_class=1, train_per_class=10, batch_size=96,
+    )  # fmt: skip
+    features = np.random.default_rng(0).normal(size=(800, 300)).astype(np.float32)
+    experiment = Experiment.open(config, source=from_arrays(features, np.arange(800) % CLASSES))
+    kernel = experiment.initial_state().params["objective"][0]["kernel"]
+    assert kernel.addressable_shards[0].data.shape == (32, CLASSES // MODEL)
+    for step in (experiment.make_step(), experiment.make_loss_step()):
+        compiled = step.lower(experiment.abstract_state(), experiment.abstract_batch()).compile()
+        assert not [shape for shape in shapes_in(compiled.as_text()) if CLASSES in shape]
