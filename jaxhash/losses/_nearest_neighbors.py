@@ -25,6 +25,13 @@ ADD_GAP: dict[int | float, Callable[[Array, Array], Array]] = {
     math.inf: lambda distance, gap: jnp.maximum(distance, jnp.abs(gap)),
 }
 
+#: For each norm, the distance by the gaps in all bits.
+JOIN_GAPS: dict[int | float, Callable[[Array], Array]] = {
+    1: lambda gaps: jnp.sum(jnp.abs(gaps), axis=0),
+    2: lambda gaps: jnp.sum(gaps**2, axis=0),
+    math.inf: lambda gaps: jnp.max(jnp.abs(gaps), axis=0),
+}
+
 
 @on_any_mesh
 def nearest_neighbor_kl(
@@ -107,8 +114,8 @@ def nearest_neighbor_kl(
         sample = _sample(target, bits, k).astype(codes.dtype)
         drawn = jnp.ones(len(target), bool)
 
-    add_gap, index = ADD_GAP[norm], jnp.arange(len(candidates))
-    search = partial(_kth_nearest, k=k, add_gap=add_gap)
+    index = jnp.arange(len(candidates))
+    search = partial(_kth_nearest, k=k, norm=norm)
     pool, targets = lax.stop_gradient((candidates.T, sample.T))
 
     def neighbors(row):
@@ -160,10 +167,19 @@ def _kth_nearest(
     candidate: Bool[Array, " m"],
     *,
     k: int,
-    add_gap: Callable[[Array, Array], Array],
+    norm: int | float,
 ) -> Int[Array, ""]:
     """Returns the index of the k-th nearest candidate, or of any column if there are fewer."""
-    distances = jnp.where(candidate, accumulate_over_bits(add_gap, code, columns), jnp.inf)
+    distances = lax.platform_dependent(
+        code,
+        columns,
+        # A GPU would read and write the distances for each bit; of these gaps it stores none.
+        cuda=lambda code, columns: JOIN_GAPS[norm](code[:, None] - columns),
+        default=partial(accumulate_over_bits, ADD_GAP[norm]),
+    )
+    distances = jnp.where(candidate, distances, jnp.inf)
+    if k == 1:
+        return jnp.argmin(distances)  # the same, without the sort that compilers make of top_k
     return lax.top_k(-distances, min(k, len(candidate)))[1][-1]
 
 

@@ -28,6 +28,9 @@ from jaxhash.ops.arguments import IntLike, as_bool, as_int, check_shape
 BLOCK = 2**17
 #: Queries per call.
 _QUERIES = 64
+#: Queries of a call that an accelerator compares at a time: with more, the planes of a block and these
+#: queries leave the vector memory of a TPU, and fill the cache of a GPU.
+_AT_ONCE = 16
 
 #: Compiler options for CPUs before jax 0.11.2, which dropped barriers before fusion and so recomputed
 #: carries wherever they are used; without fusion the counts take a twentieth of the time.
@@ -253,7 +256,7 @@ def count_blocks(
 
 def queries_at_once(devices: tuple[jax.Device, ...]) -> int | None:
     """Returns the number of queries batched per device; None on CPUs, where one fills the cache."""
-    return None if _on_cpu(devices) else _QUERIES
+    return None if _on_cpu(devices) else _AT_ONCE
 
 
 def _on_cpu(devices: tuple[jax.Device, ...]) -> bool:
