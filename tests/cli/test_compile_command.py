@@ -1,5 +1,6 @@
 """``jaxhash compile``: its flags, its JSON, and the real compilers where they are installed."""
 
+import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import jax
 import pytest
 
-from jaxhash.bench.compile import program, run
+from jaxhash.bench.compile import program, run, targets
 from jaxhash.cli.compile import parse_arguments
 from jaxhash.cli.main import main
 from jaxhash.runs.outline import DataShape
@@ -106,6 +107,33 @@ def test_the_file_holds_what_is_printed(emulated, output, tmp_path):
     assert not encoder["collectives"]
     assert step["roofline"]["bottleneck"] in printed and str(path) in printed
     assert "training step" in printed and "encoder" in printed
+
+
+def test_memory_that_jax_does_not_take_by_default_is_told(emulated, output, monkeypatch, tmp_path):
+    """The chip has just the memory that the programs need, of which JAX takes three quarters."""
+    path = tmp_path / "made.json"
+    words = ("compile", "--for", "h200:8", *SMALL, "--output", str(path))
+    assert "MEM_FRACTION" not in output(*words)
+    programs = json.loads(path.read_text())["programs"]
+    needed = max(program["memory"]["total"] for program in programs)
+    chip = dataclasses.replace(targets.GPUS["h200"], memory_bytes=needed)
+    monkeypatch.setitem(targets.GPUS, "h200", chip)
+    printed = output(*words)
+    assert "does not fit" not in printed and "MEM_FRACTION" in printed
+
+
+@pytest.mark.slow
+def test_a_step_that_does_not_fit_is_tried_with_options(emulated, output, monkeypatch, tmp_path):
+    """A chip of 16 KiB has no room for the weights, unless they are spread."""
+    chip = dataclasses.replace(targets.TPUS["v5e"], memory_bytes=2**14)
+    monkeypatch.setitem(targets.TPUS, "v5e", chip)
+    path = tmp_path / "made.json"
+    printed = output("compile", "--for", "v5e:2x4", *SMALL, "--output", str(path))
+    content = json.loads(path.read_text())
+    assert not content["programs"][0]["fits"] and content["remedies"]
+    tried = {name for remedy in content["remedies"] for name in remedy["options"]}
+    assert {"remat", "chunk_size", "shard_params", "spread_banks"} <= tried
+    assert "--shard-params" in printed
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import dataclasses
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,12 @@ def compile_run(
         output.parent.mkdir(parents=True, exist_ok=True)
         write_json(output, content)
     print_report(content, console)
+    if _exceeds_default(content["programs"], target):
+        print_line(
+            console,
+            "JAX takes three quarters of a GPU's memory by default: this run needs more, by "
+            "XLA_PYTHON_CLIENT_MEM_FRACTION=0.95",
+        )
     if output is not None:
         print_line(console, f"all of it is in {output}")
     return content
@@ -120,6 +126,14 @@ def _compile(
                 "needed_bytes": error.needed,
                 "message": message.partition(": ")[2],
             }
+
+
+def _exceeds_default(programs: Sequence[Mapping[str, Any]], target: Target) -> bool:
+    """Returns whether a program fits a GPU, but not the part of its memory that JAX takes by default."""
+    limit = 0.75 * target.chip.memory_bytes
+    return target.platform == "cuda" and any(
+        program["fits"] and program["memory"]["total"] > limit for program in programs
+    )
 
 
 def _describe(experiment: Experiment, target: Target) -> str:
