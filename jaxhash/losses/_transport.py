@@ -95,7 +95,9 @@ def sliced_wasserstein(
         matched = _of_same_rank(lax.stop_gradient(projected), where, targets, ranked)
         return jnp.sum(jnp.where(where, projected - matched, 0.0) ** 2)
 
-    costs = lax.map(cost, jnp.arange(projections), batch_size=block)
+    blocks = -(-projections // block)
+    # Blocks of one size, if they can be: XLA:TPU takes seconds for each sort that it compiles.
+    costs = lax.map(cost, jnp.arange(projections), batch_size=-(-projections // blocks))
     loss = jnp.mean(costs) / jnp.maximum(count, 1)
     return split_grad(loss, axis_name)
 
