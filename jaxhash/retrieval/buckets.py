@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from jaxhash.retrieval.near_duplicates.join import DistinctCodes
@@ -84,6 +83,8 @@ def place_codes(codes: UInt8[np.ndarray, "n bytes"], *, seed: int = 0) -> Float[
     largest = np.abs(directions).argmax(axis=0)
     places = signs @ (directions * np.sign(directions[largest, [0, 1]]))
     if len(codes) >= _FEWEST_FOR_TSNE:
+        from sklearn.manifold import TSNE  # with pandas, a third of the imports of a training
+
         start = (places / places[:, 0].std() * 1e-4).astype(np.float32)
         perplexity = min(30.0, (len(codes) - 1) / 3)
         tsne = TSNE(init=start, perplexity=perplexity, max_iter=500, random_state=seed)
