@@ -75,8 +75,9 @@ def top_m_threshold(
         TypeError: if values are not floating.
 
     Example:
+        >>> from jax import jit
         >>> values = jnp.array([[3.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
-        >>> is_above(top_m_threshold(values, jnp.array([1, 2])), values)
+        >>> is_above(jit(top_m_threshold)(values, jnp.array([1, 2])), values)
         Array([[ True, False],
                [False,  True],
                [False,  True]], dtype=bool)
@@ -133,8 +134,9 @@ def is_above(
     """Returns which entries are above the threshold; rows that were masked must be masked again.
 
     Example:
+        >>> from jax import jit
         >>> values = jnp.array([[2.0], [2.0], [1.0]])
-        >>> is_above(top_m_threshold(values, 1), values)[:, 0]
+        >>> is_above(jit(top_m_threshold)(values, 1), values)[:, 0]
         Array([False,  True, False], dtype=bool)
     """
     keys = to_keys(values)
@@ -153,8 +155,12 @@ def include_next(
     """Lowers the threshold of each column below one more entry, the largest of those not above it.
 
     Example:
+        >>> from jax import jit
         >>> values = jnp.array([[3.0], [1.0], [2.0]])
-        >>> is_above(include_next(top_m_threshold(values, 1), values), values)[:, 0]
+        >>> @jit
+        ... def largest_two(values):
+        ...     return is_above(include_next(top_m_threshold(values, 1), values), values)
+        >>> largest_two(values)[:, 0]
         Array([ True, False,  True], dtype=bool)
     """
     below = ~is_above(threshold, values, axis_name=axis_name)
@@ -178,7 +184,9 @@ def mth_largest(
     number of valid rows.
 
     Example:
-        >>> mth_largest(jnp.array([[3.0, 0.5], [1.0, 0.5], [2.0, 0.7]]), jnp.array([2, 3]))
+        >>> from jax import jit
+        >>> values = jnp.array([[3.0, 0.5], [1.0, 0.5], [2.0, 0.7]])
+        >>> jit(mth_largest)(values, jnp.array([2, 3]))
         Array([2. , 0.5], dtype=float32)
     """
     threshold = top_m_threshold(values, m, where=where, axis_name=axis_name)
