@@ -131,6 +131,23 @@ def test_a_chain_of_fusions_sends_one_array():
     assert [(c.shape, c.bytes) for c in found] == [((1, 1024), 4096)] * 2
 
 
+def test_a_gather_may_be_sent_as_an_all_reduce():
+    """As XLA:TPU sends labels, and codes on 256 chips: each adds its part to an array of zeros."""
+    fused = (
+        "%f (p: s32[32], z: s32[256], at: s32[]) -> s32[256] {\n"
+        "  %p = s32[32]{0} parameter(0)\n  %z = s32[256]{0} parameter(1)\n"
+        "  %at = s32[] parameter(2)\n"
+        "  ROOT %u = s32[256]{0:T(256)} dynamic-update-slice(%z, %p, %at)\n}"
+    )
+    lines = (
+        "  %part = s32[256]{0} fusion(%in, %zeros, %at), kind=kLoop, calls=%f",
+        "  %bitcast = s32[2,128]{1,0} bitcast(%part)",
+        "  ROOT %o = s32[2,128]{1,0} all-reduce(%bitcast), replica_groups={{0,1,2,3,4,5,6,7}}, to_apply=%a",
+    )
+    (found,) = find_collectives(program(*lines, before=fused), 8)
+    assert found.kind == "all-reduce" and found.origin.startswith("all_gather")
+
+
 def test_an_array_for_the_host_is_sent_to_no_device():
     sends = "  ROOT %s = (f32[2,5]{1,0}, u32[], token[]) send(%in, %t), channel_id=1"
     assert not find_collectives(program(f"{sends}, is_host_transfer=true"), 8)

@@ -41,7 +41,8 @@ class Collective(NamedTuple):
         times: runs in a run of the program, with a single round of a loop of unknown rounds.
         loop: origin of the loop of unknown rounds that it is in, or "".
         is_branch: whether it is in a branch that may not be taken.
-        origin: the JAX operation that it came from; of its operand, where the compiler made it.
+        origin: the JAX operation that it came from. Where the compiler made it, that of its operand,
+            or ``"all_gather, sent as an all-reduce"``.
     """
 
     name: str
@@ -98,7 +99,7 @@ def collectives_of(program: Program, devices: int, rounds: int = 1) -> Iterator[
                 times=visit.times,
                 loop=visit.loop,
                 is_branch=visit.is_branch,
-                origin=started.origin or _operand_origin(visit, started),
+                origin=started.origin or _made_origin(program, visit, started),
             )
 
 
@@ -114,9 +115,25 @@ def _is_first_part(visit: Visit, chains: set[str]) -> bool:
     return is_first
 
 
-def _operand_origin(visit: Visit, made: Instruction) -> str:
-    operands = (visit.computation.instructions.get(name) for name in made.operands)
-    return next((operand.origin for operand in operands if operand and operand.origin), "")
+def _made_origin(program: Program, visit: Visit, made: Instruction) -> str:
+    """Returns the origin of a collective that the compiler made: that of what it sends.
+
+    XLA:TPU sends small gathers, and on many chips larger ones, as an all-reduce: each device writes its
+    part into an array of zeros.
+    """
+    instructions = visit.computation.instructions
+    for operand in (instructions[name] for name in made.operands if name in instructions):
+        while operand.opcode == "bitcast":
+            operand = instructions[operand.operands[0]]
+        if operand.origin:
+            return operand.origin
+        for inner in (program.computations[called] for called in operand.called("calls")):
+            root = inner.instructions[inner.root]
+            while root.opcode == "bitcast":
+                root = inner.instructions[root.operands[0]]
+            if root.opcode == "dynamic-update-slice":
+                return "all_gather, sent as an all-reduce"
+    return ""
 
 
 def _whole(part: Array, made: Instruction, group: int) -> Array:
