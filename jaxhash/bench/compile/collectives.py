@@ -122,18 +122,24 @@ def _made_origin(program: Program, visit: Visit, made: Instruction) -> str:
     part into an array of zeros.
     """
     instructions = visit.computation.instructions
-    for operand in (instructions[name] for name in made.operands if name in instructions):
-        while operand.opcode == "bitcast":
-            operand = instructions[operand.operands[0]]
+    for name in (name for name in made.operands if name in instructions):
+        operand = _behind_copies(instructions, name)
         if operand.origin:
             return operand.origin
-        for inner in (program.computations[called] for called in operand.called("calls")):
-            root = inner.instructions[inner.root]
-            while root.opcode == "bitcast":
-                root = inner.instructions[root.operands[0]]
-            if root.opcode == "dynamic-update-slice":
-                return "all_gather, sent as an all-reduce"
+        for called in operand.called("calls"):
+            inner = program.computations[called]
+            operand = _behind_copies(inner.instructions, inner.root)
+        if operand.opcode == "dynamic-update-slice":
+            return "all_gather, sent as an all-reduce"
     return ""
+
+
+def _behind_copies(instructions: dict[str, Instruction], name: str) -> Instruction:
+    """Returns the instruction that made a value, behind copies of it in other forms."""
+    made = instructions[name]
+    while made.opcode in ("bitcast", "copy") or '"ZeroCrop"' in made.attributes:
+        made = instructions[made.operands[0]]
+    return made
 
 
 def _whole(part: Array, made: Instruction, group: int) -> Array:
