@@ -382,6 +382,7 @@ def counts_from_scores(
     relevant = as_bool("relevant", relevant)
     check_scores(scores)
     check_shape("relevant", relevant, scores.shape)
+    scores, relevant = np.asarray(scores), np.asarray(relevant)  # they may be spread over a mesh
     order = np.sort(-scores)
     levels, hits = np.unique(-scores[relevant], return_counts=True)
     starts, ends = (np.searchsorted(order, levels, side) for side in ("left", "right"))

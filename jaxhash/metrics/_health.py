@@ -22,6 +22,7 @@ from jaxhash.metrics._bits import (
     mutual_information,
 )
 from jaxhash.metrics._inputs import CodeFormat
+from jaxhash.ops.arguments import dtype_of
 
 #: Codes have collapsed if more than this share of their bits is constant.
 COLLAPSE_DEAD_SHARE = 0.5
@@ -106,7 +107,8 @@ def code_health(
         >>> health.to_json()["buckets"]
         {'distinct': 2, 'largest': 1, 'entropy': 1.0, 'histogram': {'1': 2}}
     """
-    real = np.issubdtype(codes.dtype, np.floating)
+    real = np.issubdtype(dtype_of("codes", codes), np.floating)
+    codes = np.asarray(codes)  # they may be spread over a mesh
     if form is not None:
         bits = BitBlocks(codes, form.bits, form.read)
         real = real and form.kind in ("real-valued", "-1/+1") and form.zero == "+1"
@@ -203,7 +205,7 @@ def _quantization_error_in_order(codes: Float[np.ndarray, "n bits"]) -> float:
 
 def _error(codes: Float[np.ndarray, "n bits"]) -> float:
     """Sums (|u| - 1)^2."""
-    distance = np.abs(codes.astype(np.float64))
+    distance = np.abs(np.asarray(codes, np.float64))  # JAX would stay in float32
     distance -= 1.0
     return float(np.sum(np.square(distance, out=distance)))
 
@@ -241,7 +243,7 @@ def wasserstein_to_signs(codes: Float[np.ndarray, "n bits"]) -> Float[np.ndarray
 def _wasserstein(codes: Float[np.ndarray, "n bits"]) -> Float[np.ndarray, " bits"]:
     n = len(codes)
     sign = np.sign(2.0 * np.arange(1, n + 1) - n - 1)
-    columns = (np.sort(column.astype(np.float64)) for column in codes.T)
+    columns = (np.sort(np.asarray(column, np.float64)) for column in codes.T)
     return np.array([np.mean((column - sign) ** 2 + (1.0 - sign**2)) for column in columns])
 
 

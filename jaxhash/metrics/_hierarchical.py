@@ -157,6 +157,10 @@ def average_hierarchical_precision_from_scores(
     _check_form(form)
     check_ties(ties)
     check_ranking(scores, similarity)
+    scores, similarity = (
+        np.asarray(scores),
+        np.asarray(similarity),
+    )  # they may be spread over a mesh
     k = check_rank(k, len(scores))
     top = scores >= np.partition(scores, -k)[-k]  # the first k, and items tied with the last
     scores, found = scores[top], similarity[top].astype(np.float64)
