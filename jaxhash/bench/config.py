@@ -38,8 +38,7 @@ class LossesConfig:
     preset: Preset = "hswd"
     """Which losses and settings; the other options change single values of it."""
     losses: tuple[str, ...] = ("select", "sort", "l2")
-    """Losses: select, sort and kernel (HSWD by each method), l2, swd, ot, torch, and losses of
-    jaxhash.losses by their names."""
+    """Losses: select, sort, kernel (methods of HSWD), l2, swd, ot, torch, or names of jaxhash.losses."""
     passes: tuple[Pass, ...] = ("forward", "forward+backward")
     """Value alone, or value and gradient."""
     batch_sizes: tuple[int, ...] = (1024,)
