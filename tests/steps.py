@@ -39,11 +39,12 @@ def make_parts(target="sampled", unseen="ignored"):
     )
 
 
-def new_state(parts, **options):
+def new_state(parts, views=1, **options):
     parts = {name: parts[name] for name in ("model", "objective", "optimizer")}
+    image = jnp.zeros((1, 8, 8, 1), jnp.uint8)
     return create_state(
         jax.random.key(0),
-        jnp.zeros((1, 8, 8, 1), jnp.uint8),
+        image if views == 1 else (image,) * views,
         items=ITEMS,
         classes=CLASSES,
         **parts,

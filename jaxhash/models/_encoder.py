@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 from jaxhash.models._base import rows_argument
 from jaxhash.models._norm import BatchNorm
 from jaxhash.ops.collectives import row_indices
+from jaxhash.ops.meshes import row_groups
 
 
 class Encoder(nn.Module):
@@ -61,13 +62,13 @@ class Encoder(nn.Module):
             ``inputs``.
         """
         views, tree = jax.tree.flatten(inputs)
-        x = views[0] if len(views) == 1 else jnp.concatenate(views)
+        x = _merge(views)
         if mask is not None:
-            mask = jnp.tile(mask, len(views))
+            mask = _merge([mask] * len(views))
         if rows is None and train and not self.is_initializing():
             rows = row_indices(len(views[0]), self.axis_name)
         if rows is not None:
-            rows = jnp.concatenate([len(views) * rows + view for view in range(len(views))])
+            rows = _merge([len(views) * rows + view for view in range(len(views))])
         backbone = self.backbone(axis_name=self.axis_name, name="backbone")
         codes = backbone(x, train=train, mask=mask, **rows_argument(backbone, rows))
         if not return_features:
@@ -77,7 +78,25 @@ class Encoder(nn.Module):
             if self.head_norm:
                 norm = BatchNorm(affine=False, axis_name=self.axis_name, name="head_norm")
                 codes = norm(codes, train=train, mask=mask)
-        return tree.unflatten([codes] if len(views) == 1 else jnp.split(codes, len(views)))
+        return tree.unflatten(_split(codes, len(views)))
+
+
+def _merge(views: list[Shaped[Array | np.ndarray, "n ..."]]) -> Shaped[Array | np.ndarray, "m ..."]:
+    """Concatenates views; where a mesh spreads their rows, on each device those that it has."""
+    if len(views) == 1:
+        return views[0]
+    groups = row_groups(len(views[0]))
+    parts = [jnp.asarray(view).reshape(groups, -1, *view.shape[1:]) for view in views]
+    return jnp.concatenate(parts, axis=1).reshape(-1, *views[0].shape[1:])
+
+
+def _split(merged: Float[Array, "m d"], views: int) -> list[Float[Array, "n d"]]:
+    """Undoes `_merge`."""
+    if views == 1:
+        return [merged]
+    rows, columns = len(merged) // views, merged.shape[1]
+    parts = merged.reshape(row_groups(rows), views, -1, columns)
+    return [parts[:, view].reshape(rows, columns) for view in range(views)]
 
 
 def unit_rows(x: Float[Array, "n d"]) -> Float[Array, "n d"]:

@@ -10,6 +10,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, PyTree, Shaped
 from jaxhash.objectives._base import Batch, Context, TableSharding
 from jaxhash.ops.codebooks import sum_over_labels
 from jaxhash.ops.collectives import row_indices
+from jaxhash.ops.meshes import replicate
 from jaxhash.similarity import UNLABELLED
 
 #: The number of rows of a sharded table is a multiple of this, and so of 2, 4, 6, 8, 12 ...
@@ -96,7 +97,10 @@ def gather_for_table(
     """
     axis_name = table_axis(table, context)
     if axis_name is None:
-        return codes, batch
+        if _sharded_size(table, context.table_sharding) is None:
+            return codes, batch
+        codes, labels, mask = replicate((codes, jnp.asarray(batch.labels), jnp.asarray(batch.mask)))
+        return codes, batch._replace(labels=labels, mask=mask)
     rows = codes, jnp.asarray(batch.labels), jnp.asarray(batch.mask)
     codes, labels, mask = lax.all_gather(rows, axis_name, tiled=True)
     if isinstance(table, ClassTable):

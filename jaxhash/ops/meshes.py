@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 from jax import lax
-from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec, auto_axes
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec, auto_axes
 from jaxtyping import PyTree
 
 #: Maps the arguments of a function to the partition specs of its results, or of a prefix of their tree.
@@ -75,6 +75,28 @@ def on_any_mesh(function: Callable | None = None, *, out_specs: OutSpecs = repli
         return auto_axes(compute, axes=mesh.explicit_axes, out_sharding=shardings)(arrays)
 
     return wrapper
+
+
+def row_groups(rows: int) -> int:
+    """Returns into how many groups, each on a device, the ambient mesh spreads the rows of a batch.
+
+    Groups are successive rows, of equal number. There is one group without an ambient mesh, inside a
+    mapped function, and where the devices do not divide the rows. What is computed group by group has
+    the same values for any number of groups, but no row leaves its device.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    is_spread = set(mesh.axis_types) == {AxisType.Auto} and rows % mesh.size == 0
+    return mesh.size if is_spread else 1
+
+
+def replicate(tree: PyTree) -> PyTree:
+    """Returns the arrays whole on each device of the ambient mesh, if there is one of Auto axes.
+
+    Without it the compiler may spread an array otherwise, and move larger ones instead of it.
+    """
+    if set(jax.sharding.get_abstract_mesh().axis_types) != {AxisType.Auto}:
+        return tree
+    return lax.with_sharding_constraint(tree, PartitionSpec())
 
 
 def check_axis_name(axis_name: str | None) -> None:

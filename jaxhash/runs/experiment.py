@@ -281,22 +281,14 @@ class Experiment:
             process_count=jax.process_count(),
         )
 
-    def step_function(
-        self, devices: Sequence[jax.Device] | None = None
-    ) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
-        """Returns `train_step` with all that stays the same in a training bound to it.
-
-        Args:
-            devices: devices that `make_step` runs it on; all that are there if not given.
-        """
-        devices = jax.devices() if devices is None else devices
+    def step_function(self) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
+        """Returns `train_step` with all that stays the same in a training bound to it."""
         return partial(
             train_step,
             model=self.model,
             optimizer=self.optimizer,
             skip_broken=self.config.run.on_nan == "skip",
             micro_batch_size=self.config.run.chunk_size,
-            row_groups=len(devices) if self.config.run.parallel == "jit" else 1,
             **self._step_kwargs,
         )
 
@@ -307,7 +299,7 @@ class Experiment:
             devices: other devices, such as descriptions of those that `DataParallel.lower` compiles
                 for.
         """
-        return self.over_devices(self.step_function(devices), devices)
+        return self.over_devices(self.step_function(), devices)
 
     def make_loss_step(self) -> DataParallel:
         """Returns the objective alone as a step over the devices; see `loss_step`."""

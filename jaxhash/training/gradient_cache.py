@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int, PyTree, Shaped
 
+from jaxhash.ops.meshes import row_groups
+
 
 def gradient_cache(
     encode: Callable[[Int[Array, ""], PyTree], PyTree],
     rows: PyTree[Shaped[Array, "n ..."]],
     micro_batch_size: int,
-    *,
-    groups: int = 1,
 ) -> PyTree[Shaped[Array, "n ..."]]:
     """Encodes rows one micro-batch at a time, and keeps the activations of at most one micro-batch.
 
@@ -25,15 +25,11 @@ def gradient_cache(
     Args:
         encode: function from the index of a micro-batch, from 0, and its rows to its codes.
         rows: arrays with a leading axis of n rows. The last micro-batch is padded with zeros.
-        micro_batch_size: number of rows that each group adds to a micro-batch.
-        groups: number of equal groups of successive rows, each on a device of its own, where JAX
-            spreads the rows; then no row leaves its device.
+        micro_batch_size: number of rows of a micro-batch; where an ambient mesh spreads the rows, those
+            that each device adds to it.
 
     Returns:
         The codes of all n rows.
-
-    Raises:
-        ValueError: if n is no multiple of ``groups``.
 
     Example:
         >>> rows = jnp.arange(5.0)
@@ -48,8 +44,7 @@ def gradient_cache(
         Setup", RepL4NLP 2021.
     """
     n = len(jax.tree.leaves(rows)[0])
-    if n % groups:
-        raise ValueError(f"{n} rows are no multiple of {groups} groups")
+    groups = row_groups(n)
     n //= groups
     count = -(-n // micro_batch_size)
 

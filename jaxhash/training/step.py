@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxhash.models._base import rows_argument
 from jaxhash.objectives import Batch, Context, Objective, TableSharding, Variables
-from jaxhash.ops.meshes import on_any_mesh, specs_of
+from jaxhash.ops.meshes import on_any_mesh, row_groups, specs_of
 from jaxhash.training.collapse import code_metrics
 from jaxhash.training.gradient_cache import gradient_cache
 from jaxhash.training.state import TrainState
@@ -37,7 +37,6 @@ def train_step(
     skip_broken: bool = False,
     prepare: Callable[[PyTree], PyTree] = lambda inputs: inputs,
     micro_batch_size: int | None = None,
-    row_groups: int = 1,
     axis_name: str | None = None,
     table_sharding: TableSharding = TableSharding(),  # noqa: B008
     gathered: Callable[[Callable], Callable] = lambda loss_fn: loss_fn,
@@ -71,8 +70,6 @@ def train_step(
             augmentation.
         micro_batch_size: number of rows to encode at a time, see
             `jaxhash.training.gradient_cache.gradient_cache`; None for all.
-        row_groups: number of devices that each encode ``micro_batch_size`` rows at a time; 1 where
-            the batch holds the rows of one device.
         axis_name: mapped axis over which the batch is sharded.
         table_sharding: tables of the objective of which a device holds its own rows only.
         gathered: turns a loss of whole parameters into one of sharded parameters, see
@@ -95,9 +92,7 @@ def train_step(
 
     def loss_fn(params):
         variables = {"params": params["model"], "batch_stats": state.batch_stats}
-        codes, batch_stats = _encode(
-            model, variables, batch, schedule["key"], micro_batch_size, row_groups
-        )
+        codes, batch_stats = _encode(model, variables, batch, schedule["key"], micro_batch_size)
         context = Context(
             variables=variables,
             encode=model.apply,
@@ -231,14 +226,14 @@ def _encode(
     batch: Batch,
     key: Key[Array, ""],
     micro_batch_size: int | None,
-    row_groups: int,
 ) -> tuple[PyTree, PyTree]:
     """Encodes a batch in training mode; returns codes and updated batch statistics.
 
     Linen folds the path of a module into the dropout key, so modules share no draws. A model
     without ``rows`` draws by position in the batch, so each micro-batch needs a key of its own.
     """
-    if micro_batch_size is None or micro_batch_size * row_groups >= len(batch.mask):
+    rows = len(batch.mask)
+    if micro_batch_size is None or micro_batch_size * row_groups(rows) >= rows:
         codes, updates = model.apply(
             variables,
             batch.inputs,
@@ -258,10 +253,7 @@ def _encode(
 
     try:
         codes = gradient_cache(
-            encode_micro_batch,
-            (batch.inputs, batch.mask, batch.index),
-            micro_batch_size,
-            groups=row_groups,
+            encode_micro_batch, (batch.inputs, batch.mask, batch.index), micro_batch_size
         )
     except ModifyScopeVariableError as error:
         raise ValueError(

@@ -158,15 +158,22 @@ def test_equal_to_one_process_with_one_device(folders, topology):
             assert a[name].shape == b[name].shape and (a[name] != b[name]).mean() < 2e-3
 
 
-def test_a_checkpoint_of_two_processes_resumes_in_one(folders, tmp_path, train):
-    """And with the other mapping."""
+@pytest.mark.parametrize(
+    "topology, flags",
+    [
+        ("1x8", ["--parallel", "shard_map"]),
+        pytest.param("2x4", ["--parallel", "jit", "--shard-params"], marks=pytest.mark.slow),
+    ],
+)
+def test_a_checkpoint_of_two_processes_resumes_elsewhere(folders, tmp_path, train, topology, flags):
+    """In one process with the other mapping, or with parameters spread over both."""
     again = tmp_path / "run"
     again.mkdir()
     for name in ("config.json", "metrics.jsonl", "inputs.json"):
         (again / name).write_bytes((folders / "2x4" / name).read_bytes())
     (again / "checkpoints").mkdir()
     shutil.copytree(folders / "2x4" / "checkpoints" / "12", again / "checkpoints" / "12")
-    assert "going on from step 12 of 14" in train(again, "1x8", "--parallel", "shard_map")
+    assert "going on from step 12 of 14" in train(again, topology, *flags)
     one, other = final_state(folders / "2x4"), final_state(again)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), one, other)
 

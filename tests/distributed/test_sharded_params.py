@@ -11,7 +11,7 @@ import pytest
 from steps import STEPS, assert_close, batches, make_parts, new_state
 
 from jaxhash.models import Encoder
-from jaxhash.objectives import combine, csq, hswd, weighted
+from jaxhash.objectives import cibhash, combine, csq, hswd, weighted
 from jaxhash.runs.config import Config
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.parallel import DataParallel
@@ -59,6 +59,30 @@ def run(step, state, rows):
         state, found = step(state, step.shard_batch(batch))
         metrics.append(jax.device_get(found))
     return step.to_global(state), metrics
+
+
+@pytest.mark.slow
+def test_two_views_are_merged_on_each_device():
+    """No image and no activation of the global step moves; its codes and its mask do, to be compared."""
+    parts = wide_parts() | {"objective": combine(cibhash(), weighted(0.1, hswd(target="balanced")))}
+    views = [b._replace(inputs=(b.inputs, b.inputs[:, ::-1])) for b in batches(padding=7)][:2]
+    start = new_state(parts, views=2)
+    single = jax.jit(partial(train_step, steps_per_epoch=2, total_steps=STEPS, **parts))
+    one, expected = start, []
+    for batch in views:
+        one, metrics = single(one, batch)
+        expected.append(jax.device_get(metrics))
+    step = sharded_step(parts, jax.devices(), shard_params=False)
+    text = step.lower(shapes(start), shapes(views[0])).compile().as_text()
+    moved = [
+        line
+        for line in text.splitlines()
+        if any(f" {kind}(" in line for kind in ("all-gather", "all-to-all", "collective-permute"))
+    ]
+    assert not [line for line in moved if "u8[" in line or f"{WIDTH}]" in line.split("{")[0]]
+    eight, found = run(step, start, views)
+    assert_close(expected, found)
+    assert_close(one, eight)
 
 
 @pytest.mark.parametrize("options", [{}, {"skip_broken": True}, {"micro_batch_size": 2}], ids=str)

@@ -23,9 +23,14 @@ def jit_program(step: Callable, layout: Layout, state: TrainState) -> Callable:
         layout: where state and batch lie.
         state: a state, or its shapes.
     """
+
+    def step_on_mesh(state, batch):
+        with jax.sharding.use_abstract_mesh(layout.mesh.abstract_mesh):  # see `jaxhash.ops.meshes`
+            return step(state, batch)
+
     shardings = layout.shardings(state)
     return jax.jit(
-        step,
+        step_on_mesh,
         in_shardings=(shardings, layout.sharding(layout.rows)),
         out_shardings=(shardings, layout.sharding(PartitionSpec())),
         donate_argnums=(0,),
