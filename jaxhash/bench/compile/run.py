@@ -84,12 +84,13 @@ def compile_run(
     }
     if not content["programs"][0]["fits"]:
         print_line(console, "the step does not fit a chip: trying what saves memory")
-        remedies = find_remedies(
-            experiment,
-            target,
-            lambda changed: outline_experiment(changed, source, split),
-            lambda line: print_line(console, line),
-        )
+        with show_work("compiling the step with other options", console):
+            remedies = find_remedies(
+                experiment,
+                target,
+                lambda changed: outline_experiment(changed, source, split),
+                lambda line: print_line(console, line),
+            )
         content["remedies"] = [dataclasses.asdict(remedy) for remedy in remedies]
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
