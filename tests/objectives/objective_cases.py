@@ -52,6 +52,21 @@ QUANTIZER_CASES = {
 }
 
 
+#: A method of each kind, by what its loss looks at: a bank, the pairs of a batch, triplets, ranks, codes
+#: of all items, centers, a classifier, a hierarchy, two views.
+KINDS = (
+    "hashnet",
+    "dch",
+    "dtsh",
+    "tie-aware-ap",
+    "dsdh",
+    "csq",
+    "cross-entropy",
+    "shred",
+    "cibhash",
+)
+
+
 def _variant(method, multi_label=False, class_similarity=None, **options):
     similarity = ClassSimilarity(**(class_similarity or {}))
     return Case(METHODS[method].make, options, multi_label, similarity)

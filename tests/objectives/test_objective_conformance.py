@@ -12,6 +12,7 @@ from objective_cases import (
     BITS,
     CASES,
     CLASSES,
+    KINDS,
     METHOD_CASES,
     QUANTIZER_CASES,
     ROWS,
@@ -182,25 +183,13 @@ def test_masked_batch_is_its_valid_rows(name):
     assert_close(map_views(lambda view: view[:VALID], in_codes), few_slopes)
 
 
-#: One of each kind: XLA compiles each operation of an eager loss by itself, which takes seconds. The
-#: formulas of most others are tried eagerly in the tests of their family.
-EAGER = (
-    "hashnet",
-    "dch",
-    "dtsh",
-    "tie-aware-ap",
-    "dsdh",
-    "csq",
-    "cross-entropy",
-    "shred",
-    "cibhash",
-    "quantizer hswd",
-)
-
-
-@pytest.mark.parametrize("name", EAGER)
+@pytest.mark.parametrize("name", [*KINDS, "quantizer hswd"])
 def test_eager_is_compiled(name):
-    """The value, its terms and the state."""
+    """The value, its terms and the state.
+
+    XLA compiles each operation of an eager loss by itself, which takes seconds. The formulas of most
+    others are tried eagerly in the tests of their family.
+    """
     eager = objective_of(name).loss(start(name), codes_of(name), batch_of(CASES[name]), context())
     assert_close(eager, run(name)[0])
 

@@ -13,7 +13,7 @@ from objective_cases import (
     CASES,
     CLASSES,
     ITEMS,
-    METHOD_CASES,
+    KINDS,
     QUANTIZER_CASES,
     batch_of,
     objective_of,
@@ -114,12 +114,12 @@ ROWWISE = {"cross-entropy, sigmoid", "jmlh as released", "hyp2, multi-hot"}
 
 
 def situations():
-    """Methods on class ids, and slowly on multi-hot rows; variants on their labels."""
+    """Methods on class ids, slowly one of each kind on multi-hot rows; variants on their labels."""
     for name, case in CASES.items():
         if name not in QUANTIZER_CASES:
             marks = [pytest.mark.slow] if name in ROWWISE else []
             yield pytest.param(name, case.multi_label, marks=marks)
-    for name in METHOD_CASES:
+    for name in KINDS:
         yield pytest.param(name, True, marks=pytest.mark.slow)
 
 
@@ -160,11 +160,11 @@ def weighted_grid(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "devices"), zip(METHODS, itertools.cycle([8, 1])))
-def test_every_quantizer_trains_with_every_method(name, devices):
+@pytest.mark.parametrize(("name", "devices"), zip(KINDS, itertools.cycle([8, 1])))
+def test_every_quantizer_trains_with_every_kind_of_method(name, devices):
     """One compiled step with all quantizers, of which each run turns on one.
 
-    Every other method is on one device: alone, each method and each quantizer is on one and on eight.
+    Every other kind is on one device: alone, each method and each quantizer is on one and on eight.
     """
     grid = weighted_grid(name)
     none = jnp.zeros(len(QUANTIZERS))
