@@ -81,8 +81,9 @@ def hswd(
               (`jaxhash.ops.selection`). Memory is that of the codes, also over devices.
             * ``"kernel"``: the same in one Pallas kernel on an NVIDIA GPU (Triton) or a TPU (Mosaic),
               which reads the codes from memory once for value and gradient; a CPU selects. For the
-              batch of one device, at most 65,536 rows (on a TPU v4 half as many). Its derivatives
-              are those in the codes. Not timed on a GPU or TPU yet.
+              batch of one device, at most 65,536 rows (on a TPU v4 half as many): of rows that are
+              sharded under jit, XLA gathers the batch on a GPU, and JAX refuses to compile for TPUs.
+              Its derivatives are those in the codes. Not timed on a GPU or TPU yet.
             * ``"sort"``: sorts each column, and gathers the whole batch on each device. Needed for
               ``target="expected"``, where each rank has its own sign; otherwise it is slower, with
               the same value and gradient.

@@ -75,7 +75,8 @@ def test_more_columns_than_a_program_takes(interpreted):
 
 
 @pytest.mark.parametrize("order", [1, 2])
-def test_derivatives_of_any_order_and_mode_are_those_of_select(interpreted, order):
+def test_derivatives_of_any_order_and_mode_are_those_of_select(order):
+    """Their rules are the same on every platform."""
     codes, where = normal(5, 2), jnp.arange(5) < 4
 
     def derivatives(method):
@@ -143,7 +144,7 @@ def test_derivatives_in_what_the_kernel_holds_constant_are_refused(name):
         return hswd(normal(5, 2), target="balanced", method="kernel", **options)
 
     with pytest.raises(ValueError, match='method="select"') as raised:
-        jax.grad(loss)(0.4)
+        jax.eval_shape(jax.grad(loss), 0.4)
     assert "\n" not in str(raised.value)
 
 
