@@ -18,7 +18,7 @@ from jaxhash.bench.compile.program import (
 )
 from jaxhash.bench.compile.remedies import find_remedies
 from jaxhash.bench.compile.table import print_report
-from jaxhash.bench.compile.targets import Target, target_devices
+from jaxhash.bench.compile.targets import Target, installed_compilers, target_devices
 from jaxhash.runs.config import Config
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.outline import DataShape, open_data, outline_experiment
@@ -29,7 +29,7 @@ from jaxhash.utils.hardware import versions
 #: Value of the key ``format`` of a result file.
 FORMAT = "jaxhash compile 1"
 
-#: Packages whose versions decide what a program looks like; the compilers are there if installed.
+#: Packages whose versions decide what a program looks like, beside the compiler's.
 _PACKAGES = ("jaxhash", "jax", "jaxlib", "flax", "optax")
 
 
@@ -69,7 +69,7 @@ def compile_run(
         "format": FORMAT,
         "command": command,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": versions(_PACKAGES),
+        "versions": versions((*_PACKAGES, *installed_compilers(target))),
         "target": dataclasses.asdict(target),
         "config": config.to_json(),
         "data": {

@@ -123,11 +123,15 @@ def target_devices(target: Target) -> "list[jax.Device]":
     """
     from jax.experimental import topologies
 
+    if not installed_compilers(target):
+        raise UserError(
+            f"`for={target.name}` needs a compiler that is not installed: pip install "
+            f"'jaxhash[{target.platform}]' brings it"
+        )
     for name, value in _LIBTPU_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
         if target.platform == "tpu":
-            _require(target, "tpu", "libtpu")
             chip, _, shape = target.name.partition(":")
             bounds = _host_bounds(chip, shape)
             topology = topologies.get_topology_desc(
@@ -136,7 +140,6 @@ def target_devices(target: Target) -> "list[jax.Device]":
                 chips_per_host_bounds=[*bounds, *[1] * (3 - len(bounds))],
             )
         else:
-            _require(target, "cuda", "jax_cuda13_plugin", "jax_cuda12_plugin")
             topology = topologies.get_topology_desc(
                 platform="cuda",
                 topology_name=target.chip.name,
@@ -146,6 +149,11 @@ def target_devices(target: Target) -> "list[jax.Device]":
     except RuntimeError as error:
         raise UserError(f"`for={target.name}`: {first_line(error)}") from error
     return list(topology.devices)
+
+
+def installed_compilers(target: Target) -> tuple[str, ...]:
+    """Returns the installed packages that have the compiler of a target."""
+    return tuple(filter(importlib.util.find_spec, _COMPILERS[target.platform]))
 
 
 def hide_accelerators() -> None:
@@ -158,6 +166,9 @@ def hide_accelerators() -> None:
     jax.config.update("jax_platforms", "cpu")
     os.environ.update(_LIBTPU_ENVIRONMENT)
 
+
+#: Packages that have the compiler of a platform; the extra of the platform's name brings the first.
+_COMPILERS = {"tpu": ("libtpu",), "cuda": ("jax_cuda13_plugin", "jax_cuda12_plugin")}
 
 #: Keeps libtpu from asking the cloud for a TPU, and from waiting for another process that has loaded it.
 _LIBTPU_ENVIRONMENT = {
@@ -188,15 +199,6 @@ def _host_bounds(chip: str, shape: str) -> tuple[int, ...]:
     if chip != "v5p" and shape in ("1x1", "2x4"):
         return _sizes(shape)
     return (2, 2)
-
-
-def _require(target: Target, extra: str, *packages: str) -> None:
-    """Raises a `UserError` if none of the packages that have the compiler is installed."""
-    if not any(map(importlib.util.find_spec, packages)):
-        raise UserError(
-            f"`for={target.name}` needs a compiler that is not installed: pip install "
-            f"'jaxhash[{extra}]' brings it"
-        )
 
 
 def _gpu_config(chip: Chip) -> str:
