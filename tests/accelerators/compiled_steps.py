@@ -39,6 +39,25 @@ SIMILARITY = {
     "hpdh": ClassSimilarity(levels=np.arange(CLASSES)[None] // 10),
 }
 
+_CODES, _VIEWS, _CODES_AND_INPUTS = {"codes": 1}, {"codes": 2}, {"codes": 1, "inputs": 1}
+
+#: What a step gathers of the rows of the whole batch, to pair them. The others gather nothing: HSWD,
+#: the penalties of single codes, the centers, the classifiers.
+GATHERED = {
+    **dict.fromkeys(["hashnet", "dpsh", "dhn", "dbdh", "lcdsh", "idhn", "dch", "dsh"], _CODES),
+    **dict.fromkeys(["qsmih", "wglhh", "dtsh", "mihash", "tie-aware-ap", "dsdh"], _CODES),
+    **dict.fromkeys(["dsdh-released", "asymmetric-dsh", "supervised-deep-hashing"], _CODES),
+    **dict.fromkeys(["greedyhash-u", "bihalf", "semantic-structure-hashing"], _CODES_AND_INPUTS),
+    "cibhash": _VIEWS,
+    "shrewd": _VIEWS,  # for the semantic loss, and for the divergence
+    "shred": _VIEWS,
+    "dfh": {"codes": 2, "labels": 1},  # for the bank, and for the codes of the classes
+} | {f"quantizer {name}": _CODES for name in ("swd", "ot", "sinkhorn", "koleo", "empirical-kl")}
+
+#: An objective of each kind, for the mappings that are not the default. HSWD gathers under
+#: ``jax.jit`` alone: blocks of rows that its search counts cross from one device to the next.
+KINDS = ["hashnet", "dhn", "csq", "cibhash", "hpdh", "quantizer hswd"]
+
 
 def objective_of(name):
     """A method, or ``quantizer NAME`` beside CSQ, which gathers nothing."""
@@ -84,17 +103,20 @@ def exchanged_rows(program):
     """Counts the arrays of rows of the batch that devices exchange, by what one row holds.
 
     Returns:
-        Those that are gathered, and those whose sum over devices is returned, as the gradient of
-        what was gathered. Labels, masks and other arrays of one number a row are left out.
+        Those that are gathered or passed on, and those whose sum over devices is returned, as the
+        gradient of what was gathered. Labels, masks and other arrays of one number a row are left
+        out.
     """
     names = {BITS: "codes", FEATURES: "inputs", HIDDEN: "activations", CLASSES: "labels"}
     gathered, summed = collections.Counter(), collections.Counter()
     for collective in find_collectives(program.text, program.target.devices):
         size = math.prod(collective.shape)
-        if not {ROWS, ROWS // program.target.devices} & set(collective.shape) or size <= ROWS:
+        rows = {ROWS, ROWS // program.target.devices}
+        if not rows & set(collective.shape) or size <= ROWS:
             continue
         is_sum = collective.kind in ("all-reduce", "reduce-scatter")
-        name = names.get(size / ROWS, (collective.kind, collective.shape))
+        found = [names[size // each] for each in rows if size / each in names]
+        name = found[0] if found else (collective.kind, collective.shape)
         (summed if is_sum else gathered)[name] += collective.times
     return gathered, summed
 
