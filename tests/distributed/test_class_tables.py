@@ -66,8 +66,15 @@ def has_classes(leaf):
         ("hyp2", True),
         *[
             pytest.param(name, multi_label, marks=pytest.mark.slow)
-            for name in ("orthohash", "jmlh", "dhd", "hpdh", "csq", "dpn", "dsdh", "shred")
-            for multi_label in (False, True)
+            for name, multi_label in (
+                ("orthohash", False),
+                ("csq", False),
+                ("dpn", True),
+                ("dhd", False),
+                ("hpdh", True),
+                ("dsdh", False),
+                ("shred", True),
+            )
         ],
     ],
 )
