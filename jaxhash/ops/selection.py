@@ -27,7 +27,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, Shaped
 
 from jaxhash.ops._bracket import Bracket, choose_end, is_exact, is_settled, narrow
 from jaxhash.ops.collectives import pmax, pmin, psum, row_count, row_indices
-from jaxhash.ops.meshes import on_any_mesh
+from jaxhash.ops.meshes import on_any_mesh, row_groups
 
 #: Thresholds per round: one 32-bit word holds this many counts while a block is counted.
 LANES = 4
@@ -370,14 +370,27 @@ def _from_keys(keys: Int[Array, "..."], dtype: jnp.dtype) -> Float[Array, "..."]
 
 
 def _reduce_blocks(
-    reduction: Callable[..., Array], array: Shaped[Array, "n columns"], rows: int
+    reduction: Callable[..., Array], array: Shaped[Array, "n columns"], most: int
 ) -> Shaped[Array, "blocks columns"]:
-    """Reduces each block of consecutive rows to one row; the last block may be shorter."""
+    """Reduces each block of at most ``most`` consecutive rows to one row."""
+    rows = _block_rows(array.shape[0], most)
     full = array.shape[0] // rows * rows
     blocks = reduction(array[:full].reshape(-1, rows, array.shape[1]), axis=1)
     if full == array.shape[0]:
         return blocks
     return jnp.concatenate([blocks, reduction(array[full:], axis=0, keepdims=True)])
+
+
+def _block_rows(rows: int, most: int) -> int:
+    """Returns the rows of a block; under ``jax.jit`` with a mesh no block lies on two devices.
+
+    The compiler would gather all rows on each device to make a block that does.
+    """
+    groups = row_groups(rows)
+    if groups == 1:
+        return most
+    own = rows // groups
+    return max(size for size in range(1, min(most, own) + 1) if own % size == 0)
 
 
 def _reduce_rows(

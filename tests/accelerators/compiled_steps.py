@@ -54,8 +54,7 @@ GATHERED = {
     "dfh": {"codes": 2, "labels": 1},  # for the bank, and for the codes of the classes
 } | {f"quantizer {name}": _CODES for name in ("swd", "ot", "sinkhorn", "koleo", "empirical-kl")}
 
-#: An objective of each kind, for the mappings that are not the default. HSWD gathers under
-#: ``jax.jit`` alone: blocks of rows that its search counts cross from one device to the next.
+#: An objective of each kind, for the mappings that are not the default.
 KINDS = ["hashnet", "dhn", "csq", "cibhash", "hpdh", "quantizer hswd"]
 
 

@@ -113,3 +113,19 @@ def test_traffic_does_not_depend_on_the_batch():
         for shape in traffic(3)
     ]
     assert sizes and max(sizes) <= 8 * 5
+
+
+@pytest.mark.parametrize("kind", [jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit])
+@pytest.mark.parametrize("rows", [424, 131_072])
+def test_selecting_under_jit_gathers_nothing(kind, rows):
+    """Blocks that are counted lie on one device, also where 16 does not divide its rows."""
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
+    codes = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    of_codes = jax.value_and_grad(partial(hswd, target="balanced"))
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        lowered = jax.jit(of_codes, out_shardings=(None, codes)).lower(
+            jax.ShapeDtypeStruct((rows, 5), jnp.float32, sharding=codes)
+        )
+    text = lowered.compile().as_text()
+    assert "all-reduce" in text
+    assert not re.search("all-gather|all-to-all|collective-permute", text)
