@@ -115,7 +115,7 @@ def test_the_compiler_of_tpus_counts_what_a_loss_asks_of_a_chip():
     for found in (one, eight):
         assert 1 <= found.accessed_bytes / (found.moved_bytes / found.devices) < 1.1
         assert found.moved_bytes == 2 * codes and found.peak_bytes >= 2 * codes / found.devices
-    assert one.sent_bytes == 0 < eight.sent_bytes < 100
+    assert one.sent_bytes == 0 < eight.sent_bytes <= 2 * 64 * 4  # the sum of each bit by a ring
     assert one.flops == eight.flops == one.loops == 0
     pairs = compiled_loss.compile_loss(
         "hashnet", LOSSES["hashnet"], "forward", Setting(1024, 64, devices=8), target
