@@ -92,3 +92,28 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip("no folder shared/data beside the repository")
     return folder.resolve()
+
+
+def described_target(name):
+    """Devices to compile for that are not here; without their compiler the test is skipped."""
+    from jaxhash.bench.compile.targets import parse_target, target_devices
+    from jaxhash.utils.errors import UserError
+
+    target = parse_target(name)
+    try:
+        target_devices(target)
+    except UserError as error:
+        pytest.skip(str(error))
+    return target
+
+
+@pytest.fixture(scope="session")
+def v5e():
+    """A slice of TPUs, in tests/accelerators; no conftest of theirs, which pytest takes for this one."""
+    return described_target("v5e:2x4")
+
+
+@pytest.fixture(scope="session")
+def h200():
+    """Eight GPUs, likewise."""
+    return described_target("h200:8")

@@ -88,7 +88,7 @@ def _triplet_sum_and_grad(theta, positive, negative, margin):
 
     They are found and read by comparisons, since a TPU does gathers and scatters one by one.
     """
-    columns, none = jnp.arange(theta.shape[1])[None, :], theta.shape[1]
+    columns, none = jnp.arange(theta.shape[1], dtype=jnp.int32)[None, :], theta.shape[1]
 
     def step(_, carry):
         total, grad, before = carry
