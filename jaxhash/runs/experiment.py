@@ -318,6 +318,7 @@ class Experiment:
             mapping=self.config.run.parallel,
             table_sharding=self.sharding,
             shard_params=self.config.run.shard_params,
+            remat=self.config.model.remat,
             model_parallel=self.config.run.model_parallel,
             class_axes=self._class_axes,
         )

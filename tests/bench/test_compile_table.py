@@ -66,6 +66,19 @@ def test_equal_collectives_are_one_row(program):
     assert sent == sorted(sent, reverse=True)
 
 
+def test_layers_that_do_the_same_are_one_row(program):
+    entry = analyze(program, items=128)
+    sent, slow = entry["collectives"][0], entry["slow_operations"][0]
+    layers = [f"jit(step)/stage{i}_0/mlp{j}/dot_general" for i in range(30) for j in (1, 2)]
+    entry["collectives"] = [{**sent, "origin": origin, "count": 2} for origin in layers]
+    entry["slow_operations"] = [{**slow, "origin": origin} for origin in layers]
+    lines = [line for line in printed(entry).splitlines() if "mlp" in line]
+    assert len(lines) == 4 and "smaller ones" not in printed(entry)
+    assert all("stage*/mlp" in line for line in lines)
+    assert all(f"{60 * sent['times']}" in line for line in lines[:2])
+    assert all(f"{30 * slow['times']}" in line for line in lines[2:])
+
+
 def test_what_does_not_fit_says_what_would():
     refused = {
         "name": "training step",

@@ -109,3 +109,17 @@ def test_rounds_are_read_from_the_loop(numbers, rounds):
     assert trip_count(program, loop.computation, loop.instruction) == rounds
     inside = [visit.times for visit in walk(program) if visit.instruction.name == "next"]
     assert inside == [1 if rounds is None else rounds]
+
+
+@pytest.mark.parametrize("sends", [False, True])
+@pytest.mark.parametrize("origin", ["jit(step)/Dense_0/dot_general", "jit(step)/scatter-add"])
+def test_a_product_that_is_sent_in_parts_is_not_slow(origin, sends):
+    """XLA:TPU spreads a product and the exchange of its parts over the rounds of a loop."""
+    text = LOOP.format(
+        start=0, stop=2, step=1, limit="constant", direction="LT", grow="add"
+    ).replace("body=%body", f'body=%body, metadata={{op_name="{origin}"}}')
+    if sends:
+        sent = "%sent = f32[4]{0} collective-permute(%value), source_target_pairs={{0,1},{1,0}}"
+        text = text.replace("  ROOT %new", f"  {sent}\n  ROOT %new")
+    kinds = [found.kind for found in find_slow_operations(text)]
+    assert kinds == ([] if sends and "dot_general" in origin else ["compiler loop"])

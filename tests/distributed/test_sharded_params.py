@@ -35,6 +35,33 @@ class Wide(nn.Module):
         return features
 
 
+class Hidden(nn.Module):
+    """A residual block with a wide hidden layer; the carry of a scan."""
+
+    @nn.compact
+    def __call__(self, x, _=None):
+        return x + nn.Dense(WIDTH)(nn.gelu(nn.Dense(8 * WIDTH)(x))), None
+
+
+class Deep(nn.Module):
+    """Six residual blocks, apart or stacked, that are computed again in the backward pass or not."""
+
+    remat: bool = False
+    scan: bool = False
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, inputs, train=False, mask=None):
+        x = nn.Dense(WIDTH)(inputs.reshape(len(inputs), -1) / 255)
+        block = nn.remat(Hidden) if self.remat else Hidden
+        if self.scan:
+            layers = nn.scan(block, {"params": 0}, split_rngs={"params": True}, length=6)
+            return layers()(x, None)[0]
+        for _ in range(6):
+            x, _ = block()(x)
+        return x
+
+
 def wide_parts(**options):
     """A network, an objective with a trained part, and AdamW without a division of noise by itself."""
     return make_parts() | {
@@ -43,12 +70,13 @@ def wide_parts(**options):
     }
 
 
-def sharded_step(parts, devices, *, mapping="jit", shard_params=True, **options):
+def sharded_step(parts, devices, *, mapping="jit", shard_params=True, remat=False, **options):
     return DataParallel(
         partial(train_step, steps_per_epoch=2, total_steps=STEPS, **parts, **options),
         devices,
         mapping=mapping,
         shard_params=shard_params,
+        remat=remat,
     )
 
 
@@ -112,6 +140,47 @@ def test_each_device_has_an_eighth():
         assert bias.is_fully_replicated
     first = state.params["model"]["backbone"]["Dense_0"]["kernel"]  # [64, 256]: the larger axis
     assert first.addressable_shards[0].data.shape == (64, WIDTH // 8)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_blocks_that_are_computed_again_gather_again(scan):
+    """Neither their activations nor their parameters stay on a device between the passes."""
+    parts = wide_parts() | {"model": Encoder(partial(Deep, remat=True, scan=scan), 16)}
+    rows = list(batches(padding=7))
+    one, expected = new_state(parts), []
+    single = jax.jit(partial(train_step, steps_per_epoch=2, total_steps=STEPS, **parts))
+    for batch in rows:
+        one, metrics = single(one, batch)
+        expected.append(jax.device_get(metrics))
+    step = sharded_step(parts, jax.devices(), remat=True)
+    eight, found = run(step, new_state(parts), rows)
+    assert_close(expected, found)
+    assert_close(one, eight)
+    lowered = step.lower(shapes(new_state(parts)), shapes(rows[0]))
+    hidden = f"tensor<24x{8 * WIDTH}xf32>"
+    products = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
+    blocks = 1 if scan else 6  # forwards, once more, and the gradient
+    assert sum(line.endswith(hidden) or f"-> {hidden}" in line for line in products) == 3 * blocks
+    gathered = [
+        line
+        for line in lowered.compile().as_text().splitlines()
+        if " all-gather(" in line and f"{8 * WIDTH}" in line.split(" all-gather(")[0]
+    ]
+    assert len(gathered) == 2 * 2 * blocks
+
+
+def test_parameters_of_a_scan_are_whole_one_layer_at_a_time():
+    """XLA:CPU runs a scan as a loop, so that its memory shows what is whole together."""
+    parts = wide_parts() | {"model": Encoder(partial(Deep, remat=True, scan=True), 16)}
+    state, batch = shapes(new_state(parts)), shapes(next(batches()))
+
+    def temporaries(shard_params):
+        step = sharded_step(parts, jax.devices(), shard_params=shard_params, remat=True)
+        return step.lower(state, batch).compile().memory_analysis().temp_size_in_bytes
+
+    layers = 6 * 4 * 16 * WIDTH**2
+    assert temporaries(shard_params=False) > 2 * layers  # and their gradients
+    assert temporaries(shard_params=True) < 0.6 * layers
 
 
 def is_adam(state):

@@ -19,6 +19,7 @@ from jaxhash.bench.compile.program import (
 from jaxhash.bench.compile.remedies import find_remedies
 from jaxhash.bench.compile.table import print_report
 from jaxhash.bench.compile.targets import Target, installed_compilers, target_devices
+from jaxhash.bench.report import format_bytes
 from jaxhash.runs.config import Config
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.outline import DataShape, open_data, outline_experiment
@@ -83,7 +84,13 @@ def compile_run(
         ],
     }
     if not content["programs"][0]["fits"]:
-        print_line(console, "the step does not fit a chip: trying what saves memory")
+        memory = content["programs"][0].get("memory", {})
+        needed = memory.get("total") or content["programs"][0]["needed_bytes"]
+        print_line(
+            console,
+            f"the step needs {format_bytes(needed)} of {format_bytes(target.chip.memory_bytes)} a "
+            "chip: trying what saves memory",
+        )
         with show_work("compiling the step with other options", console):
             remedies = find_remedies(
                 experiment,

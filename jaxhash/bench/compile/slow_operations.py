@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from jaxhash.bench.compile.execution import Visit, trip_count, walk
-from jaxhash.bench.compile.hlo import Program, parse
+from jaxhash.bench.compile.hlo import Instruction, Program, parse
 
 #: What each kind is slow at.
 REASONS = {
@@ -64,7 +64,7 @@ def slow_operations_of(program: Program) -> Iterator[SlowOperation]:
     for visit in walk(program):
         made = visit.instruction
         wide = [array for array in made.arrays if array.dtype in _WIDE]
-        for kind in _kinds(visit, bool(wide)):
+        for kind in _kinds(program, visit, bool(wide)):
             arrays = wide if kind == "64-bit" else made.arrays
             array = arrays[0] if arrays else None
             if kind == "64-bit" and (made.origin, array.dtype) in seen:
@@ -85,7 +85,7 @@ def slow_operations_of(program: Program) -> Iterator[SlowOperation]:
             )
 
 
-def _kinds(visit: Visit, is_wide: bool) -> Iterator[str]:
+def _kinds(program: Program, visit: Visit, is_wide: bool) -> Iterator[str]:
     made = visit.instruction
     target = re.search(r'custom_call_target="([^"]*)"', made.attributes)
     called = target[1] if target else ""
@@ -93,10 +93,20 @@ def _kinds(visit: Visit, is_wide: bool) -> Iterator[str]:
         yield "sort"
     if made.opcode == "scatter":
         yield "scatter"
-    if made.opcode == "while":
+    if made.opcode == "while" and not _exchanges_what_it_multiplies(program, made):
         is_written = re.search(r"(while|scan)[^/]*$", made.origin)
         yield "loop" if is_written else "compiler loop"
     if "callback" in called or made.opcode in ("infeed", "outfeed") or made.is_host_send:
         yield "host callback"
     if is_wide:
         yield "64-bit"
+
+
+def _exchanges_what_it_multiplies(program: Program, loop: Instruction) -> bool:
+    """Returns whether a compiler made a loop of a product, to send its parts while it computes others."""
+    (body,) = loop.called("body")
+    sends = any(
+        made.opcode.startswith("collective-permute")
+        for made in program.computations[body].instructions.values()
+    )
+    return sends and re.search(r"(dot_general|conv_general_dilated)$", loop.origin) is not None

@@ -1,5 +1,6 @@
 """Prints what ``jaxhash compile`` found, from the JSON that it writes."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -63,12 +64,13 @@ def _print_program(program: Mapping[str, Any], target: Mapping[str, Any], consol
     print_line(console, f"memory: {verdict}, {needed} of {available} a chip")
     _print_bound(program, console)
     if program["collectives"]:
-        print_table(console, _collectives(program["collectives"]))
-        left = len(program["collectives"]) - MOST_COLLECTIVES
+        collectives = _merge_layers(program["collectives"], "sent_bytes")
+        print_table(console, _collectives(collectives[:MOST_COLLECTIVES]))
+        left = len(collectives) - MOST_COLLECTIVES
         if left > 0:
             print_line(console, f"and {left} smaller ones")
     if program["slow_operations"]:
-        print_table(console, _slow_operations(program["slow_operations"]))
+        print_table(console, _slow_operations(_merge_layers(program["slow_operations"])))
     for sentence in program["roofline"]["assumptions"]:
         print_line(console, f"- {sentence}")
 
@@ -124,7 +126,7 @@ def _collectives(collectives: Iterable[Mapping[str, Any]]) -> Table:
     table = _table(
         "collective", "array", "bytes", "devices", "sent", "runs", "from", left=("from",)
     )
-    for row in list(collectives)[:MOST_COLLECTIVES]:
+    for row in collectives:
         shape = ",".join(map(str, row["shape"]))
         table.add_row(
             row["kind"],
@@ -132,8 +134,8 @@ def _collectives(collectives: Iterable[Mapping[str, Any]]) -> Table:
             format_bytes(row["bytes"]),
             str(row["group_size"]),
             _size(row["sent_bytes"]),
-            _runs(row, row["count"] * row["times"]),
-            shorten_origin(row["origin"]),
+            _runs(row),
+            row["origin"],
         )
     return table
 
@@ -146,10 +148,41 @@ def _slow_operations(operations: Iterable[Mapping[str, Any]]) -> Table:
         table.add_row(
             row["kind"] + rounds,
             f"{row['dtype']}[{shape}]",
-            _runs(row, row["times"]),
-            shorten_origin(row["origin"]),
+            _runs(row),
+            row["origin"],
         )
     return table
+
+
+def _merge_layers(rows: Iterable[Mapping[str, Any]], largest: str = "") -> list[dict[str, Any]]:
+    """Makes one row of those that differ only in the number of a layer, which becomes a star.
+
+    Args:
+        rows: collectives or slow operations.
+        largest: field whose product with the runs sorts the rows; if empty they keep their order.
+
+    Returns:
+        Rows whose `times` are added up, with the short form of their `origin`.
+    """
+    merged: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in rows:
+        row = {
+            **row,
+            "name": "",
+            "origin": shorten_origin(row["origin"]),
+            "loop": bool(row["loop"]),
+        }
+        row["times"] *= row.pop("count", 1)
+        starred = re.sub(r"stage\d+_\d+", "stage*", row["origin"])
+        key = tuple(f"{row[name]}" for name in row if name not in ("origin", "times")) + (starred,)
+        if key not in merged:
+            merged[key] = row
+            continue
+        merged[key]["times"] += row["times"]
+        if merged[key]["origin"] != row["origin"]:
+            merged[key]["origin"] = starred
+    found = list(merged.values())
+    return sorted(found, key=lambda row: -row[largest] * row["times"]) if largest else found
 
 
 def shorten_origin(origin: str) -> str:
@@ -166,8 +199,9 @@ def shorten_origin(origin: str) -> str:
     return "/".join(part for part in parts[-3:] if part != "shard_map")
 
 
-def _runs(row: Mapping[str, Any], times: int) -> str:
+def _runs(row: Mapping[str, Any]) -> str:
     """Returns how often something runs."""
+    times = row["times"]
     if row["loop"]:
         return f"{times} a round"
     return f"{times}, if at all" if row["is_branch"] else f"{times}"

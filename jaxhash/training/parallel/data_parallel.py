@@ -42,6 +42,8 @@ class DataParallel:
         table_sharding: tables of the objective's state whose rows are sharded over the devices.
         shard_params: whether parameters and optimizer state are sharded over the devices, see
             `Layout`; for ``"jit"`` only. The step then also takes ``gathered``, as `train_step` does.
+        remat: whether the model computes its blocks again in the backward pass, which sharded
+            parameters must know: see `with_gathered_params`.
         model_parallel: number of devices over which tables of classes are spread; for ``"jit"`` only.
             With more than 1 the step also takes ``place_rows``, as `train_step` does.
         class_axes: the axis of the classes in each leaf of a state, from `find_class_axes`.
@@ -58,6 +60,7 @@ class DataParallel:
         mapping: Mapping = "pmap",
         table_sharding: TableSharding = TableSharding(),  # noqa: B008
         shard_params: bool = False,
+        remat: bool = False,
         model_parallel: int = 1,
         class_axes: TrainState | None = None,
     ):
@@ -74,7 +77,8 @@ class DataParallel:
         if table_sharding != TableSharding():
             step = partial(step, table_sharding=table_sharding)
         if shard_params:
-            step = partial(step, gathered=partial(with_gathered_params, layout=self._layout))
+            gathered = partial(with_gathered_params, layout=self._layout, remat=remat)
+            step = partial(step, gathered=gathered)
         if model_parallel > 1:
             step = partial(step, place_rows=partial(place_for_classes, layout=self._layout))
         self._step = step

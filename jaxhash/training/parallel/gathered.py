@@ -4,14 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from flax import struct
+from flax.core.meta import AxisMetadata
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import PyTree
 
 from jaxhash.training.parallel.layout import Layout
 
 #: Operations that are repeated in the backward pass where they make a whole parameter of a sharded one.
-#: `_gather_leaf` is a ``custom_vjp_call``.
+#: `_gather` is a ``custom_vjp_call``.
 _REPEATED = (
     "custom_vjp_call",
     "convert_element_type",
@@ -21,16 +22,21 @@ _REPEATED = (
 )
 
 
-def with_gathered_params(loss_fn: Callable, layout: Layout) -> Callable:
+def with_gathered_params(loss_fn: Callable, layout: Layout, *, remat: bool = False) -> Callable:
     """Returns a loss of sharded parameters, which gathers each where it is used.
 
     The backward pass gathers it once more instead of keeping it, and the gradient is summed into the
-    shards, so neither parameters nor gradients are whole on a device.
+    shards, so neither parameters nor gradients are whole on a device. Those of the objective are
+    gathered together, since they are used where the forward pass ends. Layers of `flax.linen.scan` are
+    whole one at a time if the scanned block is a `flax.linen.remat`, and else all together.
 
     Args:
         loss_fn: ``loss_fn(params)`` of whole parameters, the dict of a state or parts of it; anything
             that `jax.grad` differentiates.
         layout: where the parameters lie.
+        remat: whether the model computes its blocks again in the backward pass, and with them what
+            they gather. JAX would keep their activations if they were part of another
+            `jax.checkpoint` with a policy.
     """
 
     def loss_of_shards(params):
@@ -40,37 +46,73 @@ def with_gathered_params(loss_fn: Callable, layout: Layout) -> Callable:
             specs = jax.tree.map(
                 lambda spec, axis: spec if axis < 0 else PartitionSpec(), specs, axes
             )
-        is_sharded = jax.tree.map(lambda spec: spec != PartitionSpec(), specs)
-        shapes = {
-            leaf.shape
-            for leaf, sharded in zip(
-                jax.tree.leaves(params), jax.tree.leaves(is_sharded), strict=True
-            )
-            if sharded
-        }
+        whole = layout.sharding(PartitionSpec())
+
+        def in_box(leaf, spec):
+            is_whole = spec == PartitionSpec()
+            return leaf if is_whole else _ShardedParam(leaf, layout.sharding(spec), whole)
+
+        def of_shards(params):
+            boxes = jax.tree.map(in_box, params, specs)
+            objective = jax.tree.map(_unbox, boxes["objective"], is_leaf=_is_box)
+            return loss_fn(boxes | {"objective": objective})
+
+        if remat:
+            return of_shards(params)
+        pairs = zip(jax.tree.leaves(params), jax.tree.leaves(specs), strict=True)
+        shapes = {leaf.shape for leaf, spec in pairs if spec != PartitionSpec()}
 
         def is_kept(primitive: Any, *inputs: Any, **options: Any) -> bool:
-            return primitive.name not in _REPEATED or inputs[0].shape not in shapes
+            of_param = any(array.shape in shapes for array in inputs[:1])
+            return not (of_param and primitive.name in _REPEATED)
 
-        def of_whole(params):
-            return loss_fn(_gather(params, specs, layout))
-
-        return jax.checkpoint(of_whole, policy=is_kept)(params)
+        return jax.checkpoint(of_shards, policy=is_kept)(params)
 
     return loss_of_shards
 
 
-def _gather(params: PyTree, specs: PyTree[PartitionSpec], layout: Layout) -> PyTree:
-    """Returns the parameters whole on each device; their gradients are sharded again."""
-    whole = layout.sharding(PartitionSpec())
+class _ShardedParam(struct.PyTreeNode, AxisMetadata):
+    """A parameter that a Flax module gathers each time it reads it."""
 
-    def gather(leaf, spec):
-        return leaf if spec == PartitionSpec() else _gather_leaf(leaf, layout.sharding(spec), whole)
+    shard: jax.Array
+    sharded: NamedSharding = struct.field(pytree_node=False)
+    whole: NamedSharding = struct.field(pytree_node=False)
 
-    return jax.tree.map(gather, params, specs)
+    def unbox(self) -> jax.Array:
+        """Returns the parameter whole on each device; its gradient is sharded again."""
+        return _gather(self.shard, self.sharded, self.whole)
+
+    def replace_boxed(self, value: jax.Array) -> "_ShardedParam":
+        """Returns a box of another value."""
+        return self.replace(shard=value)
+
+    def add_axis(self, index: int, params: dict[Any, Any]) -> "_ShardedParam":
+        """Returns the box of stacked values."""
+        spec = self._padded_spec(index)
+        return self._with_spec((*spec[:index], None, *spec[index:]))
+
+    def remove_axis(self, index: int, params: dict[Any, Any]) -> "_ShardedParam":
+        """Returns the box of a value of the stack."""
+        spec = self._padded_spec(index + 1)
+        return self._with_spec((*spec[:index], *spec[index + 1 :]))
+
+    def _padded_spec(self, length: int) -> tuple[Any, ...]:
+        spec = tuple(self.sharded.spec)
+        return spec + (None,) * (length - len(spec))
+
+    def _with_spec(self, spec: tuple[Any, ...]) -> "_ShardedParam":
+        return self.replace(sharded=NamedSharding(self.sharded.mesh, PartitionSpec(*spec)))
 
 
-def _gather_leaf(leaf: jax.Array, sharded: NamedSharding, whole: NamedSharding) -> jax.Array:
+def _is_box(node: Any) -> bool:
+    return isinstance(node, _ShardedParam)
+
+
+def _unbox(node: Any) -> Any:
+    return node.unbox() if _is_box(node) else node
+
+
+def _gather(leaf: jax.Array, sharded: NamedSharding, whole: NamedSharding) -> jax.Array:
     @jax.custom_vjp
     def gather(leaf):
         return lax.with_sharding_constraint(leaf, whole)
