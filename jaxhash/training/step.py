@@ -24,6 +24,11 @@ def _output_shardings(state: TrainState, batch: Batch, **options) -> tuple[PyTre
     return specs_of(state), PartitionSpec()
 
 
+def _leave_rows(codes: PyTree, batch: Batch) -> tuple[PyTree, Batch]:
+    """Leaves codes and batch where they are."""
+    return codes, batch
+
+
 @on_any_mesh(out_specs=_output_shardings)
 def train_step(
     state: TrainState,
@@ -40,10 +45,7 @@ def train_step(
     axis_name: str | None = None,
     table_sharding: TableSharding = TableSharding(),  # noqa: B008
     gathered: Callable[[Callable], Callable] = lambda loss_fn: loss_fn,
-    place_rows: Callable[[PyTree, Batch], tuple[PyTree, Batch]] = lambda codes, batch: (
-        codes,
-        batch,
-    ),
+    place_rows: Callable[[PyTree, Batch], tuple[PyTree, Batch]] = _leave_rows,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Encodes a batch, differentiates the objective, and updates the state.
 
@@ -147,10 +149,7 @@ def loss_step(
     axis_name: str | None = None,
     table_sharding: TableSharding = TableSharding(),  # noqa: B008
     gathered: Callable[[Callable], Callable] = lambda loss_fn: loss_fn,
-    place_rows: Callable[[PyTree, Batch], tuple[PyTree, Batch]] = lambda codes, batch: (
-        codes,
-        batch,
-    ),
+    place_rows: Callable[[PyTree, Batch], tuple[PyTree, Batch]] = _leave_rows,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Computes the objective and its gradient without the model, so that they can be timed.
 
