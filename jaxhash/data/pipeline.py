@@ -15,12 +15,10 @@ import numpy as np
 from jaxtyping import Int
 
 from jaxhash.data.augment import Augment, DeferredAugment
+from jaxhash.data.class_batches import PADDING, ClassBatchOrder
 from jaxhash.data.sources import Source
 from jaxhash.data.workers import WorkerIterator
 from jaxhash.objectives import Batch
-
-#: Marks a row of a batch that is padding.
-_PADDING = -1
 
 #: Where `training_batches` applies the augmentation.
 AugmentDevice = Literal["host", "device"]
@@ -33,6 +31,7 @@ def training_batches(
     batch_size: int,
     seed: int,
     augment: Augment,
+    batch_classes: int | None = None,
     views: int = 1,
     start: int = 0,
     workers: int = 0,
@@ -55,6 +54,8 @@ def training_batches(
         batch_size: rows of the global batch.
         seed: seed of order and augmentation.
         augment: the augmentation.
+        batch_classes: number of classes of a batch, each with as many rows; any if not given. See
+            `jaxhash.data.class_batches.ClassBatchOrder`.
         views: number of independent augmentations of each item. With several, `Batch.inputs` is a tuple,
             whose first view equals the only view of ``views=1``.
         start: number of global batches to skip; ``get_state`` and ``set_state`` count from there.
@@ -67,17 +68,24 @@ def training_batches(
     Raises:
         ValueError: if the batch cannot be divided over the processes, a number is too small, or feature
             dropout is to be computed on the device.
+        UserError: if the labels do not allow batches of ``batch_classes``.
     """
     for name, number, least in (("views", views, 1), ("start", start, 0), ("workers", workers, 0)):
         if number < least:
             raise ValueError(f"{name} must be at least {least}, got {number}")
     if augment_on == "device":
         augment.check_on_device()
+    if batch_classes is None:
+        order = _EpochOrder(len(items), seed)
+    else:
+        order = ClassBatchOrder(
+            source.labels[items], batch_size=batch_size, batch_classes=batch_classes, seed=seed
+        )
     load = _LoadBatch(
         source,
         items,
         augment,
-        order=_EpochOrder(len(items), seed),
+        order=order,
         batch_size=batch_size,
         local_rows=rows_of_process(batch_size, process_index, process_count),
         views=views,
@@ -158,7 +166,7 @@ class _LoadBatch(grain.transforms.RandomMap):
         source: the source of the items.
         items: indices of the items.
         augment: the augmentation.
-        order: maps the number of an epoch to the order of its items.
+        order: maps the number of an epoch to its rows, batch by batch.
         batch_size: rows of a global batch.
         local_rows: the rows of this process.
         views: number of augmentations of each item.
@@ -182,14 +190,14 @@ class _LoadBatch(grain.transforms.RandomMap):
     def random_map(self, element: int, rng: np.random.Generator) -> Batch:
         epoch, number = divmod(element, self.batches)
         chosen = self.order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
-        rows = np.full(self.batch_size, _PADDING, np.int32)
+        rows = np.full(self.batch_size, PADDING, np.int32)
         rows[: len(chosen)] = chosen
         # Every process samples for the whole batch, and thus the same numbers.
         samples = [
             self.augment.sample(self.batch_size, rng)[self.local_rows] for _ in range(self.views)
         ]
         rows = rows[self.local_rows]
-        mask = rows != _PADDING
+        mask = rows != PADDING
         items = self.items[np.where(mask, rows, 0)]
         inputs = self._augment(self.source.inputs[items], samples)
         return Batch(inputs, self.source.labels[items], rows, mask)

@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import numpy as np
 from jaxtyping import Shaped
 
+from jaxhash.data.class_batches import check_class_batches
 from jaxhash.data.config import DataConfig
 from jaxhash.data.protocols import COUNTS, PER_CLASS
 from jaxhash.data.splits import Split
@@ -186,17 +187,29 @@ class Config:
                 f"`choose={self.run.choose}` has one model to choose from"
             )
 
-    def check_split(self, split: Split) -> None:
-        """Raises a `UserError` if the split has too few items for the configuration."""
+    def check_split(
+        self, split: Split, labels: Shaped[np.ndarray, " items *classes"] | None = None
+    ) -> None:
+        """Raises a `UserError` if the configuration asks for more than the split's items allow.
+
+        Args:
+            split: how the data are split.
+            labels: labels of all items of the source; not given where they are not known.
+        """
         train = len(split.train)
+        batch_size, batch_classes = self.optimizer.batch_size, self.optimizer.batch_classes
+        if batch_classes is not None and labels is not None:
+            check_class_batches(
+                labels[split.train], batch_size=batch_size, batch_classes=batch_classes
+            )
         if self.run.choose == "validation" and not len(split.validation):
             raise UserError(
                 "`choose=validation` needs validation items: `validation=0.1` holds out a tenth of the "
                 "training items"
             )
-        if self.optimizer.batch_size - train > MAX_PADDING:
+        if batch_size - train > MAX_PADDING:
             raise UserError(
-                f"`batch_size={self.optimizer.batch_size:,}` is far above the {train:,} training items; "
+                f"`batch_size={batch_size:,}` is far above the {train:,} training items; "
                 f"at most {train:,} count in a step"
             )
 

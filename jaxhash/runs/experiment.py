@@ -134,7 +134,7 @@ class Experiment:
                 index_file=config.run.run_dir and config.run.run_dir / INDEX_NAME,
             )
         split = open_split(config.data, source)
-        config.check_split(split)
+        config.check_split(split, source.labels)
         example = source.inputs[:1]
         config.check_inputs(example, where, takes_any=model is not None)
         if model is None:
@@ -273,6 +273,7 @@ class Experiment:
             batch_size=config.optimizer.batch_size,
             seed=config.run.seed if seed is None else seed,
             augment=self.augment,
+            batch_classes=config.optimizer.batch_classes,
             views=self.objective.views,
             start=start,
             workers=config.data.workers,

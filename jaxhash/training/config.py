@@ -15,6 +15,8 @@ class OptimizerConfig:
     """Passes over the training items."""
     batch_size: int = 125
     """Images a step, over all devices. 125 divides the usual 5,000, so no batch is short."""
+    batch_classes: int | None = None
+    """Classes of a batch, each with as many items (P x K batches); any items if not given."""
     learning_rate: float = 1e-3
     """Peak rate of the hash head."""
     backbone_rate: float = 1.0
@@ -37,6 +39,7 @@ class OptimizerConfig:
         allowed = {
             "epochs": (1, many),
             "batch_size": (1, many),
+            "batch_classes": (1, many),
             "warmup_epochs": (0, many),
             "backbone_rate": (0, finite),
             "weight_decay": (0, finite),
@@ -46,6 +49,10 @@ class OptimizerConfig:
             if not 0 < getattr(self, name) <= finite:
                 found = getattr(self, name)
                 raise UserError(f"`{name}` must be above 0 and finite, got {found}")
+        if self.batch_classes is not None and self.batch_size % self.batch_classes:
+            raise UserError(
+                f"`batch_classes={self.batch_classes}` must divide `batch_size={self.batch_size}`"
+            )
         if self.warmup_epochs >= max(self.epochs, 2):
             raise UserError(
                 f"`warmup_epochs={self.warmup_epochs}` must be below `epochs={self.epochs}`"
