@@ -48,6 +48,8 @@ class CheckArguments:
     """Queries of each class, as for jaxhash train."""
     train_per_class: int | None = None
     """Training items of each class, likewise."""
+    labeled_per_class: int | None = None
+    """Training items of each class whose labels are known, likewise."""
     split_seed: int = 0
     """Seed of the split."""
     json: Path | None = None
@@ -75,6 +77,7 @@ class CheckArguments:
                 "image_size",
                 "queries_per_class",
                 "train_per_class",
+                "labeled_per_class",
                 "split_seed",
             ):
                 if getattr(self, name) != getattr(CheckArguments, name):

@@ -11,6 +11,7 @@ from jaxhash.utils.checks import check_numbers, check_share
 SPLIT_NUMBERS = {
     "queries_per_class": (1, 10**6),
     "train_per_class": (1, 10**6),
+    "labeled_per_class": (1, 10**6),
     "split_seed": (0, 2**32 - 1),
 }
 
@@ -31,6 +32,9 @@ class DataConfig:
     """Queries of each class: 100 by per-class, all of their part by parts, if not given."""
     train_per_class: int | None = None
     """Training items of each class: 500 by per-class, all of their part by parts, if not given."""
+    labeled_per_class: int | None = None
+    """Training items of each class whose labels the training sees; all if not given. The labels of
+    validation items, queries and database stay known to the evaluation."""
     split_seed: int = 0
     """Seed of the split, so that runs of several seeds share one."""
     validation: float = 0.0

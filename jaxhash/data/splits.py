@@ -68,6 +68,7 @@ class Split:
         query: items that are searched with.
         database: items that are searched; the training items may be among them.
         validation: items that select the model; none by default.
+        labeled: training items whose labels the training sees, sorted; None for all of them.
     """
 
     name: str
@@ -77,6 +78,29 @@ class Split:
     validation: Int[np.ndarray, " validation"] = dataclasses.field(
         default_factory=lambda: np.empty(0, np.int64)
     )
+    labeled: Int[np.ndarray, " labeled"] | None = None
+
+    def training_labels(
+        self, labels: Int[np.ndarray, " items *classes"]
+    ) -> Int[np.ndarray, " items *classes"]:
+        """Returns the labels as the training sees them, without those that it must not know.
+
+        Args:
+            labels: class ids or multi-hot rows of all items. A hidden id becomes -1, and a hidden row
+                one of zeros; both mean "no label".
+
+        Example:
+            >>> split = Split("small", np.array([0, 1]), np.array([2]), np.array([1, 3]))
+            >>> split = dataclasses.replace(split, labeled=np.array([1]))
+            >>> split.training_labels(np.array([5, 6, 7, 8])).tolist()
+            [-1, 6, 7, 8]
+        """
+        if self.labeled is None:
+            return labels
+        hidden = np.setdiff1d(self.train, self.labeled)
+        labels = labels.copy()
+        labels[hidden] = -1 if labels.ndim == 1 else 0
+        return labels
 
     @property
     def parts(self) -> dict[str, Int[np.ndarray, " items"]]:
@@ -91,6 +115,9 @@ class Split:
         parts = [self.train, self.query, self.database]
         if len(self.validation):  # keeps the digests of splits made before validation parts existed
             parts.append(self.validation)
+        if self.labeled is not None:
+            digest.update(b"labeled")  # as its items could be those of a validation part
+            parts.append(self.labeled)
         for items in parts:
             digest.update(len(items).to_bytes(8, "little"))
             digest.update(items.astype("<i8").tobytes())

@@ -30,6 +30,7 @@ from jaxhash.objectives._base import Variables as Variables
 from jaxhash.objectives._base import Weight as Weight
 from jaxhash.objectives._base import combine as combine
 from jaxhash.objectives._base import from_loss as from_loss
+from jaxhash.objectives._base import labeled_rows_only as labeled_rows_only
 from jaxhash.objectives._base import weighted as weighted
 from jaxhash.objectives._catalogue import METHODS as METHODS
 from jaxhash.objectives._catalogue import QUANTIZERS as QUANTIZERS

@@ -17,6 +17,7 @@ from jaxhash.ops.arguments import (
 )
 from jaxhash.ops.codes import relax
 from jaxhash.ops.meshes import check_axis_name, on_any_mesh, specs_of
+from jaxhash.similarity import has_label
 
 #: A weight in a sum of losses, which may be traced.
 Weight = int | float | Float[ArrayLike, ""]
@@ -312,6 +313,25 @@ def weighted(weight: Weight, objective: Objective) -> Objective:
     def loss(variables, codes, batch, context):
         part = objective.loss(variables, codes, batch, context)
         return part._replace(value=weight * part.value)
+
+    return objective._replace(loss=loss)
+
+
+def labeled_rows_only(objective: Objective) -> Objective:
+    """Returns the objective with rows without a label as padding.
+
+    By itself a method compares such a row with others: for a loss of pairs it is dissimilar to
+    everything, as a row that truly has none of the classes. This is for training sets where the
+    label is only unknown.
+
+    Example:
+        >>> from jaxhash.objectives import hashnet
+        >>> method = labeled_rows_only(hashnet())
+    """
+
+    def loss(variables, codes, batch, context):
+        mask = jnp.asarray(batch.mask) & has_label(jnp.asarray(batch.labels))
+        return objective.loss(variables, codes, batch._replace(mask=mask), context)
 
     return objective._replace(loss=loss)
 

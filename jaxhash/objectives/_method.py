@@ -16,6 +16,7 @@ Kind = Literal[
     "hierarchy",
     "distillation",
     "unsupervised",
+    "few labels",
 ]
 
 #: Rules for images of several labels that methods of more than one family share.
@@ -51,6 +52,14 @@ class Method(NamedTuple):
     def name(self) -> str:
         """The name on the command line."""
         return command_line_name(self.make)
+
+    @property
+    def uses_unlabeled(self) -> bool:
+        """Whether images without a label take part in the loss.
+
+        Others see them as padding where few labels are known, by `labeled_rows_only`.
+        """
+        return self.kind in ("unsupervised", "few labels")
 
     @property
     def published_penalty(self) -> float | None:

@@ -8,7 +8,15 @@ from typing import Literal, get_args, get_origin
 
 from jaxtyping import ArrayLike, Float
 
-from jaxhash.objectives import METHODS, QUANTIZERS, MethodName, Objective, combine, weighted
+from jaxhash.objectives import (
+    METHODS,
+    QUANTIZERS,
+    MethodName,
+    Objective,
+    combine,
+    labeled_rows_only,
+    weighted,
+)
 from jaxhash.utils.checks import check_numbers
 from jaxhash.utils.errors import UserError
 
@@ -61,11 +69,16 @@ class ObjectiveConfig:
         check_numbers(self, {"quantizer_weight": (0, sys.float_info.max)})
         self.make()
 
-    def make(self, weight: Float[ArrayLike, ""] | None = None) -> Objective:
+    def make(
+        self, weight: Float[ArrayLike, ""] | None = None, *, few_labels: bool = False
+    ) -> Objective:
         """Returns the objective.
 
         Args:
             weight: weight of the quantizer; the configured one if not given. It may be traced.
+            few_labels: whether labels of training items are unknown: then rows without one are
+                padding for a method that has no use for them, its own penalty included. The
+                quantizer takes all rows.
 
         Raises:
             UserError: if method, quantizer and options do not go together.
@@ -73,6 +86,8 @@ class ObjectiveConfig:
         weight = self.weight if weight is None else weight
         make = METHODS[self.objective].make
         method = _make("objective_options", make, self._method_options(weight))
+        if few_labels and not METHODS[self.objective].uses_unlabeled:
+            method = labeled_rows_only(method)
         if self.quantizer in ("none", "own"):
             if self.quantizer_options:
                 raise UserError(

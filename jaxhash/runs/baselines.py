@@ -27,6 +27,7 @@ from jaxhash.runs.scores import (
     score_all,
     score_all_floats,
 )
+from jaxhash.similarity import has_label
 
 #: Methods of the rows of codes without labels, unless all are asked for.
 DEFAULT_METHODS = ("pca-rotation", "itq")
@@ -132,7 +133,7 @@ def _fit(
         What they are fitted to and what each of them is, in words; the hash functions by name; and the
         rankings by floats that are fitted.
     """
-    source, split, run = experiment.source, experiment.split, experiment.config.run
+    split, run = experiment.split, experiment.config.run
     by_class = is_hierarchical(experiment) and experiment.class_similarity.embeddings is None
     train, words, chosen = _sample(experiment, ridge=by_class)
     options = {"seed": run.seed, "memory_bytes": run.memory_bytes}
@@ -157,9 +158,12 @@ def _fit(
         "them, by cosine; the others behind them by Hamming distance"
     )
     if by_class:
-        labels = source.labels[split.train[chosen]]
+        labels = experiment.training_labels[split.train[chosen]]
         for _ in track([0], "fitting the class index", 1):
-            hashes[CLASS_INDEX] = class_index(train, labels, bits, seed=run.seed)
+            known = has_label(labels)
+            hashes[CLASS_INDEX] = class_index(
+                train.load(np.flatnonzero(known)), labels[known], bits, seed=run.seed
+            )
     return conventions, hashes, comparisons
 
 

@@ -23,6 +23,7 @@ _OF_SPLIT = (
     "protocol",
     "queries_per_class",
     "train_per_class",
+    "labeled_per_class",
     "split_seed",
     "validation",
 )

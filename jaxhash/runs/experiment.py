@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import ArrayLike, Float, PyTree, Shaped
+from jaxtyping import ArrayLike, Float, Int, PyTree, Shaped
 from rich.console import Console
 
 from jaxhash import models
@@ -193,6 +193,11 @@ class Experiment:
         """The objective in words."""
         return "own objective" if "objective" in self.own else self.config.objective.describe()
 
+    @functools.cached_property
+    def training_labels(self) -> Int[np.ndarray, " items *classes"]:
+        """Labels of all items as the training sees them; see `Split.training_labels`."""
+        return self.split.training_labels(self.source.labels)
+
     @property
     def augment(self) -> Augment:
         """The random augmentation of the training inputs."""
@@ -215,7 +220,7 @@ class Experiment:
         )
         if "objective" in self.own:
             return dataclasses.replace(self, optimizer=optimizer)
-        objective = self.config.objective.make(weight)
+        objective = self.config.objective.make(weight, few_labels=self.split.labeled is not None)
         return dataclasses.replace(self, objective=objective, optimizer=optimizer)
 
     def with_config(self, config: Config) -> "Experiment":
@@ -268,7 +273,7 @@ class Experiment:
         """
         config = self.config
         return training_batches(
-            self.source,
+            dataclasses.replace(self.source, labels=self.training_labels),
             self.split.train,
             batch_size=config.optimizer.batch_size,
             seed=config.run.seed if seed is None else seed,

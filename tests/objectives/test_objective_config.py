@@ -118,3 +118,27 @@ def test_a_dash_is_as_good_as_an_underscore():
     assert read_options("x", method, ["wide=true"]) == {"wide": True}
     with pytest.raises(UserError, match="expected a number"):
         read_options("x", method, ["margin-type=arc"])
+
+
+@pytest.mark.parametrize("objective", ["hashnet", "dch", "csq", "cross-entropy"])
+def test_where_few_labels_are_known_rows_without_one_are_padding(objective):
+    """For the method; the quantizer takes every row, and so does a method that sees no labels."""
+    rng = np.random.default_rng(0)
+    codes = jnp.asarray(rng.normal(size=(ROWS, BITS)), jnp.float32)
+    known = np.arange(ROWS) % 3 > 0
+    labels = np.where(known, np.arange(ROWS) % 2, -1).astype(np.int32)
+
+    def terms(few_labels, mask, name=objective):
+        made = ObjectiveConfig(objective=name, quantizer="l2").make(few_labels=few_labels)
+        batch = Batch(codes, *map(jnp.asarray, (labels, np.arange(ROWS), mask)))
+        context = Context(jax.random.key(0), jnp.float32(0), jnp.bool_(False), None, None, None)
+        variables = made.init(jax.random.key(1), Setup(BITS, ROWS, 2, False, codes, None))
+        return made.loss(variables, codes, batch, context).terms
+
+    everyone = np.ones(ROWS, bool)
+    few, subset, plain = terms(True, everyone), terms(False, known), terms(False, everyone)
+    name = objective.replace("-", "_")
+    np.testing.assert_allclose(few[name], subset[name], rtol=1e-6)
+    assert few["l2"] == plain["l2"] != subset["l2"]
+    unseen = "greedyhash-u"
+    assert terms(True, everyone, unseen) == terms(False, everyone, unseen)

@@ -65,7 +65,12 @@ RUN = """
 """
 
 #: Fields that came later, each with the value that an older run has.
-LATER = {"batch_classes": None, "shard_params": False, "model_parallel": 1}
+LATER = {
+    "labeled_per_class": None,
+    "batch_classes": None,
+    "shard_params": False,
+    "model_parallel": 1,
+}
 
 #: What the file of a sweep of two seeds and three epochs has in other places.
 SWEEP = {"epochs": 3, "sweep": {"seeds": 2, "axes": {}}}

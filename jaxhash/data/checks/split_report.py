@@ -14,7 +14,7 @@ from jaxhash.data.checks.near_duplicates import find_near_duplicates, near_dupli
 from jaxhash.data.checks.relevance import check_relevance
 from jaxhash.data.input_form import measure_inputs
 from jaxhash.data.load import load_source
-from jaxhash.data.protocols import SplitOptions, describe_parts, split_source
+from jaxhash.data.protocols import SplitOptions, describe_parts, draw_labeled, split_source
 from jaxhash.data.readers.lists import read_split_lists
 from jaxhash.data.rows import Rows
 from jaxhash.data.splits import Split
@@ -85,7 +85,7 @@ def read_dataset(
         UserError: if it cannot be read, or not be split in this way.
     """
     source = load_source(dataset, options.data_dir, image_size)
-    split = split_source(options, source)
+    split = draw_labeled(options, split_source(options, source), source)
     return LabeledSplit(
         split,
         source.labels,
@@ -166,9 +166,9 @@ def _examine_labels(
     split: Split, labels: Int[np.ndarray, " items *classes"], class_names: Sequence[str]
 ) -> dict[str, Any]:
     """Examines the labels of each part."""
-    counts, unlabeled = {}, {}
+    counts, unlabeled, of_training = {}, {}, split.training_labels(labels)
     for name, items in split.parts.items():
-        part_labels = labels[items]
+        part_labels = (of_training if name == "train" else labels)[items]
         if labels.ndim == 1:
             counts[name] = np.bincount(
                 part_labels[has_label(part_labels)], minlength=len(class_names)

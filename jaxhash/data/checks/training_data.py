@@ -15,7 +15,13 @@ from jaxhash.data.checks.duplicates import (
 )
 from jaxhash.data.checks.relevance import check_learnable, check_relevance
 from jaxhash.data.input_form import InputForm
-from jaxhash.data.protocols import OWN_PARTS, describe_parts, resolve_protocol, split_source
+from jaxhash.data.protocols import (
+    OWN_PARTS,
+    describe_parts,
+    draw_labeled,
+    resolve_protocol,
+    split_source,
+)
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split, check_leaks, with_validation
 from jaxhash.objectives import METHODS, ClassSimilarity
@@ -41,7 +47,7 @@ class Findings(NamedTuple):
 
 
 def open_split(config: "DataConfig", source: Source) -> Split:
-    """The protocol's split, with validation items where they are asked for.
+    """The protocol's split, with validation items and few labels where they are asked for.
 
     Data that come in parts have them already where there is a part validation.
 
@@ -53,6 +59,7 @@ def open_split(config: "DataConfig", source: Source) -> Split:
         split = with_validation(
             split, source.labels, fraction=config.validation, seed=config.split_seed
         )
+    split = draw_labeled(config, split, source)
     leaks = split.leaks if source.item_names is None else split.named_leaks(source.name_of)
     check_leaks(split, leaks, allow=config.allow_leak)  # before equal inputs are looked for
     return split
@@ -97,7 +104,10 @@ def examine(
     is_known = class_similarity.embeddings is not None
     if method is not None and METHODS[method].kind != "unsupervised":
         check_learnable(
-            source.labels[split.train], source.class_names, method, own_classes=is_known
+            split.training_labels(source.labels)[split.train],
+            source.class_names,
+            method,
+            own_classes=is_known,
         )
     others = {name: items for name, items in split.parts.items() if name != "train"}
     notes = [*source.notes, *describe_parts(config.protocol, source.items_by_part)]
@@ -105,6 +115,8 @@ def examine(
         notes.append(
             f"--validation {config.validation:g} is not used: the data have a part validation"
         )
+    if split.labeled is not None:
+        notes.append(_describe_labeled(split, method))
     searched = source.labels[split.query], source.labels[split.database]
     useless, less = ([], []) if is_known else check_relevance(*searched)
     return Findings(
@@ -114,6 +126,18 @@ def examine(
         notes=[*notes, *named, *less],
         warnings=[*form.warnings(source.inputs, others), *few, *useless],
     )
+
+
+def _describe_labeled(split: Split, method: str | None) -> str:
+    """Returns a note on the training items without a label, and on what a method does with them."""
+    known = (
+        f"the labels of {len(split.labeled):,} of the {len(split.train):,} training items are known"
+    )
+    if method is None:
+        return f"{known}; the others have none, and the objective does with them as it likes"
+    if METHODS[method].uses_unlabeled:
+        return f"{known}; {method} learns from the others too"
+    return f"{known}; for {method} the others are padding"
 
 
 def _digest(split: Split, source: Source, equal: EqualInputs) -> str:

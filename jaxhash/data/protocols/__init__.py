@@ -18,6 +18,7 @@ from jaxhash.data.protocols.by_name import (
     resolve_protocol,
     split_source,
 )
+from jaxhash.data.protocols.few_labels import draw_labeled, with_labeled
 from jaxhash.data.protocols.general import own_parts, per_class, random_items, zero_shot
 from jaxhash.data.protocols.published import (
     cifar10_i,
@@ -55,5 +56,7 @@ __all__ = [
     "resolve_protocol",
     "split_source",
     "describe_parts",
+    "draw_labeled",
+    "with_labeled",
     "zero_shot",
 ]

@@ -191,6 +191,7 @@ class SplitOptions(Protocol):
     protocol: str
     queries_per_class: int | None
     train_per_class: int | None
+    labeled_per_class: int | None
     split_seed: int
     data_dir: Path | None
 
