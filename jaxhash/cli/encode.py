@@ -22,7 +22,7 @@ class EncodeArguments:
     """Encode images or vectors by a trained hash function, into an index.
 
     An INPUT is a folder of images (of any nesting), an image file, a .txt list of them, a .npy or .npz of
-    images or vectors, a .parquet with a column of vectors, tfds:NAME, folder:DIR, features:FILE or
+    images or vectors, a .parquet with a column of vectors, tfds:NAME, folder:DIR, features:FILE,
     digits. The same command goes on where it was interrupted, and adds what is new to an index.
     """
 

@@ -1,21 +1,24 @@
 """The form of a model's inputs, stored with the model to prepare later inputs in the same way.
 
 Vectors are scaled by one factor to a root mean square of 1. The factor is computed from the training
-items and belongs to the model, so the same vector is the same input in any file.
+items and belongs to the model, so the same vector is the same input in any file. Word counts become
+tf-idf rows first, whose weights come from the training items and belong to the model likewise.
 """
 
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
+from jaxhash.data.readers.counts import CountRows
 from jaxhash.data.readers.images import Resize
 from jaxhash.data.rows import Index, Rows, row_blocks
+from jaxhash.data.word_weights import WordWeights
 from jaxhash.training.distributed import broadcast_from_host0, is_main_process
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import read_json, write_json
@@ -60,6 +63,8 @@ class InputForm:
         image_size: height and width in pixels to which images are resized; None leaves them.
         preprocessing: preprocessing of images by the backbone, the fields of
             `jaxhash.models.Preprocessing`; None for vectors.
+        words: weights of word counts, which are vectors that become tf-idf rows before they are scaled;
+            None for others.
     """
 
     kind: str
@@ -71,6 +76,7 @@ class InputForm:
     scale: float | None = None
     image_size: int | None = None
     preprocessing: dict[str, Any] | None = None
+    words: WordWeights | None = None
 
     @property
     def resize(self) -> Resize | None:
@@ -79,7 +85,13 @@ class InputForm:
 
     def prepare(self, inputs: Rows) -> Rows:
         """Returns the inputs as the model takes them."""
-        return inputs if self.scale is None else _ScaledRows(inputs, self.scale)
+        return inputs if self.scale is None else _PreparedRows(inputs, self.transform)
+
+    def transform(self, inputs: Shaped[np.ndarray | Array, "..."]) -> Any:
+        """Returns a batch of inputs, of NumPy or JAX, as the model takes them."""
+        if self.words is not None:
+            inputs = self.words.apply(inputs)
+        return inputs if self.scale is None else inputs * np.float32(self.scale)
 
     def check(self, inputs: Rows, where: Any, preprocessing: Mapping[str, Any]) -> None:
         """Raises a `UserError` unless inputs and preprocessing are of this form.
@@ -95,11 +107,20 @@ class InputForm:
             raise UserError(
                 f"{where}: the model takes {_describe(*expected)}, and these are {_describe(*found)}"
             )
+        self.check_words(inputs, where)
         if self.kind == "images" and self.preprocessing != _as_json(preprocessing):
             raise UserError(
                 f"{where}: the model was trained on images prepared by {self.preprocessing}, and "
                 f"now it prepares them by {_as_json(preprocessing)}"
             )
+
+    def check_words(self, inputs: Rows, where: Any) -> None:
+        """Raises a `UserError` if inputs are word counts and the model takes none, or other words."""
+        if not isinstance(inputs, CountRows):
+            return
+        if self.words is None:
+            raise UserError(f"{where}: the model takes vectors, and these are word counts")
+        self.words.check_vocabulary(inputs.vocabulary, where)
 
     def warnings(
         self, inputs: Rows, parts: Mapping[str, Int[np.ndarray, " items"]]
@@ -127,8 +148,11 @@ class InputForm:
                 )
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the fields as JSON values."""
-        return dataclasses.asdict(self) | {"shape": list(self.shape)}
+        """Returns the fields as JSON values; without ``words`` where there are none."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        words = fields.pop("words")
+        fields["shape"] = list(self.shape)
+        return fields if words is None else fields | {"words": words.to_json()}
 
     @classmethod
     def from_json(cls, content: Any) -> "InputForm":
@@ -137,8 +161,8 @@ class InputForm:
         Raises:
             ValueError: if a field is missing, unknown or of another type.
         """
-        names = [field.name for field in dataclasses.fields(cls)]
-        if not isinstance(content, dict) or sorted(content) != sorted(names):
+        names = [field.name for field in dataclasses.fields(cls) if field.name != "words"]
+        if not isinstance(content, dict) or sorted(content.keys() - {"words"}) != sorted(names):
             raise ValueError(f"expected an object of {', '.join(names)}")
         kind, shape, dtype, *numbers, image_size, preprocessing = (content[name] for name in names)
         is_image = kind == "images"
@@ -157,7 +181,12 @@ class InputForm:
             raise ValueError("its fields are of other types, or do not fit together")
         if preprocessing:
             preprocessing = _LATER_FIELDS | preprocessing
-        return cls(**content | {"shape": tuple(shape), "preprocessing": preprocessing})
+        words = content.get("words")
+        words = None if words is None else WordWeights.from_json(words)
+        if words is not None and (is_image or len(words.vocabulary) != shape[0]):
+            raise ValueError("its word weights are not of its shape")
+        read = {"shape": tuple(shape), "preprocessing": preprocessing, "words": words}
+        return cls(**content | read)
 
 
 def measure_inputs(
@@ -193,13 +222,20 @@ def measure_inputs(
             preprocessing=preprocessing and _as_json(preprocessing),
         )
     measured = _measure(inputs, train)
-    if measured.mean and not _SCALABLE[0] < measured.mean < _SCALABLE[1]:
+    words = inputs.weights(train) if isinstance(inputs, CountRows) else None
+    if words is not None and not measured.most:
+        raise UserError("none of the training documents has a word")
+    prepared = inputs if words is None else _PreparedRows(inputs, words.apply)
+    mean = measured.mean if words is None else _measure(prepared, train).mean
+    if mean and not _SCALABLE[0] < mean < _SCALABLE[1]:
         raise UserError(
-            f"the training vectors have a root mean square of {measured.mean:.3g}, which float32 cannot "
+            f"the training vectors have a root mean square of {mean:.3g}, which float32 cannot "
             "scale to 1"
         )
-    scale = float(np.float32(1.0 / (measured.mean or 1.0)))
-    return InputForm(kind, shape, dtype, measured.least, measured.most, measured.size, scale)
+    scale = float(np.float32(1.0 / (mean or 1.0)))
+    return InputForm(
+        *(kind, shape, dtype, measured.least, measured.most, measured.size), scale, words=words
+    )
 
 
 def read_input_form(folder: Path, dataset: str) -> InputForm | None:
@@ -278,17 +314,17 @@ def write_input_form(folder: Path, form: InputForm, data_sha256: str) -> None:
         write_json(path, form.to_json() | {_DATA: data_sha256})
 
 
-class _ScaledRows:
-    """Vectors that are multiplied by a factor on access."""
+class _PreparedRows:
+    """Inputs that are transformed on access."""
 
-    def __init__(self, inputs: Rows, factor: float):
-        self._inputs, self._factor = inputs, np.float32(factor)
+    def __init__(self, inputs: Rows, transform: Callable[[np.ndarray], np.ndarray]):
+        self._inputs, self._transform = inputs, transform
 
     def __len__(self) -> int:
         return len(self._inputs)
 
     def __getitem__(self, rows: Index) -> Float[np.ndarray, "..."]:
-        return self._inputs[rows] * self._factor
+        return self._transform(self._inputs[rows])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """Opens a source by its name.
 
 The name is ``digits``, ``folder:DIR`` for image files, ``tfds:NAME`` for any TFDS set of images of one
-size, or ``features:FILE.npz`` for feature vectors.
+size, ``features:FILE.npz`` for feature vectors, or ``counts:FILE.npz`` for word counts of documents.
 """
 
 from pathlib import Path
 
+from jaxhash.data.readers.counts import read_counts
 from jaxhash.data.readers.digits import read_digits
 from jaxhash.data.readers.features import read_features
 from jaxhash.data.readers.folder import MAX_UNREADABLE, read_folder
@@ -27,7 +28,7 @@ def load_source(
     Where classes have names, each class has an item and each label has a name.
 
     Args:
-        name: ``digits``, ``folder:DIR``, ``tfds:NAME`` or ``features:FILE``.
+        name: ``digits``, ``folder:DIR``, ``tfds:NAME``, ``features:FILE`` or ``counts:FILE``.
         data_dir: folder of the TFDS sets, of the feature files, or of DIR; by default that of TFDS, or
             the working directory.
         image_size: height and width in pixels to which the images of a folder are decoded, or a
@@ -50,9 +51,12 @@ def load_source(
         return read_tfds(name, rest, data_dir)
     if kind == "features" and rest:
         return read_features(name, (data_dir or Path()) / rest)
+    if kind == "counts" and rest:
+        return read_counts(name, (data_dir or Path()) / rest)
     if kind == "folder" and rest:
         folder = (data_dir or Path()) / rest
         return read_folder(name, folder, image_size, max_unreadable, index_file=index_file)
     raise UserError(
-        f"`dataset={name!r}`: expected 'digits', 'folder:DIR', 'tfds:NAME' or 'features:FILE.npz'"
+        f"`dataset={name!r}`: expected 'digits', 'folder:DIR', 'tfds:NAME', 'features:FILE.npz' or "
+        "'counts:FILE.npz'"
     )

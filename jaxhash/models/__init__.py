@@ -14,6 +14,7 @@ from jaxhash.models._base import Backbone as Backbone
 from jaxhash.models._base import stage_index as stage_index
 from jaxhash.models._catalogue import BACKBONES as BACKBONES
 from jaxhash.models._catalogue import PREPROCESSINGS as PREPROCESSINGS
+from jaxhash.models._catalogue import VECTOR_BACKBONES as VECTOR_BACKBONES
 from jaxhash.models._catalogue import BackboneName as BackboneName
 from jaxhash.models._catalogue import PreprocessingName as PreprocessingName
 from jaxhash.models._catalogue import backbone_factory as backbone_factory
@@ -44,7 +45,9 @@ from jaxhash.models._resnet import resnet50 as resnet50
 from jaxhash.models._resnet import resnet101 as resnet101
 from jaxhash.models._small import CNN as CNN
 from jaxhash.models._small import MLP as MLP
+from jaxhash.models._small import TextMLP as TextMLP
 from jaxhash.models._small import linear as linear
+from jaxhash.models._small import text_mlp as text_mlp
 from jaxhash.models._squeezenet import squeezenet1_1 as squeezenet1_1
 from jaxhash.models._summary import Summary as Summary
 from jaxhash.models._summary import SummaryRow as SummaryRow
@@ -70,6 +73,7 @@ __all__ = [
     "IMAGENET",
     "MLP",
     "PREPROCESSINGS",
+    "VECTOR_BACKBONES",
     "Backbone",
     "BackboneName",
     "Encoder",
@@ -78,6 +82,7 @@ __all__ = [
     "Pretrained",
     "Summary",
     "SummaryRow",
+    "TextMLP",
     "Weights",
     "alexnet",
     "backbone_factory",
@@ -103,6 +108,7 @@ __all__ = [
     "squeezenet1_1",
     "stage_index",
     "summary",
+    "text_mlp",
     "updates_statistics",
     "vgg11",
     "vgg11_bn",

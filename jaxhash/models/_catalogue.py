@@ -18,7 +18,7 @@ from jaxhash.models._efficientnet import efficientnet_lite0, efficientnet_lite2
 from jaxhash.models._mobilenet import mobilenet_v2, mobilenet_v2_tf
 from jaxhash.models._preprocessing import CAFFE, CENTRED, IMAGENET, Preprocessing
 from jaxhash.models._resnet import resnet18, resnet34, resnet50, resnet101
-from jaxhash.models._small import CNN, MLP, linear
+from jaxhash.models._small import CNN, MLP, linear, text_mlp
 from jaxhash.models._squeezenet import squeezenet1_1
 from jaxhash.models._vgg import vgg11, vgg11_bn, vgg16, vgg16_bn
 from jaxhash.models._vit import vit_b16, vit_b16_flax, vit_s16, vit_s16_flax
@@ -30,6 +30,7 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
         CNN,
         MLP,
         linear,
+        text_mlp,
         alexnet,
         vgg11,
         vgg11_bn,
@@ -57,6 +58,9 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
 }
 
 BackboneName = Literal[tuple(BACKBONES)]
+
+#: Backbones that take feature vectors rather than images.
+VECTOR_BACKBONES = ("mlp", "linear", "text-mlp")
 
 #: Preprocessings by name.
 PREPROCESSINGS: dict[str, Preprocessing] = {

@@ -8,6 +8,7 @@ import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
 from jaxhash.models._base import Backbone, Block
+from jaxhash.models._fully_connected import FullyConnected
 
 
 class Convolution(Block):
@@ -74,6 +75,36 @@ class MLP(Backbone):
         """Returns the activations of the last layer, or the flattened inputs; or logits."""
         x = x.reshape(x.shape[0], -1)
         return x if self.classes is None else self.classify(x)
+
+
+class TextMLP(Backbone):
+    """Dense layers with ReLUs, without normalization, and dropout on the last: for rows of documents.
+
+    It is the encoder of variational hashing of documents: two layers of 500 units and dropout of 0.2
+    in Dadaneh et al., "Pairwise Supervised Hashing with Bernoulli Variational Auto-Encoder", UAI 2020.
+
+    Attributes:
+        widths: width of each layer; each is a stage.
+        dropout: rate of dropout on the result of the last layer.
+    """
+
+    widths: tuple[int, ...] = (500, 500)
+    dropout: float = 0.2
+
+    def stages(self) -> Iterator[list[partial[Block]]]:
+        """Yields one stage per layer."""
+        for number, width in enumerate(self.widths, 1):
+            rate = self.dropout if number == len(self.widths) else 0.0
+            yield [partial(FullyConnected, width=width, dropout_after=rate)]
+
+    def readout(self, x: Float[Array, "n ..."]) -> Float[Array, "n features"]:
+        """Returns the activations of the last layer, or logits of them."""
+        return x if self.classes is None else self.classify(x)
+
+
+def text_mlp(**options: Any) -> TextMLP:
+    """The encoder of documents, by the name of the command line."""
+    return TextMLP(**options)
 
 
 def linear(**options: Any) -> MLP:

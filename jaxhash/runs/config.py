@@ -16,6 +16,7 @@ from jaxhash.data.class_batches import check_class_batches
 from jaxhash.data.config import DataConfig
 from jaxhash.data.protocols import COUNTS, PER_CLASS
 from jaxhash.data.splits import Split
+from jaxhash.models import VECTOR_BACKBONES
 from jaxhash.models.config import ModelConfig
 from jaxhash.objectives.config import DEFAULT_WEIGHT, ObjectiveConfig
 from jaxhash.training.config import OptimizerConfig
@@ -235,9 +236,11 @@ class Config:
                 raise UserError(f"{where} holds images: `drop` is for feature vectors")
             return
         vectors = f"{where} holds feature vectors"
-        takes_vectors = takes_any or model.model in ("mlp", "linear")
+        takes_vectors = takes_any or model.model in VECTOR_BACKBONES
         if not takes_vectors or data.crop or data.flip:
-            raise UserError(f"{vectors}: they need `model=mlp` or linear, `crop=0` and no `flip`")
+            raise UserError(
+                f"{vectors}: they need `model=mlp`, linear or text-mlp, `crop=0` and no `flip`"
+            )
         if data.augment_on == "device":
             raise UserError(f"{vectors}: `augment_on=device` is for images")
         if model.image_size is not None or model.preprocessing != "published":

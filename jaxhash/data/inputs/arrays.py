@@ -14,6 +14,7 @@ from jaxhash.data.inputs.base import Block, Inputs, Item
 from jaxhash.data.inputs.parquet import open_parquet
 from jaxhash.data.inputs.prepare import prepare_image, prepare_vectors
 from jaxhash.data.readers.arrays import read_npy, read_npz
+from jaxhash.data.readers.counts import read_count_file, split_field
 from jaxhash.data.readers.labels import check_class_names, read_labels
 from jaxhash.data.rows import Rows
 from jaxhash.data.sources import Source
@@ -106,6 +107,7 @@ class ArrayInputs(Inputs):
                 if found != taken:
                     self.notes += (f"{self.name}: images of {found} are resized to {taken}",)
             else:
+                form.check_words(self._rows, "its vocabulary")
                 prepare_vectors(np.zeros((1, *self.shape), np.float32), form)
         except UserError as error:
             raise UserError(f"{self.name}: {error}") from error
@@ -165,6 +167,27 @@ def open_array_file(name: str, path: Path, source: str, column: str | None = Non
     return ArrayInputs(name, source, found.pop("rows"), fingerprint, **found)
 
 
+def open_count_file(name: str, path: Path, source: str) -> ArrayInputs:
+    """Opens a file of word counts; see `jaxhash.data.readers.counts.read_counts`.
+
+    Args:
+        name: name of the inputs, for messages.
+        path: the file, maybe with a field.
+        source: its name below the root.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    rows, arrays, notes = read_count_file(path)
+    file, field = split_field(str(path))
+    found = _labels_and_names(Path(file), arrays, len(rows), "documents")
+    _, digest = file_digest(Path(file))
+    found["notes"] = [*notes, *found.get("notes", ())]
+    return ArrayInputs(
+        name, source, rows, digest if field is None else f"{digest}:{field}", **found
+    )
+
+
 def from_source(source: Source) -> ArrayInputs:
     """Makes inputs of a data set, such as ``digits`` or one of TFDS."""
     digest = xxhash.xxh3_128(np.ascontiguousarray(source.labels))
@@ -196,11 +219,18 @@ def _read_npz(path: Path) -> dict[str, Any]:
         if {"features", "images"} <= set(arrays):
             notes.append(f"{path.name}: features are taken, and its images passed over")
     found = _check_rows(path, rows, notes, arrays.get("scale") if key == "features" else None)
+    named = _labels_and_names(path, arrays, len(rows), f"rows of {key}")
+    return found | named | {"notes": [*found["notes"], *named.get("notes", ())]}
+
+
+def _labels_and_names(
+    path: Path, arrays: Mapping[str, np.ndarray], count: int, what: str
+) -> dict[str, Any]:
+    """Returns labels and names of the rows of a .npz file, by the arguments of `ArrayInputs`."""
+    found: dict[str, Any] = {}
     for name in ("labels", "item_names"):
-        if name in arrays and len(arrays[name]) != len(rows):
-            raise UserError(
-                f"{path}: {len(rows):,} rows of {key}, and {name} has {len(arrays[name]):,}"
-            )
+        if name in arrays and len(arrays[name]) != count:
+            raise UserError(f"{path}: {count:,} {what}, and {name} has {len(arrays[name]):,}")
     if "labels" in arrays:
         labels = read_labels(arrays["labels"], path)
         names = arrays.get("class_names")
@@ -209,7 +239,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
         found["labels"] = _RowLabels(labels, None if names is None else names.astype(str).tolist())
     if "item_names" in arrays:
         found["names"] = arrays["item_names"]
-        found["notes"] = [*found["notes"], f"{path.name}: items are called by its item_names"]
+        found["notes"] = [f"{path.name}: items are called by its item_names"]
     return found
 
 

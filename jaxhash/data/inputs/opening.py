@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxhash.data.input_form import InputForm
-from jaxhash.data.inputs.arrays import from_source, open_array_file
+from jaxhash.data.inputs.arrays import from_source, open_array_file, open_count_file
 from jaxhash.data.inputs.base import Inputs
 from jaxhash.data.inputs.files import ImageFileInputs
 from jaxhash.data.inputs.lists import read_file_list, read_label_list
@@ -30,7 +30,7 @@ _MAX_LISTED = 5
 
 _ALLOWED = (
     "a folder, image files, a .txt list of files, .npy, .npz, .parquet, tfds:NAME, folder:DIR, "
-    "features:FILE or digits"
+    "features:FILE, counts:FILE or digits"
 )
 
 
@@ -45,9 +45,9 @@ class _Named(NamedTuple):
     """What a name stands for: files of one folder or list, a file of arrays, or a data set.
 
     Attributes:
-        kind: ``folder``, ``image``, ``list``, ``array``, ``tfds`` or ``digits``.
+        kind: ``folder``, ``image``, ``list``, ``array``, ``counts``, ``tfds`` or ``digits``.
         name: the name.
-        path: absolute path; of a data set its name.
+        path: absolute path, of counts maybe with a field; of a data set its name.
     """
 
     kind: str
@@ -68,7 +68,7 @@ def open_inputs(
 
     A name is a folder (of any nesting), an image file, a .txt list of image files, a .npy or .npz of
     images or vectors, a Parquet file with a column of vectors, or a data set: ``folder:DIR``,
-    ``features:FILE``, ``tfds:NAME``, ``digits``. A file that is named twice is taken once.
+    ``features:FILE``, ``counts:FILE``, ``tfds:NAME``, ``digits``. A file that is named twice is taken once.
 
     Args:
         names: the names.
@@ -104,6 +104,9 @@ def open_inputs(
         elif each.kind == "array":
             source = _below(root, each.path, each.name)
             opened.append(open_array_file(each.name, Path(each.path), source, column))
+        elif each.kind == "counts":
+            source = _below(root, each.path, each.name)
+            opened.append(open_count_file(each.name, Path(each.path), source))
         elif each.kind == "digits":
             opened.append(from_source(read_digits()))
         else:
@@ -125,6 +128,8 @@ def _find(name: str, data_dir: Path | None) -> _Named:
         return _Named("digits", name, name)
     place = rest if prefix in ("folder", "features") and rest else name
     path = os.path.abspath(os.path.join(data_dir or "", place))
+    if prefix == "counts" and rest:
+        return _Named("counts", name, os.path.abspath(os.path.join(data_dir or "", rest)))
     suffix = os.path.splitext(path)[1].lower()
     if os.path.isdir(path):
         return _Named("folder", name, path)

@@ -92,6 +92,8 @@ def prepare_vectors(vectors: Any, form: InputForm) -> Float32[np.ndarray, "n dim
         raise UserError(
             f"{takes} of floats, and these are {array.dtype}: convert them, by their scale if they have one"
         )
+    if form.words is not None and (array < 0).any():
+        raise UserError(f"{takes}, and the least of these is {array.min():g}")
     with np.errstate(over="ignore"):  # `Hasher.encode` refuses what becomes infinite
         return array.astype(np.float32, copy=False)
 
@@ -152,6 +154,8 @@ def _fit(
 
 def describe_form(form: InputForm) -> str:
     """Returns what a hash function takes, in words."""
+    if form.words is not None:
+        return f"counts of {form.shape[0]:,} words"
     if form.kind == "vectors":
         return f"vectors of {form.shape[0]} dimensions"
     if resized_to(form) is not None:

@@ -84,9 +84,9 @@ def read_features(name: str, path: Path) -> Source:
             f"got shapes {features.shape} and {labels.shape}"
         )
     check_class_ids(labels, len(labels), path)
-    items = _item_names(arrays.get("item_names"), labels, path)
+    items = read_item_names(arrays.get("item_names"), labels, path)
     vectors = ScaledVectors(features, _scale(arrays.get("scale"), features, path))
-    parts, part_ids = _parts(arrays.get("split"), arrays.get("split_names"), labels, path)
+    parts, part_ids = read_parts(arrays.get("split"), arrays.get("split_names"), labels, path)
     source = Source(
         name,
         vectors,
@@ -127,7 +127,7 @@ def _scale(
     return factors
 
 
-def _parts(
+def read_parts(
     split: np.ndarray | None, names: np.ndarray | None, labels: np.ndarray, where: Any
 ) -> tuple[tuple[str, ...] | None, Int[np.ndarray, " items"] | None]:
     """Returns the parts of a feature file, and the index of the part of each item."""
@@ -145,7 +145,7 @@ def _parts(
     return parts, split.astype(np.int8)
 
 
-def _item_names(
+def read_item_names(
     names: np.ndarray | None, labels: np.ndarray, where: Any
 ) -> Shaped[np.ndarray, " items"] | None:
     """Returns the names of the items, checked."""

@@ -110,6 +110,11 @@ def _loading(hasher: Hasher, own: str | None) -> str:
 
 def _input(hasher: Hasher) -> str:
     form = hasher.form
+    if form.words is not None:
+        return (
+            f"Counts of {form.shape[0]:,} words, float32, in the order of `input.words.vocabulary` of "
+            "config.json; they become tf-idf rows inside."
+        )
     if form.kind == "vectors":
         return f"Vectors of {form.shape[0]:,} dimensions, float32, multiplied by {form.scale:.6g} inside."
     height, width, channels = form.shape
