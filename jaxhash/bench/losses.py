@@ -141,6 +141,7 @@ _BY_ARGUMENTS: dict[tuple[str, ...], tuple[Callable, ...]] = {
         losses.asymmetric_dsh,
     ),
     ("others", "signs"): (losses.cosine_regression, losses.semantic_structure),
+    ("others", "signs", "similar"): (losses.semantic_consistency,),
     ("distances", "ids"): (losses.semantic_similarity,),
     ("class_codes", "labels"): (losses.orthohash, losses.hash_proxy),
     ("targets",): (losses.csq, losses.dpn, losses.distance_to_codes),

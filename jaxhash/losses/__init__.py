@@ -95,6 +95,7 @@ from jaxhash.losses._transport import optimal_transport as optimal_transport
 from jaxhash.losses._transport import sliced_wasserstein as sliced_wasserstein
 from jaxhash.losses._unsupervised import cosine_regression as cosine_regression
 from jaxhash.losses._unsupervised import nt_xent as nt_xent
+from jaxhash.losses._unsupervised import semantic_consistency as semantic_consistency
 from jaxhash.losses._unsupervised import semantic_structure as semantic_structure
 from jaxhash.losses._unsupervised import view_divergence as view_divergence
 

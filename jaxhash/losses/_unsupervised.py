@@ -84,6 +84,46 @@ def semantic_structure(
 
 
 @on_any_mesh
+def semantic_consistency(
+    codes: Float[Array, "n bits"],
+    others: Float[Array, "m bits"],
+    similarity: Shaped[ArrayLike, "n m"],
+    confidence: Shaped[ArrayLike, "n m"],
+    *,
+    where: Shaped[ArrayLike, "n m"] | None = None,
+    axis_name: str | None = None,
+) -> Float[Array, ""]:
+    r"""Squared error between inner products and pseudo-similarities, weighted by confidence (CIMON).
+
+    .. math:: L = \operatorname{mean}_{ij}\; w_{ij} \Big(\frac{h_i \cdot h_j}{\mathrm{bits}}
+              - s_{ij}\Big)^2.
+
+    The mean is over all valid pairs, whatever their confidence. Where ``others`` holds the row
+    itself, as in CIMON, its own pair draws the code to -1 and 1.
+
+    Args:
+        codes: relaxed codes, tanh(u).
+        others: relaxed codes of the columns.
+        similarity: +1 for a similar pair, -1 for a dissimilar pair.
+        confidence: weight of each pair, in [0, 1]; see `jaxhash.similarity.semantic_confidence`.
+
+    Example:
+        >>> h = jnp.array([[1.0, 1.0], [1.0, 0.0]])  # inner products over bits: 1, 1/2, 1/2, 1/2
+        >>> signs, trust = jnp.array([[1, -1], [-1, 1]]), jnp.array([[1.0, 0.5], [0.5, 1.0]])
+        >>> semantic_consistency(h, h, signs, trust)  # (0 + 9/8 + 9/8 + 1/4) / 4
+        Array(0.625, dtype=float32)
+
+    Reference:
+        Luo et al., "CIMON: Towards High-quality Hash Codes", IJCAI 2021; read in the authors' code.
+    """
+    codes, others, similarity, valid = _check_similarity(codes, others, similarity, where)
+    weight = as_real("confidence", confidence, similarity.shape, minimum=0.0, maximum=1.0)
+    weight = jnp.where(valid, at_least_float32(weight), 0.0)
+    products = inner_products(codes, others) / codes.shape[1]
+    return mean_over_pairs(weight * (products - similarity) ** 2, valid, axis_name)
+
+
+@on_any_mesh
 def nt_xent(
     codes: Float[Array, "n bits"],
     others: Float[Array, "n bits"],

@@ -37,6 +37,7 @@ from jaxhash.objectives._catalogue import QUANTIZERS as QUANTIZERS
 from jaxhash.objectives._catalogue import MethodName as MethodName
 from jaxhash.objectives._centers import *
 from jaxhash.objectives._classification import *
+from jaxhash.objectives._consistency import *
 from jaxhash.objectives._discrete import *
 from jaxhash.objectives._distance import *
 from jaxhash.objectives._distillation import *

@@ -88,6 +88,8 @@ class Setup(NamedTuple):
     """Semantic similarity beyond the labels."""
     table_sharding: TableSharding = TableSharding()
     """Which tables are padded so that their rows can be sharded over devices."""
+    encode: Callable[..., PyTree] | None = None
+    """As in `Context`, for objectives that keep something of the size of the model's features."""
 
 
 class Variables(NamedTuple):

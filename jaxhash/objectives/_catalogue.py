@@ -7,6 +7,7 @@ from jaxhash.objectives import (
     _autoencoder,
     _centers,
     _classification,
+    _consistency,
     _discrete,
     _distance,
     _distillation,
@@ -34,6 +35,7 @@ FAMILIES = (
     _semantic,
     _distillation,
     _unsupervised,
+    _consistency,
     _autoencoder,
 )
 

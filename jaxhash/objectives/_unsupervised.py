@@ -252,6 +252,17 @@ def thresholds(
     counts: Float[Array, " bins"], alpha: float, beta: float
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Returns the distances below which a pair is similar and above which it is dissimilar."""
+    mode, left, right = fit_halves(counts)
+    return mode - alpha * left, mode + beta * right
+
+
+def fit_halves(
+    counts: Float[Array, " bins"],
+) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+    """Returns the mode of the distances, and their deviations from it on its left and its right.
+
+    The mode is the middle of its bin, whose pairs count half on either side.
+    """
     number = jnp.arange(BINS)
     peak = jnp.argmax(counts)
     halved = jnp.where(number == peak, 0.5 * counts, counts)
@@ -261,9 +272,7 @@ def thresholds(
         weights = jnp.where(side, halved, 0.0)
         return jnp.sqrt(jnp.sum(weights * square) / jnp.maximum(jnp.sum(weights), 0.5))
 
-    mode = BIN * (peak + 0.5)
-    near = mode - alpha * deviation(number <= peak)
-    return near, mode + beta * deviation(number >= peak)
+    return BIN * (peak + 0.5), deviation(number <= peak), deviation(number >= peak)
 
 
 def _feature_cosines(name: str, signs: SignFn) -> Objective:

@@ -3,6 +3,7 @@
 Start with `shares_label`, which pairs are similar, and `has_label`, the mask of rows with a label.
 `label_cosine`, `label_iou` and `label_overlap` are graded; `Hierarchy` and `tree_similarity` compare
 classes by a tree, `level_similarity` by labels at several levels, `embedding_distance` by cosine.
+`semantic_confidence` weighs pairs that distances of features call similar or dissimilar.
 
 Labels are class ids [n] of integers, or 0/1 rows (multi-hot) [n, classes]; an id of -1 and a row of
 zeros mean "no label" and are similar to nothing. Pairs need the same kind on both sides. Functions of
@@ -11,6 +12,7 @@ kinds are mixed, a multi-hot entry is not 0 or 1, or an id is below -1.
 """
 
 from jaxhash.ops.arguments import UNLABELLED as UNLABELLED
+from jaxhash.similarity._confidence import semantic_confidence as semantic_confidence
 from jaxhash.similarity._embeddings import embedding_distance as embedding_distance
 from jaxhash.similarity._hierarchy import Hierarchy as Hierarchy
 from jaxhash.similarity._hierarchy import class_levels as class_levels

@@ -80,7 +80,15 @@ def create_state(
     objective_variables = objective.init(
         objective_key,
         Setup(
-            bits, items, classes, multi_label, inputs, variables, class_similarity, table_sharding
+            bits,
+            items,
+            classes,
+            multi_label,
+            inputs,
+            variables,
+            class_similarity,
+            table_sharding,
+            encode=model.apply,
         ),
     )
     params = {"model": variables["params"], "objective": objective_variables.params}

@@ -49,6 +49,7 @@ GATHERED = {
     **dict.fromkeys(["dsdh-released", "asymmetric-dsh", "supervised-deep-hashing"], _CODES),
     **dict.fromkeys(["greedyhash-u", "bihalf", "semantic-structure-hashing"], _CODES_AND_INPUTS),
     "cibhash": _VIEWS,
+    "cimon": {"codes": 4, "inputs": 2},  # those of the contrastive loss are scaled before
     "shrewd": _VIEWS,  # for the semantic loss, and for the divergence
     "shred": _VIEWS,
     "dfh": {"codes": 2, "labels": 1},  # for the bank, and for the codes of the classes

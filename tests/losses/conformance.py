@@ -171,6 +171,11 @@ CONFORMANCE = {
     "pairwise_likelihood": Row(losses.pairwise_likelihood, _PAIRS, power=2),
     "parity_hswd": Row(losses.parity_hswd, _BATCH, _KEY, power=2),
     "qsmi": Row(losses.qsmi, _PAIRS, scale_free=True),
+    "semantic_consistency": Row(
+        losses.semantic_consistency,
+        _BANK | {"similarity": np.where(_SHARES > 0.3, 1, -1), "confidence": _SHARES},
+        power=4,
+    ),
     "semantic_similarity": Row(losses.semantic_similarity, _TABLE, scale_free=True),
     "semantic_similarity-weights": Row(
         losses.semantic_similarity,

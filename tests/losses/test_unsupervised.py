@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxhash.losses import cosine_regression, nt_xent, semantic_structure, view_divergence
+from jaxhash.losses import (
+    cosine_regression,
+    nt_xent,
+    semantic_consistency,
+    semantic_structure,
+    view_divergence,
+)
 
 N, M, BITS = 5, 7, 3
 
@@ -118,6 +124,21 @@ def test_semantic_structure_by_hand():
     value = semantic_structure(h[:1], h[1:], jnp.array([[1, 0, -1]]))
     np.testing.assert_allclose(value, (0.25 + 0.25) / 2)
     assert semantic_structure(h, h, jnp.zeros((4, 4))) == 0
+
+
+def test_semantic_consistency_is_the_formula():
+    """Pairs without confidence count in the mean."""
+    (codes, others, similarity), where = of_pairs(), some(N, M, seed=9)
+    confidence = np.random.default_rng(3).choice([0.0, 0.25, 1.0], (N, M))
+    costs = [
+        confidence[i, j] * (np.dot(codes[i], others[j]) / BITS - float(similarity[i, j])) ** 2
+        for i, j in np.argwhere(where)
+    ]
+    value = semantic_consistency(codes, others, similarity, jnp.asarray(confidence), where=where)
+    np.testing.assert_allclose(value, np.mean(costs), rtol=1e-5)
+    for wrong in (-0.5, 1.5):
+        with pytest.raises(ValueError, match=r"\bconfidence\b"):
+            semantic_consistency(codes, others, similarity, jnp.full((N, M), wrong))
 
 
 def test_nt_xent_by_hand():

@@ -180,6 +180,7 @@ ABOVE_ZERO = {
     "shred": "gamma",
     "dhd": "temperature sigma",
     "cibhash": "temperature",
+    "cimon": "threshold clusters temperature",
     "dcw-autoencoder": "narrow wide",
     "swd": "projections block",
     "sinkhorn": "epsilon iterations",

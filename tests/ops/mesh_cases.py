@@ -66,7 +66,7 @@ def _example(parameter, rng):
         array = rng.random(shape) < 0.6
     elif len(shape) == 1:
         array = rng.integers(0, CLASSES, shape).astype(np.int32)
-    elif parameter.name in ("similar", "labels"):
+    elif parameter.name in ("similar", "labels", "confidence"):
         array = rng.integers(0, 2, shape).astype(np.float32)
     else:
         array = (0.4 * rng.normal(size=shape)).astype(np.float32)
