@@ -32,7 +32,9 @@ VARIANTS = ("none", "own", "l2", "hswd")
 
 #: Supervised methods; those that learn a hierarchy of classes have an experiment of their own.
 SUPERVISED = tuple(
-    name for name, method in METHODS.items() if method.kind not in ("hierarchy", "unsupervised")
+    name
+    for name, method in METHODS.items()
+    if method.kind not in ("hierarchy", "unsupervised", "interactions")
 )
 
 

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Shaped, UInt64
 
+from jaxhash.data.random_bits import random_bits
+
 
 class DeferredAugment(NamedTuple):
     """Images with the random numbers of their augmentation, which is left to the device.
@@ -144,15 +146,6 @@ def _crop_and_flip(
 def _keep_mask(
     seeds: UInt64[np.ndarray, " n"], entries: int, dropout: float
 ) -> Bool[np.ndarray, "n _"]:
-    """Returns whether each entry is kept, by random numbers of SplitMix64 from the seed of its row.
-
-    The mask of a row depends only on its seed, so a process computes only those of its own rows.
-    """
-    steps = np.arange(1, entries + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    x = seeds[:, None] + steps[None, :]
-    x ^= x >> np.uint64(30)
-    x *= np.uint64(0xBF58476D1CE4E5B9)
-    x ^= x >> np.uint64(27)
-    x *= np.uint64(0x94D049BB133111EB)
-    # The upper half of the last number is uniform on 0 to 2^32 - 1.
-    return ((x ^ (x >> np.uint64(31))) >> np.uint64(32)) >= np.uint64(dropout * 2**32)
+    """Returns whether each entry is kept, by the `random_bits` of the seed of its row."""
+    # The upper half of a number is uniform on 0 to 2^32 - 1.
+    return (random_bits(seeds, entries) >> np.uint64(32)) >= np.uint64(dropout * 2**32)

@@ -22,7 +22,8 @@ class DataConfig:
 
     dataset: str = "digits"
     """digits, folder:DIR for image files, tfds:NAME for a TFDS set of images, features:FILE.npz for
-    feature vectors, or counts:FILE.npz for word counts of documents, which become tf-idf rows."""
+    feature vectors, counts:FILE.npz for word counts of documents, which become tf-idf rows, or
+    interactions:FILE.npz for users and the items that they have chosen."""
     data_dir: Path | None = None
     """Folder of the TFDS sets, or what DIR and the files are in; the working folder if not given."""
     protocol: str = AUTO
@@ -67,7 +68,7 @@ class DataConfig:
         """Returns the same with paths that do not depend on the working folder."""
         if self.data_dir is not None:
             return self
-        if self.dataset.startswith(("folder:", "features:", "counts:")):
+        if self.dataset.startswith(("folder:", "features:", "counts:", "interactions:")):
             return dataclasses.replace(self, data_dir=Path.cwd())
         files = {  # beside data that need no folder, or have one of their own
             name: str(Path(value).absolute())

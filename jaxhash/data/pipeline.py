@@ -16,6 +16,7 @@ from jaxtyping import Int
 
 from jaxhash.data.augment import Augment, DeferredAugment
 from jaxhash.data.class_batches import PADDING, ClassBatchOrder
+from jaxhash.data.rows import ViewRows
 from jaxhash.data.sources import Source
 from jaxhash.data.workers import WorkerIterator
 from jaxhash.objectives import Batch
@@ -57,7 +58,7 @@ def training_batches(
         batch_classes: number of classes of a batch, each with as many rows; any if not given. See
             `jaxhash.data.class_batches.ClassBatchOrder`.
         views: number of independent augmentations of each item. With several, `Batch.inputs` is a tuple,
-            whose first view equals the only view of ``views=1``.
+            whose first view equals the only view of ``views=1``. `ViewRows` make them themselves.
         start: number of global batches to skip; ``get_state`` and ``set_state`` count from there.
         workers: number of processes that load batches; 0 for threads of this process.
         augment_on: ``host``, or ``device``: then `Batch.inputs` is a `DeferredAugment`, from which
@@ -199,7 +200,11 @@ class _LoadBatch(grain.transforms.RandomMap):
         rows = rows[self.local_rows]
         mask = rows != PADDING
         items = self.items[np.where(mask, rows, 0)]
-        inputs = self._augment(self.source.inputs[items], samples)
+        if self.views > 1 and isinstance(self.source.inputs, ViewRows):
+            seeds = rng.integers(0, 2**63, self.batch_size)[self.local_rows].astype(np.uint64)
+            inputs = self.source.inputs.views(items, seeds, self.views)
+        else:
+            inputs = self._augment(self.source.inputs[items], samples)
         return Batch(inputs, self.source.labels[items], rows, mask)
 
     def _augment(self, inputs: np.ndarray, samples: list[np.ndarray]) -> Any:

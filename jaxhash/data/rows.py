@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Int, Shaped, UInt64
 
 #: Bytes of a block of `row_blocks`.
 BLOCK_BYTES = 2**24
@@ -23,6 +23,16 @@ class Rows(Protocol):
 
     def __getitem__(self, rows: Index) -> Shaped[np.ndarray, "..."]:
         """Returns what a NumPy array of all inputs returns for this index."""
+
+
+@runtime_checkable
+class ViewRows(Rows, Protocol):
+    """Rows that make the views of a training item themselves, in place of an augmentation."""
+
+    def views(
+        self, items: Int[np.ndarray, " n"], seeds: UInt64[np.ndarray, " n"], views: int
+    ) -> tuple[Shaped[np.ndarray, "n ..."], ...]:
+        """Returns each of the views of some items; what is drawn for one depends on its seed alone."""
 
 
 def row_blocks(items: int, row_bytes: int) -> Iterator[slice]:

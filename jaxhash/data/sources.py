@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from jaxhash.data.rows import Rows
+from jaxhash.metrics import ItemLists
 from jaxhash.utils.errors import printable
 
 #: Largest size in bytes, decoded, of a set of images that is held in memory.
@@ -32,6 +33,9 @@ class Source:
         parts: the parts that the data set comes in, some of `SOURCE_PARTS`; None if unknown.
         item_names: per item, a name that leads back to it, such as the path of its file in the folder.
         notes: sentences on what was guessed or skipped when the data set was opened.
+        relevant: what each item of the part query should find, positions in the part database, where
+            that is known by item and not by label; see `jaxhash.data.splits.Split`.
+        excluded: what each item of the part query must not find, likewise.
     """
 
     name: str
@@ -44,6 +48,8 @@ class Source:
     parts: tuple[str, ...] | None = None
     item_names: Sequence[str] | Shaped[np.ndarray, " items"] | None = None
     notes: tuple[str, ...] = ()
+    relevant: ItemLists | None = None
+    excluded: ItemLists | None = None
 
     @property
     def is_test(self) -> Int[np.ndarray, " items"] | None:

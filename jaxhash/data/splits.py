@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from jaxtyping import Int
 
+from jaxhash.metrics import ItemLists
 from jaxhash.utils.errors import UserError
 
 #: The parts of a split, in the order in which they are used.
@@ -69,6 +70,9 @@ class Split:
         database: items that are searched; the training items may be among them.
         validation: items that select the model; none by default.
         labeled: training items whose labels the training sees, sorted; None for all of them.
+        relevant: what each query should find, positions in ``database``; None where labels say so.
+        excluded: what each query must not find, positions in ``database``, such as what its training
+            has shown already; every ranking leaves them out. None for nothing.
     """
 
     name: str
@@ -102,6 +106,9 @@ class Split:
         labels[hidden] = -1 if labels.ndim == 1 else 0
         return labels
 
+    relevant: ItemLists | None = None
+    excluded: ItemLists | None = None
+
     @property
     def parts(self) -> dict[str, Int[np.ndarray, " items"]]:
         """The parts that are not empty, by name."""
@@ -110,7 +117,7 @@ class Split:
 
     @property
     def sha256(self) -> str:
-        """Digest of the parts, in order; equal digests mean the same split."""
+        """Digest of the parts and lists, in order; equal digests mean the same split."""
         digest = hashlib.sha256()
         parts = [self.train, self.query, self.database]
         if len(self.validation):  # keeps the digests of splits made before validation parts existed
@@ -121,7 +128,23 @@ class Split:
         for items in parts:
             digest.update(len(items).to_bytes(8, "little"))
             digest.update(items.astype("<i8").tobytes())
+        for name, lists in self.lists.items():
+            digest.update(name.encode())
+            for part in lists:
+                digest.update(part.astype("<i8").tobytes())
         return digest.hexdigest()
+
+    @property
+    def lists(self) -> dict[str, ItemLists]:
+        """The lists of ``relevant`` and ``excluded`` items that there are, by name."""
+        named = {"relevant": self.relevant, "excluded": self.excluded}
+        return {name: lists for name, lists in named.items() if lists is not None}
+
+    @property
+    def counting(self) -> dict[str, ItemLists]:
+        """The lists, as `jaxhash.metrics.distance_counts` takes them."""
+        arguments = {"relevant": "relevance", "excluded": "excluded"}
+        return {arguments[name]: lists for name, lists in self.lists.items()}
 
     def overlaps(self) -> dict[str, dict[str, int]]:
         """Counts the items that each two parts share, and the distinct items of each part.

@@ -64,6 +64,7 @@ from jaxhash.metrics._inputs import ZeroSign as ZeroSign
 from jaxhash.metrics._inputs import check_labels as check_labels
 from jaxhash.metrics._inputs import code_warnings as code_warnings
 from jaxhash.metrics._inputs import infer_code_format as infer_code_format
+from jaxhash.metrics._lists import ItemLists as ItemLists
 from jaxhash.metrics._radius import PrecisionRecall as PrecisionRecall
 from jaxhash.metrics._radius import is_bucket_empty as is_bucket_empty
 from jaxhash.metrics._radius import precision_at_radius as precision_at_radius
@@ -97,6 +98,7 @@ __all__ = [
     "Convention",
     "DistanceCounts",
     "FlipRate",
+    "ItemLists",
     "PairedTest",
     "PrecisionRecall",
     "Relevance",

@@ -22,7 +22,8 @@ from jaxhash.metrics._inputs import (
     infer_code_format,
     read_labels,
 )
-from jaxhash.ops.arguments import IntLike, as_bool, as_int, check_shape
+from jaxhash.metrics._lists import ItemLists, check_lists, list_counts
+from jaxhash.ops.arguments import UNLABELLED, IntLike, as_bool, as_int, check_shape
 
 #: Items per block and device: planes of 64 bits take 1 MiB, which fits a cache.
 BLOCK = 2**17
@@ -75,13 +76,14 @@ _Counts = TypeVar("_Counts", DistanceCounts, SimilarityCounts)
 
 def distance_counts(
     query_codes: Shaped[np.ndarray, "queries columns"],
-    query_labels: Shaped[np.ndarray, " queries *classes"],
+    query_labels: Shaped[np.ndarray, " queries *classes"] | None,
     database_codes: Shaped[np.ndarray, "items columns"],
-    database_labels: Shaped[np.ndarray, " items *classes"],
+    database_labels: Shaped[np.ndarray, " items *classes"] | None,
     *,
     bits: IntLike | None = None,
     zero: ZeroSign = "+1",
-    relevance: Relevance = "shared",
+    relevance: Relevance | ItemLists = "shared",
+    excluded: ItemLists | None = None,
     block: IntLike | None = None,
     devices: Sequence[jax.Device] | None = None,
     track: Track | None = None,
@@ -95,13 +97,17 @@ def distance_counts(
     Args:
         query_codes: packed uint8, bool, 0/1, -1/+1 or real-valued codes; see
             `jaxhash.metrics.infer_code_format`.
-        query_labels: class ids [queries] with -1 for none, or multi-hot rows [queries, classes].
+        query_labels: class ids [queries] with -1 for none, or multi-hot rows [queries, classes]. Not
+            read where ``relevance`` is lists.
         database_codes: codes of the same form; a memory-mapped file is read block by block.
         database_labels: labels of the same kind.
         bits: length of a code, if packed codes do not fill their last byte.
         zero: meaning of an exact zero of real-valued codes: ``"+1"``, ``"-1"`` or ``"error"``.
         relevance: an item is relevant if it has a label in common (``"shared"``) or the same set of
-            labels (``"equal"``); with ``"graded"`` its gain is the number of labels in common.
+            labels (``"equal"``); with ``"graded"`` its gain is the number of labels in common. Or the
+            relevant items of each query, such as what a user has listened to.
+        excluded: items that each query must not find: they are not counted, and so are no part of any
+            ranking, such as what the user's training has shown already.
         block: number of items per block.
         devices: devices to count on; all local devices by default.
         track: wraps the iterator of blocks, given their number, to show the progress.
@@ -110,7 +116,8 @@ def distance_counts(
         Integer arrays [queries, bits + 1]; column d counts the items at distance d.
 
     Raises:
-        ValueError: if codes or labels are empty, do not match or have invalid values.
+        ValueError: if codes or labels are empty, do not match or have invalid values; or if an item
+            is both excluded and in a list of relevant items.
         TypeError: if codes or labels are not numbers.
 
     Example:
@@ -119,21 +126,29 @@ def distance_counts(
         >>> counts = distance_counts(codes[:1], labels[:1], codes, labels)
         >>> counts.total, counts.relevant
         (array([[1, 1, 1]]), array([[1, 1, 0]]))
+        >>> itself = ItemLists(np.array([0, 1]), np.array([0]))
+        >>> distance_counts(codes[:1], labels[:1], codes, labels, excluded=itself).total
+        array([[0, 1, 1]])
     """
     query_codes, database_codes = np.asanyarray(query_codes), np.asanyarray(database_codes)
     codes = infer_code_format(query_codes, database_codes, bits=bits, zero=zero)
-    labels = read_labels(
-        query_labels,
-        database_labels,
-        queries=len(query_codes),
-        items=len(database_codes),
-        relevance=relevance,
-    )
+    sizes = {"queries": len(query_codes), "items": len(database_codes)}
+    lists = relevance if isinstance(relevance, ItemLists) else None
+    check_lists(lists, excluded, **sizes)
+    if lists is not None:  # labels without an item in common
+        query_labels, database_labels = (np.full(n, UNLABELLED) for n in sizes.values())
+        relevance = "shared"
+    labels = read_labels(query_labels, database_labels, **sizes, relevance=relevance)
     devices = tuple(jax.local_devices() if devices is None else devices)
     block = BLOCK * len(devices) if block is None else as_int("block", block)
     if block < 1 or not devices:
         raise ValueError(f"block and devices must be at least 1, got {block} and {len(devices)}")
     counts = _count(query_codes, database_codes, codes, labels, block, devices, track)
+    sides = query_codes, database_codes, codes
+    if lists is not None:
+        counts[:, 1] = list_counts(*sides, lists)[:, 0]
+    if excluded is not None:
+        counts -= list_counts(*sides, excluded, labels)
     if relevance == "graded":
         return DistanceCounts(counts[:, 0], counts[:, 1:].sum(axis=1), counts[:, 1:].swapaxes(1, 2))
     return DistanceCounts(counts[:, 0], counts[:, 1])

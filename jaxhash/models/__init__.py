@@ -29,6 +29,7 @@ from jaxhash.models._convnext import convnext_tiny as convnext_tiny
 from jaxhash.models._efficientnet import efficientnet_lite0 as efficientnet_lite0
 from jaxhash.models._efficientnet import efficientnet_lite2 as efficientnet_lite2
 from jaxhash.models._encoder import Encoder as Encoder
+from jaxhash.models._graph import GraphEncoder as GraphEncoder
 from jaxhash.models._installed_weights import Pretrained as Pretrained
 from jaxhash.models._installed_weights import find_pretrained as find_pretrained
 from jaxhash.models._mobilenet import mobilenet_v2 as mobilenet_v2
@@ -77,6 +78,7 @@ __all__ = [
     "Backbone",
     "BackboneName",
     "Encoder",
+    "GraphEncoder",
     "Preprocessing",
     "PreprocessingName",
     "Pretrained",

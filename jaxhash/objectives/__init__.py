@@ -43,6 +43,7 @@ from jaxhash.objectives._distance import *
 from jaxhash.objectives._distillation import *
 from jaxhash.objectives._hashnet import *
 from jaxhash.objectives._hierarchical import *
+from jaxhash.objectives._interactions import *
 from jaxhash.objectives._likelihood import *
 from jaxhash.objectives._method import Method as Method
 from jaxhash.objectives._pairs import Pairs as Pairs

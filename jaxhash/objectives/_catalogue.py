@@ -13,6 +13,7 @@ from jaxhash.objectives import (
     _distillation,
     _hashnet,
     _hierarchical,
+    _interactions,
     _likelihood,
     _quantizers,
     _ranking,
@@ -37,6 +38,7 @@ FAMILIES = (
     _unsupervised,
     _consistency,
     _autoencoder,
+    _interactions,
 )
 
 #: Every method by its name.

@@ -13,6 +13,7 @@ from jaxhash.data.input_form import InputForm, measure_inputs
 from jaxhash.data.readers.images import Resize
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
+from jaxhash.models.config import GRAPH
 from jaxhash.runs.config import Config
 from jaxhash.training.distributed import broadcast_from_host0
 from jaxhash.utils.errors import UserError
@@ -21,7 +22,9 @@ from jaxhash.utils.errors import UserError
 def file_resize(config: Config, model: nn.Module | None) -> Resize | None:
     """Returns how image files are brought to the size that the model takes."""
     preprocessing = (
-        {} if model is not None else dataclasses.asdict(config.model.backbone().preprocessing)
+        {}
+        if model is not None or config.model.model == GRAPH
+        else dataclasses.asdict(config.model.backbone().preprocessing)
     )
     return Resize.of(config.model.input_size, preprocessing)
 

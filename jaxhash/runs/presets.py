@@ -63,6 +63,17 @@ def cifar100_features() -> Config:
     )
 
 
+def lastfm() -> Config:
+    """Interactions of 1,892 users of Last.fm with 4,489 artists; users search artists."""
+    return Config().replace(
+        dataset="interactions:lastfm.npz",
+        model="graph",
+        bits=64,
+        epochs=40,
+        batch_size=256,
+    )
+
+
 def captions_shrewd() -> Config:
     """SHREWD on captions that `jaxhash data captions` made a file of, by their own distances."""
     return Config().replace(
@@ -82,13 +93,16 @@ def captions_shrewd() -> Config:
 
 def preset_of_method(method: str) -> str:
     """Returns the name of the preset that trains a method as it was published."""
-    return f"{METHODS[method].data}-features-{method}"
+    data = METHODS[method].data
+    of_features = "-features" if data in ("cifar10", "cifar100") else ""
+    return f"{data}{of_features}-{method}"
 
 
 #: The preset that has a method's data, and what its description calls them.
 _DATA: dict[str, tuple[Callable[[], Config], str]] = {
     "cifar10": (cifar10_features_hashnet_hswd, "the same features"),
     "cifar100": (cifar100_features, "features of CIFAR-100, with its coarse labels"),
+    "lastfm": (lastfm, "interactions of Last.fm's users"),
 }
 
 

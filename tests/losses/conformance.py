@@ -103,6 +103,8 @@ _DISTANCES = np.abs(_POINTS[:, None] - _POINTS).mean(axis=2)
 
 _KEY = {"key": jax.random.key(0)}
 
+_CHOSEN = _VIEWS | {"negatives": _normal(ROWS, 3, BITS)}
+
 
 CONFORMANCE = {
     "asymmetric_dsh": Row(losses.asymmetric_dsh, _PAIRS, power=4),
@@ -126,6 +128,7 @@ CONFORMANCE = {
         losses.cosine_regression, _BANK | {"similarity": _SHARES}, scale_free=True
     ),
     "cross_entropy": Row(losses.cross_entropy, _LABELS, power=1),
+    "bpr": Row(losses.bpr, _CHOSEN, {"temperature": 2.0}, power=2),
     "csq": Row(losses.csq, _CENTERS, power=1),
     "cubic_quantization": Row(losses.cubic_quantization, _BATCH, power=3),
     "dch": Row(losses.dch, _PAIRS, scale_free=True),
@@ -144,6 +147,7 @@ CONFORMANCE = {
     "hswd-levels": Row(losses.hswd, _BATCH, _KEY | {"order": 1, "levels": (-2.0, 3.0)}, power=1),
     "hyp2_pairs": Row(losses.hyp2_pairs, _PAIRS, {"threshold": 0.1}, scale_free=True),
     "hyp2_proxies": Row(losses.hyp2_proxies, _PROXIES, {"threshold": 0.1}, scale_free=True),
+    "interaction_cross_entropy": Row(losses.interaction_cross_entropy, _CHOSEN, power=2),
     "idhn": Row(losses.idhn, _BANK | {"similar": _SHARES}, power=4),
     "koleo": Row(losses.koleo, _BATCH, scale_free=True),
     "l1_quantization": Row(losses.l1_quantization, _BATCH, power=1),

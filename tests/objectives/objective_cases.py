@@ -101,7 +101,7 @@ CASES = METHOD_CASES | QUANTIZER_CASES | VARIANTS
 #: The gradient in the codes is not the derivative of the value: signs have the gradient of the
 #: identity, DHD's teacher and Sinkhorn's plan are constants. (So are codes in a bank.)
 SURROGATE_GRADIENT = {"dbdh", "greedyhash", "jmlh", "dhd", "greedyhash-u", "bihalf", "cibhash"}
-SURROGATE_GRADIENT |= {"quantizer sinkhorn"}
+SURROGATE_GRADIENT |= {"hashgnn", "quantizer sinkhorn"}
 
 #: Methods that log terms of another, which they are made of.
 SHARED_TERMS = {"shred": "shrewd"}
@@ -181,6 +181,7 @@ ABOVE_ZERO = {
     "dhd": "temperature sigma",
     "cibhash": "temperature",
     "cimon": "threshold clusters temperature",
+    "hashgnn": "negatives temperature",
     "dcw-autoencoder": "narrow wide",
     "swd": "projections block",
     "sinkhorn": "epsilon iterations",

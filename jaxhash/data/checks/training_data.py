@@ -26,6 +26,7 @@ from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split, check_leaks, with_validation
 from jaxhash.objectives import METHODS, ClassSimilarity
 from jaxhash.training.distributed import broadcast_from_host0
+from jaxhash.utils.errors import UserError
 
 if TYPE_CHECKING:  # a configuration knows the names of protocols
     from jaxhash.data.config import DataConfig
@@ -55,6 +56,10 @@ def open_split(config: "DataConfig", source: Source) -> Split:
         UserError: if the data do not allow it, or the split leaks.
     """
     split = split_source(config, source)
+    if config.validation and source.relevant is not None:
+        raise UserError(
+            "`validation`: a model of interactions is not chosen on held-out ones, which its graph holds"
+        )
     if config.validation and not _has_own_validation(config, source, split):
         split = with_validation(
             split, source.labels, fraction=config.validation, seed=config.split_seed

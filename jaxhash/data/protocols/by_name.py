@@ -4,6 +4,7 @@ The default, ``auto``, is `jaxhash.data.protocols.own_parts` for data that come 
 `jaxhash.data.protocols.per_class` for others.
 """
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -197,8 +198,15 @@ class SplitOptions(Protocol):
 
 
 def split_source(options: SplitOptions, source: Source) -> Split:
-    """Makes the split of a source that the options choose, by `make_split`."""
-    return make_split(
+    """Makes the split of a source that the options choose, by `make_split`.
+
+    Raises:
+        UserError: as `make_split`; or if the source has lists of relevant items and the split is not of
+            its own parts, which the lists are for.
+    """
+    if source.relevant is not None:
+        _check_own_parts(options, source)
+    split = make_split(
         options.protocol,
         source.labels,
         source.is_test,
@@ -209,3 +217,19 @@ def split_source(options: SplitOptions, source: Source) -> Split:
         parts=source.items_by_part,
         class_names=source.class_names,
     )
+    return dataclasses.replace(split, relevant=source.relevant, excluded=source.excluded)
+
+
+def _check_own_parts(options: SplitOptions, source: Source) -> None:
+    """Raises a `UserError` unless the split is that of the source's own parts, undrawn."""
+    is_own = resolve_protocol(options.protocol, source.items_by_part) == OWN_PARTS
+    drawn = [
+        name
+        for name in ("queries_per_class", "train_per_class")
+        if getattr(options, name) is not None
+    ]
+    if drawn or not is_own:
+        what = drawn[0] if drawn else f"protocol={options.protocol}"
+        raise UserError(
+            f"`{what}`: the queries and training items of {source.name} are those of its file"
+        )
