@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from jaxhash.bench.compile.targets import parse_target
-from jaxhash.bench.losses import KERNEL, LOSSES, TORCH
+from jaxhash.bench.losses import KERNEL, LOSSES, TORCH, TORCH_FORMS, TORCH_PREFIX, is_torch
 from jaxhash.utils.errors import UserError
 
 Pass = Literal["forward", "forward+backward"]
 Dtype = Literal["float32", "bfloat16", "float16"]
-Preset = Literal["hswd", "growth", "losses"]
+Preset = Literal["hswd", "growth", "losses", "related"]
 
 #: Names of the synthetic data sets: images in memory, and in files of two formats.
 SYNTHETIC = ("arrays", "png", "jpeg")
@@ -38,7 +38,8 @@ class LossesConfig:
     preset: Preset = "hswd"
     """Which losses and settings; the other options change single values of it."""
     losses: tuple[str, ...] = ("select", "sort", "l2")
-    """Losses: select, sort, kernel (methods of HSWD), l2, swd, ot, torch, or names of jaxhash.losses."""
+    """Losses: select, sort, kernel (methods of HSWD), l2, swd, ot, torch, names of jaxhash.losses, or
+    torch:NAME for those that have a plain form in PyTorch."""
     passes: tuple[Pass, ...] = ("forward", "forward+backward")
     """Value alone, or value and gradient."""
     batch_sizes: tuple[int, ...] = (1024,)
@@ -62,7 +63,7 @@ class LossesConfig:
         for name in ("losses", "passes", "batch_sizes", "bits", "dtypes", "devices"):
             if not getattr(self, name):
                 raise UserError(f"`{name}` needs a value")
-        known = (*LOSSES, TORCH)
+        known = (*LOSSES, TORCH, *(f"{TORCH_PREFIX}{name}" for name in TORCH_FORMS))
         for loss in self.losses:
             if loss not in known:
                 near = difflib.get_close_matches(loss, known, n=1)
@@ -142,15 +143,17 @@ class CompiledConfig(LossesConfig):
         chosen, shared = PRESETS[preset](), dataclasses.fields(LossesConfig)
         values = {field.name: getattr(chosen, field.name) for field in shared}
         devices = parse_target(target).devices
-        not_here = {TORCH} if devices == 1 else {TORCH, KERNEL}
-        values["losses"] = tuple(loss for loss in chosen.losses if loss not in not_here)
+        not_here = set() if devices == 1 else {KERNEL}
+        values["losses"] = tuple(
+            loss for loss in chosen.losses if loss not in not_here and not is_torch(loss)
+        )
         return cls(**values | {"target": target, "devices": (devices,)})
 
     def check(self) -> None:
         """Raises a `UserError` that names the first field whose value is not allowed."""
         target = parse_target(self.target)
-        if TORCH in self.losses:
-            raise UserError(f"the loss {TORCH} cannot be compiled; leave it out of `losses`")
+        if of_torch := [name for name in self.losses if is_torch(name)]:
+            raise UserError(f"the loss {of_torch[0]} cannot be compiled; leave it out of `losses`")
         if max(self.devices, default=1) > target.devices:
             raise UserError(
                 f"`devices={max(self.devices)}` is more than the {target.devices} of "
@@ -255,7 +258,17 @@ def losses() -> BenchConfig:
     return BenchConfig(preset="losses", losses=tuple(LOSSES), passes=("forward+backward",))
 
 
+def related() -> BenchConfig:
+    """Losses of later papers, each beside a plain form in PyTorch, on 128 and 1,024 codes of 64 bits."""
+    return BenchConfig(
+        preset="related",
+        losses=(*TORCH_FORMS, *(f"{TORCH_PREFIX}{name}" for name in TORCH_FORMS)),
+        passes=("forward+backward",),
+        batch_sizes=(128, 1024),
+    )
+
+
 #: All presets by name; the first is the default.
 PRESETS: dict[str, Callable[[], BenchConfig]] = {
-    make.__name__: make for make in (hswd, growth, losses)
+    make.__name__: make for make in (hswd, growth, losses, related)
 }

@@ -16,6 +16,10 @@ Loss = Callable[[Float[Array, "n bits"], Key[Array, ""], str | None], Float[Arra
 
 #: Name of the paper's released HSWD in PyTorch; see `jaxhash.bench.torch_hswd`.
 TORCH = "torch"
+#: What the name of a loss begins with that is timed in PyTorch; see `jaxhash.bench.torch_losses`.
+TORCH_PREFIX = "torch:"
+#: Public losses that have a plain form in PyTorch.
+TORCH_FORMS = ("semantic_consistency",)
 #: Name of HSWD by its Pallas kernel, which searches the batch of one device.
 KERNEL = "kernel"
 #: Number of classes that the random labels have.
@@ -148,7 +152,14 @@ _BY_ARGUMENTS: dict[tuple[str, ...], tuple[Callable, ...]] = {
     ("view",): (losses.nt_xent, losses.view_divergence, losses.cosine_distillation),
 }
 
-#: All losses by name, except `TORCH`.
+#: Arguments beside the codes, which are properties of `LabeledCodes`, of the losses in the table.
+ARGUMENTS = {
+    loss.__name__: properties
+    for properties, functions in _BY_ARGUMENTS.items()
+    for loss in functions
+}
+
+#: All losses by name, except `TORCH` and those with `TORCH_PREFIX`.
 LOSSES: dict[str, Loss] = {
     "select": _on(losses.hswd, method="select"),
     "sort": _on(losses.hswd, method="sort"),
@@ -165,6 +176,11 @@ LOSSES: dict[str, Loss] = {
         for loss in functions
     },
 }
+
+
+def is_torch(name: str) -> bool:
+    """Returns whether a loss of this name is computed by PyTorch."""
+    return name == TORCH or name.startswith(TORCH_PREFIX)
 
 
 def has_torch() -> bool:

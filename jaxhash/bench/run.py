@@ -15,7 +15,7 @@ from jaxhash.bench.bandwidth import copy_bandwidth
 from jaxhash.bench.benchmark import Benchmark
 from jaxhash.bench.compare import FORMAT, report_results, to_machine_results
 from jaxhash.bench.config import PRESETS, BenchConfig
-from jaxhash.bench.losses import LOSSES, TORCH, has_torch
+from jaxhash.bench.losses import LOSSES, TORCH, TORCH_PREFIX, has_torch, is_torch
 from jaxhash.bench.prepare import PrepareLoss, prepare_loss
 from jaxhash.bench.report import describe_setting, format_seconds
 from jaxhash.bench.scaling import group_into_series
@@ -49,7 +49,13 @@ def run_benchmark(config: BenchConfig, console: Console, command: str) -> dict[s
     output.parent.mkdir(parents=True, exist_ok=True)
 
     copy = copy_bandwidth(devices[0])
-    packages = ("jaxhash", "jax", "jaxlib", "numpy", *((TORCH,) if TORCH in losses else ()))
+    packages = (
+        "jaxhash",
+        "jax",
+        "jaxlib",
+        "numpy",
+        *((TORCH,) if any(map(is_torch, losses)) else ()),
+    )
     content = result_header(FORMAT, command, packages) | {
         "settings": _settings(config, losses),
         "copy_bandwidth": copy,
@@ -89,15 +95,16 @@ def result_header(format: str, command: str, packages: Sequence[str]) -> dict[st
 def _losses(config: BenchConfig, console: Console) -> dict[str, PrepareLoss]:
     """Returns the function that prepares each loss; a preset omits PyTorch's if it cannot run."""
     losses: dict[str, PrepareLoss] = {
-        name: partial(prepare_loss, LOSSES[name]) for name in config.losses if name != TORCH
+        name: partial(prepare_loss, LOSSES[name]) for name in config.losses if not is_torch(name)
     }
-    if TORCH not in config.losses:
+    of_torch = [name for name in config.losses if is_torch(name)]
+    if not of_torch:
         return losses
     missing = None
     if not has_torch():
         missing = "PyTorch is not installed; pip install 'jaxhash[compare]' brings it"
     else:
-        from jaxhash.bench import torch_hswd  # an extra
+        from jaxhash.bench import torch_hswd, torch_losses  # an extra
 
         platform = jax.local_devices()[0].platform
         if torch_hswd.torch_device(platform) is None:
@@ -105,11 +112,13 @@ def _losses(config: BenchConfig, console: Console) -> dict[str, PrepareLoss]:
         elif max(config.devices) > 1:
             missing = "it runs on one device only"
         else:
-            losses[TORCH] = torch_hswd.prepare_torch
+            for name in of_torch:
+                form = partial(torch_losses.prepare_torch_loss, name.removeprefix(TORCH_PREFIX))
+                losses[name] = torch_hswd.prepare_torch if name == TORCH else form
     if missing and config.losses != PRESETS[config.preset]().losses:
-        raise UserError(f"the loss torch cannot be timed: {missing}")
+        raise UserError(f"the loss {of_torch[0]} cannot be timed: {missing}")
     if missing:
-        console.print(f"left out torch: {missing}", highlight=False, markup=False)
+        console.print(f"left out {', '.join(of_torch)}: {missing}", highlight=False, markup=False)
     return losses
 
 

@@ -1,9 +1,11 @@
 """HSWD as its paper released it: two sorts in PyTorch. Needs the extra ``jaxhash[compare]``."""
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from jaxhash.bench.config import Pass
 from jaxhash.bench.prepare import PreparedLoss, raise_out_of_memory
@@ -26,28 +28,47 @@ def torch_device(platform: str) -> str | None:
 
 
 def prepare_torch(which: Pass, codes: Float[jax.Array, "n bits"], key: jax.Array) -> PreparedLoss:
-    """Prepares the released form on a copy of the codes and calls it once; nothing is compiled.
+    """Prepares the released form on a copy of the codes and calls it once.
 
     PyTorch draws the noise by its own generator, which is seeded from the key.
 
     Raises:
         OutOfMemory: if the device has not enough memory.
     """
-    device = torch_device(codes.devices().pop().platform)
-    values = np.array(codes.astype(np.float32))
-    copy = torch.tensor(values, device=device, dtype=getattr(torch, codes.dtype.name))
-    copy.requires_grad_(which == "forward+backward")
     torch.manual_seed(int(jax.random.bits(key)))
+    return prepare_form(lambda copy: released_hswd(copy, torch.randn_like(copy)), which, codes)
+
+
+def prepare_form(
+    loss: Callable[[Float[torch.Tensor, "n bits"]], Float[torch.Tensor, ""]],
+    which: Pass,
+    codes: Float[jax.Array, "n bits"],
+) -> PreparedLoss:
+    """Prepares a loss in PyTorch on a copy of the codes and calls it once; nothing is compiled.
+
+    Raises:
+        OutOfMemory: if the device has not enough memory.
+    """
+    copy = to_torch(codes)
+    copy.requires_grad_(which == "forward+backward")
 
     def call():
         copy.grad = None
-        loss = released_hswd(copy, torch.randn_like(copy))
+        value = loss(copy)
         if copy.requires_grad:
-            loss.backward()
-        if device == "cuda":
+            value.backward()
+        if copy.is_cuda:
             torch.cuda.synchronize()
-        return loss.detach(), copy.grad
+        return value.detach(), copy.grad
 
     with raise_out_of_memory():
         call()
     return PreparedLoss(call, compile_seconds=None, peak_bytes=None)
+
+
+def to_torch(array: Shaped[jax.Array, "..."]) -> Shaped[torch.Tensor, "..."]:
+    """Copies an array to the device of PyTorch that it lies on in JAX."""
+    device = torch_device(array.devices().pop().platform)
+    is_floating = np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"
+    values = np.array(array.astype(np.float32) if is_floating else array)
+    return torch.tensor(values, device=device, dtype=getattr(torch, array.dtype.name))

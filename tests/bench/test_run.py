@@ -155,8 +155,10 @@ def test_torch_alternates_with_the_others(folder):
 
 def test_presets():
     assert list(PRESETS) == list(get_args(Preset))
-    hswd, growth, losses = (make() for make in PRESETS.values())
-    hswd.check(), growth.check(), losses.check()
+    hswd, growth, losses, related = (make() for make in PRESETS.values())
+    hswd.check(), growth.check(), losses.check(), related.check()
+    half = len(related.losses) // 2
+    assert related.losses[half:] == tuple(f"torch:{name}" for name in related.losses[:half])
     assert [[s.batch for s in series] for series in hswd.series()] == [[128, 1024, 8192, 65_536]]
     over_batch, over_bits = growth.series()
     assert [s[:2] for s in over_batch] == [(2**p, 64) for p in range(7, 21)]

@@ -1,0 +1,55 @@
+"""Plain forms in PyTorch of losses of `jaxhash.losses`, as one would write them from the formula.
+
+They need the extra ``jaxhash[compare]``. Each takes the codes and what its loss takes beside them, and
+has no mask, no devices, and no care for large numbers.
+"""
+
+from collections.abc import Callable
+
+import jax
+import torch
+from jaxtyping import Float, Shaped
+
+from jaxhash.bench.config import Pass
+from jaxhash.bench.losses import ARGUMENTS, LabeledCodes
+from jaxhash.bench.prepare import PreparedLoss
+from jaxhash.bench.torch_hswd import prepare_form, to_torch
+
+Codes = Float[torch.Tensor, "n bits"]
+Pairs = Shaped[torch.Tensor, "n m"]
+Scalar = Float[torch.Tensor, ""]
+
+
+def semantic_consistency(
+    codes: Codes, others: Codes, similarity: Pairs, confidence: Pairs
+) -> Scalar:
+    """Computes CIMON's weighted squared error of inner products."""
+    products = codes @ others.T / codes.shape[1]
+    return torch.mean(confidence * (products - similarity) ** 2)
+
+
+#: The forms, by the names of their losses: those of `jaxhash.bench.losses.TORCH_FORMS`.
+FORMS: dict[str, Callable[..., Scalar]] = {form.__name__: form for form in (semantic_consistency,)}
+
+
+def prepare_torch_loss(
+    name: str, which: Pass, codes: Float[jax.Array, "n bits"], key: jax.Array
+) -> PreparedLoss:
+    """Prepares the form of a loss on copies of the codes and its other arguments.
+
+    Where the loss takes the codes of all devices as well, they are the same tensor, with gradient.
+
+    Raises:
+        OutOfMemory: if the device has not enough memory.
+    """
+    batch, form = LabeledCodes(codes, key, None), FORMS[name]
+    rest = {
+        property: to_torch(jax.numpy.asarray(getattr(batch, property)))
+        for property in ARGUMENTS[name]
+        if property != "others"
+    }
+    return prepare_form(
+        lambda copy: form(copy, *(rest.get(property, copy) for property in ARGUMENTS[name])),
+        which,
+        codes,
+    )
