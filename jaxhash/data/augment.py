@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, Shaped, UInt64
 
 from jaxhash.data.random_bits import random_bits
+from jaxhash.data.rows import map_rows
 
 
 class DeferredAugment(NamedTuple):
@@ -84,6 +85,45 @@ class Augment:
             keep = _keep_mask(sample[:, 3].astype(np.uint64), inputs.shape[1], self.feature_dropout)
             inputs = np.where(keep, inputs / dtype(1 - self.feature_dropout), dtype(0))
         return inputs
+
+    def fitting(self, inputs: Shaped[np.ndarray, "n ..."]) -> "Augment":
+        """Returns what this augmentation does to one part of a tree of inputs.
+
+        Images are cropped and flipped, floating vectors lose entries, and all else stays as it is.
+
+        Example:
+            >>> Augment(crop=2, feature_dropout=0.1).fitting(np.zeros((1, 5), np.float32))
+            Augment(crop=0, flip=False, feature_dropout=0.1)
+        """
+        if inputs.ndim == 4 and inputs.dtype == np.uint8:
+            return dataclasses.replace(self, feature_dropout=0.0)
+        dropout = self.feature_dropout if np.issubdtype(inputs.dtype, np.floating) else 0.0
+        return Augment(feature_dropout=dropout)
+
+    def sample_and_apply(
+        self,
+        inputs: Any,
+        rng: np.random.Generator,
+        *,
+        rows: int | None = None,
+        of: slice = slice(None),
+    ) -> Any:
+        """Augments inputs, or each part of a tree of them by numbers of its own.
+
+        Args:
+            inputs: rows of a batch, or a dict of them; each part is augmented as `fitting` says.
+            rng: source of the random numbers.
+            rows: number of rows to sample for; that of the inputs by default.
+            of: which of these rows the inputs are.
+        """
+
+        def augment(part, fitting):
+            sample = self.sample(len(part) if rows is None else rows, rng)[of]
+            return fitting.apply(part, sample)
+
+        if isinstance(inputs, dict):
+            return map_rows(lambda part: augment(part, self.fitting(part)), inputs)
+        return augment(inputs, self)
 
     def on_device(
         self, deferred: DeferredAugment

@@ -9,7 +9,6 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,7 @@ from jaxhash.data.readers.counts import CountRows
 from jaxhash.data.readers.images import Resize
 from jaxhash.data.rows import Index, Rows, row_blocks
 from jaxhash.data.word_weights import WordWeights
-from jaxhash.training.distributed import broadcast_from_host0, is_main_process
 from jaxhash.utils.errors import UserError
-from jaxhash.utils.files import read_json, write_json
 
 #: Number of images that are measured, evenly spaced; of vectors, all training items are.
 SAMPLE_SIZE = 256
@@ -32,12 +29,6 @@ MAX_SIZE_RATIO = 4.0
 
 #: Largest value of images of bytes below which a warning is given: they may be meant for 0 to 255.
 MIN_LARGEST_BYTE = 64
-
-#: Key of the digest of the data in inputs.json; see `jaxhash.data.checks.training_data.Findings`.
-_DATA = "data_sha256"
-
-#: Advice if inputs.json is damaged.
-_REMEDY = "put a sound copy back, or train anew into another `run_dir`"
 
 #: Fields of the preprocessing that files of older versions lack.
 _LATER_FIELDS = {"crop": 1.0, "interpolation": "bilinear"}
@@ -53,13 +44,13 @@ class InputForm:
     The attributes are the keys of inputs.json.
 
     Attributes:
-        kind: ``images`` or ``vectors``.
+        kind: ``images``, ``vectors``, or ``ids``: integers that a model of the user's own looks up.
         shape: shape of one item: height, width and channels, or dimensions.
         dtype: dtype before `prepare`.
         least: smallest value of the training items, or of a sample of `SAMPLE_SIZE` images.
         most: largest value, likewise.
         size: median over items of the root mean square of an item.
-        scale: factor of vectors; None for images.
+        scale: factor of vectors; None for all else.
         image_size: height and width in pixels to which images are resized; None leaves them.
         preprocessing: preprocessing of images by the backbone, the fields of
             `jaxhash.models.Preprocessing`; None for vectors.
@@ -82,6 +73,10 @@ class InputForm:
     def resize(self) -> Resize | None:
         """How image files are brought to ``image_size``; None leaves them."""
         return Resize.of(self.image_size, self.preprocessing)
+
+    def example(self) -> Shaped[np.ndarray, "1 ..."]:
+        """Returns an input of zeros."""
+        return np.zeros((1, *self.shape), self.dtype)
 
     def prepare(self, inputs: Rows) -> Rows:
         """Returns the inputs as the model takes them."""
@@ -165,14 +160,14 @@ class InputForm:
         if not isinstance(content, dict) or sorted(content.keys() - {"words"}) != sorted(names):
             raise ValueError(f"expected an object of {', '.join(names)}")
         kind, shape, dtype, *numbers, image_size, preprocessing = (content[name] for name in names)
-        is_image = kind == "images"
-        if is_image and numbers.pop() is not None or not is_image and image_size is not None:
+        is_image, is_vector = kind == "images", kind == "vectors"
+        if not is_vector and numbers.pop() is not None or not is_image and image_size is not None:
             raise ValueError("scale is for vectors, image_size for images")
         fits = (
-            (kind, dtype) in (("images", "uint8"), ("vectors", "float32"))
+            (kind, dtype) in (("images", "uint8"), ("vectors", "float32"), ("ids", "int32"))
             and all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
             and isinstance(shape, list)
-            and len(shape) == (3 if is_image else 1)
+            and (kind == "ids" or len(shape) == (3 if is_image else 1))
             and all(type(length) is int and length > 0 for length in shape)
             and isinstance(image_size, int | None)
             and isinstance(preprocessing, dict | None)
@@ -214,13 +209,13 @@ def measure_inputs(
         (0.2828, array([0.84852815, 1.1313709 ], dtype=float32))
     """
     kind, shape, dtype = _row_form(inputs[:1])
-    if kind == "images":
+    if kind != "vectors":
         measured = _measure(inputs, _sample(train))
-        return InputForm(
-            *(kind, shape, dtype, measured.least, measured.most, measured.size),
-            image_size=image_size,
-            preprocessing=preprocessing and _as_json(preprocessing),
-        )
+        form = InputForm(kind, shape, dtype, measured.least, measured.most, measured.size)
+        if kind == "ids":
+            return form
+        prepared = preprocessing and _as_json(preprocessing)
+        return dataclasses.replace(form, image_size=image_size, preprocessing=prepared)
     measured = _measure(inputs, train)
     words = inputs.weights(train) if isinstance(inputs, CountRows) else None
     if words is not None and not measured.most:
@@ -236,82 +231,6 @@ def measure_inputs(
     return InputForm(
         *(kind, shape, dtype, measured.least, measured.most, measured.size), scale, words=words
     )
-
-
-def read_input_form(folder: Path, dataset: str) -> InputForm | None:
-    """Reads the form of the inputs of the model in a run's folder; None if none has been trained yet.
-
-    Args:
-        folder: folder of the run.
-        dataset: name of its data set.
-
-    Raises:
-        UserError: in all processes, if the file is damaged, or is missing though a model needs it.
-    """
-    path = folder / "inputs.json"
-
-    def read() -> dict[str, Any] | None:
-        if (form := read_form(path)) is not None:
-            return form.to_json()
-        if dataset.startswith("features:") and any((folder / "checkpoints").glob("*")):
-            raise UserError(
-                f"{folder} has no inputs.json: a version of jaxhash that kept the scale of its vectors "
-                "nowhere has made it; train anew (codes.npz can still be evaluated)"
-            )
-        return None
-
-    stored = broadcast_from_host0(read)
-    return stored and InputForm.from_json(stored)
-
-
-def read_form(path: Path) -> InputForm | None:
-    """Reads the form of a model's inputs from inputs.json in this process; None if there is no such file.
-
-    Raises:
-        UserError: if the file is damaged.
-    """
-    if not path.is_file():
-        return None
-    content = read_json(path, _REMEDY)
-    content.pop(_DATA, None)
-    try:
-        return InputForm.from_json(content)
-    except ValueError as error:
-        raise UserError(
-            f"{path} does not say what the inputs of a run are: {error}; {_REMEDY}"
-        ) from error
-
-
-def is_trained_on(folder: Path, data_sha256: str) -> bool:
-    """Returns whether the model in a run's folder was trained on the data of a digest, or is unknown.
-
-    Args:
-        folder: folder of the run.
-        data_sha256: digest of the data; see `jaxhash.data.checks.training_data.Findings`.
-    """
-
-    def same() -> bool:
-        path = folder / "inputs.json"
-        stored = read_json(path, _REMEDY) if path.is_file() else {}
-        return stored.get(_DATA, data_sha256) == data_sha256
-
-    return broadcast_from_host0(same)
-
-
-def write_input_form(folder: Path, form: InputForm, data_sha256: str) -> None:
-    """Writes the form of a model's inputs and the digest of its data into a run's folder, once.
-
-    Raises:
-        UserError: in all processes, if its training has begun with other data.
-    """
-    path = folder / "inputs.json"
-    if not is_trained_on(folder, data_sha256):
-        raise UserError(
-            f"{folder} is a training that began with other data: items, labels or the split have "
-            "changed since; bring them back, or remove the folder to begin anew"
-        )
-    if is_main_process() and not path.exists():
-        write_json(path, form.to_json() | {_DATA: data_sha256})
 
 
 class _PreparedRows:
@@ -358,7 +277,8 @@ def _sample(items: Int[np.ndarray, " items"]) -> Int[np.ndarray, " n"]:
 
 
 def _row_form(row: Shaped[np.ndarray, "1 ..."]) -> tuple[str, tuple[int, ...], str]:
-    return "images" if row.ndim == 4 else "vectors", row.shape[1:], row.dtype.name
+    kind = "images" if row.ndim == 4 else "vectors"
+    return "ids" if row.dtype == np.int32 else kind, row.shape[1:], row.dtype.name
 
 
 def _as_json(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
@@ -366,5 +286,5 @@ def _as_json(preprocessing: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _describe(kind: str, shape: tuple[int, ...], dtype: str) -> str:
-    size = " x ".join(map(str, shape)) if kind == "images" else f"of {shape[0]} dimensions"
+    size = f"of {shape[0]} dimensions" if kind == "vectors" else " x ".join(map(str, shape))
     return f"{kind} {size} of {dtype}"

@@ -193,10 +193,6 @@ class _LoadBatch(grain.transforms.RandomMap):
         chosen = self.order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
         rows = np.full(self.batch_size, PADDING, np.int32)
         rows[: len(chosen)] = chosen
-        # Every process samples for the whole batch, and thus the same numbers.
-        samples = [
-            self.augment.sample(self.batch_size, rng)[self.local_rows] for _ in range(self.views)
-        ]
         rows = rows[self.local_rows]
         mask = rows != PADDING
         items = self.items[np.where(mask, rows, 0)]
@@ -204,12 +200,20 @@ class _LoadBatch(grain.transforms.RandomMap):
             seeds = rng.integers(0, 2**63, self.batch_size)[self.local_rows].astype(np.uint64)
             inputs = self.source.inputs.views(items, seeds, self.views)
         else:
-            inputs = self._augment(self.source.inputs[items], samples)
+            inputs = self._augment(self.source.inputs[items], rng)
         return Batch(inputs, self.source.labels[items], rows, mask)
 
-    def _augment(self, inputs: np.ndarray, samples: list[np.ndarray]) -> Any:
-        """Returns the augmented inputs, one array per view; or defers that to the device."""
+    def _augment(self, inputs: Any, rng: np.random.Generator) -> Any:
+        """Returns the augmented inputs, one for each view; or defers that to the device.
+
+        Every process samples for the whole batch, and thus the same numbers.
+        """
         if self.defer:
-            return DeferredAugment(inputs, tuple(sample.astype(np.int32) for sample in samples))
-        views = tuple(self.augment.apply(inputs, sample) for sample in samples)
+            samples = (self.augment.sample(self.batch_size, rng) for _ in range(self.views))
+            numbers = (sample[self.local_rows].astype(np.int32) for sample in samples)
+            return DeferredAugment(inputs, tuple(numbers))
+        options = {"rows": self.batch_size, "of": self.local_rows}
+        views = tuple(
+            self.augment.sample_and_apply(inputs, rng, **options) for _ in range(self.views)
+        )
         return views if self.views > 1 else views[0]

@@ -1,8 +1,8 @@
-"""Rows: inputs that are read by index, from memory or from files."""
+"""Rows: inputs that are read by index, from memory or from files; and trees of them."""
 
 import hashlib
-from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, Shaped, UInt64
@@ -16,7 +16,7 @@ Index = Int[np.ndarray, " n"] | slice | int | np.integer
 
 @runtime_checkable
 class Rows(Protocol):
-    """Inputs that are read by index: a NumPy array, or a reader of files."""
+    """Inputs that are read by index: a NumPy array, a reader of files, or `TreeRows` of several."""
 
     def __len__(self) -> int:
         """Returns the number of inputs."""
@@ -33,6 +33,51 @@ class ViewRows(Rows, Protocol):
         self, items: Int[np.ndarray, " n"], seeds: UInt64[np.ndarray, " n"], views: int
     ) -> tuple[Shaped[np.ndarray, "n ..."], ...]:
         """Returns each of the views of some items; what is drawn for one depends on its seed alone."""
+
+
+class TreeRows:
+    """Inputs of several parts, such as two modalities of each item: a dict of rows for each index.
+
+    Attributes:
+        parts: the rows of each part by its name, in the order of the sorted names.
+
+    Raises:
+        ValueError: if there is no part, or parts differ in the number of their items.
+
+    Example:
+        >>> tree = TreeRows({"title": np.eye(3), "body": np.ones((3, 1))})
+        >>> len(tree), {name: rows.shape for name, rows in tree[:2].items()}
+        (3, {'body': (2, 1), 'title': (2, 3)})
+    """
+
+    def __init__(self, parts: Mapping[str, Rows]):
+        self.parts = {name: parts[name] for name in sorted(parts)}
+        sizes = {name: len(rows) for name, rows in self.parts.items()}
+        if len(set(sizes.values())) != 1:
+            raise ValueError(f"the parts of a tree must have equally many items, got {sizes}")
+
+    def __len__(self) -> int:
+        return len(next(iter(self.parts.values())))
+
+    def __getitem__(self, rows: Index) -> dict[str, Shaped[np.ndarray, "..."]]:
+        return {name: part[rows] for name, part in self.parts.items()}
+
+
+def map_rows(function: Callable[..., Any], rows: Any, *others: Any) -> Any:
+    """Returns the function of rows; of each part if they are a tree, by the name of the part.
+
+    Args:
+        function: function of an array of rows, and of as many other values as there are others.
+        rows: an array, or a dict of arrays such as `TreeRows` returns.
+        others: further arguments; dicts with the same names if the rows are a tree.
+
+    Example:
+        >>> map_rows(len, {"body": [1, 2], "title": [3, 4]})
+        {'body': 2, 'title': 2}
+    """
+    if not isinstance(rows, dict):
+        return function(rows, *others)
+    return {name: function(part, *(each[name] for each in others)) for name, part in rows.items()}
 
 
 def row_blocks(items: int, row_bytes: int) -> Iterator[slice]:

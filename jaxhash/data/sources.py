@@ -24,7 +24,8 @@ class Source:
     Attributes:
         name: name of the data set, such as ``folder:DIR``.
         inputs: uint8 images [height, width, channels], or float32 vectors, by index; as the data set
-            holds them, before any preprocessing by a model.
+            holds them, before any preprocessing by a model. Items of several parts, such as two
+            modalities, are `jaxhash.data.rows.TreeRows`.
         labels: class ids from 0 (-1: no label), or multi-hot rows of 0 and 1.
         class_names: one name per class.
         part_ids: per item, the index in ``parts`` of the part that it comes in; None if unknown.

@@ -34,6 +34,8 @@ from jaxhash.models._installed_weights import Pretrained as Pretrained
 from jaxhash.models._installed_weights import find_pretrained as find_pretrained
 from jaxhash.models._mobilenet import mobilenet_v2 as mobilenet_v2
 from jaxhash.models._mobilenet import mobilenet_v2_tf as mobilenet_v2_tf
+from jaxhash.models._modalities import MODALITY_PREFIX as MODALITY_PREFIX
+from jaxhash.models._modalities import Modalities as Modalities
 from jaxhash.models._norm import BatchNorm as BatchNorm
 from jaxhash.models._preprocessing import CAFFE as CAFFE
 from jaxhash.models._preprocessing import CENTRED as CENTRED
@@ -73,12 +75,14 @@ __all__ = [
     "EFFICIENTNET_LITE",
     "IMAGENET",
     "MLP",
+    "MODALITY_PREFIX",
     "PREPROCESSINGS",
     "VECTOR_BACKBONES",
     "Backbone",
     "BackboneName",
     "Encoder",
     "GraphEncoder",
+    "Modalities",
     "Preprocessing",
     "PreprocessingName",
     "Pretrained",

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from flax import traverse_util
 from jax.extend import core
-from jaxtyping import Array, Shaped
+from jaxtyping import Array, PyTree, Shaped
 
 from jaxhash.models._base import Backbone, stage_index
 
@@ -81,7 +81,7 @@ class Summary:
         return 4 if self.remat and row.name.startswith("stage ") else 3
 
 
-def summary(model: nn.Module, inputs: Shaped[Array | np.ndarray, "n ..."]) -> Summary:
+def summary(model: nn.Module, inputs: PyTree[Shaped[Array | np.ndarray, "n ..."]]) -> Summary:
     """Summarizes the shapes, parameters and multiply-adds of a model, without computing it.
 
     Multiply-adds of convolutions and matrix products are counted, padding included; one equals two
@@ -100,7 +100,7 @@ def summary(model: nn.Module, inputs: Shaped[Array | np.ndarray, "n ..."]) -> Su
         >>> found.parameters, found.macs, found.training_macs
         (21008, 20480, 61440)
     """
-    example = inputs[:1]
+    example = jax.tree.map(lambda rows: rows[:1], inputs)
     calls = _Calls()
     variables = jax.eval_shape(model.init, jax.random.key(0), example)
     with nn.intercept_methods(calls):

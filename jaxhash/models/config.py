@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import PyTree, Shaped
 
 from jaxhash import models
 from jaxhash.utils.checks import check_image_size, check_numbers
@@ -82,9 +83,11 @@ class ModelConfig:
         )
 
     def make(
-        self, inputs: Shaped[np.ndarray, "1 ..."], nodes: Mapping[str, int] | None = None
-    ) -> models.Encoder | models.GraphEncoder:
+        self, inputs: PyTree[Shaped[np.ndarray, "1 ..."]], nodes: Mapping[str, int] | None = None
+    ) -> models.Encoder | models.GraphEncoder | models.Modalities:
         """Returns the encoder that the configuration names, checked against the inputs.
+
+        A dict of inputs, of several modalities, has an encoder of the backbone for each of them.
 
         Args:
             inputs: an input.
@@ -101,7 +104,10 @@ class ModelConfig:
                 f"`freeze_stages` must be at most {stages}, the stages of {self.model}, got "
                 f"{self.freeze_stages}"
             )
-        model = models.Encoder(self.backbone, self.bits, self.head_norm)
+        make = partial(models.Encoder, self.backbone, self.bits, self.head_norm)
+        model = (
+            models.Modalities(dict.fromkeys(inputs, make)) if isinstance(inputs, dict) else make()
+        )
         models.check_model(self.model, model, inputs)
         return model
 
@@ -116,7 +122,7 @@ class ModelConfig:
             )
         return models.GraphEncoder(**nodes, bits=self.bits)
 
-    def read_weights(self, inputs: Shaped[np.ndarray, "1 ..."]) -> models.Weights | None:
+    def read_weights(self, inputs: PyTree[Shaped[np.ndarray, "1 ..."]]) -> models.Weights | None:
         """Returns the backbone's variables from the file of its weights; None without one.
 
         Raises:
@@ -124,6 +130,8 @@ class ModelConfig:
         """
         if self.weights is None:
             return None
+        if isinstance(inputs, dict):
+            raise UserError("`weights` are those of one backbone, and each modality has its own")
         path = self.weights
         if path == "pretrained":
             path = models.find_pretrained(self.model, self.preprocessing)

@@ -14,6 +14,7 @@ from jaxhash.objectives import (
     MethodName,
     Objective,
     combine,
+    cross_modal,
     labeled_rows_only,
     weighted,
 )
@@ -70,7 +71,11 @@ class ObjectiveConfig:
         self.make()
 
     def make(
-        self, weight: Float[ArrayLike, ""] | None = None, *, few_labels: bool = False
+        self,
+        weight: Float[ArrayLike, ""] | None = None,
+        *,
+        few_labels: bool = False,
+        modalities: int = 1,
     ) -> Objective:
         """Returns the objective.
 
@@ -79,6 +84,8 @@ class ObjectiveConfig:
             few_labels: whether labels of training items are unknown: then rows without one are
                 padding for a method that has no use for them, its own penalty included. The
                 quantizer takes all rows.
+            modalities: number of modalities of an item; with several the method is `cross_modal`,
+                and the quantizer is of the codes of each.
 
         Raises:
             UserError: if method, quantizer and options do not go together.
@@ -88,6 +95,11 @@ class ObjectiveConfig:
         method = _make("objective_options", make, self._method_options(weight))
         if few_labels and not METHODS[self.objective].uses_unlabeled:
             method = labeled_rows_only(method)
+        if modalities > 1:
+            try:
+                method = cross_modal(method, modalities=modalities)
+            except ValueError as error:
+                raise UserError(f"`objective={self.objective}`: {error}") from error
         if self.quantizer in ("none", "own"):
             if self.quantizer_options:
                 raise UserError(

@@ -21,6 +21,7 @@ COLUMNS = {
     "mahp_at_250": "mAHP@250",
     "mahp_at_250_among_queries": "among queries",
     "mahp_at_2500": "mAHP@2500",
+    "ndcg_at_100": "nDCG@100",
 }
 
 #: Titles of the rankings by real-valued vectors, where they differ from the names in the results.
@@ -43,8 +44,10 @@ def run_title(results: dict[str, Any]) -> str:
 def ranking_rows(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Returns each ranking of a run with its metrics: codes first, then the float rankings."""
     bits = results["bits"]
+    name = f"{results['objective']}, {bits} bits"
     return [
-        (f"{results['objective']}, {bits} bits", results),
+        *((f"{name}, {way}", scores) for way, scores in results.get("ways", {}).items()),
+        *([] if "ways" in results else [(name, results)]),
         *((f"{name}, {bits} bits", scores) for name, scores in results["baselines"].items()),
         *(
             (FLOAT_RANKINGS.get(name, name), scores)
@@ -55,10 +58,11 @@ def ranking_rows(results: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 def run_rows(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Returns the titles of the table of a run, and its rows as texts."""
-    shown = {key: title for key, title in COLUMNS.items() if key in results}
+    ranked = ranking_rows(results)
+    shown = {key: title for key, title in COLUMNS.items() if key in ranked[0][1]}
     rows = [
         [name, *(f"{scores[key]:.4f}" if key in scores else "-" for key in shown)]
-        for name, scores in ranking_rows(results)
+        for name, scores in ranked
     ]
     return ["ranking by", *shown.values()], rows
 

@@ -16,6 +16,8 @@ from jaxhash.training.stop import raise_if_stop_requested
 def make_encoder(model: nn.Module) -> Callable[[PyTree, Iterable[Batch]], np.ndarray]:
     """Returns a function from the model's variables and batches to real-valued codes.
 
+    A model whose codes are a tuple, of several modalities, has a tuple of arrays.
+
     The function is compiled once for batches of one shape and any variables. It places the
     variables on the devices once a call and spreads a batch over the local devices where their
     number divides the batch size. Padded rows are left out, so the codes are those of the items, in
@@ -24,7 +26,7 @@ def make_encoder(model: nn.Module) -> Callable[[PyTree, Iterable[Batch]], np.nda
     """
     apply = jax.jit(lambda variables, inputs: model.apply(variables, inputs, train=False))
 
-    def encode(variables: PyTree, batches: Iterable[Batch]) -> Float[np.ndarray, "n bits"]:
+    def encode(variables: PyTree, batches: Iterable[Batch]) -> PyTree[Float[np.ndarray, "n bits"]]:
         if jax.process_count() > 1:  # the variables may lie on the devices of all processes
             variables = fetch(variables)
         codes, masks, placed = [], [], {}
@@ -34,10 +36,10 @@ def make_encoder(model: nn.Module) -> Callable[[PyTree, Iterable[Batch]], np.nda
             if replicated not in placed:
                 placed[replicated] = jax.tree.map(partial(_place, replicated), variables)
             batch_codes = apply(placed[replicated], jax.device_put(batch.inputs, by_rows))
-            codes.append(np.asarray(batch_codes))
+            codes.append(jax.tree.map(np.asarray, batch_codes))
             masks.append(batch.mask)
-        codes, mask = (_merge_processes(allgather(np.stack(rows))) for rows in (codes, masks))
-        return codes[mask]
+        mask = _all_rows(*masks)
+        return jax.tree.map(lambda *parts: _all_rows(*parts)[mask], *codes)
 
     return encode
 
@@ -48,6 +50,11 @@ def _place(sharding: jax.sharding.Sharding, leaf: Shaped[ArrayLike, "..."]) -> j
     if is_spread and leaf.sharding.device_set == sharding.device_set:
         return leaf
     return jax.device_put(leaf, sharding)
+
+
+def _all_rows(*batches: Shaped[np.ndarray, "rows ..."]) -> Shaped[np.ndarray, "m ..."]:
+    """Returns the rows of all batches of all processes."""
+    return _merge_processes(allgather(np.stack(batches)))
 
 
 def _merge_processes(

@@ -81,7 +81,7 @@ def _neighbors(
     items = np.concatenate([split.query[first][:, None], split.database[found.rows]], axis=1)
     labels = source.labels[items]
     return plots.NeighborExamples(
-        images=[source.inputs[row] for row in items],
+        images=[] if experiment.modalities else [source.inputs[row] for row in items],
         titles=[[_title(label, source.class_names) for label in row] for row in labels],
         relevant=[shares_label(row[:1], row[1:])[0].tolist() for row in labels],
         names=[[source.name_of(item) for item in row] for row in items],

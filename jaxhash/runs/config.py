@@ -10,14 +10,14 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import PyTree, Shaped
 
 from jaxhash.data.class_batches import check_class_batches
 from jaxhash.data.config import DataConfig
 from jaxhash.data.protocols import COUNTS, PER_CLASS
 from jaxhash.data.splits import Split
 from jaxhash.models import VECTOR_BACKBONES
-from jaxhash.models.config import ModelConfig
+from jaxhash.models.config import GRAPH, ModelConfig
 from jaxhash.objectives.config import DEFAULT_WEIGHT, ObjectiveConfig
 from jaxhash.training.config import OptimizerConfig
 from jaxhash.training.model_selection import SelectionRule
@@ -215,16 +215,26 @@ class Config:
             )
 
     def check_inputs(
-        self, inputs: Shaped[np.ndarray, "1 ..."], where: str, *, takes_any: bool
+        self, inputs: PyTree[Shaped[np.ndarray, "1 ..."]], where: str, *, takes_any: bool
     ) -> None:
         """Raises a `UserError` if an option is for images and these are vectors, or the reverse.
 
         Args:
-            inputs: an input of the source.
+            inputs: an input of the source; of several modalities, a dict of them.
             where: the argument that names the source, for messages.
             takes_any: whether the model is the user's own, of whatever inputs.
         """
         data, model = self.data, self.model
+        if isinstance(inputs, dict):
+            if data.augment_on == "device":
+                raise UserError(f"{where} holds several modalities: `augment_on=device` is for one")
+            for name, part in inputs.items():
+                self.check_inputs(part, f"{where}, {name},", takes_any=takes_any)
+            return
+        if inputs.dtype == np.int32:
+            if not takes_any and model.model != GRAPH:
+                raise UserError(f"{where} holds integers: they need `model={GRAPH}` or your own")
+            return
         if inputs.ndim == 4:
             height, width = inputs.shape[1:3]
             if data.crop >= min(height, width):

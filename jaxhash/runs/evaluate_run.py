@@ -7,7 +7,7 @@ import flax.linen as nn
 from rich.console import Console
 
 from jaxhash import report
-from jaxhash.data.input_form import is_trained_on, read_input_form
+from jaxhash.data.form_files import is_trained_on, read_input_form
 from jaxhash.data.sources import Source
 from jaxhash.objectives import Objective
 from jaxhash.runs.baselines import RETIRED

@@ -27,6 +27,7 @@ from jaxhash.runs.scores import (
     score_all,
     score_by_similarity,
 )
+from jaxhash.runs.ways import WAYS_CONVENTIONS, Way, codes_by_way, score_ways, ways_of
 from jaxhash.training.collapse import CollapseAlarm
 from jaxhash.training.model_selection import SelectionRule
 from jaxhash.utils.console import track_progress
@@ -66,8 +67,8 @@ class SplitEncoder:
         seed: int = 0,
         rows: slice = slice(None),
         track: ProgressTracker = no_progress,
-    ) -> Float[np.ndarray, "items bits"]:
-        """Returns the real-valued codes of the items of a part, in order.
+    ) -> PyTree[Float[np.ndarray, "items bits"]]:
+        """Returns the real-valued codes of the items of a part, in order; of modalities, a tuple.
 
         Args:
             variables: the model's variables.
@@ -90,7 +91,9 @@ class SplitEncoder:
             process_count=processes,
         )
         augmented = (
-            batch._replace(inputs=augment.apply(batch.inputs, augment.sample(size, rng)[own_rows]))
+            batch._replace(
+                inputs=augment.sample_and_apply(batch.inputs, rng, rows=size, of=own_rows)
+            )
             for batch in batches
         )
         steps = -(-len(items) // size)
@@ -99,7 +102,7 @@ class SplitEncoder:
 
 def encode_split(
     encode: SplitEncoder, variables: PyTree, track: ProgressTracker = no_progress
-) -> Codes:
+) -> dict[str, PyTree[Float[np.ndarray, "items bits"]]]:
     """Encodes the queries and the database by the model with these variables."""
     return {name: encode(variables, name, track=track) for name in QUERY_AND_DATABASE}
 
@@ -110,8 +113,13 @@ def encode_sample(
     variables: PyTree,
     track: ProgressTracker = no_progress,
 ) -> Float[np.ndarray, "items bits"]:
-    """Encodes the items of the database whose code values are plotted; see `sampled_rows`."""
-    return encode(variables, "database", rows=sampled_rows(experiment), track=track)
+    """Encodes the items of the database whose code values are plotted; see `sampled_rows`.
+
+    Of several modalities it is that which the first way searches.
+    """
+    codes = encode(variables, "database", rows=sampled_rows(experiment), track=track)
+    ways = ways_of(experiment)
+    return codes[experiment.modalities.index(ways[0].database)] if ways else codes
 
 
 def encode_initial(
@@ -135,7 +143,7 @@ def evaluate_model(
     records: Sequence[dict[str, Any]],
     console: Console,
     known: dict[str, Any] | None = None,
-) -> tuple[Codes, dict[str, Any]]:
+) -> tuple[dict[Way | None, Codes], dict[str, Any]]:
     """Encodes queries and database, and computes all numbers that follow from the codes.
 
     Args:
@@ -147,6 +155,10 @@ def evaluate_model(
         console: where progress is printed.
         known: results of another run; see `evaluate_codes`.
 
+    Returns:
+        The codes by `Way`, None for the only one of a single modality; and the numbers, of which those
+        outside ``ways`` are of the first way.
+
     Raises:
         NotFinite: if the codes are not finite.
     """
@@ -156,7 +168,7 @@ def evaluate_model(
     )
     track = partial(track_progress, console=console)
     codes = encode_split(encode, variables, track)
-    if not all(np.isfinite(part).all() for part in codes.values()):
+    if not all(np.isfinite(part).all() for part in jax.tree.leaves(codes)):
         raise NotFinite(
             f"the model of step {choice['step']} makes codes that are not finite; a lower "
             "`learning_rate` or `clip_norm` may help"
@@ -170,12 +182,17 @@ def evaluate_model(
         "model_choice": choice,
         "skipped_steps": sum(record.get("skipped", 0) for record in records),
         "collapsed_at_step": next(iter(collapse_alarm(experiment, records).steps), None),
-        "flip_rate": flip_rate(experiment, encode, variables, codes),
+        "flip_rate": flip_rate(experiment, encode, variables, codes["query"]),
     }
-    measured = evaluate_codes(experiment, codes, track=track, known=known)
+    by_way = codes_by_way(experiment, codes) or {None: codes}
+    measured = evaluate_codes(experiment, next(iter(by_way.values())), track=track, known=known)
+    if experiment.modalities:
+        options = {"memory_bytes": config.run.memory_bytes, "track": track}
+        measured["ways"] = score_ways(experiment, by_way, **options)
+        measured["conventions"] |= WAYS_CONVENTIONS
     lost = describe_stronger_baselines(measured)
     facts["warnings"] += [*measured["warnings"], *lost]
-    return codes, measured | facts
+    return by_way, measured | facts
 
 
 def data_facts(experiment: Experiment) -> dict[str, Any]:
@@ -223,18 +240,23 @@ def candidate_score(
         return None
     split, labels = experiment.split, experiment.source.labels
 
-    def side(variables: PyTree, name: str):
-        return binarize(encode(variables, name)), labels[getattr(split, name)]
+    parts = dict.fromkeys(QUERY_AND_DATABASE, "validation")
+    if rule == "best-on-test":
+        parts = {name: name for name in QUERY_AND_DATABASE}
+    sides = {side: labels[getattr(split, name)] for side, name in parts.items()}
+
+    def score_sides(codes: Codes) -> float:
+        query, database = ((binarize(codes[side]), sides[side]) for side in QUERY_AND_DATABASE)
+        counts = metrics.distance_counts(*query, *database)
+        if rule == "validation" and not experiment.modalities:
+            counts = metrics.leave_one_out(counts)  # else it is found by its other modality
+        return metrics.mean_average_precision(counts)
 
     def score(variables: PyTree) -> float:
-        if rule == "validation":
-            held_out = side(variables, "validation")
-            counts = metrics.leave_one_out(metrics.distance_counts(*held_out, *held_out))
-        else:
-            counts = metrics.distance_counts(
-                *side(variables, "query"), *side(variables, "database")
-            )
-        return metrics.mean_average_precision(counts)
+        found = {name: encode(variables, name) for name in sorted(set(parts.values()))}
+        codes = {side: found[name] for side, name in parts.items()}
+        ways = list(codes_by_way(experiment, codes).values()) or [codes]
+        return float(np.mean([score_sides(way) for way in ways]))
 
     return score
 
@@ -258,7 +280,10 @@ def validation_scores(
 
 
 def flip_rate(
-    experiment: Experiment, encode: SplitEncoder, variables: PyTree, codes: Codes
+    experiment: Experiment,
+    encode: SplitEncoder,
+    variables: PyTree,
+    codes: PyTree[Float[np.ndarray, "items bits"]],
 ) -> float | None:
     """Returns the share of the queries' bits that change under the augmentation of training.
 
@@ -269,13 +294,15 @@ def flip_rate(
         codes: codes of the queries without augmentation.
 
     Returns:
-        A share in [0, 1]; None where training does not augment.
+        A share in [0, 1], of several modalities that of the bits of all; None where training does not
+        augment.
     """
     augment, seed = experiment.augment, experiment.config.run.seed
     if augment == _NO_AUGMENT:
         return None
     augmented = encode(variables, "query", augment=augment, seed=seed)
-    return metrics.flip_rate(binarize(codes["query"]), binarize(augmented)).mean
+    both = (np.concatenate(jax.tree.leaves(each), axis=1) for each in (codes, augmented))
+    return metrics.flip_rate(*map(binarize, both)).mean
 
 
 def evaluate_codes(
@@ -311,15 +338,22 @@ def evaluate_codes(
         **score_all(experiment, codes, **options),
         "baselines": {},
         "float_rankings": {},
-        "conventions": conventions(experiment) | {"baselines": "left out, as --baselines is none"},
+        "conventions": conventions(experiment) | {"baselines": _why_no_baselines(experiment)},
         "health": metrics.code_health(codes["database"], labels["database"]).to_json(),
         "query_health": metrics.code_health(codes["query"], labels["query"]).to_json(),
         "warnings": metrics.code_warnings(
             *(codes[name] for name in QUERY_AND_DATABASE), code_format
         ),
     }
-    if config.run.baselines != "none":
+    if config.run.baselines != "none" and not experiment.modalities:
         rows = compare_with_baselines(experiment, codes, track=track, known=known)
         found["conventions"] |= rows.pop("conventions")
         found |= rows
     return found
+
+
+def _why_no_baselines(experiment: Experiment) -> str:
+    """Returns why there are no baselines, where there are none."""
+    if experiment.modalities:
+        return "left out, as queries and database are of different modalities"
+    return "left out, as --baselines is none"

@@ -17,13 +17,13 @@ from rich.console import Console
 from jaxhash import models
 from jaxhash.data.augment import Augment, DeferredAugment
 from jaxhash.data.checks.training_data import Findings, examine, open_split
-from jaxhash.data.input_form import InputForm
 from jaxhash.data.load import load_source
 from jaxhash.data.pipeline import training_batches
 from jaxhash.data.readers.class_similarity import read_class_similarity
 from jaxhash.data.readers.image_files import INDEX_NAME
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
+from jaxhash.data.tree_form import AnyForm, part_rows
 from jaxhash.objectives import (
     Batch,
     ClassSimilarity,
@@ -89,7 +89,7 @@ class Experiment:
     pretrained: models.Weights | None = None
     class_similarity: ClassSimilarity = ClassSimilarity()
     sharding: TableSharding = TableSharding()
-    input_form: InputForm | None = None
+    input_form: AnyForm | None = None
     findings: Findings = Findings()
     own: tuple[str, ...] = ()
 
@@ -101,7 +101,7 @@ class Experiment:
         source: Source | None = None,
         model: nn.Module | None = None,
         objective: Objective | None = None,
-        input_form: InputForm | None = None,
+        input_form: AnyForm | None = None,
         console: Console | None = None,
     ) -> "Experiment":
         """Opens the data, reads the weights, and makes model, objective and optimizer.
@@ -163,7 +163,9 @@ class Experiment:
             dataclasses.replace(source, inputs=input_form.prepare(source.inputs)),
             split,
             model,
-            config.objective.make() if objective is None else objective,
+            config.objective.make(modalities=_count_modalities(source))
+            if objective is None
+            else objective,
             optimizer=optax.identity(),
             pretrained=config.model.read_weights(example),
             class_similarity=class_similarity,
@@ -187,6 +189,11 @@ class Experiment:
     def batch_rows(self) -> int:
         """Rows of a full batch that are not padding."""
         return min(self.config.optimizer.batch_size, len(self.split.train))
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities of an item, in the order of their codes; none if items have one array."""
+        return tuple(part_rows(self.source.inputs))
 
     @property
     def objective_name(self) -> str:
@@ -220,7 +227,11 @@ class Experiment:
         )
         if "objective" in self.own:
             return dataclasses.replace(self, optimizer=optimizer)
-        objective = self.config.objective.make(weight, few_labels=self.split.labeled is not None)
+        objective = self.config.objective.make(
+            weight,
+            few_labels=self.split.labeled is not None,
+            modalities=_count_modalities(self.source),
+        )
         return dataclasses.replace(self, objective=objective, optimizer=optimizer)
 
     def with_config(self, config: Config) -> "Experiment":
@@ -426,8 +437,11 @@ class Experiment:
         def first_loss(key, inputs, labels):
             state = self._create_state(key, inputs)
             batch = Batch(inputs, labels, jnp.zeros(rows, jnp.int32), jnp.ones(rows, bool))
-            codes = jax.tree.map(lambda _: jnp.zeros((rows, config.model.bits)), inputs)
             encode = self.model.apply
+            if isinstance(inputs, dict):  # the model decides on how many codes there are
+                codes = encode(state.variables, inputs)
+            else:
+                codes = jax.tree.map(lambda _: jnp.zeros((rows, config.model.bits)), inputs)
             context = Context(key, jnp.float32(0), jnp.bool_(False), state.variables, encode, None)
             variables = Variables(state.params["objective"], state.objective_state)
             return self.objective.loss(variables, codes, batch, context).state
@@ -441,3 +455,7 @@ class Experiment:
         except (ValueError, TypeError, OverflowError) as error:
             where = "objective" if own else f"objective={self.objective_name}"
             raise UserError(f"`{where}`: {error}") from error
+
+
+def _count_modalities(source: Source) -> int:
+    return max(len(part_rows(source.inputs)), 1)

@@ -9,7 +9,7 @@ from jaxtyping import Int, Shaped, UInt8
 from rich.console import Console
 
 from jaxhash.data.checks.training_data import open_split
-from jaxhash.data.input_form import read_form
+from jaxhash.data.form_files import read_form
 from jaxhash.data.load import load_source
 from jaxhash.data.readers.arrays import read_npz
 from jaxhash.data.readers.image_files import INDEX_NAME
@@ -102,7 +102,7 @@ class RunItems(NamedTuple):
         if self.source is None:
             return None
         pixels = self.source.inputs[getattr(self.split, side)[row]]
-        return pixels if pixels.ndim == 3 else None
+        return pixels if getattr(pixels, "ndim", 0) == 3 else None
 
 
 def read_run(folder: Path, data_dir: Path | None = None) -> FinishedRun:
@@ -160,7 +160,8 @@ def open_items(run: FinishedRun, console: Console) -> RunItems:
         note = f"names in place of images: {first_line(error)}"
         print_line(console, f"{run.folder}: {note}")
         return RunItems(run.sides, note=note)
-    note = "" if source.inputs[:1].ndim == 4 else "the items are vectors, not images"
+    is_image = getattr(source.inputs[:1], "ndim", 0) == 4
+    note = "" if is_image else "the items are no images"
     return RunItems(run.sides, source, split, note)
 
 

@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from jaxhash.data.input_form import InputForm, read_form
+from jaxhash.data.form_files import read_form
+from jaxhash.data.input_form import InputForm
 from jaxhash.models import preprocessing_of
 from jaxhash.retrieval.archive import load_archive
 from jaxhash.retrieval.archive_format import is_archive

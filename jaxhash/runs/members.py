@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from jaxhash.data.input_form import write_input_form
+from jaxhash.data.form_files import write_input_form
 from jaxhash.runs.config import Config
 from jaxhash.runs.evaluation import NotFinite, SplitEncoder, encode_sample, validation_scores
 from jaxhash.runs.experiment import Experiment

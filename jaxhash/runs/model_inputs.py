@@ -6,13 +6,13 @@ from typing import Any
 
 import flax.linen as nn
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import PyTree, Shaped
 
 from jaxhash import models
-from jaxhash.data.input_form import InputForm, measure_inputs
 from jaxhash.data.readers.images import Resize
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
+from jaxhash.data.tree_form import AnyForm, form_from_json, measure_rows
 from jaxhash.models.config import GRAPH
 from jaxhash.runs.config import Config
 from jaxhash.training.distributed import broadcast_from_host0
@@ -29,7 +29,9 @@ def file_resize(config: Config, model: nn.Module | None) -> Resize | None:
     return Resize.of(config.model.input_size, preprocessing)
 
 
-def check_chunks(config: Config, model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]) -> None:
+def check_chunks(
+    config: Config, model: nn.Module, inputs: PyTree[Shaped[np.ndarray, "1 ..."]]
+) -> None:
     """Raises a `UserError` if the batch is encoded in chunks by a model that needs it whole."""
     if config.run.chunk_size is not None and models.updates_statistics(model, inputs):
         raise UserError(
@@ -40,15 +42,15 @@ def check_chunks(config: Config, model: nn.Module, inputs: Shaped[np.ndarray, "1
 
 def measure_form(
     config: Config, source: Source, split: Split, preprocessing: Mapping[str, Any]
-) -> InputForm:
+) -> AnyForm:
     """Returns the form of the inputs of a model that is to be trained, the same in all processes."""
 
     def measure() -> dict[str, Any]:
-        return measure_inputs(
+        return measure_rows(
             source.inputs,
             split.train,
             image_size=config.model.input_size,
-            preprocessing=dict(preprocessing),
+            preprocessing=preprocessing,
         ).to_json()
 
-    return InputForm.from_json(broadcast_from_host0(measure))
+    return form_from_json(broadcast_from_host0(measure))

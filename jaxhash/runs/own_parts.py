@@ -63,12 +63,18 @@ class PlainModel(nn.Module):
         train: bool = False,
         mask: Bool[Array | np.ndarray, " n"] | None = None,
     ) -> PyTree[Float[Array, "n bits"]]:
-        """Computes codes; several views pass through the module as one large batch."""
+        """Computes codes; several views pass through the module as one large batch.
+
+        A dict of modalities is passed as it is.
+        """
         views, tree = jax.tree.flatten(inputs)
-        if mask is not None:
+        is_tree = isinstance(inputs, dict)  # of modalities, which the module tells apart
+        if mask is not None and not is_tree:
             mask = jnp.tile(mask, len(views))
         arguments = {"train": train, "mask": mask}
         taken = {name: value for name, value in arguments.items() if name in _arguments(self.inner)}
+        if is_tree:
+            return self.inner(inputs, **taken)
         x = views[0] if len(views) == 1 else jnp.concatenate(views)
         return tree.unflatten(jnp.split(self.inner(x, **taken), len(views)))
 
@@ -99,11 +105,12 @@ def checked_source(source: Source) -> Source:
     if len(source.inputs) != len(labels):
         raise UserError(f"`source` has {len(source.inputs):,} inputs and {len(labels):,} labels")
     example = source.inputs[:1]
-    kind = (getattr(example, "ndim", 0), str(getattr(example, "dtype", "")))
-    if kind not in ((4, "uint8"), (2, "float32")):
+    parts = example.values() if isinstance(example, dict) else [example]
+    if not all(_is_input(part, is_part=isinstance(example, dict)) for part in parts):
         raise UserError(
             "`source`: inputs must be uint8 images [items, height, width, channels] or float32 "
-            "vectors [items, dimensions]; jaxhash.data.from_arrays converts others"
+            "vectors [items, dimensions], or TreeRows of such and of int32 arrays; "
+            "jaxhash.data.from_arrays converts others"
         )
     if labels.ndim == 1:
         fits = labels.min() >= -1 and labels.max() < len(names)
@@ -117,6 +124,13 @@ def checked_source(source: Source) -> Source:
     return dataclasses.replace(source, labels=labels.astype((np.int32, np.int8)[labels.ndim - 1]))
 
 
+def _is_input(example: Any, *, is_part: bool) -> bool:
+    """Returns whether an array is one of images or vectors; of a tree, also one of integers."""
+    dtype = str(getattr(example, "dtype", ""))
+    kinds = ((4, "uint8"), (2, "float32"))
+    return (getattr(example, "ndim", 0), dtype) in kinds or (is_part and dtype == "int32")
+
+
 def check_objective(objective: Objective) -> None:
     """Raises a `UserError` unless the objective is one."""
     if not isinstance(objective, Objective):
@@ -125,7 +139,9 @@ def check_objective(objective: Objective) -> None:
         )
 
 
-def adapt_model(config: Config, model: nn.Module, inputs: Shaped[np.ndarray, "1 ..."]) -> nn.Module:
+def adapt_model(
+    config: Config, model: nn.Module, inputs: PyTree[Shaped[np.ndarray, "1 ..."]]
+) -> nn.Module:
     """Returns a user's own model in the form that the training calls; computes nothing.
 
     Raises:
@@ -159,12 +175,14 @@ def adapt_model(config: Config, model: nn.Module, inputs: Shaped[np.ndarray, "1 
         codes = jax.eval_shape(encode, jax.random.key(0))
     except (TypeError, ValueError, AttributeError, FlaxError) as error:
         raise UserError(f"`model`: {first_line(error)}") from error
-    shape = getattr(codes, "shape", None)
-    if shape != (1, bits) or not jnp.issubdtype(codes.dtype, jnp.floating):
-        found = f"codes of shape {shape}" if shape else _kind(codes)
-        raise UserError(
-            f"`model` makes {found} of one input; expected (1, {bits}), as `bits={bits}`"
-        )
+    of_each = codes if isinstance(inputs, dict) and isinstance(codes, tuple) else (codes,)
+    for each in of_each:
+        shape = getattr(each, "shape", None)
+        if shape != (1, bits) or not jnp.issubdtype(each.dtype, jnp.floating):
+            found = f"codes of shape {shape}" if shape else _kind(each)
+            raise UserError(
+                f"`model` makes {found} of one input; expected (1, {bits}), as `bits={bits}`"
+            )
     if models.updates_statistics(adapted, inputs):
         if missing:
             raise UserError(

@@ -19,7 +19,7 @@ from jaxtyping import Float, PyTree
 from rich.console import Console
 
 from jaxhash import models, report
-from jaxhash.data.input_form import read_input_form, write_input_form
+from jaxhash.data.form_files import read_input_form, write_input_form
 from jaxhash.data.readers.image_files import write_index
 from jaxhash.data.sources import Source
 from jaxhash.objectives import Batch, Objective
@@ -428,13 +428,16 @@ def write_results(
         NotFinite: if the model's codes are not finite.
     """
     folder = experiment.config.run.run_dir
-    codes, results = evaluate_model(experiment, encode, variables, choice, records, console, known)
+    by_way, results = evaluate_model(experiment, encode, variables, choice, records, console, known)
+    (_, codes), *others = by_way.items()
     print_missing_records(records, experiment.total_steps, console)
     results |= {"seconds": records[-1]["seconds"] if records else None, **notes}
     if is_main_process():
         with show_work("drawing plots and writing codes", console):
             save_plots(folder / "report", experiment, before, codes, results, records)
             write_codes(folder / "codes.npz", experiment, codes)
+            for way, other in others:
+                write_codes(folder / f"codes{way.file_suffix}.npz", experiment, other)
     peak = peak_process_bytes()
     print_line(console, f"with the evaluation at most {peak / 2**20:,.0f} MiB of main memory")
     if "speed" in results:

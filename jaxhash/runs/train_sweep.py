@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Console
 
 from jaxhash import report
-from jaxhash.data.input_form import read_input_form
+from jaxhash.data.form_files import read_input_form
 from jaxhash.objectives import Batch, TableSharding
 from jaxhash.runs.config import Config
 from jaxhash.runs.describe import describe, describe_unreadable, environment, print_missing_records

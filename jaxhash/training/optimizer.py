@@ -4,7 +4,7 @@ import jax
 import optax
 from jaxtyping import ArrayLike, Float, PyTree
 
-from jaxhash.models import stage_index
+from jaxhash.models import MODALITY_PREFIX, stage_index
 
 
 def make_optimizer(
@@ -70,6 +70,8 @@ def _names(path: tuple) -> list[str]:
 def _group(path: tuple, freeze_stages: int) -> str:
     """Returns ``backbone``, ``frozen`` or ``head`` for the path of a parameter."""
     names = _names(path)
+    if len(names) > 1 and names[1].startswith(MODALITY_PREFIX):
+        names = [names[0], *names[2:]]  # each modality has a backbone and a head
     if names[:2] != ["model", "backbone"]:
         return "head"
     stage = stage_index(names[2])

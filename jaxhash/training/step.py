@@ -82,7 +82,7 @@ def train_step(
     Returns:
         The next state, and metrics of the whole batch: the loss, its terms, the norm of the
         gradient, and the `jaxhash.training.collapse.code_metrics` of the codes or of the first
-        view. With ``skip_broken`` also ``skipped``, 1 if the update was dropped and 0 otherwise.
+        view or modality. With ``skip_broken`` also ``skipped``, 1 if the update was dropped and 0 otherwise.
 
     Raises:
         ValueError: if a term of the objective has the name of another metric; or if
@@ -113,9 +113,7 @@ def train_step(
     metrics = {
         "loss": loss.value,
         "grad_norm": optax.global_norm(grads),
-        **code_metrics(
-            codes if objective.views == 1 else codes[0], batch.mask, axis_name=axis_name
-        ),
+        **code_metrics(jax.tree.leaves(codes)[0], batch.mask, axis_name=axis_name),
     }
     is_finite = jnp.isfinite(loss.value) & jnp.isfinite(metrics["grad_norm"])
     if skip_broken:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jaxhash import models
-from jaxhash.data.input_form import InputForm, measure_inputs, read_input_form, write_input_form
+from jaxhash.data.form_files import read_input_form, write_input_form
+from jaxhash.data.input_form import InputForm, measure_inputs
 from jaxhash.utils.errors import UserError
 
 PREPROCESSING = dataclasses.asdict(models.CENTRED)

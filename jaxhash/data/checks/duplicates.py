@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Shaped
@@ -137,7 +137,14 @@ def _digests(
     blocks = range(0, len(missing), _BLOCK_ROWS)
     for start in track_progress(blocks, "looking for equal inputs", len(blocks), console):
         block = missing[start : start + _BLOCK_ROWS]
-        rows = inputs[items[block]]
-        rows = rows + rows.dtype.type(0)  # gives -0.0 the bytes of 0.0, which it equals
-        digests[block] = [row_digest(row) for row in rows]
+        digests[block] = _row_digests(inputs[items[block]])
     return digests
+
+
+def _row_digests(rows: Any) -> Shaped[np.ndarray, " n"]:
+    """Returns a digest of each row; rows of a tree are equal if all their parts are."""
+    if isinstance(rows, dict):
+        parts = np.stack([_row_digests(part) for part in rows.values()], axis=1)
+        return np.array([row_digest(row) for row in parts], np.uint64)
+    rows = rows + rows.dtype.type(0)  # gives -0.0 the bytes of 0.0, which it equals
+    return np.array([row_digest(row) for row in rows], np.uint64)

@@ -14,7 +14,6 @@ from jaxhash.data.checks.duplicates import (
     name_examples,
 )
 from jaxhash.data.checks.relevance import check_learnable, check_relevance
-from jaxhash.data.input_form import InputForm
 from jaxhash.data.protocols import (
     OWN_PARTS,
     describe_parts,
@@ -24,6 +23,7 @@ from jaxhash.data.protocols import (
 )
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split, check_leaks, with_validation
+from jaxhash.data.tree_form import AnyForm
 from jaxhash.objectives import METHODS, ClassSimilarity
 from jaxhash.training.distributed import broadcast_from_host0
 from jaxhash.utils.errors import UserError
@@ -80,7 +80,7 @@ def examine(
     method: str | None,
     source: Source,
     split: Split,
-    form: InputForm,
+    form: AnyForm,
     class_similarity: ClassSimilarity,
     console: Console | None,
 ) -> Findings:

@@ -42,7 +42,8 @@ class NeighborExamples(NamedTuple):
     """A few queries, each with its nearest items of the database."""
 
     images: Sequence[Sequence[Shaped[np.ndarray, "..."]]]
-    """For each query its input, then the inputs of its neighbors, nearest first."""
+    """For each query its input, then the inputs of its neighbors, nearest first; none if they are no
+    single array."""
     titles: Sequence[Sequence[str]]
     """Class names, in the order of ``images``."""
     relevant: Sequence[Sequence[bool]]
@@ -85,7 +86,7 @@ def plot_neighbors(neighbors: NeighborExamples, *, title: str = "") -> Figure:
         neighbors: the queries and their nearest items.
         title: title of the figure.
     """
-    is_image = np.ndim(neighbors.images[0][0]) == 3
+    is_image = len(neighbors.images) > 0 and np.ndim(neighbors.images[0][0]) == 3
     return (_plot_images if is_image else _plot_names)(neighbors, title)
 
 

@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 from rich.console import Console
 
-from jaxhash.data.input_form import write_input_form
+from jaxhash.data.form_files import write_input_form
 from jaxhash.runs.config import Config
 from jaxhash.runs.evaluate_run import evaluate
 from jaxhash.runs.experiment import Experiment
