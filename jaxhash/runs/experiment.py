@@ -163,9 +163,7 @@ class Experiment:
             dataclasses.replace(source, inputs=input_form.prepare(source.inputs)),
             split,
             model,
-            config.objective.make(modalities=_count_modalities(source))
-            if objective is None
-            else objective,
+            config.objective.make() if objective is None else objective,
             optimizer=optax.identity(),
             pretrained=config.model.read_weights(example),
             class_similarity=class_similarity,
@@ -230,7 +228,7 @@ class Experiment:
         objective = self.config.objective.make(
             weight,
             few_labels=self.split.labeled is not None,
-            modalities=_count_modalities(self.source),
+            modalities=len(self.modalities) or 1,
         )
         return dataclasses.replace(self, objective=objective, optimizer=optimizer)
 
@@ -455,7 +453,3 @@ class Experiment:
         except (ValueError, TypeError, OverflowError) as error:
             where = "objective" if own else f"objective={self.objective_name}"
             raise UserError(f"`{where}`: {error}") from error
-
-
-def _count_modalities(source: Source) -> int:
-    return max(len(part_rows(source.inputs)), 1)

@@ -82,7 +82,8 @@ def train_step(
     Returns:
         The next state, and metrics of the whole batch: the loss, its terms, the norm of the
         gradient, and the `jaxhash.training.collapse.code_metrics` of the codes or of the first
-        view or modality. With ``skip_broken`` also ``skipped``, 1 if the update was dropped and 0 otherwise.
+        view or modality. With ``skip_broken`` also ``skipped``, 1 if the update was dropped and 0
+        otherwise.
 
     Raises:
         ValueError: if a term of the objective has the name of another metric; or if
@@ -113,7 +114,9 @@ def train_step(
     metrics = {
         "loss": loss.value,
         "grad_norm": optax.global_norm(grads),
-        **code_metrics(jax.tree.leaves(codes)[0], batch.mask, axis_name=axis_name),
+        **code_metrics(
+            codes[0] if isinstance(codes, tuple) else codes, batch.mask, axis_name=axis_name
+        ),
     }
     is_finite = jnp.isfinite(loss.value) & jnp.isfinite(metrics["grad_norm"])
     if skip_broken:
