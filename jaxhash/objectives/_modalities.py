@@ -36,7 +36,7 @@ def cross_modal(objective: Objective, *, modalities: int = 2) -> Objective:
         >>> from jaxhash.objectives import combine, dch, hswd, weighted
         >>> both = combine(cross_modal(dch()), weighted(0.1, hswd()))
     """
-    if modalities == 1 or objective.any_views:
+    if objective.any_views:
         return objective
     if objective.views > 1:
         if objective.views != modalities:

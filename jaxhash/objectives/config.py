@@ -75,7 +75,7 @@ class ObjectiveConfig:
         weight: Float[ArrayLike, ""] | None = None,
         *,
         few_labels: bool = False,
-        modalities: int = 1,
+        modalities: int = 0,
     ) -> Objective:
         """Returns the objective.
 
@@ -84,8 +84,8 @@ class ObjectiveConfig:
             few_labels: whether labels of training items are unknown: then rows without one are
                 padding for a method that has no use for them, its own penalty included. The
                 quantizer takes all rows.
-            modalities: number of modalities of an item; with several the method is `cross_modal`,
-                and the quantizer is of the codes of each.
+            modalities: number of modalities of an item, 0 where it has one array; else the method is
+                `cross_modal`, and the quantizer is of the codes of each.
 
         Raises:
             UserError: if method, quantizer and options do not go together.
@@ -95,7 +95,7 @@ class ObjectiveConfig:
         method = _make("objective_options", make, self._method_options(weight))
         if few_labels and not METHODS[self.objective].uses_unlabeled:
             method = labeled_rows_only(method)
-        if modalities > 1:
+        if modalities:
             try:
                 method = cross_modal(method, modalities=modalities)
             except ValueError as error:

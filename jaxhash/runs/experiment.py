@@ -225,11 +225,8 @@ class Experiment:
         )
         if "objective" in self.own:
             return dataclasses.replace(self, optimizer=optimizer)
-        objective = self.config.objective.make(
-            weight,
-            few_labels=self.split.labeled is not None,
-            modalities=len(self.modalities) or 1,
-        )
+        facts = {"few_labels": self.split.labeled is not None, "modalities": len(self.modalities)}
+        objective = self.config.objective.make(weight, **facts)
         return dataclasses.replace(self, objective=objective, optimizer=optimizer)
 
     def with_config(self, config: Config) -> "Experiment":
@@ -436,10 +433,9 @@ class Experiment:
             state = self._create_state(key, inputs)
             batch = Batch(inputs, labels, jnp.zeros(rows, jnp.int32), jnp.ones(rows, bool))
             encode = self.model.apply
-            if isinstance(inputs, dict):  # the model decides on how many codes there are
+            codes = jax.tree.map(lambda _: jnp.zeros((rows, config.model.bits)), inputs)
+            if self.modalities:  # the model decides on how many codes there are
                 codes = encode(state.variables, inputs)
-            else:
-                codes = jax.tree.map(lambda _: jnp.zeros((rows, config.model.bits)), inputs)
             context = Context(key, jnp.float32(0), jnp.bool_(False), state.variables, encode, None)
             variables = Variables(state.params["objective"], state.objective_state)
             return self.objective.loss(variables, codes, batch, context).state
