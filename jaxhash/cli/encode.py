@@ -23,7 +23,7 @@ class EncodeArguments:
 
     An INPUT is a folder of images (of any nesting), an image file, a .txt list of them, a .npy or .npz of
     images or vectors, a .parquet with a column of vectors, tfds:NAME, folder:DIR, features:FILE,
-    digits. The same command goes on where it was interrupted, and adds what is new to an index.
+    counts:FILE or digits. The same command goes on where it was interrupted, and adds what is new to an index.
     """
 
     run: Annotated[Path, tyro.conf.Positional]

@@ -65,6 +65,11 @@ from jaxhash.losses._distance import dch as dch
 from jaxhash.losses._distance import dsh as dsh
 from jaxhash.losses._distance import qsmi as qsmi
 from jaxhash.losses._distance import wglhh as wglhh
+from jaxhash.losses._documents import psh_pairs as psh_pairs
+from jaxhash.losses._documents import word_nll as word_nll
+from jaxhash.losses._estimators import Estimator as Estimator
+from jaxhash.losses._estimators import antithetic_bits as antithetic_bits
+from jaxhash.losses._estimators import bernoulli_gradient as bernoulli_gradient
 from jaxhash.losses._hswd import Order as Order
 from jaxhash.losses._hswd import RankingMethod as RankingMethod
 from jaxhash.losses._hswd import Target as Target

@@ -41,6 +41,7 @@ from jaxhash.objectives._consistency import *
 from jaxhash.objectives._discrete import *
 from jaxhash.objectives._distance import *
 from jaxhash.objectives._distillation import *
+from jaxhash.objectives._documents import *
 from jaxhash.objectives._hashnet import *
 from jaxhash.objectives._hierarchical import *
 from jaxhash.objectives._interactions import *

@@ -11,6 +11,7 @@ from jaxhash.objectives import (
     _discrete,
     _distance,
     _distillation,
+    _documents,
     _hashnet,
     _hierarchical,
     _interactions,
@@ -39,6 +40,7 @@ FAMILIES = (
     _consistency,
     _autoencoder,
     _interactions,
+    _documents,
 )
 
 #: Every method by its name.

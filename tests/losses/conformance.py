@@ -174,6 +174,7 @@ CONFORMANCE = {
     "pair_scatter": Row(losses.pair_scatter, _PAIRS, power=2),
     "pairwise_likelihood": Row(losses.pairwise_likelihood, _PAIRS, power=2),
     "parity_hswd": Row(losses.parity_hswd, _BATCH, _KEY, power=2),
+    "psh_pairs": Row(losses.psh_pairs, _LABELS, power=2),
     "qsmi": Row(losses.qsmi, _PAIRS, scale_free=True),
     "semantic_consistency": Row(
         losses.semantic_consistency,
@@ -200,6 +201,7 @@ CONFORMANCE = {
     "variance_shortfall": Row(losses.variance_shortfall, _BATCH, power=2),
     "view_divergence": Row(losses.view_divergence, _VIEWS, power=1, constants=True),
     "wglhh": Row(losses.wglhh, _PAIRS, scale_free=True),
+    "word_nll": Row(losses.word_nll, _BATCH | {"counts": np.abs(_normal(ROWS, CLASSES))}, power=1),
 }
 
 #: Public functions that find codes or a classifier instead, and their arrays.

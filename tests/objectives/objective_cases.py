@@ -93,6 +93,10 @@ VARIANTS = {
     "shrewd, class distances": _variant("shrewd", class_similarity={"distances": _DISTANCES}),
     "shrewd, embeddings": _variant("shrewd", class_similarity={"embeddings": _EMBEDDINGS}),
     "shred, class distances": _variant("shred", class_similarity={"distances": _DISTANCES}),
+    "bernoulli-vae, relaxed": _variant("bernoulli-vae", gradient="relaxed"),
+    "pairwise-supervised-hashing, multi-hot": _variant(
+        "pairwise-supervised-hashing", multi_label=True, gradient="disarm"
+    ),
     "hpdh, levels": _variant("hpdh", class_similarity={"levels": np.array([[0, 0, 1]])}),
 }
 
@@ -102,6 +106,8 @@ CASES = METHOD_CASES | QUANTIZER_CASES | VARIANTS
 #: identity, DHD's teacher and Sinkhorn's plan are constants. (So are codes in a bank.)
 SURROGATE_GRADIENT = {"dbdh", "greedyhash", "jmlh", "dhd", "greedyhash-u", "bihalf", "cibhash"}
 SURROGATE_GRADIENT |= {"hashgnn", "quantizer sinkhorn"}
+#: The gradient in the codes is that of an expectation, the value one of a draw.
+SURROGATE_GRADIENT |= {"pairwise-supervised-hashing", "bernoulli-vae"}
 
 #: Methods that log terms of another, which they are made of.
 SHARED_TERMS = {"shred": "shrewd"}
