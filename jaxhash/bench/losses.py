@@ -19,7 +19,7 @@ TORCH = "torch"
 #: What the name of a loss begins with that is timed in PyTorch; see `jaxhash.bench.torch_losses`.
 TORCH_PREFIX = "torch:"
 #: Public losses that have a plain form in PyTorch.
-TORCH_FORMS = ("semantic_consistency",)
+TORCH_FORMS = ("semantic_consistency", "bpr", "interaction_cross_entropy")
 #: Name of HSWD by its Pallas kernel, which searches the batch of one device.
 KERNEL = "kernel"
 #: Number of classes that the random labels have.
@@ -82,6 +82,12 @@ class LabeledCodes(NamedTuple):
     def view(self) -> Float[Array, "n bits"]:
         """Codes of a second view of each row."""
         return 0.5 * self.codes + 0.25
+
+    @property
+    def negatives(self) -> Float[Array, "n m bits"]:
+        """Codes of ten items that each row has not chosen."""
+        shape = (len(self.codes), 10, self.codes.shape[1])
+        return jax.random.normal(jax.random.fold_in(self.key, 2), shape, self.codes.dtype)
 
     @property
     def _all_ids(self) -> Int[Array, " m"]:
@@ -149,6 +155,7 @@ _BY_ARGUMENTS: dict[tuple[str, ...], tuple[Callable, ...]] = {
     ("distances", "ids"): (losses.semantic_similarity,),
     ("class_codes", "labels"): (losses.orthohash, losses.hash_proxy),
     ("targets",): (losses.csq, losses.dpn, losses.distance_to_codes),
+    ("view", "negatives"): (losses.bpr, losses.interaction_cross_entropy),
     ("view",): (losses.nt_xent, losses.view_divergence, losses.cosine_distillation),
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 import torch
+import torch.nn.functional as functional
 from jaxtyping import Float, Shaped
 
 from jaxhash.bench.config import Pass
@@ -17,6 +18,7 @@ from jaxhash.bench.torch_hswd import prepare_form, to_torch
 
 Codes = Float[torch.Tensor, "n bits"]
 Pairs = Shaped[torch.Tensor, "n m"]
+Triples = Float[torch.Tensor, "n m bits"]
 Scalar = Float[torch.Tensor, ""]
 
 
@@ -28,8 +30,29 @@ def semantic_consistency(
     return torch.mean(confidence * (products - similarity) ** 2)
 
 
+def bpr(codes: Codes, others: Codes, negatives: Triples) -> Scalar:
+    """Computes the Bayesian personalized ranking of HashGNN."""
+    chosen, other = _scores(codes, others, negatives)
+    return torch.mean(functional.softplus(other - chosen[:, None]))
+
+
+def interaction_cross_entropy(codes: Codes, others: Codes, negatives: Triples) -> Scalar:
+    """Computes the cross-entropy of HashGNN."""
+    chosen, other = _scores(codes, others, negatives)
+    scores = torch.cat([chosen[:, None], other], dim=1)
+    target = torch.zeros_like(scores)
+    target[:, 0] = 1
+    return functional.binary_cross_entropy_with_logits(scores, target)
+
+
+def _scores(codes: Codes, others: Codes, negatives: Triples) -> tuple[torch.Tensor, torch.Tensor]:
+    return (codes * others).sum(dim=1), torch.einsum("nb,nmb->nm", codes, negatives)
+
+
 #: The forms, by the names of their losses: those of `jaxhash.bench.losses.TORCH_FORMS`.
-FORMS: dict[str, Callable[..., Scalar]] = {form.__name__: form for form in (semantic_consistency,)}
+FORMS: dict[str, Callable[..., Scalar]] = {
+    form.__name__: form for form in (semantic_consistency, bpr, interaction_cross_entropy)
+}
 
 
 def prepare_torch_loss(
