@@ -19,7 +19,7 @@ TORCH = "torch"
 #: What the name of a loss begins with that is timed in PyTorch; see `jaxhash.bench.torch_losses`.
 TORCH_PREFIX = "torch:"
 #: Public losses that have a plain form in PyTorch.
-TORCH_FORMS = ("semantic_consistency", "bpr", "interaction_cross_entropy")
+TORCH_FORMS = ("semantic_consistency", "bpr", "interaction_cross_entropy", "psh_pairs")
 #: Name of HSWD by its Pallas kernel, which searches the batch of one device.
 KERNEL = "kernel"
 #: Number of classes that the random labels have.
@@ -153,6 +153,7 @@ _BY_ARGUMENTS: dict[tuple[str, ...], tuple[Callable, ...]] = {
     ("others", "signs"): (losses.cosine_regression, losses.semantic_structure),
     ("others", "signs", "similar"): (losses.semantic_consistency,),
     ("distances", "ids"): (losses.semantic_similarity,),
+    ("labels",): (losses.psh_pairs,),
     ("class_codes", "labels"): (losses.orthohash, losses.hash_proxy),
     ("targets",): (losses.csq, losses.dpn, losses.distance_to_codes),
     ("view", "negatives"): (losses.bpr, losses.interaction_cross_entropy),

@@ -18,6 +18,7 @@ from jaxhash.bench.torch_hswd import prepare_form, to_torch
 
 Codes = Float[torch.Tensor, "n bits"]
 Pairs = Shaped[torch.Tensor, "n m"]
+Labels = Shaped[torch.Tensor, "n classes"]
 Triples = Float[torch.Tensor, "n m bits"]
 Scalar = Float[torch.Tensor, ""]
 
@@ -45,34 +46,51 @@ def interaction_cross_entropy(codes: Codes, others: Codes, negatives: Triples) -
     return functional.binary_cross_entropy_with_logits(scores, target)
 
 
+def psh_pairs(codes: Codes, labels: Labels) -> Scalar:
+    """Computes PSH's signed squared distances from the matrix of all pairs."""
+    labels = functional.normalize(labels.float(), dim=1)
+    sizes = codes.pow(2).sum(dim=1)
+    squares = sizes[:, None] + sizes[None, :] - 2 * codes @ codes.T
+    return torch.mean((2 * labels @ labels.T - 1) * squares)
+
+
 def _scores(codes: Codes, others: Codes, negatives: Triples) -> tuple[torch.Tensor, torch.Tensor]:
     return (codes * others).sum(dim=1), torch.einsum("nb,nmb->nm", codes, negatives)
 
 
 #: The forms, by the names of their losses: those of `jaxhash.bench.losses.TORCH_FORMS`.
 FORMS: dict[str, Callable[..., Scalar]] = {
-    form.__name__: form for form in (semantic_consistency, bpr, interaction_cross_entropy)
+    form.__name__: form
+    for form in (semantic_consistency, bpr, interaction_cross_entropy, psh_pairs)
+}
+
+
+#: Arguments that are functions of the codes, and so have a gradient: see `LabeledCodes`.
+OF_CODES: dict[str, Callable[[Codes], Codes]] = {
+    "others": lambda codes: codes,
+    "view": lambda codes: 0.5 * codes + 0.25,
 }
 
 
 def prepare_torch_loss(
     name: str, which: Pass, codes: Float[jax.Array, "n bits"], key: jax.Array
 ) -> PreparedLoss:
-    """Prepares the form of a loss on copies of the codes and its other arguments.
-
-    Where the loss takes the codes of all devices as well, they are the same tensor, with gradient.
+    """Prepares the form of a loss on copies of the codes and of its other arguments.
 
     Raises:
         OutOfMemory: if the device has not enough memory.
     """
     batch, form = LabeledCodes(codes, key, None), FORMS[name]
-    rest = {
+    fixed = {
         property: to_torch(jax.numpy.asarray(getattr(batch, property)))
         for property in ARGUMENTS[name]
-        if property != "others"
+        if property not in OF_CODES
     }
-    return prepare_form(
-        lambda copy: form(copy, *(rest.get(property, copy) for property in ARGUMENTS[name])),
-        which,
-        codes,
-    )
+
+    def loss(copy):
+        return form(
+            copy,
+            *(fixed[one] if one in fixed else OF_CODES[one](copy) for one in ARGUMENTS[name]),
+        )
+
+    return prepare_form(loss, which, codes)
