@@ -44,7 +44,7 @@ class InputForm:
     The attributes are the keys of inputs.json.
 
     Attributes:
-        kind: ``images``, ``vectors``, or ``ids``: integers that a model of the user's own looks up.
+        kind: ``images``, ``vectors``, or ``ids``: integers that a model looks up.
         shape: shape of one item: height, width and channels, or dimensions.
         dtype: dtype before `prepare`.
         least: smallest value of the training items, or of a sample of `SAMPLE_SIZE` images.
@@ -126,6 +126,8 @@ class InputForm:
             inputs: inputs of this form, before `prepare`.
             parts: the items of each part, by name; a sample of them is measured.
         """
+        if self.kind == "ids":  # they have no size
+            return
         if self.least == self.most:
             yield f"all values of the training items are {self.least:g}: there is nothing to learn from"
         elif self.dtype == "uint8" and self.kind == "images" and self.most < MIN_LARGEST_BYTE:

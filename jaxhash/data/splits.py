@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from jaxhash.metrics import ItemLists
+from jaxhash.metrics import ItemLists, QueryLists
 from jaxhash.utils.errors import UserError
 
 #: The parts of a split, in the order in which they are used.
@@ -128,23 +128,16 @@ class Split:
         for items in parts:
             digest.update(len(items).to_bytes(8, "little"))
             digest.update(items.astype("<i8").tobytes())
-        for name, lists in self.lists.items():
+        for name, lists in self.lists.given.items():
             digest.update(name.encode())
             for part in lists:
                 digest.update(part.astype("<i8").tobytes())
         return digest.hexdigest()
 
     @property
-    def lists(self) -> dict[str, ItemLists]:
-        """The lists of ``relevant`` and ``excluded`` items that there are, by name."""
-        named = {"relevant": self.relevant, "excluded": self.excluded}
-        return {name: lists for name, lists in named.items() if lists is not None}
-
-    @property
-    def counting(self) -> dict[str, ItemLists]:
-        """The lists, as `jaxhash.metrics.distance_counts` takes them."""
-        arguments = {"relevant": "relevance", "excluded": "excluded"}
-        return {arguments[name]: lists for name, lists in self.lists.items()}
+    def lists(self) -> QueryLists:
+        """What is listed for the queries."""
+        return QueryLists(self.relevant, self.excluded)
 
     def overlaps(self) -> dict[str, dict[str, int]]:
         """Counts the items that each two parts share, and the distinct items of each part.

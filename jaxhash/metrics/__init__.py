@@ -65,6 +65,7 @@ from jaxhash.metrics._inputs import check_labels as check_labels
 from jaxhash.metrics._inputs import code_warnings as code_warnings
 from jaxhash.metrics._inputs import infer_code_format as infer_code_format
 from jaxhash.metrics._lists import ItemLists as ItemLists
+from jaxhash.metrics._lists import QueryLists as QueryLists
 from jaxhash.metrics._radius import PrecisionRecall as PrecisionRecall
 from jaxhash.metrics._radius import is_bucket_empty as is_bucket_empty
 from jaxhash.metrics._radius import precision_at_radius as precision_at_radius
@@ -101,6 +102,7 @@ __all__ = [
     "ItemLists",
     "PairedTest",
     "PrecisionRecall",
+    "QueryLists",
     "Relevance",
     "RetrievalResult",
     "Score",

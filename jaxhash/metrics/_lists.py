@@ -91,6 +91,28 @@ class ItemLists(NamedTuple):
             raise ValueError(f"{name} must ascend within a query, without repetition")
 
 
+class QueryLists(NamedTuple):
+    """What each query should find, and what it must not find; None where nothing is listed."""
+
+    relevant: ItemLists | None = None
+    excluded: ItemLists | None = None
+
+    @property
+    def given(self) -> dict[str, ItemLists]:
+        """Those that are listed, by name."""
+        return {name: lists for name, lists in self._asdict().items() if lists is not None}
+
+    @property
+    def counting(self) -> dict[str, ItemLists]:
+        """Those that are listed, as arguments of `jaxhash.metrics.distance_counts`."""
+        arguments = {"relevant": "relevance", "excluded": "excluded"}
+        return {arguments[name]: lists for name, lists in self.given.items()}
+
+    def take(self, queries: Int[np.ndarray, " n"]) -> "QueryLists":
+        """Returns the lists of some queries, in that order."""
+        return QueryLists(**{name: lists.take(queries) for name, lists in self.given.items()})
+
+
 def check_lists(
     relevant: ItemLists | None, excluded: ItemLists | None, *, queries: int, items: int
 ) -> None:

@@ -73,11 +73,11 @@ class GraphEncoder(nn.Module):
             raise ValueError(
                 f"a graph encoder takes integers [n, 1 + neighbors], got {nodes.shape} of {nodes.dtype}"
             )
-        table, is_there = self._embed_nodes(), nodes >= 0
-        x = table[jnp.maximum(nodes, 0)]
-        around = jnp.where(is_there[:, 1:, None], x[:, 1:], 0).sum(axis=1)
-        around = around / jnp.maximum(is_there[:, 1:].sum(axis=1), 1)[:, None]
-        x, node = jnp.concatenate([x[:, 0], around], axis=1), nodes[:, 0]
+        node, neighbors = nodes[:, 0], nodes[:, 1:]
+        table = jnp.pad(self._embed_nodes(), ((0, 1), (0, 0)))  # an empty place reads the zeros
+        around = table[jnp.where(neighbors < 0, len(table) - 1, neighbors)].sum(axis=1)
+        around = around / jnp.maximum((neighbors >= 0).sum(axis=1), 1)[:, None]
+        x = jnp.concatenate([table[node], around], axis=1)
         x = nn.leaky_relu(self._of_type(x, node, self.width, use_bias=False, name="aggregate"))
         codes = x if return_features else self._of_type(x, node, self.bits, name="head")
         parts = split_views(codes, len(views))

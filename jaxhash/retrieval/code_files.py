@@ -10,6 +10,7 @@ import numpy as np
 from jaxhash.data.readers.arrays import read_npy, read_npz
 from jaxhash.data.readers.labels import read_labels
 from jaxhash.data.readers.lists import read_list
+from jaxhash.metrics import ItemLists, QueryLists
 from jaxhash.utils.errors import UserError
 
 
@@ -57,7 +58,14 @@ def read_query_and_database(
     if _is_npy(path) or labels is not None or database_labels is not None:
         raise UserError(f"{path}: `{database_argument}` is needed for the other side of the search")
     keys = ("query_codes", "query_labels", "database_codes", "database_labels")
-    arrays = read_npz(path, *keys, hint=f"; or give codes and labels, and `{database_argument}`")
+    hint = f"; or give codes and labels, and `{database_argument}`"
+    listed = [f"{name}_indptr" for name in QueryLists._fields]
+    arrays = read_npz(path, *keys, optional=listed, hint=hint)
+    if any(key in arrays for key in listed):
+        raise UserError(
+            f"{path} lists what each query should find: its labels do not say so; `jaxhash evaluate` "
+            "of the folder of its run computes the metrics by the lists"
+        )
     return QueryAndDatabase(
         *(
             LabeledCodes(
@@ -69,6 +77,34 @@ def read_query_and_database(
             for side in QueryAndDatabase._fields
         )
     )
+
+
+def read_lists(path: Path, *, queries: int, items: int) -> QueryLists:
+    """Reads what each query of a .npz file of both sides should and must not find, where it holds that.
+
+    Args:
+        path: the file.
+        queries: number of its queries.
+        items: number of items of its database.
+
+    Raises:
+        UserError: if the lists do not fit.
+    """
+    keys = {name: [f"{name}_{field}" for field in ItemLists._fields] for name in QueryLists._fields}
+    arrays = read_npz(path, optional=[key for pair in keys.values() for key in pair])
+    lists = QueryLists(
+        **{
+            name: ItemLists(*(arrays[key] for key in pair))
+            for name, pair in keys.items()
+            if all(key in arrays for key in pair)
+        }
+    )
+    try:
+        for name, each in lists.given.items():
+            each.check(name, queries=queries, items=items)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {error}") from error
+    return lists
 
 
 def read_side(path: Path, labels: Path | None, labels_argument: str) -> LabeledCodes:

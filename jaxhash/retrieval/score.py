@@ -1,6 +1,7 @@
 """Scores rankings by codes, and by the real-valued vectors that codes are cut from."""
 
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -29,6 +30,22 @@ SCORE_CONVENTIONS = {
     "relevance": "a class in common",
 }
 
+#: Ranks of recall and nDCG, where the relevant items of each query are listed.
+LIST_RANKS = (20, 50)
+
+#: The same where they are listed, which changes some.
+LIST_CONVENTIONS = SCORE_CONVENTIONS | {
+    "relevance": "an item on the query's list; items that it must not find are no part of any ranking",
+    **{
+        f"{name}_at_{k}": f"mean over queries, expectation over ties: {words}"
+        for k in LIST_RANKS
+        for name, words in (
+            ("recall", f"relevant items among the first {k}, over all relevant items"),
+            ("ndcg", f"DCG of the first {k}, over that of the best order of the whole database"),
+        )
+    },
+}
+
 
 def score_codes(
     query: Float[np.ndarray, "queries bits"],
@@ -36,6 +53,8 @@ def score_codes(
     database: Float[np.ndarray, "items bits"],
     database_labels: Int[np.ndarray, " items *classes"],
     *,
+    relevance: metrics.ItemLists | None = None,
+    excluded: metrics.ItemLists | None = None,
     track: ProgressTracker = no_progress,
     description: str = "counting",
 ) -> dict[str, Any]:
@@ -46,13 +65,19 @@ def score_codes(
         query_labels: class ids of the queries, or multi-hot rows.
         database: codes of the items.
         database_labels: labels of the items, of the same kind.
+        relevance: the relevant items of each query, in place of labels; then `LIST_CONVENTIONS` hold.
+        excluded: items that each query must not find.
         track: shows the progress.
         description: text beside the progress.
     """
     bits = database.shape[1]
     sides = pack_signs(query), query_labels, pack_signs(database), database_labels
     counts = metrics.distance_counts(
-        *sides, bits=bits, track=lambda blocks, total: track(blocks, description, total)
+        *sides,
+        bits=bits,
+        relevance="shared" if relevance is None else relevance,
+        excluded=excluded,
+        track=lambda blocks, total: track(blocks, description, total),
     )
     health = metrics.code_health(sides[2], form=metrics.CodeFormat("packed", bits))
     pairs = np.triu_indices(bits, k=1)
@@ -61,12 +86,28 @@ def score_codes(
         "map": metrics.mean_average_precision(counts),
         "map_best_ties": metrics.mean_average_precision(counts, ties="best"),
         "map_worst_ties": metrics.mean_average_precision(counts, ties="worst"),
+        **({} if relevance is None else _mean_at_ranks([counts])),
         "precision_at_radius_2": float(metrics.precision_at_radius(counts, 2).mean()),
         "bit_balance": health.bit_balance,
         "quantization_error": metrics.quantization_error(database),
         "distinct_codes": health.buckets.distinct,
         "bit_correlation": float(correlation),
         "precision_recall": metrics.precision_recall(counts).to_json(),
+    }
+
+
+def _mean_at_ranks(counts: Sequence[metrics.DistanceCounts]) -> dict[str, float]:
+    """Returns recall and nDCG at the `LIST_RANKS` that all rankings have, as means over queries."""
+    ranked = min(int(each.total.sum(axis=1).min()) for each in counts)
+
+    def mean(metric: Callable[..., np.ndarray], k: int) -> float:
+        return float(np.concatenate([metric(each, k) for each in counts]).mean())
+
+    return {
+        f"{name}_at_{k}": mean(metric, k)
+        for k in LIST_RANKS
+        if k <= ranked
+        for name, metric in (("recall", metrics.recall_at_k), ("ndcg", metrics.ndcg))
     }
 
 
@@ -83,6 +124,8 @@ def score_floats(
     database: LazyVectors | Float[np.ndarray, "items dimensions"],
     database_labels: Int[np.ndarray, " items *classes"],
     *,
+    relevance: metrics.ItemLists | None = None,
+    excluded: metrics.ItemLists | None = None,
     compare: Comparison = cosine_similarities,
     memory_bytes: int = 2**30,
     track: ProgressTracker = no_progress,
@@ -95,22 +138,35 @@ def score_floats(
         query_labels: class ids of the queries, or multi-hot rows.
         database: vectors of the items.
         database_labels: labels of the items, of the same kind.
+        relevance: the relevant items of each query, in place of labels.
+        excluded: items that each query must not find.
         compare: what ranks the items.
         memory_bytes: bound on the memory in bytes, beside vectors that are arrays.
         track: shows the progress.
         description: text beside the progress.
     """
 
-    def average_precision(scores, relevant):
-        return metrics.average_precision(metrics.counts_from_scores(scores, relevant)).item()
+    def count(row, scores, relevant):
+        if excluded is not None:
+            allowed = np.ones(len(scores), bool)
+            allowed[excluded.of(row)] = False
+            scores, relevant = scores[allowed], relevant[allowed]
+        counts = metrics.counts_from_scores(scores, relevant)
+        return metrics.average_precision(counts).item(), counts
 
-    precisions = []
+    precisions, counts = [], []
     with ThreadPoolExecutor(num_ranking_threads(memory_bytes, len(database))) as threads:
         options = {"memory_bytes": memory_bytes, "track": track, "description": description}
         for rows, scores in compare(query, database, **options):
-            relevant = _relevance(query_labels[rows], database_labels, memory_bytes // 8)
-            precisions += threads.map(average_precision, scores, relevant)
-    return {"map": float(np.mean(precisions))}
+            if relevance is None:
+                relevant = _relevance(query_labels[rows], database_labels, memory_bytes // 8)
+            else:
+                relevant = relevance.marks(rows, len(database))
+            found = list(threads.map(count, rows, scores, relevant))
+            precisions += [precision for precision, _ in found]
+            if relevance is not None:
+                counts += [of_query for _, of_query in found]
+    return {"map": float(np.mean(precisions))} | (_mean_at_ranks(counts) if counts else {})
 
 
 def num_ranking_threads(memory_bytes: int, items: int) -> int:

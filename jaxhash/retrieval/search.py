@@ -14,6 +14,7 @@ import faiss
 import numpy as np
 from jaxtyping import Int, Int32, Int64, UInt8
 
+from jaxhash.metrics import ItemLists
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.hardware import cores_used
 
@@ -66,6 +67,37 @@ def search_codes(
     found = list(_over_queries(search, queries))
     empty = (np.empty((0, k), np.int32), np.empty((0, k), np.int64))
     return Neighbors(*map(np.concatenate, zip(empty, *found, strict=True)))
+
+
+def search_allowed(
+    queries: UInt8[np.ndarray, "queries bytes"],
+    codes: UInt8[np.ndarray, "n bytes"],
+    k: int,
+    excluded: ItemLists | None,
+) -> Neighbors:
+    """Returns what `search_codes` does, without the items that each query must not find.
+
+    Args:
+        queries: packed codes of the queries.
+        codes: packed codes of the database.
+        k: number of rows to return per query; fewer if a query is allowed fewer.
+        excluded: rows that each query must not find; None for nothing.
+
+    Example:
+        >>> codes = np.array([[0b0000_0000], [0b1000_0000], [0b1100_0000]], np.uint8)
+        >>> itself = ItemLists(np.array([0, 1]), np.array([2]))
+        >>> search_allowed(codes[2:], codes, 2, itself).rows
+        array([[1, 0]])
+    """
+    most = 0 if excluded is None else int(excluded.sizes.max(initial=0))
+    k = min(k, len(codes) - most)
+    found = search_codes(queries, codes, k + most)
+    if excluded is None:
+        return found
+    # The excluded rows of a query go behind the others, which keep their order.
+    is_out = [np.isin(rows, excluded.of(query)) for query, rows in enumerate(found.rows)]
+    first = np.argsort(np.reshape(is_out, found.rows.shape), axis=1, kind="stable")[:, :k]
+    return Neighbors(*(np.take_along_axis(part, first, axis=1) for part in found))
 
 
 def search_blocks(

@@ -11,7 +11,7 @@ from jaxhash import report
 from jaxhash.ops.codes import binarize
 from jaxhash.report import plots
 from jaxhash.retrieval.score import pack_signs
-from jaxhash.retrieval.search import search_codes
+from jaxhash.retrieval.search import search_allowed
 from jaxhash.runs.evaluation import sampled_rows
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.scores import Codes
@@ -29,6 +29,8 @@ def write_codes(path: Path, experiment: Experiment, codes: Codes) -> None:
         names = source.names_of(items)
         if names is not None:
             arrays[f"{name}_names"] = names
+    for name, lists in experiment.split.lists.given.items():
+        arrays |= {f"{name}_{field}": part for field, part in lists._asdict().items()}
     with whole_file(path, "wb") as file:
         np.savez_compressed(file, **arrays)
 
@@ -76,14 +78,21 @@ def _neighbors(
     """Returns the first query of each of the first few classes, with its nearest items."""
     source, split = experiment.source, experiment.split
     first = _first_of_each_class(source.labels[split.query])[:rows]
+    if split.relevant is not None:  # a query has no class of its own
+        first = np.arange(min(rows, len(split.query)))
     query, database = pack_signs(codes["query"][first]), pack_signs(codes["database"])
-    found = search_codes(query, database, min(k, len(database)))
+    excluded = None if split.excluded is None else split.excluded.take(first)
+    found = search_allowed(query, database, min(k, len(database)), excluded)
     items = np.concatenate([split.query[first][:, None], split.database[found.rows]], axis=1)
     labels = source.labels[items]
+    relevant = [shares_label(row[:1], row[1:])[0].tolist() for row in labels]
+    if split.relevant is not None:
+        marks = split.relevant.marks(first, len(database))
+        relevant = np.take_along_axis(marks, found.rows, axis=1).tolist()
     return plots.NeighborExamples(
         images=[] if experiment.modalities else [source.inputs[row] for row in items],
         titles=[[_title(label, source.class_names) for label in row] for row in labels],
-        relevant=[shares_label(row[:1], row[1:])[0].tolist() for row in labels],
+        relevant=relevant,
         names=[[source.name_of(item) for item in row] for row in items],
         distances=found.distances.tolist(),
     )

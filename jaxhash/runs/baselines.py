@@ -20,6 +20,7 @@ from jaxhash.retrieval.vectors import (
     no_progress,
 )
 from jaxhash.runs.experiment import Experiment
+from jaxhash.runs.model_inputs import nodes_of
 from jaxhash.runs.scores import (
     QUERY_AND_DATABASE,
     Codes,
@@ -38,6 +39,7 @@ RETIRED = ("random hyperplanes", "PCA + random rotation")
 CLASS_INDEX = "class index as code"
 QUANTIZER = "product quantizer, same bytes"
 RERANKED = "floats, re-ranked from ITQ codes"
+RERANKED_FLOATS = "learned floats, re-ranked from the codes"
 
 
 def compare_with_baselines(
@@ -61,6 +63,8 @@ def compare_with_baselines(
     """
     config, split = experiment.config, experiment.split
     options = {"memory_bytes": config.run.memory_bytes, "track": track}
+    if nodes_of(experiment.source) is not None:
+        return _rank_graph(experiment, codes, **options)
     inputs = {
         name: LazyVectors(experiment.source.inputs, getattr(split, name))
         for name in QUERY_AND_DATABASE
@@ -102,6 +106,32 @@ def compare_with_baselines(
             )
         )
     return {"baselines": scores, "float_rankings": rankings, "conventions": conventions}
+
+
+def _rank_graph(experiment: Experiment, codes: Codes, **options: Any) -> dict[str, Any]:
+    """Returns what `compare_with_baselines` does for the nodes of a graph, which are no vectors."""
+    compared = {
+        "learned floats": cosine_similarities,
+        RERANKED_FLOATS: partial(reranked_similarities, hash_function=lambda rows: rows),
+    }
+    rankings = {
+        name: score_all_floats(
+            experiment, codes, compare=compare, description=f"ranking by {name}", **options
+        )
+        for name, compare in compared.items()
+    }
+    conventions = {
+        "baselines": "left out, as users and items are no vectors",
+        RERANKED_FLOATS: _describe_reranking(experiment, "the codes"),
+    }
+    return {"baselines": {}, "float_rankings": rankings, "conventions": conventions}
+
+
+def _describe_reranking(experiment: Experiment, codes: str) -> str:
+    return (
+        f"the {num_reranked(len(experiment.split.database)):,} nearest by {codes}, and those as near as "
+        "the last of them, by cosine; the others behind them by Hamming distance"
+    )
 
 
 def describe_stronger_baselines(scores: Mapping[str, Any]) -> list[str]:
@@ -153,10 +183,7 @@ def _fit(
     else:
         conventions[QUANTIZER] = "left out, as there is one training item"
     comparisons[RERANKED] = partial(reranked_similarities, hash_function=hashes["itq"])
-    conventions[RERANKED] = (
-        f"the {num_reranked(len(split.database)):,} nearest by itq, and those as near as the last of "
-        "them, by cosine; the others behind them by Hamming distance"
-    )
+    conventions[RERANKED] = _describe_reranking(experiment, "itq")
     if by_class:
         labels = experiment.training_labels[split.train[chosen]]
         for _ in track([0], "fitting the class index", 1):

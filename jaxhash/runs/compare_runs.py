@@ -10,7 +10,7 @@ from rich.console import Console
 
 from jaxhash import metrics
 from jaxhash.report.comparison_table import Difference, score_rows
-from jaxhash.retrieval.score import SCORE_CONVENTIONS
+from jaxhash.retrieval.score import LIST_CONVENTIONS, SCORE_CONVENTIONS
 from jaxhash.runs.finished_run import CODES_REMEDY, FinishedRun
 from jaxhash.runs.folder import damaged
 from jaxhash.runs.scores import QUERY_AND_DATABASE
@@ -75,11 +75,12 @@ def query_precisions(run: FinishedRun, console: Console) -> Float[np.ndarray, " 
     """
     path = run.folder / "results.json"
     stored = run.results.get("conventions", {})
+    known = SCORE_CONVENTIONS if run.lists.relevant is None else LIST_CONVENTIONS
     for name in ("map", "relevance"):
-        if stored.get(name) != SCORE_CONVENTIONS[name]:
+        if stored.get(name) != known[name]:
             raise UserError(
                 f"{path}: its convention of {name} is {stored.get(name)!r}, and this version computes "
-                f"{SCORE_CONVENTIONS[name]!r}"
+                f"{known[name]!r}"
             )
     query, database = (run.sides[side] for side in QUERY_AND_DATABASE)
     counts = metrics.distance_counts(
@@ -88,6 +89,7 @@ def query_precisions(run: FinishedRun, console: Console) -> Float[np.ndarray, " 
         database.codes,
         database.labels,
         bits=run.results["bits"],
+        **run.lists.counting,
         track=lambda blocks, total: track_progress(
             blocks, f"counting {run.folder.name}", total, console
         ),

@@ -234,6 +234,9 @@ class Config:
         if inputs.dtype == np.int32:
             if not takes_any and model.model != GRAPH:
                 raise UserError(f"{where} holds integers: they need `model={GRAPH}` or your own")
+            taken = [name for name in ("crop", "flip", "drop") if getattr(data, name)]
+            if taken := taken + ["augment_on"] * (data.augment_on == "device"):
+                raise UserError(f"{where} holds integers, which `{taken[0]}` does nothing to")
             return
         if inputs.ndim == 4:
             height, width = inputs.shape[1:3]

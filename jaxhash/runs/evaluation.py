@@ -247,7 +247,8 @@ def candidate_score(
 
     def score_sides(codes: Codes) -> float:
         query, database = ((binarize(codes[side]), sides[side]) for side in QUERY_AND_DATABASE)
-        counts = metrics.distance_counts(*query, *database)
+        lists = split.lists.counting if rule == "best-on-test" else {}
+        counts = metrics.distance_counts(*query, *database, **lists)
         if rule == "validation" and not experiment.modalities:
             counts = metrics.leave_one_out(counts)  # else it is found by its other modality
         return metrics.mean_average_precision(counts)
@@ -332,6 +333,8 @@ def evaluate_codes(
     """
     config = experiment.config
     labels, bits = of_both_parts(experiment, experiment.source.labels), codes["query"].shape[1]
+    if experiment.split.relevant is not None:  # labels are no classes
+        labels = dict.fromkeys(labels)
     code_format = metrics.CodeFormat("real-valued", bits)
     options = {"memory_bytes": config.run.memory_bytes, "track": track}
     found = {

@@ -21,6 +21,7 @@ from jaxhash.data.load import load_source
 from jaxhash.data.pipeline import training_batches
 from jaxhash.data.readers.class_similarity import read_class_similarity
 from jaxhash.data.readers.image_files import INDEX_NAME
+from jaxhash.data.rows import ViewRows
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
 from jaxhash.data.tree_form import AnyForm, part_rows
@@ -34,7 +35,13 @@ from jaxhash.objectives import (
     sharded_leaves,
 )
 from jaxhash.runs.config import Config
-from jaxhash.runs.model_inputs import check_chunks, file_resize, measure_form
+from jaxhash.runs.model_inputs import (
+    check_chunks,
+    check_interactions,
+    file_resize,
+    measure_form,
+    nodes_of,
+)
 from jaxhash.runs.own_parts import (
     adapt_model,
     check_objective,
@@ -137,8 +144,10 @@ class Experiment:
         config.check_split(split, source.labels)
         example = source.inputs[:1]
         config.check_inputs(example, where, takes_any=model is not None)
+        if objective is None:
+            check_interactions(config, source)
         if model is None:
-            model = config.model.make(example)
+            model = config.model.make(example, nodes_of(source))
             check_chunks(config, model, example)
         else:
             model = adapt_model(config, model, example)
@@ -422,7 +431,8 @@ class Experiment:
         """
         config, rows = self.config, self.config.optimizer.batch_size
         own = "objective" in self.own
-        if self.objective.views > 1 and self.augment == Augment():
+        makes_views = isinstance(self.source.inputs, ViewRows)
+        if self.objective.views > 1 and self.augment == Augment() and not makes_views:
             where = "objective" if own else f"objective={config.objective.objective}"
             raise UserError(
                 f"`{where}` compares two views of each input, which would be the "

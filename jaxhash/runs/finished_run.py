@@ -16,6 +16,8 @@ from jaxhash.data.readers.image_files import INDEX_NAME
 from jaxhash.data.readers.labels import read_labels
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
+from jaxhash.metrics import QueryLists
+from jaxhash.retrieval.code_files import read_lists
 from jaxhash.runs.config import Config
 from jaxhash.runs.folder import damaged, read_finished, read_own_parts, read_results
 from jaxhash.runs.scores import QUERY_AND_DATABASE
@@ -50,12 +52,14 @@ class FinishedRun:
         config: its configuration.
         results: the content of results.json.
         sides: its queries and its database, by name; None if codes.npz is not there.
+        lists: what each query should find, and what it must not find, where that is listed.
     """
 
     folder: Path
     config: Config
     results: dict[str, Any]
     sides: dict[str, RunSide] | None
+    lists: QueryLists = QueryLists()
 
 
 class RunItems(NamedTuple):
@@ -66,12 +70,14 @@ class RunItems(NamedTuple):
         source: the data; None if they could not be opened.
         split: the split of the data; None likewise.
         note: a sentence on why there are no images; empty if there are.
+        lists: as in `FinishedRun`.
     """
 
     sides: dict[str, RunSide]
     source: Source | None = None
     split: Split | None = None
     note: str = ""
+    lists: QueryLists = QueryLists()
 
     def name(self, side: str, row: int) -> str:
         """Returns the name of an item: its own, or its number."""
@@ -125,10 +131,11 @@ def read_run(folder: Path, data_dir: Path | None = None) -> FinishedRun:
     except Exception as error:  # it may hold anything
         raise damaged(folder, error) from error
     path = folder / "codes.npz"
-    sides = None
+    sides, lists = None, QueryLists()
     if path.exists():
         sides = {side: _read_side(path, side, shape) for side, shape in shapes.items()}
-    return FinishedRun(folder, config, results, sides)
+        lists = read_lists(path, queries=shapes["query"][0], items=shapes["database"][0])
+    return FinishedRun(folder, config, results, sides, lists)
 
 
 def member_folders(folder: Path) -> list[Path]:
@@ -159,10 +166,10 @@ def open_items(run: FinishedRun, console: Console) -> RunItems:
     except (UserError, OSError) as error:
         note = f"names in place of images: {first_line(error)}"
         print_line(console, f"{run.folder}: {note}")
-        return RunItems(run.sides, note=note)
+        return RunItems(run.sides, note=note, lists=run.lists)
     is_image = getattr(source.inputs[:1], "ndim", 0) == 4
     note = "" if is_image else "the items are no images"
-    return RunItems(run.sides, source, split, note)
+    return RunItems(run.sides, source, split, note, run.lists)
 
 
 def _open_data(run: FinishedRun) -> tuple[Source, Split]:

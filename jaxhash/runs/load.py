@@ -77,6 +77,11 @@ def _load_run(folder: Path, model: nn.Module | None) -> Hasher:
             f"{folder} has no inputs.json, as an older version of jaxhash made it: train anew "
             "(codes.npz can still be evaluated)"
         )
+    if form.kind == "ids" and model is None:
+        raise UserError(
+            f"{folder} is a model of users and items, which encodes those of its own graph alone: their "
+            "codes are in its codes.npz"
+        )
     example = np.zeros((1, *form.shape), form.dtype)
     module = _make_model(folder, config, form, example, model)
     results = read_results(folder)

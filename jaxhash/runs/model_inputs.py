@@ -10,10 +10,12 @@ from jaxtyping import PyTree, Shaped
 
 from jaxhash import models
 from jaxhash.data.readers.images import Resize
+from jaxhash.data.readers.interactions import InteractionRows
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
 from jaxhash.data.tree_form import AnyForm, form_from_json, measure_rows
 from jaxhash.models.config import GRAPH
+from jaxhash.objectives import METHODS
 from jaxhash.runs.config import Config
 from jaxhash.training.distributed import broadcast_from_host0
 from jaxhash.utils.errors import UserError
@@ -27,6 +29,27 @@ def file_resize(config: Config, model: nn.Module | None) -> Resize | None:
         else dataclasses.asdict(config.model.backbone().preprocessing)
     )
     return Resize.of(config.model.input_size, preprocessing)
+
+
+def nodes_of(source: Source) -> dict[str, int] | None:
+    """Returns the numbers of users and items that the model of a source encodes; None for no graph."""
+    return source.inputs.nodes if isinstance(source.inputs, InteractionRows) else None
+
+
+def check_interactions(config: Config, source: Source) -> None:
+    """Raises a `UserError` if interactions are trained as single items, or the reverse."""
+    method, is_graph = config.objective.objective, nodes_of(source) is not None
+    if (METHODS[method].kind == "interactions") != is_graph:
+        others = ", ".join(name for name, row in METHODS.items() if row.kind == "interactions")
+        raise UserError(
+            f"`objective={method}` learns from single items, and {source.name} holds interactions, "
+            f"for {others}"
+            if is_graph
+            else f"`objective={method}` learns from interactions: it needs "
+            "`dataset=interactions:FILE.npz`"
+        )
+    if is_graph and config.data.similarity != "classes":
+        raise UserError(f"`similarity={config.data.similarity}`: interactions have no classes")
 
 
 def check_chunks(

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
+from jaxhash.metrics import ItemLists
 from jaxhash.report.html.rankings import Neighbor, Ranking, ShownItem
-from jaxhash.retrieval.search import count_at_distance, search_codes
+from jaxhash.retrieval.search import count_at_distance, search_allowed
 from jaxhash.runs.finished_run import RunItems
 from jaxhash.similarity import shares_label
 
@@ -38,13 +39,20 @@ def rank_queries(
     """
     query, database = items.sides["query"], items.sides["database"]
     codes = query.codes[rows]
-    found = search_codes(codes, database.codes, min(k, len(database.codes)))
+    lists = items.lists.take(rows)
+    found = search_allowed(codes, database.codes, min(k, len(database.codes)), lists.excluded)
     last = found.distances[:, -1]
     ties = count_at_distance(codes, database.codes, last)
+    if lists.excluded is not None:
+        ties = ties - _excluded_at_distance(codes, database.codes, lists.excluded, last)
     rankings = []
     for number, row in enumerate(rows):
         near, distances = found.rows[number], found.distances[number]
-        right = shares_label(query.labels[row][None], database.labels[near])[0]
+        right = (
+            shares_label(query.labels[row][None], database.labels[near])[0]
+            if lists.relevant is None
+            else np.isin(near, lists.relevant.of(number))
+        )
         neighbors = [
             Neighbor(shown_item(items, "database", each), int(distance), bool(is_right))
             for each, distance, is_right in zip(near, distances, right, strict=True)
@@ -58,6 +66,18 @@ def rank_queries(
             )
         rankings.append(Ranking(shown_item(items, "query", row), facts[number], neighbors, note))
     return rankings
+
+
+def _excluded_at_distance(
+    codes: UInt8[np.ndarray, "queries bytes"],
+    database: UInt8[np.ndarray, "n bytes"],
+    excluded: ItemLists,
+    distances: Int[np.ndarray, " queries"],
+) -> Int[np.ndarray, " queries"]:
+    """Counts the excluded items of each query at a distance from it."""
+    query = excluded.query_of_pair
+    distance = np.bitwise_count(codes[query] ^ database[excluded.items]).sum(axis=1)
+    return np.bincount(query[distance == distances[query]], minlength=len(codes))
 
 
 def extreme_queries(

@@ -100,8 +100,9 @@ def draw_training(
     for name, part in codes.items():
         rows = getattr(experiment.split, name)
         sides[name] = RunSide(pack_signs(part), source.labels[rows], source.names_of(rows))
-    run = FinishedRun(config.run.run_dir, config, results, sides)
-    items = RunItems(sides, source, experiment.split)
+    lists = experiment.split.lists
+    run = FinishedRun(config.run.run_dir, config, results, sides, lists)
+    items = RunItems(sides, source, experiment.split, lists=lists)
     draw_run(run.folder / PAGE, run, items, records, console)
 
 
@@ -135,6 +136,7 @@ def _describe(
     counts = metrics.distance_counts(
         *(codes, labels, database.codes, database.labels),
         bits=run.results["bits"],
+        **items.lists.take(rows).counting,
         track=lambda blocks, total: track_progress(blocks, "counting", total, console),
     )
     precision = metrics.average_precision(counts)
@@ -151,7 +153,7 @@ def _describe(
     asked = counts.relevant.sum(axis=1) > 0
     precision = np.where(asked, precision, np.nan)
     confusion = None
-    if asked.any():
+    if asked.any() and items.lists.relevant is None:
         confusion = class_confusion(
             *(codes, labels, database.codes, database.labels, counts), classes=classes
         )

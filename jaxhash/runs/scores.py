@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxhash.ops.codes import binarize
-from jaxhash.retrieval.score import SCORE_CONVENTIONS, score_codes, score_floats
+from jaxhash.retrieval.score import LIST_CONVENTIONS, SCORE_CONVENTIONS, score_codes, score_floats
 from jaxhash.retrieval.score_hierarchy import (
     HIERARCHY_CONVENTIONS,
     embedding_similarity,
@@ -24,6 +24,7 @@ from jaxhash.retrieval.vectors import (
     normalize_rows,
 )
 from jaxhash.runs.experiment import Experiment
+from jaxhash.utils.errors import UserError
 
 #: Parts of a split that a ranking has.
 QUERY_AND_DATABASE = ("query", "database")
@@ -72,7 +73,8 @@ def _score(
     experiment: Experiment, vectors: dict[str, Any], score: Callable[..., dict[str, Any]]
 ) -> dict[str, Any]:
     labels = of_both_parts(experiment, experiment.source.labels)
-    return score(vectors["query"], labels["query"], vectors["database"], labels["database"])
+    sides = vectors["query"], labels["query"], vectors["database"], labels["database"]
+    return score(*sides, **experiment.split.lists.counting)
 
 
 def score_by_similarity(
@@ -89,6 +91,8 @@ def score_by_similarity(
     known, labels = experiment.class_similarity, experiment.source.labels
     if not is_hierarchical(experiment):
         return {}
+    if experiment.split.excluded is not None:
+        raise UserError("`similarity`: hierarchical metrics do not leave out excluded items")
     if known.embeddings is not None:
         compared = of_both_parts(experiment, normalize_rows(known.embeddings))
         similarity = embedding_similarity
@@ -119,6 +123,8 @@ def of_both_parts(experiment: Experiment, rows: np.ndarray) -> dict[str, np.ndar
 
 def conventions(experiment: Experiment) -> dict[str, str]:
     """Returns how the metrics of `score_all` are defined."""
+    if experiment.split.relevant is not None:
+        return LIST_CONVENTIONS
     if not is_hierarchical(experiment):
         return SCORE_CONVENTIONS
     similarity = (

@@ -14,7 +14,7 @@ from jaxhash.data.checks.near_duplicates import find_near_duplicates, near_dupli
 from jaxhash.data.checks.relevance import check_relevance
 from jaxhash.data.input_form import measure_inputs
 from jaxhash.data.load import load_source
-from jaxhash.data.protocols import SplitOptions, describe_parts, draw_labeled, split_source
+from jaxhash.data.protocols import SplitOptions, describe_source, draw_labeled, split_source
 from jaxhash.data.readers.lists import read_split_lists
 from jaxhash.data.rows import Rows
 from jaxhash.data.splits import Split
@@ -93,7 +93,7 @@ def read_dataset(
         source.inputs,
         left_out=source.left_out,
         name_of=source.name_of,
-        notes=[*source.notes, *describe_parts(options.protocol, source.items_by_part)],
+        notes=describe_source(options, source),
     )
 
 

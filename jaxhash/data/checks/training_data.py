@@ -16,7 +16,7 @@ from jaxhash.data.checks.duplicates import (
 from jaxhash.data.checks.relevance import check_learnable, check_relevance
 from jaxhash.data.protocols import (
     OWN_PARTS,
-    describe_parts,
+    describe_source,
     draw_labeled,
     resolve_protocol,
     split_source,
@@ -107,7 +107,7 @@ def examine(
     check_leaks(split, [*split.leaks, *leaks, *named * bool(leaks)], allow=config.allow_leak)
     leaks = [*split.leaks, *leaks]
     is_known = class_similarity.embeddings is not None
-    if method is not None and METHODS[method].kind != "unsupervised":
+    if method is not None and METHODS[method].kind not in ("unsupervised", "interactions"):
         check_learnable(
             split.training_labels(source.labels)[split.train],
             source.class_names,
@@ -115,7 +115,7 @@ def examine(
             own_classes=is_known,
         )
     others = {name: items for name, items in split.parts.items() if name != "train"}
-    notes = [*source.notes, *describe_parts(config.protocol, source.items_by_part)]
+    notes = describe_source(config, source)
     if config.validation and _has_own_validation(config, source, split):
         notes.append(
             f"--validation {config.validation:g} is not used: the data have a part validation"
@@ -123,6 +123,7 @@ def examine(
     if split.labeled is not None:
         notes.append(_describe_labeled(split, method))
     searched = source.labels[split.query], source.labels[split.database]
+    is_known |= split.relevant is not None
     useless, less = ([], []) if is_known else check_relevance(*searched)
     return Findings(
         equal.counts,

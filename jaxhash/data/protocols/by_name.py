@@ -197,6 +197,13 @@ class SplitOptions(Protocol):
     data_dir: Path | None
 
 
+def describe_source(options: SplitOptions, source: Source) -> list[str]:
+    """Returns the notes of a source, with how the options use the parts that it comes in."""
+    if source.relevant is not None:  # its parts are no choice
+        return [*source.notes]
+    return [*source.notes, *describe_parts(options.protocol, source.items_by_part)]
+
+
 def split_source(options: SplitOptions, source: Source) -> Split:
     """Makes the split of a source that the options choose, by `make_split`.
 

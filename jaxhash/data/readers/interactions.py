@@ -32,7 +32,7 @@ class InteractionRows:
     [1 + `NEIGHBORS`]: the node, numbered like the rows, and some of its neighbors by training
     interactions, all of them where it has no more, with -1 in empty places. They are the same at each
     access, spread evenly over the sorted neighbors by numbers drawn from the node's own. The row of an
-    interaction holds its user and its item alone; a training takes its `views`.
+    interaction holds its user, and its item in the last place; a training takes its `views`.
 
     Args:
         pairs: user and item of each training interaction, from 0, without repetition.
@@ -71,8 +71,13 @@ class InteractionRows:
         inputs[is_node] = self._with_neighbors(
             of_node, random_shares(of_node.astype(np.uint64), NEIGHBORS)
         )
-        inputs[~is_node, :2] = self._pairs[rows[~is_node] - nodes] + [0, self.users]
+        inputs[~is_node, ::NEIGHBORS] = self._pairs[rows[~is_node] - nodes] + [0, self.users]
         return inputs
+
+    @property
+    def nodes(self) -> dict[str, int]:
+        """Numbers of users and items, as `jaxhash.models.GraphEncoder` takes them."""
+        return {"users": self.users, "items": self.items}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -85,7 +90,8 @@ class InteractionRows:
         """Returns the inputs of the user and the item of training interactions, and of other items.
 
         The other items are drawn uniformly from those that the user has not chosen in training, and
-        the neighbors of each node anew.
+        the neighbors of each node anew. User and item are no neighbors of each other here: what is to
+        be predicted is not shown, as it is not shown of a test interaction.
 
         Args:
             items: rows of the interactions.
@@ -98,9 +104,11 @@ class InteractionRows:
         free = self.draw_free_items(user, shares[:, :others])
         nodes = [user, *(column + self.users for column in (item, *free.T))]
         parts = np.split(shares[:, others:], views, axis=1)
-        return tuple(
-            self._with_neighbors(node, part) for node, part in zip(nodes, parts, strict=True)
-        )
+        made = [self._with_neighbors(node, part) for node, part in zip(nodes, parts, strict=True)]
+        for one, other in ((0, 1), (1, 0)):
+            neighbors = made[one][:, 1:]
+            neighbors[neighbors == nodes[other][:, None]] = NO_NODE
+        return tuple(made)
 
     def draw_free_items(
         self, users: Int[np.ndarray, " n"], shares: Float[np.ndarray, "n m"]
