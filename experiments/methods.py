@@ -30,12 +30,12 @@ SHARED = ("dataset", "split", "split_sha256", "items", "hardware", "versions", "
 
 VARIANTS = ("none", "own", "l2", "hswd")
 
-#: Supervised methods; those that learn a hierarchy of classes, and those of documents, have experiments
-#: of their own.
+#: Supervised methods; those for a hierarchy of classes, documents or few labels have experiments of their
+#: own.
 SUPERVISED = tuple(
     name
     for name, method in METHODS.items()
-    if method.kind not in ("hierarchy", "unsupervised") and method.data == "cifar10"
+    if method.kind not in ("hierarchy", "unsupervised", "few labels") and method.data == "cifar10"
 )
 
 

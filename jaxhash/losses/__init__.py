@@ -84,6 +84,7 @@ from jaxhash.losses._pairwise import idhn as idhn
 from jaxhash.losses._pairwise import lcdsh_locality as lcdsh_locality
 from jaxhash.losses._pairwise import mean_likelihood as mean_likelihood
 from jaxhash.losses._pairwise import pairwise_likelihood as pairwise_likelihood
+from jaxhash.losses._propagation import propagated_cross_entropy as propagated_cross_entropy
 from jaxhash.losses._quantization import cauchy_quantization as cauchy_quantization
 from jaxhash.losses._quantization import cosine_quantization as cosine_quantization
 from jaxhash.losses._quantization import cubic_quantization as cubic_quantization

@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
 from jaxhash.losses._common import Reduce, check_codes, check_pairs, inverse_pair_count
 from jaxhash.ops.arguments import as_floating, as_mask, as_real, check_shape, concrete_values
-from jaxhash.ops.collectives import masked_mean, psum_local_grad
+from jaxhash.ops.collectives import masked_mean, psum_local_grad, psum_no_grad
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import at_least_float32, cosine_similarity, normalize_rows
 
@@ -21,6 +21,7 @@ def cross_entropy(
     logits: Float[Array, "n classes"],
     labels: Shaped[ArrayLike, "n classes"],
     *,
+    weights: Shaped[ArrayLike, " n"] | None = None,
     where: Shaped[ArrayLike, " n"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
@@ -35,6 +36,7 @@ def cross_entropy(
     Args:
         logits: scores a of the classes.
         labels: multi-hot rows y, or other non-negative weights.
+        weights: weight of each row, 0 or more; the loss is then a weighted mean of the rows.
         where: True for the valid rows. N counts the valid rows with a label.
 
     Example:
@@ -48,11 +50,17 @@ def cross_entropy(
         collections take the argmax of a multi-hot row, which keeps its first label only.
     """
     logits, labels, where = _check_labels(logits, labels, where)
-    weights = labels / jnp.maximum(jnp.sum(labels, axis=1, keepdims=True), _TINY)
+    shares = labels / jnp.maximum(jnp.sum(labels, axis=1, keepdims=True), _TINY)
     highest = lax.stop_gradient(jnp.max(logits, axis=1, keepdims=True))
     below = logits - highest
-    cost = jnp.log(jnp.sum(jnp.exp(below), axis=1)) - jnp.sum(weights * below, axis=1)
-    return masked_mean(cost, where, axis_name)
+    cost = jnp.log(jnp.sum(jnp.exp(below), axis=1)) - jnp.sum(shares * below, axis=1)
+    if weights is None:
+        return masked_mean(cost, where, axis_name)
+    weights = as_real("weights", weights, cost.shape, minimum=0.0).astype(cost.dtype)
+    weights = jnp.where(where, jnp.maximum(weights, 0.0), 0.0)
+    total = psum_no_grad(jnp.sum(weights), axis_name)
+    share = jnp.sum(jnp.where(where, weights * cost, 0.0)) / jnp.where(total > 0, total, 1.0)
+    return psum_local_grad(share, axis_name)
 
 
 @on_any_mesh

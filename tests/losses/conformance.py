@@ -87,6 +87,7 @@ _TABLE = _BATCH | {"distances": 1 - np.eye(CLASSES, dtype=np.float32), "labels":
 _LABELS = _BATCH | {"labels": np.eye(CLASSES, dtype=bool)[_CLASS]}
 _LABELS["labels"][3] = [True, True, False]
 _LABELS["labels"][5] = False
+_WEIGHTS = np.linspace(0.0, 2.0, ROWS, dtype=np.float32)
 _PROXIES = _LABELS | {"proxies": _normal(CLASSES, BITS)}
 _OF_CLASSES = _LABELS | {
     "centers": np.sign(_normal(CLASSES, BITS)),
@@ -129,6 +130,7 @@ CONFORMANCE = {
     ),
     "cross_entropy": Row(losses.cross_entropy, _LABELS, power=1),
     "bpr": Row(losses.bpr, _CHOSEN, {"temperature": 2.0}, power=2),
+    "cross_entropy-weights": Row(losses.cross_entropy, _LABELS | {"weights": _WEIGHTS}, power=1),
     "csq": Row(losses.csq, _CENTERS, power=1),
     "cubic_quantization": Row(losses.cubic_quantization, _BATCH, power=3),
     "dch": Row(losses.dch, _PAIRS, scale_free=True),
@@ -175,6 +177,12 @@ CONFORMANCE = {
     "pairwise_likelihood": Row(losses.pairwise_likelihood, _PAIRS, power=2),
     "parity_hswd": Row(losses.parity_hswd, _BATCH, _KEY, power=2),
     "psh_pairs": Row(losses.psh_pairs, _LABELS, power=2),
+    "propagated_cross_entropy": Row(
+        losses.propagated_cross_entropy,
+        _LABELS | {"logits": _normal(ROWS, CLASSES)},
+        {"temperature": 0.5},
+        power=1,
+    ),
     "qsmi": Row(losses.qsmi, _PAIRS, scale_free=True),
     "semantic_consistency": Row(
         losses.semantic_consistency,

@@ -25,7 +25,7 @@ PRNG_KEY = jax.dtypes.prng_key
 
 
 #: Losses whose labels may be weights.
-WEIGHTED = ("cross_entropy",)
+WEIGHTED = ("cross_entropy", "cross_entropy-weights", "propagated_cross_entropy")
 
 #: Dtypes of masks and labels of 0 and 1.
 DTYPES = (bool, np.int8, np.uint8, np.int32, np.float16, np.float32, ml_dtypes.bfloat16)

@@ -37,6 +37,7 @@ SMALL = {
     "swd": {"projections": 20, "block": 10},
     "dfh": {"steps": 20},
     "dcw-autoencoder": {"narrow": 3, "wide": 6},
+    "affinity-propagation": {"warmup": 1, "neighbors": 3},
 }
 
 METHOD_CASES = {
@@ -96,6 +97,8 @@ VARIANTS = {
     "bernoulli-vae, relaxed": _variant("bernoulli-vae", gradient="relaxed"),
     "pairwise-supervised-hashing, multi-hot": _variant(
         "pairwise-supervised-hashing", multi_label=True, gradient="disarm"
+    "affinity-propagation, all": _variant(
+        "affinity-propagation", multi_label=True, warmup=1, neighbors=3, mining=False
     ),
     "hpdh, levels": _variant("hpdh", class_similarity={"levels": np.array([[0, 0, 1]])}),
 }
@@ -189,6 +192,7 @@ ABOVE_ZERO = {
     "cimon": "threshold clusters temperature",
     "hashgnn": "negatives temperature",
     "dcw-autoencoder": "narrow wide",
+    "affinity-propagation": "neighbors temperature warmup every",
     "swd": "projections block",
     "sinkhorn": "epsilon iterations",
     "cauchy": "gamma",
