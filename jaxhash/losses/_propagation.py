@@ -68,7 +68,9 @@ def propagated_cross_entropy(
     check_shape("logits", logits, (len(codes), None))
     labels = as_real("labels", labels, (len(codes), None), minimum=0.0).astype(logits.dtype)
     if labels.shape != logits.shape:
-        raise ValueError(f"logits and labels must have one shape, got {logits.shape} and {labels.shape}")
+        raise ValueError(
+            f"logits and labels must have one shape, got {logits.shape} and {labels.shape}"
+        )
     labels = jnp.maximum(labels, 0.0)  # negative weights cannot be refused in traced labels
     if where is not None:
         logits = jnp.where(where[:, None], logits, 0.0)

@@ -1,0 +1,171 @@
+"""Learns hash codes from 10 or 40 labels of 5,000 training items: pseudo-labels and mAP by epoch.
+
+    python experiments/few_labels.py --data-dir FEATURE_FOLDER
+
+CIFAR-10 features in the HSWD paper's protocol: of each class 100 queries and 500 training items, of
+which 1 or 4 have a known label; the other 54,000 are the database. Beside `affinity_propagation` with
+and without mined confident items stand the same with a single propagation, and a classifier of the
+labeled items alone, with as many steps. The results, experiments/results/few_labels.json, are written
+after each training. All of it takes ten minutes on two CPU cores.
+"""
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+from rich.console import Console
+
+from jaxhash import metrics
+from jaxhash.data.splits import Split
+from jaxhash.ops.codes import binarize
+from jaxhash.runs.evaluation import SplitEncoder, encode_split
+from jaxhash.runs.experiment import Experiment
+from jaxhash.runs.presets import PRESETS
+from jaxhash.training.devices import hardware
+from jaxhash.training.parallel import DataParallel
+from jaxhash.training.state import TrainState
+from jaxhash.utils.files import write_json
+from jaxhash.utils.hardware import versions
+
+PATH = Path(__file__).parent / "results" / "few_labels.json"
+PRESET = "cifar10-features-affinity-propagation"
+
+#: The options of the objective by the name of the row; None is a classifier of labeled items alone.
+VARIANTS: dict[str, tuple[str, ...] | None] = {
+    "labels alone": None,
+    "propagated once": ("every=1000000",),
+    "iterated, all items": ("mining=false",),
+    "iterated, mined items": (),
+}
+
+
+def main(
+    data_dir: Path,
+    labeled: tuple[int, ...] = (1, 4),
+    variants: tuple[str, ...] = tuple(VARIANTS),
+    bits: int = 32,
+    epochs: int = 15,
+    seeds: int = 3,
+    output: Path = PATH,
+) -> None:
+    """Trains every variant with all seeds and collects the results.
+
+    Args:
+        data_dir: folder of the feature file.
+        labeled: numbers of known labels of each class.
+        variants: names of `VARIANTS`.
+        bits: length of a code.
+        epochs: epochs of a training.
+        seeds: number of seeds, from 0, each with a split of its own.
+        output: path of the result file.
+    """
+    words = ["DIR" if word == str(data_dir) else word for word in sys.argv[1:]]
+    content: dict[str, Any] = {
+        "command": shlex.join(["python", "experiments/few_labels.py", *words]),
+        "preset": PRESET,
+        "bits": bits,
+        "epochs": epochs,
+        "hardware": hardware(),
+        "versions": versions(("jaxhash", "jax", "flax", "optax", "numpy")),
+        "rows": [],
+    }
+    console = Console(width=120)
+    for variant in variants:
+        step = None  # compiled once: shapes and options are those of the variant
+        for per_class in labeled:
+            for seed in range(seeds):
+                experiment = open_experiment(data_dir, variant, per_class, bits, epochs, seed)
+                step = step or experiment.make_step()
+                epoch_rows = list(train(experiment, step))
+                items = {name: len(part) for name, part in experiment.split.parts.items()}
+                row = {"variant": variant, "labeled": 10 * per_class, "seed": seed, "items": items}
+                content["rows"].append(row | {"epochs": epoch_rows})
+                console.print(variant, per_class, seed, epoch_rows[-1])
+                write_json(output, content)
+        jax.clear_caches()
+
+
+def open_experiment(
+    data_dir: Path, variant: str, per_class: int, bits: int, epochs: int, seed: int
+) -> Experiment:
+    """Opens the experiment of a row; that of the labels alone trains on the labeled items."""
+    config = PRESETS[PRESET]().replace(
+        data_dir=data_dir,
+        bits=bits,
+        epochs=epochs,
+        seed=seed,
+        split_seed=seed,
+        labeled_per_class=per_class,
+        objective_options=VARIANTS[variant] or (),
+    )
+    experiment = Experiment.open(config)
+    if VARIANTS[variant] is not None:
+        return experiment
+    split = experiment.split
+    alone = dataclasses.replace(split, train=split.labeled, labeled=None)
+    config = config.replace(
+        objective="cross-entropy",
+        objective_options=(),
+        epochs=experiment.total_steps,  # one step each
+    )
+    return dataclasses.replace(experiment, split=alone, config=config).with_hyperparams()
+
+
+def train(experiment: Experiment, step: DataParallel) -> Iterator[dict[str, Any]]:
+    """Trains, and yields what is known after each epoch with a propagation, and at the end."""
+    split, labels = experiment.split, experiment.source.labels
+    state = step.to_local(step.replicate(experiment.initial_state()))
+    encode = SplitEncoder(experiment)
+    total, per_epoch = experiment.total_steps, experiment.steps_per_epoch
+    last = {}
+    for number, batch in enumerate(experiment.batches()):
+        if number == total:
+            break
+        state, _ = step(state, step.shard_batch(batch))
+        if number % per_epoch == 0 and split.labeled is not None:  # an epoch has begun
+            found = pseudo_labels(step.to_global(state), split, labels)
+            if found != last:  # new ones
+                last = found
+                variables = step.to_global(state).variables
+                yield (
+                    {"epoch": number // per_epoch} | found | score(encode, split, labels, variables)
+                )
+    variables = step.to_global(state).variables
+    yield {"epoch": total // per_epoch} | score(encode, split, labels, variables)
+
+
+def pseudo_labels(state: TrainState, split: Split, labels: np.ndarray) -> dict[str, Any]:
+    """Returns how many labels of items without a known one are right; empty before there are any."""
+    number, _, confident = np.asarray(state.objective_state.pseudo.rows).T
+    if (number < 0).all():
+        return {}
+    unknown = ~np.isin(split.train, split.labeled)
+    right, mined = (number == labels[split.train])[unknown], confident[unknown] > 0
+    return {
+        "accuracy": float(right.mean()),
+        "mined": int(mined.sum()),
+        "mined_accuracy": float(right[mined].mean()) if mined.any() else None,
+    }
+
+
+def score(
+    encode: SplitEncoder, split: Split, labels: np.ndarray, variables: Any
+) -> dict[str, float]:
+    """Returns the mAP of the queries over the whole database."""
+    codes = encode_split(encode, variables)
+    sides = [
+        (binarize(codes[name]), labels[getattr(split, name)]) for name in ("query", "database")
+    ]
+    return {
+        "map": float(metrics.mean_average_precision(metrics.distance_counts(*sides[0], *sides[1])))
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main))
