@@ -201,7 +201,9 @@ class Config:
         batch_size, batch_classes = self.optimizer.batch_size, self.optimizer.batch_classes
         if batch_classes is not None and labels is not None:
             check_class_batches(
-                labels[split.train], batch_size=batch_size, batch_classes=batch_classes
+                split.training_labels(labels)[split.train],
+                batch_size=batch_size,
+                batch_classes=batch_classes,
             )
         if self.run.choose == "validation" and not len(split.validation):
             raise UserError(

@@ -97,6 +97,7 @@ VARIANTS = {
     "bernoulli-vae, relaxed": _variant("bernoulli-vae", gradient="relaxed"),
     "pairwise-supervised-hashing, multi-hot": _variant(
         "pairwise-supervised-hashing", multi_label=True, gradient="disarm"
+    ),
     "affinity-propagation, all": _variant(
         "affinity-propagation", multi_label=True, warmup=1, neighbors=3, mining=False
     ),

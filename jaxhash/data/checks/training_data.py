@@ -112,7 +112,8 @@ def examine(
             split.training_labels(source.labels)[split.train],
             source.class_names,
             method,
-            own_classes=is_known,
+            # One label of each class is enough for a classifier.
+            own_classes=is_known or split.labeled is not None,
         )
     others = {name: items for name, items in split.parts.items() if name != "train"}
     notes = describe_source(config, source)
