@@ -106,6 +106,9 @@ def cimon(
     check_weights(eta=eta)
 
     def init(key, setup):
+        shapes = [view.shape[1:] for view in setup.inputs]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"the views of cimon must have one shape, got {shapes}")
         setup = setup._replace(inputs=setup.inputs[0])
         size = (clusters, feature_size(setup))
         nothing = Clusters(
