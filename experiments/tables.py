@@ -13,6 +13,7 @@ import statistics
 from pathlib import Path
 
 import compiled_tables
+import grid_tables
 import hierarchy_tables
 
 from jaxhash.metrics import mean_over_seeds
@@ -31,7 +32,10 @@ RENAMED_SCRIPTS = {
 
 PAGES = (
     README,
-    *(HERE / f"{name}.md" for name in ("methods", "hierarchy", "why_your_map_differs", "costs")),
+    *(
+        HERE / f"{name}.md"
+        for name in ("methods", "hierarchy", "why_your_map_differs", "costs", "quantizer_grid")
+    ),
 )
 
 COLUMNS = {
@@ -430,6 +434,8 @@ def draw(file: str, name: str | None) -> str:
     content = json.loads((HERE / "results" / f"{file}.json").read_text())
     if file == "hierarchy":
         return hierarchy_tables.draw(content, name)
+    if file == "quantizer_grid":
+        return grid_tables.draw(content, name)
     if file == "hierarchy_search":
         return hierarchy_tables.draw_search(content)
     if "target" in content:
