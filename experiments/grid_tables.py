@@ -32,7 +32,9 @@ def _grid(cells: dict[tuple[str, int, str], Cell], command: str) -> str:
         lines.append(
             f"| `{method}` | {some.get('dataset', '-')} | {bits} | {some['metric']} | {numbers} |"
         )
-    return "\n".join([*lines, "", f"Mean ± standard deviation over the seeds, by `{command}`."])
+    versions = sorted({cell["versions"]["jax"] for cell in cells.values() if "versions" in cell})
+    made = f"Mean ± standard deviation over the seeds. jax {', '.join(versions)}, by `{command}`."
+    return "\n".join([*lines, "", made])
 
 
 def _cimon(cells: dict[tuple[str, int, str], Cell]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from jaxhash import losses
 
@@ -19,7 +19,13 @@ TORCH = "torch"
 #: What the name of a loss begins with that is timed in PyTorch; see `jaxhash.bench.torch_losses`.
 TORCH_PREFIX = "torch:"
 #: Public losses that have a plain form in PyTorch.
-TORCH_FORMS = ("semantic_consistency", "bpr", "interaction_cross_entropy", "psh_pairs")
+TORCH_FORMS = (
+    "semantic_consistency",
+    "bpr",
+    "interaction_cross_entropy",
+    "psh_pairs",
+    "propagated_cross_entropy",
+)
 #: Name of HSWD by its Pallas kernel, which searches the batch of one device.
 KERNEL = "kernel"
 #: Number of classes that the random labels have.
@@ -43,14 +49,17 @@ class LabeledCodes(NamedTuple):
     @property
     def ids(self) -> Int[Array, " n"]:
         """The class of each row."""
-        rows = len(self.codes)
-        start = 0 if self.axis_name is None else rows * lax.axis_index(self.axis_name)
-        return lax.dynamic_slice_in_dim(self._all_ids, start, rows)
+        return self._own_rows(self._all_ids)
 
     @property
     def labels(self) -> Float[Array, "n classes"]:
         """The class of each row as a multi-hot row."""
         return jax.nn.one_hot(self.ids, CLASSES)
+
+    @property
+    def logits(self) -> Float[Array, "n classes"]:
+        """Random scores of the classes."""
+        return self._own_rows(self._normal(3, CLASSES))
 
     @property
     def similar(self) -> Bool[Array, "n m"]:
@@ -86,13 +95,27 @@ class LabeledCodes(NamedTuple):
     @property
     def negatives(self) -> Float[Array, "n m bits"]:
         """Codes of ten items that each row has not chosen."""
-        shape = (len(self.codes), 10, self.codes.shape[1])
-        return jax.random.normal(jax.random.fold_in(self.key, 2), shape, self.codes.dtype)
+        return self._own_rows(self._normal(2, 10, self.codes.shape[1]))
 
     @property
     def _all_ids(self) -> Int[Array, " m"]:
+        return jax.random.randint(self.key, (self._all_rows,), 0, CLASSES)
+
+    @property
+    def _all_rows(self) -> int:
         devices = 1 if self.axis_name is None else lax.axis_size(self.axis_name)
-        return jax.random.randint(self.key, (devices * len(self.codes),), 0, CLASSES)
+        return devices * len(self.codes)
+
+    def _normal(self, number: int, *shape: int) -> Float[Array, "m ..."]:
+        """Draws a row for each code of all devices."""
+        key = jax.random.fold_in(self.key, number)
+        return jax.random.normal(key, (self._all_rows, *shape), self.codes.dtype)
+
+    def _own_rows(self, rows: Shaped[Array, "m ..."]) -> Shaped[Array, "n ..."]:
+        """Returns this device's part of the rows of all devices."""
+        number = len(self.codes)
+        start = 0 if self.axis_name is None else number * lax.axis_index(self.axis_name)
+        return lax.dynamic_slice_in_dim(rows, start, number)
 
 
 def _on(loss: Callable, *properties: str, **options: Any) -> Loss:
@@ -154,6 +177,7 @@ _BY_ARGUMENTS: dict[tuple[str, ...], tuple[Callable, ...]] = {
     ("others", "signs", "similar"): (losses.semantic_consistency,),
     ("distances", "ids"): (losses.semantic_similarity,),
     ("labels",): (losses.psh_pairs,),
+    ("logits", "labels"): (losses.propagated_cross_entropy,),
     ("class_codes", "labels"): (losses.orthohash, losses.hash_proxy),
     ("targets",): (losses.csq, losses.dpn, losses.distance_to_codes),
     ("view", "negatives"): (losses.bpr, losses.interaction_cross_entropy),

@@ -54,6 +54,13 @@ def psh_pairs(codes: Codes, labels: Labels) -> Scalar:
     return torch.mean((2 * labels @ labels.T - 1) * squares)
 
 
+def propagated_cross_entropy(codes: Codes, logits: Labels, labels: Labels) -> Scalar:
+    """Computes the cross-entropy of class probabilities averaged over similar rows."""
+    unit = functional.normalize(codes, dim=1)
+    weights = torch.softmax(unit @ unit.T / 0.1, dim=1)
+    return -(labels * torch.log(weights @ torch.softmax(logits, dim=1))).sum(dim=1).mean()
+
+
 def _scores(codes: Codes, others: Codes, negatives: Triples) -> tuple[torch.Tensor, torch.Tensor]:
     return (codes * others).sum(dim=1), torch.einsum("nb,nmb->nm", codes, negatives)
 
@@ -61,7 +68,13 @@ def _scores(codes: Codes, others: Codes, negatives: Triples) -> tuple[torch.Tens
 #: The forms, by the names of their losses: those of `jaxhash.bench.losses.TORCH_FORMS`.
 FORMS: dict[str, Callable[..., Scalar]] = {
     form.__name__: form
-    for form in (semantic_consistency, bpr, interaction_cross_entropy, psh_pairs)
+    for form in (
+        semantic_consistency,
+        bpr,
+        interaction_cross_entropy,
+        psh_pairs,
+        propagated_cross_entropy,
+    )
 }
 
 
