@@ -38,6 +38,11 @@ Meshes: without ``axis_name`` the rows may be sharded over a mesh of Auto or Exp
 and the gradients must not be summed again.
 """
 
+from jaxhash.losses._anchors import AnchorReduction as AnchorReduction
+from jaxhash.losses._anchors import anchor_attraction as anchor_attraction
+from jaxhash.losses._anchors import anchor_norm_shortfall as anchor_norm_shortfall
+from jaxhash.losses._anchors import anchor_repulsion as anchor_repulsion
+from jaxhash.losses._anchors import proto_triplet as proto_triplet
 from jaxhash.losses._bit_statistics import bernoulli_kl as bernoulli_kl
 from jaxhash.losses._bit_statistics import bit_balance_penalty as bit_balance_penalty
 from jaxhash.losses._bit_statistics import bit_decorrelation as bit_decorrelation
@@ -59,6 +64,7 @@ from jaxhash.losses._discrete import asymmetric_dsh as asymmetric_dsh
 from jaxhash.losses._discrete import asymmetric_dsh_codes as asymmetric_dsh_codes
 from jaxhash.losses._discrete import asymmetric_dsh_target as asymmetric_dsh_target
 from jaxhash.losses._discrete import distance_to_codes as distance_to_codes
+from jaxhash.losses._discrete import dsah_codes as dsah_codes
 from jaxhash.losses._discrete import dsdh_classifier as dsdh_classifier
 from jaxhash.losses._discrete import dsdh_codes as dsdh_codes
 from jaxhash.losses._distance import dch as dch
@@ -76,6 +82,7 @@ from jaxhash.losses._hswd import Target as Target
 from jaxhash.losses._hswd import hswd as hswd
 from jaxhash.losses._hswd_joint import decorrelated_hswd as decorrelated_hswd
 from jaxhash.losses._hswd_joint import parity_hswd as parity_hswd
+from jaxhash.losses._icnn import icnn as icnn
 from jaxhash.losses._interactions import bpr as bpr
 from jaxhash.losses._interactions import interaction_cross_entropy as interaction_cross_entropy
 from jaxhash.losses._nearest_neighbors import nearest_neighbor_kl as nearest_neighbor_kl
@@ -94,6 +101,7 @@ from jaxhash.losses._quantization import l2_quantization as l2_quantization
 from jaxhash.losses._quantization import log_cosh_quantization as log_cosh_quantization
 from jaxhash.losses._ranking import dtsh as dtsh
 from jaxhash.losses._ranking import mihash as mihash
+from jaxhash.losses._ranking import rank_consistency as rank_consistency
 from jaxhash.losses._ranking import tie_aware_ap as tie_aware_ap
 from jaxhash.losses._semantic import Normalizer as Normalizer
 from jaxhash.losses._semantic import semantic_similarity as semantic_similarity

@@ -246,12 +246,64 @@ def dsdh_codes(
     relaxed = jnp.where(where[:, None], relaxed, 0.0)
     gram = jnp.matmul(classifier, classifier.T, precision=_EXACT)
     linear = jnp.matmul(labels, classifier.T, precision=_EXACT) + weight * relaxed
+    return _set_bits(codes, linear, gram, labelled, where)
 
-    def set_bit(k, codes):
-        other_bits = jnp.matmul(codes, gram[:, k].at[k].set(0.0), precision=_EXACT)
-        return _set_bit(codes, k, linear[:, k] - jnp.where(labelled, other_bits, 0.0), where)
 
-    return lax.fori_loop(0, codes.shape[1], set_bit, codes)
+@on_any_mesh(out_specs=sharded_like_first)
+def dsah_codes(
+    codes: Float[Array, "items bits"],
+    relaxed: Float[Array, "items bits"],
+    labels: Shaped[ArrayLike, "items classes"],
+    classifier: Float[Array, "bits classes"],
+    dual_classifier: Float[Array, "bits classes"],
+    *,
+    dual_weight: float | Float[ArrayLike, ""] = 1.0,
+    weight: float | Float[ArrayLike, ""] = 1.0,
+    where: Shaped[ArrayLike, " items"] | None = None,
+) -> Float[Array, "items bits"]:
+    r"""Updates binary codes by one pass over the bits, with labels and their complement (DSAH).
+
+    .. math:: \min_B \|Y - B W_1\|^2 + \mu \|(1 - Y) - B W_2\|^2 + \lambda \|B - \bar U\|^2
+
+    A row without a label depends on its own row of :math:`\bar U` alone.
+
+    Args:
+        codes: initial codes of -1 and +1, B.
+        relaxed: what the codes should be near, the mean code of each image's class.
+        labels: multi-hot rows, Y.
+        classifier: :math:`W_1`.
+        dual_classifier: :math:`W_2`.
+        dual_weight: mu.
+        weight: lambda.
+        where: True for the valid rows; the others are neither read nor changed.
+
+    Returns:
+        Codes of -1 and +1 [items, bits].
+
+    Example:
+        >>> b, u, y = jnp.array([[-1.0]]), jnp.array([[-0.5]]), jnp.array([[1.0, 0.0]])
+        >>> dsah_codes(b, u, y, jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 1.0]]))  # 1 + 1 - 0.5 > 0
+        Array([[1.]], dtype=float32)
+
+    Reference:
+        A reading of ours of Lu et al., "Deep asymmetric hashing with dual semantic regression and
+        class structure quantization" (DSAH), Information Sciences 589 (2022); see
+        `jaxhash.objectives.dsah`.
+    """
+    codes, relaxed, classifier, dual_classifier = _as_floating(
+        codes=codes, relaxed=relaxed, classifier=classifier, dual_classifier=dual_classifier
+    )
+    check_shape("relaxed", relaxed, codes.shape)
+    labelled, labels = _check_labels(codes, labels)
+    check_shape("classifier", classifier, (codes.shape[1], labels.shape[1]))
+    check_shape("dual_classifier", dual_classifier, classifier.shape)
+    where = _valid(codes, where)
+    relaxed = jnp.where(where[:, None], relaxed, 0.0)
+    parts = (labels, classifier, 1.0), (1.0 - labels, dual_classifier, dual_weight)
+    gram = sum(factor * jnp.matmul(w, w.T, precision=_EXACT) for _, w, factor in parts)
+    regression = sum(factor * jnp.matmul(y, w.T, precision=_EXACT) for y, w, factor in parts)
+    linear = jnp.where(labelled[:, None], regression, 0.0) + weight * relaxed
+    return _set_bits(codes, linear, gram, labelled, where)
 
 
 def _as_floating(**arrays: Float[Array, "_ _"]) -> list[Float[Array, "_ _"]]:
@@ -274,6 +326,16 @@ def _check_labels(
     """Returns which rows have a label, and the labels in the dtype of the codes."""
     labels = as_mask("labels", labels, (len(codes), None))
     return labels.any(axis=1), labels.astype(codes.dtype)
+
+
+def _set_bits(codes, linear, gram, labelled, where):
+    """Sets each bit in turn to the sign of its linear score, less that of the others if labelled."""
+
+    def set_bit(k, codes):
+        other_bits = jnp.matmul(codes, gram[:, k].at[k].set(0.0), precision=_EXACT)
+        return _set_bit(codes, k, linear[:, k] - jnp.where(labelled, other_bits, 0.0), where)
+
+    return lax.fori_loop(0, codes.shape[1], set_bit, codes)
 
 
 def _set_bit(codes, k, score, where):

@@ -18,6 +18,7 @@ method's own quantization penalty; 0 leaves the penalty out. An option that is o
 ValueError that names it.
 """
 
+from jaxhash.objectives._anchors import *
 from jaxhash.objectives._autoencoder import *
 from jaxhash.objectives._base import Batch as Batch
 from jaxhash.objectives._base import ClassSimilarity as ClassSimilarity

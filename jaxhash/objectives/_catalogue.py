@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from jaxhash.objectives import (
+    _anchors,
     _autoencoder,
     _centers,
     _classification,
@@ -33,6 +34,7 @@ FAMILIES = (
     _ranking,
     _discrete,
     _centers,
+    _anchors,
     _classification,
     _hierarchical,
     _semantic,

@@ -1,24 +1,32 @@
-"""Methods that learn how each image of a batch ranks the others: DTSH, MIHash and TALR."""
+"""Methods that learn how each image of a batch ranks the others: DTSH, MIHash, TALR and RCDH."""
 
 from collections.abc import Callable
 from functools import partial
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxhash import losses
 from jaxhash.objectives._base import (
+    Loss,
     Objective,
+    Variables,
     Weight,
     add_penalty,
     check_positive,
     check_weights,
     from_loss,
+    on_relaxed,
+    zero_padding,
 )
-from jaxhash.objectives._method import Method
-from jaxhash.objectives._pairs import pairwise
+from jaxhash.objectives._method import SOFT_LABELS, Method
+from jaxhash.objectives._pairs import batch_candidates, pairwise
 from jaxhash.ops.codes import relax
+from jaxhash.ops.numerics import inner_products
+from jaxhash.similarity import multi_hot, shared_labels
 
-__all__ = ["dtsh", "mihash", "tie_aware_ap"]
+__all__ = ["dtsh", "mihash", "rcdh", "tie_aware_ap"]
 
 
 def dtsh(*, margin: float | None = None, penalty: Weight = 1.0) -> Objective:
@@ -93,6 +101,81 @@ def tie_aware_ap(*, beta: float = 0.5) -> Objective:
     return _histogram_method("tie_aware_ap", losses.tie_aware_ap, beta)
 
 
+def rcdh(
+    *,
+    levels: int = 8,
+    margin: float = 0.0,
+    alpha: Weight = 1.0,
+    beta: Weight = 0.1,
+    penalty: Weight = 0.1,
+) -> Objective:
+    r"""RCDH: distances in the order of the number of shared labels, classes, and their centers.
+
+    .. math:: L = L_{rank}(h) + \alpha\, \mathrm{CE}(W^\top h,\; y / \textstyle\sum y) + \beta
+              \operatorname{mean}_i \sum_c \frac{y_{ic}}{\sum_k y_{ik}}
+              \frac{\lVert h_i - \mu_c \rVert^2}{\mathrm{bits}}
+              + \gamma \operatorname{mean} (|h| - 1)^2, \qquad h = \tanh u,
+
+    with `jaxhash.losses.rank_consistency` among the images of the whole batch, `jaxhash.losses.cross_entropy`
+    and trained W and :math:`\mu`. It is for images of several labels; class ids have two levels. Images
+    without a label share none, and are left out of the other terms.
+
+    Args:
+        levels: number of levels of similarity; pairs with more shared labels are at the last.
+        margin: by which share of the bits a nearer level is to be nearer.
+        alpha: weight of the classification.
+        beta: weight of the distances to the centers of the labels.
+        penalty: gamma, the weight of `jaxhash.losses.l2_quantization`; 0 leaves it out.
+
+    Raises:
+        ValueError: if levels is below 2, or another option below 0.
+
+    Example:
+        >>> method = rcdh(levels=4, margin=0.05)
+
+    Reference:
+        A reading of ours of Ma, Lu, Zhou, "Rank-consistency deep hashing for scalable multi-label
+        image search", IEEE TMM 23 (2021). Evidence: its abstract, which has the three parts (an
+        objective of rank consistency that penalizes mismatched samples, a softmax cross-entropy for
+        several labels, a clustering loss to the centers of a sample's classes). Their formulas, all
+        weights and the penalty are choices of this library.
+    """
+    if levels < 2:
+        raise ValueError(f"levels must be at least 2, got {levels}")
+    check_weights(margin=margin, alpha=alpha, beta=beta)
+
+    def init(key, setup):
+        kernel_key, centers_key = jax.random.split(key)
+        kernel = jax.random.normal(kernel_key, (setup.classes, setup.bits)) / jnp.sqrt(setup.bits)
+        centers = 0.1 * jax.random.normal(centers_key, (setup.classes, setup.bits))
+        return Variables({"kernel": kernel, "centers": centers})
+
+    def loss(variables, codes, batch, context):
+        kernel, centers = variables.params["kernel"], variables.params["centers"]
+        relaxed = relax(zero_padding(codes.astype(jnp.float32), batch))
+        candidates = batch_candidates(relaxed, batch, context.axis_name)
+        labels = multi_hot(batch.labels, len(kernel))
+        rows = {"where": batch.mask, "axis_name": context.axis_name}
+        rank = losses.rank_consistency(
+            relaxed,
+            candidates.codes,
+            shared_labels(batch.labels, candidates.labels),
+            levels=levels,
+            margin=margin,
+            where=candidates.where,
+            axis_name=context.axis_name,
+        )
+        classification = losses.cross_entropy(inner_products(relaxed, kernel), labels, **rows)
+        attraction = losses.anchor_attraction(relaxed, centers, labels, **rows)
+        clustering = attraction * (2 / codes.shape[1])
+        value = rank + alpha * classification + beta * clustering
+        terms = {"rcdh": rank, "rcdh_classification": classification, "rcdh_clustering": clustering}
+        return Loss(value, variables.state, terms)
+
+    quantization = from_loss("rcdh_penalty", on_relaxed(losses.l2_quantization))
+    return add_penalty(Objective(init, loss), penalty, quantization)
+
+
 def _histogram_method(name: str, loss: Callable[..., Array], beta: float) -> Objective:
     """Returns a loss of relaxed codes over the pairs of the batch."""
     check_positive(beta=beta)
@@ -104,4 +187,11 @@ METHODS = (
     Method(dtsh, "Wang et al., ACCV 2016", kind="ranking", learning_rate=0.01),
     Method(mihash, "Cakir et al., ICCV 2017", kind="ranking"),
     Method(tie_aware_ap, "He et al., CVPR 2018", kind="ranking", learning_rate=0.01),
+    Method(
+        rcdh,
+        "a reading of Ma et al., TMM 2021",
+        kind="ranking",
+        state="classifier, centers",
+        multi_label=f"number of shared labels; {SOFT_LABELS}",
+    ),
 )

@@ -91,3 +91,23 @@ def masked_mean(
         rows = jnp.where(where[:, None], rows, 0.0)
     share = jnp.sum(rows, axis=0) / jnp.maximum(row_count(rows, where, axis_name), 1)
     return psum_local_grad(share, axis_name).reshape(values.shape[1:])
+
+
+def weighted_means(
+    rows: Float[Array, "n columns"], weights: Float[Array, "n groups"], axis_name: str | None
+) -> tuple[Float[Array, "groups columns"], Float[Array, " groups"]]:
+    """Averages the rows of all devices by the weights of each group, as of classes.
+
+    The gradient is the whole one of this device's rows, whichever device uses the means.
+
+    Returns:
+        The means, 0 for a group without weight, and the sum of the weights of each group.
+
+    Example:
+        >>> rows, weights = jnp.array([[1.0], [3.0]]), jnp.array([[1.0, 0.0], [1.0, 0.0]])
+        >>> [array.tolist() for array in weighted_means(rows, weights, None)]
+        [[[2.0], [0.0]], [2.0, 0.0]]
+    """
+    sums = psum(jnp.matmul(weights.T, rows, precision=lax.Precision.HIGHEST), axis_name)
+    total = psum(jnp.sum(weights, axis=0), axis_name)
+    return sums / jnp.where(total > 0, total, 1.0)[:, None], total

@@ -27,4 +27,5 @@ from jaxhash.similarity._labels import label_cosine as label_cosine
 from jaxhash.similarity._labels import label_iou as label_iou
 from jaxhash.similarity._labels import label_overlap as label_overlap
 from jaxhash.similarity._labels import multi_hot as multi_hot
+from jaxhash.similarity._labels import shared_labels as shared_labels
 from jaxhash.similarity._labels import shares_label as shares_label

@@ -72,6 +72,24 @@ def multi_hot(
 
 
 @on_any_mesh(out_specs=sharded_like_first)
+def shared_labels(
+    labels: Shaped[ArrayLike, " n *classes"],
+    others: Shaped[ArrayLike, " m *classes"],
+) -> Float[Array, "n m"]:
+    """Counts the labels that each pair shares; for class ids 1 or 0, like `shares_label`.
+
+    Args:
+        labels: class ids [n] or multi-hot rows [n, classes].
+        others: the same kind, with m rows.
+
+    Example:
+        >>> shared_labels(np.array([[1, 1, 0]]), np.array([[1, 1, 1], [0, 1, 0]])).tolist()
+        [[2.0, 1.0]]
+    """
+    return _label_counts(labels, others)[0]
+
+
+@on_any_mesh(out_specs=sharded_like_first)
 def label_cosine(
     labels: Shaped[ArrayLike, " n *classes"],
     others: Shaped[ArrayLike, " m *classes"],

@@ -47,6 +47,7 @@ GATHERED = {
     **dict.fromkeys(["hashnet", "dpsh", "dhn", "dbdh", "lcdsh", "idhn", "dch", "dsh"], _CODES),
     **dict.fromkeys(["qsmih", "wglhh", "dtsh", "mihash", "tie-aware-ap", "dsdh"], _CODES),
     **dict.fromkeys(["dsdh-released", "asymmetric-dsh", "supervised-deep-hashing"], _CODES),
+    **dict.fromkeys(["icnn", "rcdh", "dsah"], _CODES),
     **dict.fromkeys(["greedyhash-u", "bihalf", "semantic-structure-hashing"], _CODES_AND_INPUTS),
     "cibhash": _VIEWS,
     "cimon": {"codes": 4, "inputs": 2},  # those of the contrastive loss are scaled before

@@ -20,7 +20,7 @@ from jaxhash import losses
 ROWS, COLUMNS, BITS, CLASSES = 8, 6, 5, 3
 
 #: Arguments that are differentiated.
-TRAINED = ("codes", "logits", "others", "proxies")
+TRAINED = ("codes", "logits", "others", "proxies", "anchors")
 
 #: Arguments that are scaled where codes are.
 SCALED = ("codes", "logits", "others")
@@ -102,12 +102,24 @@ _SIGNS = _BANK | {"similarity": np.sign(_SHARES - 0.25)}
 _POINTS = _RNG.random((ROWS, 2)).astype(np.float32)
 _DISTANCES = np.abs(_POINTS[:, None] - _POINTS).mean(axis=2)
 
+_ANCHORS = _BATCH | {"anchors": _VIEWS["others"]}
+_SHARED = _BANK | {"similar": np.add.outer(np.arange(ROWS), np.arange(COLUMNS)) % 4}
+_SHARED["similar"] = _SHARED["similar"].astype(np.int32)
+
 _KEY = {"key": jax.random.key(0)}
 
 _CHOSEN = _VIEWS | {"negatives": _normal(ROWS, 3, BITS)}
 
 
 CONFORMANCE = {
+    "anchor_attraction": Row(
+        losses.anchor_attraction, _LABELS | {"anchors": _PROXIES["proxies"]}, power=2
+    ),
+    "anchor_norm_shortfall": Row(losses.anchor_norm_shortfall, _ANCHORS),
+    "anchor_repulsion": Row(losses.anchor_repulsion, _ANCHORS),
+    "anchor_repulsion-mean": Row(
+        losses.anchor_repulsion, _ANCHORS, {"reduction": "mean", "margin": 0.5}
+    ),
     "asymmetric_dsh": Row(losses.asymmetric_dsh, _PAIRS, power=4),
     "bernoulli_kl": Row(losses.bernoulli_kl, _BATCH),
     "bernoulli_kl-mass": Row(losses.bernoulli_kl, _BATCH, {"mass": 0.2}),
@@ -149,8 +161,12 @@ CONFORMANCE = {
     "hswd-levels": Row(losses.hswd, _BATCH, _KEY | {"order": 1, "levels": (-2.0, 3.0)}, power=1),
     "hyp2_pairs": Row(losses.hyp2_pairs, _PAIRS, {"threshold": 0.1}, scale_free=True),
     "hyp2_proxies": Row(losses.hyp2_proxies, _PROXIES, {"threshold": 0.1}, scale_free=True),
-    "interaction_cross_entropy": Row(losses.interaction_cross_entropy, _CHOSEN, power=2),
+    "icnn": Row(losses.icnn, _PAIRS, {"neighbors": 2}, power=2),
+    "icnn-drop": Row(
+        losses.icnn, _PAIRS, {"neighbors": 2, "candidates": 4, "drop_nearest": True}, power=2
+    ),
     "idhn": Row(losses.idhn, _BANK | {"similar": _SHARES}, power=4),
+    "interaction_cross_entropy": Row(losses.interaction_cross_entropy, _CHOSEN, power=2),
     "koleo": Row(losses.koleo, _BATCH, scale_free=True),
     "l1_quantization": Row(losses.l1_quantization, _BATCH, power=1),
     "l2_quantization": Row(losses.l2_quantization, _BATCH, power=2),
@@ -176,6 +192,7 @@ CONFORMANCE = {
     "pair_scatter": Row(losses.pair_scatter, _PAIRS, power=2),
     "pairwise_likelihood": Row(losses.pairwise_likelihood, _PAIRS, power=2),
     "parity_hswd": Row(losses.parity_hswd, _BATCH, _KEY, power=2),
+    "proto_triplet": Row(losses.proto_triplet, _LABELS, power=2),
     "psh_pairs": Row(losses.psh_pairs, _LABELS, power=2),
     "propagated_cross_entropy": Row(
         losses.propagated_cross_entropy,
@@ -184,6 +201,9 @@ CONFORMANCE = {
         power=1,
     ),
     "qsmi": Row(losses.qsmi, _PAIRS, scale_free=True),
+    "rank_consistency": Row(
+        losses.rank_consistency, _SHARED, {"levels": 3, "margin": 0.1}, power=2
+    ),
     "semantic_consistency": Row(
         losses.semantic_consistency,
         _BANK | {"similarity": np.where(_SHARES > 0.3, 1, -1), "confidence": _SHARES},
@@ -216,6 +236,13 @@ CONFORMANCE = {
 STEPS = {
     losses.asymmetric_dsh_codes: _BATCH
     | {"codes": _TARGETS["targets"], "relaxed": _CODES, "wanted": _VIEWS["others"]},
+    losses.dsah_codes: _LABELS
+    | {
+        "codes": _TARGETS["targets"],
+        "relaxed": _CODES,
+        "classifier": _normal(BITS, CLASSES),
+        "dual_classifier": _normal(BITS, CLASSES),
+    },
     losses.dsdh_classifier: _LABELS | {"codes": _TARGETS["targets"]},
     losses.dsdh_codes: _LABELS
     | {

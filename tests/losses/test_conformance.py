@@ -27,6 +27,9 @@ PRNG_KEY = jax.dtypes.prng_key
 #: Losses whose labels may be weights.
 WEIGHTED = ("cross_entropy", "cross_entropy-weights", "propagated_cross_entropy")
 
+#: Labels of any number of classes, with which no other argument has to agree.
+ANY_COLUMNS = {("proto_triplet", "labels")}
+
 #: Dtypes of masks and labels of 0 and 1.
 DTYPES = (bool, np.int8, np.uint8, np.int32, np.float16, np.float32, ml_dtypes.bfloat16)
 
@@ -85,7 +88,9 @@ def test_codes_without_bits_are_refused(unchecked):
         empty = {n: a[:, :0] if a.shape[1:] == (BITS,) else a for n, a in (trained | rest).items()}
         first = CONFORMANCE[name].first
         empty[first] = empty[first][:, :0]
-        with pytest.raises(ValueError, match="^(codes|logits) must have at least one column"):
+        with pytest.raises(
+            ValueError, match="^(codes|logits|anchors) must have at least one column"
+        ):
             CONFORMANCE[name].value(empty)
 
 
@@ -180,7 +185,7 @@ def test_errors_name_the_argument(unchecked, name):
         wrong = [(array[..., None], ValueError)]
         if argument != row.first and row.axes_of(argument)[0] == "n":
             wrong.append((array[1:], ValueError))
-        if argument != row.first and array.ndim == 2:
+        if argument != row.first and array.ndim == 2 and (name, argument) not in ANY_COLUMNS:
             wrong.append((array[:, 1:], ValueError))
         if kind == "Float" and argument != "target":  # a number may stand for a sample
             wrong.append((array.astype(int), TypeError))
