@@ -158,8 +158,6 @@ _BY_ARGUMENTS: dict[tuple[str, ...], tuple[Callable, ...]] = {
         losses.koleo,
         losses.nearest_neighbor_kl,
         losses.sinkhorn,
-        losses.anchor_repulsion,
-        losses.anchor_norm_shortfall,
     ),
     ("others",): (losses.lcdsh_locality,),
     ("others", "similar"): (
