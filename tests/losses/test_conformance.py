@@ -28,7 +28,7 @@ PRNG_KEY = jax.dtypes.prng_key
 WEIGHTED = ("cross_entropy", "cross_entropy-weights", "propagated_cross_entropy")
 
 #: Labels of any number of classes, with which no other argument has to agree.
-ANY_COLUMNS = {("proto_triplet", "labels")}
+ANY_COLUMNS = {("proto_triplet", "labels"), ("psh_pairs", "labels")}
 
 #: Dtypes of masks and labels of 0 and 1.
 DTYPES = (bool, np.int8, np.uint8, np.int32, np.float16, np.float32, ml_dtypes.bfloat16)
