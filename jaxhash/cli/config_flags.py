@@ -15,7 +15,7 @@ from jaxhash.runs.presets import PRESETS
 from jaxhash.utils.errors import UserError
 
 #: How the name of a data set begins that may stand in place of a preset.
-_DATASET_KINDS = ("folder:", "tfds:", "features:", "counts:")
+_DATASET_KINDS = ("folder:", "tfds:", "features:", "counts:", "modalities:")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,6 +34,8 @@ class EncodeArguments:
     """Folder of the index: a new one, or an index by the same hash function."""
     encoding: Annotated[EncodeOptions, tyro.conf.arg(name=""), tyro.conf.OmitArgPrefixes]
     """How."""
+    modality: str | None = None
+    """Of a run of several modalities: which one the inputs are of."""
 
 
 def run(arguments: list[str], console: Console, command: str) -> None:
@@ -46,11 +48,20 @@ def run(arguments: list[str], console: Console, command: str) -> None:
     """
     parsed = parse(EncodeArguments, arguments, prog="jaxhash encode")
     parsed.encoding.check(parsed.inputs, parsed.output)
-    encode(parsed.run, parsed.inputs, parsed.output, parsed.encoding, console)
+    encode(
+        *(parsed.run, parsed.inputs, parsed.output, parsed.encoding, console),
+        modality=parsed.modality,
+    )
 
 
 def encode(
-    run: Path, inputs: Sequence[str], output: Path, options: EncodeOptions, console: Console
+    run: Path,
+    inputs: Sequence[str],
+    output: Path,
+    options: EncodeOptions,
+    console: Console,
+    *,
+    modality: str | None = None,
 ) -> None:
     """Encodes inputs into an index, prints what was done, and serves the index if that is asked for.
 
@@ -60,13 +71,14 @@ def encode(
         output: folder of the index.
         options: how, checked.
         console: where to print.
+        modality: whose hash function, of a run of several modalities.
     """
     from jaxhash.data.inputs import open_inputs
     from jaxhash.retrieval.encode_index import encode_into
     from jaxhash.retrieval.index import Index
     from jaxhash.runs.load import load
 
-    hasher = load(run)
+    hasher = load(run, modality=modality)
     root, keep, thumbnails = options.root, options.keep, options.thumbnail_side(hasher.form.kind)
     if (output / "index.json").exists():
         index = Index.open(output)

@@ -34,6 +34,8 @@ class ExportArguments:
     """The form."""
     output: Path
     """File or folder to be made."""
+    modality: str | None = None
+    """Of a run of several modalities: whose hash function."""
 
 
 def run(arguments: list[str], console: Console, command: str) -> None:
@@ -46,9 +48,13 @@ def run(arguments: list[str], console: Console, command: str) -> None:
     """
     parsed = parse(ExportArguments, arguments, prog="jaxhash export")
     if parsed.to in INDEX_FORMATS:
+        if parsed.modality is not None:
+            raise UserError(
+                f"`modality` is for a run of several, and `to={parsed.to}` for an index"
+            )
         files = export_index(_open_index(parsed), parsed.to, parsed.output, console)
     else:
-        hasher = load(parsed.path)
+        hasher = load(parsed.path, modality=parsed.modality)
         has_results = (parsed.path / "results.json").is_file()
         results = read_results(parsed.path) if has_results else None
         print_line(console, f"{parsed.path}: a hash function of {hasher.bits} bits, to {parsed.to}")

@@ -68,7 +68,9 @@ class DataConfig:
         """Returns the same with paths that do not depend on the working folder."""
         if self.data_dir is not None:
             return self
-        if self.dataset.startswith(("folder:", "features:", "counts:", "interactions:")):
+        if self.dataset.startswith(
+            ("folder:", "features:", "counts:", "interactions:", "modalities:")
+        ):
             return dataclasses.replace(self, data_dir=Path.cwd())
         files = {  # beside data that need no folder, or have one of their own
             name: str(Path(value).absolute())

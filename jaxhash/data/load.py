@@ -1,8 +1,9 @@
 """Opens a source by its name.
 
 The name is ``digits``, ``folder:DIR`` for image files, ``tfds:NAME`` for any TFDS set of images of one
-size, ``features:FILE.npz`` for feature vectors, ``counts:FILE.npz`` for word counts of documents, or
-``interactions:FILE.npz`` for users and items.
+size, ``features:FILE.npz`` for feature vectors, ``counts:FILE.npz`` for word counts of documents,
+``interactions:FILE.npz`` for users and items, or ``modalities:NAME=DATASET,NAME=DATASET`` for items of
+several modalities.
 """
 
 from pathlib import Path
@@ -13,6 +14,7 @@ from jaxhash.data.readers.features import read_features
 from jaxhash.data.readers.folder import MAX_UNREADABLE, read_folder
 from jaxhash.data.readers.images import ImageSize
 from jaxhash.data.readers.interactions import read_interactions
+from jaxhash.data.readers.modalities import EXPECTED, read_modalities
 from jaxhash.data.readers.tfds import read_tfds
 from jaxhash.data.sources import Source
 from jaxhash.utils.errors import UserError
@@ -30,8 +32,8 @@ def load_source(
     Where classes have names, each class has an item and each label has a name.
 
     Args:
-        name: ``digits``, ``folder:DIR``, ``tfds:NAME``, ``features:FILE``, ``counts:FILE`` or
-            ``interactions:FILE``.
+        name: ``digits``, ``folder:DIR``, ``tfds:NAME``, ``features:FILE``, ``counts:FILE``,
+            ``interactions:FILE``, or ``modalities:NAME=...,NAME=...`` of several of these.
         data_dir: folder of the TFDS sets, of the feature files, or of DIR; by default that of TFDS, or
             the working directory.
         image_size: height and width in pixels to which the images of a folder are decoded, or a
@@ -58,10 +60,14 @@ def load_source(
         return read_counts(name, (data_dir or Path()) / rest)
     if kind == "interactions" and rest:
         return read_interactions(name, (data_dir or Path()) / rest)
+    if kind == "modalities" and rest:
+        return read_modalities(
+            name, rest, lambda part: load_source(part, data_dir, image_size, max_unreadable)
+        )
     if kind == "folder" and rest:
         folder = (data_dir or Path()) / rest
         return read_folder(name, folder, image_size, max_unreadable, index_file=index_file)
     raise UserError(
         f"`dataset={name!r}`: expected 'digits', 'folder:DIR', 'tfds:NAME', 'features:FILE.npz', "
-        "'counts:FILE.npz' or 'interactions:FILE.npz'"
+        f"'counts:FILE.npz', 'interactions:FILE.npz' or {EXPECTED}"
     )

@@ -85,6 +85,11 @@ def part_rows(inputs: Any) -> dict[str, Any]:
     return inputs if isinstance(inputs, dict) else {}
 
 
+def part_forms(form: AnyForm) -> Mapping[str, InputForm]:
+    """Returns the forms of the parts of a tree; none of other inputs."""
+    return form.forms if isinstance(form, TreeForm) else {}
+
+
 def form_from_json(content: Any) -> AnyForm:
     """Makes a form from the result of its ``to_json``.
 

@@ -50,6 +50,7 @@ from jaxhash.objectives._interactions import *
 from jaxhash.objectives._likelihood import *
 from jaxhash.objectives._method import Method as Method
 from jaxhash.objectives._modalities import cross_modal as cross_modal
+from jaxhash.objectives._multilevel import *
 from jaxhash.objectives._pairs import Pairs as Pairs
 from jaxhash.objectives._pairs import Unfilled as Unfilled
 from jaxhash.objectives._quantizers import *

@@ -185,6 +185,12 @@ CONFORMANCE = {
     ),
     "nt_xent": Row(losses.nt_xent, _VIEWS, scale_free=True),
     "optimal_transport": Row(losses.optimal_transport, _BATCH, _KEY, power=2),
+    "multilevel_means": Row(
+        losses.multilevel_means, _BANK | {"similarity": _SHARES}, {"radius": 2.0}, power=2
+    ),
+    "multilevel_triplet": Row(
+        losses.multilevel_triplet, _BANK | {"similarity": _SHARES}, {"radius": 2.0}, power=2
+    ),
     "orthohash": Row(losses.orthohash, _OF_CLASSES, scale_free=True),
     "orthohash-arc": Row(
         losses.orthohash, _OF_CLASSES, {"margin_type": "arc", "scale": 5.0}, scale_free=True

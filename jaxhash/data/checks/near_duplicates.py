@@ -14,7 +14,7 @@ from jaxtyping import Bool, Int, Int64, UInt8
 from rich.console import Console
 
 from jaxhash.data.checks.input_codes import InputCoder, make_input_coder
-from jaxhash.data.rows import Rows
+from jaxhash.data.rows import Rows, TreeRows
 from jaxhash.data.splits import DISJOINT_PARTS, Split
 from jaxhash.retrieval.near_duplicates.join import (
     DistinctCodes,
@@ -118,6 +118,8 @@ def find_near_duplicates(
         >>> find_near_duplicates(split, vectors).counts["query"]["train"]
         1
     """
+    if isinstance(inputs, TreeRows):
+        return NearDuplicates("of items of several modalities none are looked for", {}, [])
     items = np.unique(np.concatenate(list(split.parts.values())))
     coder = make_input_coder(inputs, split.train)
     codes = distinct_codes(_encode(coder, inputs, items, console))

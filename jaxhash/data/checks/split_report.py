@@ -12,12 +12,12 @@ from rich.table import Table
 from jaxhash.data.checks.duplicates import equal_input_leaks, find_equal_inputs, name_examples
 from jaxhash.data.checks.near_duplicates import find_near_duplicates, near_duplicate_warnings
 from jaxhash.data.checks.relevance import check_relevance
-from jaxhash.data.input_form import measure_inputs
 from jaxhash.data.load import load_source
 from jaxhash.data.protocols import SplitOptions, describe_source, draw_labeled, split_source
 from jaxhash.data.readers.lists import read_split_lists
 from jaxhash.data.rows import Rows
 from jaxhash.data.splits import Split
+from jaxhash.data.tree_form import measure_rows
 from jaxhash.similarity import has_label
 from jaxhash.utils.console import print_line, print_table
 from jaxhash.utils.errors import printable
@@ -143,7 +143,7 @@ def examine_split(labeled: LabeledSplit, console: Console | None = None) -> dict
         found["leaking_items"] += name_examples(equal, labeled.name_of)
         leaks, warnings = equal_input_leaks(equal.counts, found["items"])
         found["leaks"] = [*found["leaks"], *leaks]
-        form = measure_inputs(labeled.inputs, split.train)
+        form = measure_rows(labeled.inputs, split.train)
         others = {name: items for name, items in split.parts.items() if name != "train"}
         found["warnings"] += [*form.warnings(labeled.inputs, others), *warnings]
         near = find_near_duplicates(split, labeled.inputs, console)

@@ -70,6 +70,10 @@ class CountRows:
         return WordWeights(len(items), tuple(frequencies.tolist()), self.vocabulary)
 
 
+#: Begins the note on documents without words.
+EMPTY_NOTE = "documents without words"
+
+
 class CountFile(NamedTuple):
     """The content of a file of counts.
 
@@ -222,5 +226,5 @@ def _with_empty_note(source: Source) -> Source:
     empty: Any = source.inputs.empty
     named = ", ".join(source.name_of(item) for item in empty[:_MAX_NAMED])
     more = f" and {len(empty) - _MAX_NAMED:,} more" if len(empty) > _MAX_NAMED else ""
-    note = f"documents without words, which all get the same code: {len(empty):,} ({named}{more})"
+    note = f"{EMPTY_NOTE}, which all get the same code: {len(empty):,} ({named}{more})"
     return dataclasses.replace(source, notes=(*source.notes, note))
