@@ -2,7 +2,7 @@
 
 Vectors are scaled by one factor to a root mean square of 1. The factor is computed from the training
 items and belongs to the model, so the same vector is the same input in any file. Word counts become
-tf-idf rows of length 1, whose weights come from the training items and belong to the model likewise.
+tf-idf rows first, whose weights come from the training items and belong to the model likewise.
 """
 
 import dataclasses
@@ -54,8 +54,8 @@ class InputForm:
         image_size: height and width in pixels to which images are resized; None leaves them.
         preprocessing: preprocessing of images by the backbone, the fields of
             `jaxhash.models.Preprocessing`; None for vectors.
-        words: weights of word counts, which are vectors that become tf-idf rows, with a scale of 1; None
-            for others.
+        words: weights of word counts, which are vectors that become tf-idf rows before they are scaled;
+            None for others.
     """
 
     kind: str
@@ -218,12 +218,19 @@ def measure_inputs(
             return form
         prepared = preprocessing and _as_json(preprocessing)
         return dataclasses.replace(form, image_size=image_size, preprocessing=prepared)
-    measured = _measure(inputs, train)
+    measured, words = _measure(inputs, train), None
     found = (kind, shape, dtype, measured.least, measured.most, measured.size)
+    mean = measured.mean
     if isinstance(inputs, CountRows):
         if not measured.most:
             raise UserError("none of the training documents has a word")
-        return InputForm(*found, scale=1.0, words=inputs.weights(train))
+        words = inputs.weights(train)
+        mean = _measure(_PreparedRows(inputs, words.apply), train).mean
+    if mean and not _SCALABLE[0] < mean < _SCALABLE[1]:
+        raise UserError(
+            f"the training vectors have a root mean square of {mean:.3g}, which float32 cannot scale to 1"
+        )
+    return InputForm(*found, scale=float(np.float32(1.0 / (mean or 1.0))), words=words)
     if measured.mean and not _SCALABLE[0] < measured.mean < _SCALABLE[1]:
         raise UserError(
             f"the training vectors have a root mean square of {measured.mean:.3g}, which float32 cannot "

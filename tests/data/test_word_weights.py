@@ -34,11 +34,12 @@ def test_weights_are_those_of_scikit_learn_by_the_training_documents():
     assert not weights.apply(COUNTS)[3].any()
 
 
-def test_a_model_takes_tfidf_rows():
+def test_a_model_takes_tfidf_rows_of_root_mean_square_1():
     form = measure_inputs(ROWS, TRAIN)
     prepared = form.prepare(ROWS)
-    np.testing.assert_allclose(prepared[np.arange(40)], sklearn_rows(), rtol=2e-6)
-    np.testing.assert_allclose(prepared[5], sklearn_rows()[5], rtol=2e-6)
+    size = np.sqrt(np.square(sklearn_rows()[TRAIN]).mean())
+    np.testing.assert_allclose(prepared[np.arange(40)], sklearn_rows() / size, rtol=2e-6)
+    np.testing.assert_allclose(prepared[5], sklearn_rows()[5] / size, rtol=2e-6)
     assert form.most == COUNTS[TRAIN].max()
 
 
@@ -84,11 +85,11 @@ def test_counts_of_other_words_are_refused():
     form = measure_inputs(ROWS, TRAIN)
     form.check(ROWS, "these", {})
     form.check(COUNTS, "these", {})
-    swapped = CountRows(ROWS._matrix, (*WORDS[:-2], "w29", "w28"))
+    swapped = CountRows(ROWS.matrix, (*WORDS[:-2], "w29", "w28"))
     with pytest.raises(UserError, match="'w28' in column 28"):
         form.check(swapped, "these", {})
     with pytest.raises(UserError, match="3 dimensions"):
-        form.check(CountRows(ROWS._matrix[:, :3], WORDS[:3]), "these", {})
+        form.check(CountRows(ROWS.matrix[:, :3], WORDS[:3]), "these", {})
     with pytest.raises(UserError, match="word counts"):
         dataclasses.replace(form, words=None).check(ROWS, "these", {})
 

@@ -41,32 +41,32 @@ class CountRows:
     """
 
     def __init__(self, matrix: scipy.sparse.csr_matrix, vocabulary: tuple[str, ...]):
-        self._matrix, self.vocabulary = matrix, vocabulary
+        self.matrix, self.vocabulary = matrix, vocabulary
 
     def __len__(self) -> int:
-        return self._matrix.shape[0]
+        return self.matrix.shape[0]
 
     def __getitem__(self, rows: Index | list[int]) -> Float32[np.ndarray, "..."]:
-        dense = self._matrix[rows].toarray().astype(np.float32)
+        dense = self.matrix[rows].toarray().astype(np.float32)
         return dense[0] if isinstance(rows, int | np.integer) else dense
 
     @property
     def shape(self) -> tuple[int, int]:
         """Number of documents and of words."""
-        return self._matrix.shape
+        return self.matrix.shape
 
     @property
     def empty(self) -> Int[np.ndarray, " n"]:
         """The documents without words."""
-        return np.flatnonzero(self._matrix.getnnz(axis=1) == 0)
+        return np.flatnonzero(self.matrix.getnnz(axis=1) == 0)
 
     def take(self, items: Int[np.ndarray, " items"]) -> "CountRows":
         """Returns the rows of some documents, still sparse."""
-        return CountRows(self._matrix[items], self.vocabulary)
+        return CountRows(self.matrix[items], self.vocabulary)
 
     def weights(self, items: Int[np.ndarray, " items"]) -> WordWeights:
         """Returns the weights of the words by some documents, which count once each."""
-        frequencies = self._matrix[items].getnnz(axis=0)
+        frequencies = self.matrix[items].getnnz(axis=0)
         return WordWeights(len(items), tuple(frequencies.tolist()), self.vocabulary)
 
 
