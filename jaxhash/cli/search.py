@@ -47,6 +47,9 @@ class SearchArguments:
     """Greatest distance of an item."""
     where: Annotated[str | None, tyro.conf.arg(metavar="label=NAME")] = None
     """Search among the items of a label."""
+    near_classes: int | None = None
+    """Search, for each query, the items of this many labels alone, those whose majority code is nearest: a
+    fraction of the work, and nearer items of other labels are missed."""
     rescore: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Rank the nearest items again, by the cosine of the real-valued codes or features that the index keeps
     (jaxhash encode --keep-floats float16)."""
@@ -67,6 +70,8 @@ class SearchArguments:
             raise UserError(
                 "--rescore ranks the nearest --k items, and --radius takes all within it"
             )
+        if self.near_classes is not None and (self.where is not None or self.radius is not None):
+            raise UserError("--near-classes cannot be combined with --where or --radius")
         if self.rescore_multiplier != SearchArguments.rescore_multiplier and not self.rescore:
             raise UserError("--rescore-multiplier needs --rescore")
         if self.output is not None:
@@ -143,12 +148,14 @@ def _search(
                 codes,
                 10 if parsed.k is None else parsed.k,
                 where=condition,
+                near_classes=parsed.near_classes,
                 rescore=None if encoded.vectors is None else encoded.vectors[some],
                 rescore_multiplier=parsed.rescore_multiplier,
                 console=console,
             )
             notes = [""] * len(codes)
-            if result.scores is None and not (parsed.json and parsed.html is None):
+            is_exact = result.scores is None and parsed.near_classes is None
+            if is_exact and not (parsed.json and parsed.html is None):
                 ties = index.count_ties(codes, result, where=condition)
                 counts = zip(*(each.tolist() for each in ties), strict=True)
                 notes = [_tie_note(*each) for each in counts]

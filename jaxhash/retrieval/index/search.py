@@ -13,6 +13,7 @@ from jaxhash.retrieval.index.manifest import Manifest
 from jaxhash.retrieval.index.scan import Scan
 from jaxhash.retrieval.index.state import IndexState
 from jaxhash.retrieval.search import check_k, check_radius
+from jaxhash.retrieval.two_stage import NO_CLASS, ClassedCodes, classed_codes
 from jaxhash.retrieval.vectors import normalize_rows
 from jaxhash.utils.errors import UserError
 
@@ -55,6 +56,7 @@ class Searchable:
     _read: Callable
     _read_only: bool
     _opened: tuple[Manifest, SearchCache | None] | None = None
+    _by_class: tuple[Manifest, ClassedCodes] | None = None
 
     def search(
         self,
@@ -62,6 +64,7 @@ class Searchable:
         k: int = 10,
         *,
         where: Mapping[str, Any] | None = None,
+        near_classes: int | None = None,
         rescore: Float[np.ndarray, "queries d"] | None = None,
         rescore_multiplier: int = 10,
         console: Console | None = None,
@@ -76,6 +79,9 @@ class Searchable:
             k: number of items per query.
             where: searches among the items with a label, as ``{"label": "cat"}``, or with one of
                 several, as ``{"label": ["cat", "dog"]}``.
+            near_classes: searches, for each query, the items of as many labels alone, those whose
+                items' majority code is nearest, and items without a label; see
+                `jaxhash.retrieval.two_stage`. It may miss nearer items of other labels.
             rescore: vectors of the queries, of the kind that the index keeps (`Index.keep`); of the
                 ``rescore_multiplier * k`` items that are nearest in Hamming distance, those of the
                 greatest cosine are returned, in that order.
@@ -87,7 +93,12 @@ class Searchable:
                 index keeps no vectors to rank by.
         """
         self._check_queries(queries)
-        search = functools.partial(self._search, queries, k, where, console=console)
+        if near_classes is not None:
+            if where is not None:
+                raise UserError("`near_classes` and `where` cannot be combined")
+            search = functools.partial(self._search_near, queries, k, near_classes)
+        else:
+            search = functools.partial(self._search, queries, k, where, console=console)
         if rescore is None:
             return self._read(search)
         return self._rescore(search, k, rescore, rescore_multiplier)
@@ -164,6 +175,22 @@ class Searchable:
         check_k(k, database.items, _which(where))
         return SearchResult(*database.search(queries, min(most, database.items)))
 
+    def _search_near(
+        self,
+        queries: UInt8[np.ndarray, "queries bytes"],
+        k: int,
+        near_classes: int,
+        state: IndexState,
+        most: int | None = None,
+    ) -> SearchResult:
+        """Searches the items of the nearest labels for k items, or ``most`` if there are so many."""
+        if self._by_class is None or self._by_class[0] != state.manifest:
+            self._by_class = state.manifest, _by_class(state)
+        database = self._by_class[1]
+        check_k(k, database.items)
+        found = database.search(queries, min(most or k, database.items), near_classes=near_classes)
+        return SearchResult(*found)
+
     def _rescore(
         self,
         search: Callable[..., SearchResult],
@@ -210,6 +237,18 @@ def _find(state: IndexState, where: Mapping[str, Any]) -> Int[np.ndarray, " n"]:
     if not len(ids):
         raise UserError(f"`where`: no item has the label {labels!r}; jaxhash index lists labels")
     return ids
+
+
+def _by_class(state: IndexState) -> ClassedCodes:
+    """Returns the items of a state of the index by label, in memory."""
+    blocks, tables = list(state.blocks()), state.tables(["label"])
+    labels = [label for table in tables for label in table["label"].to_pylist()]
+    numbers = {label: number for number, label in enumerate(sorted(set(labels) - {None}))}
+    classes = np.array([numbers.get(label, NO_CLASS) for label in labels], np.int64)
+    if not blocks:
+        raise UserError("`near_classes` needs items with a label")
+    ids, codes = map(np.concatenate, zip(*blocks, strict=True))
+    return classed_codes(codes, classes, ids)
 
 
 def _which(where: Mapping[str, Any] | None) -> str:
