@@ -22,7 +22,7 @@ def distances(code, codes):
 def by_loop(k, near):
     """Takes the nearest classes by the majority of their bits, and more until there are k items."""
     known = [0, 1, 3, 7]
-    bits = [np.unpackbits(CODES[CLASSES == c], axis=1).mean(axis=0) >= 0.5 for c in known]
+    bits = [np.unpackbits(CODES[c == CLASSES], axis=1).mean(axis=0) >= 0.5 for c in known]
     anchors = np.packbits(np.array(bits), axis=1)
     for query in QUERIES:
         chosen = [NO_CLASS]
