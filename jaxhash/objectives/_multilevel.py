@@ -197,7 +197,8 @@ METHODS = (
         robust_multilevel,
         "Song et al., PR 2021 (a reading)",
         kind="ranking",
-        state="-",
+        state="radius",
         multi_label="IoU of labels",
+        data="reuters-modalities",
     ),
 )

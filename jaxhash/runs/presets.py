@@ -85,6 +85,19 @@ def reuters() -> Config:
     )
 
 
+def reuters_modalities() -> Config:
+    """Titles and bodies of Reuters-21578 as two modalities, of the documents that have both."""
+    fields = ",".join(f"{name}=counts:reuters21578.npz:{name}" for name in ("title", "body"))
+    return Config().replace(
+        dataset=f"modalities:{fields}",
+        protocol="parts",
+        model="text-mlp",
+        bits=32,
+        epochs=5,
+        batch_size=128,
+    )
+
+
 def captions_shrewd() -> Config:
     """SHREWD on captions that `jaxhash data captions` made a file of, by their own distances."""
     return Config().replace(
@@ -114,6 +127,7 @@ _DATA: dict[str, tuple[Callable[[], Config], str]] = {
     "cifar10": (cifar10_features_hashnet_hswd, "the same features"),
     "cifar100": (cifar100_features, "features of CIFAR-100, with its coarse labels"),
     "lastfm": (lastfm, "interactions of Last.fm's users"),
+    "reuters-modalities": (reuters_modalities, "titles and bodies of Reuters-21578"),
     "reuters": (reuters, "the words of Reuters-21578, whose own split repeats some queries"),
 }
 

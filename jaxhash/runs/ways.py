@@ -20,6 +20,9 @@ WAYS_CONVENTIONS = {
     "ndcg_at_100": "gain 2^g - 1 of g labels in common, expectation over Hamming ties; mean over queries",
 }
 
+#: Rank of the nDCG.
+_RANK = 100
+
 
 class Way(NamedTuple):
     """The modality of the queries and that of the database."""
@@ -63,10 +66,14 @@ def score_ways(
     memory_bytes: int = 2**30,
     track: ProgressTracker = no_progress,
 ) -> dict[str, dict[str, Any]]:
-    """Returns the metrics of each way with nDCG@100 of labels in common, by its name."""
+    """Returns the metrics of each way by its name, and nDCG@100 where the database has 100 items."""
     labels = of_both_parts(experiment, experiment.source.labels)
     found = {}
     for way, sides in codes.items():
+        scores = score_all(experiment, sides, memory_bytes=memory_bytes, track=track)
+        found[str(way)] = scores
+        if len(sides["database"]) < _RANK:
+            continue
         counts = metrics.distance_counts(
             *(pack_signs(sides["query"]), labels["query"]),
             *(pack_signs(sides["database"]), labels["database"]),
@@ -74,8 +81,7 @@ def score_ways(
             relevance="graded" if experiment.source.labels.ndim == 2 else "shared",
             track=partial(_track, track, f"counting {way}"),
         )
-        scores = score_all(experiment, sides, memory_bytes=memory_bytes, track=track)
-        found[str(way)] = scores | {"ndcg_at_100": float(metrics.ndcg(counts, 100).mean())}
+        scores["ndcg_at_100"] = float(metrics.ndcg(counts, _RANK).mean())
     return found
 
 

@@ -1,0 +1,113 @@
+"""A run on two modalities: trained, resumed, evaluated, loaded by modality, and refused without one."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+from trainings import start_with_an_interruption, without_plots
+
+import jaxhash
+from jaxhash.runs import Config, evaluate, train
+from jaxhash.runs.experiment import Experiment
+from jaxhash.runs.ways import codes_by_way
+from jaxhash.utils.errors import UserError
+
+QUIET = Console(quiet=True)
+RANDOM = np.random.default_rng(0)
+LABELS = np.arange(240) % 4
+DATASET = "modalities:title=features:title.npz,body=features:body.npz"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("modal")
+    for name, width, scale in (("title", 5, 1.0), ("body", 7, 20.0)):
+        centers = RANDOM.normal(size=(4, width))
+        features = scale * (centers[LABELS] + 0.3 * RANDOM.normal(size=(240, width)))
+        np.savez(folder / f"{name}.npz", features=features.astype(np.float32), labels=LABELS)
+    return folder
+
+
+def config(folder, name, **options):
+    options = {"objective": "dch", "quantizer": "none"} | options
+    return Config().replace(
+        dataset=DATASET, data_dir=folder, protocol="per-class", queries_per_class=5,
+        train_per_class=20, model="linear", bits=8, epochs=4, batch_size=20, checkpoint_every=3,
+        learning_rate=0.03, run_dir=folder / name, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    whole = config(folder, "run")
+    with without_plots():
+        return whole, train(whole, QUIET)
+
+
+def test_each_way_has_its_own_numbers(trained):
+    whole, results = trained
+    assert list(results["ways"]) == ["body to title", "title to body"]
+    assert results["map"] == results["ways"]["body to title"]["map"] > 0.5
+    for scores in results["ways"].values():
+        assert 0 < scores["ndcg_at_100"] <= 1 and scores["map"] > 0.5
+    with without_plots():
+        assert evaluate(whole.run.run_dir, QUIET)["ways"] == results["ways"]
+    form = json.loads((whole.run.run_dir / "inputs.json").read_text())
+    assert (
+        form["kind"] == "tree" and form["forms"]["title"]["scale"] > form["forms"]["body"]["scale"]
+    )
+
+
+def test_codes_of_each_way_are_in_a_file_of_their_own(trained):
+    whole, _ = trained
+    first, second = (
+        np.load(whole.run.run_dir / name) for name in ("codes.npz", "codes_title_body.npz")
+    )
+    assert (first["query_codes"] != second["query_codes"]).any()
+    np.testing.assert_array_equal(first["query_labels"], second["query_labels"])
+
+
+def test_a_hash_function_of_each_modality(trained):
+    whole, _ = trained
+    experiment = Experiment.open(whole)
+    hashers = {name: jaxhash.load(whole.run.run_dir, modality=name) for name in ("body", "title")}
+    rows = {name: np.load(whole.data.data_dir / f"{name}.npz")["features"] for name in hashers}
+    for name, file, side in (("title", "codes.npz", "database"), ("body", "codes.npz", "query")):
+        stored = np.load(whole.run.run_dir / file)[f"{side}_codes"] > 0
+        found = hashers[name].encode(rows[name][getattr(experiment.split, side)])
+        np.testing.assert_array_equal(found, np.packbits(stored, axis=1))
+    for options, words in (({}, "each of body, title"), ({"modality": "sound"}, "sound")):
+        with pytest.raises(UserError, match=words):
+            jaxhash.load(whole.run.run_dir, **options)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_numbers(folder, trained, monkeypatch):
+    _, results = trained
+    again = config(folder, "again")
+    with without_plots():
+        start = functools.partial(train, again, QUIET)
+        found = start_with_an_interruption(again.run.run_dir, start, monkeypatch, at=7)
+    assert found["ways"] == results["ways"]
+
+
+def test_codes_of_a_way_are_those_of_its_modalities(trained):
+    experiment = Experiment.open(trained[0])
+    query, database = ([np.full((1, 8), float(place)) for place in (at, at + 1)] for at in (0, 2))
+    codes = {"query": tuple(query), "database": tuple(database)}
+    found = {str(way): sides for way, sides in codes_by_way(experiment, codes).items()}
+    assert found["title to body"] == {"query": query[1], "database": database[0]}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"objective": "dcw-autoencoder"}, "reads the inputs"),
+        ({"weights": "nowhere.npz"}, "weights"),
+        ({"model": "cnn"}, "model"),
+    ],
+)
+def test_what_two_modalities_do_not_allow_is_refused(folder, options, words):
+    with pytest.raises(UserError, match=words):
+        Experiment.open(config(folder, "refused").replace(**options))
