@@ -36,7 +36,7 @@ from jaxhash.ops.codes import binarize
 from jaxhash.runs.config import Config
 from jaxhash.runs.evaluation import SplitEncoder, encode_split
 from jaxhash.runs.experiment import Experiment
-from jaxhash.runs.presets import PRESETS, cifar100_features, reuters
+from jaxhash.runs.presets import PRESETS, cifar100_features, corel5k, reuters
 from jaxhash.training.devices import hardware
 from jaxhash.utils.files import write_json
 from jaxhash.utils.hardware import versions
@@ -110,9 +110,7 @@ BASES: dict[str, Config] = {
         similarity="classes", batch_size=200, batch_classes=20
     ),
     "discrete": PRESETS["cifar10-features-dsah"]().replace(bits=32, epochs=20),
-    "corel5k": Config().replace(
-        dataset="features:corel5k.npz", protocol="parts", model="mlp", bits=64, epochs=20
-    ),
+    "corel5k": corel5k(),
     "reuters": reuters().replace(bits=64, epochs=8),
 }
 

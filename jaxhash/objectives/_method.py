@@ -42,9 +42,12 @@ class Method(NamedTuple):
     """State and parameters beside the network."""
     multi_label: str = "any label shared"
     """Its treatment of an image of several labels."""
-    data: Literal["cifar10", "cifar100", "lastfm", "reuters", "reuters-modalities"] = "cifar10"
-    """The data that its preset trains on: features of images (CIFAR-100 has a hierarchy of classes),
-    interactions of users and items, words of documents, or their titles and bodies."""
+    data: Literal["cifar10", "cifar100", "corel5k", "lastfm", "reuters", "reuters-modalities"] = (
+        "cifar10"
+    )
+    """The data that its preset trains on: features of images (CIFAR-100 has a hierarchy of classes,
+    Corel5k several labels), interactions of users and items, words of documents, or their titles
+    and bodies."""
     learning_rate: float = 1e-3
     """Learning rate of its preset, the best of four by `experiments/learning_rates.py`."""
     settings: Mapping[str, Any] = MappingProxyType({})

@@ -193,5 +193,6 @@ METHODS = (
         kind="ranking",
         state="classifier, centers",
         multi_label=f"number of shared labels; {SOFT_LABELS}",
+        data="corel5k",
     ),
 )

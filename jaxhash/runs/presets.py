@@ -63,6 +63,13 @@ def cifar100_features() -> Config:
     )
 
 
+def corel5k() -> Config:
+    """Corel5k, 5,000 images as binary visual words, with 3.5 of 374 labels an image."""
+    return Config().replace(
+        dataset="features:corel5k.npz", protocol="parts", model="mlp", bits=64, epochs=20
+    )
+
+
 def lastfm() -> Config:
     """Interactions of 1,892 users of Last.fm with 4,489 artists; users search artists."""
     return Config().replace(
@@ -126,6 +133,7 @@ def preset_of_method(method: str) -> str:
 _DATA: dict[str, tuple[Callable[[], Config], str]] = {
     "cifar10": (cifar10_features_hashnet_hswd, "the same features"),
     "cifar100": (cifar100_features, "features of CIFAR-100, with its coarse labels"),
+    "corel5k": (corel5k, "visual words of Corel5k, which has several labels"),
     "lastfm": (lastfm, "interactions of Last.fm's users"),
     "reuters-modalities": (reuters_modalities, "titles and bodies of Reuters-21578"),
     "reuters": (reuters, "the words of Reuters-21578, whose own split repeats some queries"),
