@@ -143,7 +143,7 @@ def superpixels(image: Float[Array, "h w 3"]) -> Int[Array, "h w"]:
     rows = (grid[:, None] * SIZE + grid[None, :]).reshape(-1)
 
     def nearest(centers):
-        return jnp.argmin(jnp.sum((points[:, None] - centers) ** 2, axis=-1), axis=1)
+        return jnp.argmin(jnp.sum((points[:, None] - centers[None]) ** 2, axis=-1), axis=1)
 
     def step(_, centers):
         member = jax.nn.one_hot(nearest(centers), SUPERPIXELS)
