@@ -13,6 +13,7 @@ import statistics
 from pathlib import Path
 
 import compiled_tables
+import cross_modal_tables
 import grid_tables
 import hierarchy_tables
 
@@ -34,7 +35,14 @@ PAGES = (
     README,
     *(
         HERE / f"{name}.md"
-        for name in ("methods", "hierarchy", "why_your_map_differs", "costs", "quantizer_grid")
+        for name in (
+            "methods",
+            "hierarchy",
+            "why_your_map_differs",
+            "costs",
+            "quantizer_grid",
+            "cross_modal",
+        )
     ),
 )
 
@@ -434,6 +442,8 @@ def draw(file: str, name: str | None) -> str:
     content = json.loads((HERE / "results" / f"{file}.json").read_text())
     if file == "hierarchy":
         return hierarchy_tables.draw(content, name)
+    if file == "cross_modal":
+        return cross_modal_tables.draw(content)
     if file == "quantizer_grid":
         return grid_tables.draw(content, name)
     if file == "hierarchy_search":

@@ -195,7 +195,7 @@ def fuse_codes(
 METHODS = (
     Method(
         robust_multilevel,
-        "Song et al., PR 2021 (a reading)",
+        "a reading of Song et al., PR 2021",
         kind="ranking",
         state="radius",
         multi_label="IoU of labels",

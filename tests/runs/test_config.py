@@ -103,7 +103,12 @@ NEW += (
 
 
 #: Presets that an older version may have had: those that know what is similar are younger.
-OLD = {name: make for name, make in PRESETS.items() if make().data.similarity == "classes"}
+#: So are those of data that are not drawn anew for each class.
+OLD = {
+    name: make
+    for name, make in PRESETS.items()
+    if (make().data.similarity, make().data.protocol) == ("classes", "per-class")
+}
 
 
 @pytest.mark.parametrize("make", OLD.values(), ids=OLD)
