@@ -103,6 +103,7 @@ def main(
     data_dir: Path,
     sets: tuple[str, ...] = tuple(SETS),
     tables: tuple[str, ...] = ("methods", "estimators", "quantizers"),
+    rows: tuple[str, ...] = tuple(row.name for row in ROWS),
     bits: tuple[int, ...] = BITS,
     other_bits: int = 32,
     words: int = 10_000,
@@ -116,6 +117,7 @@ def main(
         data_dir: folder of the files of counts.
         sets: names of data sets.
         tables: names of tables of rows.
+        rows: names of rows.
         bits: lengths of a code in the table of the methods.
         other_bits: length of a code in the other tables.
         words: number of the most frequent words of the training documents that are kept.
@@ -131,8 +133,8 @@ def main(
     }
     for table in tables:
         lengths = bits if table == "methods" else (other_bits,)
-        rows = [row for row in ROWS if row.table == table]
-        for length, data, row in itertools.product(lengths, sets, rows):
+        chosen = [row for row in ROWS if row.table == table and row.name in rows]
+        for length, data, row in itertools.product(lengths, sets, chosen):
             cell = {"data": data, "table": table, "row": row.name, "bits": length}
             cell |= {"words": words, "steps": steps, "seeds": seeds}
             if any(cell.items() <= done.items() for done in cells):
