@@ -48,7 +48,7 @@ class InteractionRows:
 
     def __init__(self, pairs: Int[np.ndarray, "pairs 2"], users: int, items: int):
         self.users, self.items = users, items
-        self._pairs = pairs
+        self.pairs = pairs
         self.chosen = ItemLists.from_pairs(pairs, queries=users)
         """The items that each user has chosen in training."""
         choosers = ItemLists.from_pairs(pairs[:, ::-1], queries=items)
@@ -58,7 +58,7 @@ class InteractionRows:
         self._free_ranks = self._rank_free_items()
 
     def __len__(self) -> int:
-        return self.users + self.items + len(self._pairs)
+        return self.users + self.items + len(self.pairs)
 
     def __getitem__(self, rows: Index) -> Int32[np.ndarray, "..."]:
         rows = np.arange(len(self))[rows]
@@ -68,10 +68,8 @@ class InteractionRows:
         inputs = np.full((len(rows), 1 + NEIGHBORS), NO_NODE, np.int32)
         is_node = rows < nodes
         of_node = rows[is_node]
-        inputs[is_node] = self._with_neighbors(
-            of_node, random_shares(of_node.astype(np.uint64), NEIGHBORS)
-        )
-        inputs[~is_node, ::NEIGHBORS] = self._pairs[rows[~is_node] - nodes] + [0, self.users]
+        inputs[is_node] = self._with_neighbors(of_node, random_shares(of_node.astype(np.uint64), 1))
+        inputs[~is_node, ::NEIGHBORS] = self.pairs[rows[~is_node] - nodes] + [0, self.users]
         return inputs
 
     @property
@@ -90,25 +88,22 @@ class InteractionRows:
         """Returns the inputs of the user and the item of training interactions, and of other items.
 
         The other items are drawn uniformly from those that the user has not chosen in training, and
-        the neighbors of each node anew. User and item are no neighbors of each other here: what is to
-        be predicted is not shown, as it is not shown of a test interaction.
+        the neighbors of each node anew. User and item may be neighbors of each other, as published.
 
         Args:
             items: rows of the interactions.
             seeds: a seed for each, which what is drawn for it depends on.
             views: number of inputs, 2 or more.
         """
-        user, item = self._pairs[items - self.users - self.items].T
+        user, item = self.pairs[items - self.users - self.items].T
         others = views - 2
-        shares = random_shares(seeds, others + views * NEIGHBORS)
+        shares = random_shares(seeds, others + views)
         free = self.draw_free_items(user, shares[:, :others])
         nodes = [user, *(column + self.users for column in (item, *free.T))]
-        parts = np.split(shares[:, others:], views, axis=1)
-        made = [self._with_neighbors(node, part) for node, part in zip(nodes, parts, strict=True)]
-        for one, other in ((0, 1), (1, 0)):
-            neighbors = made[one][:, 1:]
-            neighbors[neighbors == nodes[other][:, None]] = NO_NODE
-        return tuple(made)
+        parts = shares[:, others:, None].swapaxes(0, 1)
+        return tuple(
+            self._with_neighbors(node, part) for node, part in zip(nodes, parts, strict=True)
+        )
 
     def draw_free_items(
         self, users: Int[np.ndarray, " n"], shares: Float[np.ndarray, "n m"]
@@ -130,12 +125,16 @@ class InteractionRows:
         return rows * (self.items + 1) + rank
 
     def _with_neighbors(
-        self, nodes: Int[np.ndarray, " n"], shares: Float[np.ndarray, "n neighbors"]
+        self, nodes: Int[np.ndarray, " n"], shares: Float[np.ndarray, "n 1"]
     ) -> Int32[np.ndarray, "n _"]:
-        """Returns the nodes, each before some of its neighbors; uniform numbers choose them."""
+        """Returns the nodes, each before some of its neighbors.
+
+        A uniform number sets off equal steps through the sorted neighbors (systematic sampling), so
+        each is as likely as another, and none is there twice.
+        """
         start, degree = self._indptr[nodes][:, None], np.diff(self._indptr)[nodes][:, None]
         place = np.arange(NEIGHBORS)
-        spread = ((place + shares) * degree / NEIGHBORS).astype(np.int64)
+        spread = ((place + shares) * (degree / NEIGHBORS)).astype(np.int64)
         chosen = start + np.where(degree > NEIGHBORS, np.minimum(spread, degree - 1), place)
         is_there = place < degree
         found = self._neighbors[np.where(is_there, chosen, 0)]
@@ -147,7 +146,7 @@ class _Names(Sequence[str]):
     """The names of users, items and interactions, made on access."""
 
     def __init__(self, rows: InteractionRows, pairs: Int[np.ndarray, "pairs 2"]):
-        self._rows, self._pairs = rows, pairs
+        self._rows, self.pairs = rows, pairs
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -164,7 +163,7 @@ class _Names(Sequence[str]):
             return f"user {index}"
         if index < nodes:
             return f"item {index - users}"
-        user, item = self._pairs[index - nodes]
+        user, item = self.pairs[index - nodes]
         return f"user {user}, item {item}"
 
 
