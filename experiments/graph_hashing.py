@@ -12,8 +12,6 @@ rows are written to experiments/results/graph_hashing.json after each seed, and 
 names there. `tables.py` draws it.
 """
 
-import shlex
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +36,9 @@ from jaxhash.runs.train_run import train
 from jaxhash.training.devices import hardware
 from jaxhash.utils.files import read_json, write_json
 from jaxhash.utils.hardware import versions
+
+#: What makes the whole file; its parts may be made one after the other.
+COMMAND = "python experiments/graph_hashing.py --data-dir DIR"
 
 PATH = Path(__file__).parent / "results" / "graph_hashing.json"
 
@@ -66,7 +67,7 @@ def main(
     data_dir: Path,
     seeds: int = 3,
     bits: int = 64,
-    epochs: int = 20,
+    epochs: int = 10,
     hashgnn_epochs: int = 10,
     parts: tuple[str, ...] = ("lightgcn", "hashgnn"),
     output: Path = PATH,
@@ -82,8 +83,6 @@ def main(
         parts: what to train.
         output: file of the results.
     """
-    words = ["DIR" if word == str(data_dir) else word for word in sys.argv[1:]]
-    command = shlex.join(["python", "experiments/graph_hashing.py", *words])
     console = Console(width=120)
     source = load_source("interactions:lastfm.npz", data_dir)
     trainings = {
@@ -97,12 +96,10 @@ def main(
             for name, scores in trainings[part](seed):
                 found.setdefault(name, []).append(scores)
                 console.print(name, seed, {key: round(scores[key], 4) for key in SCORES})
-            add_rows(output, command, bits, lengths[part], found)
+            add_rows(output, bits, lengths[part], found)
 
 
-def add_rows(
-    path: Path, command: str, bits: int, epochs: int, found: dict[str, list[dict[str, float]]]
-) -> None:
+def add_rows(path: Path, bits: int, epochs: int, found: dict[str, list[dict[str, float]]]) -> None:
     """Adds rows to the table, or puts them in the place of those of the same names."""
     columns = ["ranking by", "bits", "epochs", "seeds", *SCORES.values()]
     content = read_json(path, "remove it") if path.is_file() else {"tables": {"lastfm": {}}}
@@ -112,7 +109,7 @@ def add_rows(
         cells = [{"mean": each.mean, "deviation": each.deviation or 0.0} for each in means]
         rows[name] = [name, bits, epochs, len(members), *cells]
     content["tables"]["lastfm"] = {"columns": columns, "rows": list(rows.values())}
-    content |= {"command": command, "hardware": hardware()}
+    content |= {"command": COMMAND, "hardware": hardware()}
     content |= {"versions": versions(("jaxhash", "jax", "numpy", "scipy"))}
     write_json(path, content)
 

@@ -42,6 +42,7 @@ PAGES = (
             "costs",
             "quantizer_grid",
             "cross_modal",
+            "graph_hashing",
         )
     ),
 )

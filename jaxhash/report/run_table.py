@@ -10,7 +10,7 @@ from jaxhash.retrieval.health import describe_health
 from jaxhash.utils.console import print_line, print_table
 from jaxhash.utils.errors import printable
 
-#: Columns of the table: a key of the scores, and its title. The last three need class similarities.
+#: Columns of the table: a key of the scores, and its title. Those from mAHP on are of data that have them.
 COLUMNS = {
     "map": "mAP",
     "map_worst_ties": "worst ties",
@@ -22,6 +22,10 @@ COLUMNS = {
     "mahp_at_250_among_queries": "among queries",
     "mahp_at_2500": "mAHP@2500",
     "ndcg_at_100": "nDCG@100",
+    "recall_at_20": "Recall@20",
+    "ndcg_at_20": "nDCG@20",
+    "recall_at_50": "Recall@50",
+    "ndcg_at_50": "nDCG@50",
 }
 
 #: Titles of the rankings by real-valued vectors, where they differ from the names in the results.

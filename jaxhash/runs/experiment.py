@@ -21,7 +21,6 @@ from jaxhash.data.load import load_source
 from jaxhash.data.pipeline import training_batches
 from jaxhash.data.readers.class_similarity import read_class_similarity
 from jaxhash.data.readers.image_files import INDEX_NAME
-from jaxhash.data.rows import ViewRows
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
 from jaxhash.data.tree_form import AnyForm, part_rows
@@ -34,14 +33,8 @@ from jaxhash.objectives import (
     Variables,
     sharded_leaves,
 )
+from jaxhash.runs import model_inputs
 from jaxhash.runs.config import Config
-from jaxhash.runs.model_inputs import (
-    check_chunks,
-    check_interactions,
-    file_resize,
-    measure_form,
-    nodes_of,
-)
 from jaxhash.runs.own_parts import (
     adapt_model,
     check_objective,
@@ -137,7 +130,7 @@ class Experiment:
             source = load_source(
                 config.data.dataset,
                 config.data.data_dir,
-                file_resize(config, model),
+                model_inputs.file_resize(config, model),
                 index_file=config.run.run_dir and config.run.run_dir / INDEX_NAME,
             )
         split = open_split(config.data, source)
@@ -145,15 +138,14 @@ class Experiment:
         example = source.inputs[:1]
         config.check_inputs(example, where, takes_any=model is not None)
         if objective is None:
-            check_interactions(config, source)
+            model_inputs.check_interactions(config, source)
         if model is None:
-            model = config.model.make(example, nodes_of(source))
-            check_chunks(config, model, example)
+            model = model_inputs.make_model(config, source)
         else:
             model = adapt_model(config, model, example)
         preprocessing = models.preprocessing_of(model)
         if input_form is None:
-            input_form = measure_form(config, source, split, preprocessing)
+            input_form = model_inputs.measure_form(config, source, split, preprocessing)
         input_form.check(source.inputs, where, preprocessing)
         class_similarity = read_class_similarity(
             config.data.similarity, source, config.data.data_dir
@@ -431,13 +423,9 @@ class Experiment:
         """
         config, rows = self.config, self.config.optimizer.batch_size
         own = "objective" in self.own
-        makes_views = isinstance(self.source.inputs, ViewRows)
-        if self.objective.views > 1 and self.augment == Augment() and not makes_views:
+        if self.objective.views > 1 and self.augment == Augment():
             where = "objective" if own else f"objective={config.objective.objective}"
-            raise UserError(
-                f"`{where}` compares two views of each input, which would be the "
-                "same: it needs `drop` for feature vectors, `crop` or `flip` for images"
-            )
+            model_inputs.check_views(self.source, where)
 
         def first_loss(key, inputs, labels):
             state = self._create_state(key, inputs)

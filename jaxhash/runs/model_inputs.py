@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
-import numpy as np
-from jaxtyping import PyTree, Shaped
 
 from jaxhash import models
 from jaxhash.data.readers.images import Resize
 from jaxhash.data.readers.interactions import InteractionRows
+from jaxhash.data.rows import ViewRows
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
 from jaxhash.data.tree_form import AnyForm, form_from_json, measure_rows
@@ -52,15 +51,29 @@ def check_interactions(config: Config, source: Source) -> None:
         raise UserError(f"`similarity={config.data.similarity}`: interactions have no classes")
 
 
-def check_chunks(
-    config: Config, model: nn.Module, inputs: PyTree[Shaped[np.ndarray, "1 ..."]]
-) -> None:
-    """Raises a `UserError` if the batch is encoded in chunks by a model that needs it whole."""
+def check_views(source: Source, where: str) -> None:
+    """Raises a `UserError` if all views of an input are the same, where nothing augments them."""
+    if not isinstance(source.inputs, ViewRows):
+        raise UserError(
+            f"`{where}` compares two views of each input, which would be the same: it needs `drop` for "
+            "feature vectors, `crop` or `flip` for images"
+        )
+
+
+def make_model(config: Config, source: Source) -> nn.Module:
+    """Returns the model that the configuration names, for the inputs of a source.
+
+    Raises:
+        UserError: if it does not take them, or not in the chunks that are asked for.
+    """
+    inputs = source.inputs[:1]
+    model = config.model.make(inputs, nodes_of(source))
     if config.run.chunk_size is not None and models.updates_statistics(model, inputs):
         raise UserError(
             f"`chunk_size={config.run.chunk_size}`: {config.model.model} normalizes by statistics of "
             "the whole batch, which chunks do not have; it needs `freeze_norm`, and no `head_norm`"
         )
+    return model
 
 
 def measure_form(

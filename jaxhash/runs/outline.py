@@ -12,7 +12,7 @@ from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
 from jaxhash.runs.config import Config
 from jaxhash.runs.experiment import Experiment
-from jaxhash.runs.model_inputs import check_chunks, check_interactions, file_resize, nodes_of
+from jaxhash.runs.model_inputs import check_interactions, file_resize, make_model
 from jaxhash.utils.errors import UserError
 
 #: Largest numbers of items and classes, as items are counted in 32 bits.
@@ -115,8 +115,7 @@ def outline_experiment(config: Config, source: Source, split: Split) -> Experime
     example = source.inputs[:1]
     config.check_inputs(example, f"`dataset={config.data.dataset}`", takes_any=False)
     check_interactions(config, source)
-    model = config.model.make(example, nodes_of(source))
-    check_chunks(config, model, example)
+    model = make_model(config, source)
     experiment = Experiment(
         config,
         source,
