@@ -104,6 +104,7 @@ def test_pages_show_what_a_user_has_not_seen(finished):
         assert set(far) <= set(distances[~relevant])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypatch):
     other = finished.replace(run_dir=tmp_path / "run")
     trainings.train_with_an_interruption(other, QUIET, monkeypatch, at=23)
@@ -112,15 +113,17 @@ def test_an_interrupted_run_ends_with_the_same_bits(finished, tmp_path, monkeypa
         np.testing.assert_array_equal(one, same)
 
 
+@pytest.mark.slow
 def test_eight_devices_are_one(data, tmp_path):
     """After two steps, of views that each device has its own rows of."""
     experiment = Experiment.open(config(tmp_path, data))
     found = []
     for devices in (jax.devices()[:1], jax.devices()):
         step = DataParallel(experiment.step_function(), devices)
-        state, batches = step.replicate(experiment.initial_state()), experiment.batches()
+        state = step.to_local(step.replicate(experiment.initial_state()))
+        batches = experiment.batches()
         for _ in range(2):
-            state, _ = step(state, next(batches))
+            state, _ = step(state, step.shard_batch(next(batches)))
         found.append(jax.tree.map(np.asarray, step.to_global(state).params))
     assert len(jax.devices()) == 8
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), *found)
@@ -164,5 +167,5 @@ def test_images_do_not_train_on_interactions_objectives(refusal, tmp_path):
 
 
 def test_data_check_counts_users_and_items(data, output):
-    text = output("data", "check", "interactions:few.npz", "--data-dir", str(data))
+    text = output("data", "check", "--dataset", "interactions:few.npz", "--data-dir", str(data))
     assert f"{USERS} users and {ITEMS} items" in text and "no leak" in text
