@@ -6,7 +6,8 @@ CIFAR-10 features in the HSWD paper's protocol: of each class 100 queries and 50
 which 1 or 4 have a known label; the other 54,000 are the database. Beside `affinity_propagation` with
 and without mined confident items stand the same with a single propagation, and a classifier of the
 labeled items alone, with as many steps. The results, experiments/results/few_labels.json, are written
-after each training. All of it takes ten minutes on two CPU cores.
+after each training. On two CPU cores that others
+shared it took 40 minutes.
 """
 
 import dataclasses

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import compiled_tables
 import cross_modal_tables
+import few_labels_tables
 import grid_tables
 import hierarchy_tables
 
@@ -43,6 +44,7 @@ PAGES = (
             "quantizer_grid",
             "cross_modal",
             "graph_hashing",
+            "few_labels",
         )
     ),
 )
@@ -445,6 +447,10 @@ def draw(file: str, name: str | None) -> str:
         return hierarchy_tables.draw(content, name)
     if file == "cross_modal":
         return cross_modal_tables.draw(content)
+    if file == "few_labels":
+        return few_labels_tables.draw(content)
+    if file == "iterative_affinity":
+        return few_labels_tables.draw_pixels(content)
     if file == "quantizer_grid":
         return grid_tables.draw(content, name)
     if file == "hierarchy_search":
