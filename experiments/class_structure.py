@@ -150,7 +150,11 @@ def main(
                     "command": COMMAND,
                     "hardware": hardware(),
                     "versions": versions(("jaxhash", "jax", "flax", "optax", "numpy")),
-                    "tables": {each: table(ordered, each) for each in TASKS},
+                    "tables": {
+                        each: table(ordered, each)
+                        for each in TASKS
+                        if any(row["task"] == each for row in ordered)
+                    },
                     "rows": ordered,
                 },
             )
@@ -246,7 +250,7 @@ def few_shot_accuracy(codes: np.ndarray, labels: np.ndarray, rng: np.random.Gene
 def table(rows: list[dict[str, Any]], task: str) -> dict[str, list]:
     """Returns the columns and the rows of the table of a task, means and deviations over seeds."""
     rows = [row for row in rows if row["task"] == task]
-    keys = [key for key in rows[0]["members"][0] if key != "seed"] if rows else []
+    keys = [key for key in rows[0]["members"][0] if key != "seed"]
     titles = {"map": "mAP", "ndcg_at_100": "nDCG@100", "five_way": "5-way accuracy"}
     drawn = []
     for row in rows:
