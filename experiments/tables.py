@@ -43,6 +43,7 @@ PAGES = (
             "costs",
             "quantizer_grid",
             "cross_modal",
+            "class_structure",
             "graph_hashing",
             "few_labels",
         )
