@@ -106,7 +106,10 @@ def add_rows(path: Path, bits: int, epochs: int, found: dict[str, list[dict[str,
     rows = {row[0]: row for row in content["tables"]["lastfm"].get("rows", ())}
     for name, members in found.items():
         means = [mean_over_seeds([member[key] for member in members]) for key in SCORES]
-        cells = [{"mean": each.mean, "deviation": each.deviation or 0.0} for each in means]
+        cells = [
+            each.mean if len(members) == 1 else {"mean": each.mean, "deviation": each.deviation}
+            for each in means
+        ]
         rows[name] = [name, bits, epochs, len(members), *cells]
     content["tables"]["lastfm"] = {"columns": columns, "rows": list(rows.values())}
     content |= {"command": COMMAND, "hardware": hardware()}
