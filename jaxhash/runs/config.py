@@ -49,6 +49,16 @@ RESUME_MUTABLE_FIELDS = (
 )
 
 
+#: Numbers of a configuration that may be traced; see `Experiment.with_hyperparams`.
+TRACED_HYPERPARAMS = (
+    "learning_rate",
+    "backbone_rate",
+    "quantizer_weight",
+    "weight_decay",
+    "clip_norm",
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """How a run is computed, and what is kept of it; every field is a flag of its name."""

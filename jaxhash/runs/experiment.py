@@ -34,7 +34,7 @@ from jaxhash.objectives import (
     sharded_leaves,
 )
 from jaxhash.runs import model_inputs
-from jaxhash.runs.config import Config
+from jaxhash.runs.config import TRACED_HYPERPARAMS, Config
 from jaxhash.runs.own_parts import (
     adapt_model,
     check_objective,
@@ -49,16 +49,6 @@ from jaxhash.utils.errors import UserError
 
 #: Tables of items, or of classes, are sharded over devices from this total size in bytes.
 MIN_SHARDED_BYTES = 2**28
-
-
-#: Numbers of a configuration that may be traced; see `Experiment.with_hyperparams`.
-TRACED_HYPERPARAMS = (
-    "learning_rate",
-    "backbone_rate",
-    "quantizer_weight",
-    "weight_decay",
-    "clip_norm",
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -316,10 +306,9 @@ class Experiment:
 
     def make_loss_step(self) -> DataParallel:
         """Returns the objective alone as a step over the devices; see `loss_step`."""
-        encode = self.model.apply
-        return self.over_devices(
-            partial(loss_step, bits=self.config.model.bits, encode=encode, **self._step_kwargs)
-        )
+        options = {"bits": self.config.model.bits, "modalities": len(self.modalities)}
+        step = partial(loss_step, encode=self.model.apply, **options, **self._step_kwargs)
+        return self.over_devices(step)
 
     def over_devices(
         self, step: Callable, devices: Sequence[jax.Device] | None = None

@@ -22,10 +22,10 @@ from rich.console import Console
 from jaxhash import report
 from jaxhash.data.form_files import read_input_form
 from jaxhash.objectives import Batch, TableSharding
-from jaxhash.runs.config import Config
+from jaxhash.runs.config import TRACED_HYPERPARAMS, Config
 from jaxhash.runs.describe import describe, describe_unreadable, environment, print_missing_records
 from jaxhash.runs.evaluation import data_facts
-from jaxhash.runs.experiment import TRACED_HYPERPARAMS, Experiment
+from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.folder import (
     axes_words,
     check_same_training,
@@ -85,7 +85,7 @@ def sweep(
 
     Args:
         config: the run that is varied, with ``run_dir`` the folder of the sweep.
-        axes: fields among `jaxhash.runs.experiment.TRACED_HYPERPARAMS`, each with its values.
+        axes: fields among `jaxhash.runs.config.TRACED_HYPERPARAMS`, each with its values.
         console: where progress and table are printed; standard output if not given.
         seeds: number of seeds, counted from ``config.run.seed``.
 

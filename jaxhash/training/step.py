@@ -146,6 +146,7 @@ def loss_step(
     encode: Callable[..., PyTree],
     steps_per_epoch: int,
     total_steps: int,
+    modalities: int = 0,
     prepare: Callable[[PyTree], PyTree] = lambda inputs: inputs,
     axis_name: str | None = None,
     table_sharding: TableSharding = TableSharding(),  # noqa: B008
@@ -166,6 +167,7 @@ def loss_step(
         encode: ``apply`` of the model, for objectives that encode by themselves.
         steps_per_epoch: number of steps of an epoch.
         total_steps: number of steps of the training.
+        modalities: number of codes of an item, where the model has several modalities.
         prepare: function from the inputs of the batch to those of the model.
         axis_name: mapped axis over which the batch is sharded.
         table_sharding: tables of the objective of which a device holds its own rows only.
@@ -184,11 +186,11 @@ def loss_step(
         table_sharding=table_sharding,
         **schedule,
     )
-    keys = jax.random.split(context.key, objective.views)
+    keys = jax.random.split(context.key, max(objective.views, modalities))
     codes = tuple(_normal_codes(key, jnp.asarray(batch.index), bits) for key in keys)
 
     def loss_fn(codes, params):
-        codes = codes if objective.views > 1 else codes[0]
+        codes = codes if len(codes) > 1 else codes[0]
 
         def of_params(params):
             objective_variables = Variables(params["objective"], state.objective_state)

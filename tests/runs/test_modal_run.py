@@ -111,3 +111,11 @@ def test_codes_of_a_way_are_those_of_its_modalities(trained):
 def test_what_two_modalities_do_not_allow_is_refused(folder, options, words):
     with pytest.raises(UserError, match=words):
         Experiment.open(config(folder, "refused").replace(**options))
+
+
+def test_the_loss_alone_has_codes_of_each_modality(folder):
+    experiment = Experiment.open(config(folder, "timed"))
+    step = experiment.make_loss_step()
+    state = step.to_local(step.replicate(experiment.initial_state()))
+    _, metrics = step(state, step.shard_batch(next(experiment.batches())))
+    assert metrics["loss"] > 0 and np.isfinite(metrics["grad_sum"])

@@ -20,12 +20,10 @@ from trainings import start_with_an_interruption, without_plots, without_seconds
 from jaxhash.cli.train import TrainArguments, parse_arguments
 from jaxhash.runs import artifacts, members, train_sweep
 from jaxhash.runs import train_run as run
+from jaxhash.runs.config import TRACED_HYPERPARAMS
 from jaxhash.runs.evaluate_run import evaluate
 from jaxhash.runs.evaluation import SplitEncoder, candidate_score
-from jaxhash.runs.experiment import (
-    TRACED_HYPERPARAMS,
-    Experiment,
-)
+from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.runs.presets import digits_hashnet_hswd
 from jaxhash.runs.settings import summarize

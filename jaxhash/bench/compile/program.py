@@ -102,7 +102,9 @@ def compile_encoder(experiment: Experiment, target: Target) -> CompiledProgram:
     rows = encoder_rows(target)
     one = experiment.source.inputs[:1]
     variables = jax.eval_shape(model.init, jax.random.key(0), one)
-    inputs = jax.ShapeDtypeStruct((rows, *one.shape[1:]), one.dtype)
+    inputs = jax.tree.map(
+        lambda part: jax.ShapeDtypeStruct((rows, *part.shape[1:]), part.dtype), one
+    )
     return compile_function(encode, [variables, inputs], target, name="encoder")
 
 

@@ -20,6 +20,7 @@ from jaxhash.bench.compile.remedies import find_remedies
 from jaxhash.bench.compile.table import print_report
 from jaxhash.bench.compile.targets import Target, installed_compilers, target_devices
 from jaxhash.bench.report import format_bytes
+from jaxhash.data.rows import map_rows
 from jaxhash.runs.config import Config
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.outline import DataShape, open_data, outline_experiment
@@ -76,7 +77,7 @@ def compile_run(
         "data": {
             "items": len(split.train),
             "classes": len(source.class_names),
-            "input_shape": list(source.inputs[:1].shape[1:]),
+            "input_shape": map_rows(lambda part: list(part.shape[1:]), source.inputs[:1]),
         },
         "programs": [
             _compile("training step", compile_step, experiment, target, batch, console),
