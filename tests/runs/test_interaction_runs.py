@@ -146,6 +146,7 @@ def test_codes_are_not_evaluated_by_labels(finished, refusal):
         ("--objective dch --quantizer none", "--objective dch"),
         ("--protocol per-class", "--protocol"),
         ("--queries-per-class 2", "--queries-per-class"),
+        ("--labeled-per-class 2", "--labeled-per-class"),
         ("--validation 0.1", "--validation"),
         ("--crop 2", "--crop"),
         ("--head-norm", "--head-norm"),
@@ -169,3 +170,4 @@ def test_images_do_not_train_on_interactions_objectives(refusal, tmp_path):
 def test_data_check_counts_users_and_items(data, output):
     text = output("data", "check", "--dataset", "interactions:few.npz", "--data-dir", str(data))
     assert f"{USERS} users and {ITEMS} items" in text and "no leak" in text
+    assert "warning" not in text

@@ -130,7 +130,7 @@ def examine_split(labeled: LabeledSplit, console: Console | None = None) -> dict
         "notes": list(labeled.notes),
         "warnings": [],
     }
-    if labeled.labels is not None:
+    if labeled.labels is not None and split.relevant is None:  # lists are no classes
         found |= _examine_labels(split, labeled.labels, labeled.class_names)
         warnings, notes = check_relevance(
             labeled.labels[split.query], labeled.labels[split.database]

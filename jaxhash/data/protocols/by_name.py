@@ -232,7 +232,7 @@ def _check_own_parts(options: SplitOptions, source: Source) -> None:
     is_own = resolve_protocol(options.protocol, source.items_by_part) == OWN_PARTS
     drawn = [
         name
-        for name in ("queries_per_class", "train_per_class")
+        for name in ("queries_per_class", "train_per_class", "labeled_per_class")
         if getattr(options, name) is not None
     ]
     if drawn or not is_own:
