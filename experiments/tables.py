@@ -12,6 +12,7 @@ import re
 import statistics
 from pathlib import Path
 
+import bench_tables
 import compiled_tables
 import cross_modal_tables
 import few_labels_tables
@@ -452,6 +453,8 @@ def draw(file: str, name: str | None) -> str:
         return few_labels_tables.draw(content)
     if file == "iterative_affinity":
         return few_labels_tables.draw_pixels(content)
+    if file == "bench_related_cpu":
+        return bench_tables.draw(content)
     if file == "quantizer_grid":
         return grid_tables.draw(content, name)
     if file == "hierarchy_search":

@@ -25,6 +25,11 @@ TORCH_FORMS = (
     "interaction_cross_entropy",
     "psh_pairs",
     "propagated_cross_entropy",
+    "anchor_attraction",
+    "proto_triplet",
+    "icnn",
+    "rank_consistency",
+    "multilevel_means",
 )
 #: Name of HSWD by its Pallas kernel, which searches the batch of one device.
 KERNEL = "kernel"
@@ -65,6 +70,12 @@ class LabeledCodes(NamedTuple):
     def similar(self) -> Bool[Array, "n m"]:
         """Whether a row and a code of ``others`` have the same class."""
         return self.ids[:, None] == self._all_ids[None, :]
+
+    @property
+    def levels(self) -> Float[Array, "n m"]:
+        """Similarity of 0 to 1 by how near the numbers of two classes are."""
+        apart = jnp.abs(self.ids[:, None] - self._all_ids[None, :])
+        return 1 - apart / (CLASSES - 1)
 
     @property
     def signs(self) -> Float[Array, "n m"]:
@@ -186,12 +197,20 @@ _BY_ARGUMENTS: dict[tuple[str, ...], tuple[Callable, ...]] = {
     ("view",): (losses.nt_xent, losses.view_divergence, losses.cosine_distillation),
 }
 
-#: Arguments beside the codes, which are properties of `LabeledCodes`, of the losses in the table.
+#: Losses that have no default of an option: their arguments beside the codes, and the option.
+_WITH_OPTIONS: dict[Callable, tuple[tuple[str, ...], dict[str, Any]]] = {
+    losses.hyp2_pairs: (("others", "similar"), {"threshold": 0.1}),
+    losses.hyp2_proxies: (("class_codes", "labels"), {"threshold": 0.1}),
+    losses.multilevel_triplet: (("others", "levels"), {"radius": 8.0}),
+    losses.multilevel_means: (("others", "levels"), {"radius": 8.0}),
+}
+
+#: Arguments beside the codes, which are properties of `LabeledCodes`, of the losses in the tables.
 ARGUMENTS = {
     loss.__name__: properties
     for properties, functions in _BY_ARGUMENTS.items()
     for loss in functions
-}
+} | {loss.__name__: properties for loss, (properties, _) in _WITH_OPTIONS.items()}
 
 #: All losses by name, except `TORCH` and those with `TORCH_PREFIX`.
 LOSSES: dict[str, Loss] = {
@@ -202,8 +221,10 @@ LOSSES: dict[str, Loss] = {
     "ot": _on(losses.optimal_transport),
     "hashnet": _hashnet,
     KERNEL: _on(losses.hswd, method="kernel"),
-    "hyp2_pairs": _on(losses.hyp2_pairs, "others", "similar", threshold=0.1),
-    "hyp2_proxies": _on(losses.hyp2_proxies, "class_codes", "labels", threshold=0.1),
+    **{
+        loss.__name__: _on(loss, *properties, **options)
+        for loss, (properties, options) in _WITH_OPTIONS.items()
+    },
     **{
         loss.__name__: _on(loss, *properties)
         for properties, functions in _BY_ARGUMENTS.items()
