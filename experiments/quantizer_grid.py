@@ -11,6 +11,7 @@ that the file has stays in it. On an idle CPU core a cell of three seeds takes a
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -42,7 +43,15 @@ class Row:
 
 
 #: The rows of the table.
-GRID = (Row("cimon", bits=(16, 32, 64, 128)),)
+GRID = (
+    Row("cimon", bits=(16, 32, 64, 128)),
+    Row("class-anchor-margin"),
+    Row("icnn"),
+    Row("proto-triplet"),
+    Row("dsah"),
+    Row("rcdh"),
+    Row("affinity-propagation"),
+)
 
 #: Quantizers: what a method was published with, which may be none beside its loss, and the others.
 VARIANTS = ("own", "l2", "hswd", "empirical-kl")
@@ -136,7 +145,7 @@ def find_data(dataset: str, folders: tuple[Path, ...]) -> Path:
     Raises:
         UserError: if none does.
     """
-    name = dataset.split(":")[1]
+    name = re.search(r"[^:=]+\.npz", dataset)[0]
     for folder in folders:
         if (folder / name).exists():
             return folder
