@@ -118,3 +118,8 @@ def test_certainty_is_one_less_the_relative_entropy():
     expected = [1 - entropy / np.log(3), 0, 0, 1]
     np.testing.assert_allclose(certainty(scores), expected, atol=1e-6)
     assert np.isfinite(jax.jit(certainty)(jnp.zeros((2, 1)))).all()
+
+
+def test_rows_that_point_away_are_not_similar():
+    graph = knn_affinity(jnp.array([[1], [0]]), jnp.array([[-0.5], [0.5]]))
+    np.testing.assert_array_equal(graph.weights, [[0.0], [0.125]])
