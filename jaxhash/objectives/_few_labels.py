@@ -79,8 +79,8 @@ def affinity_propagation(
     has the soft labels y / sum y; one without a label gets a single class all the same.
 
     Memory is linear in the number of images. The search for neighbors compares blocks of images with
-    all: for 5,000 images it takes under a second on a CPU core and for 60,000 more than a hundred
-    times as long, so there ``every`` should be larger. Where banks are spread over devices, each
+    all: an epoch of 5,000 images took two seconds on CPU cores that others shared, and the search among
+    60,000 has 144 times as many pairs, so there ``every`` should be larger. Where banks are spread over devices, each
     searches for its own images, and holds the codes of all while it does.
 
     Args:
