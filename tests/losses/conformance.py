@@ -291,8 +291,21 @@ def public_losses():
     }
 
 
+#: A loss of each module, and HSWD with its options: the others are slow tests.
+QUICK = {row.loss.__module__: name for name, row in reversed(CONFORMANCE.items())}.values()
+QUICK = {*QUICK, *(name for name in CONFORMANCE if name.startswith("hswd"))}
+
+
+def each_of(names):
+    """A test for each row that is named, most of them slow."""
+    slow = pytest.mark.slow
+    return pytest.mark.parametrize(
+        "name", [name if name in QUICK else pytest.param(name, marks=slow) for name in names]
+    )
+
+
 #: A test for each row of the table.
-each = pytest.mark.parametrize("name", CONFORMANCE)
+each = each_of(CONFORMANCE)
 
 #: A test for each loss, without the variants of its options.
-each_loss = pytest.mark.parametrize("name", [name for name in CONFORMANCE if "-" not in name])
+each_loss = each_of([name for name in CONFORMANCE if "-" not in name])

@@ -28,9 +28,21 @@ from objective_cases import (
 
 from jaxhash.objectives import METHODS, Bank, Context
 
-each = pytest.mark.parametrize("name", CASES)
-each_method = pytest.mark.parametrize("name", METHOD_CASES)
-each_by_default = pytest.mark.parametrize("name", METHOD_CASES | QUANTIZER_CASES)
+#: The others are slow tests.
+QUICK = (*KINDS, "quantizer hswd")
+
+
+def each_of(names):
+    """A test for each objective that is named, most of them slow."""
+    slow = pytest.mark.slow
+    return pytest.mark.parametrize(
+        "name", [name if name in QUICK else pytest.param(name, marks=slow) for name in names]
+    )
+
+
+each = each_of(CASES)
+each_method = each_of(METHOD_CASES)
+each_by_default = each_of(METHOD_CASES | QUANTIZER_CASES)
 
 VALID = 5
 
@@ -183,7 +195,7 @@ def test_masked_batch_is_its_valid_rows(name):
     assert_close(map_views(lambda view: view[:VALID], in_codes), few_slopes)
 
 
-@pytest.mark.parametrize("name", [*KINDS, "quantizer hswd"])
+@pytest.mark.parametrize("name", QUICK)
 def test_eager_is_compiled(name):
     """The value, its terms and the state.
 
