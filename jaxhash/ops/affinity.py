@@ -120,9 +120,9 @@ def propagate_labels(
         >>> chain = Affinity(jnp.array([[1], [2], [3], [3]]), jnp.array([[1.0], [0.5], [1.0], [0.0]]))
         >>> ends = jnp.array([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
         >>> scores = propagate_labels(chain, ends, alpha=0.5)
-        >>> (scores / scores.sum(axis=1, keepdims=True))[:2].round(3)
-        Array([[0.967, 0.033],
-               [0.833, 0.167]], dtype=float32)
+        >>> (100 * scores / scores.sum(axis=1, keepdims=True))[:2].round()
+        Array([[97.,  3.],
+               [83., 17.]], dtype=float32)
 
     Reference:
         Zhou et al., "Learning with local and global consistency", NIPS 2003; on a graph of nearest

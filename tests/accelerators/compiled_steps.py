@@ -47,12 +47,14 @@ GATHERED = {
     **dict.fromkeys(["hashnet", "dpsh", "dhn", "dbdh", "lcdsh", "idhn", "dch", "dsh"], _CODES),
     **dict.fromkeys(["qsmih", "wglhh", "dtsh", "mihash", "tie-aware-ap", "dsdh"], _CODES),
     **dict.fromkeys(["dsdh-released", "asymmetric-dsh", "supervised-deep-hashing"], _CODES),
-    **dict.fromkeys(["icnn", "rcdh", "dsah"], _CODES),
+    **dict.fromkeys(["icnn", "rcdh", "dsah", "robust-multilevel"], _CODES),
     **dict.fromkeys(["greedyhash-u", "bihalf", "semantic-structure-hashing"], _CODES_AND_INPUTS),
     "cibhash": _VIEWS,
     "cimon": {"codes": 4, "inputs": 2},  # those of the contrastive loss are scaled before
     "shrewd": _VIEWS,  # for the semantic loss, and for the divergence
     "shred": _VIEWS,
+    # For the bank, and for the cosines; the shares of the classes have the size of labels.
+    "affinity-propagation": {"codes": 2, "labels": 1},
     "dfh": {"codes": 2, "labels": 1},  # for the bank, and for the codes of the classes
 } | {f"quantizer {name}": _CODES for name in ("swd", "ot", "sinkhorn", "koleo", "empirical-kl")}
 

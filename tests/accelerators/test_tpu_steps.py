@@ -11,8 +11,13 @@ from jaxhash.objectives import METHODS, QUANTIZERS
 
 pytestmark = pytest.mark.slow
 
-#: What is slow and cannot be otherwise: SWD sorts projections, exact OT is solved by SciPy.
-SLOW = {"quantizer swd": {"sort"}, "quantizer ot": {"host callback"}}
+#: What is slow and cannot be otherwise: SWD sorts projections, exact OT is solved by SciPy, and once an
+#: epoch a graph of nearest neighbors is made and labels pass along its edges.
+SLOW = {
+    "quantizer swd": {"sort"},
+    "quantizer ot": {"host callback"},
+    "affinity-propagation": {"sort", "scatter"},
+}
 
 NAMES = [*METHODS, *(f"quantizer {name}" for name in QUANTIZERS)]
 

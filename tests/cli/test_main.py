@@ -127,7 +127,7 @@ def test_value_that_is_not_allowed(refusal, command, said):
         (f"{LEAK} --protocol leak.npz", "query and train share 1 item; --allow-leak takes it"),
         ("train --choose validation", "--choose validation needs validation items: --validation"),
         (f"{VECTORS} --model cnn", "holds feature vectors: they need --model mlp"),
-        (f"{VECTORS} --crop 1", "they need --model mlp or linear, --crop 0"),
+        (f"{VECTORS} --crop 1", "they need --model mlp, linear or text-mlp, --crop 0"),
         (f"{VECTORS} --flip", "holds feature vectors: they need --model mlp"),
         (f"{VECTORS} --model linear --image-size 32", "--image-size and --preprocessing are for"),
         (f"{VECTORS} --model mlp --preprocessing caffe", "--preprocessing are for images"),

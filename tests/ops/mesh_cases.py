@@ -24,6 +24,8 @@ OPTIONS = {
     "sliced_wasserstein": {"projections": 20, "block": 10},
     "swd": {"projections": 20, "block": 10},
     "sinkhorn": {"iterations": 5},
+    "multilevel_means": {"radius": 2.0},
+    "multilevel_triplet": {"radius": 2.0},
 }
 
 
@@ -86,7 +88,8 @@ def objective_case(make: Callable) -> Case:
     )
 
     def views(array, factor=1.0):
-        return (array, factor * array) if objective.views > 1 else array
+        every = tuple(factor**number * array for number in range(objective.views))
+        return every if objective.views > 1 else array
 
     setup = Setup(BITS, 2 * ROWS, CLASSES, False, views(inputs), {}, class_similarity)
     variables = objective.init(jax.random.key(0), setup)

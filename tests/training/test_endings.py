@@ -70,8 +70,8 @@ def poisoned(monkeypatch, begin, end):
     """From step ``begin`` on, and before ``end``, the loss is no number."""
     make = ObjectiveConfig.make
 
-    def make_poisoned(*args):
-        objective = make(*args)
+    def make_poisoned(*args, **options):
+        objective = make(*args, **options)
 
         def loss(variables, codes, batch, context):
             part = objective.loss(variables, codes, batch, context)
