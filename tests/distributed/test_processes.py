@@ -158,6 +158,7 @@ def test_equal_to_one_process_with_one_device(folders, topology):
             assert a[name].shape == b[name].shape and (a[name] != b[name]).mean() < 2e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "topology, flags",
     [

@@ -142,6 +142,7 @@ def test_each_device_has_an_eighth():
     assert first.addressable_shards[0].data.shape == (64, WIDTH // 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", [False, True])
 def test_blocks_that_are_computed_again_gather_again(scan):
     """Neither their activations nor their parameters stay on a device between the passes."""

@@ -19,7 +19,15 @@ def export_free(model, variables, shape, platforms=("cpu", "cuda", "tpu")):
     return exported
 
 
-@pytest.mark.parametrize("name", models.BACKBONES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name in ("cnn", "resnet18", "vit-s16")
+        else pytest.param(name, marks=pytest.mark.slow)
+        for name in models.BACKBONES
+    ],
+)
 def test_a_backbone_is_exported_with_a_free_batch(name):
     """Images of another size are resized within the program."""
     size = models.BACKBONES[name]().image_size

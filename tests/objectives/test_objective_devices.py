@@ -109,15 +109,11 @@ def has_tables(state):
     return any(jax.tree.leaves(sharded_leaves(state.objective_state, TABLES)))
 
 
-#: Variants that compute the loss of a row in another way, and nothing that the devices share.
-ROWWISE = {"cross-entropy, sigmoid", "jmlh as released", "hyp2, multi-hot"}
-
-
 def situations():
-    """Methods on class ids, slowly one of each kind on multi-hot rows; variants on their labels."""
+    """A method of each kind on class ids; slowly the others, variants, and kinds on multi-hot rows."""
     for name, case in CASES.items():
         if name not in QUANTIZER_CASES:
-            marks = [pytest.mark.slow] if name in ROWWISE else []
+            marks = [] if name in KINDS else [pytest.mark.slow]
             yield pytest.param(name, case.multi_label, marks=marks)
     for name in KINDS:
         yield pytest.param(name, True, marks=pytest.mark.slow)

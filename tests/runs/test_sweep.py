@@ -477,6 +477,7 @@ def test_members_whose_results_are_gone_are_not_finished(tmp_path):
         train_sweep._unfinished(tmp_path, {"members": 5})
 
 
+@pytest.mark.slow
 def test_sweep_is_evaluated_again_by_its_members(swept, one_device, capsys, tmp_path):
     whole, _, _ = swept
     folder = tmp_path / "sweep"

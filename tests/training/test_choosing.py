@@ -33,6 +33,7 @@ def choosing(request, tmp_path_factory):
     return whole
 
 
+@pytest.mark.slow
 def test_the_best_model_is_evaluated_and_its_checkpoint_kept(choosing):
     results = results_of(choosing)
     choice = results["model_choice"]

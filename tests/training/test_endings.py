@@ -37,6 +37,7 @@ def test_a_collapse_is_said_once_also_over_an_interruption(tmp_path, monkeypatch
     evaluate(again.run.run_dir, Console(quiet=True))
 
 
+@pytest.mark.slow
 def test_a_collapse_stops_the_run_and_the_same_run_may_go_on(tmp_path, monkeypatch):
     """The error says since when and what; --on-collapse warn goes on from the checkpoint before."""
     monkeypatch.setattr(collapse, "MIN_STEPS", 3)

@@ -15,6 +15,7 @@ from jaxhash.runs.report_run import report_run
 from jaxhash.utils.errors import UserError
 
 
+@pytest.mark.slow
 def test_times_are_logged_programs_kept_and_steps_traced(undisturbed, tmp_path, capsys):
     records = read_metrics(undisturbed.run.run_dir / "metrics.jsonl")
     assert records[0]["compile_seconds"] > 0
@@ -72,6 +73,7 @@ def test_evaluate_notices_another_number(undisturbed, tmp_path, console):
         path.write_text(kept)
 
 
+@pytest.mark.slow
 def test_evaluate_names_what_an_older_version_did_not_write(undisturbed, tmp_path, capsys):
     """Neither a new number nor a new entry of a table is a difference; an old one that is gone is."""
     folder = tmp_path / "run"
@@ -94,6 +96,7 @@ def test_evaluate_names_what_an_older_version_did_not_write(undisturbed, tmp_pat
     assert "baselines: itq: map " in str(caught.value)
 
 
+@pytest.mark.slow
 def test_rows_that_are_not_computed_any_more_are_named(undisturbed, tmp_path, capsys):
     """A version before ranked by vectors of any length, under other names; an unknown row is a difference."""
     folder = tmp_path / "run"
@@ -147,6 +150,7 @@ def test_the_page_is_that_of_the_finished_run(undisturbed, tmp_path, console):
     assert not (folder / "report" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_a_run_whose_records_are_gone_is_evaluated_without_them(undisturbed, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(undisturbed.run.run_dir, folder, ignore=shutil.ignore_patterns("cache"))

@@ -17,7 +17,14 @@ from jaxhash.objectives import combine, dhn, hashnet, hswd, weighted
 
 
 @pytest.mark.parametrize("devices", [None, jax.devices], ids=["one", "eight"])
-@pytest.mark.parametrize("size", [1, 2, 5, 22])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(1, marks=pytest.mark.slow),
+        2,
+        *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 22)),
+    ],
+)
 def test_metrics_and_states_equal_those_of_the_whole_batch(devices, size):
     """HashNet's bank, HSWD and pairs need all 22 rows; a mean over micro-batches fails."""
     devices = devices and devices()

@@ -8,6 +8,7 @@ from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.presets import digits_hashnet_hswd
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["greedyhash-u", "cibhash"])
 def test_loss_does_not_depend_on_where_inputs_are_augmented(objective):
     """For an objective that reads its inputs, and for one of two views."""

@@ -90,6 +90,7 @@ def save_all(folder, state, maps, *, stop=None, **kept):
                 checkpoints.save(step, at_step, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("maps", "kept"),
     [

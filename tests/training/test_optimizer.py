@@ -42,6 +42,7 @@ def first_stage(moved):
     return moved["model"]["backbone"]["stage0_0"]
 
 
+@pytest.mark.slow
 def test_adams_first_step_is_the_rate_of_each_group():
     moved = updates()
     np.testing.assert_allclose(first_stage(moved)["kernel"], -0.1, rtol=1e-5)

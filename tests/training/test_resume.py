@@ -29,6 +29,7 @@ from jaxhash.utils.errors import Stopped, UserError
 pytestmark = pytest.mark.usefixtures("plotless")
 
 
+@pytest.mark.slow
 # Before the first checkpoint, and amid an epoch.
 @pytest.mark.parametrize("at", [pytest.param(3, marks=pytest.mark.slow), 13])
 def test_interrupted_and_started_again(undisturbed, tmp_path, console, monkeypatch, at):
@@ -43,6 +44,7 @@ def test_killed_and_started_again(undisturbed, tmp_path, console):
     assert_same_run(undisturbed, again)
 
 
+@pytest.mark.slow
 def test_terminated_and_started_again(undisturbed, tmp_path, console):
     """SIGTERM leaves a checkpoint of the step under way, and a status that asks for another start."""
     again = config(tmp_path / "run", checkpoint_every=1000)
@@ -64,6 +66,7 @@ def test_terminated_and_started_again(undisturbed, tmp_path, console):
     assert said.splitlines()[-1].startswith("jaxhash: stopped by SIGTERM; step ")
 
 
+@pytest.mark.slow
 def test_a_signal_at_the_last_step_leaves_the_evaluation_to_the_same_command(
     undisturbed, tmp_path, console
 ):
@@ -167,6 +170,7 @@ def test_evaluating_a_damaged_checkpoint(undisturbed, tmp_path, console):
         evaluate(tmp_path / "run", console)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [{"augment_on": "device"}, pytest.param({"workers": 2}, marks=pytest.mark.slow)],
