@@ -8,14 +8,12 @@ from typing import Annotated, NamedTuple
 
 import tyro
 
+from jaxhash.data.config import DATASET_KINDS
 from jaxhash.models import Pretrained
 from jaxhash.models.config import ModelConfig
 from jaxhash.runs.config import Config
 from jaxhash.runs.presets import PRESETS
 from jaxhash.utils.errors import UserError
-
-#: How the name of a data set begins that may stand in place of a preset.
-_DATASET_KINDS = ("folder:", "tfds:", "features:", "counts:", "modalities:")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +53,7 @@ def take_preset(words: Sequence[str]) -> NamedConfig:
     Raises:
         UserError: if there is no such preset.
     """
-    if words and words[0].startswith(_DATASET_KINDS):
+    if words and words[0].startswith(DATASET_KINDS):
         words = ["--dataset", *words]
     is_named = bool(words) and not words[0].startswith("-")
     name = words[0] if is_named else next(iter(PRESETS))

@@ -7,6 +7,10 @@ from jaxhash.data.pipeline import AugmentDevice
 from jaxhash.data.protocols import AUTO, check_protocol
 from jaxhash.utils.checks import check_numbers, check_share
 
+#: Prefixes of the names of data sets that are files in ``data_dir``, and of all.
+FILE_KINDS = ("folder:", "features:", "counts:", "interactions:", "modalities:")
+DATASET_KINDS = (*FILE_KINDS, "tfds:")
+
 #: Least and greatest value of the numbers that draw a split.
 SPLIT_NUMBERS = {
     "queries_per_class": (1, 10**6),
@@ -68,9 +72,7 @@ class DataConfig:
         """Returns the same with paths that do not depend on the working folder."""
         if self.data_dir is not None:
             return self
-        if self.dataset.startswith(
-            ("folder:", "features:", "counts:", "interactions:", "modalities:")
-        ):
+        if self.dataset.startswith(FILE_KINDS):
             return dataclasses.replace(self, data_dir=Path.cwd())
         files = {  # beside data that need no folder, or have one of their own
             name: str(Path(value).absolute())

@@ -1,5 +1,6 @@
 """The explanation of what the parser refuses, beside the parser itself."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -8,11 +9,14 @@ import pytest
 
 from jaxhash.bench.config import BenchConfig, InputConfig
 from jaxhash.cli.bench import CompareArguments
+from jaxhash.cli.config_flags import take_preset
 from jaxhash.cli.data import CaptionArguments, CheckArguments, FeatureArguments
 from jaxhash.cli.evaluate import EvaluateArguments
 from jaxhash.cli.fit import FitArguments
 from jaxhash.cli.parsing import parse
 from jaxhash.cli.train import parse_arguments
+from jaxhash.data.config import DATASET_KINDS
+from jaxhash.data.load import load_source
 from jaxhash.utils.errors import UserError
 
 KINDS = {
@@ -101,3 +105,12 @@ def test_what_is_allowed_is_read():
     assert parse_arguments(["--bits=8", "--seed", "1"]).config.get("bits") == 8
     named = parse_arguments(["folder:photos", "--bits", "8"]).config
     assert (named.data.dataset, named.model.bits) == ("folder:photos", 8)
+
+
+def test_a_data_set_of_any_kind_stands_in_place_of_the_preset():
+    with pytest.raises(UserError) as told:
+        load_source("unknown")  # says which kinds there are
+    assert set(re.findall(r"'(\w+:)", str(told.value))) == set(DATASET_KINDS)
+    for kind in DATASET_KINDS:
+        named = take_preset([f"{kind}name", "--bits", "8"])
+        assert named.rest == ["--dataset", f"{kind}name", "--bits", "8"]
