@@ -23,6 +23,7 @@ from jaxhash.objectives._base import (
     uniform_by_item,
     zero_padding,
 )
+from jaxhash.objectives._linear import Layer, apply_linear, init_linear
 from jaxhash.objectives._method import LABEL_COSINE, NO_LABELS, SOFT_LABELS, Method
 from jaxhash.ops.codes import with_gradient_of
 from jaxhash.ops.collectives import masked_mean
@@ -34,9 +35,6 @@ __all__ = ["BitGradient", "bernoulli_vae", "pairwise_supervised_hashing"]
 #: How the gradient passes through random bits: by an estimator of two draws, unchanged from one draw, or
 #: with no draw at all.
 BitGradient = Literal["arm", "masked-arm", "disarm", "straight-through", "relaxed"]
-
-#: Kernel and bias.
-Layer = dict[str, Float[Array, "..."]]
 
 
 def bernoulli_vae(
@@ -144,11 +142,11 @@ def _auto_encoder(
     def init(key, setup):
         words = math.prod(setup.inputs.shape[1:])
         keys = jax.random.split(key, 3)
-        params = {"decoder": _linear(keys[0], setup.bits, words)}
+        params = {"decoder": init_linear(keys[0], setup.bits, words)}
         if noise:
-            params["noise"] = _linear(keys[1], setup.bits, 1)
+            params["noise"] = init_linear(keys[1], setup.bits, 1)
         if weights is not None:
-            params["classifier"] = _linear(keys[2], setup.bits, setup.classes)
+            params["classifier"] = init_linear(keys[2], setup.bits, setup.classes)
         return Variables(params)
 
     def loss(variables, codes, batch, context):
@@ -167,11 +165,11 @@ def _auto_encoder(
 
         def costs(bits):
             """Returns the costs of the words and of the labels of each document, given its bits."""
-            of_words = word_costs(_apply(params["decoder"], bits + deviation), counts)
+            of_words = word_costs(apply_linear(params["decoder"], bits + deviation), counts)
             if labels is None:
                 return of_words, jnp.zeros_like(of_words)
             shares = labels / jnp.maximum(jnp.sum(labels, axis=1, keepdims=True), 1.0)
-            return of_words, word_costs(_apply(params["classifier"], bits), shares)
+            return of_words, word_costs(apply_linear(params["classifier"], bits), shares)
 
         expected = _expected(costs, alpha, logits, batch, draw_key, gradient)
         words, classifier, surrogate = (
@@ -238,19 +236,8 @@ def _noise(
     uniform = uniform_by_item(key, batch.index, logits.shape[1])
     tiny = jnp.finfo(jnp.float32).eps
     normal = jax.scipy.special.ndtri(jnp.clip(uniform, tiny, 1 - tiny))
-    log_variance = _apply(head, jax.nn.sigmoid(logits))
+    log_variance = apply_linear(head, jax.nn.sigmoid(logits))
     return jnp.exp(0.5 * log_variance) * normal
-
-
-def _linear(key: Key[Array, ""], inputs: int, outputs: int) -> Layer:
-    """Initializes a linear layer: a kernel of variance 1 / inputs, and a zero bias."""
-    kernel = jax.random.normal(key, (inputs, outputs)) / math.sqrt(inputs)
-    return {"kernel": kernel, "bias": jnp.zeros(outputs)}
-
-
-def _apply(layer: Layer, rows: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
-    product = jnp.matmul(rows, layer["kernel"], precision=lax.Precision.HIGHEST)
-    return product + layer["bias"][None, :]
 
 
 #: Fields of the presets of documents.
