@@ -3,7 +3,6 @@
 from functools import partial
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
@@ -22,6 +21,7 @@ from jaxhash.objectives._base import (
     is_static_zero,
     zero_padding,
 )
+from jaxhash.objectives._linear import Layer, apply_linear, init_linear
 from jaxhash.objectives._method import Method
 from jaxhash.objectives._pairs import empty_bank, update_bank
 from jaxhash.objectives._tables import Bank, ItemTable, look_up, pad_rows, table_axis
@@ -122,12 +122,11 @@ def affinity_propagation(
         raise ValueError(f"agreement must be in [0, 1], got {agreement}")
 
     def init(key: Key[Array, ""], setup: Setup) -> Variables:
-        kernel = jax.random.normal(key, (setup.bits, setup.classes)) / jnp.sqrt(setup.bits)
         # No label, no weight, not confident.
         start = jnp.tile(jnp.array([UNLABELLED, 0.0, 0.0]), (setup.items, 1))
         pseudo = ItemTable(pad_rows(start, setup.table_sharding.items))
         state = PropagationState(empty_bank(setup), pseudo, jnp.int32(0))
-        return Variables({"kernel": kernel, "bias": jnp.zeros(setup.classes)}, state)
+        return Variables(init_linear(key, setup.bits, setup.classes), state)
 
     find = partial(_propagate, neighbors=neighbors, alpha=alpha, agreement=agreement)
 
@@ -146,7 +145,7 @@ def affinity_propagation(
     def loss(variables, codes, batch, context):
         state = start_epoch(variables, context)
         relaxed = relax(zero_padding(codes.astype(jnp.float32), batch))
-        logits = _classify(relaxed, variables.params)
+        logits = apply_linear(variables.params, relaxed)
         labels, weights, confident = _targets(state.pseudo, batch, context, logits.shape[1])
         options = {"where": jnp.asarray(batch.mask), "axis_name": context.axis_name}
         value = losses.cross_entropy(logits, labels, weights=weights, **options)
@@ -164,14 +163,6 @@ def affinity_propagation(
     return Objective(init, loss)
 
 
-def _classify(
-    codes: Float[Array, "n bits"], classifier: dict[str, Float[Array, "..."]]
-) -> Float[Array, "n classes"]:
-    """Returns the scores of the classes."""
-    scores = jnp.matmul(codes, classifier["kernel"], precision=lax.Precision.HIGHEST)
-    return scores + classifier["bias"][None, :]
-
-
 def _targets(
     pseudo: ItemTable, batch: Batch, context: Context, classes: int
 ) -> tuple[Float[Array, "n classes"], Float[Array, " n"], Bool[Array, " n"]]:
@@ -187,7 +178,7 @@ def _targets(
 
 def _propagate(
     bank: Bank,
-    classifier: dict[str, Float[Array, "..."]],
+    classifier: Layer,
     *,
     neighbors: int,
     alpha: float,
@@ -218,7 +209,7 @@ def _propagate(
     is_neighbor = jnp.isfinite(cosines)
     same = jnp.sum(is_neighbor & (number[found] == number[:, None]), axis=1)
     agrees = same >= agreement * jnp.maximum(jnp.sum(is_neighbor, axis=1), 1)
-    predicted = jnp.argmax(_classify(codes, classifier), axis=1)
+    predicted = jnp.argmax(apply_linear(classifier, codes), axis=1)
     confident = reached & (known | (agrees & (predicted == number)))
     table = jnp.stack([number, weight, confident], axis=1).astype(jnp.float32)
     return table[own]
