@@ -17,6 +17,7 @@ from jaxhash.objectives._base import (
     on_relaxed,
     zero_padding,
 )
+from jaxhash.objectives._linear import init_linear
 from jaxhash.objectives._method import NO_LABELS, Method
 from jaxhash.ops.codes import relax
 from jaxhash.ops.collectives import psum_local_grad, row_count
@@ -89,10 +90,7 @@ def dcw_autoencoder(*, narrow: int = 100, wide: int = 500, penalty: Weight = 0.1
 def init_decoder(key: Key[Array, ""], widths: list[int]) -> Decoder:
     """Initializes a layer per pair of widths: kernels of variance 1 / inputs, and zero biases."""
     keys = jax.random.split(key, len(widths) - 1)
-    return [
-        {"kernel": jax.random.normal(key, (n, m)) / math.sqrt(n), "bias": jnp.zeros(m)}
-        for key, n, m in zip(keys, widths[:-1], widths[1:], strict=True)
-    ]
+    return [init_linear(key, n, m) for key, n, m in zip(keys, widths[:-1], widths[1:], strict=True)]
 
 
 def decode(decoder: Decoder, codes: Float[Array, "n bits"]) -> Float[Array, "n entries"]:
