@@ -46,8 +46,8 @@ METHOD_NAMES = ("robust-multilevel", "dch", "hashnet", "csq")
 #: Options of methods; HashNet's bank of 13,018 rows would take most of the time.
 METHOD_OPTIONS = {"hashnet": ("pairs=batch",)}
 
-#: Without a quantizer, with HSWD, and with the penalty that the method was published with.
-VARIANTS = ("none", "hswd", "own")
+#: Without a quantizer, with the penalty that the method was published with, and with others.
+VARIANTS = ("none", "own", "l2", "hswd", "empirical-kl")
 
 #: Keys of the scores of each way that are stored.
 METRICS = ("map", "ndcg_at_100")

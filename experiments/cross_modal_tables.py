@@ -6,7 +6,7 @@ from jaxhash.metrics import mean_over_seeds
 _METRICS = {"map": "mAP", "ndcg_at_100": "nDCG@100"}
 
 #: Words for the quantizers.
-_VARIANTS = {"none": "none", "hswd": "HSWD", "own": "its own"}
+_VARIANTS = {"none": "none", "own": "its own", "l2": "L2", "hswd": "HSWD", "empirical-kl": "KL"}
 
 
 def draw(content: dict) -> str:

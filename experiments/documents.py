@@ -32,7 +32,7 @@ from jaxhash.ops.codes import binarize
 from jaxhash.retrieval.baselines.linear_hashes import fit_linear_hashes
 from jaxhash.runs.evaluation import SplitEncoder
 from jaxhash.runs.experiment import Experiment
-from jaxhash.runs.presets import PRESETS
+from jaxhash.runs.presets import PRESETS, preset_of_method
 from jaxhash.runs.scores import QUERY_AND_DATABASE, Codes, of_both_parts
 from jaxhash.training.devices import hardware
 from jaxhash.utils.files import write_json
@@ -106,7 +106,7 @@ def main(
     rows: tuple[str, ...] = tuple(row.name for row in ROWS),
     bits: tuple[int, ...] = BITS,
     other_bits: int = 32,
-    words: int = 10_000,
+    words: int = 2_000,
     steps: int = 1080,
     seeds: int = 3,
     output: Path = PATH,
@@ -159,7 +159,9 @@ def keep_words(source: Source, words: int) -> Source:
 
 def precisions(source: Source, row: Row, bits: int, steps: int, seeds: int) -> list[float]:
     """Returns precision@100 of each seed."""
-    config = PRESETS["reuters-bernoulli-vae"]().replace(bits=bits, **(row.fields or {}))
+    fields = row.fields or {}
+    preset = preset_of_method(fields.get("objective", "bernoulli-vae"))
+    config = PRESETS[preset]().replace(bits=bits, **fields)
     per_epoch = -(-int((source.is_test == 0).sum()) // config.optimizer.batch_size)
     config = config.replace(epochs=max(1, round(steps / per_epoch)))
     experiment = Experiment.open(config, source=source)

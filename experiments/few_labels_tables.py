@@ -1,6 +1,5 @@
 """Draws the tables of `few_labels.py` and `iterative_affinity.py`, for `tables.py`."""
 
-from collections.abc import Iterable
 from statistics import median
 from typing import Any
 
@@ -17,21 +16,17 @@ def draw(content: dict[str, Any]) -> str:
         groups.setdefault((row["labeled"], row["variant"]), []).append(row["epochs"])
     for (labeled, variant), runs in sorted(groups.items(), key=lambda item: item[0][0]):
         found = [[epoch for epoch in run if "accuracy" in epoch] for run in runs]
-        known = all(found)
-        first, last = (
-            _median(run[end]["accuracy"] for run in found) if known else "" for end in (0, -1)
-        )
-        mined = _median(run[-1]["mined_accuracy"] for run in found) if known else "-"
-        start = _median(run[0]["map"] for run in found) if known else "-"
-        end = _median(run[-1]["map"] for run in runs)
-        right = f"{first}, {last}" if known else "-"
-        lines.append(f"| {labeled} | {variant} | {right} | {mined} | {start} | {end} |")
+        ends = [[run[0] for run in found if run], [run[-1] for run in found if run]]
+        right = dict.fromkeys(_median(end, "accuracy") for end in ends)
+        mined, start = _median(ends[1], "mined_accuracy"), _median(ends[0], "map")
+        end = _median([run[-1] for run in runs], "map")
+        lines.append(f"| {labeled} | {variant} | {', '.join(right)} | {mined} | {start} | {end} |")
     seeds, items = {row["seed"] for row in content["rows"]}, content["rows"][-1]["items"]
     lines += [
         "",
         f"Medians of {len(seeds)} seeds, each with a split of its own, of {items['train']:,} training items; "
         f"{items['query']:,} queries, {items['database']:,} items in the database, {content['bits']} bits, "
-        f"{content['epochs']} epochs, no quantizer. {_made(content)}",
+        f"{content['epochs']} epochs, no quantizer unless named. {_made(content)}",
     ]
     return "\n".join(lines)
 
@@ -47,7 +42,7 @@ def draw_pixels(content: dict[str, Any]) -> str:
     for variant, title in titles.items():
         runs = [row["iterations"] for row in content["rows"] if row["variant"] == variant]
         for key, what in (("miou", "mIoU"), ("taught_accuracy", "right among what teaches G")):
-            values = (_median(run[number][key] for run in runs) for number in range(count))
+            values = (_median([run[number] for run in runs], key) for number in range(count))
             lines.append(f"| {title}, {what} | {' | '.join(values)} |")
     for variant, title in titles.items():
         published = (f"{each / 100:.3f}" for each in content["published"][variant])
@@ -58,8 +53,10 @@ def draw_pixels(content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _median(values: Iterable[float]) -> str:
-    return f"{median(values):.3f}"
+def _median(rows: list[dict[str, Any]], key: str) -> str:
+    """Returns the median of a figure of some rows, or a dash where they do not have it."""
+    values = [row[key] for row in rows if row.get(key) is not None]
+    return f"{median(values):.3f}" if values else "-"
 
 
 def _made(content: dict[str, Any]) -> str:
