@@ -22,22 +22,16 @@ def tables(monkeypatch):
     return module
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        "README.md",
-        "experiments/costs.md",
-        "experiments/hierarchy.md",
-        "experiments/methods.md",
-        "experiments/why_your_map_differs.md",
-    ],
-)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "experiments").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_tables_are_those_of_the_results(tables, page):
-    text = (ROOT / page).read_text()
+    text = page.read_text()
     bare = re.sub(r"(<!-- table .*? -->\n).*?(<!-- end -->)", r"\1\2", text, flags=re.S)
     assert bare != text
     assert tables.render(bare) == text
-    assert ROOT / page in tables.PAGES
+    assert page in tables.PAGES
 
 
 @pytest.mark.parametrize("name", ["why_your_map_differs", "costs"])
