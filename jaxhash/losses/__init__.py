@@ -87,6 +87,7 @@ from jaxhash.losses._interactions import bpr as bpr
 from jaxhash.losses._interactions import interaction_cross_entropy as interaction_cross_entropy
 from jaxhash.losses._multilevel import multilevel_means as multilevel_means
 from jaxhash.losses._multilevel import multilevel_triplet as multilevel_triplet
+from jaxhash.losses._multilevel import rank_consistency as rank_consistency
 from jaxhash.losses._nearest_neighbors import nearest_neighbor_kl as nearest_neighbor_kl
 from jaxhash.losses._pairwise import hashnet as hashnet
 from jaxhash.losses._pairwise import idhn as idhn
@@ -103,7 +104,6 @@ from jaxhash.losses._quantization import l2_quantization as l2_quantization
 from jaxhash.losses._quantization import log_cosh_quantization as log_cosh_quantization
 from jaxhash.losses._ranking import dtsh as dtsh
 from jaxhash.losses._ranking import mihash as mihash
-from jaxhash.losses._ranking import rank_consistency as rank_consistency
 from jaxhash.losses._ranking import tie_aware_ap as tie_aware_ap
 from jaxhash.losses._semantic import Normalizer as Normalizer
 from jaxhash.losses._semantic import semantic_similarity as semantic_similarity

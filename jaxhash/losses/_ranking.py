@@ -1,4 +1,4 @@
-"""Losses of the ranking of columns by their distance to an anchor: triplets, histograms, levels."""
+"""Losses of the ranking of columns by their distance to an anchor: triplets and histograms."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,6 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
 from jaxhash.losses._common import check_pairs
-from jaxhash.ops.arguments import as_int, as_real
 from jaxhash.ops.collectives import masked_mean, psum_local_grad, psum_no_grad
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import inner_products, inner_products_or_inf
@@ -211,78 +210,6 @@ def tie_aware_ap(
     positives = _count_columns(kinds[0], codes.dtype)
     values = jnp.sum(positive * precision, axis=1) / jnp.maximum(positives, 1.0)
     return masked_mean(-values, positives > 0, axis_name)
-
-
-@on_any_mesh
-def rank_consistency(
-    codes: Float[Array, "n bits"],
-    others: Float[Array, "m bits"],
-    similar: Shaped[ArrayLike, "n m"],
-    *,
-    levels: int = 2,
-    margin: float = 0.0,
-    where: Shaped[ArrayLike, "n m"] | None = None,
-    axis_name: str | None = None,
-) -> Float[Array, ""]:
-    r"""Hinge on the mean distances of the levels of similarity, where their order is wrong (RCDH).
-
-    With :math:`D_{ij} = (1 - h_i \cdot h_j / \mathrm{bits}) / 2` and :math:`\bar D_i(v)` its mean
-    over the columns j with :math:`s_{ij} = v`,
-
-    .. math:: L = \operatorname{mean}_{i,\, v > v'} (v - v')
-              \max\big(0, \bar D_i(v) - \bar D_i(v') + \rho\big)
-
-    over the levels :math:`v, v'` that row i has a column at. For V levels it passes V times over the
-    pairs, and compares :math:`V^2` means a row; no array holds triplets.
-
-    Args:
-        codes: relaxed codes in [-1, 1], h.
-        others: relaxed codes of the columns.
-        similar: the number of labels that a pair shares, s.
-        levels: number of levels, from 0; pairs that share more labels are at the last.
-        margin: rho, as a share of the bits; with 0 only a wrong order costs anything.
-
-    Returns:
-        The loss; 0 without a row that has columns at two levels.
-
-    Raises:
-        ValueError: if levels is below 2, or margin below 0.
-
-    Example:
-        >>> h, others = jnp.array([[1.0]]), jnp.array([[-1.0], [1.0], [0.0]])
-        >>> rank_consistency(h, others, jnp.array([[2, 0, 1]]), levels=3)  # D = 1, 0, 1/2
-        Array(1., dtype=float32)
-
-        (2 (1 - 0) + 1 (1 - 1/2) + 1 (1/2 - 0)) / 3: all three pairs of levels are in wrong order.
-
-    Reference:
-        A reading of ours of Ma, Lu, Zhou, "Rank-consistency deep hashing for scalable multi-label
-        image search" (RCDH), IEEE TMM 23 (2021). Evidence: its abstract, which has a rank list for
-        each query, and penalties of mismatched samples alone; no formula was at hand. The form with
-        triplets would be a mean of :math:`(s_{ij} - s_{ik}) \max(0, D_{ij} - D_{ik} + \rho)`.
-    """
-    levels = as_int("levels", levels, minimum=2)
-    if not margin >= 0:
-        raise ValueError(f"margin must be at least 0, got {margin}")
-    codes, others, _, where = check_pairs(codes, others, None, where)
-    similar = as_real("similar", similar, (len(codes), len(others)))
-    distances = 0.5 * (1.0 - inner_products(codes, others) / codes.shape[1])
-    valid = jnp.ones(distances.shape, bool) if where is None else where
-    level = jnp.minimum(similar.astype(distances.dtype), levels - 1)
-
-    def at(number):
-        members = valid & (level == number)
-        count = _count_columns(members, distances.dtype)
-        return jnp.sum(jnp.where(members, distances, 0.0), axis=1) / jnp.maximum(count, 1.0), count
-
-    means, counts = lax.map(jax.checkpoint(at), jnp.arange(levels, dtype=level.dtype))
-    steps = jnp.arange(levels, dtype=distances.dtype)
-    steps = (steps[:, None] - steps[None, :])[:, :, None]
-    pairs = (steps > 0) & (counts > 0)[:, None, :] & (counts > 0)[None, :, :]
-    hinge = steps * jnp.maximum(means[:, None, :] - means[None, :, :] + margin, 0.0)
-    number = psum_no_grad(jnp.sum(pairs, dtype=jnp.int32), axis_name)
-    share = jnp.sum(jnp.where(pairs, hinge, 0.0)) / jnp.maximum(number, 1)
-    return psum_local_grad(share, axis_name)
 
 
 def _split_pairs(

@@ -1,4 +1,4 @@
-"""Triplets of graded similarity: naive loops, hand-worked values, and how both forms relate."""
+"""Losses of graded similarity: naive loops, hand-worked values, and how the forms relate."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxhash.losses import multilevel_means, multilevel_triplet
+from jaxhash.losses import multilevel_means, multilevel_triplet, rank_consistency
 
 RANDOM = np.random.default_rng(0)
 ROWS, COLUMNS, BITS, RADIUS = 5, 7, 6, 2.5
@@ -101,3 +101,40 @@ def test_levels_are_the_nearest_similarities():
     assert float(multilevel_means(h, v, s, radius=20.0, levels=2)) == pytest.approx(2.0)
     with pytest.raises(ValueError, match="levels"):
         multilevel_means(h, v, s, radius=1.0, levels=1)
+
+
+def rank_consistency_loop(codes, others, similar, where, levels, margin):
+    values = []
+    for i in range(len(codes)):
+        distance = (1 - others @ codes[i] / codes.shape[1]) / 2
+        level = np.minimum(similar[i], levels - 1)
+        for high, low in np.ndindex(levels, levels):
+            near, far = where[i] & (level == high), where[i] & (level == low)
+            if high > low and near.any() and far.any():
+                gap = distance[near].mean() - distance[far].mean() + margin
+                values.append((high - low) * max(0, gap))
+    return np.mean(values)
+
+
+@pytest.mark.parametrize("levels, margin", [(2, 0.0), (3, 0.0), (4, 0.2), (9, 0.05)])
+def test_rank_consistency_is_the_loop(levels, margin):
+    shared, where = np.random.default_rng(2).integers(0, 5, WHERE.shape), WHERE.copy()
+    where[0] = np.arange(COLUMNS) < 1
+    found = rank_consistency(*ARRAYS[:2], shared, levels=levels, margin=margin, where=where)
+    expected = rank_consistency_loop(CODES, OTHERS, shared, where, levels, margin)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_consistent_ranking_costs_nothing():
+    """As many shared labels as equal signs."""
+    codes = jnp.ones((1, 4))
+    others = jnp.asarray(2.0 * np.tri(5, 4, -1) - 1.0, jnp.float32)
+    shared = np.arange(5)[None, :]
+    assert rank_consistency(codes, others, shared, levels=5) == 0
+    assert rank_consistency(codes, others, shared[:, ::-1], levels=5) > 0
+
+
+def test_too_few_levels_or_a_margin_below_zero_are_refused(unchecked):
+    for options, name in (({"levels": 1}, "levels"), ({"margin": -0.1}, "margin")):
+        with pytest.raises(ValueError, match=f"^{name} must be"):
+            rank_consistency(*ARRAYS[:2], SHARES >= 0.5, **options)

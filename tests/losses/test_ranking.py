@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxhash.losses import dtsh, mihash, rank_consistency, tie_aware_ap
+from jaxhash.losses import dtsh, mihash, tie_aware_ap
 from jaxhash.losses._ranking import _histograms
 from jaxhash.metrics import DistanceCounts, average_precision
 
@@ -254,43 +254,3 @@ def test_of_similar_columns_alone_there_is_nothing_to_learn(name):
 
 
 # Levels
-
-
-def rank_consistency_loop(codes, others, similar, where, levels, margin):
-    values = []
-    for i in range(len(codes)):
-        distance = (1 - others @ codes[i] / codes.shape[1]) / 2
-        level = np.minimum(similar[i], levels - 1)
-        for high, low in np.ndindex(levels, levels):
-            near, far = where[i] & (level == high), where[i] & (level == low)
-            if high > low and near.any() and far.any():
-                gap = distance[near].mean() - distance[far].mean() + margin
-                values.append((high - low) * max(0, gap))
-    return np.mean(values)
-
-
-@pytest.mark.parametrize("levels, margin", [(2, 0.0), (3, 0.0), (4, 0.2), (9, 0.05)])
-def test_rank_consistency_is_the_loop(levels, margin):
-    codes, others, _ = pairs(6, 9)
-    rng = np.random.default_rng(2)
-    shared, where = rng.integers(0, 5, (6, 9)), rng.random((6, 9)) < 0.7
-    where[0] = np.arange(9) < 1
-    found = rank_consistency(codes, others, shared, levels=levels, margin=margin, where=where)
-    arrays = np.asarray(codes, float), np.asarray(others, float), shared, where
-    assert found == pytest.approx(rank_consistency_loop(*arrays, levels, margin), rel=1e-5)
-
-
-def test_a_consistent_ranking_costs_nothing():
-    """As many shared labels as equal signs."""
-    codes = jnp.ones((1, 4))
-    others = jnp.asarray(2.0 * np.tri(5, 4, -1) - 1.0, jnp.float32)
-    shared = np.arange(5)[None, :]
-    assert rank_consistency(codes, others, shared, levels=5) == 0
-    assert rank_consistency(codes, others, shared[:, ::-1], levels=5) > 0
-
-
-def test_too_few_levels_or_a_margin_below_zero_are_refused(unchecked):
-    codes, others, similar = pairs(2, 3)
-    for options, name in (({"levels": 1}, "levels"), ({"margin": -0.1}, "margin")):
-        with pytest.raises(ValueError, match=f"^{name} must be"):
-            rank_consistency(codes, others, similar, **options)
