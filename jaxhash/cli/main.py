@@ -13,7 +13,7 @@ from typing import NoReturn
 from jaxhash import __version__
 from jaxhash.cli import output, usage
 from jaxhash.cli.flags import with_flags
-from jaxhash.cli.parsing import preset_list, take_quiet
+from jaxhash.cli.parsing import take_quiet
 from jaxhash.training import guard, stop
 from jaxhash.utils.console import hide_progress
 from jaxhash.utils.errors import Stopped, UserError, first_line, printable
@@ -108,9 +108,7 @@ def _dispatch(arguments: list[str]) -> None:
     """Runs the verb named; each is imported when it is run, so that the others' imports cost nothing."""
     verb, *rest = arguments or ["--help"]
     if verb in ("-h", "--help"):
-        from jaxhash.runs.presets import PRESETS
-
-        print(usage.COMMANDS + preset_list(PRESETS))
+        print(usage.COMMANDS)
         return
     if verb == "--version":
         print(f"jaxhash {__version__}")

@@ -23,12 +23,12 @@ _DATA = """\
   jaxhash data captions --OPTION VALUE ...      embeddings of captions, as such a file
 """
 
-#: Printed by `jaxhash --help`, which adds the presets.
+#: Printed by `jaxhash --help`, for which nothing is imported that takes time.
 COMMANDS = f"""usage: jaxhash COMMAND ...
 
 Learn binary hash codes for image retrieval.
 
-  jaxhash train [PRESET] [--OPTION VALUE ...]   train, or go on with a run; --help lists all options
+  jaxhash train [PRESET] [--OPTION VALUE ...]   train, or go on with a run; --help lists presets and options
   jaxhash train --objective help                the methods, as a table
   jaxhash evaluate RUN [--data-dir DIR]         compute a finished run's metrics again
   jaxhash evaluate CODES [--OPTION VALUE ...]   evaluate codes made by anything, a .npz or .npy file
@@ -48,10 +48,7 @@ Learn binary hash codes for image retrieval.
   jaxhash compile [PRESET|RUN] --for TARGET     what a training needs on TPUs or GPUs that are not here
   jaxhash --version
 
---quiet, with any command, shows no progress.
-
-presets of train (the first is the default):
-"""
+--quiet, with any command, shows no progress."""
 
 #: Printed by `jaxhash data --help`.
 DATA_COMMANDS = f"""usage: jaxhash data COMMAND ...
