@@ -14,6 +14,7 @@ Measures of ``codes`` take -1 and +1 with shape [items, bits], and raise ValueEr
 or other values and TypeError unless codes are signed integers or floats.
 """
 
+from jaxhash.metrics._accumulator import Accumulator as Accumulator
 from jaxhash.metrics._average_precision import average_precision as average_precision
 from jaxhash.metrics._average_precision import mean_average_precision as mean_average_precision
 from jaxhash.metrics._average_precision import nonempty_probability as nonempty_probability
