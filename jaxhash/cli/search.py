@@ -34,7 +34,8 @@ class SearchArguments:
 
     A QUERY is an image file, a folder or a .txt list of them, a .npy or .npz of images or vectors, a
     .parquet with a column of vectors, tfds:NAME, digits; or id:ID for an item of the index. It is encoded by
-    the hash function in the index. Items at equal distance are in order of id.
+    the hash function in the index, or by another of the same run (--run, --modality). Items at equal distance
+    are in order of id.
     """
 
     path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
@@ -50,6 +51,10 @@ class SearchArguments:
     near_classes: int | None = None
     """Search, for each query, the items of this many labels alone, those whose majority code is nearest: a
     fraction of the work, and nearer items of other labels are missed."""
+    run: Path | None = None
+    """Folder of the run of several modalities whose hash function made the index."""
+    modality: str | None = None
+    """Which modality of that --run the queries are of, such as titles that search bodies."""
     rescore: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Rank the nearest items again, by the cosine of the real-valued codes or features that the index keeps
     (jaxhash encode --keep-floats float16)."""
@@ -74,6 +79,8 @@ class SearchArguments:
             raise UserError("--near-classes cannot be combined with --where or --radius")
         if self.rescore_multiplier != SearchArguments.rescore_multiplier and not self.rescore:
             raise UserError("--rescore-multiplier needs --rescore")
+        if (self.run is None) != (self.modality is None):
+            raise UserError("--run and --modality go together")
         if self.output is not None:
             check_output(self.output, ".json")
         if self.html is not None:
@@ -107,6 +114,7 @@ def run(arguments: list[str], console: Console, command: str) -> None:
     progress = FlagConsole(stderr=True, markup=False)  # standard output holds the results alone
     encoded = encode_queries(
         *(index, parsed.queries, progress),
+        hasher=None if parsed.run is None else _other_hasher(index, parsed.run, parsed.modality),
         with_vectors=parsed.rescore,
         with_images=parsed.html is not None,
     )
@@ -123,6 +131,22 @@ def run(arguments: list[str], console: Console, command: str) -> None:
     for file in (parsed.output, parsed.html):
         if file is not None and not parsed.json:
             print_line(console, f"written: {file}")
+
+
+def _other_hasher(index: Index, run: Path, modality: str | None) -> Any:
+    """Loads the hash function of a modality, of the run whose other modality is in the index.
+
+    Raises:
+        UserError: if the index is of another run, or of a hash function of one modality.
+    """
+    from jaxhash.runs.load import load
+
+    own = index.hasher().made_by.get("modality")
+    if own is None:
+        raise UserError(f"{index.folder} is not of a run of several modalities: leave out --run")
+    made_it = load(run, modality=own)
+    index.check_hasher(made_it.digest, made_it.bits, f"{run}, `modality={own}`,")
+    return load(run, modality=modality)
 
 
 def _search(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -14,6 +14,9 @@ from jaxhash.retrieval.index import Index
 from jaxhash.retrieval.item_images import item_image
 from jaxhash.utils.console import print_line, track_progress
 from jaxhash.utils.errors import UserError, printable
+
+if TYPE_CHECKING:  # it loads flax, without which items of the index are searched for
+    from jaxhash.retrieval.hasher import Hasher
 
 #: Begins a query that is an item of the index.
 ID_PREFIX = "id:"
@@ -50,16 +53,18 @@ def encode_queries(
     names: Sequence[str],
     console: Console,
     *,
+    hasher: "Hasher | None" = None,
     with_vectors: bool = False,
     with_images: bool = False,
     batch_size: int = 256,
 ) -> EncodedQueries:
-    """Encodes queries by the hash function of an index.
+    """Encodes queries by the hash function of an index, or another whose codes compare with its codes.
 
     Args:
         index: the index.
         names: whatever `jaxhash.data.inputs.open_inputs` opens, and ``id:ID`` for items of the index.
         console: where to show progress, and what was guessed of the inputs.
+        hasher: the hash function; that of the index if not given.
         with_vectors: whether to compute the vectors that the index keeps, too.
         with_images: whether to make small images, too, of queries that are rows of images of an array.
         batch_size: number of queries that are read and encoded at a time.
@@ -70,8 +75,12 @@ def encode_queries(
     """
     if with_vectors:
         index.vectors([])  # raises if there are none
+        if hasher is not None and "features" in index.keep:
+            raise UserError(
+                f"{index.folder} keeps features, which do not compare with those of another hash function"
+            )
     asked = _Asked(with_vectors, with_images, batch_size)
-    found = list(_encode(index, names, console, asked))
+    found = list(_encode(index, hasher, names, console, asked))
     queries = [query for part in found for query in part.queries]
     codes = np.concatenate([part.codes for part in found])
     vectors = np.concatenate([part.vectors for part in found]) if with_vectors else None
@@ -87,9 +96,12 @@ class _Asked(NamedTuple):
 
 
 def _encode(
-    index: Index, names: Sequence[str], console: Console, asked: _Asked
+    index: Index,
+    hasher: "Hasher | None",
+    names: Sequence[str],
+    console: Console,
+    asked: _Asked,
 ) -> Iterator[EncodedQueries]:
-    hasher = None
     for name in names:
         if name.startswith(ID_PREFIX):
             yield _from_index(index, name, asked)
@@ -115,7 +127,7 @@ def _from_index(index: Index, name: str, asked: _Asked) -> EncodedQueries:
 
 def _encode_inputs(
     index: Index,
-    hasher: Any,
+    hasher: "Hasher",
     inputs: Inputs,
     root: Path,
     console: Console,

@@ -9,6 +9,8 @@ from rich.console import Console
 from trainings import start_with_an_interruption, without_plots
 
 import jaxhash
+from jaxhash.cli.main import main
+from jaxhash.retrieval.index import Index
 from jaxhash.runs import Config, evaluate, train
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.ways import codes_by_way
@@ -81,6 +83,46 @@ def test_a_hash_function_of_each_modality(trained):
     for options, words in (({}, "each of body, title"), ({"modality": "sound"}, "sound")):
         with pytest.raises(UserError, match=words):
             jaxhash.load(whole.run.run_dir, **options)
+
+
+def test_items_of_one_modality_are_searched_by_another(trained, folder, tmp_path, capsys):
+    run, index = trained[0].run.run_dir, tmp_path / "bodies"
+    main(
+        ["encode", f"{run}", f"{folder / 'body.npz'}", "--output", f"{index}", "--modality", "body"]
+    )
+    capsys.readouterr()
+    titles = np.load(folder / "title.npz")["features"][:30]
+    np.save(tmp_path / "titles.npy", titles)
+    words = ["search", f"{index}", f"{tmp_path / 'titles.npy'}", "--json", "--k", "5"]
+    main([*words, "--run", f"{run}", "--modality", "title"])
+    found = json.loads(capsys.readouterr().out)
+    codes = jaxhash.load(run, modality="title").encode(titles)
+    expected = Index.open(index).search(codes, 5)
+    assert [[item["id"] for item in items] for items in found] == expected.ids.tolist()
+    right = [item["label"] == f"{LABELS[row]}" for row, items in enumerate(found) for item in items]
+    assert np.mean(right) > 0.5
+
+
+def test_another_run_does_not_search_an_index(trained, folder, tmp_path, capsys):
+    """Its codes have the same length, and say nothing about those of the index."""
+    run, index = trained[0].run.run_dir, tmp_path / "bodies"
+    main(
+        ["encode", f"{run}", f"{folder / 'body.npz'}", "--output", f"{index}", "--modality", "body"]
+    )
+    other = config(folder, "other", seed=1)
+    with without_plots():
+        train(other, QUIET)
+    words = ["search", f"{index}", f"{folder / 'title.npz'}", "--run"]
+    for options, said in (
+        ([f"{other.run.run_dir}", "--modality", "title"], "another hash function"),
+        ([f"{run}", "--modality", "sound"], "sound"),
+        ([f"{run}"], "--modality"),
+    ):
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match="2"):
+            main([*words, *options])
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
 
 
 def test_an_interrupted_run_goes_on_to_the_same_numbers(folder, trained, monkeypatch):
