@@ -35,6 +35,8 @@ TORCH_FORMS = (
 KERNEL = "kernel"
 #: Number of classes that the random labels have.
 CLASSES = 10
+#: Number of items that a row has not chosen.
+NEGATIVES = 10
 
 
 class LabeledCodes(NamedTuple):
@@ -105,8 +107,10 @@ class LabeledCodes(NamedTuple):
 
     @property
     def negatives(self) -> Float[Array, "n m bits"]:
-        """Codes of ten items that each row has not chosen."""
-        return self._own_rows(self._normal(2, 10, self.codes.shape[1]))
+        """Codes of ten items that each row has not chosen: those of the next ten rows."""
+        others = self.others
+        rolled = (jnp.roll(others, -shift, axis=0) for shift in range(1, NEGATIVES + 1))
+        return jnp.stack([self._own_rows(each) for each in rolled], axis=1)
 
     @property
     def _all_ids(self) -> Int[Array, " m"]:

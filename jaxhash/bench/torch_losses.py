@@ -13,7 +13,7 @@ import torch.nn.functional as functional
 from jaxtyping import Float, Shaped
 
 from jaxhash.bench.config import Pass
-from jaxhash.bench.losses import ARGUMENTS, LabeledCodes
+from jaxhash.bench.losses import ARGUMENTS, NEGATIVES, LabeledCodes
 from jaxhash.bench.prepare import PreparedLoss
 from jaxhash.bench.torch_hswd import prepare_form, to_torch
 
@@ -148,6 +148,9 @@ FORMS: dict[str, Callable[..., Scalar]] = {
 OF_CODES: dict[str, Callable[[Codes], Codes]] = {
     "others": lambda codes: codes,
     "view": lambda codes: 0.5 * codes + 0.25,
+    "negatives": lambda codes: torch.stack(
+        [torch.roll(codes, -shift, dims=0) for shift in range(1, NEGATIVES + 1)], dim=1
+    ),
 }
 
 
