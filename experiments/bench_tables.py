@@ -26,8 +26,7 @@ def draw(content: dict[str, Any]) -> str:
             *lines,
             "",
             f"Medians, {points[0]['bits']} bits, {points[0]['dtype']}, forward + backward, on "
-            f"{hardware['cpu_cores_used']} cores of {hardware['cpu']} at a load of "
-            f"{content['load_average'][0]}, jax {versions['jax']}, torch {versions['torch']} with a "
-            f"single thread, by `{content['command']}` for each batch size N.",
+            f"{hardware['cpu_cores_used']} cores of {hardware['cpu']}, jax {versions['jax']}, "
+            f"torch {versions['torch']}, by `{content['command'].split(' --output')[0]}`.",
         ]
     )

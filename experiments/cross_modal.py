@@ -44,7 +44,10 @@ MODALITIES = ("body", "title")
 METHOD_NAMES = ("robust-multilevel", "dch", "hashnet", "csq")
 
 #: Options of methods; HashNet's bank of 13,018 rows would take most of the time.
-METHOD_OPTIONS = {"hashnet": ("pairs=batch",)}
+METHOD_OPTIONS = {
+    "hashnet": ("pairs=batch",),
+    "robust-multilevel": ("form=triplets", "radius=4"),  # as in its preset
+}
 
 #: Without a quantizer, with the penalty that the method was published with, and with others.
 VARIANTS = ("none", "own", "l2", "hswd", "empirical-kl")
@@ -95,6 +98,10 @@ def main(
     for variant in variants:
         for method in methods:
             if variant == "own" and METHODS[method].published_penalty is None:
+                continue
+            inputs = "words" if options.words else f"{options.dimensions} directions"
+            done = cells.get((method, options.bits, variant, inputs))
+            if done is not None and done["epochs"] == options.epochs:
                 continue
             console.rule(f"{method}, {variant}, {options.bits} bits")
             cell = train(config, method, variant, options, console)

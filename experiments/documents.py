@@ -80,20 +80,21 @@ class Row(NamedTuple):
 def _rows() -> Iterator[Row]:
     methods = {"PSH": "pairwise-supervised-hashing", "Bernoulli VAE": "bernoulli-vae"}
     for name, objective in methods.items():
-        yield Row("methods", name, {"objective": objective, "quantizer": "own"})
+        yield Row("methods", name, {"objective": objective})
     nash = {"objective": "bernoulli-vae", "objective_options": ("gradient=straight-through",)}
-    yield Row("methods", "NASH", nash | {"quantizer": "own"})
+    yield Row("methods", "NASH", nash)
     yield Row("methods", "ITQ", fitted="itq")
     yield Row("methods", "LSH", fitted="random")
     for name, objective in methods.items():
-        for gradient in ("masked-arm", "disarm", "straight-through"):
-            options = {"objective_options": (f"gradient={gradient}",), "quantizer": "own"}
-            yield Row("estimators", f"{name}, {gradient}", {"objective": objective} | options)
-        for quantizer in ("none", "own", "l2", "hswd", "empirical-kl"):
+        for quantizer in ("l2", "hswd", "empirical-kl"):
+            fields = {"objective": objective, "quantizer": quantizer}
+            yield Row("quantizers", f"{name}, {quantizer}, ARM", fields)
+        for quantizer in ("none", "hswd"):
             fields = {"objective": objective, "quantizer": quantizer}
             yield Row("quantizers", f"{name}, {quantizer}, relaxed", fields | RELAXED)
-            if quantizer != "own":
-                yield Row("quantizers", f"{name}, {quantizer}, ARM", fields)
+        for gradient in ("masked-arm", "disarm", "straight-through"):
+            options = {"objective_options": (f"gradient={gradient}",)}
+            yield Row("estimators", f"{name}, {gradient}", {"objective": objective} | options)
 
 
 ROWS = tuple(_rows())

@@ -175,7 +175,8 @@ def train(experiment: Experiment, step: DataParallel) -> Iterator[dict[str, Any]
 
 def pseudo_labels(state: TrainState, split: Split, labels: np.ndarray) -> dict[str, Any]:
     """Returns how many labels of items without a known one are right; empty before there are any."""
-    number, _, confident = np.asarray(state.objective_state.pseudo.rows).T
+    states = jax.tree.leaves(state.objective_state, is_leaf=lambda each: hasattr(each, "pseudo"))
+    number, _, confident = np.asarray(states[0].pseudo.rows).T  # a quantizer's own comes after
     if (number < 0).all():
         return {}
     unknown = ~np.isin(split.train, split.labeled)

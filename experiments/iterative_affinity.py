@@ -12,8 +12,7 @@ Known from a review are J, G = I - L, alpha_p = G alpha_u, the losses, the 80 % 
 region classifier that confirms it. What is small here, and a reading: images of 32 x 32 pixels that
 `make_images` draws; nets of a few convolutions; weights of the four neighbors of a pixel for the spatial
 propagation network, so that G is applied many times; k-means for superpixels; and logistic regression of
-mean features, on other folds, for the region classifier. A seed took nine minutes
-on two CPU cores that others shared.
+mean features, on other folds, for the region classifier. A seed takes about two minutes on a CPU core.
 """
 
 import functools

@@ -38,9 +38,10 @@ def named_table(content: dict, name: str) -> str:
 def origin_line(content: dict) -> str:
     """Returns a sentence with what made the tables of a file."""
     hardware, versions = content["hardware"], content["versions"]
+    cores = hardware["cpu_cores_used"]
     return (
-        f"All tables: jax {versions['jax']}, numpy {versions['numpy']}, "
-        f"{hardware['cpu_cores_used']} cores of {hardware['cpu']}, by `{content['command']}`."
+        f"All tables: jax {versions['jax']}, numpy {versions['numpy']}, {cores} "
+        f"core{'s' * (cores > 1)} of {hardware['cpu']}, by `{content['command']}`."
     )
 
 
