@@ -1,7 +1,6 @@
 """Retrieval metrics of a database that comes in pieces, or is spread over processes."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -22,7 +21,8 @@ class Accumulator:
 
     Each piece is counted and forgotten: memory is that of the counts, ``queries * (bits + 1)``
     integers for each kind, however large the database is. Counts are integers, so the metrics equal
-    those of the whole database at once to the last bit, whatever the pieces and their order.
+    those of the whole database at once to the last bit, whatever the pieces and their order. Unlike
+    `evaluate_retrieval` it does not warn of implausible codes: see `jaxhash.metrics.code_warnings`.
 
     Args:
         query_codes: codes of the queries; see `jaxhash.metrics.infer_code_format`.
@@ -41,8 +41,7 @@ class Accumulator:
         >>> first.compute(k=1).scores["map_at_k"].expected
         1.0
 
-        The processes of a job exchange their counts by
-        ``jax.experimental.multihost_utils.process_allgather(accumulator.counts)``.
+        A process may send the accumulator pickled, or its ``counts``, which are arrays of int64.
     """
 
     def __init__(
@@ -164,7 +163,7 @@ def _read_alike(kind: str, other: str | None) -> bool:
 def _add_levels(
     first: Int[np.ndarray, "queries distances levels"] | None,
     second: Int[np.ndarray, "queries distances others"] | None,
-) -> Any:
+) -> Int[np.ndarray, "queries distances most"] | None:
     """Adds items by gain; one side may have no item of the highest gains."""
     if first is None or second is None:
         if first is not second:
