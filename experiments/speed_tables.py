@@ -1,5 +1,7 @@
 """Draws the tables and sentences of times, memory and kills, for `tables.py`."""
 
+from jaxhash.bench.losses import TORCH_PREFIX
+
 #: Scripts by the names that stored commands have.
 RENAMED_SCRIPTS = {
     "chunks.py": "gradient_cache.py",
@@ -21,15 +23,36 @@ def bench_table(content: dict) -> str:
         median = {p["loss"]: p["median_seconds"] for p in points if p["batch"] == batch}
         ratios = (f"{median[other] / median[first]:.3g}" for other in others)
         lines.append(f"| {batch:,} | {1e6 * median[first]:,.0f} µs | {' | '.join(ratios)} |")
-    hardware, versions = content["hardware"], content["versions"]
+    return "\n".join([*lines, "", _timed_by(content)])
+
+
+def torch_table(content: dict) -> str:
+    """Draws the time of each loss at each batch size, and how many times as long PyTorch takes."""
+    points = content["points"]
+    median = {(point["loss"], point["batch"]): point["median_seconds"] for point in points}
+    batches = sorted({point["batch"] for point in points})
+    titles = (f"batch {batch:,} | torch / jaxhash" for batch in batches)
+    lines = [f"| loss | {' | '.join(titles)} |", "|---|" + "---:|" * (2 * len(batches))]
+    for loss in dict.fromkeys(loss for loss, _ in median if not loss.startswith(TORCH_PREFIX)):
+        cells = []
+        for batch in batches:
+            ours, theirs = (median.get((name, batch)) for name in (loss, TORCH_PREFIX + loss))
+            cells.append("-" if ours is None else f"{1e6 * ours:,.0f} µs")
+            cells.append("-" if ours is None or theirs is None else f"{theirs / ours:.2g} x")
+        lines.append(f"| `{loss}` | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", _timed_by(content)])
+
+
+def _timed_by(content: dict) -> str:
+    """Returns a sentence with what was timed, on what, and by which command."""
+    first, hardware = content["points"][0], content["hardware"]
+    versions = content["versions"]
     torch = f", torch {versions['torch']}" if "torch" in versions else ""
-    lines += [
-        "",
-        f"Medians, {points[0]['bits']} bits, {points[0]['dtype']}, forward + backward, on "
+    return (
+        f"Medians, {first['bits']} bits, {first['dtype']}, forward + backward, on "
         f"{hardware['cpu_cores_used']} cores of {hardware['cpu']}, jax {versions['jax']}{torch}, by "
-        f"`{content['command'].split(' --output')[0]}`.",
-    ]
-    return "\n".join(lines)
+        f"`{content['command'].split(' --output')[0]}`."
+    )
 
 
 def ratio_line(content: dict) -> str:

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import bench_tables
 import compiled_tables
 import cross_modal_tables
 import few_labels_tables
@@ -71,7 +70,7 @@ SINGLE_DRAWERS: dict[str, Callable[[dict], str]] = {
     "bench_hswd_cpu": speed_tables.bench_table,
     "bench_hswd_h200": compiled_tables.draw,
     "bench_hswd_v5e": compiled_tables.draw,
-    "bench_related_cpu": bench_tables.draw,
+    "bench_related_cpu": speed_tables.torch_table,
     "cross_modal": cross_modal_tables.draw,
     "data_pipeline_cpu": speed_tables.input_table,
     "few_labels": few_labels_tables.draw,
