@@ -76,6 +76,11 @@ class Options:
     seeds: int = 3
     """Number of seeds, from 0."""
 
+    @property
+    def inputs(self) -> str:
+        """What the encoders see."""
+        return "words" if self.words else f"{self.dimensions} directions"
+
 
 def main(
     options: tyro.conf.OmitArgPrefixes[Options],
@@ -99,12 +104,16 @@ def main(
         for method in methods:
             if variant == "own" and METHODS[method].published_penalty is None:
                 continue
-            inputs = "words" if options.words else f"{options.dimensions} directions"
-            done = cells.get((method, options.bits, variant, inputs))
-            if done is not None and done["epochs"] == options.epochs:
+            done = cells.get((method, options.bits, variant, options.inputs))
+            of_cell = config.replace(
+                objective=method,
+                objective_options=METHOD_OPTIONS.get(method, ()),
+                quantizer=variant,
+            )
+            if done is not None and is_same(done, of_cell, options):
                 continue
             console.rule(f"{method}, {variant}, {options.bits} bits")
-            cell = train(config, method, variant, options, console)
+            cell = train(of_cell, options, console)
             cells[key(cell)] = cell
             ordered = [cells[each] for each in sorted(cells, key=place)]
             write_json(output, {"command": COMMAND, "cells": ordered})
@@ -166,16 +175,18 @@ def project(options: Options, field: str) -> Path:
     return path
 
 
-def train(config: Config, method: str, variant: str, options: Options, console: Console) -> dict:
+def is_same(cell: dict, config: Config, options: Options) -> bool:
+    """Returns whether a stored cell was trained by this configuration, as long and as often."""
+    seeds = {len(scores["map"]) for scores in cell["scores"].values()}
+    found = cell["objective"], cell["epochs"], seeds
+    return found == (config.objective.describe(), options.epochs, {options.seeds})
+
+
+def train(config: Config, options: Options, console: Console) -> dict:
     """Returns one cell: what was trained, and the metrics of each way and seed."""
-    inputs = "words" if options.words else f"{options.dimensions} directions"
-    name = f"{method}-{variant}-{options.bits}-{inputs.replace(' ', '-')}-{options.epochs}"
-    config = config.replace(
-        objective=method,
-        objective_options=METHOD_OPTIONS.get(method, ()),
-        quantizer=variant,
-        run_dir=FOLDER / name,
-    )
+    method, variant = config.objective.objective, config.objective.quantizer
+    name = f"{method}-{variant}-{options.bits}-{options.inputs.replace(' ', '-')}-{options.epochs}"
+    config = config.replace(run_dir=FOLDER / name)
     results = sweep(config, {}, console, seeds=options.seeds)
     folders = [config.run.run_dir / Member(seed, {}).folder for seed in range(options.seeds)]
     ways = [json.loads((folder / "results.json").read_text())["ways"] for folder in folders]
@@ -183,7 +194,7 @@ def train(config: Config, method: str, variant: str, options: Options, console: 
         "method": method,
         "quantizer": variant,
         "bits": options.bits,
-        "inputs": inputs,
+        "inputs": options.inputs,
         "objective": config.objective.describe(),
         **{name: results[name] for name in STORED},
         "scores": {
