@@ -7,8 +7,8 @@ queries. Each field is its own modality: tf-idf rows by the words of the trainin
 256 principal directions of the training documents, which stand in feature files under runs/cross_modal;
 `--words` trains on the words themselves, which takes many times as long. Each cell is a sweep over seeds
 there, so an interrupted comparison goes on where it stopped. The results,
-experiments/results/cross_modal.json, are written after each cell. On two busy CPU cores a cell of three
-seeds takes about two minutes.
+experiments/results/cross_modal.json, are written after each cell; cells that are there with the same options,
+epochs and seeds are not trained again.
 """
 
 import dataclasses

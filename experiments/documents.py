@@ -7,7 +7,7 @@ over all orders of ties, where documents are relevant that share a label, as in 
 stands beside: it has other preprocessing, 10,000 (Reuters) and 7,164 words (20 Newsgroups) of files that
 are not at hand, so the order of the rows is what compares, not the digits. `words` are the most frequent
 words that are kept. The results, experiments/results/documents.json, are written after each row, and rows
-that are there are not trained again.
+that are there are not trained again. A row of three seeds takes one to three minutes on a CPU core.
 """
 
 import dataclasses
