@@ -15,6 +15,7 @@ from jaxhash.ops.arguments import as_floating, as_mask, concrete_values
 from jaxhash.ops.collectives import psum_local_grad, row_count, split_grad
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import at_least_float32
+from jaxhash.ops.random_words import random_words
 from jaxhash.ops.selection import Threshold, include_next, is_above, top_m_threshold
 
 #: The distribution that the batch is compared with; see `hswd`.
@@ -325,7 +326,7 @@ def _sampled_negatives(
         below = 1.0 - jnp.broadcast_to(jnp.asarray(mass, jnp.float32), (bits,))
         return jax.random.binomial(key, jnp.float32(count), below).astype(jnp.int32)
     rows = row_count(codes, None, axis_name)
-    words = jax.random.bits(key, (-(-rows // 32), bits), jnp.uint32)
+    words = random_words(key, (-(-rows // 32), bits))
     used = jnp.clip(count - 32 * jnp.arange(words.shape[0]), 0, 32).astype(jnp.uint32)
     ones = jnp.where(used > 0, jnp.uint32(0xFFFFFFFF) >> ((32 - used) % 32), jnp.uint32(0))
     return jnp.sum(lax.population_count(words & ones[:, None]), axis=0).astype(jnp.int32)

@@ -6,7 +6,7 @@ classes. Read `jaxhash.ops.codes` first.
 
 The modules: ``codes`` and ``codebooks``; ``selection``, order statistics without a sort;
 ``collectives``, sums and gathers over a mapped axis; ``meshes``, the same result on any mesh;
-``numerics``, safe arithmetic; ``arguments``, checks.
+``numerics``, safe arithmetic; ``random_words``; ``arguments``, checks.
 Functions take arrays of JAX or NumPy, and a bad argument raises TypeError or ValueError naming it.
 """
 
