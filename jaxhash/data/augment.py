@@ -5,7 +5,7 @@ NumPy on the host and JAX on the device compute the same bits from the same rand
 
 import dataclasses
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +13,9 @@ from jaxtyping import Array, Bool, Int, Shaped, UInt64
 
 from jaxhash.data.random_bits import random_bits
 from jaxhash.data.rows import map_rows
+
+#: Where training batches are augmented.
+AugmentDevice = Literal["host", "device"]
 
 
 class DeferredAugment(NamedTuple):

@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from jaxhash.data.pipeline import AugmentDevice
+from jaxhash.data.augment import AugmentDevice
 from jaxhash.data.protocols import AUTO, check_protocol
 from jaxhash.utils.checks import check_numbers, check_share
 

@@ -8,21 +8,18 @@ a batch rather than an item, because grain's overhead per element would exceed t
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import grain
 import numpy as np
 from jaxtyping import Int
 
-from jaxhash.data.augment import Augment, DeferredAugment
+from jaxhash.data.augment import Augment, AugmentDevice, DeferredAugment
 from jaxhash.data.class_batches import PADDING, ClassBatchOrder
 from jaxhash.data.rows import ViewRows
 from jaxhash.data.sources import Source
 from jaxhash.data.workers import WorkerIterator
 from jaxhash.objectives import Batch
-
-#: Where `training_batches` applies the augmentation.
-AugmentDevice = Literal["host", "device"]
 
 
 def training_batches(
