@@ -99,8 +99,8 @@ def start_with_an_interruption(folder, start, monkeypatch, at):
     """Interrupts a training after a step, starts it again, and returns its results."""
     report = loop._report
 
-    def interrupt(step, *rest):
-        report(step, *rest)
+    def interrupt(step, *rest, **options):
+        report(step, *rest, **options)
         if step == at:
             raise KeyboardInterrupt
 
@@ -139,8 +139,8 @@ def train_with_a_kill(config, flags, console, *, after):
 def terminate_at(at):
     report = loop._report
 
-    def terminate(step, *rest):
-        report(step, *rest)
+    def terminate(step, *rest, **options):
+        report(step, *rest, **options)
         if step == at:
             signal.raise_signal(signal.SIGTERM)
 

@@ -39,6 +39,7 @@ RESUME_MUTABLE_FIELDS = (
     "workers",
     "augment_on",
     "checkpoint_every",
+    "log_every",
     "keep_newest",
     "keep_best",
     "on_nan",
@@ -83,6 +84,10 @@ class RunConfig:
     over the devices; auto does so from 256 MiB."""
     checkpoint_every: int = 200
     """Steps between two checkpoints."""
+    log_every: int | None = None
+    """Steps between two records of metrics.jsonl; if not given each step has one, and of a training of more
+    than 50,000 steps as many as stay below that number. Steps that are saved, skipped or collapse have one
+    in any case."""
     keep_newest: int = 2
     """Newest checkpoints that are kept."""
     keep_best: int = 1
@@ -109,6 +114,7 @@ class RunConfig:
         many = 10**6
         allowed = {
             "checkpoint_every": (1, many),
+            "log_every": (1, many),
             "evaluate_every": (1, many),
             "chunk_size": (1, many),
             "model_parallel": (1, many),

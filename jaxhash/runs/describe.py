@@ -8,6 +8,7 @@ import jax
 from rich.console import Console
 
 from jaxhash.runs.experiment import Experiment
+from jaxhash.runs.metrics_file import missing_records, record_interval
 from jaxhash.training.devices import hardware
 from jaxhash.utils.console import print_line
 from jaxhash.utils.hardware import versions
@@ -58,14 +59,19 @@ def describe_unreadable(experiment: Experiment) -> list[str]:
     return [f"warning: {len(bad):,} left out: {'; '.join(bad[:MOST_NAMED])}{more}"]
 
 
-def print_missing_records(records: Sequence[Any], steps: int, console: Console) -> bool:
-    """Prints a warning if steps of a finished training have no record; returns whether any has none."""
-    missing = steps - len(records)
+def print_missing_records(
+    records: Sequence[dict[str, Any]], experiment: Experiment, console: Console
+) -> bool:
+    """Prints a warning if records of a finished training are missing; returns whether any is."""
+    steps = experiment.total_steps
+    interval = record_interval(experiment.config.run.log_every, steps)
+    missing = missing_records(records, interval, steps)
     if missing:
+        which = "steps" if interval == 1 else f"steps that are written, every {interval:,},"
         print_line(
             console,
-            f"warning: {missing:,} of {steps:,} steps have no record in metrics.jsonl: skipped steps, "
-            "a collapse and the seconds of training are as the others tell",
+            f"warning: {missing:,} of {-(-steps // interval):,} {which} have no record in metrics.jsonl: "
+            "skipped steps, a collapse and the seconds of training are as the others tell",
         )
     return bool(missing)
 

@@ -108,7 +108,7 @@ def compare_again(experiment: Experiment, encode: SplitEncoder, console: Console
     state, choice = choose_state(experiment, console)
     _, results = evaluate_model(experiment, encode, state.variables, choice, records, console)
     report.print_run(results, console)
-    if print_missing_records(records, total_steps, console):
+    if print_missing_records(records, experiment, console):
         del results["skipped_steps"], results["collapsed_at_step"]
     stored["objective"] = results["objective"]  # follows from config.json; its words may change
     retired = _take_retired(stored)

@@ -1,8 +1,9 @@
-"""metrics.jsonl: one record a step, appended while a run trains, and read again with care."""
+"""metrics.jsonl: a record of each step, or of some, appended while a run trains, and read with care."""
 
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,43 @@ _OF_ALL = ("step", "seconds", "step_seconds", "wait_share", "compile_seconds")
 _NUMBERS = (*_OF_ALL, "dead_bits", "skipped")
 
 
+#: Most records of a training whose configuration does not say how many.
+MAX_RECORDS = 50_000
+
+
+def record_interval(log_every: int | None, total_steps: int) -> int:
+    """Returns the steps between two records: as configured, or such that there are `MAX_RECORDS` at most.
+
+    Example:
+        >>> record_interval(None, 50_000), record_interval(None, 1_000_000), record_interval(3, 100)
+        (1, 20, 3)
+    """
+    return log_every or -(-total_steps // MAX_RECORDS)
+
+
+def missing_records(records: Sequence[dict[str, Any]], interval: int, total_steps: int) -> int:
+    """Returns how many of the steps that have a record in any case have none."""
+    found = sum(
+        record["step"] % interval == 0 or record["step"] == total_steps for record in records
+    )
+    return -(-total_steps // interval) - found
+
+
 class MetricsFile:
     """A metrics.jsonl, one record a line, each with its step and the seconds of training so far.
 
     Opened at a step, it drops what was written after it, for those steps are about to run again,
     and lets the seconds go on from there.
+
+    Args:
+        path: the file; made if needed.
+        step: number of steps done.
+        members: as of `read_metrics`.
+        interval: steps between two records; others are written where they are required.
     """
 
-    def __init__(self, path: Path, *, step: int, members: int = 0):
+    def __init__(self, path: Path, *, step: int, members: int = 0, interval: int = 1):
+        self._interval = interval
         kept = [record for record in read_metrics(path, members) if record["step"] <= step]
         partial = path.with_name(path.name + ".partial")
         partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
@@ -36,8 +66,10 @@ class MetricsFile:
     def __exit__(self, *_) -> None:
         self._file.close()
 
-    def write(self, step: int, metrics: dict[str, Any]) -> None:
-        """Append the record of a step."""
+    def write(self, step: int, metrics: dict[str, Any], *, required: bool = False) -> None:
+        """Appends the record of a step, unless it lies between two records and is not required."""
+        if step % self._interval and not required:
+            return
         seconds = round(time.monotonic() - self._zero, 3)
         numbers = {name: _json_number(value) for name, value in metrics.items()}
         self._file.write(json.dumps({"step": step, "seconds": seconds, **numbers}) + "\n")

@@ -41,7 +41,7 @@ from jaxhash.runs.folder import (
     read_results,
     with_own_parts,
 )
-from jaxhash.runs.metrics_file import MetricsFile, read_metrics
+from jaxhash.runs.metrics_file import MetricsFile, read_metrics, record_interval
 from jaxhash.runs.own_parts import own_parts
 from jaxhash.runs.report_run import PAGE, draw_training
 from jaxhash.runs.throughput import log_throughput, time_loss
@@ -246,15 +246,18 @@ class _Monitor:
     """
 
     def __init__(self, experiment: Experiment, records: list[dict[str, Any]]):
-        self._stops = experiment.config.run.on_collapse == "stop"
+        self._stops, self.changed = experiment.config.run.on_collapse == "stop", False
         self._alarm, self._skips = collapse_alarm(experiment, records), SkipCounter(records)
 
     def __call__(self, step: int, metrics: dict[str, Any]) -> str | None:
         """Returns a line for the log, if there is a reason for one."""
-        if skipped := self._skips.update(step, metrics):
+        skipped = self._skips.update(step, metrics)
+        self.changed = self._skips.changed
+        if skipped:
             return skipped
         check_finite(step, metrics)
         collapsed = self._alarm.update(step, metrics)
+        self.changed |= self._alarm.changed
         if collapsed and self._stops:
             raise UserError(
                 f"training stopped at step {step}: {collapsed}; `on_collapse=warn` goes on, and the "
@@ -298,6 +301,7 @@ def fit_from_checkpoint(
             if one cannot be written.
     """
     config, total_steps = experiment.config, experiment.total_steps
+    interval = record_interval(config.run.log_every, total_steps)
     path, state, start = config.run.run_dir / "metrics.jsonl", step.replicate(state), 0
     with open_checkpoints(experiment, console) as checkpoints:
         if found := checkpoints.newest(state):
@@ -314,7 +318,7 @@ def fit_from_checkpoint(
         with (
             contextlib.closing(trace),
             StopRequest() as stop,
-            MetricsFile(path, step=start, members=members)
+            MetricsFile(path, step=start, members=members, interval=interval)
             if is_main_process()
             else contextlib.nullcontext() as metrics_file,
             ProgressLine(
@@ -430,7 +434,7 @@ def write_results(
     folder = experiment.config.run.run_dir
     by_way, results = evaluate_model(experiment, encode, variables, choice, records, console, known)
     (_, codes), *others = by_way.items()
-    print_missing_records(records, experiment.total_steps, console)
+    print_missing_records(records, experiment, console)
     results |= {"seconds": records[-1]["seconds"] if records else None, **notes}
     if is_main_process():
         with show_work("drawing plots and writing codes", console):

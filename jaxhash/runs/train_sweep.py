@@ -126,7 +126,7 @@ def sweep(
         raise_if_stop_requested()
         records = read_metrics(folder / "metrics.jsonl", len(members))
         log_throughput(records, console, rows=config.optimizer.batch_size * len(members))
-        print_missing_records(records, experiment.total_steps, console)
+        print_missing_records(records, experiment, console)
         finished = finish_members(
             experiment,
             members,

@@ -73,6 +73,8 @@ class CollapseAlarm:
 
     Attributes:
         steps: the steps at which a collapse was reported.
+        changed: whether the last update changed what the next ones depend on; the others may be
+            missing in ``records``.
 
     Example:
         >>> alarm = CollapseAlarm(bits=8, rows=100)
@@ -83,7 +85,7 @@ class CollapseAlarm:
 
     def __init__(self, *, bits: int, rows: int, records: Iterable[dict[str, int | float]] = ()):
         self.steps: list[int] = []
-        self._bits, self._rows, self._consecutive = bits, rows, 0
+        self._bits, self._rows, self._consecutive, self.changed = bits, rows, 0, False
         for record in records:
             self.update(record["step"], record)
 
@@ -91,7 +93,8 @@ class CollapseAlarm:
         """Returns a line for the log if this step completes a collapse, else None."""
         dead = metrics.get("dead_bits", 0)
         collapsed = self._rows >= MIN_ROWS and dead > COLLAPSE_DEAD_SHARE * self._bits
-        self._consecutive = self._consecutive + 1 if collapsed else 0
+        before, self._consecutive = self._consecutive, self._consecutive + 1 if collapsed else 0
+        self.changed = self._consecutive <= MIN_STEPS and self._consecutive != before
         if self._consecutive != MIN_STEPS:
             return None
         self.steps.append(step)

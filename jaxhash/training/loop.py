@@ -1,7 +1,8 @@
 """The training loop: steps, metrics, candidates and checkpoints."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -25,8 +26,8 @@ MAX_CONSECUTIVE_SKIPS = 20
 class MetricsWriter(Protocol):
     """Writes the metrics of each step."""
 
-    def write(self, step: int, metrics: dict[str, Any]) -> None:
-        """Appends the record of one step."""
+    def write(self, step: int, metrics: dict[str, Any], *, required: bool = False) -> None:
+        """Appends the record of one step, which may be left out where it is not required."""
 
 
 @runtime_checkable
@@ -40,8 +41,19 @@ class Progress(Protocol):
         """Prints a separate line."""
 
 
-#: Called with the step and the metrics of each record; may return a line for the log.
-Monitor = Callable[[int, dict[str, Any]], str | None]
+@runtime_checkable
+class Monitor(Protocol):
+    """Watches the metrics of each step.
+
+    Attributes:
+        changed: whether the last step changed what it remembers, so that a training that is resumed
+            needs the record of this step.
+    """
+
+    changed: bool
+
+    def __call__(self, step: int, metrics: dict[str, Any]) -> str | None:
+        """Returns a line for the log, or None; an exception ends the training."""
 
 
 def fit(
@@ -80,7 +92,7 @@ def fit(
             printed, and an exception that it raises ends the training. Earlier checkpoints stay.
         stop: request to stop, checked after each step.
         profile: trace of some steps.
-        metrics_file: writer of one record per step; None in processes that write nothing.
+        metrics_file: writer of the records; None in processes that write nothing.
         progress: display of each record.
 
     Returns:
@@ -91,6 +103,7 @@ def fit(
         Stopped: after SIGTERM; the last step is saved.
     """
     pending, timer = None, StepTimer()
+    report = partial(_report, monitor=monitor, metrics_file=metrics_file, progress=progress)
     batch = parallel_step.shard_batch(next(batches)) if start < total_steps else None
     for step in range(start + 1, total_steps + 1):
         timer.start()
@@ -102,13 +115,13 @@ def fit(
             timer.ready(in_time=not metrics["loss"].is_ready())
         profile.after(step, metrics)
         if pending is not None:
-            _report(*pending, monitor, metrics_file, progress)
+            report(*pending)
         pending = (step, metrics, timer.times())
         stopped = stop.should_stop(step)
         saved = step % checkpoint_every == 0 or step == total_steps or stopped
         scored = candidates.should_evaluate(step)
         if saved or scored:
-            _report(*pending, monitor, metrics_file, progress)
+            report(*pending, required=True)  # a resumed training goes on from its seconds
             pending = None
         if scored:
             candidate = candidates.add(step, state.variables)
@@ -139,10 +152,13 @@ class SkipCounter:
 
     Args:
         records: earlier records of the run's metrics.jsonl.
+
+    Attributes:
+        changed: whether the last update changed the count.
     """
 
     def __init__(self, records: Iterable[dict[str, Any]] = ()):
-        self._in_a_row = 0
+        self._in_a_row, self.changed = 0, False
         for record in records:
             self._in_a_row = self._in_a_row + 1 if record.get("skipped") else 0
 
@@ -152,7 +168,9 @@ class SkipCounter:
         Raises:
             UserError: after `MAX_CONSECUTIVE_SKIPS` consecutive skips.
         """
-        if not metrics.get("skipped"):
+        skipped = bool(metrics.get("skipped"))
+        self.changed = skipped or self._in_a_row > 0
+        if not skipped:
             self._in_a_row = 0
             return None
         self._in_a_row += 1
@@ -174,16 +192,19 @@ def _report(
     step: int,
     metrics: dict,
     times: dict[str, float],
+    *,
     monitor: Monitor,
     metrics_file: MetricsWriter | None,
     progress: Progress,
+    required: bool = False,
 ) -> None:
     """Fetches the metrics of a step, and passes them to the monitor, the file and the display."""
     values = {name: _to_json(value) for name, value in jax.device_get(metrics).items()}
     values = {"loss": values["loss"]} | values  # first in the line
     warning = monitor(step, values)
     if metrics_file is not None:
-        metrics_file.write(step, values | times)
+        required |= monitor.changed or "compile_seconds" in times
+        metrics_file.write(step, values | times, required=required)
     progress.update(step, values)
     if warning:
         progress.print(warning)

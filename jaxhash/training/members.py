@@ -208,6 +208,7 @@ class MemberMonitor:
     Attributes:
         diverged: per member, the first step with a metric that is not finite, or None.
         alarms: per member, its collapse alarm.
+        changed: as of `jaxhash.training.loop.Monitor`.
     """
 
     def __init__(
@@ -220,7 +221,7 @@ class MemberMonitor:
     ):
         self.diverged: list[int | None] = [None] * len(members)
         self.alarms = [CollapseAlarm(bits=bits, rows=rows) for _ in members]
-        self._members = members
+        self._members, self.changed = members, False
         for record in records:
             self(record["step"], record)
 
@@ -232,19 +233,21 @@ class MemberMonitor:
         """
         lists = {name: value for name, value in metrics.items() if isinstance(value, list)}
         lines = []
+        self.changed = False
         for number, member in enumerate(self._members):
             if self.diverged[number] is not None:
                 continue
             own = {name: values[number] for name, values in lists.items()}
             non_finite = [name for name, value in own.items() if value is None]
             if non_finite:
-                self.diverged[number] = step
+                self.diverged[number], self.changed = step, True
                 lines.append(
                     f"warning: step {step}: {member.name} diverged: "
                     f"{', '.join(non_finite)} not finite"
                 )
             elif warning := self.alarms[number].update(step, own):
                 lines.append(f"{member.name}: warning: step {step}: {warning}")
+            self.changed |= self.alarms[number].changed
         if None not in self.diverged:
             raise UserError(ALL_DIVERGED_ERROR.format(step))
         return "\n".join(lines) or None

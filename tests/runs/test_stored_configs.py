@@ -70,6 +70,7 @@ LATER = {
     "batch_classes": None,
     "shard_params": False,
     "model_parallel": 1,
+    "log_every": None,
 }
 
 #: What the file of a sweep of two seeds and three epochs has in other places.

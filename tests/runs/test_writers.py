@@ -8,7 +8,13 @@ from types import SimpleNamespace
 import pytest
 
 from jaxhash.runs import metrics_file
-from jaxhash.runs.metrics_file import MetricsFile, read_metrics
+from jaxhash.runs.metrics_file import (
+    MAX_RECORDS,
+    MetricsFile,
+    missing_records,
+    read_metrics,
+    record_interval,
+)
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import check_output, write_json
 
@@ -97,6 +103,26 @@ def test_seconds_go_on_from_the_last_record_kept(path, clock):
         clock.now += 4
         file.write(3, {})
     assert [record["seconds"] for record in read_metrics(path)] == [10, 20, 24]
+
+
+def test_records_between_two_are_left_out_unless_required(path, clock):
+    with MetricsFile(path, step=0, interval=3) as file:
+        for step in range(1, 8):
+            file.write(step, {}, required=step in (1, 5, 7))
+    found = read_metrics(path)
+    assert [record["step"] for record in found] == [1, 3, 5, 6, 7]
+    assert missing_records(found, 3, 7) == 0
+    assert missing_records(found[:3] + found[4:], 3, 7) == 1
+    assert missing_records(found[:-1], 3, 7) == 1
+    assert missing_records(found, 1, 7) == 2
+
+
+@pytest.mark.parametrize("steps", [1, MAX_RECORDS, MAX_RECORDS + 1, 10**7 + 1])
+def test_the_records_of_a_long_training_are_bounded(steps):
+    interval = record_interval(None, steps)
+    assert steps / interval <= MAX_RECORDS
+    assert interval == 1 or steps / (interval - 1) > MAX_RECORDS
+    assert record_interval(4, steps) == 4
 
 
 @pytest.mark.parametrize("cut", range(1, 12))

@@ -127,3 +127,21 @@ def test_an_alarm_from_records_equals_one_that_saw_them():
         warnings = [r["step"] for r in records(dead[cut:], cut + 1) if alarm.update(r["step"], r)]
         assert alarm.steps == whole
         assert warnings == [step for step in whole if step > cut]  # a warning is not repeated
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_records_without_a_change_may_be_missing(seed):
+    rng = np.random.default_rng(seed)
+    dead = np.repeat(rng.choice([0, 3, 8], 30), rng.integers(1, 2 * MIN_STEPS, 30))
+    whole, kept = CollapseAlarm(bits=8, rows=100), []
+    for record in records(dead.tolist()):
+        if record["step"] % 50 == 1:
+            again = CollapseAlarm(bits=8, rows=100, records=kept)
+            following = records(dead[record["step"] - 1 :].tolist(), record["step"])
+            for later in following:
+                again.update(later["step"], later)
+            assert again.steps == warned(dead.tolist())
+        whole.update(record["step"], record)
+        if whole.changed or record["step"] % 7 == 0:
+            kept.append(record)
+    assert len(kept) < len(dead)

@@ -161,3 +161,15 @@ def test_a_run_whose_records_are_gone_is_evaluated_without_them(undisturbed, tmp
     (folder / "metrics.jsonl").write_text("null\n")
     with pytest.raises(UserError, match="metrics.jsonl is damaged .line 1 .*; put .* or remove"):
         evaluate(folder, Console(quiet=True))
+
+
+def test_a_run_with_fewer_records_has_the_same_results(undisturbed, tmp_path, capsys):
+    thinned = config(tmp_path / "run", log_every=4)
+    run.train(thinned, Console())
+    steps = [record["step"] for record in read_metrics(thinned.run.run_dir / "metrics.jsonl")]
+    assert steps[:4] == [1, 4, 5, 8] and len(steps) < results_of(undisturbed)["model_choice"]["step"]
+    assert results_of(thinned)["map"] == results_of(undisturbed)["map"]
+    capsys.readouterr()
+    evaluate(thinned.run.run_dir)
+    assert "every number equals" in (printed := capsys.readouterr().out)
+    assert "have no record" not in printed

@@ -9,7 +9,26 @@ from jaxhash.training.loop import fit
 from jaxhash.training.speed import Profile
 
 
-def run(total_steps, *, start=0, checkpoint_every=100):
+class Watch:
+    """A monitor that notes each report, and remembers something new at some steps."""
+
+    def __init__(self, done, changes=()):
+        self.done, self.changes, self.changed = done, changes, False
+
+    def __call__(self, step, metrics):
+        self.done.append(f"report {step}")
+        self.changed = step in self.changes
+
+
+class Records(list):
+    """A metrics file that keeps the steps that it is told to, and every third."""
+
+    def write(self, step, metrics, *, required=False):
+        if required or step % 3 == 0:
+            self.append(step)
+
+
+def run(total_steps, *, start=0, checkpoint_every=100, changes=(), records=None):
     """Returns the operations of the loop, for a training whose state is the number of steps."""
     done = []
 
@@ -48,10 +67,10 @@ def run(total_steps, *, start=0, checkpoint_every=100):
         checkpoint_every=checkpoint_every,
         checkpoints=stub,
         candidates=stub,
-        monitor=lambda step, metrics: done.append(f"report {step}"),
+        monitor=Watch(done, changes),
         stop=stub,
         profile=Profile(None, start=start, total_steps=total_steps),
-        metrics_file=None,
+        metrics_file=records,
         progress=stub,
     )
     assert state == total_steps
@@ -80,3 +99,10 @@ def test_a_checkpoint_comes_after_the_report_of_its_step():
     done = run(3, checkpoint_every=2)
     assert done.index("report 2") < done.index("save 2") < done.index("launch 3")
     assert done.index("put 3") < done.index("save 2")
+
+
+def test_a_record_is_required_of_what_a_resumed_training_needs():
+    """Of the first step, which compiled; of steps that are saved; and of what the monitor remembers."""
+    records = Records()
+    run(12, checkpoint_every=5, changes=(7,), records=records)
+    assert records == [1, 3, 5, 6, 7, 9, 10, 12]
