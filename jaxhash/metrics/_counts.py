@@ -400,7 +400,10 @@ def counts_from_scores(
     scores, relevant = np.asarray(scores), np.asarray(relevant)  # they may be spread over a mesh
     order = np.sort(-scores)
     levels, hits = np.unique(-scores[relevant], return_counts=True)
-    starts, ends = (np.searchsorted(order, levels, side) for side in ("left", "right"))
+    starts = np.searchsorted(order, levels)
+    ends = starts + hits  # unless an irrelevant item has the same score
+    tied = np.append(order, np.inf)[ends] == levels
+    ends[tied] = np.searchsorted(order, levels[tied], "right")
     borders = np.stack([starts, ends], axis=1).ravel()
     total = np.diff(borders, prepend=0, append=len(scores))
     of_level = np.zeros_like(total)
