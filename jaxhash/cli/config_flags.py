@@ -58,8 +58,10 @@ def take_preset(words: Sequence[str]) -> NamedConfig:
     is_named = bool(words) and not words[0].startswith("-")
     name = words[0] if is_named else next(iter(PRESETS))
     if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
+        # The name of a method or of a data set, such as csq, is a part of the name of its preset.
+        near = [preset for preset in PRESETS if name and f"-{name}-" in f"-{preset}-"]
+        near = near[:3] or difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise UserError(f"unknown preset {name!r}; {hint}presets: {', '.join(PRESETS)}")
     return NamedConfig(name, PRESETS[name](), list(words[is_named:]))
 

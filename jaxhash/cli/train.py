@@ -134,13 +134,21 @@ def parse_arguments(arguments: list[str]) -> TrainArguments:
         UserError: if there is no such preset, or a flag or its value is not allowed.
     """
     preset = take_preset(arguments)
-    parsed = parse(
-        TrainArguments,
-        preset.rest,
-        prog=f"jaxhash train {preset.name}",
-        default=TrainArguments(to_flags(preset.config)),
-        description=f"{PRESETS[preset.name].__doc__}\n\npresets:\n{preset_list(PRESETS)}",
-    )
+    try:
+        parsed = parse(
+            TrainArguments,
+            preset.rest,
+            prog=f"jaxhash train {preset.name}",
+            default=TrainArguments(to_flags(preset.config)),
+            description=f"{PRESETS[preset.name].__doc__}\n\npresets:\n{preset_list(PRESETS)}",
+        )
+    except UserError as error:
+        for name in preset.rest:
+            if name in PRESETS:
+                raise UserError(
+                    f"{error}; a preset comes first: jaxhash train {name} ..."
+                ) from None
+        raise
     if "--sweep" in arguments and not parsed.sweep:
         raise UserError("--sweep needs values, as in --sweep quantizer-weight=0.01,0.1,1")
     config = from_flags(parsed.config, preset)

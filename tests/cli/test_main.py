@@ -53,6 +53,13 @@ def folder(tmp_path, monkeypatch):
         ("train nonsense", ["'nonsense'", *PRESETS]),
         ("train digits-hashnet-hswd fashion-mnist-hashnet-hswd", ["fashion-mnist-hashnet-hswd"]),
         ("train --bitz 8", ["--bitz", "did you mean --bits?"]),
+        ("train csq", ["unknown preset 'csq'", "did you mean cifar10-features-csq?"]),
+        ("train reuters", ["did you mean reuters-", " or reuters-"]),
+        ("train cifar10-features-csk", ["did you mean cifar10-features-csq?"]),
+        (
+            "train --bits 8 cifar10-features-csq",
+            ["unrecognized", "a preset comes first: jaxhash train cifar10-features-csq"],
+        ),
         ("train --bits many", ["--bits", "many"]),
         ("train --bits", ["--bits"]),
         ("train --bits --epochs 3", ["--bits"]),

@@ -167,7 +167,9 @@ def test_a_run_with_fewer_records_has_the_same_results(undisturbed, tmp_path, ca
     thinned = config(tmp_path / "run", log_every=4)
     run.train(thinned, Console())
     steps = [record["step"] for record in read_metrics(thinned.run.run_dir / "metrics.jsonl")]
-    assert steps[:4] == [1, 4, 5, 8] and len(steps) < results_of(undisturbed)["model_choice"]["step"]
+    assert (
+        steps[:4] == [1, 4, 5, 8] and len(steps) < results_of(undisturbed)["model_choice"]["step"]
+    )
     assert results_of(thinned)["map"] == results_of(undisturbed)["map"]
     capsys.readouterr()
     evaluate(thinned.run.run_dir)
