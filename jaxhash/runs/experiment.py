@@ -231,14 +231,9 @@ class Experiment:
 
     def initial_states(self, seeds: Sequence[int]) -> Iterator[TrainState]:
         """Yields the `initial_state` of each seed in turn; it is compiled once for all of them."""
-        create, inputs, weights = self._create_state, self._example, self._weights
-        shardings = None
-        run = self.config.run
-        if run.shard_params or run.model_parallel > 1:  # the whole state may not fit one device
-            shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state())
-        create = jax.jit(create, out_shardings=shardings)
+        inputs, weights = self._example, self._weights
         for seed in seeds:
-            yield create(jax.random.key(seed), inputs, pretrained=weights)
+            yield self._compiled_create(jax.random.key(seed), inputs, pretrained=weights)
 
     def abstract_state(self, devices: Sequence[jax.Device] | None = None) -> TrainState:
         """Returns shapes and shardings of the state of a training; computes nothing.
@@ -335,6 +330,15 @@ class Experiment:
         if self.config.data.augment_on == "device":
             kwargs["prepare"] = self.augment.on_device
         return kwargs
+
+    @functools.cached_property
+    def _compiled_create(self) -> Callable[..., TrainState]:
+        """`_create_state`, compiled once for all states that are asked for."""
+        shardings = None
+        run = self.config.run
+        if run.shard_params or run.model_parallel > 1:  # the whole state may not fit one device
+            shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state())
+        return jax.jit(self._create_state, out_shardings=shardings)
 
     def _create_state(self, *arguments: Any, classes: int | None = None, **options: Any):
         """Calls `create_state` with the parts of the experiment; with fewer classes if given."""
