@@ -10,7 +10,9 @@ Linux only, as it reads /proc. The results are written to experiments/results/so
 million steps take half an hour to an hour on 2 CPU cores.
 """
 
+import contextlib
 import json
+import os
 import shlex
 import signal
 import statistics
@@ -64,11 +66,10 @@ def resident_bytes(pid: int) -> int:
 def folder_bytes(folder: Path) -> int:
     """Returns the bytes of all files in a folder; some may vanish meanwhile."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size
-        except FileNotFoundError:
-            continue
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += Path(parent, name).stat().st_size
     return total
 
 

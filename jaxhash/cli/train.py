@@ -14,6 +14,7 @@ from jaxhash.cli.parsing import find_value, parse, preset_list
 from jaxhash.runs.config import Config
 from jaxhash.runs.presets import PRESETS
 from jaxhash.utils.errors import UserError
+from jaxhash.utils.hardware import limit_malloc_arenas
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +116,7 @@ def run(arguments: list[str], console: Console, command: str) -> None:
     parsed.check()
     if parsed.distributed:
         console = _join(parsed)
+    limit_malloc_arenas()
     from jaxhash.runs.train_run import dry_run, train  # after parsing: mistakes stay quick
 
     if parsed.dry_run:
