@@ -6,8 +6,8 @@ The items are synthetic: 128 features near one of 100 centers, in a .npy. Of eac
 (CSQ, an MLP) is opened, trained for an epoch and evaluated with 1,000 queries; all items are encoded into
 an index, which is searched with 1,000 queries and deduplicated. Each is one command of `jaxhash` in a
 process of its own, whose CPU seconds (of all threads), seconds and peak of resident memory are taken from
-the system. The exponent of a command is that of its CPU seconds over the last decade of items; the figures
-for 10^8 items are extrapolated by it, and named so. What is measured is kept, so the script goes on where
+the system. The exponent of a command is that of its CPU seconds beyond those of the least size, over the last
+decade of items; the figures for 10^8 items are extrapolated by it, or linearly if it is less, and named so. What is measured is kept, so the script goes on where
 it was stopped. The results are written to experiments/results/scale.json and scale.png; up to ten million
 items take 15 GB on disk and about an hour on 2 CPU cores.
 """
@@ -106,10 +106,15 @@ def measure_size(folder: Path, items: int, keep: Callable[[str, dict], None], kn
             keep(name, measure(command, folder))
 
 
-def exponent(costs: dict[int, float]) -> float:
-    """Returns the exponent of the costs over the last decade of sizes."""
-    (small, before), (large, after) = sorted(costs.items())[-2:]
-    return math.log(after / before) / math.log(large / small)
+def exponent(costs: dict[int, float]) -> float | None:
+    """Returns the exponent of the costs between the last two sizes, beyond what the least size costs.
+
+    None if they are hardly above that: half a second or less.
+    """
+    (_, fixed), *_, (small, before), (large, after) = sorted(costs.items())
+    if min(before, after) - fixed <= 0.5:
+        return None
+    return math.log((after - fixed) / (before - fixed)) / math.log(large / small)
 
 
 def summarize(points: dict[str, dict[str, dict]]) -> dict:
@@ -117,12 +122,13 @@ def summarize(points: dict[str, dict[str, dict]]) -> dict:
     found = {}
     for name in next(iter(points.values())):
         costs = {int(n): of[name]["cpu_seconds"] for n, of in points.items() if name in of}
-        if len(costs) < 2:
+        if len(costs) < 3:
             continue
-        power, largest = exponent(costs), max(costs)
-        seconds = costs[largest] * (EXTRAPOLATED / largest) ** max(power, 0)
+        power, largest, fixed = exponent(costs), max(costs), costs[min(costs)]
+        growth = (EXTRAPOLATED / largest) ** max(power or 1, 1)
+        seconds = fixed + max(costs[largest] - fixed, 0) * growth
         found[name] = {
-            "exponent": round(power, 3),
+            "exponent": power and round(power, 3),
             f"extrapolated cpu_seconds of {EXTRAPOLATED:,} items": round(seconds),
         }
     return found

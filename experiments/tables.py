@@ -17,6 +17,7 @@ import few_labels_tables
 import grid_tables
 import hierarchy_tables
 import methods_tables
+import scale_tables
 import speed_tables
 
 HERE = Path(__file__).parent
@@ -82,6 +83,8 @@ SINGLE_DRAWERS: dict[str, Callable[[dict], str]] = {
     "kill_and_resume": speed_tables.kill_and_resume_line,
     "learning_rates": methods_tables.rates_table,
     "retrieval_speed": speed_tables.retrieval_table,
+    "scale": scale_tables.draw_scale,
+    "soak": scale_tables.draw_soak,
     "sweep_speed": speed_tables.sweep_line,
     "table_sharding": speed_tables.table_sharding_table,
     "training_step": speed_tables.ratio_line,
