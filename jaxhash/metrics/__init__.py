@@ -30,6 +30,8 @@ from jaxhash.metrics._class_counts import similarity_counts as similarity_counts
 from jaxhash.metrics._class_counts import (
     similarity_counts_from_scores as similarity_counts_from_scores,
 )
+from jaxhash.metrics._code_warnings import CodeStatistics as CodeStatistics
+from jaxhash.metrics._code_warnings import code_warnings as code_warnings
 from jaxhash.metrics._conventions import CONVENTIONS as CONVENTIONS
 from jaxhash.metrics._conventions import Convention as Convention
 from jaxhash.metrics._counts import DistanceCounts as DistanceCounts
@@ -60,11 +62,10 @@ from jaxhash.metrics._hierarchical import (
     mean_average_hierarchical_precision as mean_average_hierarchical_precision,
 )
 from jaxhash.metrics._inputs import CodeFormat as CodeFormat
-from jaxhash.metrics._inputs import Relevance as Relevance
 from jaxhash.metrics._inputs import ZeroSign as ZeroSign
-from jaxhash.metrics._inputs import check_labels as check_labels
-from jaxhash.metrics._inputs import code_warnings as code_warnings
 from jaxhash.metrics._inputs import infer_code_format as infer_code_format
+from jaxhash.metrics._labels import Relevance as Relevance
+from jaxhash.metrics._labels import check_labels as check_labels
 from jaxhash.metrics._lists import ItemLists as ItemLists
 from jaxhash.metrics._lists import QueryLists as QueryLists
 from jaxhash.metrics._radius import PrecisionRecall as PrecisionRecall
@@ -96,6 +97,7 @@ __all__ = [
     "CONVENTIONS",
     "CodeFormat",
     "CodeHealth",
+    "CodeStatistics",
     "ConfidenceInterval",
     "Convention",
     "DistanceCounts",
