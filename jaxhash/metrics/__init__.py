@@ -49,7 +49,6 @@ from jaxhash.metrics._health import CodeHealth as CodeHealth
 from jaxhash.metrics._health import bucket_statistics as bucket_statistics
 from jaxhash.metrics._health import code_health as code_health
 from jaxhash.metrics._health import collapse_reason as collapse_reason
-from jaxhash.metrics._health import quantization_error as quantization_error
 from jaxhash.metrics._health import wasserstein_to_signs as wasserstein_to_signs
 from jaxhash.metrics._hierarchical import (
     average_hierarchical_precision as average_hierarchical_precision,
@@ -68,6 +67,8 @@ from jaxhash.metrics._labels import Relevance as Relevance
 from jaxhash.metrics._labels import check_labels as check_labels
 from jaxhash.metrics._lists import ItemLists as ItemLists
 from jaxhash.metrics._lists import QueryLists as QueryLists
+from jaxhash.metrics._quantization_error import QuantizationError as QuantizationError
+from jaxhash.metrics._quantization_error import quantization_error as quantization_error
 from jaxhash.metrics._radius import PrecisionRecall as PrecisionRecall
 from jaxhash.metrics._radius import is_bucket_empty as is_bucket_empty
 from jaxhash.metrics._radius import precision_at_radius as precision_at_radius
@@ -105,6 +106,7 @@ __all__ = [
     "ItemLists",
     "PairedTest",
     "PrecisionRecall",
+    "QuantizationError",
     "QueryLists",
     "Relevance",
     "RetrievalResult",

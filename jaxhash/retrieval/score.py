@@ -6,9 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxhash import metrics
+from jaxhash.retrieval.counting import count_by_distance
+from jaxhash.retrieval.packed_codes import PackedCodes, as_packed_codes
 from jaxhash.retrieval.vectors import (
     Comparison,
     LazyVectors,
@@ -48,9 +50,9 @@ LIST_CONVENTIONS = SCORE_CONVENTIONS | {
 
 
 def score_codes(
-    query: Float[np.ndarray, "queries bits"],
+    query: PackedCodes | Float[np.ndarray, "queries bits"],
     query_labels: Int[np.ndarray, " queries *classes"],
-    database: Float[np.ndarray, "items bits"],
+    database: PackedCodes | Float[np.ndarray, "items bits"],
     database_labels: Int[np.ndarray, " items *classes"],
     *,
     relevance: metrics.ItemLists | None = None,
@@ -70,16 +72,16 @@ def score_codes(
         track: shows the progress.
         description: text beside the progress.
     """
-    bits = database.shape[1]
-    sides = pack_signs(query), query_labels, pack_signs(database), database_labels
-    counts = metrics.distance_counts(
-        *sides,
-        bits=bits,
+    query, database = as_packed_codes(query), as_packed_codes(database)
+    bits = database.bits
+    counts = count_by_distance(
+        *(query, query_labels, database, database_labels),
         relevance="shared" if relevance is None else relevance,
         excluded=excluded,
-        track=lambda blocks, total: track(blocks, description, total),
+        track=track,
+        description=description,
     )
-    health = metrics.code_health(sides[2], form=metrics.CodeFormat("packed", bits))
+    health = metrics.code_health(database.packed, form=metrics.CodeFormat("packed", bits))
     pairs = np.triu_indices(bits, k=1)
     correlation = np.abs(health.bit_correlation[pairs]).mean() if bits > 1 else 0.0
     return {
@@ -89,7 +91,7 @@ def score_codes(
         **({} if relevance is None else _mean_at_ranks([counts])),
         "precision_at_radius_2": float(metrics.precision_at_radius(counts, 2).mean()),
         "bit_balance": health.bit_balance,
-        "quantization_error": metrics.quantization_error(database),
+        "quantization_error": database.quantization_error,
         "distinct_codes": health.buckets.distinct,
         "bit_correlation": float(correlation),
         "precision_recall": metrics.precision_recall(counts).to_json(),
@@ -109,13 +111,6 @@ def _mean_at_ranks(counts: Sequence[metrics.DistanceCounts]) -> dict[str, float]
         if k <= ranked
         for name, metric in (("recall", metrics.recall_at_k), ("ndcg", metrics.ndcg))
     }
-
-
-def pack_signs(codes: Float[np.ndarray, "n bits"]) -> UInt8[np.ndarray, "n bytes"]:
-    """Packs the signs of codes, eight bits a byte, without a copy of all codes on the way."""
-    step = 2**13
-    blocks = (codes[at : at + step] >= 0 for at in range(0, len(codes), step))
-    return np.concatenate([np.packbits(block, axis=1) for block in blocks])
 
 
 def score_floats(

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from jaxhash import metrics
-from jaxhash.ops.codes import binarize
+from jaxhash.retrieval.counting import count_by_similarity
+from jaxhash.retrieval.packed_codes import PackedCodes, as_packed_codes
 from jaxhash.retrieval.score import num_ranking_threads
 from jaxhash.retrieval.vectors import (
     Comparison,
@@ -34,9 +35,9 @@ Targets = Shaped[np.ndarray, "_ ..."]
 
 
 def score_hierarchy(
-    query: Float[np.ndarray, "queries bits"],
+    query: PackedCodes | Float[np.ndarray, "queries bits"],
     query_labels: Int[np.ndarray, " queries"],
-    database: Float[np.ndarray, "items bits"],
+    database: PackedCodes | Float[np.ndarray, "items bits"],
     database_labels: Int[np.ndarray, " items"],
     similarity: Float[np.ndarray, "classes classes"],
 ) -> dict[str, float]:
@@ -51,15 +52,15 @@ def score_hierarchy(
         database_labels: class ids of the items.
         similarity: similarity of each two classes, 0 or above.
     """
-    query, database = binarize(query), binarize(database)
+    query, database = as_packed_codes(query), as_packed_codes(database)
+    sides = (query, query_labels), (database, database_labels)
     values = {name: [] for name in HIERARCHY_CONVENTIONS}
     for rows in np.array_split(np.arange(len(query)), -(-len(query) // _QUERIES)):
-        some = query[rows], query_labels[rows]
-        counts = metrics.similarity_counts(*some, database, database_labels, similarity)
+        counts = count_by_similarity(*sides[0], *sides[1], similarity, rows=rows)
         values["mahp_at_250"].append(_precision_of_counts(counts, 250))
         values["mahp_at_2500"].append(_precision_of_counts(counts, 2500, form="mean"))
         if len(query) > 1:
-            counts = metrics.similarity_counts(*some, query, query_labels, similarity)
+            counts = count_by_similarity(*sides[0], *sides[0], similarity, rows=rows)
             others = _precision_of_counts(metrics.leave_one_out(counts), 250)
             values["mahp_at_250_among_queries"].append(others)
     return {name: float(np.concatenate(each).mean()) for name, each in values.items() if each}
