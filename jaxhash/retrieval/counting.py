@@ -1,6 +1,10 @@
-"""Counts of packed codes, to which each process of a job contributes its share of the database."""
+"""What the processes of a job count and rank together.
 
-from collections.abc import Callable
+Each process counts its share of the database, or ranks its share of the queries; every process has the
+numbers of all of them, the same as one process alone.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import jax
@@ -89,6 +93,31 @@ def count_by_similarity(
         )
 
     return _over_processes(count, len(database))
+
+
+def own_rows(
+    rankings: Iterable[tuple[Int[np.ndarray, " rows"], Shaped[np.ndarray, "rows items"]]],
+) -> Iterator[tuple[Int[np.ndarray, " own"], Shaped[np.ndarray, "own items"]]]:
+    """Yields the queries that this process ranks, of those that a `Comparison` yields, with their scores."""
+    own = slice(jax.process_index(), None, jax.process_count())
+    return ((rows[own], scores[own]) for rows, scores in rankings if len(rows[own]))
+
+
+def mean_over_queries(
+    found: Mapping[int, Sequence[float]], names: Iterable[str], queries: int
+) -> dict[str, float]:
+    """Returns the mean of each metric over the queries of all processes.
+
+    Args:
+        found: the metrics of each query that this process ranked.
+        names: the name of each metric.
+        queries: number of all queries.
+    """
+    names = list(names)
+    values = np.zeros((len(names), queries))
+    for row, metrics_of_row in found.items():
+        values[:, row] = metrics_of_row
+    return dict(zip(names, sum_over_processes(values).mean(axis=1).tolist(), strict=True))
 
 
 def _over_processes(count: Callable[[slice], Counts], items: int) -> Counts:
