@@ -33,7 +33,7 @@ from jaxhash import metrics
 from jaxhash.data.load import load_source
 from jaxhash.objectives import METHODS
 from jaxhash.runs.config import Config
-from jaxhash.runs.evaluation import SplitEncoder, encode_split
+from jaxhash.runs.encoding import SplitEncoder, encode_split
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.presets import PRESETS, cifar100_features, corel5k, reuters
 from jaxhash.training.devices import hardware

@@ -24,7 +24,7 @@ from sklearn.semi_supervised import LabelSpreading
 
 from jaxhash import metrics
 from jaxhash.data.splits import Split
-from jaxhash.runs.evaluation import SplitEncoder, encode_split
+from jaxhash.runs.encoding import SplitEncoder, encode_split
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.presets import PRESETS
 from jaxhash.training.devices import hardware

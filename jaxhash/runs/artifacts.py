@@ -69,7 +69,7 @@ def save_plots(
     Args:
         folder: folder of the plots.
         experiment: the data and its split.
-        before: codes by `jaxhash.runs.evaluation.encode_sample` before training.
+        before: codes by `jaxhash.runs.encoding.encode_sample` before training.
         after: codes after training.
         results: what `jaxhash.runs.evaluation.evaluate_codes` returned.
         records: the run's metrics.jsonl.

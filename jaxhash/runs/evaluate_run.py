@@ -13,7 +13,8 @@ from jaxhash.objectives import Objective
 from jaxhash.runs.baselines import LEARNED_FLOATS, RERANKED_FLOATS, RETIRED
 from jaxhash.runs.config import Config, config_diff
 from jaxhash.runs.describe import print_missing_records
-from jaxhash.runs.evaluation import REAL_VALUES, SplitEncoder, evaluate_model
+from jaxhash.runs.encoding import SplitEncoder
+from jaxhash.runs.evaluation import REAL_VALUES, evaluate_model
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.folder import damaged, print_results, read_finished, read_own_parts, read_results
 from jaxhash.runs.members import config_of_member

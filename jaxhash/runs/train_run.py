@@ -26,13 +26,8 @@ from jaxhash.objectives import Batch, Objective
 from jaxhash.runs.artifacts import save_plots, write_codes
 from jaxhash.runs.config import Config
 from jaxhash.runs.describe import describe, describe_unreadable, environment, print_missing_records
-from jaxhash.runs.evaluation import (
-    SplitEncoder,
-    candidate_score,
-    collapse_alarm,
-    encode_initial,
-    evaluate_model,
-)
+from jaxhash.runs.encoding import SplitEncoder, encode_initial
+from jaxhash.runs.evaluation import candidate_score, collapse_alarm, evaluate_model
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.folder import (
     check_same_training,

@@ -5,8 +5,6 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 #: Every kind of score, of which each process prints all digits. The items of the highest gain, and all
 #: items that some queries should find, are in the share of one process.
 CODE = """

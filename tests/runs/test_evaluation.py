@@ -23,8 +23,8 @@ from jaxhash.retrieval.score_hierarchy import (
 )
 from jaxhash.runs import artifacts, evaluation
 from jaxhash.runs.config import Config
+from jaxhash.runs.encoding import SplitEncoder, encode_sample, encode_split
 from jaxhash.runs.evaluation import (
-    SplitEncoder,
     candidate_score,
     evaluate_codes,
     flip_rate,
@@ -308,9 +308,9 @@ def test_numbers_do_not_depend_on_how_the_codes_are_held(variables):
     experiment = experiment_on(IDS)
     encode = SplitEncoder(experiment)
     expected = evaluate_codes(experiment, both_sides(encode, variables))
-    packed = evaluation.encode_split(encode, variables, values_bytes=2**24)
+    packed = encode_split(encode, variables, values_bytes=2**24)
     assert evaluate_codes(experiment, packed) == expected
-    found = evaluate_codes(experiment, evaluation.encode_split(encode, variables))
+    found = evaluate_codes(experiment, encode_split(encode, variables))
     assert found["conventions"].pop(evaluation.REAL_VALUES).startswith("left out, as the real")
     del expected["float_rankings"]["learned floats"]
     for side in ("health", "query_health"):
@@ -333,7 +333,7 @@ def test_code_values_are_drawn_of_items_evenly_spaced(variables, monkeypatch):
     monkeypatch.setattr(packed_codes, "MAX_SAMPLED_ITEMS", 10)
     experiment = experiment_on(IDS)
     encode = SplitEncoder(experiment)
-    drawn = evaluation.encode_sample(encode, experiment, variables)
+    drawn = encode_sample(encode, experiment, variables)
     whole = encode(variables, "database")
     np.testing.assert_array_equal(drawn, whole[:: -(-len(whole) // 10)])
     assert 5 <= len(drawn) <= 10

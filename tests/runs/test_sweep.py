@@ -21,8 +21,9 @@ from jaxhash.cli.train import TrainArguments, parse_arguments
 from jaxhash.runs import artifacts, members, train_sweep
 from jaxhash.runs import train_run as run
 from jaxhash.runs.config import TRACED_HYPERPARAMS
+from jaxhash.runs.encoding import SplitEncoder
 from jaxhash.runs.evaluate_run import evaluate
-from jaxhash.runs.evaluation import SplitEncoder, candidate_score
+from jaxhash.runs.evaluation import candidate_score
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.runs.presets import digits_hashnet_hswd
