@@ -32,9 +32,8 @@ from rich.console import Console
 from jaxhash import metrics
 from jaxhash.data.load import load_source
 from jaxhash.objectives import METHODS
-from jaxhash.ops.codes import binarize
 from jaxhash.runs.config import Config
-from jaxhash.runs.evaluation import SplitEncoder, encode_split
+from jaxhash.runs.encoding import SplitEncoder, encode_split
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.presets import PRESETS, cifar100_features, corel5k, reuters
 from jaxhash.training.devices import hardware
@@ -202,7 +201,7 @@ def train_row(config: Config, seeds: int, few_shot: bool) -> dict[str, Any]:
             state, _ = step(state, step.shard_batch(batch))
         codes = encode_split(encode, step.to_global(state).variables)
         sides = [
-            (binarize(codes[name]), labels[getattr(experiment.split, name)])
+            (codes[name][:], labels[getattr(experiment.split, name)])
             for name in ("query", "database")
         ]
         members.append({"seed": seed} | score(sides))

@@ -30,7 +30,7 @@ from jaxhash.data.sources import Source
 from jaxhash.metrics import mean_over_seeds
 from jaxhash.ops.codes import binarize
 from jaxhash.retrieval.baselines.linear_hashes import fit_linear_hashes
-from jaxhash.runs.evaluation import SplitEncoder
+from jaxhash.runs.encoding import SplitEncoder
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.presets import PRESETS, preset_of_method
 from jaxhash.runs.scores import QUERY_AND_DATABASE, Codes, of_both_parts

@@ -24,8 +24,7 @@ from sklearn.semi_supervised import LabelSpreading
 
 from jaxhash import metrics
 from jaxhash.data.splits import Split
-from jaxhash.ops.codes import binarize
-from jaxhash.runs.evaluation import SplitEncoder, encode_split
+from jaxhash.runs.encoding import SplitEncoder, encode_split
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.presets import PRESETS
 from jaxhash.training.devices import hardware
@@ -193,9 +192,7 @@ def score(
 ) -> dict[str, float]:
     """Returns the mAP of the queries over the whole database."""
     codes = encode_split(encode, variables)
-    sides = [
-        (binarize(codes[name]), labels[getattr(split, name)]) for name in ("query", "database")
-    ]
+    sides = [(codes[name][:], labels[getattr(split, name)]) for name in ("query", "database")]
     return {
         "map": float(metrics.mean_average_precision(metrics.distance_counts(*sides[0], *sides[1])))
     }

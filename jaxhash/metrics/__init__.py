@@ -30,6 +30,8 @@ from jaxhash.metrics._class_counts import similarity_counts as similarity_counts
 from jaxhash.metrics._class_counts import (
     similarity_counts_from_scores as similarity_counts_from_scores,
 )
+from jaxhash.metrics._code_warnings import CodeStatistics as CodeStatistics
+from jaxhash.metrics._code_warnings import code_warnings as code_warnings
 from jaxhash.metrics._conventions import CONVENTIONS as CONVENTIONS
 from jaxhash.metrics._conventions import Convention as Convention
 from jaxhash.metrics._counts import DistanceCounts as DistanceCounts
@@ -47,7 +49,6 @@ from jaxhash.metrics._health import CodeHealth as CodeHealth
 from jaxhash.metrics._health import bucket_statistics as bucket_statistics
 from jaxhash.metrics._health import code_health as code_health
 from jaxhash.metrics._health import collapse_reason as collapse_reason
-from jaxhash.metrics._health import quantization_error as quantization_error
 from jaxhash.metrics._health import wasserstein_to_signs as wasserstein_to_signs
 from jaxhash.metrics._hierarchical import (
     average_hierarchical_precision as average_hierarchical_precision,
@@ -60,13 +61,14 @@ from jaxhash.metrics._hierarchical import (
     mean_average_hierarchical_precision as mean_average_hierarchical_precision,
 )
 from jaxhash.metrics._inputs import CodeFormat as CodeFormat
-from jaxhash.metrics._inputs import Relevance as Relevance
 from jaxhash.metrics._inputs import ZeroSign as ZeroSign
-from jaxhash.metrics._inputs import check_labels as check_labels
-from jaxhash.metrics._inputs import code_warnings as code_warnings
 from jaxhash.metrics._inputs import infer_code_format as infer_code_format
+from jaxhash.metrics._labels import Relevance as Relevance
+from jaxhash.metrics._labels import check_labels as check_labels
 from jaxhash.metrics._lists import ItemLists as ItemLists
 from jaxhash.metrics._lists import QueryLists as QueryLists
+from jaxhash.metrics._quantization_error import QuantizationError as QuantizationError
+from jaxhash.metrics._quantization_error import quantization_error as quantization_error
 from jaxhash.metrics._radius import PrecisionRecall as PrecisionRecall
 from jaxhash.metrics._radius import is_bucket_empty as is_bucket_empty
 from jaxhash.metrics._radius import precision_at_radius as precision_at_radius
@@ -96,6 +98,7 @@ __all__ = [
     "CONVENTIONS",
     "CodeFormat",
     "CodeHealth",
+    "CodeStatistics",
     "ConfidenceInterval",
     "Convention",
     "DistanceCounts",
@@ -103,6 +106,7 @@ __all__ = [
     "ItemLists",
     "PairedTest",
     "PrecisionRecall",
+    "QuantizationError",
     "QueryLists",
     "Relevance",
     "RetrievalResult",

@@ -7,9 +7,11 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from jaxhash.metrics._conventions import Convention, get_convention
-from jaxhash.metrics._counts import DistanceCounts, distance_counts
-from jaxhash.metrics._inputs import ZeroSign, infer_code_format, input_error
+from jaxhash.metrics._counts import DistanceCounts, count_by_distance
+from jaxhash.metrics._inputs import ZeroSign, code_side, infer_form
+from jaxhash.metrics._lists import ItemLists
 from jaxhash.metrics._retrieval import RetrievalResult, evaluate_counts
+from jaxhash.metrics._values import input_error
 from jaxhash.ops.arguments import IntLike
 
 #: Formats of codes that are read alike: by whether a bit is set, and by sign.
@@ -21,12 +23,16 @@ class Accumulator:
 
     Each piece is counted and forgotten: memory is that of the counts, ``queries * (bits + 1)``
     integers for each kind, however large the database is. Counts are integers, so the metrics equal
-    those of the whole database at once to the last bit, whatever the pieces and their order. Unlike
-    `evaluate_retrieval` it does not warn of implausible codes: see `jaxhash.metrics.code_warnings`.
+    those of the whole database at once to the last bit, whatever the pieces and their order; also with
+    the relevance of the convention graded, or with lists of items. Unlike `evaluate_retrieval` it does
+    not warn of implausible codes, see `jaxhash.metrics.code_warnings`. It does not compute
+    `jaxhash.metrics.code_health`, nor the hierarchical metrics of `jaxhash.metrics.similarity_counts`,
+    whose counts of several pieces may be added.
 
     Args:
         query_codes: codes of the queries; see `jaxhash.metrics.infer_code_format`.
-        query_labels: class ids [queries] with -1 for none, or multi-hot rows [queries, classes].
+        query_labels: class ids [queries] with -1 for none, or multi-hot rows [queries, classes]; None
+            where every piece comes with lists of its relevant items.
         convention: a name in `jaxhash.metrics.CONVENTIONS`, or a `Convention`.
         bits: length of a code, if packed codes do not fill their last byte.
         zero: meaning of an exact zero of real-valued codes: ``"+1"``, ``"-1"`` or ``"error"``.
@@ -47,13 +53,13 @@ class Accumulator:
     def __init__(
         self,
         query_codes: Shaped[np.ndarray, "queries columns"],
-        query_labels: Shaped[np.ndarray, " queries *classes"],
+        query_labels: Shaped[np.ndarray, " queries *classes"] | None = None,
         *,
         convention: str | Convention = "jaxhash",
         bits: IntLike | None = None,
         zero: ZeroSign = "+1",
     ) -> None:
-        self._queries = np.asanyarray(query_codes), np.asanyarray(query_labels)
+        self._side, self._labels = code_side("query", query_codes), query_labels
         self._convention = get_convention(convention)
         self._form = {"bits": bits, "zero": zero}
         self._kind: str | None = None
@@ -73,8 +79,10 @@ class Accumulator:
     def update(
         self,
         database_codes: Shaped[np.ndarray, "items columns"],
-        database_labels: Shaped[np.ndarray, " items *classes"],
+        database_labels: Shaped[np.ndarray, " items *classes"] | None = None,
         *,
+        relevance: ItemLists | None = None,
+        excluded: ItemLists | None = None,
         block: IntLike | None = None,
         devices: Sequence[jax.Device] | None = None,
     ) -> None:
@@ -82,30 +90,33 @@ class Accumulator:
 
         Args:
             database_codes: codes of the piece, of the form of the queries'.
-            database_labels: their labels, of the kind of the queries'.
+            database_labels: their labels, of the kind of the queries'; None with ``relevance``.
+            relevance: the relevant items of each query in place of labels, as positions in the piece:
+                `ItemLists.of_rows` takes them out of lists of the whole database.
+            excluded: items that each query must not find, likewise.
             block: number of items per block of the piece.
             devices: devices to count on; all local devices by default.
 
         Raises:
-            ValueError: if codes or labels are invalid, or codes are of another form than before.
+            ValueError: if codes, labels or lists are invalid, or codes are of another form than before.
             TypeError: if codes or labels are not numbers.
         """
-        codes, labels = self._queries
-        kind = infer_code_format(codes, database_codes, **self._form).kind
+        side = code_side("database", database_codes)
+        form = infer_form(self._side, side, **self._form)
+        kind = form.kind
         if self._kind is not None and not _read_alike(kind, self._kind):
             raise input_error(
                 "database codes",
                 f"database codes are {kind} in this piece, and {self._kind} in the pieces before",
             )
-        counts = distance_counts(
-            codes,
-            labels,
-            database_codes,
-            database_labels,
-            relevance=self._convention.relevance,
+        counts = count_by_distance(
+            (self._side.codes, self._labels),
+            (side.codes, database_labels),
+            form,
+            relevance=self._convention.relevance if relevance is None else relevance,
+            excluded=excluded,
             block=block,
             devices=devices,
-            **self._form,
         )
         self._add(counts, kind)
 
@@ -119,8 +130,8 @@ class Accumulator:
             self._add(other, self._kind)
             return
         for name, are_equal in (
-            ("queries", np.array_equal(self._queries[0], other._queries[0])),
-            ("labels of the queries", np.array_equal(self._queries[1], other._queries[1])),
+            ("queries", np.array_equal(self._side.codes, other._side.codes)),
+            ("labels of the queries", np.array_equal(self._labels, other._labels)),
             ("conventions", self._convention == other._convention),
             ("forms of the codes", self._form == other._form),
         ):
@@ -146,7 +157,7 @@ class Accumulator:
 
     def _add(self, counts: DistanceCounts, kind: str | None) -> None:
         total, relevant, gains = counts
-        queries = len(self._queries[0])
+        queries = len(self._side.codes)
         bits = total.shape[1] if self._counts is None else self._counts.total.shape[1]
         if total.shape != (queries, bits):
             raise ValueError(f"counts must have shape {(queries, bits)}, got {total.shape}")

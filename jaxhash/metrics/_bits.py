@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from jaxhash.metrics._inputs import check_labels
+from jaxhash.metrics._labels import check_labels
 from jaxhash.ops.arguments import dtype_of
 from jaxhash.similarity import has_label
 
@@ -297,14 +297,18 @@ def _information_of_ids(
     bits: BitBlocks, labels: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, " bits"]:
     """Computes the information of class ids, with counts of a limited number of bits at a time."""
-    ids, classes, size = np.unique(labels, return_inverse=True, return_counts=True)
-    labelled = has_label(ids)
+    ids = np.unique(np.concatenate([np.unique(labels[rows]) for rows in bits.slices()]))
+    size, labelled = np.zeros(len(ids), np.int64), has_label(ids)
+    for rows in bits.slices():
+        some, counts = np.unique(np.searchsorted(ids, labels[rows]), return_counts=True)
+        size[some] += counts
     at_once, found = max(1, _TABLE // len(ids)), []
     for first in range(0, bits.bits, at_once):
         table = np.zeros((min(at_once, bits.bits - first), len(ids)), np.int64)
         for rows, block in zip(bits.slices(), bits, strict=True):
-            order = np.argsort(classes[rows], kind="stable")
-            of_row = classes[rows][order]
+            classes = np.searchsorted(ids, labels[rows])
+            order = np.argsort(classes, kind="stable")
+            of_row = classes[order]
             starts = np.flatnonzero(np.diff(of_row, prepend=-1))
             some = block[order, first : first + at_once].astype(np.int32)
             table[:, of_row[starts]] += np.add.reduceat(some, starts, axis=0).T

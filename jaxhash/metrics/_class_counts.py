@@ -20,7 +20,8 @@ from jaxhash.metrics._counts import (
     over_blocks,
     queries_at_once,
 )
-from jaxhash.metrics._inputs import CodeFormat, ZeroSign, check_labels, infer_code_format
+from jaxhash.metrics._inputs import CodeFormat, ZeroSign, infer_code_format
+from jaxhash.metrics._labels import check_labels
 from jaxhash.ops.arguments import IntLike, as_int
 
 #: The largest number of items of a block per device; up to it counts are exact in float32.

@@ -4,7 +4,7 @@ import dataclasses
 from typing import get_args
 
 from jaxhash.metrics._average_precision import DivideBy, Empty
-from jaxhash.metrics._inputs import Relevance
+from jaxhash.metrics._labels import Relevance
 from jaxhash.metrics._ranking import Gain
 
 _CHOICES = {"divide_by": DivideBy, "empty": Empty, "relevance": Relevance, "gain": Gain}

@@ -14,14 +14,8 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, Int32, Shaped, UInt32
 
 from jaxhash.metrics._bitslice import ONES, WORD, Plane, count_ones, minterms, slice_bits
-from jaxhash.metrics._inputs import (
-    CodeFormat,
-    Labels,
-    Relevance,
-    ZeroSign,
-    infer_code_format,
-    read_labels,
-)
+from jaxhash.metrics._inputs import CodeFormat, ZeroSign, infer_code_format
+from jaxhash.metrics._labels import Labels, Relevance, read_labels
 from jaxhash.metrics._lists import ItemLists, check_lists, list_counts
 from jaxhash.ops.arguments import UNLABELLED, IntLike, as_bool, as_int, check_shape
 
@@ -131,12 +125,36 @@ def distance_counts(
         array([[0, 1, 1]])
     """
     query_codes, database_codes = np.asanyarray(query_codes), np.asanyarray(database_codes)
-    codes = infer_code_format(query_codes, database_codes, bits=bits, zero=zero)
+    return count_by_distance(
+        (query_codes, query_labels),
+        (database_codes, database_labels),
+        infer_code_format(query_codes, database_codes, bits=bits, zero=zero),
+        relevance=relevance,
+        excluded=excluded,
+        block=block,
+        devices=devices,
+        track=track,
+    )
+
+
+def count_by_distance(
+    query: tuple[np.ndarray, np.ndarray | None],
+    database: tuple[np.ndarray, np.ndarray | None],
+    codes: CodeFormat,
+    *,
+    relevance: Relevance | ItemLists = "shared",
+    excluded: ItemLists | None = None,
+    block: IntLike | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    track: Track | None = None,
+) -> DistanceCounts:
+    """Counts as `distance_counts` does codes and labels of both sides, of a format that is known."""
+    (query_codes, query_labels), (database_codes, database_labels) = query, database
     sizes = {"queries": len(query_codes), "items": len(database_codes)}
     lists = relevance if isinstance(relevance, ItemLists) else None
     check_lists(lists, excluded, **sizes)
     if lists is not None:  # labels without an item in common
-        query_labels, database_labels = (np.full(n, UNLABELLED) for n in sizes.values())
+        query_labels, database_labels = (np.broadcast_to(UNLABELLED, n) for n in sizes.values())
         relevance = "shared"
     labels = read_labels(query_labels, database_labels, **sizes, relevance=relevance)
     devices = tuple(jax.local_devices() if devices is None else devices)
@@ -218,7 +236,7 @@ def _count(
             bits = codes.read(database_codes[part])
             yield (
                 slice_bits(bits, words),
-                slice_bits(labels.database[part], words),
+                slice_bits(labels.read(part), words),
                 slice_bits(np.ones((len(bits), 1), bool), words),
             )
 

@@ -16,12 +16,17 @@ from jaxhash.metrics._bits import (
     bit_balance,
     bit_correlation,
     bit_entropy,
-    check_shape,
     dead_bits,
     duplicate_bits,
     mutual_information,
 )
 from jaxhash.metrics._inputs import CodeFormat
+from jaxhash.metrics._quantization_error import (
+    MAX_VALUE,
+    check_real,
+    is_finite,
+    squared_error,
+)
 from jaxhash.ops.arguments import dtype_of
 
 #: Codes have collapsed if more than this share of their bits is constant.
@@ -112,9 +117,9 @@ def code_health(
     if form is not None:
         bits = BitBlocks(codes, form.bits, form.read)
         real = real and form.kind in ("real-valued", "-1/+1") and form.zero == "+1"
-        real = real and _is_finite(codes, bound=_MAX_VALUE)
+        real = real and is_finite(codes, bound=MAX_VALUE)
     elif real:
-        _check_real(codes)
+        check_real(codes)
         bits = BitBlocks(codes, codes.shape[1], lambda rows: rows >= 0)
     else:
         bits = as_bits(codes)
@@ -176,38 +181,11 @@ def _bucket_sizes(bits: BitBlocks) -> Int[np.ndarray, " distinct"]:
     return np.diff(ends, prepend=-1)
 
 
-def quantization_error(codes: Float[np.ndarray, "n bits"]) -> float:
-    """Computes the mean squared distance of real-valued codes from their signs, (|u| - 1)^2.
-
-    Args:
-        codes: real-valued codes.
-
-    Raises:
-        TypeError: if codes are not floating.
-        ValueError: if codes are empty or not finite.
-
-    Example:
-        >>> quantization_error(np.array([[0.5, -1.0]]))
-        0.125
-    """
-    _check_real(codes)
-    rows = max(1, _VALUES // codes.shape[1])
-    blocks = (codes[first : first + rows] for first in range(0, len(codes), rows))
-    return sum(map(_error, blocks)) / codes.size
-
-
 def _quantization_error_in_order(codes: Float[np.ndarray, "n bits"]) -> float:
     """Computes `quantization_error` in the order of the values, independent of that of the items."""
     some = max(1, _VALUES // len(codes))
     columns = (codes[:, first : first + some] for first in range(0, codes.shape[1], some))
-    return sum(_error(np.sort(block, axis=0)) for block in columns) / codes.size
-
-
-def _error(codes: Float[np.ndarray, "n bits"]) -> float:
-    """Sums (|u| - 1)^2."""
-    distance = np.abs(np.asarray(codes, np.float64))  # JAX would stay in float32
-    distance -= 1.0
-    return float(np.sum(np.square(distance, out=distance)))
+    return sum(squared_error(np.sort(block, axis=0)) for block in columns) / codes.size
 
 
 def wasserstein_to_signs(codes: Float[np.ndarray, "n bits"]) -> Float[np.ndarray, " bits"]:
@@ -236,7 +214,7 @@ def wasserstein_to_signs(codes: Float[np.ndarray, "n bits"]) -> Float[np.ndarray
         Doan, Yang, Li, "One Loss for Quantization: Deep Hashing with Discrete Wasserstein
         Distributional Matching", CVPR 2022, arXiv 2205.15721.
     """
-    _check_real(codes)
+    check_real(codes)
     return _wasserstein(codes)
 
 
@@ -285,27 +263,3 @@ def _collapse(codes: BitBlocks, found: BucketStatistics) -> str | None:
     if largest > COLLAPSE_BUCKET_SHARE * n:
         return f"{largest:,} of {n:,} codes are the same"
     return None
-
-
-#: The largest absolute value whose squares can be summed in float64.
-_MAX_VALUE = 1e150
-
-
-def _check_real(codes: Float[np.ndarray, "n bits"]) -> None:
-    if not np.issubdtype(codes.dtype, np.floating):
-        raise TypeError(f"codes must be floating, got {codes.dtype}")
-    check_shape(codes)
-    if not _is_finite(codes):
-        raise ValueError("codes must be finite, got NaN or infinity")
-    if not _is_finite(codes, bound=_MAX_VALUE):
-        raise ValueError(
-            f"codes must be at most {_MAX_VALUE:g} in size, for they are squared in float64"
-        )
-
-
-def _is_finite(codes: Float[np.ndarray, "n bits"], bound: float = np.inf) -> bool:
-    """Returns whether no value is NaN, infinite or larger than ``bound`` in size."""
-    rows = max(1, _VALUES // codes.shape[1])
-    blocks = (codes[at : at + rows] for at in range(0, len(codes), rows))
-    bound = min(bound, float(np.finfo(codes.dtype).max))
-    return all((np.abs(block) <= bound).all() for block in blocks)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
-from jaxhash.metrics._inputs import CodeFormat, Labels
+from jaxhash.metrics._inputs import CodeFormat
+from jaxhash.metrics._labels import Labels
 from jaxhash.ops.arguments import dtype_of
 
 #: Pairs of a query and an item that are compared at a time.
@@ -58,6 +59,18 @@ class ItemLists(NamedTuple):
         indptr = np.concatenate([[0], np.cumsum(sizes)])
         offsets = np.arange(indptr[-1]) - np.repeat(indptr[:-1], sizes)
         return ItemLists(indptr, self.items[np.repeat(self.indptr[queries], sizes) + offsets])
+
+    def of_rows(self, first: int, last: int) -> "ItemLists":
+        """Returns the listed items among ``first`` to ``last - 1``, as positions from ``first``.
+
+        Example:
+            >>> lists = ItemLists(np.array([0, 2, 3]), np.array([0, 4, 3]))
+            >>> lists.of_rows(3, 5)
+            ItemLists(indptr=array([0, 1, 2]), items=array([1, 0]))
+        """
+        held = (self.items >= first) & (self.items < last)
+        counts = np.bincount(self.query_of_pair[held], minlength=self.queries)
+        return ItemLists(np.concatenate([[0], np.cumsum(counts)]), self.items[held] - first)
 
     def marks(self, queries: Int[np.ndarray, " n"], items: int) -> Bool[np.ndarray, "n items"]:
         """Returns, for some queries, which of the database's items their lists hold."""
@@ -166,7 +179,7 @@ def _levels(
     labels: Labels, query: Int[np.ndarray, " n"], item: Int[np.ndarray, " n"]
 ) -> Int[np.ndarray, " n"]:
     """Returns the level of each pair, 0 where the item is not relevant."""
-    one, other = labels.query[query], labels.database[item]
+    one, other = labels.query[query], labels.read(item)
     if labels.multi_hot:
         return np.minimum((one & other).sum(axis=1), labels.levels)
     return ((one == other).all(axis=1) & one.any(axis=1)).astype(np.int64)

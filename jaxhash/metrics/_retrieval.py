@@ -15,9 +15,10 @@ from jaxhash.metrics._average_precision import (
     nonempty_probability,
 )
 from jaxhash.metrics._bits import BitBlocks, dead_bits
+from jaxhash.metrics._code_warnings import MIN_ITEMS, code_warnings
 from jaxhash.metrics._conventions import Convention, get_convention
-from jaxhash.metrics._counts import DistanceCounts, distance_counts
-from jaxhash.metrics._inputs import MIN_ITEMS, ZeroSign, code_warnings, infer_code_format
+from jaxhash.metrics._counts import DistanceCounts, count_by_distance
+from jaxhash.metrics._inputs import ZeroSign, infer_code_format
 from jaxhash.metrics._radius import (
     PrecisionRecall,
     is_bucket_empty,
@@ -146,13 +147,10 @@ def evaluate_retrieval(
             messages.append(f"all {len(codes):,} {side} codes are the same")
     for message in messages:
         warnings.warn(message, stacklevel=2)
-    counts = distance_counts(
-        query_codes,
-        query_labels,
-        database_codes,
-        database_labels,
-        bits=bits,
-        zero=zero,
+    counts = count_by_distance(
+        (np.asanyarray(query_codes), query_labels),
+        (np.asanyarray(database_codes), database_labels),
+        form,
         relevance=convention.relevance,
         block=block,
         devices=devices,

@@ -1,14 +1,17 @@
 """Scores rankings by codes, and by the real-valued vectors that codes are cut from."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Bool, Float, Int, Shaped
 
 from jaxhash import metrics
+from jaxhash.retrieval.counting import count_by_distance, mean_over_queries, own_rows
+from jaxhash.retrieval.packed_codes import PackedCodes, as_packed_codes
 from jaxhash.retrieval.vectors import (
     Comparison,
     LazyVectors,
@@ -48,9 +51,9 @@ LIST_CONVENTIONS = SCORE_CONVENTIONS | {
 
 
 def score_codes(
-    query: Float[np.ndarray, "queries bits"],
+    query: PackedCodes | Float[np.ndarray, "queries bits"],
     query_labels: Int[np.ndarray, " queries *classes"],
-    database: Float[np.ndarray, "items bits"],
+    database: PackedCodes | Float[np.ndarray, "items bits"],
     database_labels: Int[np.ndarray, " items *classes"],
     *,
     relevance: metrics.ItemLists | None = None,
@@ -70,52 +73,45 @@ def score_codes(
         track: shows the progress.
         description: text beside the progress.
     """
-    bits = database.shape[1]
-    sides = pack_signs(query), query_labels, pack_signs(database), database_labels
-    counts = metrics.distance_counts(
-        *sides,
-        bits=bits,
+    query, database = as_packed_codes(query), as_packed_codes(database)
+    bits = database.bits
+    counts = count_by_distance(
+        *(query, query_labels, database, database_labels),
         relevance="shared" if relevance is None else relevance,
         excluded=excluded,
-        track=lambda blocks, total: track(blocks, description, total),
+        track=track,
+        description=description,
     )
-    health = metrics.code_health(sides[2], form=metrics.CodeFormat("packed", bits))
+    health = metrics.code_health(database.packed, form=metrics.CodeFormat("packed", bits))
+    at_ranks = {}
+    if relevance is not None:
+        at_ranks = _metrics_at_ranks(int(counts.total.sum(axis=1).min()))
     pairs = np.triu_indices(bits, k=1)
     correlation = np.abs(health.bit_correlation[pairs]).mean() if bits > 1 else 0.0
     return {
         "map": metrics.mean_average_precision(counts),
         "map_best_ties": metrics.mean_average_precision(counts, ties="best"),
         "map_worst_ties": metrics.mean_average_precision(counts, ties="worst"),
-        **({} if relevance is None else _mean_at_ranks([counts])),
+        **{name: float(metric(counts).mean()) for name, metric in at_ranks.items()},
         "precision_at_radius_2": float(metrics.precision_at_radius(counts, 2).mean()),
         "bit_balance": health.bit_balance,
-        "quantization_error": metrics.quantization_error(database),
+        "quantization_error": database.quantization_error,
         "distinct_codes": health.buckets.distinct,
         "bit_correlation": float(correlation),
         "precision_recall": metrics.precision_recall(counts).to_json(),
     }
 
 
-def _mean_at_ranks(counts: Sequence[metrics.DistanceCounts]) -> dict[str, float]:
-    """Returns recall and nDCG at the `LIST_RANKS` that all rankings have, as means over queries."""
-    ranked = min(int(each.total.sum(axis=1).min()) for each in counts)
-
-    def mean(metric: Callable[..., np.ndarray], k: int) -> float:
-        return float(np.concatenate([metric(each, k) for each in counts]).mean())
-
+def _metrics_at_ranks(
+    ranked: int,
+) -> dict[str, Callable[[metrics.DistanceCounts], Float[np.ndarray, " queries"]]]:
+    """Returns recall and nDCG at those `LIST_RANKS` that rankings of so many items have."""
     return {
-        f"{name}_at_{k}": mean(metric, k)
+        f"{name}_at_{k}": partial(metric, k=k)
         for k in LIST_RANKS
         if k <= ranked
         for name, metric in (("recall", metrics.recall_at_k), ("ndcg", metrics.ndcg))
     }
-
-
-def pack_signs(codes: Float[np.ndarray, "n bits"]) -> UInt8[np.ndarray, "n bytes"]:
-    """Packs the signs of codes, eight bits a byte, without a copy of all codes on the way."""
-    step = 2**13
-    blocks = (codes[at : at + step] >= 0 for at in range(0, len(codes), step))
-    return np.concatenate([np.packbits(block, axis=1) for block in blocks])
 
 
 def score_floats(
@@ -145,28 +141,29 @@ def score_floats(
         track: shows the progress.
         description: text beside the progress.
     """
+    measured = {"map": metrics.average_precision}
+    if relevance is not None:
+        most_excluded = 0 if excluded is None else int(excluded.sizes.max())
+        measured |= _metrics_at_ranks(len(database) - most_excluded)
 
-    def count(row, scores, relevant):
+    def measure(row, scores, relevant):
         if excluded is not None:
             allowed = np.ones(len(scores), bool)
             allowed[excluded.of(row)] = False
             scores, relevant = scores[allowed], relevant[allowed]
         counts = metrics.counts_from_scores(scores, relevant)
-        return metrics.average_precision(counts).item(), counts
+        return [metric(counts).item() for metric in measured.values()]
 
-    precisions, counts = [], []
+    found = {}
     with ThreadPoolExecutor(num_ranking_threads(memory_bytes, len(database))) as threads:
         options = {"memory_bytes": memory_bytes, "track": track, "description": description}
-        for rows, scores in compare(query, database, **options):
+        for rows, scores in own_rows(compare(query, database, **options)):
             if relevance is None:
                 relevant = _relevance(query_labels[rows], database_labels, memory_bytes // 8)
             else:
                 relevant = relevance.marks(rows, len(database))
-            found = list(threads.map(count, rows, scores, relevant))
-            precisions += [precision for precision, _ in found]
-            if relevance is not None:
-                counts += [of_query for _, of_query in found]
-    return {"map": float(np.mean(precisions))} | (_mean_at_ranks(counts) if counts else {})
+            found |= zip(rows.tolist(), threads.map(measure, rows, scores, relevant), strict=True)
+    return mean_over_queries(found, measured, len(query))
 
 
 def num_ranking_threads(memory_bytes: int, items: int) -> int:

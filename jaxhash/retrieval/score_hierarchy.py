@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from jaxhash import metrics
-from jaxhash.ops.codes import binarize
+from jaxhash.retrieval.counting import count_by_similarity, mean_over_queries, own_rows
+from jaxhash.retrieval.packed_codes import PackedCodes, as_packed_codes
 from jaxhash.retrieval.score import num_ranking_threads
 from jaxhash.retrieval.vectors import (
     Comparison,
@@ -34,9 +35,9 @@ Targets = Shaped[np.ndarray, "_ ..."]
 
 
 def score_hierarchy(
-    query: Float[np.ndarray, "queries bits"],
+    query: PackedCodes | Float[np.ndarray, "queries bits"],
     query_labels: Int[np.ndarray, " queries"],
-    database: Float[np.ndarray, "items bits"],
+    database: PackedCodes | Float[np.ndarray, "items bits"],
     database_labels: Int[np.ndarray, " items"],
     similarity: Float[np.ndarray, "classes classes"],
 ) -> dict[str, float]:
@@ -51,15 +52,15 @@ def score_hierarchy(
         database_labels: class ids of the items.
         similarity: similarity of each two classes, 0 or above.
     """
-    query, database = binarize(query), binarize(database)
+    query, database = as_packed_codes(query), as_packed_codes(database)
+    sides = (query, query_labels), (database, database_labels)
     values = {name: [] for name in HIERARCHY_CONVENTIONS}
     for rows in np.array_split(np.arange(len(query)), -(-len(query) // _QUERIES)):
-        some = query[rows], query_labels[rows]
-        counts = metrics.similarity_counts(*some, database, database_labels, similarity)
+        counts = count_by_similarity(*sides[0], *sides[1], similarity, rows=rows)
         values["mahp_at_250"].append(_precision_of_counts(counts, 250))
         values["mahp_at_2500"].append(_precision_of_counts(counts, 2500, form="mean"))
         if len(query) > 1:
-            counts = metrics.similarity_counts(*some, query, query_labels, similarity)
+            counts = count_by_similarity(*sides[0], *sides[0], similarity, rows=rows)
             others = _precision_of_counts(metrics.leave_one_out(counts), 250)
             values["mahp_at_250_among_queries"].append(others)
     return {name: float(np.concatenate(each).mean()) for name, each in values.items() if each}
@@ -93,7 +94,6 @@ def score_hierarchy_of_vectors(
         track: shows the progress.
         description: text beside the progress.
     """
-    values = {name: [] for name in HIERARCHY_CONVENTIONS}
 
     def average(row):
         _, scores, of_item = row
@@ -104,27 +104,29 @@ def score_hierarchy_of_vectors(
 
     def average_among(row):
         number, scores, of_item = row
-        return _precision_of_scores(np.delete(scores, number), np.delete(of_item, number), 250)
+        others = (np.delete(each, number) for each in (scores, of_item))
+        return (_precision_of_scores(*others, 250),)
 
-    def ranked(items, targets, description):
-        """Yields the number, scores and similarities of each query, some queries at a time."""
+    def means(names, items, targets, measure, description):
+        """Returns the mean metrics of the rankings of all queries, some queries at a time."""
         step = max(1, memory_bytes // 8 // (8 * len(items)))
         options = {"memory_bytes": memory_bytes, "track": track, "description": description}
-        for rows, scores in compare(query, items, **options):
+        found = {}
+        for rows, scores in own_rows(compare(query, items, **options)):
             for at in range(0, len(rows), step):
                 some = rows[at : at + step]
                 of_items = similarity(query_targets[some], targets)
-                yield zip(some, scores[at : at + step], of_items, strict=True)
+                ranked = zip(some, scores[at : at + step], of_items, strict=True)
+                found |= zip(some.tolist(), threads.map(measure, ranked), strict=True)
+        return mean_over_queries(found, names, len(query))
 
     with ThreadPoolExecutor(num_ranking_threads(memory_bytes, len(database))) as threads:
-        for block in ranked(database, database_targets, description):
-            for near, far in threads.map(average, block):
-                values["mahp_at_250"].append(near)
-                values["mahp_at_2500"].append(far)
+        names = ("mahp_at_250", "mahp_at_2500")
+        found = means(names, database, database_targets, average, description)
         if len(query) > 1:
-            for block in ranked(query, query_targets, f"{description}, among queries"):
-                values["mahp_at_250_among_queries"] += threads.map(average_among, block)
-    return {name: float(np.mean(each)) for name, each in values.items() if each}
+            names, description = ("mahp_at_250_among_queries",), f"{description}, among queries"
+            found |= means(names, query, query_targets, average_among, description)
+    return {name: found[name] for name in HIERARCHY_CONVENTIONS if name in found}
 
 
 def embedding_similarity(

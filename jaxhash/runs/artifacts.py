@@ -1,6 +1,8 @@
 """Writes the files beside the results of a run: codes of queries and database, and plots."""
 
+import zipfile
 from collections.abc import Sequence
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,10 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from jaxhash import report
-from jaxhash.ops.codes import binarize
+from jaxhash.data.rows import row_blocks
 from jaxhash.report import plots
-from jaxhash.retrieval.score import pack_signs
+from jaxhash.retrieval.packed_codes import PackedCodes
 from jaxhash.retrieval.search import search_allowed
-from jaxhash.runs.evaluation import sampled_rows
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.scores import Codes
 from jaxhash.similarity import shares_label
@@ -24,15 +25,32 @@ def write_codes(path: Path, experiment: Experiment, codes: Codes) -> None:
     source, arrays = experiment.source, {}
     for name, part in codes.items():
         items = getattr(experiment.split, name)
-        arrays[f"{name}_codes"] = binarize(part)
+        arrays[f"{name}_codes"] = part
         arrays[f"{name}_labels"] = source.labels[items]
         names = source.names_of(items)
         if names is not None:
             arrays[f"{name}_names"] = names
     for name, lists in experiment.split.lists.given.items():
         arrays |= {f"{name}_{field}": part for field, part in lists._asdict().items()}
-    with whole_file(path, "wb") as file:
-        np.savez_compressed(file, **arrays)
+    with (
+        whole_file(path, "wb") as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                _write_array(member, array)
+
+
+def _write_array(file: BufferedIOBase, array: np.ndarray | PackedCodes) -> None:
+    """Writes an array in NumPy's format; codes as -1 and +1 in int8, some of them at a time."""
+    if not isinstance(array, PackedCodes):
+        np.lib.format.write_array(file, array)
+        return
+    shape = len(array), array.bits
+    header = {"descr": "|i1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    for rows in row_blocks(*shape):
+        file.write(array[rows].tobytes())
 
 
 def save_plots(
@@ -51,13 +69,13 @@ def save_plots(
     Args:
         folder: folder of the plots.
         experiment: the data and its split.
-        before: codes by `jaxhash.runs.evaluation.encode_sample` before training.
+        before: codes by `jaxhash.runs.encoding.encode_sample` before training.
         after: codes after training.
         results: what `jaxhash.runs.evaluation.evaluate_codes` returned.
         records: the run's metrics.jsonl.
     """
     neighbors = _neighbors(experiment, after)
-    counts = plots.count_code_values(before, after["database"][sampled_rows(experiment)])
+    counts = plots.count_code_values(before, after["database"].sample)
     title = report.run_title(results)
     figures = {
         "losses": plots.plot_losses(records, title=title),
@@ -80,7 +98,7 @@ def _neighbors(
     first = _first_of_each_class(source.labels[split.query])[:rows]
     if split.relevant is not None:  # a query has no class of its own
         first = np.arange(min(rows, len(split.query)))
-    query, database = pack_signs(codes["query"][first]), pack_signs(codes["database"])
+    query, database = codes["query"].packed[first], codes["database"].packed
     excluded = None if split.excluded is None else split.excluded.take(first)
     found = search_allowed(query, database, min(k, len(database)), excluded)
     items = np.concatenate([split.query[first][:, None], split.database[found.rows]], axis=1)

@@ -12,6 +12,7 @@ from jaxhash.retrieval.baselines.linear_hashes import METHODS, fit_linear_hashes
 from jaxhash.retrieval.baselines.product_quantizer import fit_product_quantizer
 from jaxhash.retrieval.baselines.reranking import num_reranked, reranked_similarities
 from jaxhash.retrieval.baselines.training_vectors import max_fitting_items
+from jaxhash.retrieval.packed_codes import CodePacker, PackedCodes
 from jaxhash.retrieval.vectors import (
     Comparison,
     LazyVectors,
@@ -39,6 +40,7 @@ RETIRED = ("random hyperplanes", "PCA + random rotation")
 CLASS_INDEX = "class index as code"
 QUANTIZER = "product quantizer, same bytes"
 RERANKED = "floats, re-ranked from ITQ codes"
+LEARNED_FLOATS = "learned floats"
 RERANKED_FLOATS = "learned floats, re-ranked from the codes"
 
 
@@ -53,7 +55,7 @@ def compare_with_baselines(
 
     Args:
         experiment: the data and its split.
-        codes: real-valued codes of the model.
+        codes: codes of the model; floats are ranked where the real values were kept.
         track: shows the progress.
         known: results of other codes of the same length, with ``seed``: the ranking of the inputs is
             taken from them and, where the seed is the same, all that is fitted.
@@ -83,7 +85,7 @@ def compare_with_baselines(
             if name in known["float_rankings"]
         }
     else:
-        conventions, hashes, comparisons = _fit(experiment, codes["query"].shape[1], track)
+        conventions, hashes, comparisons = _fit(experiment, codes["query"].bits, track)
         scores, rankings = {}, {}
         for name, hash_function in hashes.items():
             hashed = {
@@ -92,10 +94,9 @@ def compare_with_baselines(
             }
             scores[name] = score_all(experiment, hashed, **options)
     compared = {name: (inputs, compare) for name, compare in comparisons.items()}
-    compared |= {
-        "learned floats": (codes, cosine_similarities),
-        "input features": (inputs, cosine_similarities),
-    }
+    if (floats := _real_values(codes)) is not None:
+        compared[LEARNED_FLOATS] = (floats, cosine_similarities)
+    compared["input features"] = (inputs, cosine_similarities)
     for name, (vectors, compare) in compared.items():
         description = f"ranking by {name}"
         rankings[name] = (
@@ -111,20 +112,28 @@ def compare_with_baselines(
 def _rank_graph(experiment: Experiment, codes: Codes, **options: Any) -> dict[str, Any]:
     """Returns what `compare_with_baselines` does for the nodes of a graph, which are no vectors."""
     compared = {
-        "learned floats": cosine_similarities,
+        LEARNED_FLOATS: cosine_similarities,
         RERANKED_FLOATS: partial(reranked_similarities, hash_function=lambda rows: rows),
     }
+    floats = _real_values(codes)
     rankings = {
         name: score_all_floats(
-            experiment, codes, compare=compare, description=f"ranking by {name}", **options
+            experiment, floats, compare=compare, description=f"ranking by {name}", **options
         )
         for name, compare in compared.items()
+        if floats is not None
     }
     conventions = {
         "baselines": "left out, as users and items are no vectors",
         RERANKED_FLOATS: _describe_reranking(experiment, "the codes"),
     }
     return {"baselines": {}, "float_rankings": rankings, "conventions": conventions}
+
+
+def _real_values(codes: Codes) -> dict[str, Float[np.ndarray, "items bits"]] | None:
+    """Returns the real values of the codes of both sides; None where those of one were not kept."""
+    values = {name: part.values for name, part in codes.items()}
+    return None if any(part is None for part in values.values()) else values
 
 
 def _describe_reranking(experiment: Experiment, codes: str) -> str:
@@ -216,9 +225,9 @@ def _hash(
     *,
     memory_bytes: int,
     track: ProgressTracker,
-) -> Float[np.ndarray, "items bits"]:
+) -> PackedCodes:
     """Returns the codes of a baseline, computed block by block."""
-    blocks = inputs.row_blocks(memory_bytes // 16)
-    return np.concatenate(
-        [hash_function(inputs[rows]) for rows in track(blocks, what, len(blocks))]
-    )
+    blocks, packer = inputs.row_blocks(memory_bytes // 16), CodePacker(len(inputs))
+    for rows in track(blocks, what, len(blocks)):
+        packer.add(hash_function(inputs[rows]))
+    return packer.finish()

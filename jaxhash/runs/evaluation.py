@@ -7,16 +7,17 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Int, PyTree
 from rich.console import Console
 
 from jaxhash import metrics
 from jaxhash.data.augment import Augment
-from jaxhash.data.pipeline import evaluation_batches, rows_of_process
 from jaxhash.ops.codes import binarize
-from jaxhash.retrieval.encode import make_encoder
+from jaxhash.retrieval.counting import count_by_distance
+from jaxhash.retrieval.packed_codes import PackedCodes, as_packed_codes
 from jaxhash.retrieval.vectors import ProgressTracker, no_progress
 from jaxhash.runs.baselines import compare_with_baselines, describe_stronger_baselines
+from jaxhash.runs.encoding import SplitEncoder, encode_split
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.scores import (
     QUERY_AND_DATABASE,
@@ -27,112 +28,20 @@ from jaxhash.runs.scores import (
     score_all,
     score_by_similarity,
 )
-from jaxhash.runs.ways import WAYS_CONVENTIONS, Way, codes_by_way, score_ways, ways_of
+from jaxhash.runs.ways import WAYS_CONVENTIONS, Way, codes_by_way, score_ways
 from jaxhash.training.collapse import CollapseAlarm
 from jaxhash.training.model_selection import SelectionRule
-from jaxhash.utils.console import track_progress
+from jaxhash.utils.console import print_line, track_progress
 from jaxhash.utils.errors import UserError
 
-#: Rows encoded at a time: a multiple of any usual number of devices.
-ENCODING_BATCH = 512
-
-#: Largest number of database items whose code values are plotted before and after training.
-MAX_SAMPLED_ITEMS = 2**16
-
+#: Convention of results without what needs all real values of the codes.
+REAL_VALUES = "real values"
 
 _NO_AUGMENT = Augment()
 
 
 class NotFinite(UserError):
     """A model makes codes that are not finite."""
-
-
-class SplitEncoder:
-    """Encodes parts of a split by the experiment's model, compiled once for all of them.
-
-    Args:
-        experiment: the data, its split and the model.
-    """
-
-    def __init__(self, experiment: Experiment):
-        self._source, self._split = experiment.source, experiment.split
-        self._encode = make_encoder(experiment.model)
-
-    def __call__(
-        self,
-        variables: PyTree,
-        name: str,
-        *,
-        augment: Augment = _NO_AUGMENT,
-        seed: int = 0,
-        rows: slice = slice(None),
-        track: ProgressTracker = no_progress,
-    ) -> PyTree[Float[np.ndarray, "items bits"]]:
-        """Returns the real-valued codes of the items of a part, in order; of modalities, a tuple.
-
-        Args:
-            variables: the model's variables.
-            name: ``train``, ``validation``, ``query`` or ``database``.
-            augment: augmentation of the images before they are encoded.
-            seed: seed of the augmentation.
-            rows: which of the part's items; all by default.
-            track: shows the progress.
-        """
-        rng = np.random.default_rng(seed)
-        index, processes = jax.process_index(), jax.process_count()
-        size = ENCODING_BATCH + -ENCODING_BATCH % processes
-        own_rows = rows_of_process(size, index, processes)
-        items = getattr(self._split, name)[rows]
-        batches = evaluation_batches(
-            self._source,
-            items,
-            batch_size=size,
-            process_index=index,
-            process_count=processes,
-        )
-        augmented = (
-            batch._replace(
-                inputs=augment.sample_and_apply(batch.inputs, rng, rows=size, of=own_rows)
-            )
-            for batch in batches
-        )
-        steps = -(-len(items) // size)
-        return self._encode(variables, track(augmented, f"encoding the {name} items", steps))
-
-
-def encode_split(
-    encode: SplitEncoder, variables: PyTree, track: ProgressTracker = no_progress
-) -> dict[str, PyTree[Float[np.ndarray, "items bits"]]]:
-    """Encodes the queries and the database by the model with these variables."""
-    return {name: encode(variables, name, track=track) for name in QUERY_AND_DATABASE}
-
-
-def encode_sample(
-    encode: SplitEncoder,
-    experiment: Experiment,
-    variables: PyTree,
-    track: ProgressTracker = no_progress,
-) -> Float[np.ndarray, "items bits"]:
-    """Encodes the items of the database whose code values are plotted; see `sampled_rows`.
-
-    Of several modalities it is that which the first way searches.
-    """
-    codes = encode(variables, "database", rows=sampled_rows(experiment), track=track)
-    ways = ways_of(experiment)
-    return codes[experiment.modalities.index(ways[0].database)] if ways else codes
-
-
-def encode_initial(
-    experiment: Experiment, encode: SplitEncoder, console: Console
-) -> Float[np.ndarray, "items bits"]:
-    """Encodes a sample of the database by the model before its first step; see `encode_sample`."""
-    variables = experiment.initial_state().variables
-    return encode_sample(encode, experiment, variables, partial(track_progress, console=console))
-
-
-def sampled_rows(experiment: Experiment) -> slice:
-    """Returns at most `MAX_SAMPLED_ITEMS` rows of the database, evenly spaced."""
-    return slice(None, None, -(-len(experiment.split.database) // MAX_SAMPLED_ITEMS))
 
 
 def evaluate_model(
@@ -167,8 +76,8 @@ def evaluate_model(
         f"evaluating {len(split.query):,} queries on {len(split.database):,} items", highlight=False
     )
     track = partial(track_progress, console=console)
-    codes = encode_split(encode, variables, track)
-    if not all(np.isfinite(part).all() for part in jax.tree.leaves(codes)):
+    codes = encode_split(encode, variables, values_bytes=config.run.memory_bytes, track=track)
+    if not all(part.is_finite for part in jax.tree.leaves(codes)):
         raise NotFinite(
             f"the model of step {choice['step']} makes codes that are not finite; a lower "
             "`learning_rate` or `clip_norm` may help"
@@ -185,6 +94,12 @@ def evaluate_model(
         "flip_rate": flip_rate(experiment, encode, variables, codes["query"]),
     }
     by_way = codes_by_way(experiment, codes) or {None: codes}
+    if left_out := _why_no_real_values(next(iter(by_way.values()))["database"]):
+        print_line(
+            console,
+            "the ranking by learned floats, and the quantization error and distance to signs of the "
+            f"health, are {left_out}",
+        )
     measured = evaluate_codes(experiment, next(iter(by_way.values())), track=track, known=known)
     if experiment.modalities:
         options = {"memory_bytes": config.run.memory_bytes, "track": track}
@@ -246,15 +161,15 @@ def candidate_score(
     sides = {side: labels[getattr(split, name)] for side, name in parts.items()}
 
     def score_sides(codes: Codes) -> float:
-        query, database = ((binarize(codes[side]), sides[side]) for side in QUERY_AND_DATABASE)
+        query, database = ((codes[side], sides[side]) for side in QUERY_AND_DATABASE)
         lists = split.lists.counting if rule == "best-on-test" else {}
-        counts = metrics.distance_counts(*query, *database, **lists)
+        counts = count_by_distance(*query, *database, **lists)
         if rule == "validation" and not experiment.modalities:
             counts = metrics.leave_one_out(counts)  # else it is found by its other modality
         return metrics.mean_average_precision(counts)
 
     def score(variables: PyTree) -> float:
-        found = {name: encode(variables, name) for name in sorted(set(parts.values()))}
+        found = {name: encode.pack(variables, name) for name in sorted(set(parts.values()))}
         codes = {side: found[name] for side, name in parts.items()}
         ways = list(codes_by_way(experiment, codes).values()) or [codes]
         return float(np.mean([score_sides(way) for way in ways]))
@@ -284,7 +199,7 @@ def flip_rate(
     experiment: Experiment,
     encode: SplitEncoder,
     variables: PyTree,
-    codes: PyTree[Float[np.ndarray, "items bits"]],
+    codes: PyTree[PackedCodes],
 ) -> float | None:
     """Returns the share of the queries' bits that change under the augmentation of training.
 
@@ -302,8 +217,11 @@ def flip_rate(
     if augment == _NO_AUGMENT:
         return None
     augmented = encode(variables, "query", augment=augment, seed=seed)
-    both = (np.concatenate(jax.tree.leaves(each), axis=1) for each in (codes, augmented))
-    return metrics.flip_rate(*map(binarize, both)).mean
+    both = (
+        np.concatenate([each[:] for each in jax.tree.leaves(codes)], axis=1),
+        binarize(np.concatenate(jax.tree.leaves(augmented), axis=1)),
+    )
+    return metrics.flip_rate(*both).mean
 
 
 def evaluate_codes(
@@ -321,7 +239,7 @@ def evaluate_codes(
 
     Args:
         experiment: the data and its split.
-        codes: real-valued codes to measure.
+        codes: codes to measure; real-valued ones are packed first.
         track: shows the progress.
         known: results of other codes of the same length, with ``seed``: the ranking of the inputs is
             taken from them and, where the seed is the same, the baselines.
@@ -332,27 +250,49 @@ def evaluate_codes(
         the class index is among the baselines.
     """
     config = experiment.config
-    labels, bits = of_both_parts(experiment, experiment.source.labels), codes["query"].shape[1]
+    codes = {name: as_packed_codes(part) for name, part in codes.items()}
+    labels = of_both_parts(experiment, experiment.source.labels)
     if experiment.split.relevant is not None:  # labels are no classes
         labels = dict.fromkeys(labels)
-    code_format = metrics.CodeFormat("real-valued", bits)
+    code_format = metrics.CodeFormat("real-valued", codes["query"].bits)
     options = {"memory_bytes": config.run.memory_bytes, "track": track}
     found = {
         **score_all(experiment, codes, **options),
         "baselines": {},
         "float_rankings": {},
         "conventions": conventions(experiment) | {"baselines": _why_no_baselines(experiment)},
-        "health": metrics.code_health(codes["database"], labels["database"]).to_json(),
-        "query_health": metrics.code_health(codes["query"], labels["query"]).to_json(),
+        "health": _health(codes["database"], labels["database"]).to_json(),
+        "query_health": _health(codes["query"], labels["query"]).to_json(),
         "warnings": metrics.code_warnings(
-            *(codes[name] for name in QUERY_AND_DATABASE), code_format
+            *(codes[name].statistics for name in QUERY_AND_DATABASE), code_format
         ),
     }
+    if left_out := _why_no_real_values(codes["database"]):
+        found["conventions"][REAL_VALUES] = left_out
     if config.run.baselines != "none" and not experiment.modalities:
         rows = compare_with_baselines(experiment, codes, track=track, known=known)
         found["conventions"] |= rows.pop("conventions")
         found |= rows
     return found
+
+
+def _health(
+    codes: PackedCodes, labels: Int[np.ndarray, " n *classes"] | None
+) -> metrics.CodeHealth:
+    if codes.values is not None:
+        return metrics.code_health(codes.values, labels)
+    return metrics.code_health(codes.packed, labels, form=metrics.CodeFormat("packed", codes.bits))
+
+
+def _why_no_real_values(codes: PackedCodes) -> str:
+    """Returns why what needs all real values is left out, where it is."""
+    if codes.values is not None:
+        return ""
+    size = len(codes) * codes.sample[:1].nbytes
+    return (
+        f"left out, as the real values of the {len(codes):,} codes of the database take "
+        f"{size / 2**20:,.0f} MiB, more than --memory-bytes"
+    )
 
 
 def _why_no_baselines(experiment: Experiment) -> str:

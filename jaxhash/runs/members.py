@@ -15,7 +15,8 @@ from rich.console import Console
 
 from jaxhash.data.form_files import write_input_form
 from jaxhash.runs.config import Config
-from jaxhash.runs.evaluation import NotFinite, SplitEncoder, encode_sample, validation_scores
+from jaxhash.runs.encoding import SplitEncoder, encode_sample
+from jaxhash.runs.evaluation import NotFinite, validation_scores
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.folder import open_folder
 from jaxhash.runs.train_run import finished_results, open_checkpoints, write_results

@@ -18,7 +18,6 @@ from jaxhash.report.run_table import run_title
 from jaxhash.retrieval.buckets import describe_bucket, fullest_codes, place_codes, sampled_codes
 from jaxhash.retrieval.confusion import class_confusion, one_hot
 from jaxhash.retrieval.near_duplicates.join import DistinctCodes, distinct_codes
-from jaxhash.retrieval.score import pack_signs
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.finished_run import (
     CODES_REMEDY,
@@ -99,7 +98,7 @@ def draw_training(
     sides = {}
     for name, part in codes.items():
         rows = getattr(experiment.split, name)
-        sides[name] = RunSide(pack_signs(part), source.labels[rows], source.names_of(rows))
+        sides[name] = RunSide(part.packed, source.labels[rows], source.names_of(rows))
     lists = experiment.split.lists
     run = FinishedRun(config.run.run_dir, config, results, sides, lists)
     items = RunItems(sides, source, experiment.split, lists=lists)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxhash.ops.codes import binarize
+from jaxhash.retrieval.packed_codes import PackedCodes, as_packed_codes
 from jaxhash.retrieval.score import LIST_CONVENTIONS, SCORE_CONVENTIONS, score_codes, score_floats
 from jaxhash.retrieval.score_hierarchy import (
     HIERARCHY_CONVENTIONS,
@@ -17,6 +17,7 @@ from jaxhash.retrieval.score_hierarchy import (
 )
 from jaxhash.retrieval.vectors import (
     Comparison,
+    LazyVectors,
     ProgressTracker,
     cosine_similarities,
     inner_products,
@@ -30,8 +31,8 @@ from jaxhash.utils.errors import UserError
 QUERY_AND_DATABASE = ("query", "database")
 
 
-#: Real-valued codes of the items of each of the `QUERY_AND_DATABASE`.
-Codes = dict[str, Float[np.ndarray, "items bits"]]
+#: Codes of the items of each of the `QUERY_AND_DATABASE`; real-valued ones are packed first.
+Codes = dict[str, PackedCodes | Float[np.ndarray, "items bits"]]
 
 
 def score_all(
@@ -105,13 +106,15 @@ def score_by_similarity(
         def similarity(rows, columns):
             return table[rows][:, columns]
 
+    if compare is None:
+        vectors = {name: LazyVectors(as_packed_codes(part)) for name, part in vectors.items()}
     return score_hierarchy_of_vectors(
         vectors["query"],
         compared["query"],
         vectors["database"],
         compared["database"],
         similarity,
-        compare=compare or partial(inner_products, transform=binarize),
+        compare=compare or inner_products,
         **options,
     )
 

@@ -26,13 +26,8 @@ from jaxhash.objectives import Batch, Objective
 from jaxhash.runs.artifacts import save_plots, write_codes
 from jaxhash.runs.config import Config
 from jaxhash.runs.describe import describe, describe_unreadable, environment, print_missing_records
-from jaxhash.runs.evaluation import (
-    SplitEncoder,
-    candidate_score,
-    collapse_alarm,
-    encode_initial,
-    evaluate_model,
-)
+from jaxhash.runs.encoding import SplitEncoder, encode_initial
+from jaxhash.runs.evaluation import candidate_score, collapse_alarm, evaluate_model
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.folder import (
     check_same_training,
@@ -50,7 +45,7 @@ from jaxhash.training.compilation_cache import compilation_cache
 from jaxhash.training.distributed import broadcast_from_host0, is_main_process
 from jaxhash.training.loop import Monitor, SkipCounter, check_finite, fit
 from jaxhash.training.model_selection import SELECTION_DESCRIPTIONS, CandidateTracker, select_model
-from jaxhash.training.parallel import DataParallel, check_model_parallel
+from jaxhash.training.parallel import DataParallel, MemberParallel, check_model_parallel
 from jaxhash.training.speed import Profile
 from jaxhash.training.state import TrainState
 from jaxhash.training.stop import StopRequest, defer_signals, raise_if_stop_requested
@@ -270,7 +265,7 @@ def fit_from_checkpoint(
     experiment: Experiment,
     state: TrainState,
     batches: Callable[..., Iterator[Batch]],
-    step: DataParallel,
+    step: DataParallel | MemberParallel,
     *,
     make_monitor: Callable[..., M],
     console: Console,

@@ -53,6 +53,7 @@ from jaxhash.training.members import (
     member_step,
     stack_states,
 )
+from jaxhash.training.parallel import DataParallel, MemberParallel
 from jaxhash.training.state import TrainState
 from jaxhash.training.stop import defer_signals, raise_if_stop_requested
 from jaxhash.utils.console import print_line, show_work
@@ -99,7 +100,8 @@ def sweep(
     """
     console = console or Console()
     config, settings = check_sweep(config, axes, seeds)
-    check_devices(config)
+    if not _on_own_devices(seeds * len(settings)):
+        check_devices(config)
     config, folder = config.located(), config.run.run_dir
     if folder is None:
         raise UserError("`run_dir` must name the folder of the sweep")
@@ -227,6 +229,11 @@ def unsharded(experiment: Experiment) -> Experiment:
     return dataclasses.replace(experiment, config=config, sharding=TableSharding())
 
 
+def _on_own_devices(members: int) -> bool:
+    """Returns whether each member is on one device: with fewer members all devices share the rows."""
+    return members >= len(jax.devices()) > 1
+
+
 def _check_memory(experiment: Experiment, members: int) -> None:
     """Raises unless two states of all members fit into a device's memory, as a step needs them."""
     leaves = jax.tree.leaves(experiment.abstract_state())
@@ -247,6 +254,9 @@ def _print_description(
     over = f"{len(members)} members: {seeds} seed{'s' * (seeds > 1)} from {config.run.seed}"
     if axes:
         over += f", {axes_words(axes)}"
+    if _on_own_devices(len(members)):
+        devices = len(jax.devices())
+        over += f"; {-(-len(members) // devices)} on each of {devices} devices"
     lines = [
         *describe(experiment, _objective_name(config, axes)),
         over,
@@ -275,16 +285,24 @@ def _fit_members(
     # A weight of 0 leaves a penalty out, with its state; a weight that is varied is never left out.
     first = experiment.with_hyperparams(**{name: jnp.float32(values[name][0]) for name in axes})
     state = stack_states(first.initial_states(seeds), len(members) // len(seeds))
-    step = member_step(
-        lambda traced: experiment.with_hyperparams(**traced).step_function(),
-        values,
-        mapping=best_mapping(jax.local_devices()[0].platform, state.params),
-    )
+    mapping = best_mapping(jax.local_devices()[0].platform, state.params)
+
+    def make_step(numbers, devices=None) -> DataParallel:
+        step = member_step(
+            lambda traced: experiment.with_hyperparams(**traced).step_function(),
+            {name: of_members[numbers] for name, of_members in values.items()},
+            mapping=mapping,
+        )
+        return experiment.over_devices(step, devices)
+
+    own_devices = _on_own_devices(len(members))
     return fit_from_checkpoint(
         experiment,
         state,
         batches,
-        experiment.over_devices(step),
+        MemberParallel(make_step, len(members), len(seeds))
+        if own_devices
+        else make_step(slice(None)),
         make_monitor=partial(
             MemberMonitor, members, bits=experiment.config.model.bits, rows=experiment.batch_rows
         ),

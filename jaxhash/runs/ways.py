@@ -1,15 +1,14 @@
 """Ways to search items of several modalities: queries of one modality, a database of another."""
 
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from itertools import permutations
 from typing import Any, NamedTuple
 
-import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import PyTree
 
 from jaxhash import metrics
-from jaxhash.retrieval.score import pack_signs
+from jaxhash.retrieval.counting import count_by_distance
+from jaxhash.retrieval.packed_codes import PackedCodes
 from jaxhash.retrieval.vectors import ProgressTracker, no_progress
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.scores import QUERY_AND_DATABASE, Codes, of_both_parts, score_all
@@ -48,7 +47,7 @@ def ways_of(experiment: Experiment) -> list[Way]:
 
 
 def codes_by_way(
-    experiment: Experiment, codes: Mapping[str, PyTree[Float[np.ndarray, "items bits"]]]
+    experiment: Experiment, codes: Mapping[str, PyTree[PackedCodes]]
 ) -> dict[Way, Codes]:
     """Picks the codes of each way from the tuples of codes of all modalities."""
 
@@ -74,16 +73,11 @@ def score_ways(
         found[str(way)] = scores
         if len(sides["database"]) < _RANK:
             continue
-        counts = metrics.distance_counts(
-            *(pack_signs(sides["query"]), labels["query"]),
-            *(pack_signs(sides["database"]), labels["database"]),
-            bits=sides["database"].shape[1],
+        counts = count_by_distance(
+            *(sides["query"], labels["query"], sides["database"], labels["database"]),
             relevance="graded" if experiment.source.labels.ndim == 2 else "shared",
-            track=partial(_track, track, f"counting {way}"),
+            track=track,
+            description=f"counting {way}",
         )
         scores["ndcg_at_100"] = float(metrics.ndcg(counts, _RANK).mean())
     return found
-
-
-def _track(track: ProgressTracker, description: str, blocks: Iterable, total: int) -> Iterable:
-    return track(blocks, description, total)

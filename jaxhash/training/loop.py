@@ -12,7 +12,7 @@ from jaxtyping import Shaped
 from jaxhash.objectives import Batch
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.model_selection import CandidateTracker, best_candidate
-from jaxhash.training.parallel import DataParallel
+from jaxhash.training.parallel import DataParallel, MemberParallel
 from jaxhash.training.speed import Profile, StepTimer
 from jaxhash.training.state import TrainState
 from jaxhash.training.stop import StopRequest
@@ -59,7 +59,7 @@ class Monitor(Protocol):
 def fit(
     state: TrainState,
     batches: Iterator[Batch],
-    parallel_step: DataParallel,
+    parallel_step: DataParallel | MemberParallel,
     *,
     start: int,
     total_steps: int,

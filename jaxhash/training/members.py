@@ -1,8 +1,8 @@
 """The members of a sweep: many trainings, by setting and by seed, in one compiled program.
 
 A stacked state has a leading axis [settings * seeds], with the seeds of a setting side by side. A
-stacked batch has the shape [rows, seeds, ...], so that its rows can be sharded over devices; all
-settings use the same batch of a seed, without a copy.
+stacked batch has the shape [rows, seeds, ...], so that its rows, or its seeds, can be sharded over
+devices; all settings on a device use the same batch of a seed, without a copy.
 """
 
 import dataclasses
@@ -108,7 +108,9 @@ def member_step(
     *,
     mapping: MemberMapping,
 ) -> Callable:
-    """Makes one step of all members, which `DataParallel` runs over devices like a single step.
+    """Makes one step of members, which `DataParallel` runs over devices like a single step.
+
+    `MemberParallel` has one for each device, of the members there.
 
     Args:
         make_step: function from the traced values of a member to ``step(state, batch,

@@ -5,7 +5,15 @@ import pickle
 import numpy as np
 import pytest
 
-from jaxhash.metrics import CONVENTIONS, Accumulator, evaluate_retrieval
+from jaxhash.metrics import (
+    CONVENTIONS,
+    Accumulator,
+    Convention,
+    ItemLists,
+    distance_counts,
+    evaluate_retrieval,
+)
+from jaxhash.metrics._values import ValueStatistics
 
 RANDOM = np.random.default_rng(0)
 QUERIES, ITEMS, BITS = 7, 60, 12
@@ -65,6 +73,44 @@ def test_pieces_are_the_whole_in_each_convention(convention):
     total.merge(found.counts)  # what other processes send
     total.merge(Accumulator(*sides[:2], convention=convention))  # a process without a piece
     assert_equal(total.compute(), evaluate_retrieval(*sides, convention=convention))
+
+
+def test_pieces_are_the_whole_by_degrees():
+    """Pieces whose highest gains differ; nDCG and ACG see every gain."""
+    codes, graded = CODES["packed"], Convention("graded", relevance="graded")
+    sides = codes[:QUERIES], ROWS[:QUERIES], codes[QUERIES:], ROWS[QUERIES:]
+    found = fill(Accumulator(*sides[:2], convention=graded, bits=BITS), codes, ROWS, pieces())
+    assert_equal(found.compute(k=9), evaluate_retrieval(*sides, k=9, convention=graded, bits=BITS))
+
+
+@pytest.mark.parametrize("labels", [IDS, None], ids=["ids", "lists alone"])
+def test_lists_are_taken_piece_by_piece(labels):
+    draw = RANDOM.random((QUERIES, ITEMS))
+    relevant, excluded = (
+        ItemLists.from_pairs(np.argwhere(marks), queries=QUERIES)
+        for marks in (draw < 0.2, draw > 0.8)
+    )
+    codes = CODES["packed"]
+    of_sides = (None, None) if labels is None else (labels[:QUERIES], labels[QUERIES:])
+    lists = {"excluded": excluded} | ({"relevance": relevant} if labels is None else {})
+    expected = distance_counts(
+        codes[:QUERIES], of_sides[0], codes[QUERIES:], of_sides[1], bits=BITS, **lists
+    )
+    accumulator = Accumulator(codes[:QUERIES], of_sides[0], bits=BITS)
+    for part in pieces():
+        rows = slice(part.start - QUERIES, part.stop - QUERIES)
+        own = {name: each.of_rows(rows.start, rows.stop) for name, each in lists.items()}
+        own_labels = None if labels is None else labels[part]
+        accumulator.update(codes[part], own_labels, **own)
+    np.testing.assert_array_equal(accumulator.counts.total, expected.total)
+    np.testing.assert_array_equal(accumulator.counts.relevant, expected.relevant)
+
+
+def test_every_code_is_read_once_for_its_format(monkeypatch):
+    read, of = [], ValueStatistics.of
+    monkeypatch.setattr(ValueStatistics, "of", lambda codes: read.append(len(codes)) or of(codes))
+    fill(Accumulator(VALUES[:QUERIES], IDS[:QUERIES]), VALUES, IDS, pieces())
+    assert read == [QUERIES, *(part.stop - part.start for part in pieces())]
 
 
 def test_codes_that_are_read_in_another_way_are_refused():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from oracles import frozen
 
-from jaxhash.metrics import _counts, distance_counts, leave_one_out
+from jaxhash.metrics import _counts, _values, distance_counts, leave_one_out
 from jaxhash.metrics._counts import _make_counter
 
 KINDS = ("ids", "multi-hot", "graded")
@@ -190,6 +190,23 @@ def test_memory_on_the_host_is_that_of_the_database(one_device):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < queries * items / 4
+
+
+@pytest.mark.parametrize("labels", ["ids", "multi-hot"])
+def test_labels_take_the_memory_of_a_block(one_device, labels, monkeypatch):
+    """Ids in int64 alone would take eight bytes an item."""
+    monkeypatch.setattr(_values, "_VALUES", 2**13)
+    rng, peaks = np.random.default_rng(0), {}
+    for items in (2**15, 2**17):
+        codes = rng.integers(0, 256, (items, 2), np.uint8)
+        held = rng.integers(9, size=items) if labels == "ids" else rng.random((items, 9)) < 0.2
+        sides = codes[:8], held[:8], codes, held
+        count(sides, devices=one_device, block=2**13)  # what is compiled stays
+        tracemalloc.start()
+        count(sides, devices=one_device, block=2**13)
+        peaks[items] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[2**17] - peaks[2**15] < 2**17 / 2
 
 
 @pytest.mark.parametrize("relevance", ["shared", "graded"])

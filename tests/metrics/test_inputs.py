@@ -8,7 +8,7 @@ import pytest
 from oracles import frozen
 
 from jaxhash.metrics import CodeFormat, distance_counts, infer_code_format
-from jaxhash.metrics._inputs import read_labels
+from jaxhash.metrics._labels import read_labels
 
 QUERIES, ITEMS, BITS = 5, 21, 11
 

@@ -13,6 +13,8 @@ from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
 from jaxhash.models import MLP, Encoder
 from jaxhash.objectives import ClassSimilarity, hashnet
+from jaxhash.retrieval import packed_codes
+from jaxhash.retrieval.packed_codes import as_packed_codes
 from jaxhash.retrieval.score_hierarchy import (
     HIERARCHY_CONVENTIONS,
     embedding_similarity,
@@ -21,8 +23,8 @@ from jaxhash.retrieval.score_hierarchy import (
 )
 from jaxhash.runs import artifacts, evaluation
 from jaxhash.runs.config import Config
+from jaxhash.runs.encoding import SplitEncoder, encode_sample, encode_split
 from jaxhash.runs.evaluation import (
-    SplitEncoder,
     candidate_score,
     evaluate_codes,
     flip_rate,
@@ -80,6 +82,10 @@ def brute_force_map(query, query_labels, database, database_labels):
     return np.mean(values)
 
 
+def both_sides(encode, variables):
+    return {name: encode(variables, name) for name in ("query", "database")}
+
+
 def codes_and_sets(experiment, encode, variables, name):
     sets = MULTI_HOT if experiment.source.labels.ndim == 2 else np.eye(3)[IDS]
     return encode(variables, name), sets[getattr(experiment.split, name)]
@@ -130,7 +136,7 @@ def test_flip_rate_is_the_share_of_bits_that_change(variables):
 
     def rate(seed=0, **augmentation):
         augmented = with_config(experiment, seed=seed, **augmentation)
-        return flip_rate(augmented, encode, variables, codes)
+        return flip_rate(augmented, encode, variables, as_packed_codes(codes["query"]))
 
     assert rate() is None
     augment = Augment(crop=2, flip=True)
@@ -145,7 +151,7 @@ def test_flip_rate_is_the_share_of_bits_that_change(variables):
 def test_measures_are_ready_for_json(labels, variables):
     experiment = experiment_on(labels)
     encode = SplitEncoder(experiment)
-    codes = evaluation.encode_split(encode, variables)
+    codes = both_sides(encode, variables)
     found = evaluate_codes(experiment, codes)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     health = found["health"]
@@ -169,7 +175,7 @@ def test_classes_with_distances_are_scored_by_them(variables):
     experiment = dataclasses.replace(
         experiment_on(IDS), class_similarity=ClassSimilarity(DISTANCES)
     )
-    codes = evaluation.encode_split(SplitEncoder(experiment), variables)
+    codes = both_sides(SplitEncoder(experiment), variables)
     found = evaluate_codes(experiment, codes)
     query, database = (IDS[getattr(experiment.split, name)] for name in ("query", "database"))
     expected = score_hierarchy(codes["query"], query, codes["database"], database, 1 - DISTANCES)
@@ -193,7 +199,7 @@ def test_items_with_embeddings_are_scored_by_them(labels, variables):
     experiment = dataclasses.replace(
         experiment_on(labels), class_similarity=ClassSimilarity(embeddings=EMBEDDINGS)
     )
-    codes = evaluation.encode_split(SplitEncoder(experiment), variables)
+    codes = both_sides(SplitEncoder(experiment), variables)
     found = evaluate_codes(experiment, codes)
     query, database = experiment.split.query, experiment.split.database
     unit = EMBEDDINGS / np.linalg.norm(EMBEDDINGS, axis=1, keepdims=True)
@@ -231,8 +237,9 @@ def test_validation_items_are_scored_by_the_distances_among_them(variables):
 @each_kind
 def test_neighbors_have_the_names_of_their_classes(labels, variables):
     experiment = experiment_on(labels)
-    codes = evaluation.encode_split(SplitEncoder(experiment), variables)
-    found = artifacts._neighbors(experiment, codes, rows=3, k=5)
+    codes = both_sides(SplitEncoder(experiment), variables)
+    packed = {name: as_packed_codes(part) for name, part in codes.items()}
+    found = artifacts._neighbors(experiment, packed, rows=3, k=5)
     names = np.array(experiment.source.class_names)
     sets = [[i] for i in IDS] if labels.ndim == 1 else [np.flatnonzero(row) for row in labels]
     images = {image.tobytes(): row for row, image in enumerate(experiment.source.inputs)}
@@ -259,7 +266,7 @@ def test_title_of_an_item_of_many_classes():
 
 def test_nothing_stands_beside_the_codes_where_it_is_left_out(variables):
     experiment = experiment_on(IDS)
-    codes = evaluation.encode_split(SplitEncoder(experiment), variables)
+    codes = both_sides(SplitEncoder(experiment), variables)
     found, whole = (
         evaluate_codes(with_config(experiment, baselines="none"), codes),
         evaluate_codes(experiment, codes),
@@ -276,7 +283,7 @@ def test_nothing_stands_beside_the_codes_where_it_is_left_out(variables):
 def test_memory_changes_but_the_sample(variables):
     """A sample of 16 training items; all that is ranked and cut is that of the whole, block by block."""
     experiment = experiment_on(IDS)
-    codes = evaluation.encode_split(SplitEncoder(experiment), variables)
+    codes = both_sides(SplitEncoder(experiment), variables)
     whole, steps = evaluate_codes(experiment, codes), []
 
     def track(blocks, what, total):
@@ -296,9 +303,26 @@ def test_memory_changes_but_the_sample(variables):
     assert again["baselines"] == few["baselines"]
 
 
+def test_numbers_do_not_depend_on_how_the_codes_are_held(variables):
+    """Encoded in pieces, with real values that fit into the memory, or without them."""
+    experiment = experiment_on(IDS)
+    encode = SplitEncoder(experiment)
+    expected = evaluate_codes(experiment, both_sides(encode, variables))
+    packed = encode_split(encode, variables, values_bytes=2**24)
+    assert evaluate_codes(experiment, packed) == expected
+    found = evaluate_codes(experiment, encode_split(encode, variables))
+    assert found["conventions"].pop(evaluation.REAL_VALUES).startswith("left out, as the real")
+    del expected["float_rankings"]["learned floats"]
+    for side in ("health", "query_health"):
+        for name in ("quantization_error", "wasserstein_to_signs"):
+            assert expected[side][name] is not None
+            expected[side][name] = None
+    assert found == expected
+
+
 def test_sides_that_do_not_fit_are_told_of_a_run(variables):
     experiment = experiment_on(IDS)
-    codes = evaluation.encode_split(SplitEncoder(experiment), variables)
+    codes = both_sides(SplitEncoder(experiment), variables)
     codes["query"] = 100 * np.abs(codes["query"]) + 1
     found = evaluate_codes(with_config(experiment, baselines="none"), codes)
     assert found["query_health"]["collapse"] == "all 8 codes are the same"
@@ -306,10 +330,10 @@ def test_sides_that_do_not_fit_are_told_of_a_run(variables):
 
 
 def test_code_values_are_drawn_of_items_evenly_spaced(variables, monkeypatch):
-    monkeypatch.setattr(evaluation, "MAX_SAMPLED_ITEMS", 10)
+    monkeypatch.setattr(packed_codes, "MAX_SAMPLED_ITEMS", 10)
     experiment = experiment_on(IDS)
     encode = SplitEncoder(experiment)
-    drawn = evaluation.encode_sample(encode, experiment, variables)
+    drawn = encode_sample(encode, experiment, variables)
     whole = encode(variables, "database")
     np.testing.assert_array_equal(drawn, whole[:: -(-len(whole) // 10)])
     assert 5 <= len(drawn) <= 10

@@ -11,6 +11,7 @@ from trainings import start_with_an_interruption, without_plots
 import jaxhash
 from jaxhash.cli.main import main
 from jaxhash.retrieval.index import Index
+from jaxhash.retrieval.packed_codes import as_packed_codes
 from jaxhash.runs import Config, evaluate, train
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.ways import codes_by_way
@@ -136,7 +137,9 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(folder, trained, monkeyp
 
 def test_codes_of_a_way_are_those_of_its_modalities(trained):
     experiment = Experiment.open(trained[0])
-    query, database = ([np.full((1, 8), float(place)) for place in (at, at + 1)] for at in (0, 2))
+    query, database = (
+        [as_packed_codes(np.full((1, 8), float(place))) for place in (at, at + 1)] for at in (0, 2)
+    )
     codes = {"query": tuple(query), "database": tuple(database)}
     found = {str(way): sides for way, sides in codes_by_way(experiment, codes).items()}
     assert found["title to body"] == {"query": query[1], "database": database[0]}

@@ -21,8 +21,9 @@ from jaxhash.cli.train import TrainArguments, parse_arguments
 from jaxhash.runs import artifacts, members, train_sweep
 from jaxhash.runs import train_run as run
 from jaxhash.runs.config import TRACED_HYPERPARAMS
+from jaxhash.runs.encoding import SplitEncoder
 from jaxhash.runs.evaluate_run import evaluate
-from jaxhash.runs.evaluation import SplitEncoder, candidate_score
+from jaxhash.runs.evaluation import candidate_score
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.runs.presets import digits_hashnet_hswd
@@ -30,7 +31,7 @@ from jaxhash.runs.settings import summarize
 from jaxhash.runs.train_sweep import sweep
 from jaxhash.training.checkpoint import Checkpoints
 from jaxhash.training.members import StackedBatches, member_step, stack_states
-from jaxhash.training.parallel import DataParallel
+from jaxhash.training.parallel import DataParallel, MemberParallel
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import write_json
 
@@ -216,6 +217,37 @@ def test_members_over_eight_devices_are_their_own_runs_up_to_rounding(tmp_path, 
     assert apart < 5e-3 * moved
     first = jax.device_get(states.params["model"]["head"]["kernel"])
     assert len({leaf.tobytes() for leaf in first}) == 4
+
+
+@pytest.mark.parametrize(
+    "devices",
+    [4, pytest.param(3, marks=pytest.mark.slow)],  # 6 members: copies fill up the last device
+)
+def test_members_on_devices_of_their_own_have_the_bits_of_one_device(tmp_path, devices):
+    """Two members a device, of three seeds: neither seeds nor values begin anew on a device."""
+    experiment = Experiment.open(config(tmp_path, model="mlp", bits=8))
+    values, seeds = np.repeat(np.array([1e-3, 4e-3], np.float32), 3), [3, 4, 5]
+
+    def make_step(numbers, devices):
+        step = member_step(
+            lambda traced: experiment.with_hyperparams(**traced).step_function(),
+            {"learning_rate": values[numbers]},
+            mapping="scan",
+        )
+        return DataParallel(step, devices)
+
+    def train_on(parallel_step):
+        batches = StackedBatches([experiment.batches(seed=seed) for seed in seeds])
+        state = stack_states(experiment.initial_states(seeds), 2)
+        local, metrics = trained(parallel_step, state, batches, steps=2)
+        resumed = parallel_step.to_local(parallel_step.to_global(local))  # as from a checkpoint
+        batch = parallel_step.shard_batch(next(batches))
+        local, found = parallel_step(resumed, batch)
+        return bits(parallel_step.to_global(local)), [*metrics, jax.device_get(found)]
+
+    expected = train_on(make_step(np.arange(6), jax.devices()[:1]))
+    placed = MemberParallel(make_step, 6, 3, jax.devices()[:devices])
+    jax.tree.map(np.testing.assert_array_equal, train_on(placed), expected)
 
 
 @pytest.mark.parametrize("objective", ["dsdh", "asymmetric-dsh"])

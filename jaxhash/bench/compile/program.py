@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxhash.bench.compile.targets import Target, target_devices
-from jaxhash.runs.evaluation import ENCODING_BATCH
+from jaxhash.runs.encoding import ENCODING_BATCH
 from jaxhash.runs.experiment import Experiment
 from jaxhash.utils.errors import UserError, first_line
 
