@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
-from jaxhash.losses._common import check_pairs, mean_over_pairs, pair_count
+from jaxhash.losses._common import PairCounts, check_pairs, count_pairs, mean_over_pairs
 from jaxhash.ops.arguments import as_floating, as_mask, check_shape, check_signs
 from jaxhash.ops.collectives import psum_local_grad, psum_no_grad, row_count
 from jaxhash.ops.meshes import on_any_mesh, sharded_like_first
@@ -65,6 +65,7 @@ def asymmetric_dsh(
     balanced: bool = True,
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
+    pair_counts: PairCounts | None = None,
 ) -> Float[Array, ""]:
     r"""Squared error of inner products with binary database codes (ADSH).
 
@@ -92,11 +93,11 @@ def asymmetric_dsh(
         every batch size and code length.
     """
     codes, others, similar, where = check_pairs(codes, others, similar, where)
-    valid = jnp.ones_like(similar) if where is None else where
-    counts = (pair_count(valid & kind, axis_name) for kind in (similar, ~similar))
-    negative = asymmetric_dsh_target(*counts) if balanced else -1.0
+    pair_counts = count_pairs(similar, where, axis_name) if pair_counts is None else pair_counts
+    negative = asymmetric_dsh_target(*pair_counts) if balanced else -1.0
     products = inner_products(codes, others) / codes.shape[1]
-    return mean_over_pairs((products - jnp.where(similar, 1.0, negative)) ** 2, where, axis_name)
+    errors = products - jnp.where(similar, 1.0, negative)
+    return mean_over_pairs(errors**2, where, axis_name, pair_counts)
 
 
 def asymmetric_dsh_target(

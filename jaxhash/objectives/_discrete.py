@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from jaxhash import losses
+from jaxhash.objectives._banks import Unfilled, empty_bank, update_bank
 from jaxhash.objectives._base import (
     Context,
     Loss,
@@ -23,7 +24,7 @@ from jaxhash.objectives._base import (
     zero_padding,
 )
 from jaxhash.objectives._method import Method
-from jaxhash.objectives._pairs import Unfilled, bank_candidates, empty_bank, pairwise, update_bank
+from jaxhash.objectives._pairs import loss_over_bank, pairwise
 from jaxhash.objectives._tables import (
     Bank,
     ItemTable,
@@ -229,12 +230,11 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
         relaxed = relax(zero_padding(codes.astype(jnp.float32), batch))
         bank = update_bank(state.bank, relaxed, batch, context)
         rows, gathered = gather_for_table(bank, relaxed, batch, context)
-        value = losses.asymmetric_dsh(
+        value = loss_over_bank(
+            partial(losses.asymmetric_dsh, balanced=balanced),
             rows,
-            state.codes.rows,
-            shares_label(gathered.labels, bank.labels),
-            balanced=balanced,
-            where=bank_candidates(bank, gathered, "ignored", context).where,
+            gathered,
+            bank._replace(codes=state.codes.rows),
             axis_name=context.axis_name,
         )
         terms = {"asymmetric_dsh": value}
