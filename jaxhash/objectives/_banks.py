@@ -86,7 +86,8 @@ def update_recent_bank(
     rows, size = jnp.arange(len(items)), len(bank.items)
     comes_again = (items[:, None] == items[None, :]) & (rows[:, None] < rows[None, :])
     position = (bank.next + jnp.cumsum(is_row) - 1) % size
-    position = jnp.where(is_row & (age < size), position, size)  # out of range: dropped
+    # Out of range: dropped. Of two rows at one position XLA may write either.
+    position = jnp.where(is_row & (age < size), position, size)
     is_older = (bank.items[:, None] == items[None, :]).any(axis=1)
     kept = jnp.where(is_older, -1, bank.items)
     items = jnp.where(comes_again.any(axis=1), -1, items)

@@ -403,6 +403,7 @@ METHODS = (
         kind="discrete",
         state="bank, codes, classifier",
         learning_rate=0.003,
+        all_items=True,
     ),
     Method(
         dsdh_released,
@@ -410,6 +411,7 @@ METHODS = (
         kind="pairwise",
         state="bank",
         learning_rate=0.003,
+        all_items=True,
     ),
     Method(
         asymmetric_dsh,
@@ -417,6 +419,7 @@ METHODS = (
         kind="discrete",
         state="bank, codes",
         learning_rate=0.0003,
+        all_items=True,
     ),
     Method(
         dsah,
