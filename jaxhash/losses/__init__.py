@@ -89,6 +89,7 @@ from jaxhash.losses._hswd_joint import parity_hswd as parity_hswd
 from jaxhash.losses._icnn import icnn as icnn
 from jaxhash.losses._interactions import bpr as bpr
 from jaxhash.losses._interactions import interaction_cross_entropy as interaction_cross_entropy
+from jaxhash.losses._linear_classifier import linear_cross_entropy as linear_cross_entropy
 from jaxhash.losses._multilevel import multilevel_means as multilevel_means
 from jaxhash.losses._multilevel import multilevel_triplet as multilevel_triplet
 from jaxhash.losses._multilevel import rank_consistency as rank_consistency
