@@ -108,7 +108,8 @@ _SHARED["similar"] = _SHARED["similar"].astype(np.int32)
 
 _KEY = {"key": jax.random.key(0)}
 
-_CLASSIFIER = _BATCH | {"kernel": _normal(BITS, CLASSES), "labels": np.where(_CLASS, _CLASS, -1)}
+_CLASSIFIER = _BATCH | {"kernel": _normal(BITS, CLASSES), "labels": _CLASS.copy()}
+_CLASSIFIER["labels"][5] = -1
 
 _CHOSEN = _VIEWS | {"negatives": _normal(ROWS, 3, BITS)}
 

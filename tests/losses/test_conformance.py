@@ -59,8 +59,13 @@ def test_blocks_of_columns_add_up_to_all(name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), total, whole)
 
 
-#: Labels of any number of classes, with which no other argument has to agree.
-ANY_COLUMNS = {("proto_triplet", "labels"), ("psh_pairs", "labels")}
+#: Labels and classifiers of any number of classes, with which no other argument has to agree.
+ANY_COLUMNS = {
+    ("proto_triplet", "labels"),
+    ("psh_pairs", "labels"),
+    ("linear_cross_entropy", "kernel"),
+    ("linear_cross_entropy-samples", "kernel"),
+}
 
 #: Dtypes of masks and labels of 0 and 1.
 DTYPES = (bool, np.int8, np.uint8, np.int32, np.float16, np.float32, ml_dtypes.bfloat16)
