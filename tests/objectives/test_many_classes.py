@@ -21,7 +21,7 @@ def rows():
     """One row without a label, and one of padding that holds anything."""
     codes = np.random.default_rng(0).normal(size=(ROWS, BITS)).astype(np.float32)
     codes[5] = np.where(np.arange(BITS) % 2, 9.0, np.nan)
-    labels, mask = np.array([0, 199, -1, 7, 7, 3], np.int32), np.arange(ROWS) < 5
+    labels, mask = np.array([0, 199, -1, 7, 7, 0], np.int32), np.arange(ROWS) < 5
     return jnp.asarray(codes), Batch(None, *map(jnp.asarray, (labels, np.arange(ROWS), mask)))
 
 
