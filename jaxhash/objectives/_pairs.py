@@ -28,7 +28,7 @@ from jaxhash.objectives._base import (
 )
 from jaxhash.objectives._tables import Bank, gather_for_table
 from jaxhash.ops.collectives import all_gather, psum_local_grad, psum_no_grad, row_indices
-from jaxhash.ops.meshes import row_groups
+from jaxhash.ops.row_blocks import RowBlocks
 from jaxhash.similarity import shares_label
 
 #: What each row of the batch is paired with.
@@ -165,38 +165,24 @@ def loss_over_bank(
         similarity: as in `pairwise`.
         axis_name: mapped axis over which the batch or the bank is sharded.
     """
-    groups = row_groups(len(bank.seen))  # a block has as many rows of each
-    rows = len(bank.seen) // groups
+    blocks = RowBlocks.of(len(bank.seen), BLOCK_PAIRS // len(codes))
     mask = jnp.asarray(batch.mask)
 
     def compare(codes, part, **options):
         where, similar = mask[:, None] & part.seen[None, :], similarity(batch.labels, part.labels)
         return loss(codes, part.codes, similar, where=where, **options)
 
-    if len(codes) * rows <= MAX_PAIRS:
+    if len(codes) * blocks.rows <= MAX_PAIRS:
         return compare(codes, bank, axis_name=axis_name)
-    size = max(BLOCK_PAIRS // len(codes), 1)
-
-    def block(number):
-        first = number * size
-        start = jnp.minimum(first, rows - size)
-
-        def cut(array):
-            array = array.reshape(groups, rows, *array.shape[1:])
-            part = lax.dynamic_slice_in_dim(array, start, size, axis=1)
-            return part.reshape(groups * size, *array.shape[2:])
-
-        part = jax.tree.map(cut, bank)
-        is_new = start + jnp.arange(size) >= first  # the last block overlaps the one before
-        return part._replace(seen=part.seen & jnp.tile(is_new, groups))
 
     def sum_blocks(function, zeros):
         def add(number, total):
-            part = block(number)
+            part = jax.tree.map(lambda rows: blocks.cut(rows, number), bank)
+            part = part._replace(seen=part.seen & blocks.are_new(number))
             of_block = lax.cond(part.seen.any(), function, lambda part: zeros, part)
             return jax.tree.map(jnp.add, total, of_block)
 
-        return lax.fori_loop(0, -(-rows // size), add, zeros)
+        return lax.fori_loop(0, blocks.count, add, zeros)
 
     def count(part):
         similar = similarity(batch.labels, part.labels) > 0
