@@ -195,12 +195,27 @@ def dsdh_classifier(
         Li, Sun, He, Tan, "Deep supervised discrete hashing" (DSDH), NIPS 2017, the step for W.
     """
     (codes,) = _as_floating(codes=codes)
-    labelled, labels = _check_labels(codes, labels)
+    _, labels = _check_labels(codes, labels)
     where = _valid(codes, where)
-    rows = jnp.where((where & labelled)[:, None], codes, 0.0)
-    gram = psum_no_grad(jnp.matmul(rows.T, rows, precision=_EXACT), axis_name)
-    sums = psum_no_grad(jnp.matmul(rows.T, labels, precision=_EXACT), axis_name)
-    return jnp.linalg.solve(gram + ridge * jnp.eye(codes.shape[1]), sums)
+    products = normal_equations(codes, labels, where)
+    return solve_ridge(*(psum_no_grad(each, axis_name) for each in products), ridge)
+
+
+def normal_equations(
+    codes: Float[Array, "items bits"],
+    labels: Float[Array, "items classes"],
+    where: Bool[Array, " items"],
+) -> tuple[Float[Array, "bits bits"], Float[Array, "bits classes"]]:
+    """Returns B^T B and B^T Y of the valid rows with a label; those of blocks of rows add up."""
+    rows = jnp.where((where & (labels > 0).any(axis=1))[:, None], codes, 0.0)
+    return tuple(jnp.matmul(rows.T, each, precision=_EXACT) for each in (rows, labels))
+
+
+def solve_ridge(
+    gram: Float[Array, "bits bits"], sums: Float[Array, "bits classes"], ridge: float
+) -> Float[Array, "bits classes"]:
+    """Solves the normal equations of a ridge regression."""
+    return jnp.linalg.solve(gram + ridge * jnp.eye(len(gram)), sums)
 
 
 @on_any_mesh(out_specs=sharded_like_first)

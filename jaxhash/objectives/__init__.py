@@ -45,6 +45,7 @@ from jaxhash.objectives._discrete import *
 from jaxhash.objectives._distance import *
 from jaxhash.objectives._distillation import *
 from jaxhash.objectives._documents import *
+from jaxhash.objectives._dsah import *
 from jaxhash.objectives._few_labels import *
 from jaxhash.objectives._hashnet import *
 from jaxhash.objectives._hierarchical import *

@@ -17,7 +17,10 @@ from jaxhash.objectives import (
     Context,
     Setup,
     Variables,
+    _discrete,
     _pairs,
+    asymmetric_dsh,
+    dsdh,
     hashnet,
 )
 
@@ -173,6 +176,56 @@ def test_memory_of_a_step_does_not_grow_with_the_bank():
     least = _pairs.MAX_PAIRS // 32 + 1
     sizes = [temporary_bytes(items) for items in (least, 8 * least)]
     assert sizes[0] == sizes[1] < 32 * _pairs.BLOCK_PAIRS
+
+
+# Codes of all images, once an epoch
+
+
+def after_an_epoch(objective, multi_label):
+    """Returns the state after three steps, of which an epoch ends before the last."""
+    start = objective.init(jax.random.key(0), setup(multi_label))
+    state = start.state
+    loss = jax.jit(
+        lambda state, codes, batch, new_epoch: objective.loss(
+            start._replace(state=state), codes, batch, context()._replace(new_epoch=new_epoch)
+        )
+    )
+    for number, (codes, batch) in enumerate(batches(multi_label)):
+        state = loss(state, codes, batch, jnp.bool_(number == 2)).state
+    return state
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("make", [partial(dsdh, sweeps=2), asymmetric_dsh])
+def test_codes_of_all_images_by_blocks(monkeypatch, make, multi_label):
+    """Blocks of 8 of 50 rows."""
+    whole = after_an_epoch(make(), multi_label)
+    monkeypatch.setattr(_discrete, "_ROWS_PER_BLOCK", 8)
+    compare = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(compare, after_an_epoch(make(), multi_label), whole)
+    start = make().init(jax.random.key(0), setup(multi_label)).state
+    assert (whole.codes.rows != start.codes.rows).any()
+
+
+@pytest.mark.parametrize("make", [dsdh, asymmetric_dsh])
+def test_labels_of_all_images_are_no_matrix(make):
+    """With 2^20 images of 200 classes it would take 839 MB; six tables of the codes take 201."""
+    objective, items = make(), 1 << 20
+    of_setup = Setup(8, items, 200, False, None, None)
+    start = jax.eval_shape(lambda: objective.init(jax.random.key(0), of_setup))
+    ids = jax.ShapeDtypeStruct((32,), jnp.int32)
+    batch = Batch(None, ids, ids, jax.ShapeDtypeStruct((32,), bool))
+
+    def step(state, codes, batch, new_epoch):
+        of_step = context()._replace(new_epoch=new_epoch)
+        return objective.loss(start._replace(state=state), codes, batch, of_step)
+
+    codes, flag = jax.ShapeDtypeStruct((32, 8), jnp.float32), jax.ShapeDtypeStruct((), bool)
+    program = jax.jit(step, donate_argnums=0).lower(start.state, codes, batch, flag).compile()
+    block = _discrete._ROWS_PER_BLOCK * 200 * 4
+    assert (
+        program.memory_analysis().temp_size_in_bytes < 2 * block + 6 * items * 8 * 4 < items * 800
+    )
 
 
 # The last rows
