@@ -96,6 +96,11 @@ class LabeledCodes(NamedTuple):
         return jax.random.rademacher(jax.random.fold_in(self.key, 1), shape, self.codes.dtype)
 
     @property
+    def kernel(self) -> Float[Array, "bits classes"]:
+        """A linear classifier."""
+        return self.class_codes.T
+
+    @property
     def targets(self) -> Float[Array, "n bits"]:
         """The code of the class of each row."""
         return self.class_codes[self.ids]
@@ -195,6 +200,7 @@ _BY_ARGUMENTS: dict[tuple[str, ...], tuple[Callable, ...]] = {
     ("distances", "ids"): (losses.semantic_similarity,),
     ("labels",): (losses.proto_triplet, losses.psh_pairs),
     ("logits", "labels"): (losses.propagated_cross_entropy,),
+    ("kernel", "ids"): (losses.linear_cross_entropy,),
     ("class_codes", "labels"): (losses.orthohash, losses.hash_proxy, losses.anchor_attraction),
     ("targets",): (losses.csq, losses.dpn, losses.distance_to_codes),
     ("view", "negatives"): (losses.bpr, losses.interaction_cross_entropy),

@@ -60,8 +60,9 @@ class ClassBatchOrder:
     def _draw(self, rng: np.random.Generator) -> Int[np.ndarray, " rows"]:
         turns = self._draw_turns(rng)
         rows = np.full((self._batches * self._classes, self._rows), PADDING)
-        for number, items in enumerate(self._items):
-            of_class = np.flatnonzero(turns == number)
+        ends = np.cumsum(np.bincount(turns, minlength=len(self._items)))[:-1]
+        turns_of_class = np.split(np.argsort(turns, kind="stable"), ends)
+        for items, of_class in zip(self._items, turns_of_class, strict=True):
             each = min(len(items), self._rows)
             rows[of_class, :each] = np.resize(rng.permutation(items), (len(of_class), each))
         return rows.ravel()

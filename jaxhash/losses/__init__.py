@@ -19,6 +19,9 @@ Arguments:
       *share*: sum the gradients over the axis (``jax.lax.psum``), do not average them. Under
       ``jax.shard_map`` pass ``check_vma=False``: by default JAX sums the gradient of replicated
       arguments itself, and the loss raises a ValueError.
+    * ``pair_counts``: where ``others`` are a block of the columns of a pairwise loss, the numbers of
+      pairs of all blocks, as `PairCounts`. The values of the blocks then add up to the loss of all
+      columns.
     * ``reduce_fn``: reduction over bits, such as ``jnp.mean``; None gives one loss per bit [bits].
     * ``key``: a random key, the same on every device.
 
@@ -60,6 +63,7 @@ from jaxhash.losses._classification import cross_entropy as cross_entropy
 from jaxhash.losses._classification import hash_proxy as hash_proxy
 from jaxhash.losses._classification import pair_scatter as pair_scatter
 from jaxhash.losses._classification import variance_shortfall as variance_shortfall
+from jaxhash.losses._common import PairCounts as PairCounts
 from jaxhash.losses._discrete import asymmetric_dsh as asymmetric_dsh
 from jaxhash.losses._discrete import asymmetric_dsh_codes as asymmetric_dsh_codes
 from jaxhash.losses._discrete import asymmetric_dsh_target as asymmetric_dsh_target
@@ -85,6 +89,7 @@ from jaxhash.losses._hswd_joint import parity_hswd as parity_hswd
 from jaxhash.losses._icnn import icnn as icnn
 from jaxhash.losses._interactions import bpr as bpr
 from jaxhash.losses._interactions import interaction_cross_entropy as interaction_cross_entropy
+from jaxhash.losses._linear_classifier import linear_cross_entropy as linear_cross_entropy
 from jaxhash.losses._multilevel import multilevel_means as multilevel_means
 from jaxhash.losses._multilevel import multilevel_triplet as multilevel_triplet
 from jaxhash.losses._multilevel import rank_consistency as rank_consistency

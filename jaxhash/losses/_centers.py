@@ -5,13 +5,23 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, ArrayLike, Float, Shaped
+from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
 from jaxhash.losses._common import check_codes, check_pairs, mean_over_pairs
-from jaxhash.ops.arguments import as_floating, as_mask, as_real, check_shape, check_signs
+from jaxhash.ops.arguments import (
+    UNLABELLED,
+    as_floating,
+    as_labels,
+    as_mask,
+    as_real,
+    check_shape,
+    check_signs,
+)
+from jaxhash.ops.class_blocks import other_classes_logsumexp
+from jaxhash.ops.codebooks import LinearCodebook
 from jaxhash.ops.collectives import masked_mean, psum_local_grad, psum_no_grad
 from jaxhash.ops.meshes import on_any_mesh
-from jaxhash.ops.numerics import at_least_float32, cosine_similarity
+from jaxhash.ops.numerics import at_least_float32, cosine_similarity, normalize_rows
 
 #: What the margin applies to: the cosine or the angle.
 MarginType = Literal["cosine", "arc"]
@@ -110,8 +120,8 @@ def dpn(
 @on_any_mesh
 def orthohash(
     codes: Float[Array, "n bits"],
-    centers: Shaped[ArrayLike, "classes bits"],
-    labels: Shaped[ArrayLike, "n classes"],
+    centers: Shaped[ArrayLike, "classes bits"] | LinearCodebook,
+    labels: Shaped[ArrayLike, "n classes"] | Shaped[ArrayLike, " n"],
     *,
     scale: float = 8.0,
     margin: float = 0.2,
@@ -135,8 +145,10 @@ def orthohash(
 
     Args:
         codes: raw outputs of the network.
-        centers: the center of each class, of -1 and +1.
-        labels: 1 where the row is of the class, 0 elsewhere: multi-hot rows.
+        centers: the center of each class, of -1 and +1; or for very many classes their formula, with
+            which the classes are worked through in blocks.
+        labels: 1 where the row is of the class, 0 elsewhere: multi-hot rows; class ids for a formula,
+            where -1 is none.
         scale: s, the inverse temperature of the cosines.
         margin: m, subtracted from the cosine (``"cosine"``) or added to the angle in radians
             (``"arc"``) of the right classes.
@@ -165,34 +177,68 @@ def orthohash(
         aligned code has no gradient; here only the unbounded derivative of the sine is clipped.
     """
     codes, where = check_codes(codes, where)
+    _check_margin(scale, margin, margin_type)
+    if isinstance(centers, LinearCodebook):
+        cost, where = _nll_by_blocks(codes, centers, labels, where, scale, margin, margin_type)
+        return masked_mean(cost, where, axis_name)
     check_shape("centers", centers, (None, codes.shape[1]))
     where_classes = as_mask("where_classes", where_classes, centers.shape[:1])
     check_signs("centers", centers, where_classes)
     centers = jnp.asarray(centers, codes.dtype)
     labels = as_mask("labels", labels, (len(codes), len(centers))).astype(codes.dtype)
-    if scale <= 0:
-        raise ValueError(f"scale must be above 0, got {scale}")
-    if margin < 0:
-        raise ValueError(f"margin must be at least 0, got {margin}")
-    if margin_type not in get_args(MarginType):
-        raise ValueError(f"margin_type must be one of {get_args(MarginType)}, got {margin_type!r}")
     if axis_name is not None and classes_axis_name is not None:
         raise ValueError("axis_name and classes_axis_name cannot both be given")
     count = psum_no_grad(jnp.sum(labels, axis=1), classes_axis_name)
     where = count > 0 if where is None else where & (count > 0)
     cosine = cosine_similarity(codes, centers)
-    if margin_type == "cosine":
-        margin_cosine = cosine - margin
-    else:
-        sine = jnp.sqrt(jnp.maximum(1.0 - cosine**2, 1e-6))
-        margin_cosine = cosine * jnp.cos(margin) - sine * jnp.sin(margin)
-    logits = scale * jnp.where(labels > 0, margin_cosine, cosine)
+    logits = scale * jnp.where(labels > 0, _with_margin(cosine, margin, margin_type), cosine)
     if where_classes is not None:
         logits = jnp.where(where_classes[None, :], logits, -jnp.inf)
     logits, log_sum = _shifted_logsumexp(logits, classes_axis_name)
     nll = count * log_sum - jnp.sum(jnp.where(labels > 0, labels * logits, 0.0), axis=1)
     mean = masked_mean(nll / jnp.maximum(count, 1.0), where, axis_name)
     return psum_local_grad(mean, classes_axis_name)
+
+
+def _check_margin(scale: float, margin: float, margin_type: MarginType) -> None:
+    if scale <= 0:
+        raise ValueError(f"scale must be above 0, got {scale}")
+    if margin < 0:
+        raise ValueError(f"margin must be at least 0, got {margin}")
+    if margin_type not in get_args(MarginType):
+        raise ValueError(f"margin_type must be one of {get_args(MarginType)}, got {margin_type!r}")
+
+
+def _with_margin(
+    cosine: Float[Array, "..."], margin: float, margin_type: MarginType
+) -> Float[Array, "..."]:
+    """Returns the cosine less the margin, or that of the angle and the margin."""
+    if margin_type == "cosine":
+        return cosine - margin
+    sine = jnp.sqrt(jnp.maximum(1.0 - cosine**2, 1e-6))
+    return cosine * jnp.cos(margin) - sine * jnp.sin(margin)
+
+
+def _nll_by_blocks(
+    codes: Float[Array, "n bits"],
+    centers: LinearCodebook,
+    labels: Shaped[ArrayLike, " n"],
+    where: Bool[Array, " n"] | None,
+    scale: float,
+    margin: float,
+    margin_type: MarginType,
+) -> tuple[Float[Array, " n"], Bool[Array, " n"]]:
+    """Returns the cost of each row by block of classes, and which rows have a label and count."""
+    labels = jnp.asarray(as_labels("labels", labels, len(centers.words)))
+    check_shape("labels", labels, codes.shape[:1])
+    others = other_classes_logsumexp(
+        lambda words: scale * cosine_similarity(codes, centers.codes(words)), centers.words, labels
+    )
+    own = normalize_rows(centers.codes_of(labels))
+    own = _with_margin(jnp.sum(normalize_rows(codes) * own, axis=1), margin, margin_type)
+    is_labelled = labels != UNLABELLED
+    valid = is_labelled if where is None else where & is_labelled
+    return jax.nn.softplus(others - scale * own), valid
 
 
 def _shifted_logsumexp(

@@ -1,17 +1,28 @@
 """Argument checks, masks and means over pairs that several losses share."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, Shaped
+from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
 from jaxhash.ops.arguments import as_floating, as_mask, check_shape
-from jaxhash.ops.collectives import all_gather, psum_local_grad, psum_no_grad
+from jaxhash.ops.collectives import all_gather, axis_size, psum_local_grad, psum_no_grad
 from jaxhash.ops.numerics import at_least_float32
 
 #: A reduction such as ``jnp.mean``; None leaves the loss unreduced.
 Reduce = Callable[[Array], Array]
+
+#: A number of pairs.
+Count = Shaped[Array, ""]
+
+
+class PairCounts(NamedTuple):
+    """Numbers of valid pairs of the whole batch, by kind."""
+
+    similar: Count
+    dissimilar: Count
 
 
 def check_codes(
@@ -36,18 +47,32 @@ def pad_empty_batch(
     return jnp.zeros_like(codes, shape=(1, codes.shape[1])), jnp.zeros(1, bool)
 
 
-def pair_count(where: Bool[Array, "n m"], axis_name: str | None) -> Int[Array, ""]:
-    """Counts the marked pairs of all devices."""
+def pair_count(where: Bool[Array, "n m"], axis_name: str | None) -> Count:
+    """Counts the marked pairs of all devices, as integers if int32 holds the number of all pairs."""
     columns = jnp.sum(where, axis=0, dtype=jnp.int32)
+    if where.size * axis_size(axis_name) > jnp.iinfo(jnp.int32).max:
+        columns = columns.astype(jnp.float32)
     count = jnp.sum(
         lax.optimization_barrier(columns)
     )  # one sum would make XLA store the pairs as int32
     return psum_no_grad(count, axis_name)
 
 
+def count_pairs(
+    similar: Bool[Array, "n m"], where: Bool[Array, "n m"] | None, axis_name: str | None
+) -> PairCounts:
+    """Counts the valid pairs of each kind on all devices."""
+    valid = jnp.ones_like(similar) if where is None else where
+    return PairCounts(*(pair_count(valid & kind, axis_name) for kind in (similar, ~similar)))
+
+
 def inverse_pair_count(where: Bool[Array, "n m"], axis_name: str | None) -> Float[Array, ""]:
     """Returns 1 over the number of marked pairs of all devices, or 1 if there is none."""
-    return 1.0 / jnp.maximum(pair_count(where, axis_name), 1)
+    return _inverse(pair_count(where, axis_name))
+
+
+def _inverse(count: Count) -> Float[Array, ""]:
+    return 1.0 / jnp.maximum(count, 1)
 
 
 def gather_batch(
@@ -89,11 +114,18 @@ def check_pairs(
 
 
 def mean_over_pairs(
-    loss: Float[Array, "n m"], where: Bool[Array, "n m"] | None, axis_name: str | None
+    loss: Float[Array, "n m"],
+    where: Bool[Array, "n m"] | None,
+    axis_name: str | None,
+    counts: PairCounts | None = None,
 ) -> Float[Array, ""]:
-    """Averages the loss over the valid pairs of all devices; 0 without one."""
+    """Averages the loss over the valid pairs of all devices; 0 without one.
+
+    With counts the pairs are a part of those that are averaged, and this is their share of the mean.
+    """
     valid = jnp.ones(loss.shape, bool) if where is None else where
-    share = jnp.sum(jnp.where(valid, inverse_pair_count(valid, axis_name) * loss, 0.0))
+    number = pair_count(valid, axis_name) if counts is None else sum(counts)
+    share = jnp.sum(jnp.where(valid, _inverse(number) * loss, 0.0))
     return psum_local_grad(share, axis_name)
 
 
@@ -102,11 +134,14 @@ def balanced_mean_over_pairs(
     similar: Bool[Array, "n m"],
     where: Bool[Array, "n m"] | None,
     axis_name: str | None,
+    counts: PairCounts | None = None,
 ) -> Float[Array, ""]:
-    """Adds the mean over similar and the mean over dissimilar pairs; a missing kind adds 0."""
+    """Adds the mean over similar and the mean over dissimilar pairs; a missing kind adds 0.
+
+    Counts are those of `mean_over_pairs`.
+    """
     valid = jnp.ones_like(similar) if where is None else where
-    positive, negative = (
-        inverse_pair_count(valid & kind, axis_name) for kind in (similar, ~similar)
-    )
+    counts = count_pairs(similar, where, axis_name) if counts is None else counts
+    positive, negative = map(_inverse, counts)
     share = jnp.where(valid, jnp.where(similar, positive, negative) * loss, 0.0)
     return psum_local_grad(jnp.sum(share), axis_name)

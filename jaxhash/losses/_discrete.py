@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
-from jaxhash.losses._common import check_pairs, mean_over_pairs, pair_count
+from jaxhash.losses._common import PairCounts, check_pairs, count_pairs, mean_over_pairs
 from jaxhash.ops.arguments import as_floating, as_mask, check_shape, check_signs
 from jaxhash.ops.collectives import psum_local_grad, psum_no_grad, row_count
 from jaxhash.ops.meshes import on_any_mesh, sharded_like_first
@@ -65,6 +65,7 @@ def asymmetric_dsh(
     balanced: bool = True,
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
+    pair_counts: PairCounts | None = None,
 ) -> Float[Array, ""]:
     r"""Squared error of inner products with binary database codes (ADSH).
 
@@ -92,11 +93,11 @@ def asymmetric_dsh(
         every batch size and code length.
     """
     codes, others, similar, where = check_pairs(codes, others, similar, where)
-    valid = jnp.ones_like(similar) if where is None else where
-    counts = (pair_count(valid & kind, axis_name) for kind in (similar, ~similar))
-    negative = asymmetric_dsh_target(*counts) if balanced else -1.0
+    pair_counts = count_pairs(similar, where, axis_name) if pair_counts is None else pair_counts
+    negative = asymmetric_dsh_target(*pair_counts) if balanced else -1.0
     products = inner_products(codes, others) / codes.shape[1]
-    return mean_over_pairs((products - jnp.where(similar, 1.0, negative)) ** 2, where, axis_name)
+    errors = products - jnp.where(similar, 1.0, negative)
+    return mean_over_pairs(errors**2, where, axis_name, pair_counts)
 
 
 def asymmetric_dsh_target(
@@ -194,12 +195,27 @@ def dsdh_classifier(
         Li, Sun, He, Tan, "Deep supervised discrete hashing" (DSDH), NIPS 2017, the step for W.
     """
     (codes,) = _as_floating(codes=codes)
-    labelled, labels = _check_labels(codes, labels)
+    _, labels = _check_labels(codes, labels)
     where = _valid(codes, where)
-    rows = jnp.where((where & labelled)[:, None], codes, 0.0)
-    gram = psum_no_grad(jnp.matmul(rows.T, rows, precision=_EXACT), axis_name)
-    sums = psum_no_grad(jnp.matmul(rows.T, labels, precision=_EXACT), axis_name)
-    return jnp.linalg.solve(gram + ridge * jnp.eye(codes.shape[1]), sums)
+    products = normal_equations(codes, labels, where)
+    return solve_ridge(*(psum_no_grad(each, axis_name) for each in products), ridge)
+
+
+def normal_equations(
+    codes: Float[Array, "items bits"],
+    labels: Float[Array, "items classes"],
+    where: Bool[Array, " items"],
+) -> tuple[Float[Array, "bits bits"], Float[Array, "bits classes"]]:
+    """Returns B^T B and B^T Y of the valid rows with a label; those of blocks of rows add up."""
+    rows = jnp.where((where & (labels > 0).any(axis=1))[:, None], codes, 0.0)
+    return tuple(jnp.matmul(rows.T, each, precision=_EXACT) for each in (rows, labels))
+
+
+def solve_ridge(
+    gram: Float[Array, "bits bits"], sums: Float[Array, "bits classes"], ridge: float
+) -> Float[Array, "bits classes"]:
+    """Solves the normal equations of a ridge regression."""
+    return jnp.linalg.solve(gram + ridge * jnp.eye(len(gram)), sums)
 
 
 @on_any_mesh(out_specs=sharded_like_first)

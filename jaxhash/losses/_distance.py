@@ -4,10 +4,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Shaped
 
 from jaxhash.losses._common import (
+    PairCounts,
     balanced_mean_over_pairs,
     check_pairs,
+    count_pairs,
     mean_over_pairs,
-    pair_count,
 )
 from jaxhash.ops.meshes import on_any_mesh
 from jaxhash.ops.numerics import cosine_similarity, inner_products
@@ -25,6 +26,7 @@ def dch(
     gamma: float = 20.0,
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
+    pair_counts: PairCounts | None = None,
 ) -> Float[Array, ""]:
     r"""Deep Cauchy hashing: weighted likelihood of the similarities under a Cauchy distribution.
 
@@ -64,7 +66,7 @@ def dch(
     distance = 0.5 * codes.shape[-1] * (1.0 - cosine_similarity(codes, others))
     distance = jnp.maximum(distance, 0.0)  # a cosine may round to above 1
     loss = jnp.where(similar, jnp.log1p(distance / gamma), jnp.log1p(gamma / (distance + EPSILON)))
-    return balanced_mean_over_pairs(loss, similar, where, axis_name)
+    return balanced_mean_over_pairs(loss, similar, where, axis_name, pair_counts)
 
 
 @on_any_mesh
@@ -76,6 +78,7 @@ def dsh(
     margin: float | None = None,
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
+    pair_counts: PairCounts | None = None,
 ) -> Float[Array, ""]:
     r"""Deep supervised hashing (DSH): contrastive loss of squared distances.
 
@@ -111,7 +114,7 @@ def dsh(
     squares = jnp.sum(codes**2, axis=1)[:, None] + jnp.sum(others**2, axis=1)[None, :]
     distance = jnp.maximum(squares - 2.0 * inner_products(codes, others), 0.0)
     loss = 0.5 * jnp.where(similar, distance, jnp.maximum(margin - distance, 0.0))
-    return mean_over_pairs(loss, where, axis_name)
+    return mean_over_pairs(loss, where, axis_name, pair_counts)
 
 
 @on_any_mesh
@@ -123,6 +126,7 @@ def qsmi(
     needs: float | None = None,
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
+    pair_counts: PairCounts | None = None,
 ) -> Float[Array, ""]:
     r"""Quadratic spherical mutual information (QSMI) of codes and classes, square clamped form.
 
@@ -159,13 +163,12 @@ def qsmi(
     codes, others, similar, where = check_pairs(codes, others, similar, where)
     closeness = (1.0 + cosine_similarity(codes, others)) / 2.0
     if needs is None:
-        valid = jnp.ones_like(similar) if where is None else where
-        pairs, positive = (pair_count(kind, axis_name) for kind in (valid, valid & similar))
-        rarity = (positive / jnp.maximum(pairs, 1)).astype(codes.dtype)
+        pair_counts = count_pairs(similar, where, axis_name) if pair_counts is None else pair_counts
+        rarity = (pair_counts.similar / jnp.maximum(sum(pair_counts), 1)).astype(codes.dtype)
     else:
         rarity = 1.0 / needs
     loss = jnp.where(similar, (closeness - 1.0) ** 2, 1.0) + rarity * closeness**2
-    return mean_over_pairs(loss, where, axis_name)
+    return mean_over_pairs(loss, where, axis_name, pair_counts)
 
 
 @on_any_mesh
@@ -178,6 +181,7 @@ def wglhh(
     similar_weight: float = 1.0,
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
+    pair_counts: PairCounts | None = None,
 ) -> Float[Array, ""]:
     r"""Weighted Gaussian loss (WGLHH): divergence between similarity and a Gaussian of distance.
 
@@ -230,4 +234,4 @@ def wglhh(
         similar_weight * jnp.exp(1.0 - closeness) * positive,
         jnp.exp(closeness) * negative,
     )
-    return mean_over_pairs(loss, where, axis_name)
+    return mean_over_pairs(loss, where, axis_name, pair_counts)

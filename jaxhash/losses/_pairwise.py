@@ -4,7 +4,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Shaped
 
-from jaxhash.losses._common import Reduce, balanced_mean_over_pairs, check_pairs, mean_over_pairs
+from jaxhash.losses._common import (
+    PairCounts,
+    Reduce,
+    balanced_mean_over_pairs,
+    check_pairs,
+    mean_over_pairs,
+)
 from jaxhash.ops.arguments import as_real
 from jaxhash.ops.codes import binarize
 from jaxhash.ops.meshes import on_any_mesh
@@ -88,6 +94,7 @@ def hashnet(
     scale: float | Float[Array, ""],
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
+    pair_counts: PairCounts | None = None,
 ) -> Float[Array, ""]:
     r"""Pairwise likelihood of HashNet: similar and dissimilar pairs have equal total weight.
 
@@ -114,7 +121,7 @@ def hashnet(
     """
     codes, others, similar, where = check_pairs(codes, others, similar, where)
     loss = _softplus(_signed_logits(codes, others, similar, scale))
-    return balanced_mean_over_pairs(loss, similar, where, axis_name)
+    return balanced_mean_over_pairs(loss, similar, where, axis_name, pair_counts)
 
 
 @on_any_mesh
@@ -127,6 +134,7 @@ def mean_likelihood(
     margin: float = 0.0,
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
+    pair_counts: PairCounts | None = None,
 ) -> Float[Array, ""]:
     r"""Mean of `pairwise_likelihood` over pairs; with a margin, the loss of DFH.
 
@@ -160,7 +168,7 @@ def mean_likelihood(
     """
     codes, others, similar, where = check_pairs(codes, others, similar, where)
     loss = _softplus(margin + _signed_logits(codes, others, similar, scale))
-    return mean_over_pairs(loss, where, axis_name)
+    return mean_over_pairs(loss, where, axis_name, pair_counts)
 
 
 @on_any_mesh
@@ -171,6 +179,7 @@ def lcdsh_locality(
     scale: float = 0.5,
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
+    pair_counts: PairCounts | None = None,
 ) -> Float[Array, ""]:
     r"""Squared change of the similarity of a pair when its codes are binarized (LCDSH).
 
@@ -202,7 +211,7 @@ def lcdsh_locality(
     change = jax.nn.sigmoid(scale * inner_products_or_inf(codes, others)) - jax.nn.sigmoid(
         scale * inner_products(signs, other_signs)
     )
-    return mean_over_pairs(change**2, where, axis_name)
+    return mean_over_pairs(change**2, where, axis_name, pair_counts)
 
 
 @on_any_mesh
@@ -215,6 +224,7 @@ def idhn(
     gamma: float = 0.1,
     where: Shaped[ArrayLike, "n m"] | None = None,
     axis_name: str | None = None,
+    pair_counts: PairCounts | None = None,
 ) -> Float[Array, ""]:
     r"""IDHN: a likelihood for pairs that share all labels or none, a regression for the others.
 
@@ -260,4 +270,4 @@ def idhn(
     likelihood = _softplus(jnp.where(all_shared, -theta, theta))
     regression = gamma * bits * ((1.0 + inner / bits) / 2.0 - similar) ** 2
     loss = jnp.where(all_shared | none_shared, likelihood, regression)
-    return mean_over_pairs(loss, where, axis_name)
+    return mean_over_pairs(loss, where, axis_name, pair_counts)

@@ -20,6 +20,8 @@ ValueError that names it.
 
 from jaxhash.objectives._anchors import *
 from jaxhash.objectives._autoencoder import *
+from jaxhash.objectives._banks import RecentBank as RecentBank
+from jaxhash.objectives._banks import Unfilled as Unfilled
 from jaxhash.objectives._base import Batch as Batch
 from jaxhash.objectives._base import ClassSimilarity as ClassSimilarity
 from jaxhash.objectives._base import Context as Context
@@ -43,6 +45,7 @@ from jaxhash.objectives._discrete import *
 from jaxhash.objectives._distance import *
 from jaxhash.objectives._distillation import *
 from jaxhash.objectives._documents import *
+from jaxhash.objectives._dsah import *
 from jaxhash.objectives._few_labels import *
 from jaxhash.objectives._hashnet import *
 from jaxhash.objectives._hierarchical import *
@@ -52,7 +55,6 @@ from jaxhash.objectives._method import Method as Method
 from jaxhash.objectives._modalities import cross_modal as cross_modal
 from jaxhash.objectives._multilevel import *
 from jaxhash.objectives._pairs import Pairs as Pairs
-from jaxhash.objectives._pairs import Unfilled as Unfilled
 from jaxhash.objectives._quantizers import *
 from jaxhash.objectives._ranking import *
 from jaxhash.objectives._semantic import *

@@ -4,7 +4,6 @@ from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int8
 
@@ -15,7 +14,6 @@ from jaxhash.objectives._base import (
     Context,
     Loss,
     Objective,
-    Setup,
     Variables,
     Weight,
     add_penalty,
@@ -24,17 +22,22 @@ from jaxhash.objectives._base import (
     from_loss,
     on_relaxed,
 )
+from jaxhash.objectives._center_tables import (
+    class_codebook,
+    class_table,
+    random_signs,
+    sum_of_centers,
+)
 from jaxhash.objectives._method import SOFT_LABELS, Method
 from jaxhash.objectives._pairs import batch_candidates
 from jaxhash.objectives._tables import (
     ClassTable,
     gather_for_table,
-    look_up,
-    pad_rows,
     row_mask,
     table_axis,
 )
-from jaxhash.ops.codebooks import codebook, majority_vote
+from jaxhash.ops.class_blocks import are_many
+from jaxhash.ops.codebooks import LinearCodebook, codebook, majority_vote
 from jaxhash.ops.codes import binarize
 from jaxhash.ops.collectives import psum_no_grad
 from jaxhash.similarity import has_label, multi_hot, shares_label
@@ -48,7 +51,7 @@ Targets = Literal["codebook", "random", "adaptive"]
 class Centers(NamedTuple):
     """The center of each class, and the signs that break ties between classes of one image."""
 
-    codes: ClassTable
+    codes: ClassTable | LinearCodebook
     ties: Int8[Array, " bits"]
 
 
@@ -83,14 +86,14 @@ def csq(*, penalty: Weight = 1e-4, codebook_seed: int = 0) -> Objective:
     """
 
     def init(key, setup):
-        ties = _random_signs(codebook_seed, setup.bits)
-        return Variables(state=Centers(_codebook(setup, codebook_seed), jnp.asarray(ties)))
+        ties = random_signs(codebook_seed, setup.bits)
+        return Variables(state=Centers(class_codebook(setup, codebook_seed), jnp.asarray(ties)))
 
     def loss(variables, codes, batch, context):
         centers = variables.state
         value = losses.csq(
             codes,
-            majority_vote(look_up(centers.codes, batch.labels, context), centers.ties),
+            majority_vote(sum_of_centers(centers.codes, batch, context), centers.ties),
             where=_is_labeled(batch),
             axis_name=context.axis_name,
         )
@@ -136,8 +139,8 @@ def dpn(*, margin: float = 1.0, targets: Targets = "codebook", codebook_seed: in
 
     def init(key, setup):
         if targets == "codebook":
-            return Variables(state=_codebook(setup, codebook_seed))
-        codes = _class_table(_random_signs(codebook_seed, setup.classes, setup.bits), setup)
+            return Variables(state=class_codebook(setup, codebook_seed))
+        codes = class_table(random_signs(codebook_seed, setup.classes, setup.bits), setup)
         if targets == "random":
             return Variables(state=codes)
         return Variables(state=AdaptiveTargets(codes, ClassTable(jnp.zeros(codes.rows.shape))))
@@ -202,10 +205,22 @@ def orthohash(
         raise ValueError(f"margin_type must be one of {get_args(MarginType)}, got {margin_type!r}")
 
     def init(key, setup):
-        return Variables(state=_codebook(setup, codebook_seed))
+        return Variables(state=class_codebook(setup, codebook_seed))
 
     def loss(variables, codes, batch, context):
         centers = variables.state
+        if isinstance(centers, LinearCodebook):
+            value = losses.orthohash(
+                codes,
+                centers,
+                batch.labels,
+                scale=scale,
+                margin=margin,
+                margin_type=margin_type,
+                where=batch.mask,
+                axis_name=context.axis_name,
+            )
+            return Loss(value, centers, {"orthohash": value})
         codes, batch = gather_for_table(centers, codes, batch, context)
         classes_axis = table_axis(centers, context)
         value = losses.orthohash(
@@ -289,21 +304,6 @@ def hyp2(*, beta: float = 0.5, threshold: float | None = None) -> Objective:
     return Objective(init, loss)
 
 
-def _random_signs(seed: int, *shape: int) -> Int8[np.ndarray, "..."]:
-    """Draws fair signs, the same on all devices and in all runs with a seed."""
-    return np.random.default_rng(seed).choice(np.array([-1, 1], np.int8), shape)
-
-
-def _codebook(setup: Setup, seed: int) -> ClassTable:
-    """Returns the codewords of the classes."""
-    return _class_table(codebook(setup.classes, setup.bits, seed=seed).codes, setup)
-
-
-def _class_table(codes: Int8[np.ndarray, "classes bits"], setup: Setup) -> ClassTable:
-    """Returns the codes as a table, padded where tables of classes are sharded."""
-    return ClassTable(pad_rows(jnp.asarray(codes), setup.table_sharding.classes))
-
-
 def _is_labeled(batch: Batch) -> Bool[Array, " n"]:
     """Returns which rows are not padding and have a label."""
     return jnp.asarray(batch.mask) & has_label(jnp.asarray(batch.labels))
@@ -314,9 +314,11 @@ def _has_several(labels: Bool[ArrayLike, "n classes"]) -> Bool[ArrayLike, " n"]:
     return labels.sum(axis=1) > 1
 
 
-def _mean_targets(targets: ClassTable, batch: Batch, context: Context) -> Float[Array, "n bits"]:
+def _mean_targets(
+    targets: ClassTable | LinearCodebook, batch: Batch, context: Context
+) -> Float[Array, "n bits"]:
     """Returns, per row, the mean of the targets of its classes."""
-    total = look_up(targets, batch.labels, context)
+    total = sum_of_centers(targets, batch, context)
     if batch.labels.ndim == 1:
         return total
     classes = jnp.sum(jnp.asarray(batch.labels) != 0, axis=1, keepdims=True)
@@ -345,8 +347,14 @@ def _sum_votes(
         targets, lax.stop_gradient(codes.astype(jnp.float32)), batch, context
     )
     signs = jnp.where(jnp.abs(codes) > margin, binarize(codes).astype(jnp.float32), 0.0)
-    rows = multi_hot(batch.labels, len(targets.rows)) * batch.mask[:, None]
-    votes = jnp.matmul(rows.T, signs, precision=lax.Precision.HIGHEST)
+    classes = len(targets.rows)
+    if are_many(classes) and batch.labels.ndim == 1:
+        is_valid = batch.mask & (batch.labels >= 0)
+        rows = jnp.where(is_valid, batch.labels, classes)  # out of range: dropped
+        votes = jnp.zeros((classes, codes.shape[1])).at[rows].add(signs, mode="drop")
+    else:
+        rows = multi_hot(batch.labels, classes) * batch.mask[:, None]
+        votes = jnp.matmul(rows.T, signs, precision=lax.Precision.HIGHEST)
     return votes if table_axis(targets, context) else psum_no_grad(votes, context.axis_name)
 
 

@@ -27,6 +27,7 @@ from jaxhash.objectives._base import (
 )
 from jaxhash.objectives._method import SOFT_LABELS, Method
 from jaxhash.objectives._pairs import pairwise
+from jaxhash.ops.class_blocks import are_many
 from jaxhash.ops.codes import relax, straight_through, with_gradient_of
 from jaxhash.similarity import multi_hot
 
@@ -36,7 +37,9 @@ __all__ = ["CrossEntropy", "cross_entropy", "greedyhash", "jmlh", "supervised_de
 CrossEntropy = Literal["softmax", "sigmoid"]
 
 
-def cross_entropy(*, loss: CrossEntropy = "softmax") -> Objective:
+def cross_entropy(
+    *, loss: CrossEntropy = "softmax", sampled_classes: int | None = None
+) -> Objective:
     r"""The plain baseline: a linear classifier of relaxed codes, and no term specific to hashing.
 
     .. math:: L = \mathrm{CE}(W^\top \tanh u + c,\; y / \textstyle\sum y)
@@ -47,9 +50,13 @@ def cross_entropy(*, loss: CrossEntropy = "softmax") -> Objective:
         loss: ``"softmax"`` is `jaxhash.losses.cross_entropy`, in which the labels of an image share
             its weight; ``"sigmoid"`` is `jaxhash.losses.binary_cross_entropy`, for each class
             alone.
+        sampled_classes: number of classes that a step draws, to stand for all but an image's own in
+            the softmax; see `jaxhash.losses.linear_cross_entropy`. It is for class ids. By default all
+            classes count, and of more than 131,072 the scores are computed in blocks.
 
     Raises:
-        ValueError: if ``loss`` is unknown.
+        ValueError: if ``loss`` is unknown, or ``sampled_classes`` is below 1 or given with
+            ``"sigmoid"``; at the first step, if it is given and labels are multi-hot.
 
     Example:
         >>> from jaxhash.objectives import hswd
@@ -62,11 +69,16 @@ def cross_entropy(*, loss: CrossEntropy = "softmax") -> Objective:
     """
     if loss not in get_args(CrossEntropy):
         raise ValueError(f"loss must be one of {get_args(CrossEntropy)}, got {loss!r}")
-    of_scores = losses.cross_entropy if loss == "softmax" else losses.binary_cross_entropy
-    return classification("cross_entropy", _relax, of_scores)
+    if loss == "sigmoid":
+        if sampled_classes is not None:
+            raise ValueError(
+                f"sampled_classes={sampled_classes} needs loss=softmax, got loss={loss}"
+            )
+        return classification("cross_entropy", _relax, losses.binary_cross_entropy)
+    return classification("cross_entropy", _relax, sampled_classes=sampled_classes)
 
 
-def greedyhash(*, penalty: Weight = 0.1) -> Objective:
+def greedyhash(*, sampled_classes: int | None = None, penalty: Weight = 0.1) -> Objective:
     r"""GreedyHash: a linear classifier of the signs, through which the gradient passes unchanged.
 
     .. math:: L = \mathrm{CE}(V^\top \operatorname{sign} u,\; y / \textstyle\sum y)
@@ -75,7 +87,11 @@ def greedyhash(*, penalty: Weight = 0.1) -> Objective:
     with V trained and no bias.
 
     Args:
+        sampled_classes: number of classes that a step draws; see `cross_entropy`.
         penalty: weight :math:`\lambda` of `jaxhash.losses.cubic_quantization`; 0 leaves it out.
+
+    Raises:
+        ValueError: if ``sampled_classes`` is below 1.
 
     Example:
         >>> method = greedyhash(penalty=0.0)
@@ -91,11 +107,13 @@ def greedyhash(*, penalty: Weight = 0.1) -> Objective:
     def signs(codes, batch, context):
         return straight_through(codes)
 
-    method = classification("greedyhash", signs, losses.cross_entropy, bias=False)
+    method = classification("greedyhash", signs, sampled_classes=sampled_classes, bias=False)
     return add_penalty(method, penalty, from_loss("greedyhash_penalty", losses.cubic_quantization))
 
 
-def jmlh(*, stochastic: bool = True, penalty: Weight = 0.1) -> Objective:
+def jmlh(
+    *, stochastic: bool = True, sampled_classes: int | None = None, penalty: Weight = 0.1
+) -> Objective:
     r"""JMLH: a linear classifier of random bits, whose probabilities are kept close to one half.
 
     .. math:: L = \mathrm{CE}(W^\top b + c,\; y / \textstyle\sum y) + \lambda
@@ -109,8 +127,12 @@ def jmlh(*, stochastic: bool = True, penalty: Weight = 0.1) -> Objective:
     Args:
         stochastic: whether bits are drawn; if not, b is 1 where q is at least 1/2, as in the final
             binary codes.
+        sampled_classes: number of classes that a step draws; see `cross_entropy`.
         penalty: weight :math:`\lambda` of the divergence, `jaxhash.losses.bernoulli_kl_per_code`; 0
             leaves it out. It limits the information of a code, not its quantization error.
+
+    Raises:
+        ValueError: if ``sampled_classes`` is below 1.
 
     Example:
         >>> method = jmlh(stochastic=False, penalty=0.2)  # as released
@@ -129,7 +151,7 @@ def jmlh(*, stochastic: bool = True, penalty: Weight = 0.1) -> Objective:
             ones = codes >= 0
         return with_gradient_of(probability, ones.astype(codes.dtype))
 
-    method = classification("jmlh", sample_bits, losses.cross_entropy)
+    method = classification("jmlh", sample_bits, sampled_classes=sampled_classes)
     return add_penalty(method, penalty, from_loss("jmlh_penalty", losses.bernoulli_kl_per_code))
 
 
@@ -192,7 +214,7 @@ def supervised_deep_hashing(
     check_weights(**weights)
     if not (spread or decorrelation or classification_weight):
         raise ValueError("spread, decorrelation and classification_weight must not all be 0")
-    scores = classification(f"{name}_classification", _relax, losses.cross_entropy)
+    scores = classification(f"{name}_classification", _relax)
     scatter = pairwise(
         f"{name}_scatter",
         losses.pair_scatter,
@@ -213,9 +235,10 @@ def supervised_deep_hashing(
 def classification(
     name: str,
     transform: Callable[[Float[Array, "n bits"], Batch, Context], Float[Array, "n bits"]],
-    loss: Callable[..., Float[Array, ""]],
+    loss: Callable[..., Float[Array, ""]] = losses.cross_entropy,
     *,
     bias: bool = True,
+    sampled_classes: int | None = None,
 ) -> Objective:
     """Makes an objective of a linear classifier of the codes, with trained parameters.
 
@@ -225,7 +248,13 @@ def classification(
             inputs of the classifier.
         loss: ``loss(scores, multi-hot labels, where=, axis_name=)``, a scalar.
         bias: whether the classifier has a bias.
+        sampled_classes: number of classes that the softmax draws; None for all.
+
+    Raises:
+        ValueError: if ``sampled_classes`` is below 1.
     """
+    if sampled_classes is not None and sampled_classes < 1:
+        raise ValueError(f"sampled_classes must be at least 1, got {sampled_classes}")
 
     def init(key, setup):
         # Scores of codes of -1 and +1 have variance 1.
@@ -237,13 +266,27 @@ def classification(
         classifier_inputs = transform(
             zero_padding(codes.astype(jnp.float32), batch), batch, context
         )
-        scores = jnp.matmul(
-            classifier_inputs, classifier["kernel"], precision=lax.Precision.HIGHEST
-        )
+        kernel, labels = classifier["kernel"], jnp.asarray(batch.labels)
+        options = {"where": jnp.asarray(batch.mask), "axis_name": context.axis_name}
+        if sampled_classes is not None and labels.ndim == 2:
+            raise ValueError(
+                f"sampled_classes={sampled_classes} is for class ids, not multi-hot rows"
+            )
+        is_large = are_many(kernel.shape[1]) and labels.ndim == 1
+        if loss is losses.cross_entropy and (is_large or sampled_classes is not None):
+            value = losses.linear_cross_entropy(
+                classifier_inputs,
+                **classifier,
+                labels=labels,
+                samples=sampled_classes,
+                key=jax.random.fold_in(context.key, 1),  # the key itself may draw bits
+                **options,
+            )
+            return Loss(value, variables.state, {name: value})
+        scores = jnp.matmul(classifier_inputs, kernel, precision=lax.Precision.HIGHEST)
         if bias:
             scores = scores + classifier["bias"][None, :]
-        labels = multi_hot(jnp.asarray(batch.labels), scores.shape[1])
-        value = loss(scores, labels, where=jnp.asarray(batch.mask), axis_name=context.axis_name)
+        value = loss(scores, multi_hot(labels, scores.shape[1]), **options)
         return Loss(value, variables.state, {name: value})
 
     return Objective(init, classify)

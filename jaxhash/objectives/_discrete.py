@@ -7,9 +7,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Key, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
 from jaxhash import losses
+from jaxhash.losses._discrete import normal_equations, solve_ridge
+from jaxhash.objectives._banks import Unfilled, empty_bank, update_bank
 from jaxhash.objectives._base import (
     Context,
     Loss,
@@ -23,7 +25,7 @@ from jaxhash.objectives._base import (
     zero_padding,
 )
 from jaxhash.objectives._method import Method
-from jaxhash.objectives._pairs import Unfilled, bank_candidates, empty_bank, pairwise, update_bank
+from jaxhash.objectives._pairs import loss_over_bank, pairwise
 from jaxhash.objectives._tables import (
     Bank,
     ItemTable,
@@ -33,14 +35,19 @@ from jaxhash.objectives._tables import (
     pad_rows,
     table_axis,
 )
+from jaxhash.ops.codebooks import sum_over_labels
 from jaxhash.ops.codes import relax
-from jaxhash.ops.collectives import masked_mean, psum_no_grad, weighted_means
+from jaxhash.ops.collectives import psum_no_grad
+from jaxhash.ops.row_blocks import RowBlocks
 from jaxhash.similarity import multi_hot, shares_label
 
-__all__ = ["asymmetric_dsh", "dsah", "dsdh", "dsdh_released"]
+__all__ = ["asymmetric_dsh", "dsdh", "dsdh_released"]
 
 #: Number of images whose similarity to all others is in memory at a time.
 _ROWS_PER_STEP = 256
+
+#: Number of images of a device whose labels are floats in memory at a time.
+_ROWS_PER_BLOCK = 1 << 18
 
 
 class DiscreteState(NamedTuple):
@@ -108,27 +115,49 @@ def dsdh(
 
     def init(key, setup):
         classifier = jnp.zeros((setup.bits, setup.classes), jnp.float32)
-        return Variables(state=_initial_state(key, setup, classifier))
+        return Variables(state=initial_state(key, setup, classifier))
 
     def find_codes(state, axis_name):
         bank = state.bank
-        labels = multi_hot(bank.labels, state.of_class.shape[1])
+        blocks = RowBlocks.of(len(bank.seen), _ROWS_PER_BLOCK)
+
+        def block(number):
+            part = jax.tree.map(lambda rows: blocks.cut(rows, number), bank)
+            labels = multi_hot(part.labels, state.of_class.shape[1])
+            return part, labels, part.seen & blocks.are_new(number)
 
         def sweep(_, found):
-            codes = found[0]
-            classifier = losses.dsdh_classifier(
-                codes, labels, ridge=nu / mu, where=bank.seen, axis_name=axis_name
-            )
-            codes = losses.dsdh_codes(
-                codes, bank.codes, labels, classifier, weight=penalty / mu, where=bank.seen
-            )
-            return codes, classifier
+            codes, classifier = found
+
+            def add(number, total):
+                _, labels, where = block(number)
+                of_block = normal_equations(blocks.cut(codes, number), labels, where)
+                return jax.tree.map(jnp.add, total, of_block)
+
+            def update(number, codes):
+                part, labels, where = block(number)
+                new = losses.dsdh_codes(
+                    blocks.cut(codes, number),
+                    part.codes,
+                    labels,
+                    classifier,
+                    weight=penalty / mu,
+                    where=where,
+                )
+                return blocks.put(codes, new, number)
+
+            bits = len(classifier)
+            zeros = jnp.zeros((bits, bits)), jnp.zeros_like(classifier)
+            products = lax.fori_loop(0, blocks.count, add, zeros)
+            products = (psum_no_grad(each, axis_name) for each in products)
+            classifier = solve_ridge(*products, nu / mu)
+            return lax.fori_loop(0, blocks.count, update, codes), classifier
 
         codes, classifier = lax.fori_loop(0, sweeps, sweep, (state.codes.rows, state.of_class))
         return state._replace(codes=ItemTable(codes), of_class=classifier)
 
     def loss(variables, codes, batch, context):
-        state = _update_codes(find_codes, variables.state, context)
+        state = update_codes(find_codes, variables.state, context)
         value, bank, terms = likelihood.loss(Variables(state=state.bank), codes, batch, context)
         found = look_up(state.codes, batch.index, context)
         distance = losses.distance_to_codes(
@@ -199,7 +228,7 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
     def init(key, setup):
         shape = setup.classes, setup.bits + 1
         of_class = () if setup.multi_label else jnp.zeros(shape, jnp.float32)
-        return Variables(state=_initial_state(key, setup, of_class))
+        return Variables(state=initial_state(key, setup, of_class))
 
     def find_codes(state, axis_name):
         bank = state.bank
@@ -225,16 +254,15 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
         return state._replace(codes=ItemTable(codes), of_class=of_class)
 
     def loss(variables, codes, batch, context):
-        state = _update_codes(find_codes, variables.state, context)
+        state = update_codes(find_codes, variables.state, context)
         relaxed = relax(zero_padding(codes.astype(jnp.float32), batch))
         bank = update_bank(state.bank, relaxed, batch, context)
         rows, gathered = gather_for_table(bank, relaxed, batch, context)
-        value = losses.asymmetric_dsh(
+        value = loss_over_bank(
+            partial(losses.asymmetric_dsh, balanced=balanced),
             rows,
-            state.codes.rows,
-            shares_label(gathered.labels, bank.labels),
-            balanced=balanced,
-            where=bank_candidates(bank, gathered, "ignored", context).where,
+            gathered,
+            bank._replace(codes=state.codes.rows),
             axis_name=context.axis_name,
         )
         terms = {"asymmetric_dsh": value}
@@ -251,98 +279,7 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
     return Objective(init, loss)
 
 
-def dsah(
-    *,
-    mu: float = 0.01,
-    nu: float = 1.0,
-    eta: float = 0.01,
-    similarity: Weight = 0.1,
-) -> Objective:
-    r"""DSAH: class means near binary codes that regress labels and their complement, updated each epoch.
-
-    .. math:: L = \operatorname{mean}_{i,k} (b_{ik} - \bar h_{y_i k})^2
-              + \lambda \operatorname{mean}_{i,k} (h_{ik} - \bar h_{y_i k})^2, \qquad h = \tanh u,
-
-    with :math:`\bar h_c` the mean of class c in the whole batch and b the batch's rows of the binary
-    codes B of all images. When an epoch begins, B and two classifiers are computed from the last h
-    of all images to reduce :math:`\|Y - BW_1\|^2 + \mu \|(1 - Y) - BW_2\|^2 + \nu (\|W_1\|^2 +
-    \|W_2\|^2) + \eta \|B - \bar U\|^2` with :math:`\bar U` the mean of all images of the class, by
-    `jaxhash.losses.dsdh_classifier` and `jaxhash.losses.dsah_codes`. The classifiers have no bias, with
-    which both regressions would be the same. In the first epoch B is random.
-
-    The sum of :math:`A_{ij} \|h_i - h_j\|^2` over the pairs of a class of n images, with an affinity
-    of :math:`1 / n`, is twice the second term's sum. For an image of several labels, means are those of
-    the means of its classes; one without a label is left out.
-
-    Args:
-        mu: weight of the regression of the complement (the "dual label"). Most of its target is the
-            same for all classes: from 0.1 on, most bits become so too.
-        nu: weight of the squared norms of the classifiers.
-        eta: weight of the distance of B to the class means, in the step for B.
-        similarity: lambda, the weight of the distances within a class.
-
-    Raises:
-        ValueError: if mu or nu is not above 0, or another option is below 0.
-
-    Example:
-        >>> method = dsah(similarity=1.0)
-
-    Reference:
-        A reading of ours of Lu et al., "Deep asymmetric hashing with dual semantic regression and
-        class structure quantization", Information Sciences 589 (2022). Evidence: its abstract, which
-        has a quantization by classes in place of one to one, a dual label in the regression, a
-        loss of the distances of outputs of a class on an affinity graph, and database codes that are
-        learned. Formulas, weights and schedule are choices of this library, on the machinery of
-        `asymmetric_dsh`; and as there, B is not used for retrieval.
-    """
-    check_positive(mu=mu, nu=nu)
-    check_weights(eta=eta, similarity=similarity)
-
-    def init(key, setup):
-        classifier = jnp.zeros((setup.bits, setup.classes), jnp.float32)
-        return Variables(state=_initial_state(key, setup, (classifier, classifier)))
-
-    def find_codes(state, axis_name):
-        bank = state.bank
-        labels = multi_hot(bank.labels, state.of_class[0].shape[1]) * bank.seen[:, None]
-        codes = state.codes.rows
-        labelled, means = _class_means(bank.codes, labels, axis_name)
-        rows = {"where": labelled, "axis_name": axis_name}
-        classifier = losses.dsdh_classifier(codes, labels, ridge=nu, **rows)
-        dual = losses.dsdh_classifier(codes, 1.0 - labels, ridge=nu / mu, **rows)
-        codes = losses.dsah_codes(
-            codes, means, labels, classifier, dual, dual_weight=mu, weight=eta, where=bank.seen
-        )
-        return state._replace(codes=ItemTable(codes), of_class=(classifier, dual))
-
-    def loss(variables, codes, batch, context):
-        state = _update_codes(find_codes, variables.state, context)
-        relaxed = relax(zero_padding(codes.astype(jnp.float32), batch))
-        labels = multi_hot(batch.labels, state.of_class[0].shape[1]) * batch.mask[:, None]
-        labelled, means = _class_means(relaxed, labels, context.axis_name)
-        rows = {"where": labelled, "axis_name": context.axis_name}
-        quantization = losses.distance_to_codes(
-            means, look_up(state.codes, batch.index, context), **rows
-        )
-        scatter = masked_mean(jnp.mean((relaxed - means) ** 2, axis=1), **rows)
-        bank = update_bank(state.bank, relaxed, batch, context)
-        terms = {"dsah": quantization, "dsah_similarity": scatter}
-        return Loss(quantization + similarity * scatter, state._replace(bank=bank), terms)
-
-    return Objective(init, loss)
-
-
-def _class_means(
-    rows: Float[Array, "n bits"], labels: Float[Array, "n classes"], axis_name: str | None
-) -> tuple[Bool[Array, " n"], Float[Array, "n bits"]]:
-    """Returns which rows have a label, and for each the mean over its classes of their mean rows."""
-    means, _ = weighted_means(rows, labels, axis_name)
-    number = jnp.sum(labels, axis=1, keepdims=True)
-    own = jnp.matmul(labels, means, precision=lax.Precision.HIGHEST) / jnp.maximum(number, 1.0)
-    return number[:, 0] > 0, own
-
-
-def _initial_state(key: Key[Array, ""], setup: Setup, of_class: PyTree) -> DiscreteState:
+def initial_state(key: Key[Array, ""], setup: Setup, of_class: PyTree) -> DiscreteState:
     """Returns random codes and an empty bank."""
     codes = jax.random.rademacher(key, (setup.items, setup.bits), jnp.float32)
     return DiscreteState(
@@ -350,7 +287,7 @@ def _initial_state(key: Key[Array, ""], setup: Setup, of_class: PyTree) -> Discr
     )
 
 
-def _update_codes(
+def update_codes(
     find_codes: Callable[[DiscreteState, str | None], DiscreteState],
     state: DiscreteState,
     context: Context,
@@ -370,10 +307,17 @@ def _sums_over_similar(
     through the devices, so that a device holds at most two parts of it.
     """
     if bank.labels.ndim == 1:
-        labels = multi_hot(bank.labels, len(of_class))
-        of_class = jnp.matmul(labels.T, rows, precision=lax.Precision.HIGHEST)
-        of_class = psum_no_grad(of_class, axis_name)
-        return jnp.matmul(labels, of_class, precision=lax.Precision.HIGHEST), of_class
+        blocks = RowBlocks.of(len(rows), _ROWS_PER_BLOCK)
+
+        def add(number, total):
+            labels = multi_hot(blocks.cut(bank.labels, number), len(of_class))
+            labels = jnp.where(blocks.are_new(number)[:, None], labels, 0.0)
+            part = blocks.cut(rows, number)
+            return total + jnp.matmul(labels.T, part, precision=lax.Precision.HIGHEST)
+
+        sums = lax.fori_loop(0, blocks.count, add, jnp.zeros_like(of_class))
+        sums = psum_no_grad(sums, axis_name)
+        return sum_over_labels(bank.labels, sums), sums
 
     def sums_of(labels, rows):
         def sum_of_similar(own):
@@ -403,6 +347,7 @@ METHODS = (
         kind="discrete",
         state="bank, codes, classifier",
         learning_rate=0.003,
+        all_items=True,
     ),
     Method(
         dsdh_released,
@@ -410,6 +355,7 @@ METHODS = (
         kind="pairwise",
         state="bank",
         learning_rate=0.003,
+        all_items=True,
     ),
     Method(
         asymmetric_dsh,
@@ -417,12 +363,6 @@ METHODS = (
         kind="discrete",
         state="bank, codes",
         learning_rate=0.0003,
-    ),
-    Method(
-        dsah,
-        "a reading of Lu et al., INS 2022",
-        kind="discrete",
-        state="bank, codes, classifiers",
-        multi_label="mean over its classes",
+        all_items=True,
     ),
 )

@@ -17,6 +17,7 @@ def dch(
     gamma: float = 20.0,
     pairs: Pairs = "batch",
     unseen: Unfilled = "ignored",
+    bank_size: int | None = None,
     penalty: Weight = 0.1,
 ) -> Objective:
     r"""DCH: a Cauchy likelihood of the pairs, and of each code's distance to its signs.
@@ -28,10 +29,12 @@ def dch(
         gamma: scale of the Cauchy law, in bits.
         pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
         unseen: how a bank treats images that no batch has held yet; see `hashnet`.
+        bank_size: rows of a bank of the last images alone; see `hashnet`.
         penalty: weight of the quantization penalty; 0 leaves it out.
 
     Raises:
-        ValueError: if ``gamma`` is not above 0, or ``pairs`` or ``unseen`` is unknown.
+        ValueError: if ``gamma`` is not above 0, or ``pairs``, ``unseen`` or ``bank_size`` is not
+            allowed.
 
     Example:
         >>> method = dch(gamma=10.0)
@@ -42,7 +45,9 @@ def dch(
         for their tables. Departures: see `jaxhash.losses.dch`; and no row is paired with itself.
     """
     check_positive(gamma=gamma)
-    method = pairwise("dch", partial(losses.dch, gamma=gamma), pairs=pairs, unseen=unseen)
+    method = pairwise(
+        "dch", partial(losses.dch, gamma=gamma), pairs=pairs, unseen=unseen, bank_size=bank_size
+    )
     quantization = partial(losses.cauchy_quantization, gamma=gamma)
     return add_penalty(method, penalty, from_loss("dch_penalty", quantization))
 
@@ -52,6 +57,7 @@ def dsh(
     margin: float | None = None,
     pairs: Pairs = "batch",
     unseen: Unfilled = "ignored",
+    bank_size: int | None = None,
     penalty: Weight = 0.01,
 ) -> Objective:
     r"""DSH: a contrastive loss of squared distances, and the L1 distance of codes to their signs.
@@ -64,10 +70,12 @@ def dsh(
         margin: squared distance that dissimilar codes should reach; 2 bits by default.
         pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
         unseen: how a bank treats images that no batch has held yet; see `hashnet`.
+        bank_size: rows of a bank of the last images alone; see `hashnet`.
         penalty: weight of the quantization penalty; 0 leaves it out.
 
     Raises:
-        ValueError: if ``margin`` is not above 0, or ``pairs`` or ``unseen`` is unknown.
+        ValueError: if ``margin`` is not above 0, or ``pairs``, ``unseen`` or ``bank_size`` is not
+            allowed.
 
     Example:
         >>> method = dsh(margin=24.0)
@@ -82,7 +90,9 @@ def dsh(
     def quantization(codes, **keywords):
         return 2.0 * losses.l1_quantization(codes, reduce_fn=jnp.sum, **keywords)
 
-    method = pairwise("dsh", partial(losses.dsh, margin=margin), pairs=pairs, unseen=unseen)
+    method = pairwise(
+        "dsh", partial(losses.dsh, margin=margin), pairs=pairs, unseen=unseen, bank_size=bank_size
+    )
     return add_penalty(method, penalty, from_loss("dsh_penalty", quantization))
 
 
@@ -91,6 +101,7 @@ def qsmih(
     needs: float | None = None,
     pairs: Pairs = "batch",
     unseen: Unfilled = "ignored",
+    bank_size: int | None = None,
     penalty: Weight = 0.01,
 ) -> Objective:
     r"""QSMIH: the quadratic spherical mutual information of codes and classes.
@@ -103,10 +114,12 @@ def qsmih(
             similar ones, which is about the number of classes.
         pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
         unseen: how a bank treats images that no batch has held yet; see `hashnet`.
+        bank_size: rows of a bank of the last images alone; see `hashnet`.
         penalty: weight of the quantization penalty; 0 leaves it out.
 
     Raises:
-        ValueError: if ``needs`` is not above 0, or ``pairs`` or ``unseen`` is unknown.
+        ValueError: if ``needs`` is not above 0, or ``pairs``, ``unseen`` or ``bank_size`` is not
+            allowed.
 
     Example:
         >>> method = qsmih(needs=10.0)
@@ -123,7 +136,9 @@ def qsmih(
         but pulls none of them to -1 or 1.
     """
     check_positive(needs=needs)
-    method = pairwise("qsmih", partial(losses.qsmi, needs=needs), pairs=pairs, unseen=unseen)
+    method = pairwise(
+        "qsmih", partial(losses.qsmi, needs=needs), pairs=pairs, unseen=unseen, bank_size=bank_size
+    )
     return add_penalty(method, penalty, from_loss("qsmih_penalty", losses.l1_quantization))
 
 
@@ -133,6 +148,7 @@ def wglhh(
     similar_weight: float = 1.0,
     pairs: Pairs = "batch",
     unseen: Unfilled = "ignored",
+    bank_size: int | None = None,
     penalty: Weight = 0.001,
 ) -> Objective:
     r"""WGLHH: a weighted Gaussian loss of the pairs, and the L2 distance of codes to their signs.
@@ -145,11 +161,12 @@ def wglhh(
         similar_weight: weight of a similar pair; that of a dissimilar one is 1.
         pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
         unseen: how a bank treats images that no batch has held yet; see `hashnet`.
+        bank_size: rows of a bank of the last images alone; see `hashnet`.
         penalty: weight of the quantization penalty; 0 leaves it out.
 
     Raises:
-        ValueError: if ``alpha`` or ``similar_weight`` is not above 0, or ``pairs`` or ``unseen`` is
-            unknown.
+        ValueError: if ``alpha`` or ``similar_weight`` is not above 0, or ``pairs``, ``unseen`` or
+            ``bank_size`` is not allowed.
 
     Example:
         >>> method = wglhh(similar_weight=1.6)
@@ -161,7 +178,7 @@ def wglhh(
     """
     check_positive(alpha=alpha, similar_weight=similar_weight)
     loss = partial(losses.wglhh, alpha=alpha, similar_weight=similar_weight)
-    method = pairwise("wglhh", loss, pairs=pairs, unseen=unseen)
+    method = pairwise("wglhh", loss, pairs=pairs, unseen=unseen, bank_size=bank_size)
     quantization = partial(losses.l2_quantization, reduce_fn=jnp.sum)
     return add_penalty(method, penalty, from_loss("wglhh_penalty", quantization))
 

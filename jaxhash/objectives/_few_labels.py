@@ -8,6 +8,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxhash import losses
+from jaxhash.objectives._banks import empty_bank, update_bank
 from jaxhash.objectives._base import (
     Batch,
     Context,
@@ -23,7 +24,6 @@ from jaxhash.objectives._base import (
 )
 from jaxhash.objectives._linear import Layer, apply_linear, init_linear
 from jaxhash.objectives._method import Method
-from jaxhash.objectives._pairs import empty_bank, update_bank
 from jaxhash.objectives._tables import Bank, ItemTable, look_up, pad_rows, table_axis
 from jaxhash.ops.affinity import certainty, knn_affinity, nearest_rows, propagate_labels
 from jaxhash.ops.codes import relax

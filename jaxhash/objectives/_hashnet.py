@@ -17,6 +17,7 @@ def hashnet(
     stages: int = 10,
     pairs: Pairs = "bank",
     unseen: Unfilled = "ignored",
+    bank_size: int | None = None,
 ) -> Objective:
     r"""HashNet: each image of the batch against the whole training set, or against the batch.
 
@@ -34,17 +35,24 @@ def hashnet(
         unseen: how a bank treats images that no batch has held yet. ``"ignored"`` leaves them out;
             ``"dissimilar"`` is the released code, where their empty rows count as dissimilar to
             everything, a constant that dilutes the mean over dissimilar pairs in the first epoch.
+        bank_size: number of rows of a bank of the last images, in place of one of all images: a ring
+            buffer, in which the rows of a batch take the place of the oldest, and of an image that
+            comes again only the newer row counts. With it a step costs the same for any number of
+            training images. It needs ``pairs="bank"`` and ``unseen="ignored"``.
 
     Raises:
-        ValueError: if ``scale`` is not above 0, ``stages`` is below 1, or ``pairs`` or ``unseen``
-            is unknown.
+        ValueError: if ``scale`` is not above 0, ``stages`` is below 1, or ``pairs``, ``unseen`` or
+            ``bank_size`` is not allowed.
 
     Example:
         >>> method = hashnet(unseen="dissimilar")
 
     Reference:
         Cao, Long, Wang, Yu, "HashNet: Deep Learning to Hash by Continuation", ICCV 2017. The paper
-        pairs the images of a batch; the bank is that of the code released with HSWD (2022).
+        pairs the images of a batch; the bank is that of the code released with HSWD (2022). A bank of
+        the last images: cross-batch memory (XBM) of Wang, Zhang, Huang, Scott, "Cross-Batch Memory
+        for Embedding Learning", CVPR 2020; departures: it is in use from the first step, where the
+        paper fills it after a warm-up, and an image is in it once.
     """
     check_positive(scale=scale)
     if stages < 1:
@@ -57,7 +65,9 @@ def hashnet(
         factor = 10 / codes.shape[-1] if scale is None else scale
         return losses.hashnet(codes, *arguments, scale=factor, **keywords)
 
-    return pairwise("hashnet", loss, pairs=pairs, unseen=unseen, relax=continued)
+    return pairwise(
+        "hashnet", loss, pairs=pairs, unseen=unseen, bank_size=bank_size, relax=continued
+    )
 
 
 #: The methods of this family.

@@ -30,7 +30,11 @@ __all__ = ["dbdh", "dfh", "dhn", "dpsh", "idhn", "lcdsh"]
 
 
 def dpsh(
-    *, pairs: Pairs = "bank", unseen: Unfilled = "ignored", penalty: Weight = 0.1
+    *,
+    pairs: Pairs = "bank",
+    unseen: Unfilled = "ignored",
+    bank_size: int | None = None,
+    penalty: Weight = 0.1,
 ) -> Objective:
     r"""DPSH: the mean likelihood of the pairs, and the L2 distance of codes to their signs.
 
@@ -40,10 +44,11 @@ def dpsh(
     Args:
         pairs: ``"bank"``, or ``"batch"`` for the other rows of the batch alone.
         unseen: how a bank treats images that no batch has held yet; see `hashnet`.
+        bank_size: rows of a bank of the last images alone; see `hashnet`.
         penalty: weight of the quantization penalty; 0 leaves it out.
 
     Raises:
-        ValueError: if ``pairs`` or ``unseen`` is unknown.
+        ValueError: if ``pairs``, ``unseen`` or ``bank_size`` is not allowed.
 
     Example:
         >>> method = dpsh(pairs="batch")
@@ -56,12 +61,18 @@ def dpsh(
         weighs similar and dissimilar pairs the same in total, as HashNet does: its likelihood is
         `jaxhash.losses.hashnet` of the raw codes with scale 1/2.
     """
-    method = pairwise("dpsh", losses.mean_likelihood, pairs=pairs, unseen=unseen)
+    method = pairwise(
+        "dpsh", losses.mean_likelihood, pairs=pairs, unseen=unseen, bank_size=bank_size
+    )
     return add_penalty(method, penalty, from_loss("dpsh_penalty", losses.l2_quantization))
 
 
 def dhn(
-    *, pairs: Pairs = "batch", unseen: Unfilled = "ignored", penalty: Weight = 0.1
+    *,
+    pairs: Pairs = "batch",
+    unseen: Unfilled = "ignored",
+    bank_size: int | None = None,
+    penalty: Weight = 0.1,
 ) -> Objective:
     r"""DHN: the mean likelihood of the pairs, and a log-cosh distance of codes to their signs.
 
@@ -71,10 +82,11 @@ def dhn(
     Args:
         pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
         unseen: how a bank treats images that no batch has held yet; see `hashnet`.
+        bank_size: rows of a bank of the last images alone; see `hashnet`.
         penalty: weight of the quantization penalty; 0 leaves it out.
 
     Raises:
-        ValueError: if ``pairs`` or ``unseen`` is unknown.
+        ValueError: if ``pairs``, ``unseen`` or ``bank_size`` is not allowed.
 
     Example:
         >>> method = dhn(penalty=0.0)
@@ -85,12 +97,18 @@ def dhn(
         pulls codes to 0. Departure: means over pairs, rows and bits, where the paper sums. The
         weight is that of public reimplementations.
     """
-    method = pairwise("dhn", losses.mean_likelihood, pairs=pairs, unseen=unseen)
+    method = pairwise(
+        "dhn", losses.mean_likelihood, pairs=pairs, unseen=unseen, bank_size=bank_size
+    )
     return add_penalty(method, penalty, from_loss("dhn_penalty", losses.log_cosh_quantization))
 
 
 def dbdh(
-    *, pairs: Pairs = "batch", unseen: Unfilled = "ignored", penalty: Weight = 0.1
+    *,
+    pairs: Pairs = "batch",
+    unseen: Unfilled = "ignored",
+    bank_size: int | None = None,
+    penalty: Weight = 0.1,
 ) -> Objective:
     r"""DBDH: the mean likelihood of binary codes, and a balance of each bit over the batch.
 
@@ -101,10 +119,11 @@ def dbdh(
     Args:
         pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
         unseen: how a bank treats images that no batch has held yet; see `hashnet`.
+        bank_size: rows of a bank of the last images alone; see `hashnet`.
         penalty: weight of the balance; 0 leaves it out.
 
     Raises:
-        ValueError: if ``pairs`` or ``unseen`` is unknown.
+        ValueError: if ``pairs``, ``unseen`` or ``bank_size`` is not allowed.
 
     Example:
         >>> method = dbdh(penalty=0.5)
@@ -124,12 +143,23 @@ def dbdh(
     def binarized(codes, context):
         return straight_through(codes)
 
-    method = pairwise("dbdh", losses.mean_likelihood, pairs=pairs, unseen=unseen, relax=binarized)
+    method = pairwise(
+        "dbdh",
+        losses.mean_likelihood,
+        pairs=pairs,
+        unseen=unseen,
+        bank_size=bank_size,
+        relax=binarized,
+    )
     return add_penalty(method, penalty, from_loss("dbdh_penalty", balance))
 
 
 def lcdsh(
-    *, pairs: Pairs = "batch", unseen: Unfilled = "ignored", penalty: Weight = 3.0
+    *,
+    pairs: Pairs = "batch",
+    unseen: Unfilled = "ignored",
+    bank_size: int | None = None,
+    penalty: Weight = 3.0,
 ) -> Objective:
     r"""LCDSH: the mean likelihood of the pairs, and the change of each pair by taking signs.
 
@@ -140,10 +170,11 @@ def lcdsh(
         pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``. With a penalty each
             term has its own bank.
         unseen: how a bank treats images that no batch has held yet; see `hashnet`.
+        bank_size: rows of a bank of the last images alone; see `hashnet`.
         penalty: weight of the locality term; 0 leaves it out.
 
     Raises:
-        ValueError: if ``pairs`` or ``unseen`` is unknown.
+        ValueError: if ``pairs``, ``unseen`` or ``bank_size`` is not allowed.
 
     Example:
         >>> method = lcdsh(penalty=1.0)
@@ -160,7 +191,7 @@ def lcdsh(
     def locality(codes, others, similar, **keywords):
         return losses.lcdsh_locality(codes, others, **keywords)
 
-    both = partial(pairwise, pairs=pairs, unseen=unseen)
+    both = partial(pairwise, pairs=pairs, unseen=unseen, bank_size=bank_size)
     method = both("lcdsh", losses.mean_likelihood)
     return add_penalty(method, penalty, both("lcdsh_penalty", locality))
 
@@ -171,6 +202,7 @@ def idhn(
     gamma: float = 0.1,
     pairs: Pairs = "batch",
     unseen: Unfilled = "ignored",
+    bank_size: int | None = None,
     penalty: Weight = 0.1,
 ) -> Objective:
     r"""IDHN: graded similarity of multi-label images, by likelihood and regression.
@@ -184,11 +216,12 @@ def idhn(
         gamma: weight of the regression.
         pairs: ``"batch"`` for the other rows of the batch, or ``"bank"``.
         unseen: how a bank treats images that no batch has held yet; see `hashnet`.
+        bank_size: rows of a bank of the last images alone; see `hashnet`.
         penalty: weight of the quantization penalty; 0 leaves it out.
 
     Raises:
-        ValueError: if ``scale`` is not above 0, ``gamma`` is below 0, or ``pairs`` or ``unseen`` is
-            unknown.
+        ValueError: if ``scale`` is not above 0, ``gamma`` is below 0, or ``pairs``, ``unseen`` or
+            ``bank_size`` is not allowed.
 
     Example:
         >>> method = idhn(gamma=0.5)
@@ -212,6 +245,7 @@ def idhn(
         partial(losses.idhn, scale=scale, gamma=gamma),
         pairs=pairs,
         unseen=unseen,
+        bank_size=bank_size,
         relax=softsign,
         similarity=label_cosine,
     )
@@ -228,6 +262,7 @@ def dfh(
     falls: tuple[float, float] = (0.75, 0.9),
     pairs: Pairs = "bank",
     unseen: Unfilled = "ignored",
+    bank_size: int | None = None,
     penalty: Weight = 0.5,
 ) -> Objective:
     r"""DFH: a likelihood with a margin, and codes pulled to binary ones near their class center.
@@ -258,11 +293,13 @@ def dfh(
         falls: fractions of the steps after which the rate falls to a tenth, and to a hundredth.
         pairs: ``"bank"``, or ``"batch"`` for the other rows of the batch alone.
         unseen: how a bank treats images that no batch has held yet; see `hashnet`.
+        bank_size: rows of a bank of the last images alone; see `hashnet`.
         penalty: weight of the distance to the binary codes; 0 leaves it and the centers out.
 
     Raises:
         ValueError: if ``steps`` is below 1, ``margin`` or a weight of the centers is below 0,
-            ``falls`` are not two shares in order, or ``pairs`` or ``unseen`` is unknown.
+            ``falls`` are not two shares in order, or ``pairs``, ``unseen`` or ``bank_size`` is not
+            allowed.
 
     Example:
         >>> method = dfh(margin=3.0, mu=0.1)
@@ -286,7 +323,7 @@ def dfh(
         raise ValueError(f"falls must be two shares of the steps in order, got {falls}")
 
     likelihood = partial(losses.mean_likelihood, margin=margin)
-    method = pairwise("dfh", likelihood, pairs=pairs, unseen=unseen)
+    method = pairwise("dfh", likelihood, pairs=pairs, unseen=unseen, bank_size=bank_size)
     descend = partial(_descend, inter=inter, binary=binary, steps=steps, falls=falls)
     centers = _fisher_centers(mu, descend)
     return add_penalty(method, penalty, centers)

@@ -50,6 +50,8 @@ class Method(NamedTuple):
     and bodies."""
     learning_rate: float = 1e-3
     """Learning rate of its preset, the best of four by `experiments/learning_rates.py`."""
+    all_items: bool = False
+    """Whether a step compares the batch with all training items, whatever the options."""
     settings: Mapping[str, Any] = MappingProxyType({})
     """Other fields of `jaxhash.runs.config.Config` that its preset sets."""
 

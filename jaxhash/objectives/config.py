@@ -130,6 +130,26 @@ class ObjectiveConfig:
         quantizer_options = self._read_quantizer_options()
         return f"{words} + {factor}{self.quantizer}{_in_brackets(quantizer_options)}"
 
+    def bank_rows(self, items: int) -> int:
+        """Returns with how many rows of a memory bank a step compares each row of the batch.
+
+        Args:
+            items: number of training items.
+
+        Example:
+            >>> recent = ObjectiveConfig(objective_options=("bank_size=4096",))
+            >>> ObjectiveConfig().bank_rows(10**6), recent.bank_rows(10**6)
+            (1000000, 4096)
+        """
+        method = METHODS[self.objective]
+        options = {
+            name: parameter.default
+            for name, parameter in inspect.signature(method.make).parameters.items()
+        } | read_options("objective_options", method.make, self.objective_options)
+        if method.all_items:
+            return items
+        return (options["bank_size"] or items) if options.get("pairs") == "bank" else 0
+
     @property
     def _published_penalty(self) -> float | None:
         return METHODS[self.objective].published_penalty

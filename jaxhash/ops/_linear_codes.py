@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import permutations
 
 import numpy as np
-from jaxtyping import Int8, Shaped, UInt64
+from jaxtyping import Shaped, UInt8, UInt64
 
 #: Primitive polynomials over GF(2) by degree, the coefficients as bits.
 _PRIMITIVE = {
@@ -20,13 +20,11 @@ _PRIMITIVE = {
 _MAX_COMPARISONS = 1 << 25
 
 
-def spread_words(
-    basis: list[int], distance: int, classes: int, bits: int, rng: np.random.Generator
-) -> Int8[np.ndarray, "classes bits"]:
-    """Returns the first words of a linear code, the first two of them at the minimum distance.
+def spread_basis(basis: list[int], distance: int, bits: int, rng: np.random.Generator) -> list[int]:
+    """Returns a basis of the same code of which the first two words are at the minimum distance.
 
-    The number of words is a sum of powers of 2, so the words are cosets of subcodes. A bit is -1 as
-    often as +1 in each coset whose subcode has a generator with a one at that bit.
+    The first words are then those of cosets of subcodes, by powers of 2. A bit is 1 as often as 0 in
+    each coset whose subcode has a generator with a one at that bit.
     """
     words = span(basis, bits)
     nearest = int(np.flatnonzero(hamming_weights(words) == distance)[0])
@@ -36,10 +34,13 @@ def spread_words(
     rest = [*basis[:place], *basis[place + 1 :]]
     for i, j in permutations(range(len(rest)), 2):  # still a basis, and no bit waits for the last
         rest[i] ^= rest[j] if rng.integers(2) else 0
-    words = span([first, *rest], bits)[:classes]
+    return [first, *rest]
+
+
+def digits(words: UInt64[np.ndarray, "words limbs"], bits: int) -> UInt8[np.ndarray, "words bits"]:
+    """Returns the bits of words as 0 and 1."""
     octets = words.astype("<u8").view(np.uint8)
-    ones = np.unpackbits(octets, axis=1, count=bits, bitorder="little")
-    return ones.astype(np.int8) * np.int8(2) - np.int8(1)
+    return np.unpackbits(octets, axis=1, count=bits, bitorder="little")
 
 
 def minimum_weight(basis: list[int], bits: int) -> int:
@@ -50,12 +51,12 @@ def minimum_weight(basis: list[int], bits: int) -> int:
 def span(basis: list[int], bits: int) -> UInt64[np.ndarray, "words limbs"]:
     """Returns all sums of the basis; word i is the sum of the generators at the ones of i."""
     words = np.zeros((1, -(-bits // 64)), np.uint64)
-    for generator in _to_limbs(basis, bits):
+    for generator in to_limbs(basis, bits):
         words = np.concatenate([words, words ^ generator])
     return words
 
 
-def _to_limbs(words: list[int], bits: int) -> UInt64[np.ndarray, "words limbs"]:
+def to_limbs(words: list[int], bits: int) -> UInt64[np.ndarray, "words limbs"]:
     """Converts integers to rows of 64-bit limbs, the least significant first."""
     size = 8 * -(-bits // 64)
     octets = b"".join(word.to_bytes(size, "little") for word in words)

@@ -7,19 +7,29 @@ many bits as possible. Of three constructions the one with the largest minimum d
 * a BCH code, extended by a parity bit, shortened and punctured to the length;
 * a linear code grown generator by generator, each far from all words so far.
 
-The minimum distance is counted on the codes themselves.
+The minimum distance is counted on the codes themselves. Codes of the last two can also be computed from
+the class, in place of a table of all: `linear_codebook`.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, ArrayLike, Float, Int8, Shaped
+from jaxtyping import Array, ArrayLike, Float, Int, Int8, Shaped
 
 from jaxhash.ops._hadamard import hadamard_matrix, select_rows
-from jaxhash.ops._linear_codes import bch_basis, grown_basis, minimum_weight, spread_words
+from jaxhash.ops._linear_codes import (
+    bch_basis,
+    digits,
+    grown_basis,
+    minimum_weight,
+    span,
+    spread_basis,
+    to_limbs,
+)
 from jaxhash.ops.arguments import (
     UNLABELLED,
     IntLike,
@@ -39,6 +49,52 @@ class Codebook(NamedTuple):
     """Least number of bits in which two of the codes differ; of a single code, all bits."""
     construction: str
     """The name of the construction."""
+
+
+class LinearCodebook(NamedTuple):
+    r"""The codes of a `codebook` that is a linear code, by their formula.
+
+    The code of class c is the sum modulo 2 of the generators at the ones of its word number w_c:
+
+    .. math:: \mathrm{code}_{cj} = f_j \Big(2 \Big(\sum_i w_{ci}\, g_{ij} \bmod 2\Big) - 1\Big)
+
+    It takes 4 bytes per class for the order of the words, where a table takes one per bit.
+    """
+
+    words: Int[Array, " classes"]
+    """Number of the word of each class."""
+    generators: Int8[Array, "dimension bits"]
+    """Generators of the code, of 0 and 1."""
+    flips: Int8[Array, " bits"]
+    """-1 for the bits that are inverted, else 1."""
+
+    def codes(self, words: Int[Array, " n"]) -> Float[Array, "n bits"]:
+        """Computes the codes of -1 and +1 of words, such as ``book.words[labels]``."""
+        ones = (words[:, None] >> jnp.arange(len(self.generators))[None, :]) & 1
+        sums = jnp.matmul(
+            ones.astype(jnp.float32),
+            self.generators.astype(jnp.float32),
+            precision=lax.Precision.HIGHEST,
+        )
+        return (2.0 * (sums % 2) - 1.0) * self.flips.astype(jnp.float32)[None, :]
+
+    def codes_of(self, labels: Int[Array, " n"]) -> Float[Array, "n bits"]:
+        """Computes the codes of class ids, as `sum_over_labels` does from a table: 0 for -1.
+
+        A traced id out of range cannot be refused; its code is NaN.
+        """
+        codes = self.codes(self.words.at[labels].get(mode="clip"))
+        missing = jnp.where(labels == UNLABELLED, 0.0, jnp.nan)
+        known = (labels >= 0) & (labels < len(self.words))
+        return jnp.where(known[:, None], codes, missing[:, None])
+
+
+class _Construction(NamedTuple):
+    """Codes in a fixed order, or the basis of a linear code of which they are the first words."""
+
+    codes: Int8[np.ndarray, "classes bits"] | list[int]
+    distance: int
+    name: str
 
 
 def codebook(classes: IntLike, bits: IntLike, *, seed: IntLike = 0) -> Codebook:
@@ -84,16 +140,51 @@ def codebook(classes: IntLike, bits: IntLike, *, seed: IntLike = 0) -> Codebook:
         2020, which draws random centers if there are more classes than rows, and whose released
         code requires a power of 2 for bits.
     """
+    best, (rows, columns, flips) = _construct(classes, bits, seed)
+    codes = best.codes
+    if isinstance(codes, list):
+        ones = digits(span(codes, bits)[:classes], bits)
+        codes = ones.astype(np.int8) * np.int8(2) - np.int8(1)
+    return Codebook(codes[rows][:, columns] * flips, best.distance, best.name)
+
+
+def linear_codebook(classes: IntLike, bits: IntLike, *, seed: IntLike = 0) -> LinearCodebook:
+    """Returns the codes of `codebook` for the same arguments by their formula.
+
+    A linear code has been found by a short search over generators; none is left for each class. Codes
+    from a Hadamard matrix, of few classes, have no such form.
+
+    Raises:
+        TypeError: as in `codebook`.
+        ValueError: as in `codebook`, or if its codes are not those of a linear code.
+
+    Example:
+        >>> book = linear_codebook(1000, 64, seed=1)
+        >>> bool((book.codes(book.words) == codebook(1000, 64, seed=1).codes).all())
+        True
+    """
+    best, (rows, columns, flips) = _construct(classes, bits, seed)
+    if not isinstance(best.codes, list):
+        raise ValueError(
+            f"the codes of {classes} classes and {bits} bits are no linear code: {best.name}"
+        )
+    generators = digits(to_limbs(best.codes, bits), bits)[:, columns].astype(np.int8)
+    return LinearCodebook(*map(jnp.asarray, (rows.astype(np.int32), generators, flips)))
+
+
+def _construct(
+    classes: IntLike, bits: IntLike, seed: IntLike
+) -> tuple[_Construction, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Returns the best construction, with the order of its codes and bits and the flipped bits."""
     bits = as_int("bits", bits, minimum=1)
     classes = as_int("classes", classes, minimum=1)
     seed = as_int("seed", seed, minimum=0)
     if bits < classes.bit_length() and classes > 2**bits:
         raise ValueError(f"classes={classes} need more codes than the {2**bits} of bits={bits}")
-    best = _best_construction(classes, bits)
     rng = np.random.default_rng(seed)
     rows, columns = rng.permutation(classes), rng.permutation(bits)
     flips = rng.choice(np.array([-1, 1], np.int8), bits)
-    return best._replace(codes=best.codes[rows][:, columns] * flips)
+    return _best_construction(classes, bits), (rows, columns, flips)
 
 
 def minimum_distance(codes: Int8[np.ndarray, "classes bits"]) -> int:
@@ -200,20 +291,20 @@ def majority_vote(
     return jnp.where(votes == 0, ties[None, :], signs)
 
 
-def _best_construction(classes: int, bits: int) -> Codebook:
-    """Returns the codebook of the construction with the largest distance; the first wins a tie."""
+@functools.lru_cache(maxsize=8)
+def _best_construction(classes: int, bits: int) -> _Construction:
+    """Returns the construction with the largest distance; the first wins a tie."""
     rng = np.random.default_rng(0)
     if classes <= 2:
         codes = np.ones((classes, bits), np.int8)
         codes[1:] = -1
-        return Codebook(codes, bits, "a word and its complement")
+        return _Construction(codes, bits, "a word and its complement")
     best = max(_hadamard_codes(classes, bits, rng), key=lambda b: b.distance, default=None)
     if best is not None and best.distance == bits / 2:
         return best
 
-    def linear_code(basis: list[int], distance: int, construction: str) -> Codebook:
-        codes = spread_words(basis, distance, classes, bits, rng)
-        return Codebook(codes, distance, construction)
+    def linear_code(basis: list[int], distance: int, name: str) -> _Construction:
+        return _Construction(spread_basis(basis, distance, bits, rng), distance, name)
 
     dimension = (classes - 1).bit_length()
     found = bch_basis(dimension, bits, rng)
@@ -228,7 +319,7 @@ def _best_construction(classes: int, bits: int) -> Codebook:
         best = linear_code(basis, distance, "linear code grown by search")
 
 
-def _hadamard_codes(classes: int, bits: int, rng: np.random.Generator) -> Iterator[Codebook]:
+def _hadamard_codes(classes: int, bits: int, rng: np.random.Generator) -> Iterator[_Construction]:
     """Yields codes from Hadamard matrices of orders near ``bits``, alone from that of order ``bits``."""
     for order in (bits, *range(bits - 3, bits), *range(bits + 1, bits + 17)):
         matrix = hadamard_matrix(order) if order >= 1 and classes <= 2 * order else None
@@ -244,6 +335,6 @@ def _hadamard_codes(classes: int, bits: int, rng: np.random.Generator) -> Iterat
         best = max(range(tries), key=lambda i: (distances[i], -imbalance[i]))
         change = f" cut to {bits} bits" if order > bits else f" and {bits - order} repeated bits"
         name = f"Hadamard matrix of order {order}" + (change if order != bits else "")
-        yield Codebook(draws[best], distances[best], name)
+        yield _Construction(draws[best], distances[best], name)
         if order == bits:
             return

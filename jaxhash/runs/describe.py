@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
+from jaxhash.objectives import METHODS
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.metrics_file import missing_records, record_interval
 from jaxhash.training.devices import hardware
@@ -15,6 +16,10 @@ from jaxhash.utils.hardware import versions
 
 #: Number of unreadable files that the log names.
 MOST_NAMED = 10
+
+#: Number of pairs of a step with a bank above which the log says so: those of a batch of 128 take half
+#: a second on two cores.
+MANY_PAIRS = 1 << 26
 
 
 def describe(experiment: Experiment, objective: str) -> list[str]:
@@ -42,12 +47,33 @@ def describe(experiment: Experiment, objective: str) -> list[str]:
         f"{objective}, {config.model.bits} bits, {config.optimizer.epochs} epochs of {experiment.steps_per_epoch} steps "
         f"on {len(devices)} x {devices[0].device_kind}{over}"
     )
+    if "objective" not in experiment.own:
+        rows = config.objective.bank_rows(len(split.train))
+        lines += describe_bank(config.objective.objective, experiment.batch_rows, rows)
     if config.optimizer.batch_size > len(split.train):
         lines.append(
             f"warning: `batch_size={config.optimizer.batch_size:,}` is above the {len(split.train):,} training "
             "items: each step sees all of them, beside rows that count for nothing"
         )
     return lines
+
+
+def describe_bank(method: str, batch_rows: int, bank_rows: int) -> list[str]:
+    """Returns a line on the cost of a step that compares very many pairs of a batch and a bank.
+
+    Example:
+        >>> describe_bank("dsdh", 128, 10**7)
+        ['a step compares a batch of 128 with 10,000,000 rows of a bank, whatever the options of dsdh']
+    """
+    if batch_rows * bank_rows < MANY_PAIRS:
+        return []
+    line = f"a step compares a batch of {batch_rows:,} with {bank_rows:,} rows of a bank"
+    if METHODS[method].all_items:
+        return [f"{line}, whatever the options of {method}"]
+    return [
+        f"{line}; `objective_options=pairs=batch`, or the last 65,536 rows alone by "
+        "`objective_options=bank_size=65536`, cost the same for any number of items"
+    ]
 
 
 def describe_unreadable(experiment: Experiment) -> list[str]:

@@ -12,6 +12,7 @@ from steps import BITS, ITEMS, ROWS, STEPS, assert_close, batches
 from jaxhash.data import from_arrays
 from jaxhash.models import Encoder, linear
 from jaxhash.objectives import METHODS, combine, hswd, weighted
+from jaxhash.ops import class_blocks
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.presets import digits_hashnet_hswd
 from jaxhash.training.checkpoint import Checkpoints
@@ -96,6 +97,30 @@ def test_spread_classes_train_as_whole_ones(name, multi_label):
     for leaf in tables:  # the optimizer's moments as well
         axis = leaf.shape.index(CLASSES)
         assert leaf.addressable_shards[0].data.shape[axis] == CLASSES // MODEL
+
+
+@pytest.mark.parametrize(
+    "name, mapping", [("orthohash", "jit"), ("csq", "jit"), ("cross-entropy", "pmap")]
+)
+def test_many_classes_in_blocks(monkeypatch, name, mapping):
+    """52 classes of 6 bits, the centers by their formula; spread, or whole on each device."""
+    monkeypatch.setattr(class_blocks, "MANY_CLASSES", 13)
+    monkeypatch.setattr(class_blocks, "BLOCK_SCORES", 5 * ROWS)
+    if mapping == "jit":
+        return test_spread_classes_train_as_whole_ones(name, False)
+    parts, rows = make_parts(name), list(spread_rows(name, False))
+    one = state_of(parts, rows[0].inputs, False)
+    single = jax.jit(partial(train_step, steps_per_epoch=2, total_steps=STEPS, **parts))
+    options = {"mapping": mapping, "model_parallel": 1, "class_axes": None}
+    step = parallel_step(parts, rows[0].inputs, **options)
+    eight = step.to_local(step.replicate(one))
+    for batch in rows:
+        (one, metrics_of_one), (eight, metrics) = (
+            single(one, batch),
+            step(eight, step.shard_batch(batch)),
+        )
+        assert_close(jax.device_get(metrics_of_one), jax.device_get(metrics))
+    assert_close(one, eight)
 
 
 def shapes_in(text):

@@ -17,6 +17,7 @@ from steps import (
     train,
 )
 
+from jaxhash.objectives import hashnet
 from jaxhash.training.optimizer import make_optimizer
 from jaxhash.training.parallel import DataParallel, split_batch
 from jaxhash.training.step import train_step
@@ -47,6 +48,17 @@ def test_eight_devices_equal_one(mapping, padding, target, unseen):
     for part in ("params", "batch_stats", "opt_state", "objective_state"):
         before, after = (jax.tree.leaves(getattr(state, part)) for state in (start, one))
         assert any(np.any(a != b) for a, b in zip(before, after, strict=True)), part
+
+
+@pytest.mark.parametrize("mapping", ["pmap", "shard_map", "jit"])
+def test_a_bank_of_the_last_rows_on_eight_devices(mapping):
+    """Of 17 rows, where a batch has 15 and many images come again; the ring itself is equal."""
+    parts = make_parts() | {"objective": hashnet(bank_size=17)}
+    one, single_metrics = train(parts, None, batches(padding=7))
+    eight, eight_metrics = train(parts, jax.devices(), batches(padding=7), mapping)
+    assert (one.objective_state.items < 0).any()
+    assert_close(single_metrics, eight_metrics)
+    assert_close(one, eight)
 
 
 def test_equal_to_the_rows_without_padding():

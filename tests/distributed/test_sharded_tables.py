@@ -19,6 +19,7 @@ from steps import (
 from jaxhash.objectives import (
     ClassSimilarity,
     TableSharding,
+    _pairs,
     _tables,
     asymmetric_dsh,
     csq,
@@ -127,6 +128,16 @@ def test_sharded_tables_equal_replicated_tables(monkeypatch, mapping, method, un
 
     tables = jax.tree.map(without_padding, found.objective_state, is_sharded, of_items)
     assert_close(one, found.replace(objective_state=tables))
+
+
+@pytest.mark.parametrize(
+    "mapping, method", [("pmap", "hashnet"), ("shard_map", "asymmetric_dsh"), ("jit", "dch")]
+)
+def test_blocks_of_sharded_tables(monkeypatch, mapping, method):
+    """Blocks of 4 of the 6 rows that a device holds, so that the last overlaps the first."""
+    monkeypatch.setattr(_pairs, "MAX_PAIRS", 0)
+    monkeypatch.setattr(_pairs, "BLOCK_PAIRS", 4 * 24)
+    test_sharded_tables_equal_replicated_tables(monkeypatch, mapping, method, "ignored", False)
 
 
 @pytest.mark.parametrize(

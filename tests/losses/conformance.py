@@ -20,7 +20,7 @@ from jaxhash import losses
 ROWS, COLUMNS, BITS, CLASSES = 8, 6, 5, 3
 
 #: Arguments that are differentiated.
-TRAINED = ("codes", "logits", "others", "proxies", "anchors")
+TRAINED = ("codes", "logits", "others", "proxies", "anchors", "kernel")
 
 #: Arguments that are scaled where codes are.
 SCALED = ("codes", "logits", "others")
@@ -108,6 +108,9 @@ _SHARED["similar"] = _SHARED["similar"].astype(np.int32)
 
 _KEY = {"key": jax.random.key(0)}
 
+_CLASSIFIER = _BATCH | {"kernel": _normal(BITS, CLASSES), "labels": _CLASS.copy()}
+_CLASSIFIER["labels"][5] = -1
+
 _CHOSEN = _VIEWS | {"negatives": _normal(ROWS, 3, BITS)}
 
 
@@ -171,6 +174,10 @@ CONFORMANCE = {
     "l1_quantization": Row(losses.l1_quantization, _BATCH, power=1),
     "l2_quantization": Row(losses.l2_quantization, _BATCH, power=2),
     "lcdsh_locality": Row(losses.lcdsh_locality, _BANK),
+    "linear_cross_entropy": Row(losses.linear_cross_entropy, _CLASSIFIER, power=1),
+    "linear_cross_entropy-samples": Row(
+        losses.linear_cross_entropy, _CLASSIFIER, _KEY | {"samples": 2}, power=1
+    ),
     "log_cosh_quantization": Row(losses.log_cosh_quantization, _BATCH, power=1),
     "mean_likelihood": Row(losses.mean_likelihood, _PAIRS, power=2),
     "mean_likelihood-margin": Row(losses.mean_likelihood, _PAIRS, {"margin": 2.0}, power=2),

@@ -1,6 +1,7 @@
 """Every public loss: errors, and dtypes of masks, labels and codes."""
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from conformance import (
 )
 
 from jaxhash import losses
+from jaxhash.losses import PairCounts
 
 PRNG_KEY = jax.dtypes.prng_key
 
@@ -27,8 +29,43 @@ PRNG_KEY = jax.dtypes.prng_key
 #: Losses whose labels may be weights.
 WEIGHTED = ("cross_entropy", "cross_entropy-weights", "propagated_cross_entropy")
 
-#: Labels of any number of classes, with which no other argument has to agree.
-ANY_COLUMNS = {("proto_triplet", "labels"), ("psh_pairs", "labels")}
+
+@pytest.mark.parametrize(
+    "name", [name for name, row in CONFORMANCE.items() if "pair_counts" in row.signature]
+)
+def test_blocks_of_columns_add_up_to_all(name):
+    """A graded similarity has no kinds of pairs: there the sum of the numbers is enough."""
+    row = CONFORMANCE[name]
+    where, similar = row.data["where"], row.data.get("similar", row.data["where"])
+    kinds = [(where & kind).sum() for kind in (similar > 0, similar <= 0)]
+    counts = PairCounts(*map(jnp.int32, kinds))
+
+    def value(codes, columns, **options):
+        of_pairs = {"where", "similar"} & row.data.keys()
+        data = {name: row.data[name][:, columns] for name in of_pairs}
+        others = jnp.asarray(row.data["others"][columns])
+        return row.loss(codes, others=others, **data, **row.options, **options)
+
+    codes = jnp.asarray(row.arrays["codes"])
+    share = partial(jax.value_and_grad(value), pair_counts=counts)
+    whole, *blocks = jax.jit(
+        lambda codes: (
+            jax.value_and_grad(value)(codes, slice(None)),
+            share(codes, slice(2)),
+            share(codes, slice(2, None)),
+        )
+    )(codes)
+    total = jax.tree.map(jnp.add, *blocks)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), total, whole)
+
+
+#: Labels and classifiers of any number of classes, with which no other argument has to agree.
+ANY_COLUMNS = {
+    ("proto_triplet", "labels"),
+    ("psh_pairs", "labels"),
+    ("linear_cross_entropy", "kernel"),
+    ("linear_cross_entropy-samples", "kernel"),
+}
 
 #: Dtypes of masks and labels of 0 and 1.
 DTYPES = (bool, np.int8, np.uint8, np.int32, np.float16, np.float32, ml_dtypes.bfloat16)

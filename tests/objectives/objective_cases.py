@@ -80,6 +80,7 @@ VARIANTS = {
     "idhn of a bank": _variant("idhn", pairs="bank"),
     "lcdsh of a bank": _variant("lcdsh", pairs="bank"),
     "hashnet, unseen dissimilar": _variant("hashnet", unseen="dissimilar"),
+    "hashnet of the last rows": _variant("hashnet", bank_size=11),
     "dfh of a batch": _variant("dfh", pairs="batch", steps=20),
     "dfh, multi-hot": _variant("dfh", multi_label=True, pairs="batch", steps=20),
     "asymmetric-dsh, multi-hot": _variant("asymmetric-dsh", multi_label=True),

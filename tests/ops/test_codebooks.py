@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxhash.ops.codebooks import codebook, label_codes, minimum_distance, sum_over_labels
+from jaxhash.ops.codebooks import (
+    codebook,
+    label_codes,
+    linear_codebook,
+    minimum_distance,
+    sum_over_labels,
+)
 
 
 def brute_force(codes):
@@ -135,6 +141,26 @@ def test_a_seed_changes_more_than_the_order_of_the_bits(classes, bits):
     first, second = (codebook(classes, bits, seed=seed).codes for seed in (0, 1))
     assert not np.array_equal(np.sort(first, axis=1), np.sort(second, axis=1))
     assert not np.array_equal(np.sort(first, axis=0), np.sort(second, axis=0))
+
+
+# By formula
+
+
+@pytest.mark.parametrize(
+    "classes, bits, seed", [(200, 16, 0), (257, 48, 1), (1000, 64, 2), (60, 9, 0)]
+)
+def test_the_formula_gives_the_codes_of_the_table(classes, bits, seed):
+    table, formula = (make(classes, bits, seed=seed) for make in (codebook, linear_codebook))
+    np.testing.assert_array_equal(formula.codes(formula.words), table.codes)
+    labels = jnp.array([classes - 1, -1, 0, 7])
+    found = jax.jit(formula.codes_of)(labels)
+    np.testing.assert_array_equal(found, sum_over_labels(labels, jnp.asarray(table.codes)))
+    assert np.isnan(jax.jit(formula.codes_of)(jnp.array([classes]))).all()
+
+
+def test_codes_without_a_formula_are_refused():
+    with pytest.raises(ValueError, match="20 classes and 64 bits"):
+        linear_codebook(20, 64)
 
 
 # Minimum distance

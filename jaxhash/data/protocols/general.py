@@ -8,6 +8,7 @@ from jaxtyping import Int
 from jaxhash.data.protocols.sampling import (
     IsTest,
     Labels,
+    items_by_class,
     name_split,
     sample_items,
     sample_per_class,
@@ -84,9 +85,9 @@ def zero_shot(labels: Labels, is_test: IsTest = None, seed: int = 0) -> Split:
     train = np.flatnonzero(np.isin(labels, seen))
     is_unseen = np.isin(labels, unseen)
     if is_test is None:
-        queries = []
+        queries, of_class = [], dict(zip(*items_by_class(labels), strict=True))
         for label in unseen:
-            items = np.flatnonzero(labels == label)
+            items = of_class[label]
             queries.append(rng.permutation(items)[: max(1, len(items) // 10)])
         query = np.sort(np.concatenate(queries))
         database = np.setdiff1d(np.flatnonzero(is_unseen), query)
@@ -183,16 +184,17 @@ def _draw_by_class(
     labels: Int[np.ndarray, " items"], queries: int, train: int, rng: np.random.Generator
 ) -> dict[str, list[Int[np.ndarray, " n"]]]:
     """Permutes each class and cuts it in three; items without a class are in the database."""
-    classes, sizes = np.unique(labels[labels >= 0], return_counts=True)
+    classes, of_class = items_by_class(labels)
+    sizes = np.array([len(items) for items in of_class])
     label, size = classes[sizes.argmin()], sizes.min()
     if size <= queries + train:
         problem = f"has {size} items, too few for {queries} queries, {train} training items and a database"
         raise TooFewItemsError(int(label), problem, _LOWER_COUNTS)
     parts = {"query": [], "train": [], "database": [np.flatnonzero(labels < 0)]}
-    for label in classes:
-        items = rng.permutation(np.flatnonzero(labels == label))
-        for name, chosen in zip(parts, np.split(items, [queries, queries + train]), strict=True):
-            parts[name].append(chosen)
+    for items in map(rng.permutation, of_class):
+        parts["query"].append(items[:queries])
+        parts["train"].append(items[queries : queries + train])
+        parts["database"].append(items[queries + train :])
     return parts
 
 

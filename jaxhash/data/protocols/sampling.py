@@ -76,6 +76,22 @@ def sample_items(
     return Split(protocol, train, query, database)
 
 
+def items_by_class(
+    labels: Int[np.ndarray, " items"],
+) -> tuple[Int[np.ndarray, " classes"], list[Int[np.ndarray, " n"]]]:
+    """Returns the classes that occur among class ids, and the items of each, in order.
+
+    Example:
+        >>> classes, items = items_by_class(np.array([3, -1, 0, 3]))
+        >>> classes.tolist(), [rows.tolist() for rows in items]
+        ([0, 3], [[2], [0, 3]])
+    """
+    order = np.argsort(labels, kind="stable")
+    order = order[np.count_nonzero(labels < 0) :]
+    classes, first = np.unique(labels[order], return_index=True)
+    return classes, np.split(order, first[1:]) if len(classes) else []
+
+
 def sample_per_class(
     labels: Labels,
     items: Int[np.ndarray, " n"],
@@ -99,10 +115,13 @@ def sample_per_class(
     """
     free, chosen = np.ones(len(items), bool), []
     held = labels[items]
-    classes = np.unique(held[held >= 0]) if held.ndim == 1 else np.flatnonzero(held.any(axis=0))
-    for label in classes:
-        has_label = held == label if held.ndim == 1 else held[:, label] != 0
-        candidates = items[has_label & free]
+    if held.ndim == 1:
+        classes, of_class = items_by_class(held)
+    else:
+        classes = np.flatnonzero(held.any(axis=0))
+        of_class = (np.flatnonzero(held[:, label]) for label in classes)
+    for label, rows in zip(classes, of_class, strict=True):
+        candidates = items[rows[free[rows]]]
         if len(candidates) < count:
             problem = f"has {len(candidates)} {what}, too few for {count} of each class"
             raise TooFewItemsError(int(label), problem, advice)
