@@ -25,8 +25,8 @@ class DataConfig:
     """The data, their split and their augmentation; every field is a flag of its name."""
 
     dataset: str = "digits"
-    """digits, folder:DIR for image files, tfds:NAME for a TFDS set of images, features:FILE.npz for
-    feature vectors, counts:FILE.npz for word counts of documents, which become tf-idf rows, or
+    """digits, folder:DIR for image files, tfds:NAME for a TFDS set of images, features:FILE.npz or .npy
+    for feature vectors, counts:FILE.npz for word counts of documents, which become tf-idf rows, or
     interactions:FILE.npz for users and the items that they have chosen."""
     data_dir: Path | None = None
     """Folder of the TFDS sets, or what DIR and the files are in; the working folder if not given."""

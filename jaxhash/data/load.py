@@ -1,7 +1,7 @@
 """Opens a source by its name.
 
 The name is ``digits``, ``folder:DIR`` for image files, ``tfds:NAME`` for any TFDS set of images of one
-size, ``features:FILE.npz`` for feature vectors, ``counts:FILE.npz`` for word counts of documents,
+size, ``features:FILE.npz`` or ``features:FILE.npy`` for feature vectors, ``counts:FILE.npz`` for word counts of documents,
 ``interactions:FILE.npz`` for users and items, or ``modalities:NAME=DATASET,NAME=DATASET`` for items of
 several modalities.
 """
@@ -68,6 +68,6 @@ def load_source(
         folder = (data_dir or Path()) / rest
         return read_folder(name, folder, image_size, max_unreadable, index_file=index_file)
     raise UserError(
-        f"`dataset={name!r}`: expected 'digits', 'folder:DIR', 'tfds:NAME', 'features:FILE.npz', "
+        f"`dataset={name!r}`: expected 'digits', 'folder:DIR', 'tfds:NAME', 'features:FILE.npz (or .npy)', "
         f"'counts:FILE.npz', 'interactions:FILE.npz' or {EXPECTED}"
     )
