@@ -59,7 +59,7 @@ def read_folder(
         images = ImageSet(name, folder, layout.files, image_size)
         limit = MEMORY_LIMIT if memory_limit is None else memory_limit
         scan, rows = images.scan(limit, index_file)
-        _check_unreadable(name, scan.left_out, len(layout.files), max_unreadable)
+        check_unreadable(name, scan.left_out, len(layout.files), max_unreadable)
         _check_classes(name, folder, layout, scan)
         local_rows.append(rows)
         return {"layout": layout, "scan": scan}
@@ -98,9 +98,7 @@ def _check_classes(name: str, folder: Path, layout: FolderLayout, scan: ScanResu
             )
 
 
-def _check_unreadable(
-    name: str, left_out: Sequence[str], count: int, max_unreadable: float
-) -> None:
+def check_unreadable(name: str, left_out: Sequence[str], count: int, max_unreadable: float) -> None:
     """Raises if too many files are unreadable."""
     allowed = max(1, int(round(max_unreadable * count, 6))) if max_unreadable else 0
     if len(left_out) > allowed:
