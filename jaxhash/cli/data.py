@@ -105,7 +105,11 @@ class IndexArguments:
     data_dir: Path | None = None
     """Folder that DIR is in."""
     image_size: int | None = None
-    """Of a folder, height and width that the images are decoded to, as in the training."""
+    """Of a folder, height and width that the training decodes images to."""
+    crop: float = 1.0
+    """Of a folder, share of the shorter side that the training takes: 0.875 for EfficientNet-Lite0."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """Of a folder, how the training resizes images: bicubic for EfficientNet-Lite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,9 +207,13 @@ def _check(parsed: CheckArguments, console: Console) -> None:
 
 def _index(parsed: IndexArguments, console: Console) -> None:
     check_image_size(parsed.image_size)
+    if not 0 < parsed.crop <= 1:
+        raise UserError(f"`crop` must be above 0 and at most 1, got {parsed.crop:g}")
     from jaxhash.data.index import index_dataset
+    from jaxhash.data.readers.images import Resize
 
-    print_line(console, index_dataset(parsed.dataset, parsed.data_dir, parsed.image_size, console))
+    resize = Resize.of(parsed.image_size, vars(parsed))
+    print_line(console, index_dataset(parsed.dataset, parsed.data_dir, resize, console))
 
 
 def _features(parsed: FeatureArguments, console: Console, command: str) -> None:

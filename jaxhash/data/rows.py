@@ -39,16 +39,14 @@ class ViewRows(Rows, Protocol):
 class StoredRows(Rows, Protocol):
     """Rows that stay in files of any size, of which nothing was read when they were opened.
 
-    What a training does with all inputs before its first step, such as looking for equal ones, it leaves
-    out, or does to a sample, where ``is_large``.
-
     Attributes:
         fingerprint: digest of the content, as far as it is known without reading it all.
-        is_large: whether reading all of it would take long.
+        left_unchecked: where the rows are too many for a training to examine all of them before its first
+            step, a sentence on what it leaves out; None where they are not.
     """
 
     fingerprint: str
-    is_large: bool
+    left_unchecked: str | None
 
 
 class Blocks(NamedTuple):
@@ -92,9 +90,9 @@ class TreeRows:
 
 
 def large_parts(rows: Rows) -> list[StoredRows]:
-    """Returns the rows, or of a tree the parts, that are too large to be read before a training."""
+    """Returns the rows, or of a tree the parts, that are too many to be examined before a training."""
     parts = rows.parts.values() if isinstance(rows, TreeRows) else [rows]
-    return [part for part in parts if isinstance(part, StoredRows) and part.is_large]
+    return [part for part in parts if isinstance(part, StoredRows) and part.left_unchecked]
 
 
 def blocks_of(rows: Rows) -> Blocks | None:

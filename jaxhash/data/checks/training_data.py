@@ -14,7 +14,6 @@ from jaxhash.data.checks.duplicates import (
     name_examples,
 )
 from jaxhash.data.checks.relevance import check_learnable, check_relevance
-from jaxhash.data.input_form import VECTOR_SAMPLE
 from jaxhash.data.protocols import (
     OWN_PARTS,
     describe_source,
@@ -32,14 +31,6 @@ from jaxhash.utils.errors import UserError
 
 if TYPE_CHECKING:  # a configuration knows the names of protocols
     from jaxhash.data.config import DataConfig
-
-
-#: Note on data of which a sample is read before the first step.
-_LARGE_NOTE = (
-    "the inputs are too large to be read before the first step: equal ones are not looked for, a sample of "
-    f"{VECTOR_SAMPLE:,} training items gives the scale of vectors, values are checked as they are read, and "
-    "a change of the data is noticed by their labels and a sample"
-)
 
 
 class Findings(NamedTuple):
@@ -130,7 +121,7 @@ def examine(
             own_classes=is_known or split.labeled is not None,
         )
     others = {name: items for name, items in split.parts.items() if name != "train"}
-    notes = [*describe_source(config, source), *[_LARGE_NOTE] * bool(large)]
+    notes = describe_source(config, source) + [part.left_unchecked for part in large]
     if config.validation and _has_own_validation(config, source, split):
         notes.append(
             f"--validation {config.validation:g} is not used: the data have a part validation"

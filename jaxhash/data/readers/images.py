@@ -93,6 +93,7 @@ class Decoded(NamedTuple):
     deep: tuple[str, float] | None = None
 
 
+@functools.cache
 def image_suffixes() -> frozenset[str]:
     """Returns the file suffixes of the formats that the installed Pillow reads, in lower case.
 

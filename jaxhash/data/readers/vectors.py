@@ -149,9 +149,15 @@ class StoredVectors(ScaledVectors):
         return vectors
 
     @property
-    def is_large(self) -> bool:
-        """Whether the file has more than `READ_THROUGH_BYTES`."""
-        return self._rows.nbytes > READ_THROUGH_BYTES
+    def left_unchecked(self) -> str | None:
+        """What a training leaves out of a file of more than `READ_THROUGH_BYTES`."""
+        if self._rows.nbytes <= READ_THROUGH_BYTES:
+            return None
+        return (
+            f"{self._rows.path.name} is too large to be read before the first step: equal inputs are not "
+            "looked for, a sample of the training items gives the scale, values are checked as they are read, "
+            "and a change of the file is noticed by its labels and a sample"
+        )
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -7,9 +7,11 @@ an index that was interrupted goes on where it was.
 import functools
 import itertools
 import json
+import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import xxhash
 from jaxtyping import Int, Shaped, UInt64
 from rich.console import Console
 
+from jaxhash.data.readers.folder_layout import INDEX_FOLDER
 from jaxhash.data.shards.listing import ShardSet
 from jaxhash.data.shards.scan import (
     COLUMNS,
@@ -30,12 +33,13 @@ from jaxhash.data.shards.scan import (
 from jaxhash.utils.console import track_progress
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import whole_file, write_json
-
-#: Name of the folder of an index; of a single file, its name follows.
-INDEX_FOLDER = ".jaxhash-index"
+from jaxhash.utils.hardware import cores_used
 
 #: Bytes of row groups that a reader holds in memory, and shuffles with one another.
 WINDOW_BYTES = 2**28
+
+#: Bytes of shards from which they are scanned by several processes.
+PARALLEL_BYTES = 2**30
 
 _VERSION = 1
 
@@ -146,7 +150,7 @@ class ShardIndex:
 def index_folder(path: Path) -> Path:
     """Returns the folder of the index of a folder of shards, or of one shard.
 
-    It is beside the shards or, where nothing can be written there, in the user's cache.
+    It is beside the shards, of a single one with its name, or, where nothing can be written there, in the user's cache.
     """
     beside = path / INDEX_FOLDER if path.is_dir() else path.parent / f"{INDEX_FOLDER}-{path.name}"
     if beside.is_dir() or os.access(beside.parent, os.W_OK):
@@ -199,11 +203,15 @@ def make_index(shards: ShardSet, folder: Path, console: Console | None = None) -
     parts.mkdir(exist_ok=True)
     missing = [name for name in shards.names if not _is_known(known, name, states[name])]
     total = sum(states[name][0] for name in missing)
-    sizes = track_progress(
-        missing, f"indexing {shards.root}, bytes", total, console, size=lambda name: states[name][0]
+    scanned = track_progress(
+        _scan(shards, missing, total),
+        f"indexing {shards.root}, bytes",
+        total,
+        console,
+        size=lambda found: found[0].state[0],
     )
-    for name in sizes:
-        facts, columns = scan_shard(shards.root, name, shards.format)
+    for facts, columns in scanned:
+        name = facts.name
         part = parts / f"{xxhash.xxh3_64_hexdigest(os.fsencode(name))}.npz"
         with whole_file(part, "wb") as file:
             np.savez(file, facts=np.array(json.dumps(facts)), **columns)
@@ -225,6 +233,21 @@ def make_index(shards: ShardSet, folder: Path, console: Console | None = None) -
         if other.is_dir() and other.name != columns:
             shutil.rmtree(other)
     return ShardIndex(folder, shards.root)
+
+
+def _scan(shards: ShardSet, names: list[str], size: int) -> Iterator[tuple[ShardFacts, Any]]:
+    """Yields the result of `scan_shard` of each name; of many bytes by several processes."""
+    if size < PARALLEL_BYTES or len(names) == 1:
+        yield from (scan_shard(shards.root, name, shards.format) for name in names)
+        return
+    processes = min(cores_used(), len(names))
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        waiting = [pool.submit(scan_shard, shards.root, name, shards.format) for name in names]
+        try:
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _known(folder: Path, root: Path) -> dict[str, tuple[ShardFacts, Any]]:

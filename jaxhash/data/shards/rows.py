@@ -64,9 +64,14 @@ class _ShardRows:
         return len(self._items)
 
     @property
-    def is_large(self) -> bool:
-        """Whether there are more than `MAX_COMPARED` items."""
-        return len(self) > MAX_COMPARED
+    def left_unchecked(self) -> str | None:
+        """What a training leaves out where there are more than `MAX_COMPARED` items."""
+        if len(self) <= MAX_COMPARED:
+            return None
+        return (
+            f"equal inputs are looked for among at most {MAX_COMPARED:,} records, and there are {len(self):,}"
+            + "; the scale is that of a sample" * (self._items.index.kind == "vectors")
+        )
 
     @property
     def fingerprint(self) -> str:

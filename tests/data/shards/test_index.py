@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 import pytest
-from shard_writers import write_shard
+from shard_writers import png, write_shard
 
 from jaxhash.cli.main import main
 from jaxhash.data.load import load_source
@@ -120,10 +120,27 @@ def test_a_large_set_without_an_index_says_which_command_makes_it(folder, monkey
 def test_the_command_says_what_it_has_indexed(folder, capsys):
     main(["data", "index", f"shards:{folder}"])
     assert "20 vectors in 4 shards" in capsys.readouterr().out
-    for words in (["tfds:mnist"], ["shards:"], [f"shards:{folder / 'no'}"]):
-        with pytest.raises(SystemExit) as ended:
-            main(["data", "index", *words])
-        assert ended.value.code not in (0, None)
+    (folder / "photos" / "cat").mkdir(parents=True)
+    (folder / "photos" / "cat" / "a.png").write_bytes(png(np.zeros((5, 4, 3), np.uint8)))
+    main(["data", "index", "folder:photos", "--data-dir", str(folder), "--image-size", "4"])
+    assert "1 images" in capsys.readouterr().out
+    assert (folder / "photos" / ".jaxhash-index" / "images-4.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        (["tfds:mnist"], "--dataset tfds:mnist: shards:DIR and folder:DIR"),
+        (["shards:"], "--dataset shards:: shards:DIR"),
+        (["shards:no/such"], "there is no no/such"),
+        (["shards:.", "--image-size", "4"], "--image-size is for folders"),
+        (["folder:.", "--image-size", "4", "--crop", "2"], "--crop must be"),
+    ],
+)
+def test_what_the_command_refuses(words, expected, capsys):
+    with pytest.raises(SystemExit):
+        main(["data", "index", *words])
+    assert expected in capsys.readouterr().err
 
 
 def test_a_damaged_index_is_named(folder, error_line):
@@ -155,3 +172,13 @@ def test_a_single_shard_has_an_index_of_its_own(folder, scanned):
     check(folder)
     np.testing.assert_array_equal(load_source("shards:part-1.tar", folder).inputs[:], VECTORS[5:10])
     assert len(scanned) == 5
+
+
+def test_several_processes_scan_as_one(folder, monkeypatch):
+    one = index(folder)
+    monkeypatch.setattr(index_module, "PARALLEL_BYTES", 0)
+    for path in folder.glob("*.tar"):
+        os.utime(path)
+    several = index(folder)
+    assert several.fingerprint == one.fingerprint
+    check(folder)
