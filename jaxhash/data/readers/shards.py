@@ -56,7 +56,7 @@ def read_shards(
             in kind or size, none has a label, or too many are unreadable.
     """
     shards = find_shards(name, path)
-    index, notes = _open_index(name, shards, path)
+    index, notes = open_or_make_index(name, shards, index_folder(path), MAX_INDEXED_AT_ONCE)
     labels = index.column("label")
     if not (labels != -1).any():
         raise UserError(
@@ -103,15 +103,29 @@ def read_shards(
     )
 
 
-def _open_index(name: str, shards: ShardSet, path: Path) -> tuple[ShardIndex, list[str]]:
-    """Opens the index, which process 0 makes if it is quick; returns it with notes."""
-    folder = index_folder(path)
+def open_or_make_index(
+    name: str, shards: ShardSet, folder: Path, most_bytes: int | float
+) -> tuple[ShardIndex, list[str]]:
+    """Opens an index, which process 0 makes if it is missing or of other shards.
+
+    Args:
+        name: name of the source.
+        shards: the shards.
+        folder: folder of the index.
+        most_bytes: bytes of shards up to which it is made.
+
+    Returns:
+        The index, and notes on it.
+
+    Raises:
+        UserError: if more bytes would have to be read, a shard is damaged, or the processes see other shards.
+    """
 
     def make() -> list[str]:
         if open_index(shards, folder) is not None:
             return []
         size = unscanned_bytes(shards, folder)
-        if size > MAX_INDEXED_AT_ONCE:
+        if size > most_bytes:
             raise UserError(
                 f"`dataset={name}`: {size / 2**30:,.1f} GiB of its {len(shards.names):,} shards are in no "
                 f"index, or have changed since; jaxhash data index {name} makes it, once"
