@@ -1,4 +1,4 @@
-"""``jaxhash data``: check a split, or write features of images or embeddings of captions."""
+"""``jaxhash data``: check a split, index shards, write features of images or embeddings of captions."""
 
 import dataclasses
 import sys
@@ -14,7 +14,7 @@ from jaxhash.data.config import SPLIT_NUMBERS
 from jaxhash.data.protocols import AUTO
 from jaxhash.data.readers.lists import LIST_FILES
 from jaxhash.utils.checks import check_image_size, check_numbers
-from jaxhash.utils.console import show_work
+from jaxhash.utils.console import print_line, show_work
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import write_json
 
@@ -93,6 +93,26 @@ class CheckArguments:
 
 
 @dataclasses.dataclass(frozen=True)
+class IndexArguments:
+    """Index a data set once, so that no training reads all of it at its start. After a kill it goes on.
+
+    Of shards (.tar, .parquet, .tfrecord, .array_record) the index says where each record is, with its label. Of
+    a folder of images it says which images can be read.
+    """
+
+    dataset: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="shards:DIR|folder:DIR")]
+    """Data set as for jaxhash train."""
+    data_dir: Path | None = None
+    """Folder that DIR is in."""
+    image_size: int | None = None
+    """Of a folder, height and width that the training decodes images to."""
+    crop: float = 1.0
+    """Of a folder, share of the shorter side that the training takes: 0.875 for EfficientNet-Lite0."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """Of a folder, how the training resizes images: bicubic for EfficientNet-Lite."""
+
+
+@dataclasses.dataclass(frozen=True)
 class FeatureArguments:
     """Write the features that a backbone makes of all images of a data set, with their labels."""
 
@@ -147,6 +167,8 @@ def run(arguments: list[str], console: Console, command: str) -> None:
     name, *rest = arguments
     if name == "check":
         _check(parse(CheckArguments, rest, prog="jaxhash data check"), console)
+    elif name == "index":
+        _index(parse(IndexArguments, rest, prog="jaxhash data index"), console)
     elif name == "features":
         _features(parse(FeatureArguments, rest, prog="jaxhash data features"), console, command)
     elif name == "captions":
@@ -157,7 +179,8 @@ def run(arguments: list[str], console: Console, command: str) -> None:
         )
     else:
         raise UserError(
-            f"unknown command 'data {name}'; there are data check, data features and data captions"
+            f"unknown command 'data {name}'; there are data check, data index, data features and data "
+            "captions"
         )
 
 
@@ -180,6 +203,17 @@ def _check(parsed: CheckArguments, console: Console) -> None:
         write_json(parsed.json, found)
     if found["leaks"]:
         sys.exit(1)
+
+
+def _index(parsed: IndexArguments, console: Console) -> None:
+    check_image_size(parsed.image_size)
+    if not 0 < parsed.crop <= 1:
+        raise UserError(f"`crop` must be above 0 and at most 1, got {parsed.crop:g}")
+    from jaxhash.data.index import index_dataset
+    from jaxhash.data.readers.images import Resize
+
+    resize = Resize.of(parsed.image_size, vars(parsed))
+    print_line(console, index_dataset(parsed.dataset, parsed.data_dir, resize, console))
 
 
 def _features(parsed: FeatureArguments, console: Console, command: str) -> None:

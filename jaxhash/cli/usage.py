@@ -19,6 +19,7 @@ VERBS = (
 
 _DATA = """\
   jaxhash data check --OPTION VALUE ...         sizes, overlaps and labels of a split; 1 if it leaks
+  jaxhash data index DATASET --OPTION VALUE ... the records of shards, or the images of a folder, read once
   jaxhash data features --OPTION VALUE ...      a data set's features by a published backbone, as a file
   jaxhash data captions --OPTION VALUE ...      embeddings of captions, as such a file
 """

@@ -50,12 +50,17 @@ class ClassBatchOrder:
         self._classes, self._rows = batch_classes, batch_size // batch_classes
         self._seed, self._last = seed, (-1, np.arange(0))
 
-    def __call__(self, epoch: int) -> Int[np.ndarray, " rows"]:
-        """Returns the row numbers of an epoch, batch by batch; the latest epoch is cached."""
+    def __call__(self, epoch: int, places: slice = slice(None)) -> Int[np.ndarray, " rows"]:
+        """Returns the row numbers of an epoch, batch by batch; the latest epoch is cached.
+
+        Args:
+            epoch: number of the epoch.
+            places: range of places in it; all by default.
+        """
         last = self._last  # read once, since another thread may replace it for another epoch
         if last[0] != epoch:
             last = self._last = (epoch, self._draw(np.random.default_rng([self._seed, epoch])))
-        return last[1]
+        return last[1][places]
 
     def _draw(self, rng: np.random.Generator) -> Int[np.ndarray, " rows"]:
         turns = self._draw_turns(rng)

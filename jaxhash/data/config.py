@@ -8,7 +8,7 @@ from jaxhash.data.protocols import AUTO, check_protocol
 from jaxhash.utils.checks import check_numbers, check_share
 
 #: Prefixes of the names of data sets that are files in ``data_dir``, and of all.
-FILE_KINDS = ("folder:", "features:", "counts:", "interactions:", "modalities:")
+FILE_KINDS = ("folder:", "shards:", "features:", "counts:", "interactions:", "modalities:")
 DATASET_KINDS = (*FILE_KINDS, "tfds:")
 
 #: Least and greatest value of the numbers that draw a split.
@@ -25,8 +25,8 @@ class DataConfig:
     """The data, their split and their augmentation; every field is a flag of its name."""
 
     dataset: str = "digits"
-    """digits, folder:DIR for image files, tfds:NAME for a TFDS set of images, features:FILE.npz for
-    feature vectors, counts:FILE.npz for word counts of documents, which become tf-idf rows, or
+    """digits, folder:DIR for image files, shards:DIR for images or vectors in .tar, .parquet, .tfrecord or
+    .array_record, tfds:NAME for a TFDS set of images, features:FILE.npz or .npy for feature vectors, counts:FILE.npz for word counts of documents, which become tf-idf rows, or
     interactions:FILE.npz for users and the items that they have chosen."""
     data_dir: Path | None = None
     """Folder of the TFDS sets, or what DIR and the files are in; the working folder if not given."""

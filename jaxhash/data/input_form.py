@@ -16,12 +16,15 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from jaxhash.data.readers.counts import CountRows
 from jaxhash.data.readers.images import Resize
-from jaxhash.data.rows import Index, Rows, row_blocks
+from jaxhash.data.rows import Index, Rows, blocks_of, large_parts, row_blocks
 from jaxhash.data.word_weights import WordWeights
 from jaxhash.utils.errors import UserError
 
 #: Number of images that are measured, evenly spaced; of vectors, all training items are.
 SAMPLE_SIZE = 256
+
+#: Number of vectors that are measured where they are too large for all to be read.
+VECTOR_SAMPLE = 2**16
 
 #: Ratio of the sizes of the items of a part and the training items, or its inverse, above which a warning
 #: is given.
@@ -47,7 +50,8 @@ class InputForm:
         kind: ``images``, ``vectors``, or ``ids``: integers that a model looks up.
         shape: shape of one item: height, width and channels, or dimensions.
         dtype: dtype before `prepare`.
-        least: smallest value of the training items, or of a sample of `SAMPLE_SIZE` images.
+        least: smallest value of the training items, or of a sample of `SAMPLE_SIZE` images, or of
+            `VECTOR_SAMPLE` vectors of a large file.
         most: largest value, likewise.
         size: median over items of the root mean square of an item.
         scale: factor of vectors; None for all else.
@@ -218,6 +222,8 @@ def measure_inputs(
             return form
         prepared = preprocessing and _as_json(preprocessing)
         return dataclasses.replace(form, image_size=image_size, preprocessing=prepared)
+    if large_parts(inputs):
+        train = _sample(train, VECTOR_SAMPLE)
     measured, words = _measure(inputs, train), None
     found = (kind, shape, dtype, measured.least, measured.most, measured.size)
     mean = measured.mean
@@ -231,19 +237,13 @@ def measure_inputs(
             f"the training vectors have a root mean square of {mean:.3g}, which float32 cannot scale to 1"
         )
     return InputForm(*found, scale=float(np.float32(1.0 / (mean or 1.0))), words=words)
-    if measured.mean and not _SCALABLE[0] < measured.mean < _SCALABLE[1]:
-        raise UserError(
-            f"the training vectors have a root mean square of {measured.mean:.3g}, which float32 cannot "
-            "scale to 1"
-        )
-    return InputForm(*found, scale=float(np.float32(1.0 / (measured.mean or 1.0))))
 
 
 class _PreparedRows:
     """Inputs that are transformed on access."""
 
     def __init__(self, inputs: Rows, transform: Callable[[np.ndarray], np.ndarray]):
-        self._inputs, self._transform = inputs, transform
+        self._inputs, self._transform, self.blocks = inputs, transform, blocks_of(inputs)
 
     def __len__(self) -> int:
         return len(self._inputs)
@@ -276,9 +276,9 @@ def _measure(inputs: Rows, items: Int[np.ndarray, " items"]) -> _Measured:
     )
 
 
-def _sample(items: Int[np.ndarray, " items"]) -> Int[np.ndarray, " n"]:
-    """Returns at most `SAMPLE_SIZE` of the items, evenly spaced."""
-    count = min(SAMPLE_SIZE, len(items))
+def _sample(items: Int[np.ndarray, " items"], most: int = SAMPLE_SIZE) -> Int[np.ndarray, " n"]:
+    """Returns at most a number of the items, evenly spaced."""
+    count = min(most, len(items))
     return items[np.arange(count) * len(items) // count]
 
 

@@ -7,7 +7,7 @@ a batch rather than an item, because grain's overhead per element would exceed t
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import grain
@@ -16,7 +16,8 @@ from jaxtyping import Int
 
 from jaxhash.data.augment import Augment, AugmentDevice, DeferredAugment
 from jaxhash.data.class_batches import PADDING, ClassBatchOrder
-from jaxhash.data.rows import ViewRows
+from jaxhash.data.orders import Order, epoch_order, item_order
+from jaxhash.data.rows import ViewRows, blocks_of
 from jaxhash.data.sources import Source
 from jaxhash.data.workers import WorkerIterator
 from jaxhash.objectives import Batch
@@ -37,7 +38,7 @@ def training_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator:
-    """Yields batches of augmented training items without end, in a new order each epoch.
+    """Yields batches of augmented training items without end, in a new order each epoch (`epoch_order`).
 
     The last batch of an epoch is padded with masked rows. A batch depends only on the seed and on its
     number: ``start``, ``workers`` and the number of processes change no bit of it.
@@ -74,7 +75,7 @@ def training_batches(
     if augment_on == "device":
         augment.check_on_device()
     if batch_classes is None:
-        order = _EpochOrder(len(items), seed)
+        order = epoch_order(items, seed, blocks_of(source.inputs))
     else:
         order = ClassBatchOrder(
             source.labels[items], batch_size=batch_size, batch_classes=batch_classes, seed=seed
@@ -111,7 +112,7 @@ def evaluation_batches(
         source,
         items,
         Augment(),
-        order=lambda _: np.arange(len(items)),
+        order=item_order(len(items)),
         batch_size=batch_size,
         local_rows=rows_of_process(batch_size, process_index, process_count),
     )
@@ -142,20 +143,6 @@ def _read_options() -> grain.ReadOptions:
     return grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
 
 
-class _EpochOrder:
-    """The random order of the items in an epoch; the latest one is cached."""
-
-    def __init__(self, items: int, seed: int):
-        self._items, self._seed, self._last = items, seed, (-1, np.arange(0))
-
-    def __call__(self, epoch: int) -> Int[np.ndarray, " items"]:
-        last = self._last  # read once, since another thread may replace it for another epoch
-        if last[0] != epoch:
-            rng = np.random.default_rng([self._seed, epoch])
-            last = self._last = (epoch, rng.permutation(self._items))
-        return last[1]
-
-
 @dataclasses.dataclass(frozen=True)
 class _LoadBatch(grain.transforms.RandomMap):
     """Read and augment this process's rows of a global batch, given its number from 0.
@@ -164,7 +151,7 @@ class _LoadBatch(grain.transforms.RandomMap):
         source: the source of the items.
         items: indices of the items.
         augment: the augmentation.
-        order: maps the number of an epoch to its rows, batch by batch.
+        order: maps the number of an epoch and a range of places to the rows there.
         batch_size: rows of a global batch.
         local_rows: the rows of this process.
         views: number of augmentations of each item.
@@ -174,7 +161,7 @@ class _LoadBatch(grain.transforms.RandomMap):
     source: Source
     items: np.ndarray
     augment: Augment
-    order: Callable[[int], np.ndarray]
+    order: Order
     batch_size: int
     local_rows: slice
     views: int = 1
@@ -187,7 +174,8 @@ class _LoadBatch(grain.transforms.RandomMap):
 
     def random_map(self, element: int, rng: np.random.Generator) -> Batch:
         epoch, number = divmod(element, self.batches)
-        chosen = self.order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
+        places = slice(number * self.batch_size, (number + 1) * self.batch_size)
+        chosen = self.order(epoch, places)
         rows = np.full(self.batch_size, PADDING, np.int32)
         rows[: len(chosen)] = chosen
         rows = rows[self.local_rows]

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, Shaped, UInt64
@@ -35,6 +35,32 @@ class ViewRows(Rows, Protocol):
         """Returns each of the views of some items; what is drawn for one depends on its seed alone."""
 
 
+@runtime_checkable
+class StoredRows(Rows, Protocol):
+    """Rows that stay in files of any size, of which nothing was read when they were opened.
+
+    Attributes:
+        fingerprint: digest of the content, as far as it is known without reading it all.
+        left_unchecked: where the rows are too many for a training to examine all of them before its first
+            step, a sentence on what it leaves out; None where they are not.
+    """
+
+    fingerprint: str
+    left_unchecked: str | None
+
+
+class Blocks(NamedTuple):
+    """Ranges of rows each of which is read as a whole, such as row groups of a Parquet file.
+
+    Attributes:
+        starts: first row of each block, from 0.
+        window: number of blocks that are held in memory, and shuffled with one another.
+    """
+
+    starts: Int[np.ndarray, " blocks"]
+    window: int
+
+
 class TreeRows:
     """Inputs of several parts, such as two modalities of each item: a dict of rows for each index.
 
@@ -61,6 +87,36 @@ class TreeRows:
 
     def __getitem__(self, rows: Index) -> dict[str, Shaped[np.ndarray, "..."]]:
         return {name: part[rows] for name, part in self.parts.items()}
+
+
+def large_parts(rows: Rows) -> list[StoredRows]:
+    """Returns the rows, or of a tree the parts, that are too many to be examined before a training."""
+    parts = rows.parts.values() if isinstance(rows, TreeRows) else [rows]
+    return [part for part in parts if isinstance(part, StoredRows) and part.left_unchecked]
+
+
+def blocks_of(rows: Rows) -> Blocks | None:
+    """Returns the blocks in which rows are read; None if they are read one by one."""
+    return getattr(rows, "blocks", None)
+
+
+def row_numbers(rows: Index, count: int) -> Int[np.ndarray, " *n"]:
+    """Returns the numbers of the rows that an index chooses of a count; of one row, of shape ().
+
+    Raises:
+        IndexError: if a row is out of range.
+
+    Example:
+        >>> row_numbers(slice(1, 9), 4), row_numbers(np.array([-1]), 4), row_numbers(2, 4)
+        (array([1, 2, 3]), array([3]), array(2))
+    """
+    if isinstance(rows, slice):
+        return np.arange(*rows.indices(count))
+    numbers = np.asarray(rows, np.int64)
+    numbers = np.where(numbers < 0, numbers + count, numbers)
+    if numbers.size and not (numbers.min() >= 0 and numbers.max() < count):
+        raise IndexError(f"rows are from 0 to {count - 1:,}, got {rows}")
+    return numbers
 
 
 def map_rows(function: Callable[..., Any], rows: Any, *others: Any) -> Any:

@@ -1,6 +1,7 @@
 """The type `Source`: labeled images or feature vectors that are read by index."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -66,7 +67,7 @@ class Source:
             return None
         return np.array([name in held_out for name in self.parts], np.int8)[self.part_ids]
 
-    @property
+    @functools.cached_property
     def items_by_part(self) -> dict[str, Int[np.ndarray, " n"]]:
         """The items of each part that is not empty, in the order of `SOURCE_PARTS`."""
         found = {

@@ -1,12 +1,14 @@
 """The type `Split`: which items are for training, which are queries, which are the database."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int
 
+from jaxhash.data.rows import row_blocks
 from jaxhash.metrics import ItemLists, QueryLists
 from jaxhash.utils.errors import UserError
 
@@ -115,7 +117,7 @@ class Split:
         named = ((name, getattr(self, name)) for name in SPLIT_PARTS)
         return {name: items for name, items in named if len(items)}
 
-    @property
+    @functools.cached_property
     def sha256(self) -> str:
         """Digest of the parts and lists, in order; equal digests mean the same split."""
         digest = hashlib.sha256()
@@ -127,7 +129,8 @@ class Split:
             parts.append(self.labeled)
         for items in parts:
             digest.update(len(items).to_bytes(8, "little"))
-            digest.update(items.astype("<i8").tobytes())
+            for rows in row_blocks(len(items), 8):
+                digest.update(items[rows].astype("<i8"))
         for name, lists in self.lists.given.items():
             digest.update(name.encode())
             for part in lists:
@@ -173,7 +176,7 @@ class Split:
         Leaks are a query among the training, validation or database items, a validation item among the
         training items, and an item that a part holds more than once.
         """
-        return [sentence for sentence, _ in self._leaks()]
+        return [sentence for sentence, _ in self._leaks]
 
     def named_leaks(self, name_of: Callable[[np.integer], str]) -> list[str]:
         """Returns `leaks`, each with the names of its first few items.
@@ -183,17 +186,23 @@ class Split:
             >>> split.named_leaks("cat/{}.png".format)
             ['query and train share 1 item (cat/1.png)']
         """
-        return [f"{sentence} ({_first_names(items, name_of)})" for sentence, items in self._leaks()]
+        return [f"{sentence} ({_first_names(items, name_of)})" for sentence, items in self._leaks]
 
-    def _leaks(self) -> Iterator[tuple[str, Int[np.ndarray, " items"]]]:
-        """Yields each leak as a sentence, with its items."""
+    @functools.cached_property
+    def _leaks(self) -> list[tuple[str, Int[np.ndarray, " items"]]]:
+        """Each leak as a sentence, with its items."""
+        return list(self._find_leaks())
+
+    def _find_leaks(self) -> Iterator[tuple[str, Int[np.ndarray, " items"]]]:
         parts = self.parts
         for first, second in DISJOINT_PARTS:
             if first in parts and second in parts:
-                shared = np.intersect1d(parts[first], parts[second])
+                shared = _shared_items(parts[first], parts[second])
                 if len(shared):
                     yield f"{first} and {second} share {_count_items(len(shared))}", shared
         for name, items in parts.items():
+            if _is_increasing(items):
+                continue
             distinct, counts = np.unique(items, return_counts=True)
             if (counts > 1).any():
                 repeated = distinct[counts > 1]
@@ -277,6 +286,22 @@ def _group_classes(labels: Int[np.ndarray, " items"]) -> Int[np.ndarray, " items
     """Returns an order of the items that groups the classes, sorted by their first item."""
     _, first, label = np.unique(labels, return_index=True, return_inverse=True)
     return np.argsort(first[label], kind="stable")
+
+
+def _is_increasing(items: Int[np.ndarray, " n"]) -> bool:
+    """Returns whether each item is above the one before it."""
+    return bool((items[1:] > items[:-1]).all())
+
+
+def _shared_items(
+    items: Int[np.ndarray, " n"], others: Int[np.ndarray, " m"]
+) -> Int[np.ndarray, " shared"]:
+    """Returns the items that two parts share, sorted; fast if both are sorted and one is small."""
+    few, many = sorted((items, others), key=len)
+    if not (_is_increasing(few) and _is_increasing(many)):
+        return np.intersect1d(items, others)
+    places = np.searchsorted(many, few)
+    return few[many[np.minimum(places, len(many) - 1)] == few]
 
 
 def _count_items(count: int, what: str = "item") -> str:

@@ -123,7 +123,8 @@ def _check_ids(subject: str, labels: np.ndarray) -> None:
     for rows in row_blocks(labels):
         if labels.dtype == bool:
             raise input_error(subject, f"{subject} must be integer class ids, got bool")
-        whole = np.isfinite(rows) & (np.trunc(rows) == rows)
+        is_float = labels.dtype.kind == "f"
+        whole = np.isfinite(rows) & (np.trunc(rows) == rows) if is_float else np.array(True)
         if not whole.all():
             raise input_error(
                 subject, f"{subject} must be integer class ids, got {rows[~whole][0]}"

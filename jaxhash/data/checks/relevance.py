@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from jaxhash.data.rows import row_blocks
 from jaxhash.similarity import has_label
 from jaxhash.utils.errors import UserError
 
@@ -27,8 +28,8 @@ def check_relevance(
         ([], ['queries with nothing relevant in the database: 1 of 2'])
     """
     if query.ndim == 1:
-        is_one_class = len(np.unique(np.concatenate([query, database]))) == 1 and query[0] >= 0
-        has_relevant = np.isin(query, database[has_label(database)])
+        is_one_class = query[0] >= 0 and all((part == query[0]).all() for part in (query, database))
+        has_relevant = np.isin(query, _distinct(database)) & has_label(query)
     else:
         is_one_class = ((query != 0).all(axis=0) & (database != 0).all(axis=0)).any()
         has_relevant = ((query != 0) & (database != 0).any(axis=0)).any(axis=1)
@@ -62,14 +63,15 @@ def check_learnable(
     Example:
         >>> check_learnable(np.array([0, 1, 1]), ["cat", "dog"], "hashnet")
     """
-    held = labels[has_label(labels)]
+    is_held = has_label(labels)
+    held = labels if is_held.all() else labels[is_held]
     other = "; methods that see no labels are in the table of `objective=help`"
     if not len(held):
         raise UserError(
             f"`objective={method}` learns from labels, and no training item has any{other}"
         )
     if labels.ndim == 1:
-        classes = np.unique(held)
+        classes = _distinct(held)
         if len(held) > 1 and len(classes) == len(held) and not own_classes:
             raise UserError(
                 f"`objective={method}` learns from classes, and each training item is of a class of its "
@@ -83,3 +85,14 @@ def check_learnable(
             f"`objective={method}` learns to tell classes apart, and all training items are of class "
             f"{class_names[common[0]]}{other}"
         )
+
+
+def _distinct(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " classes"]:
+    """Returns the distinct class ids from -1, sorted; in linear time where ids are not far apart."""
+    largest = int(labels.max(initial=0))
+    if largest > 2 * len(labels):
+        return np.unique(labels)
+    is_there = np.zeros(largest + 2, bool)
+    for rows in row_blocks(len(labels), labels.itemsize):
+        is_there[labels[rows] + 1] = True
+    return np.flatnonzero(is_there) - 1

@@ -21,6 +21,7 @@ from jaxhash.data.protocols import (
     resolve_protocol,
     split_source,
 )
+from jaxhash.data.rows import large_parts, row_blocks
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split, check_leaks, with_validation
 from jaxhash.data.tree_form import AnyForm
@@ -98,9 +99,13 @@ def examine(
     Raises:
         UserError: if the split leaks, or the labels tell the method nothing.
     """
-    equal = EqualInputs(
-        *broadcast_from_host0(lambda: find_equal_inputs(split, source.inputs, console))
-    )
+    large = large_parts(source.inputs)
+    if large:
+        equal = EqualInputs({}, [], " ".join(part.fingerprint for part in large))
+    else:
+        equal = EqualInputs(
+            *broadcast_from_host0(lambda: find_equal_inputs(split, source.inputs, console))
+        )
     sizes = {name: len(items) for name, items in split.parts.items()}
     leaks, few = equal_input_leaks(equal.counts, sizes)
     named = name_examples(equal, source.name_of)
@@ -116,7 +121,7 @@ def examine(
             own_classes=is_known or split.labeled is not None,
         )
     others = {name: items for name, items in split.parts.items() if name != "train"}
-    notes = describe_source(config, source)
+    notes = describe_source(config, source) + [part.left_unchecked for part in large]
     if config.validation and _has_own_validation(config, source, split):
         notes.append(
             f"--validation {config.validation:g} is not used: the data have a part validation"
@@ -150,5 +155,6 @@ def _describe_labeled(split: Split, method: str | None) -> str:
 def _digest(split: Split, source: Source, equal: EqualInputs) -> str:
     """Returns a digest of the items of a split with their labels and inputs."""
     digest = hashlib.sha256(split.sha256.encode() + equal.sha256.encode())
-    digest.update(source.labels.astype("<i8").tobytes())
+    for rows in row_blocks(len(source.labels), source.labels[:1].size * 8):
+        digest.update(source.labels[rows].astype("<i8"))
     return digest.hexdigest()

@@ -12,6 +12,7 @@ from jaxhash.data.inputs.base import Inputs
 from jaxhash.data.inputs.files import ImageFileInputs
 from jaxhash.data.inputs.lists import read_file_list, read_label_list
 from jaxhash.data.readers.digits import read_digits
+from jaxhash.data.readers.folder import MAX_UNREADABLE
 from jaxhash.data.readers.folder_layout import (
     list_counts,
     part_of_folder,
@@ -19,6 +20,7 @@ from jaxhash.data.readers.folder_layout import (
     walk_images,
 )
 from jaxhash.data.readers.images import image_suffixes
+from jaxhash.data.readers.shards import read_shards
 from jaxhash.data.readers.tfds import read_tfds
 from jaxhash.utils.errors import UserError
 
@@ -30,7 +32,7 @@ _MAX_LISTED = 5
 
 _ALLOWED = (
     "a folder, image files, a .txt list of files, .npy, .npz, .parquet, tfds:NAME, folder:DIR, "
-    "features:FILE, counts:FILE or digits"
+    "shards:DIR, features:FILE, counts:FILE or digits"
 )
 
 
@@ -45,7 +47,7 @@ class _Named(NamedTuple):
     """What a name stands for: files of one folder or list, a file of arrays, or a data set.
 
     Attributes:
-        kind: ``folder``, ``image``, ``list``, ``array``, ``counts``, ``tfds`` or ``digits``.
+        kind: ``folder``, ``image``, ``list``, ``array``, ``counts``, ``shards``, ``tfds`` or ``digits``.
         name: the name.
         path: absolute path, of counts maybe with a field; of a data set its name.
     """
@@ -67,7 +69,7 @@ def open_inputs(
     """Opens inputs by their names.
 
     A name is a folder (of any nesting), an image file, a .txt list of image files, a .npy or .npz of
-    images or vectors, a Parquet file with a column of vectors, or a data set: ``folder:DIR``,
+    images or vectors, a Parquet file with a column of vectors, or a data set: ``folder:DIR``, ``shards:DIR``,
     ``features:FILE``, ``counts:FILE``, ``tfds:NAME``, ``digits``. A file that is named twice is taken once.
 
     Args:
@@ -109,6 +111,11 @@ def open_inputs(
             opened.append(open_count_file(each.name, Path(each.path), source))
         elif each.kind == "digits":
             opened.append(from_source(read_digits()))
+        elif each.kind == "shards":
+            resize = None if form is None else form.resize
+            opened.append(
+                from_source(read_shards(each.name, Path(each.path), resize, MAX_UNREADABLE))
+            )
         else:
             opened.append(from_source(read_tfds(each.name, each.path, data_dir)))
         if repeated[each] > 1:
@@ -130,6 +137,8 @@ def _find(name: str, data_dir: Path | None) -> _Named:
     path = os.path.abspath(os.path.join(data_dir or "", place))
     if prefix == "counts" and rest:
         return _Named("counts", name, os.path.abspath(os.path.join(data_dir or "", rest)))
+    if prefix == "shards" and rest:
+        return _Named("shards", name, os.path.abspath(os.path.join(data_dir or "", rest)))
     suffix = os.path.splitext(path)[1].lower()
     if os.path.isdir(path):
         return _Named("folder", name, path)
@@ -150,7 +159,7 @@ def _find_root(named: Iterable[_Named], root: Path | None) -> Path | None:
     places = [
         each.path if each.kind == "folder" else os.path.dirname(each.path)
         for each in named
-        if each.kind not in ("tfds", "digits")
+        if each.kind not in ("shards", "tfds", "digits")
     ]
     return Path(os.path.commonpath(places)) if places else None
 

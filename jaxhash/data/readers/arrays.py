@@ -35,12 +35,20 @@ _CHUNK_BYTES = 2**24
 _MAX_EMPTY_AXIS = 2**20
 
 
-class _Header(NamedTuple):
-    """The header of a .npy file."""
+class NpyHeader(NamedTuple):
+    """The header of a .npy file.
+
+    Attributes:
+        dtype: dtype of the values, in the byte order of the file.
+        shape: shape of the array.
+        fortran: whether the first axis varies fastest.
+        start: byte of the file at which the values begin.
+    """
 
     dtype: np.dtype
     shape: tuple[int, ...]
     fortran: bool
+    start: int
 
     @property
     def size(self) -> int:
@@ -104,13 +112,23 @@ def read_npy(path: Path) -> np.ndarray:
     Raises:
         UserError: if the file is no .npy file, is damaged, or holds neither numbers nor text.
     """
+    header = read_npy_header(path)
+    with _as_user_error(f"{path}: not a readable .npy file"):
+        return _map(path, header, header.start)
+
+
+def read_npy_header(path: Path) -> NpyHeader:
+    """Reads the header of a .npy file, and compares the size of the file with it.
+
+    Raises:
+        UserError: if the file is no .npy file, is damaged, or holds neither numbers nor text.
+    """
     if not _read_magic(path, ".npy").startswith(_NPY):
         raise UserError(f"{path}: not a readable .npy file (it holds several arrays, a .npz)")
     with _as_user_error(f"{path}: not a readable .npy file"), path.open("rb") as file:
         header = _read_header(file)
-        start = file.tell()
-        _check_size(header, path.stat().st_size - start)
-        return _map(path, header, start)
+        _check_size(header, path.stat().st_size - header.start)
+        return header
 
 
 class _MemberReader:
@@ -132,12 +150,11 @@ class _MemberReader:
             raise ValueError("it is compressed by another method than NumPy's")
         with self._archive.open(info) as file:
             header = _read_header(file)
-            start = file.tell()
-            _check_size(header, info.file_size - start)
+            _check_size(header, info.file_size - header.start)
             if info.compress_type == zipfile.ZIP_STORED and header.size:
                 while file.read(_CHUNK_BYTES):  # the last read compares the checksum
                     pass
-                return _map(self._path, header, self._offset(info) + start)
+                return _map(self._path, header, self._offset(info) + header.start)
             self._check_memory(info)
             content = np.empty(header.size, np.uint8)
             done = 0
@@ -185,7 +202,7 @@ def _read_magic(path: Path, kind: str) -> bytes:
     return start
 
 
-def _read_header(file: BufferedIOBase) -> _Header:
+def _read_header(file: BufferedIOBase) -> NpyHeader:
     """Reads the header of a .npy file, and leaves the file at the start of the array."""
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
@@ -198,10 +215,10 @@ def _read_header(file: BufferedIOBase) -> _Header:
         dtype = np.dtype(ml_dtypes.bfloat16)
     elif dtype.kind not in "biufUS" or not dtype.itemsize:
         raise ValueError(f"it holds {dtype}, and numbers or text are expected")
-    return _Header(dtype, shape, fortran)
+    return NpyHeader(dtype, shape, fortran, file.tell())
 
 
-def _check_size(header: _Header, found: int) -> None:
+def _check_size(header: NpyHeader, found: int) -> None:
     """Raises unless the array takes as many bytes as the file holds."""
     shape = f"shape {header.shape} of {header.dtype}"
     if any(length < 0 for length in header.shape):
@@ -212,7 +229,7 @@ def _check_size(header: _Header, found: int) -> None:
         raise ValueError(f"its header says {shape}, which is empty")
 
 
-def _map(path: Path, header: _Header, start: int) -> np.ndarray:
+def _map(path: Path, header: NpyHeader, start: int) -> np.ndarray:
     """Maps an array that begins at a byte of a file into memory."""
     if not header.size:  # an empty range cannot be mapped
         return np.empty(header.shape, header.dtype)

@@ -1,14 +1,18 @@
-"""Reads feature files: vectors and their labels in one .npz, which are read from disk on access."""
+"""Reads feature files: vectors and their labels in one .npz, or in a .npy with the labels beside it.
+
+The vectors stay on disk, and are read on access.
+"""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Int, Shaped
 
-from jaxhash.data.readers.arrays import read_npz
+from jaxhash.data.readers.arrays import read_npy, read_npz
 from jaxhash.data.readers.labels import check_class_ids, check_class_names, read_labels
-from jaxhash.data.rows import Index, row_blocks
+from jaxhash.data.readers.vectors import NpyRows, ScaledVectors, StoredVectors
+from jaxhash.data.rows import row_blocks
 from jaxhash.data.sources import SOURCE_PARTS, Source
 from jaxhash.utils.errors import UserError
 
@@ -16,38 +20,12 @@ from jaxhash.utils.errors import UserError
 _OPTIONAL = ("scale", "class_names", "split", "split_names", "coarse_labels", "item_names")
 
 
-class ScaledVectors:
-    """Rows of a feature file as float32, multiplied by one factor per dimension.
-
-    They are converted on access: the array may be a memory map, of any dtype of numbers.
-
-    Example:
-        >>> ScaledVectors(np.array([[2, 3]], np.int8), np.array([0.5, 1.0]))[0]
-        array([1., 3.], dtype=float32)
-    """
-
-    def __init__(
-        self,
-        features: Shaped[np.ndarray, "items dimensions"],
-        scale: Shaped[np.ndarray, " #dimensions"],
-    ):
-        self._features, self._scale = features, np.asarray(scale, np.float32)
-
-    def __len__(self) -> int:
-        return len(self._features)
-
-    def __getitem__(self, rows: Index) -> Float[np.ndarray, "..."]:
-        with np.errstate(over="ignore"):  # `check_finite` has refused infinite values
-            return np.asarray(self._features[rows]).astype(np.float32) * self._scale
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of items and of dimensions."""
-        return self._features.shape
-
-
 def read_features(name: str, path: Path) -> Source:
     """Reads the vectors of a .npz file with ``features`` [items, dimensions] and ``labels``.
+
+    A file FILE.npy holds the features alone, of any size and any dtype of numbers. The other arrays are
+    beside it: in FILE.labels.npz, or in FILE.labels.npy if there are none but the labels. See
+    `jaxhash.data.readers.vectors.StoredVectors`.
 
     Labels are class ids (-1: no label) or 0/1 rows [items, classes]. Where items have no classes, each is
     of a class of its own: ``labels`` are ``np.arange(items)``. Features are multiplied by ``scale``, one
@@ -70,9 +48,15 @@ def read_features(name: str, path: Path) -> Source:
     """
     if not path.is_file():
         raise UserError(f"{path}: there is no such feature file; `data_dir` names its folder")
-    arrays = read_npz(path, "features", "labels", optional=_OPTIONAL)
-    features = arrays["features"]
-    if features.ndim != 2 or features.dtype.kind not in "iuf":
+    is_npy = path.suffix.lower() == ".npy"
+    if is_npy:
+        arrays = _read_beside(path)
+        features = NpyRows.open(path)
+    else:
+        arrays = read_npz(path, "features", "labels", optional=_OPTIONAL)
+        features = arrays["features"]
+    is_numeric = features.dtype.kind in "iuf" or features.dtype.name == "bfloat16"
+    if features.ndim != 2 or not is_numeric:
         raise UserError(
             f"{path}: expected features [items, dimensions] of numbers, got shape {features.shape} "
             f"of {features.dtype}"
@@ -85,7 +69,8 @@ def read_features(name: str, path: Path) -> Source:
         )
     check_class_ids(labels, len(labels), path)
     items = read_item_names(arrays.get("item_names"), labels, path)
-    vectors = ScaledVectors(features, _scale(arrays.get("scale"), features, path))
+    scale = _scale(arrays.get("scale"), features, path)
+    vectors = StoredVectors(features, scale, items) if is_npy else ScaledVectors(features, scale)
     parts, part_ids = read_parts(arrays.get("split"), arrays.get("split_names"), labels, path)
     source = Source(
         name,
@@ -97,8 +82,24 @@ def read_features(name: str, path: Path) -> Source:
         parts=parts,
         item_names=items,
     )
-    check_finite(source, path)
+    if not is_npy:  # those of a .npy are checked as they are read
+        check_finite(source, path)
     return source
+
+
+def _read_beside(path: Path) -> dict[str, np.ndarray]:
+    """Reads the arrays beside a .npy file: its labels at least."""
+    archive, labels = (path.with_suffix(f".labels{kind}") for kind in (".npz", ".npy"))
+    found = [file.name for file in (archive, labels) if file.is_file()]
+    if len(found) != 1:
+        there = "both are there" if found else "neither is there"
+        raise UserError(
+            f"{path}: its labels are looked for in {archive.name}, or without other arrays in "
+            f"{labels.name}; {there}"
+        )
+    if labels.is_file():
+        return {"labels": read_npy(labels)}
+    return read_npz(archive, "labels", optional=_OPTIONAL)
 
 
 def check_finite(source: Source, where: Any) -> None:
@@ -111,7 +112,7 @@ def check_finite(source: Source, where: Any) -> None:
 
 
 def _scale(
-    scale: np.ndarray | None, features: np.ndarray, where: Any
+    scale: np.ndarray | None, features: np.ndarray | NpyRows, where: Any
 ) -> Shaped[np.ndarray, " dimensions"]:
     """Returns the factors of the dimensions; a single 1 if the file holds none."""
     if scale is None:
@@ -139,7 +140,11 @@ def read_parts(
         raise UserError(
             f"{where}: split_names must be some of {', '.join(SOURCE_PARTS)}, got {str(parts)[:200]}"
         )
-    if split.shape != labels.shape[:1] or not np.isin(split, np.arange(len(parts))).all():
+    if split.dtype.kind in "iu":
+        in_range = split.min(initial=0) >= 0 and split.max(initial=0) < len(parts)
+    else:
+        in_range = np.isin(split, np.arange(len(parts))).all()
+    if split.shape != labels.shape[:1] or not in_range:
         allowed = " or ".join(f"{number} ({name})" for number, name in enumerate(parts))
         raise UserError(f"{where}: split must be {allowed} for each of the {len(labels):,} items")
     return parts, split.astype(np.int8)

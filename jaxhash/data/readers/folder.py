@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxhash.data.readers.folder_layout import FolderLayout, find_layout
+from jaxhash.data.readers.folder_layout import INDEX_FOLDER, FolderLayout, find_layout
 from jaxhash.data.readers.image_files import ImageSet, ScanResult
-from jaxhash.data.readers.images import ImageSize
+from jaxhash.data.readers.images import ImageSize, Resize
 from jaxhash.data.sources import MEMORY_LIMIT, Source
 from jaxhash.training.distributed import broadcast_from_host0
 from jaxhash.utils.errors import UserError
+from jaxhash.utils.files import check_writable
 
 #: Share of the images of a folder that may be unreadable.
 MAX_UNREADABLE = 0.01
@@ -45,7 +46,8 @@ def read_folder(
         memory_limit: largest size in bytes, decoded, of a set that is held in memory; a larger one is
             decoded on access; `MEMORY_LIMIT` by default.
         index_file: the index of an earlier scan of a large set, which may be missing; see
-            `jaxhash.data.readers.image_files.write_index`.
+            `jaxhash.data.readers.image_files.write_index`. Without one, that of `index_images` is
+            taken, if there is one.
 
     Raises:
         UserError: if there is no such folder, or no class in it; if its classes look like parts; if a
@@ -53,13 +55,15 @@ def read_folder(
             sizes.
     """
     local_rows = []
+    if index_file is None or not index_file.is_file():
+        index_file = _shared_index(folder, image_size)
 
     def scan_folder() -> dict[str, Any]:
         layout = find_layout(name, folder)
         images = ImageSet(name, folder, layout.files, image_size)
         limit = MEMORY_LIMIT if memory_limit is None else memory_limit
         scan, rows = images.scan(limit, index_file)
-        _check_unreadable(name, scan.left_out, len(layout.files), max_unreadable)
+        check_unreadable(name, scan.left_out, len(layout.files), max_unreadable)
         _check_classes(name, folder, layout, scan)
         local_rows.append(rows)
         return {"layout": layout, "scan": scan}
@@ -82,6 +86,29 @@ def read_folder(
     )
 
 
+def index_images(name: str, folder: Path, image_size: ImageSize | None) -> tuple[int, int, Path]:
+    """Decodes every image below a folder once, and writes the results beside them.
+
+    Returns:
+        Number of images, how many of them are unreadable, and the file that was written.
+
+    Raises:
+        UserError: as `read_folder`, or if nothing can be written there.
+    """
+    files = find_layout(name, folder).files
+    path = _shared_index(folder, image_size)
+    check_writable(path.parent, f"`dataset={name}`")
+    path.parent.mkdir(exist_ok=True)
+    scan = ImageSet(name, folder, files, image_size).write_index(path)
+    return len(files), len(scan.left_out), path
+
+
+def _shared_index(folder: Path, image_size: ImageSize | None) -> Path:
+    """Returns the file with the index of images decoded to a size, beside them."""
+    size = image_size.size if isinstance(image_size, Resize) else image_size
+    return folder / INDEX_FOLDER / ("images.json" if size is None else f"images-{size}.json")
+
+
 def _check_classes(name: str, folder: Path, layout: FolderLayout, scan: ScanResult) -> None:
     """Raises if some class, in some part of the set, has no readable image."""
     depth = 2 if layout.parts else 1
@@ -98,9 +125,7 @@ def _check_classes(name: str, folder: Path, layout: FolderLayout, scan: ScanResu
             )
 
 
-def _check_unreadable(
-    name: str, left_out: Sequence[str], count: int, max_unreadable: float
-) -> None:
+def check_unreadable(name: str, left_out: Sequence[str], count: int, max_unreadable: float) -> None:
     """Raises if too many files are unreadable."""
     allowed = max(1, int(round(max_unreadable * count, 6))) if max_unreadable else 0
     if len(left_out) > allowed:

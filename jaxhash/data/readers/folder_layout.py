@@ -26,6 +26,9 @@ PART_FOLDERS = {
 #: Words that may be around the name of a part.
 _FILLERS = "set|data|split|images?|imgs?|folder"
 
+#: Name of the folder, beside the data, of the index of a data set.
+INDEX_FOLDER = ".jaxhash-index"
+
 #: Number of folders or classes that a message lists.
 _MAX_LISTED = 3
 
@@ -254,7 +257,7 @@ def walk_images(
             skipped[f"{where}for a link leads there again"].update(map(_suffix, names))
             continue
         seen.add((status.st_dev, status.st_ino))
-        hidden = [name for name in folders + names if name.startswith(".")]
+        hidden = [name for name in folders + names if name.startswith(".") and name != INDEX_FOLDER]
         skipped["as hidden"].update(hidden)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
@@ -278,6 +281,8 @@ def skipped_notes(skipped: Mapping[str, Counter[str]]) -> list[str]:
 def _count_skipped(folder: Path, where: str, skipped: dict[str, Counter[str]]) -> None:
     """Counts the entries of a folder that are hidden or no folders."""
     for entry in os.scandir(folder):
+        if entry.name == INDEX_FOLDER:
+            continue
         if entry.name.startswith("."):
             skipped["as hidden"][entry.name] += 1
         elif not _is_folder(entry):

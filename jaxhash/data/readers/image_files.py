@@ -9,9 +9,10 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,9 @@ from jaxhash.utils.hardware import cores_used
 
 #: File name of the index in its folder.
 INDEX_NAME = "images.json"
+
+#: Seconds after which an index that is being made is written.
+SAVE_SECONDS = 60.0
 
 #: Notes on images whose white level is a guess, by the kind of their values.
 _DEEP_NOTES = {"integers": "grey of more than 8 bits", "floats": "grey in floats"}
@@ -183,15 +187,29 @@ class ImageSet:
                 held[number] = self._open([number], scan)[0]
         return scan, held[scan.readable] if scan.left_out else held
 
+    def write_index(self, index_file: Path) -> ScanResult:
+        """Checks each file that an index does not hold yet, and writes the index, now and then as well.
+
+        Raises:
+            UserError: if the images have several sizes, or the range of their values is unknown.
+        """
+        scan, _ = self._scan_files(*self._first_image(), index_file, saves=True)
+        return scan
+
     def read(self, scan: ScanResult) -> Rows:
         """Reads the images that the scan of another process found readable."""
         rows = self._open(scan.readable, scan)
         return rows[:] if scan.in_memory else rows
 
     def _scan_files(
-        self, first: str | None, shape: Sequence[int] | None, index_file: Path | None
+        self,
+        first: str | None,
+        shape: Sequence[int] | None,
+        index_file: Path | None,
+        *,
+        saves: bool = False,
     ) -> tuple[ScanResult, Rows | None]:
-        """Does what `scan` does for images that are decoded on access."""
+        """Does what `scan` does for images that are decoded on access; may write the index, too."""
         states = [_state(self.folder / file) for file in self.files]
         known = _read_index(index_file, self.image_size)
         checked: list[FileCheck | None] = [None] * len(self.files)
@@ -199,12 +217,20 @@ class ImageSet:
             before = known.get(file)
             if before and before[0] == states[number]:
                 checked[number] = FileCheck(*before[1])
-        self._check(checked, first, shape)
+
+        def make_index() -> dict[str, Any]:
+            found = zip(self.files, states, checked, strict=True)
+            entries = {file: (state, check) for file, state, check in found if check is not None}
+            return {"of": _circumstances(self.image_size), "files": entries}
+
+        if saves:
+            self._check(checked, first, shape, save=lambda: _write(index_file, make_index()))
+        else:
+            self._check(checked, first, shape)
         scan = self._sum_up(checked, shape or (), in_memory=False)
         if shape is None:
             return scan, None
-        entries = dict(zip(self.files, zip(states, checked, strict=True), strict=True))
-        index = {"of": _circumstances(self.image_size), "files": entries}
+        index = make_index()
         return scan, self._open(
             scan.readable, scan, [checked[number] for number in scan.readable], index
         )
@@ -228,8 +254,12 @@ class ImageSet:
         first: str | None,
         shape: Sequence[int] | None,
         held: np.ndarray | None = None,
+        save: Callable[[], None] | None = None,
     ) -> None:
-        """Decodes the files without a result yet; stores the results in ``checked``, the pixels in ``held``."""
+        """Decodes the files without a result yet; stores the results in ``checked``, the pixels in ``held``.
+
+        Saves what is checked so far every `SAVE_SECONDS`, and at the end.
+        """
 
         def check(number: int) -> FileCheck:
             image = try_read_image(self.folder / self.files[number], self.image_size, {})
@@ -252,9 +282,15 @@ class ImageSet:
         with _decoding_threads() as pool:
             found = pool.map(check, unknown)
             found = track_progress(found, f"{self.name}: opening", len(unknown))
+            saved = time.monotonic()
             for number, each in zip(unknown, found, strict=True):
                 check_shape(self.files[number], each)
                 checked[number] = each
+                if save is not None and time.monotonic() - saved >= SAVE_SECONDS:
+                    save()
+                    saved = time.monotonic()
+        if save is not None:
+            save()
         for file, each in zip(self.files, checked, strict=True):
             check_shape(file, each)
 
@@ -279,9 +315,13 @@ class ImageSet:
 def write_index(source: Source, folder: Path) -> None:
     """Writes the index of a source into a folder, if its images are decoded on access."""
     if isinstance(source.inputs, ImageFiles) and source.inputs.index is not None:
-        content = json.dumps(source.inputs.index)
-        with whole_file(folder / INDEX_NAME, "w") as file:
-            file.write(f"{_digest(content)}\n{content}\n")
+        _write(folder / INDEX_NAME, source.inputs.index)
+
+
+def _write(path: Path, index: Mapping[str, Any]) -> None:
+    content = json.dumps(index)
+    with whole_file(path, "w") as file:
+        file.write(f"{_digest(content)}\n{content}\n")
 
 
 def _read_index(path: Path | None, image_size: ImageSize | None) -> dict[str, Any]:

@@ -93,6 +93,7 @@ class Decoded(NamedTuple):
     deep: tuple[str, float] | None = None
 
 
+@functools.cache
 def image_suffixes() -> frozenset[str]:
     """Returns the file suffixes of the formats that the installed Pillow reads, in lower case.
 
@@ -172,16 +173,21 @@ def try_read_image(
         if not state.st_size:
             return "an empty file"
         return read_image(path, image_size, white_levels)
-    except FileNotFoundError:
-        return "there is no such file"
-    except UnidentifiedImageError:
-        return "not an image of a known format"
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
-    except OSError as error:
-        return error.strerror or first_line(error)  # without the path, which is named elsewhere
     except Exception as error:  # the decoders raise many types for broken files
-        return first_line(error)
+        return reason_of(error)
+
+
+def reason_of(error: Exception) -> str:
+    """Returns why an image cannot be read, without the path, which is named elsewhere."""
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image of a known format"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels"
+    if isinstance(error, OSError):
+        return error.strerror or first_line(error)
+    return first_line(error)
 
 
 def guess_white_levels(deep: Iterable[Sequence[Any]]) -> dict[str, float]:

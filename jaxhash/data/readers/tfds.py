@@ -1,15 +1,19 @@
 """Reads data sets of TensorFlow Datasets as array_record, without TensorFlow."""
 
 import importlib.util
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
 from jaxhash.data.readers.labels import check_class_names, read_labels
+from jaxhash.data.readers.shards import open_or_make_index
 from jaxhash.data.rows import Index
+from jaxhash.data.shards.index import index_folder
+from jaxhash.data.shards.listing import ShardSet
 from jaxhash.data.sources import MEMORY_LIMIT, SOURCE_PARTS, Source
 from jaxhash.utils.errors import UserError, first_line
 
@@ -62,6 +66,7 @@ def read_tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
         )
         return {part: parts[part] for part in SOURCE_PARTS if part in parts}
 
+    notes: list[str] = []
     try:
         parts = open_parts()
         images = _TfdsImages(list(parts.values()))
@@ -69,9 +74,7 @@ def read_tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
             columns = [(record["image"], record["label"]) for record in images.records()]
             images, labels = map(np.stack, zip(*columns, strict=True))
         else:
-            skip = {"image": tfds.decode.SkipDecoding()}
-            undecoded = _TfdsImages(list(open_parts(decoders=skip).values()))
-            labels = np.array([record["label"] for record in undecoded.records()])
+            labels, notes = _read_labels(name, builder, list(parts))
     except Exception as error:  # TFDS raises many types when a download fails
         raise UserError(f"`dataset={name}` could not be read: {first_line(error)}") from error
     labels, class_names = read_labels(labels, name), tuple(features["label"].names)
@@ -85,8 +88,20 @@ def read_tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
         ids,
         parts=tuple(parts),
         item_names=_NumberedNames({part: len(records) for part, records in parts.items()}),
-        notes=_skipped_parts(set(builder.info.splits) - set(parts)),
+        notes=(*_skipped_parts(set(builder.info.splits) - set(parts)), *notes),
     )
+
+
+def _read_labels(
+    name: str, builder: Any, parts: Sequence[str]
+) -> tuple[Int[np.ndarray, " items"], list[str]]:
+    """Reads the labels from an index of the set's files, which is made once; returns them with notes."""
+    files = [(part, Path(file)) for part in parts for file in builder.info.splits[part].filepaths]
+    root = files[0][1].parent
+    names = [file.name for _, file in files]
+    shards = ShardSet(root, "array_record", names, [part for part, _ in files], [])
+    index, notes = open_or_make_index(name, shards, index_folder(root), math.inf)
+    return np.array(index.column("label")), notes
 
 
 def _skipped_parts(parts: set[str]) -> tuple[str, ...]:

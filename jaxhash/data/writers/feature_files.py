@@ -23,6 +23,7 @@ from jaxhash.data.load import load_source
 from jaxhash.data.pipeline import evaluation_batches
 from jaxhash.data.readers.image_files import INDEX_NAME, ImageFiles, write_index
 from jaxhash.data.readers.images import Resize
+from jaxhash.data.rows import StoredRows
 from jaxhash.data.sources import Source
 from jaxhash.models.config import ModelConfig
 from jaxhash.retrieval.encode import make_encoder
@@ -241,6 +242,8 @@ def _digest(source: Source) -> str:
         digest.update(name.encode() + b"\0")
     if isinstance(source.inputs, ImageFiles):
         digest.update(json.dumps(source.inputs.index).encode())
+    elif isinstance(source.inputs, StoredRows):
+        digest.update(source.inputs.fingerprint.encode())
     elif isinstance(source.inputs, np.ndarray):
         digest.update(np.ascontiguousarray(source.inputs))
     return digest.hexdigest()

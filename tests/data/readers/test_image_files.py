@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 
 from jaxhash.data.readers import image_files
-from jaxhash.data.readers.folder import read_folder
+from jaxhash.data.readers.folder import index_images, read_folder
 from jaxhash.data.readers.image_files import INDEX_NAME, write_index
 
 
@@ -149,3 +149,38 @@ def test_the_first_process_checks_for_all(folder, monkeypatch, opened, held):
     other = read(folder, held=held)
     assert len(opened) == (11 if held else 0)
     assert_same(other, source)
+
+
+def test_an_index_beside_the_images_serves_every_run(folder, opened):
+    source = read(folder)
+    opened.clear()
+    assert index_images("folder:set", folder, None)[:2] == (12, 1)
+    assert len(opened) == 13
+    opened.clear()
+    again = read(folder)
+    assert opened == ["00.png"]
+    assert_same(again, source)
+    assert again.inputs.digests.tolist() == source.inputs.digests.tolist()
+    opened.clear()
+    read(folder, image_size=4)  # of which there is no index
+    assert len(opened) == 13
+
+
+def test_an_index_that_is_interrupted_goes_on(folder, opened, monkeypatch):
+    monkeypatch.setattr(image_files, "SAVE_SECONDS", 0.0)
+    row_digest, seen = image_files.row_digest, []
+
+    def killed(pixels):
+        seen.append(pixels)
+        if len(seen) > 7:
+            raise KeyboardInterrupt
+        return row_digest(pixels)
+
+    monkeypatch.setattr(image_files, "cores_used", lambda: 1)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(image_files, "row_digest", killed)
+        index_images("folder:set", folder, None)
+    opened.clear()
+    index_images("folder:set", folder, None)
+    assert 1 < len(opened) <= 7
+    assert_same(read(folder), read(folder, image_size=None))

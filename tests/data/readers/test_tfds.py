@@ -3,8 +3,10 @@
 import importlib.util
 import io
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -79,8 +81,21 @@ def test_tfds_reads_any_rows(tiny, memory):
         np.testing.assert_array_equal(inputs[rows], inputs[np.arange(9)][rows])
 
 
+def test_labels_of_a_large_tfds_set_are_read_once(tiny, monkeypatch, tmp_path):
+    """From an index of its files; all else needs no record."""
+    shutil.copytree(tiny, tmp_path / "copy", ignore=shutil.ignore_patterns(".jaxhash-index"))
+    monkeypatch.setattr("jaxhash.data.readers.tfds.MEMORY_LIMIT", 0)
+    first = load_source("tfds:tiny", tmp_path / "copy")
+    assert any("the index of 9 records was made" in note for note in first.notes)
+    monkeypatch.setattr("jaxhash.data.shards.index.scan_shard", None)
+    again = load_source("tfds:tiny", tmp_path / "copy")
+    np.testing.assert_array_equal(again.labels, first.labels)
+    np.testing.assert_array_equal(again.labels, again.inputs[:][:, 0, 0, 1])
+    assert not any("was made" in note for note in again.notes)
+
+
 def test_tfds_data_that_were_cut_off(tiny, tmp_path, error_line):
-    for path in (tiny / "tiny" / "1.0.0").iterdir():
+    for path in filter(Path.is_file, (tiny / "tiny" / "1.0.0").iterdir()):
         content = path.read_bytes()
         target = tmp_path / path.relative_to(tiny)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -89,8 +104,9 @@ def test_tfds_data_that_were_cut_off(tiny, tmp_path, error_line):
 
 
 @pytest.mark.parametrize("limit", [MEMORY_LIMIT, 0])
-def test_tfds_subset_of_cifar10(shared_data, monkeypatch, limit):
+def test_tfds_subset_of_cifar10(shared_data, monkeypatch, limit, tmp_path):
     """Rows of both parts, in memory and lazily, equal the records that TFDS reads."""
+    monkeypatch.setattr("jaxhash.data.readers.tfds.index_folder", lambda _: tmp_path / "index")
     monkeypatch.setattr("jaxhash.data.readers.tfds.MEMORY_LIMIT", limit)
     source = load_source("tfds:cifar10_subset", shared_data / "tfds")
     assert len(source.inputs) == 15_000

@@ -1,0 +1,60 @@
+"""TFRecord shards of tf.train.Example, read by range of bytes.
+
+A record is its length (8 bytes), the masked CRC-32C of the length (4), the payload, and the CRC of the payload
+(4), which is not compared here.
+"""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxhash.data.shards.example import LOOKS_FOR, read_content, read_example
+from jaxhash.data.shards.records import Record, ShardFormat, range_reader
+
+_HEADER, _FOOTER = 12, 4
+
+#: The polynomial of CRC-32C, reversed.
+_POLYNOMIAL = 0x82F63B78
+
+
+def masked_crc(content: bytes) -> int:
+    """Returns the CRC-32C of some bytes, rotated and shifted as TFRecord stores it.
+
+    Example:
+        >>> hex(masked_crc(b"123456789"))  # of the CRC 0xe3069283
+        '0xc78ab0d3'
+    """
+    crc = 0xFFFFFFFF
+    for byte in content:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (_POLYNOMIAL if crc & 1 else 0)
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _scan(path: Path) -> Iterator[Record]:
+    """Yields the records of a shard; see `ShardFormat.scan`."""
+    size, offset = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while header := file.read(_HEADER):
+            if len(header) < _HEADER:
+                raise ValueError(
+                    f"the shard is cut at byte {size:,}, within the length of a record"
+                )
+            length, crc = struct.unpack("<QI", header)
+            if crc != masked_crc(header[:8]):
+                raise ValueError(
+                    f"there is no record of TFRecord at byte {offset:,}: the shard is damaged, or "
+                    "compressed, which is not read"
+                )
+            if offset + _HEADER + length + _FOOTER > size:
+                raise ValueError(f"the shard is cut at byte {size:,}, within a record")
+            payload = file.read(length)
+            file.read(_FOOTER)
+            place = {"offset": offset + _HEADER, "length": length}
+            yield read_example(payload)._replace(**place)
+            offset += _HEADER + length + _FOOTER
+
+
+FORMAT = ShardFormat(_scan, range_reader(read_content), LOOKS_FOR)
