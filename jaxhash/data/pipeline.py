@@ -7,7 +7,7 @@ a batch rather than an item, because grain's overhead per element would exceed t
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import grain
@@ -114,7 +114,7 @@ def evaluation_batches(
         source,
         items,
         Augment(),
-        order=lambda _: np.arange(len(items)),
+        order=lambda _: range(len(items)),  # an array, made for each batch, would cost items squared
         batch_size=batch_size,
         local_rows=rows_of_process(batch_size, process_index, process_count),
     )
@@ -167,7 +167,7 @@ class _LoadBatch(grain.transforms.RandomMap):
         source: the source of the items.
         items: indices of the items.
         augment: the augmentation.
-        order: maps the number of an epoch to its rows, batch by batch.
+        order: maps the number of an epoch to its rows, batch by batch; an array or a range.
         batch_size: rows of a global batch.
         local_rows: the rows of this process.
         views: number of augmentations of each item.
@@ -177,7 +177,7 @@ class _LoadBatch(grain.transforms.RandomMap):
     source: Source
     items: np.ndarray
     augment: Augment
-    order: Callable[[int], np.ndarray]
+    order: Callable[[int], Sequence[int] | np.ndarray]
     batch_size: int
     local_rows: slice
     views: int = 1
