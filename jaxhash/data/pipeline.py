@@ -114,7 +114,9 @@ def evaluation_batches(
         source,
         items,
         Augment(),
-        order=lambda _: range(len(items)),  # an array, made for each batch, would cost items squared
+        order=lambda _: range(
+            len(items)
+        ),  # an array, made for each batch, would cost items squared
         batch_size=batch_size,
         local_rows=rows_of_process(batch_size, process_index, process_count),
     )
