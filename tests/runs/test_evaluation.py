@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import tracemalloc
 
 import jax
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 from jaxhash.data.augment import Augment
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
+from jaxhash.metrics import _counts, _quantization_error, _values
 from jaxhash.models import MLP, Encoder
 from jaxhash.objectives import ClassSimilarity, hashnet
+from jaxhash.retrieval import encode as retrieval_encode
 from jaxhash.retrieval import packed_codes
 from jaxhash.retrieval.packed_codes import as_packed_codes
 from jaxhash.retrieval.score_hierarchy import (
@@ -318,6 +321,32 @@ def test_numbers_do_not_depend_on_how_the_codes_are_held(variables):
             assert expected[side][name] is not None
             expected[side][name] = None
     assert found == expected
+
+
+def test_an_item_takes_the_memory_of_its_bits(monkeypatch):
+    """Encoded, counted, its health measured: far less than the 256 bytes of its real values."""
+    for module in (_quantization_error, _values):
+        monkeypatch.setattr(module, "_VALUES", 2**15)
+    monkeypatch.setattr(_counts, "BLOCK", 2**10)
+    monkeypatch.setattr(retrieval_encode, "_BATCHES", 4)
+    monkeypatch.setattr(packed_codes, "MAX_SAMPLED_ITEMS", 100)
+    peaks, model = {}, Encoder(MLP, 64)
+    variables = model.init(jax.random.key(0), np.zeros((2, 4), np.float32))
+    for items in (20_000, 60_000):
+        rows, labels = RNG.normal(size=(items, 4)).astype(np.float32), np.arange(items) % 3
+        split = Split("first", *(np.arange(n) for n in (8, 8, items)))
+        experiment = Experiment(
+            Config().replace(bits=64, baselines="none"),
+            Source("rows", rows, labels.astype(np.int32), ("ant", "bee", "cow")),
+            split, model, objective=hashnet(), optimizer=optax.identity(),
+        )  # fmt: skip
+        encode = SplitEncoder(experiment)
+        encode(variables, "query")  # what is compiled stays
+        tracemalloc.start()
+        evaluate_codes(experiment, encode_split(encode, variables))
+        peaks[items] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[60_000] - peaks[20_000] < 40_000 * 100, peaks
 
 
 def test_sides_that_do_not_fit_are_told_of_a_run(variables):
