@@ -48,6 +48,7 @@ def test_up_to_the_limit_the_order_is_a_permutation_of_numpy():
 @pytest.mark.parametrize("window", [1, 2, 3, 9])
 def test_a_window_holds_the_items_of_its_blocks_alone(window):
     order = epoch_order(ITEMS, 0, BLOCKS._replace(window=window))(0, slice(0, 53))
+    assert (np.diff(order) == 1).mean() < 0.3  # shuffled within it
     block = np.searchsorted(BLOCKS.starts, ITEMS[order], side="right") - 1
     places = {number: np.flatnonzero(block == number) for number in np.unique(block)}
     turns = sorted(places, key=lambda number: places[number].min())

@@ -23,7 +23,7 @@ from jaxhash.data.shards.listing import ShardSet, find_shards
 from jaxhash.data.shards.rows import ShardImages, ShardItems, ShardVectors
 from jaxhash.data.sources import MEMORY_LIMIT, SOURCE_PARTS, Source
 from jaxhash.training.distributed import broadcast_from_host0
-from jaxhash.utils.console import track_progress
+from jaxhash.utils.console import print_line, track_progress
 from jaxhash.utils.errors import UserError
 
 #: Bytes of shards up to which a missing index is made at once.
@@ -56,7 +56,8 @@ def read_shards(
             in kind or size, none has a label, or too many are unreadable.
     """
     shards = find_shards(name, path)
-    index, notes = open_or_make_index(name, shards, index_folder(path), MAX_INDEXED_AT_ONCE)
+    index = open_or_make_index(name, shards, index_folder(path), MAX_INDEXED_AT_ONCE)
+    notes = list(dict.fromkeys(note for facts in index.shards for note in facts.notes))
     labels = index.column("label")
     if not (labels != -1).any():
         raise UserError(
@@ -105,8 +106,8 @@ def read_shards(
 
 def open_or_make_index(
     name: str, shards: ShardSet, folder: Path, most_bytes: int | float
-) -> tuple[ShardIndex, list[str]]:
-    """Opens an index, which process 0 makes if it is missing or of other shards.
+) -> ShardIndex:
+    """Opens an index, which process 0 makes if it is missing or of other shards; a line says so.
 
     Args:
         name: name of the source.
@@ -114,16 +115,13 @@ def open_or_make_index(
         folder: folder of the index.
         most_bytes: bytes of shards up to which it is made.
 
-    Returns:
-        The index, and notes on it.
-
     Raises:
         UserError: if more bytes would have to be read, a shard is damaged, or the processes see other shards.
     """
 
-    def make() -> list[str]:
+    def make() -> None:
         if open_index(shards, folder) is not None:
-            return []
+            return
         size = unscanned_bytes(shards, folder)
         if size > most_bytes:
             raise UserError(
@@ -131,16 +129,16 @@ def open_or_make_index(
                 f"index, or have changed since; jaxhash data index {name} makes it, once"
             )
         index = make_index(shards, folder)
-        return [f"the index of {len(index):,} records was made, in {folder}"]
+        print_line(Console(stderr=True), f"{name}: {len(index):,} records are indexed in {folder}")
 
-    notes = broadcast_from_host0(make)
+    broadcast_from_host0(make)
     index = open_index(shards, folder)
     if index is None:
         raise UserError(
             f"`dataset={name}`: another process has indexed other shards than are here; the shards "
             "and their index must be the same for all"
         )
-    return index, [*notes, *dict.fromkeys(note for facts in index.shards for note in facts.notes)]
+    return index
 
 
 def _check_left_out(

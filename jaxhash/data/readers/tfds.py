@@ -66,7 +66,6 @@ def read_tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
         )
         return {part: parts[part] for part in SOURCE_PARTS if part in parts}
 
-    notes: list[str] = []
     try:
         parts = open_parts()
         images = _TfdsImages(list(parts.values()))
@@ -74,7 +73,7 @@ def read_tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
             columns = [(record["image"], record["label"]) for record in images.records()]
             images, labels = map(np.stack, zip(*columns, strict=True))
         else:
-            labels, notes = _read_labels(name, builder, list(parts))
+            labels = _read_labels(name, builder, list(parts))
     except Exception as error:  # TFDS raises many types when a download fails
         raise UserError(f"`dataset={name}` could not be read: {first_line(error)}") from error
     labels, class_names = read_labels(labels, name), tuple(features["label"].names)
@@ -88,20 +87,18 @@ def read_tfds(name: str, builder_name: str, data_dir: Path | None) -> Source:
         ids,
         parts=tuple(parts),
         item_names=_NumberedNames({part: len(records) for part, records in parts.items()}),
-        notes=(*_skipped_parts(set(builder.info.splits) - set(parts)), *notes),
+        notes=_skipped_parts(set(builder.info.splits) - set(parts)),
     )
 
 
-def _read_labels(
-    name: str, builder: Any, parts: Sequence[str]
-) -> tuple[Int[np.ndarray, " items"], list[str]]:
-    """Reads the labels from an index of the set's files, which is made once; returns them with notes."""
+def _read_labels(name: str, builder: Any, parts: Sequence[str]) -> Int[np.ndarray, " items"]:
+    """Reads the labels from an index of the set's files, which is made once."""
     files = [(part, Path(file)) for part in parts for file in builder.info.splits[part].filepaths]
     root = files[0][1].parent
     names = [file.name for _, file in files]
     shards = ShardSet(root, "array_record", names, [part for part, _ in files], [])
-    index, notes = open_or_make_index(name, shards, index_folder(root), math.inf)
-    return np.array(index.column("label")), notes
+    index = open_or_make_index(name, shards, index_folder(root), math.inf)
+    return np.array(index.column("label"))
 
 
 def _skipped_parts(parts: set[str]) -> tuple[str, ...]:

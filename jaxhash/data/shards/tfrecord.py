@@ -22,7 +22,7 @@ def masked_crc(content: bytes) -> int:
 
     Example:
         >>> hex(masked_crc(b"123456789"))  # of the CRC 0xe3069283
-        '0xc78ab0d3'
+        '0xc78ab0e5'
     """
     crc = 0xFFFFFFFF
     for byte in content:

@@ -128,6 +128,9 @@ def test_of_a_large_file_a_sample_is_read(npy_file, monkeypatch):
     )
     found = findings(load_source(*npy_file()))
     assert sum(read) < 80 and not found.equal_inputs
+    read.clear()
+    measure_rows(load_source(*npy_file()).inputs, np.arange(50))
+    assert sum(read) < 20  # 8 of them, beside single rows
     assert sum("equal inputs are" in note for note in found.notes) == 1
 
 

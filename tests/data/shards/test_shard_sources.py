@@ -75,7 +75,7 @@ def findings(source):
     return examine(config, "csq", source, split, form, ClassSimilarity(), None)
 
 
-def test_items_are_those_that_were_written(write, inputs, limit):
+def test_items_are_those_that_were_written(write, inputs, limit, tmp_path):
     source = load_source(*write(inputs))
     copy = pickle.loads(pickle.dumps(source.inputs))  # as a process that loads data gets it
     for rows in (slice(None), slice(3, 21, 4), np.array([33, 2, 2, -1]), 7, slice(0, 0)):
@@ -86,6 +86,7 @@ def test_items_are_those_that_were_written(write, inputs, limit):
         "train": 30,
         "test": 10,
     }
+    assert load_source("shards:set", tmp_path).notes == source.notes  # which an evaluation compares
     assert source.item_names[15].startswith("train-00001.") and source.item_names[15].endswith("#1")
 
 
