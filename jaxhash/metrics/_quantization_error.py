@@ -36,6 +36,7 @@ class QuantizationError:
             TypeError: if codes are not floating.
             ValueError: if codes are empty or not finite.
         """
+        codes = np.asarray(codes)  # pieces cannot be cut from an array that is spread over a mesh
         check_real(codes)
         block = max(1, _VALUES // codes.shape[1])
         while len(codes):

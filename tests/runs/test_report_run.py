@@ -1,5 +1,6 @@
 """The page of a run, read by a parser of HTML, beside its codes counted by hand."""
 
+import dataclasses
 import io
 import json
 import shutil
@@ -129,9 +130,8 @@ def test_no_class_name_leaves_its_place(run_folder, copied):
     name = '</style><img src=x onerror="alert(1)">'
     run = report_run.read_run(copied)
     items = report_run.open_items(run, Console(quiet=True))
-    source = items.source.__class__(
-        **vars(items.source) | {"class_names": (name, *items.source.class_names[1:])}
-    )
+    names = (name, *items.source.class_names[1:])
+    source = dataclasses.replace(items.source, class_names=names)
     hostile = items._replace(source=source)
     report_run.draw_run(copied / "p.html", run, hostile, [], Console(quiet=True))
     page = Page((copied / "p.html").read_text("utf-8"))
