@@ -106,7 +106,7 @@ def sampled_classes_logsumexp(
         exactly; it is left out of the draws.
     """
     number = len(jax.tree.leaves(classes)[0])
-    drawn = jax.random.randint(key, (samples,), 0, number)
+    drawn = jax.random.randint(key, (samples,), 0, number, jnp.int32)  # the same with float64 enabled
     part = jax.tree.map(lambda array: array[drawn], classes)
     return _logsumexp(scores(part), drawn, labels) + jnp.log(number / samples)
 
