@@ -131,7 +131,8 @@ def checkpoint_share(scratch: Path, rounds: int = 3, steps: int = 20_000) -> dic
 def summarize(samples: list[dict]) -> dict:
     """Returns by how much memory grows in the last process, in bytes a million steps, and extremes."""
     last = [sample for sample in samples if sample["run"] == samples[-1]["run"]]
-    later = last[len(last) // 4 :]  # after the first steps have filled the caches
+    # After the first steps have filled the caches, and before the evaluation.
+    later = [sample for sample in last[len(last) // 4 :] if sample["step"] < samples[-1]["step"]]
     steps, memory = ([sample[name] for sample in later] for name in ("step", "memory"))
     slope = float(np.polyfit(steps, memory, 1)[0]) if len(later) > 2 else None
     return {
