@@ -165,7 +165,7 @@ def loss_over_bank(
         similarity: as in `pairwise`.
         axis_name: mapped axis over which the batch or the bank is sharded.
     """
-    blocks = RowBlocks.of(len(bank.seen), BLOCK_PAIRS // len(codes))
+    blocks = RowBlocks.of(len(bank.seen), BLOCK_PAIRS // max(len(codes), 1))
     mask = jnp.asarray(batch.mask)
 
     def compare(codes, part, **options):

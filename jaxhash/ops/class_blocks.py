@@ -49,7 +49,7 @@ def other_classes_logsumexp(
     """
     number = len(jax.tree.leaves(classes)[0])
     groups = row_groups(number)  # where a mesh spreads the classes, a block has as many of each
-    size = max(BLOCK_SCORES // len(labels), 1)
+    size = max(BLOCK_SCORES // max(len(labels), 1), 1)
     blocks = -(-number // (groups * size))
 
     def split(array, fill=0):
@@ -106,7 +106,8 @@ def sampled_classes_logsumexp(
         exactly; it is left out of the draws.
     """
     number = len(jax.tree.leaves(classes)[0])
-    drawn = jax.random.randint(key, (samples,), 0, number, jnp.int32)  # the same with float64 enabled
+    # As int32, so that the same are drawn where float64 is enabled.
+    drawn = jax.random.randint(key, (samples,), 0, number, jnp.int32)
     part = jax.tree.map(lambda array: array[drawn], classes)
     return _logsumexp(scores(part), drawn, labels) + jnp.log(number / samples)
 
