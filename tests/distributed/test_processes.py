@@ -202,8 +202,8 @@ import jax
 from jaxhash.utils.errors import UserError
 from jaxhash.training import loop
 report = loop._report
-def report_and(step, *rest):
-    report(step, *rest)
+def report_and(step, *rest, **options):
+    report(step, *rest, **options)
     if step == 9 and jax.process_index() == {process}:
         {fault}
 loop._report = report_and
