@@ -16,7 +16,7 @@ from jaxhash.data.inputs.prepare import prepare_image, prepare_vectors
 from jaxhash.data.readers.arrays import read_npy, read_npz
 from jaxhash.data.readers.counts import read_count_file, split_field
 from jaxhash.data.readers.labels import check_class_names, read_labels
-from jaxhash.data.rows import Rows
+from jaxhash.data.rows import Rows, row_numbers
 from jaxhash.data.sources import Source
 from jaxhash.training.digests import file_digest
 from jaxhash.utils.errors import UserError
@@ -84,7 +84,7 @@ class ArrayInputs(Inputs):
         """Reads a range of rows; see `Inputs.read`. Vectors become float32."""
         stored = np.array(self._rows[rows])
         _release(self._rows)
-        numbers = np.arange(len(self))[rows]
+        numbers = row_numbers(rows, len(self))
         digests = [xxhash.xxh3_128_hexdigest(row) for row in stored]
         if self.kind == "images":
             images = stored if stored.shape[1:] == form.shape else _prepare_images(stored, form)

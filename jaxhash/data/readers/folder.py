@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxhash.data.readers.folder_layout import INDEX_FOLDER, FolderLayout, find_layout
 from jaxhash.data.readers.image_files import ImageSet, ScanResult
-from jaxhash.data.readers.images import ImageSize, Resize
+from jaxhash.data.readers.images import ImageSize, side_of
 from jaxhash.data.sources import MEMORY_LIMIT, Source
 from jaxhash.training.distributed import broadcast_from_host0
 from jaxhash.utils.errors import UserError
@@ -105,8 +105,8 @@ def index_images(name: str, folder: Path, image_size: ImageSize | None) -> tuple
 
 def _shared_index(folder: Path, image_size: ImageSize | None) -> Path:
     """Returns the file with the index of images decoded to a size, beside them."""
-    size = image_size.size if isinstance(image_size, Resize) else image_size
-    return folder / INDEX_FOLDER / ("images.json" if size is None else f"images-{size}.json")
+    name = "images.json" if image_size is None else f"images-{side_of(image_size)}.json"
+    return folder / INDEX_FOLDER / name
 
 
 def _check_classes(name: str, folder: Path, layout: FolderLayout, scan: ScanResult) -> None:

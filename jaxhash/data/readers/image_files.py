@@ -24,7 +24,7 @@ from PIL import Image
 
 from jaxhash import __version__
 from jaxhash.data.readers.images import ImageSize, Resize, guess_white_levels, try_read_image
-from jaxhash.data.rows import Index, Rows, row_digest
+from jaxhash.data.rows import Index, Rows, row_digest, row_numbers
 from jaxhash.data.sources import Source
 from jaxhash.utils.console import track_progress
 from jaxhash.utils.errors import UserError
@@ -121,7 +121,7 @@ class ImageFiles:
         return len(self._paths)
 
     def __getitem__(self, rows: Index) -> UInt8[np.ndarray, "*n height width 3"]:
-        numbers = np.arange(len(self))[rows]
+        numbers = row_numbers(rows, len(self))
         images = np.empty((*numbers.shape, *self._shape), np.uint8)
         read = self._pool.map(self._read, numbers.reshape(-1).tolist())
         for image, pixels in zip(images.reshape(-1, *self._shape), read, strict=True):

@@ -79,6 +79,16 @@ class Resize(NamedTuple):
 ImageSize = int | Resize
 
 
+def side_of(image_size: ImageSize) -> int:
+    """Returns the height and width in pixels that images are brought to.
+
+    Example:
+        >>> side_of(32), side_of(Resize(224, crop=0.875))
+        (32, 224)
+    """
+    return image_size.size if isinstance(image_size, Resize) else image_size
+
+
 class Decoded(NamedTuple):
     """A decoded image.
 

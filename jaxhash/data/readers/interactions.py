@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, Int32, Shaped, UInt64
 
 from jaxhash.data.random_bits import random_shares
 from jaxhash.data.readers.arrays import read_npz
-from jaxhash.data.rows import Index
+from jaxhash.data.rows import Index, row_numbers
 from jaxhash.data.sources import Source
 from jaxhash.metrics import ItemLists
 from jaxhash.similarity import UNLABELLED
@@ -61,7 +61,7 @@ class InteractionRows:
         return self.users + self.items + len(self.pairs)
 
     def __getitem__(self, rows: Index) -> Int32[np.ndarray, "..."]:
-        rows = np.arange(len(self))[rows]
+        rows = row_numbers(rows, len(self))
         if rows.ndim == 0:
             return self[rows[None]][0]
         nodes = self.users + self.items

@@ -8,9 +8,9 @@ from rich.console import Console
 
 from jaxhash.data.readers.features import read_class_names
 from jaxhash.data.readers.folder import check_unreadable
-from jaxhash.data.readers.images import ImageSize, Resize
+from jaxhash.data.readers.images import ImageSize, side_of
 from jaxhash.data.readers.labels import check_class_ids
-from jaxhash.data.rows import Rows, row_blocks
+from jaxhash.data.rows import Rows, blocks_of, row_blocks
 from jaxhash.data.shards.formats import FORMATS
 from jaxhash.data.shards.index import (
     ShardIndex,
@@ -84,7 +84,7 @@ def read_shards(
     unlabeled = int((labels == -1).sum())
     if unlabeled:
         notes.append(f"records without a label: {unlabeled:,} of {len(labels):,}")
-    if blocks := getattr(inputs, "blocks", None):
+    if blocks := blocks_of(inputs):
         each = len(inputs) // len(blocks.starts)
         notes.append(
             f"order: shuffled in windows of {blocks.window:,} row groups, about {blocks.window * each:,} "
@@ -162,7 +162,7 @@ def _open_inputs(
     if items.index.kind == "vectors":
         return ShardVectors(items)
     if image_size is not None:
-        side = image_size.size if isinstance(image_size, Resize) else image_size
+        side = side_of(image_size)
         return ShardImages(items, image_size, (side, side, 3))
     sizes: dict[tuple[int, int], str] = {}
     for facts in items.index.shards:

@@ -11,7 +11,7 @@ from jaxtyping import Int, Shaped
 
 from jaxhash.data.readers.labels import check_class_names, read_labels
 from jaxhash.data.readers.shards import open_or_make_index
-from jaxhash.data.rows import Index
+from jaxhash.data.rows import Index, row_numbers
 from jaxhash.data.shards.index import index_folder
 from jaxhash.data.shards.listing import ShardSet
 from jaxhash.data.sources import MEMORY_LIMIT, SOURCE_PARTS, Source
@@ -136,7 +136,7 @@ class _TfdsImages:
         return int(self._starts[-1])
 
     def __getitem__(self, rows: Index) -> Shaped[np.ndarray, "..."]:
-        numbers = np.arange(len(self))[rows]
+        numbers = row_numbers(rows, len(self))
         images = [self._record(int(row))["image"] for row in np.atleast_1d(numbers)]
         return np.stack(images) if numbers.ndim else images[0]
 
