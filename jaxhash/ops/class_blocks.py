@@ -49,7 +49,7 @@ def other_classes_logsumexp(
     """
     number = len(jax.tree.leaves(classes)[0])
     groups = row_groups(number)  # where a mesh spreads the classes, a block has as many of each
-    size = max(BLOCK_SCORES // max(len(labels), 1), 1)
+    size = max(min(BLOCK_SCORES // max(len(labels), 1), number // groups), 1)
     blocks = -(-number // (groups * size))
 
     def split(array, fill=0):
