@@ -113,10 +113,8 @@ def compare_again(experiment: Experiment, encode: SplitEncoder, console: Console
         del results["skipped_steps"], results["collapsed_at_step"]
     stored["objective"] = results["objective"]  # follows from config.json; its words may change
     retired = _take_retired(stored)
-    if (
-        REAL_VALUES in results["conventions"]
-    ):  # a version before this limit computed them all the same
-        _take_real_values(stored)
+    if REAL_VALUES in results["conventions"]:
+        _take_real_values(stored)  # a version before this limit computed them all the same
     different, missing = compare_results(stored, results)
     if different:
         raise UserError(f"not what {folder / 'results.json'} says: {'; '.join(different)}")

@@ -94,10 +94,12 @@ class MemberParallel:
         Returns:
             The next states in the local form, and each metric of all members.
         """
-        # Each device compiles its program in the first step, all at once.
-        with ThreadPoolExecutor(1 if self._is_compiled else len(self._steps)) as threads:
-            taken = list(threads.map(DataParallel.__call__, self._steps, states, batches))
-        self._is_compiled = True
+        if self._is_compiled:
+            taken = list(map(DataParallel.__call__, self._steps, states, batches))
+        else:  # each device compiles its program, all at once
+            with ThreadPoolExecutor(len(self._steps)) as threads:
+                taken = list(threads.map(DataParallel.__call__, self._steps, states, batches))
+            self._is_compiled = True
         return [state for state, _ in taken], self._joined([metrics for _, metrics in taken])
 
     def shard_batch(self, batch: Batch) -> list[Batch]:
