@@ -6,7 +6,7 @@
 
 Each command compiles the programs of its target that experiments/results/costs.json does not hold yet,
 and adds what they need, read and send. The two compilers need not be installed together. An image network
-takes minutes. `tables.py` draws the tables of experiments/costs.md. No accelerator is used or timed.
+takes minutes. `tables.py` draws the tables of docs/results/costs.md. No accelerator is used or timed.
 """
 
 import json

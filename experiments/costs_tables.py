@@ -1,4 +1,4 @@
-"""Makes the tables of experiments/costs.md from the programs that `costs.py` compiled."""
+"""Makes the tables of docs/results/costs.md from the programs that `costs.py` compiled."""
 
 from collections.abc import Callable
 from typing import Any

@@ -39,7 +39,7 @@ def _grid(content: dict[str, Any]) -> str:
         f"| method | data | bits | metric | {' | '.join(VARIANTS.values())} |",
         "|---|---|---:|---|" + "---:|" * len(VARIANTS),
     ]
-    for row in (*_trained(content["cells"]), *_documents(), *_interactions(), *_modalities()):
+    for row in all_rows(content):
         numbers = " | ".join(row.numbers.get(variant, "-") for variant in VARIANTS)
         lines.append(f"| `{row.method}` | {row.data} | {row.bits} | {row.metric} | {numbers} |")
     versions = sorted({cell["versions"]["jax"] for cell in content["cells"] if "versions" in cell})
@@ -49,6 +49,14 @@ def _grid(content: dict[str, Any]) -> str:
         "`graph_hashing.py` and `cross_modal.py`."
     )
     return "\n".join([*lines, "", made])
+
+
+def all_rows(content: dict[str, Any]) -> Iterator[Row]:
+    """Yields the rows of the grid's file and those of the experiments on other kinds of data."""
+    yield from _trained(content["cells"])
+    yield from _documents()
+    yield from _interactions()
+    yield from _modalities()
 
 
 def _trained(cells: list[Cell]) -> Iterator[Row]:

@@ -42,6 +42,16 @@ def draw_search(content: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def mahp_at(content: dict[str, Any], bits: int) -> dict[str, dict[str, str]]:
+    """Returns mAHP@250 among the queries at one length, by method and quantizer."""
+    found: dict[str, dict[str, str]] = {}
+    for row in content["rows"]:
+        if (row["bits"], row["protocol"]) == (bits, "cifar100"):
+            words = _cell(row["members"], "mahp_at_250_among_queries")
+            found.setdefault(row["method"], {})[row["quantizer"]] = words
+    return found
+
+
 def _scores(content: dict[str, Any], bits: int) -> str:
     """Draws every row at one length, the best method of each column in bold, and the baselines."""
     rows = {}

@@ -63,6 +63,8 @@ def draw(content: dict, name: str | None) -> str:
         return made_line(content)
     if name == "quantizers":
         return quantizers_table(content)
+    if name == "best":
+        return best_table(content)
     return methods_table(content, int(name.removeprefix("bits")))
 
 
@@ -83,15 +85,34 @@ VARIANTS = {"none": "no quantizer", "own": "its own", "l2": "L2", "hswd": "HSWD"
 
 def methods_table(content: dict, bits: int) -> str:
     """Draws mAP of every method with every quantizer at one length: mean and standard deviation."""
-    cells = _scores_of_cells(content)
     lines = [
         f"| {bits} bits | {' | '.join(VARIANTS.values())} |",
         "|---|" + "---:|" * len(VARIANTS),
     ]
-    for method in dict.fromkeys(row["method"] for row in content["rows"]):
-        found = (cells.get((method, variant, bits)) for variant in VARIANTS)
-        words = ("-" if members is None else _cell(members, "map") for members in found)
-        lines.append(f"| `{method}` | {' | '.join(words)} |")
+    for method, words in maps_at(content, bits).items():
+        lines.append(f"| `{method}` | {' | '.join(words.get(each, '-') for each in VARIANTS)} |")
+    return "\n".join(lines)
+
+
+def maps_at(content: dict, bits: int) -> dict[str, dict[str, str]]:
+    """Returns mAP at one length by method and quantizer, as mean and standard deviation."""
+    found = {row["method"]: {} for row in content["rows"]}
+    for (method, quantizer, length), members in _scores_of_cells(content).items():
+        if length == bits:
+            found[method][quantizer] = _cell(members, "map")
+    return found
+
+
+def best_table(content: dict, count: int = 5) -> str:
+    """Draws the combinations of method and quantizer with the highest mAP at each length."""
+    lines = ["| bits | method | quantizer | mAP | P@H≤2 |", "|---:|---|---|---:|---:|"]
+    cells = _scores_of_cells(content)
+    for bits in dict.fromkeys(row["bits"] for row in content["rows"]):
+        of_bits = [(cell, members) for cell, members in cells.items() if cell[2] == bits]
+        of_bits.sort(key=lambda pair: -_mean(pair[1], "map"))
+        for (method, quantizer, _), members in of_bits[:count]:
+            words = (_cell(members, key) for key in ("map", "precision_at_radius_2"))
+            lines.append(f"| {bits} | `{method}` | {VARIANTS[quantizer]} | {' | '.join(words)} |")
     return "\n".join(lines)
 
 

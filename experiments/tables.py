@@ -1,9 +1,9 @@
-"""Draws the tables and the sentences with figures of the README and the pages from the results.
+"""Draws the tables and the sentences with figures of the README and of docs/ from the results.
 
     python experiments/tables.py
 
 Each table stands between a pair of comments. The first names the file under experiments/results/ and,
-after a dot, the table, if the file holds several. The table of the methods is drawn from the code.
+after a dot, the table, if the file holds several. The tables of methods are drawn from the code as well.
 """
 
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import compiled_tables
 import cross_modal_tables
+import family_tables
 import few_labels_tables
 import grid_tables
 import hierarchy_tables
@@ -21,9 +22,14 @@ import scale_tables
 import speed_tables
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+ROOT = HERE.parent
 
-PAGES = (README, *sorted(HERE.glob("*.md")))
+#: The pages that hold tables.
+PAGES = [
+    page
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if "<!-- table " in page.read_text()
+]
 
 
 def named_table(content: dict, name: str) -> str:
@@ -95,6 +101,8 @@ def draw(file: str, name: str | None) -> str:
     """Draws the table of a file of results, or its table of that name, by default as it is stored."""
     if file == "objectives":
         return methods_tables.objectives_table()
+    if file == "family":
+        return family_tables.draw(name)
     content = json.loads((HERE / "results" / f"{file}.json").read_text())
     if file in DRAWERS:
         return DRAWERS[file](content, name)

@@ -76,7 +76,7 @@ def bernoulli_vae(
         released code has a standard deviation between 1 and 1.65 for every document. Scaling t to
         length 1 is one too, as the paper's weights are in files that were not at hand. Departures: the
         paper's :math:`\lambda` is 0.01, but beside words of length 1 it let the noise of the estimator
-        saturate the logits (`experiments/documents.md`), so the default is 0.1. The decoder learns
+        saturate the logits (`docs/results/documents.md`), so the default is 0.1. The decoder learns
         from both draws of an estimator, the paper's from one.
         "straight-through" with noise is the scheme of NASH (Shen et al., ACL 2018).
     """
@@ -120,7 +120,7 @@ def pairwise_supervised_hashing(
         :math:`\beta = 0.05`, and :math:`\alpha` from 0.01 "gradually" to 0.1, of which the linear
         schedule is a reading of ours. Departures: :math:`\alpha` ends at 10, as in the released code,
         and the rate of the preset is 1e-3, for beside words of length 1 the paper's 0.1 taught little
-        (`experiments/documents.md`); pairs are those of one batch rather than of two, as in
+        (`docs/results/documents.md`); pairs are those of one batch rather than of two, as in
         `jaxhash.losses.psh_pairs`; and those of `bernoulli_vae`. The released code is another
         method, which is not reproduced: its pairwise term has lost the labels, half of its
         documents have random labels, and its divergence is summed over the batch.

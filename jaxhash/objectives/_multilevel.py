@@ -83,7 +83,7 @@ def robust_multilevel(
         formulas, the weight of the penalty, the default radius and which pseudo-codes there are, are
         readings of ours; no number of the paper can be compared with. On titles and bodies of Reuters,
         32 bits, triplets with a radius of 4, which the preset has, did far better than the default
-        radius, 11 there (`experiments/cross_modal.md`).
+        radius, 11 there (`docs/results/cross_modal.md`).
     """
     for name, value, allowed in (
         ("form", form, ("levels", "triplets")),

@@ -1,20 +1,15 @@
-"""README's lines load an export into real engines, which then measure Hamming distances.
+"""The guide's lines load an export into real engines, which then measure Hamming distances.
 
 Engines that are not installed are skipped; pip install ".[engines]" brings those that pip has, and
 PostgreSQL is found where its packages put it.
 """
 
-import contextlib
 import csv
-import glob
 import importlib.metadata
 import io
-import os
-import pwd
 import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from code_stores import PATHS, Store, make_store
+from postgres import postgres_server
 
 from jaxhash.retrieval.export.export_index import export_index
 
-README = Path(__file__).parents[2] / "README.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "vector-databases.md"
 EXPORTS = {
     "npy": "codes.npy",
     "parquet": "codes.parquet",
@@ -36,8 +32,8 @@ EXPORTS = {
 
 
 def lines_of(engine):
-    """The code of an engine's row in README's table."""
-    rows = [line for line in README.read_text().splitlines() if line.startswith(f"| {engine} |")]
+    """The code of an engine's row in the guide's table."""
+    rows = [line for line in GUIDE.read_text().splitlines() if line.startswith(f"| {engine} |")]
     assert len(rows) == 1, engine
     return re.findall(r"`([^`]+)`", rows[0].split("|")[3])
 
@@ -67,7 +63,7 @@ def query(store):
 
 @pytest.fixture
 def load(folder, query, monkeypatch):
-    """Runs an engine's lines from README in the folder of the exports, and returns their names."""
+    """Runs an engine's lines from the guide in the folder of the exports, and returns their names."""
     monkeypatch.chdir(folder)
 
     def run(engine, **names):
@@ -148,47 +144,18 @@ def test_sqlite_vec(load, store, query):
 # PostgreSQL
 
 
-def find_postgres():
-    """The folder of PostgreSQL's programs, or None."""
-    found = shutil.which("initdb")
-    folders = [found and str(Path(found).resolve().parent), *glob.glob("/usr/lib/postgresql/*/bin")]
-    return next((folder for folder in folders if folder), None)
-
-
 @pytest.fixture(scope="module")
 def psql():
-    """A server in a temporary folder, as another user if this one is root; runs a script, returns rows."""
-    programs = find_postgres()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed")
-    with tempfile.TemporaryDirectory() as folder:
-        user = None
-        if os.getuid() == 0:  # whom PostgreSQL refuses
-            user = pwd.getpwnam("nobody")
-            os.chown(folder, user.pw_uid, user.pw_gid)
-        server = {"user": user and user.pw_uid, "group": user and user.pw_gid, "cwd": folder}
-        server |= {"check": True, "stdout": subprocess.DEVNULL}
-        data = f"{folder}/data"
-        initdb = [f"{programs}/initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"]
-        subprocess.run([*initdb, "-E", "UTF8", "--locale", "C"], **server)
-        options = f"-k {folder} -c listen_addresses= -c fsync=off"
-        control = [f"{programs}/pg_ctl", "-D", data, "-w", "-l", f"{folder}/log"]
-        subprocess.run([*control, "-o", options, "start"], **server)
-        command = [f"{programs}/psql", "-h", folder, "-U", "postgres", "-X", "-q", "--csv", "-t"]
+    """Runs lines of SQL in a server of its own, and returns the rows."""
+    with postgres_server() as command:
 
         def run(*lines):
             lines = "\n".join(lines)
-            done = subprocess.run(
-                [*command, "-v", "ON_ERROR_STOP=1"], input=lines.encode(), capture_output=True
-            )
+            done = subprocess.run(command, input=lines.encode(), capture_output=True)
             assert done.returncode == 0, done.stderr.decode()
             return [*csv.reader(io.StringIO(done.stdout.decode(), newline=""))]
 
-        try:
-            yield run
-        finally:
-            with contextlib.suppress(subprocess.CalledProcessError):
-                subprocess.run([*control, "-m", "immediate", "stop"], **server)
+        yield run
 
 
 def sql_bits(code, bits=64):

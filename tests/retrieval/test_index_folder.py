@@ -28,7 +28,7 @@ from jaxhash.retrieval.index import Index, IndexItem, Source
 from jaxhash.retrieval.index import items as items_module
 from jaxhash.utils.errors import UserError
 
-README = pathlib.Path(__file__).parents[2] / "README.md"
+GUIDE = pathlib.Path(__file__).parents[2] / "docs" / "guides" / "search.md"
 NAMES = ["a b.jpg", "quo\"te's.png", "new\nline.png", "写真/ゆき.jpg", "x/y/z.bmp", "#1?.gif"]
 
 
@@ -97,8 +97,8 @@ def test_an_id_that_is_not_there(filled, ids):
 
 
 def test_numpy_and_pyarrow_alone_read_it(filled, monkeypatch):
-    """By the five lines of the README."""
-    [lines] = re.findall(r"### Index\n.*?```python\n(.*?)```", README.read_text(), flags=re.S)
+    """By the five lines of the guide."""
+    [lines] = re.findall(r"## Index\n.*?```python\n(.*?)```", GUIDE.read_text(), flags=re.S)
     filled.remove([2, 7])
     monkeypatch.chdir(filled.folder.parent)
     names = {"json": json, "glob": glob.glob, "np": np, "pq": pq, "pa": pa}
