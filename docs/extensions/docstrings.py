@@ -26,7 +26,8 @@ NAME = re.compile(r"(?<![`\w])`(jaxhash(?:\.\w+)+)`(?!`)")
 def to_markdown(text: str) -> str:
     """Returns the text of a docstring with MathML for its formulas and links for its names."""
     text = DISPLAY.sub(lambda m: f"{m[1]}<div>{_mathml(dedent(m[2]), 'block')}</div>\n", text)
-    text = INLINE.sub(lambda m: _mathml(m[1], "inline"), text)
+    # Within a span, as Markdown makes a block of a formula that begins a line.
+    text = INLINE.sub(lambda m: f"<span>{_mathml(m[1], 'inline')}</span>", text)
     text = NAME.sub(r'<autoref optional identifier="\1"><code>\1</code></autoref>', text)
     text = re.sub(r"^([ \t]*)Example:$", r"\1Examples:", text, flags=re.M)
     return re.sub(r"(?<=\w)::$", ":", text, flags=re.M)
