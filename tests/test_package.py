@@ -2,13 +2,18 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import jaxhash
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_import_loads_nothing_heavy():
@@ -51,3 +56,17 @@ def test_a_name_that_is_not_there_is_pythons_error():
     assert (error.value.name, error.value.obj) == ("loses", jaxhash)  # "Did you mean: 'losses'?"
     with pytest.raises(ImportError, match="cannot import name 'loses' from 'jaxhash'"):
         exec("from jaxhash import loses")
+
+
+def test_citation_and_changelog_are_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation.keys() >= {"cff-version", "message", "title", "authors", "version"}  # required
+    [version, date] = re.search(
+        r"^## (\S+) \((\S+)\)$", (ROOT / "CHANGELOG.md").read_text(), re.M
+    ).groups()
+    assert citation["version"] == jaxhash.__version__ == version
+    assert str(citation["date-released"]) == date
+    assert (
+        citation["license"]
+        == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"]
+    )
