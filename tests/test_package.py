@@ -34,9 +34,10 @@ def test_a_name_is_there_and_listed(name):
     assert name in dir(jaxhash)
 
 
-def test_editors_see_the_same_names():
+@pytest.mark.parametrize("package", [jaxhash, jaxhash.retrieval, jaxhash.runs])
+def test_editors_see_the_same_names(package):
     """The imports under TYPE_CHECKING give what is imported at run time."""
-    tree = ast.parse(Path(jaxhash.__file__).read_text())
+    tree = ast.parse(Path(package.__file__).read_text())
     [block] = [node for node in tree.body if isinstance(node, ast.If)]
     seen = {}
     for node in block.body:
@@ -44,8 +45,8 @@ def test_editors_see_the_same_names():
         assert alias.asname == alias.name  # an explicit export
         module = importlib.import_module(node.module)
         seen[alias.name] = getattr(module, alias.name)
-    assert seen.keys() == set(jaxhash.__all__)
-    assert all(getattr(jaxhash, name) is value for name, value in seen.items())
+    assert seen.keys() == set(package.__all__)
+    assert all(getattr(package, name) is value for name, value in seen.items())
 
 
 def test_a_name_that_is_not_there_is_pythons_error():
