@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time `__getattr__` im
     from jaxhash.runs.train_run import train as train
     from jaxhash.runs.train_sweep import sweep as sweep
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PACKAGES = (
     "data",

@@ -2,13 +2,18 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import jaxhash
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_import_loads_nothing_heavy():
@@ -29,9 +34,10 @@ def test_a_name_is_there_and_listed(name):
     assert name in dir(jaxhash)
 
 
-def test_editors_see_the_same_names():
+@pytest.mark.parametrize("package", [jaxhash, jaxhash.retrieval, jaxhash.runs])
+def test_editors_see_the_same_names(package):
     """The imports under TYPE_CHECKING give what is imported at run time."""
-    tree = ast.parse(Path(jaxhash.__file__).read_text())
+    tree = ast.parse(Path(package.__file__).read_text())
     [block] = [node for node in tree.body if isinstance(node, ast.If)]
     seen = {}
     for node in block.body:
@@ -39,8 +45,8 @@ def test_editors_see_the_same_names():
         assert alias.asname == alias.name  # an explicit export
         module = importlib.import_module(node.module)
         seen[alias.name] = getattr(module, alias.name)
-    assert seen.keys() == set(jaxhash.__all__)
-    assert all(getattr(jaxhash, name) is value for name, value in seen.items())
+    assert seen.keys() == set(package.__all__)
+    assert all(getattr(package, name) is value for name, value in seen.items())
 
 
 def test_a_name_that_is_not_there_is_pythons_error():
@@ -51,3 +57,17 @@ def test_a_name_that_is_not_there_is_pythons_error():
     assert (error.value.name, error.value.obj) == ("loses", jaxhash)  # "Did you mean: 'losses'?"
     with pytest.raises(ImportError, match="cannot import name 'loses' from 'jaxhash'"):
         exec("from jaxhash import loses")
+
+
+def test_citation_and_changelog_are_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation.keys() >= {"cff-version", "message", "title", "authors", "version"}  # required
+    [version, date] = re.search(
+        r"^## (\S+) \((\S+)\)$", (ROOT / "CHANGELOG.md").read_text(), re.M
+    ).groups()
+    assert citation["version"] == jaxhash.__version__ == version
+    assert str(citation["date-released"]) == date
+    assert (
+        citation["license"]
+        == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"]
+    )

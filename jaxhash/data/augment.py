@@ -48,7 +48,7 @@ class Augment:
     flip: bool = False
     feature_dropout: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Checks the probability."""
         if not 0.0 <= self.feature_dropout < 1.0:
             raise ValueError(

@@ -77,7 +77,7 @@ class TreeRows:
     """
 
     def __init__(self, parts: Mapping[str, Rows]):
-        self.parts = {name: parts[name] for name in sorted(parts)}
+        self.parts: dict[str, Rows] = {name: parts[name] for name in sorted(parts)}
         sizes = {name: len(rows) for name, rows in self.parts.items()}
         if len(set(sizes.values())) != 1:
             raise ValueError(f"the parts of a tree must have equally many items, got {sizes}")

@@ -35,7 +35,7 @@ class Convention:
     relevance: Relevance = "shared"
     gain: Gain = "exponential"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field, kind in _CHOICES.items():
             if getattr(self, field) not in get_args(kind):
                 raise ValueError(

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jaxhash.models._alexnet import alexnet
 from jaxhash.models._base import Backbone
@@ -57,8 +57,6 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     )
 }
 
-BackboneName = Literal[tuple(BACKBONES)]
-
 #: Backbones that take feature vectors rather than images.
 VECTOR_BACKBONES = ("mlp", "linear", "text-mlp")
 
@@ -69,8 +67,12 @@ PREPROCESSINGS: dict[str, Preprocessing] = {
     "caffe": CAFFE,
 }
 
-#: ``"published"`` means that of the backbone.
-PreprocessingName = Literal[("published", *PREPROCESSINGS)]
+if TYPE_CHECKING:  # type checkers do not know what a table holds
+    BackboneName = PreprocessingName = str
+else:
+    BackboneName = Literal[tuple(BACKBONES)]
+    #: ``"published"`` means that of the backbone.
+    PreprocessingName = Literal[("published", *PREPROCESSINGS)]
 
 
 def backbone_factory(

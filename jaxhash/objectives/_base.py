@@ -158,7 +158,9 @@ class Objective(_Objective):
 
     __slots__ = ()
 
-    def __new__(cls, init: Callable, loss: Callable, views: int = 1, any_views: bool = False):
+    def __new__(
+        cls, init: Callable, loss: Callable, views: int = 1, any_views: bool = False
+    ) -> "Objective":
         """Wraps the loss so that it checks the batch and runs on any mesh."""
         return super().__new__(cls, init, _on_any_mesh(loss), views, any_views)
 

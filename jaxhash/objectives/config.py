@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import sys
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
 
 from jaxtyping import ArrayLike, Float
 
@@ -21,8 +21,11 @@ from jaxhash.objectives import (
 from jaxhash.utils.checks import check_numbers
 from jaxhash.utils.errors import UserError
 
-#: Names of quantizers; ``"own"`` is the penalty that the method was published with.
-QuantizerName = Literal[("none", "own", *QUANTIZERS)]
+if TYPE_CHECKING:  # type checkers do not know what a table holds
+    QuantizerName = str
+else:
+    #: Names of quantizers; ``"own"`` is the penalty that the method was published with.
+    QuantizerName = Literal[("none", "own", *QUANTIZERS)]
 
 #: Weight of a quantizer if none is given; the HSWD paper's.
 DEFAULT_WEIGHT = 0.1

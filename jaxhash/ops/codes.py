@@ -4,6 +4,8 @@ A *code* is a row of ``bits`` real numbers during training, and a row of -1 and 
 its signs. Zero counts as +1 everywhere in jaxhash, so that every bit is one of exactly two values.
 """
 
+from typing import overload
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,9 @@ from jaxhash.ops.arguments import IntLike, as_int, check_packed, check_signs, dt
 from jaxhash.ops.meshes import on_any_mesh, sharded_like_first
 
 
-def relax(codes: Float[Array, "*n bits"], beta: float | Float[Array, ""] = 1.0):
+def relax(
+    codes: Float[Array, "*n bits"], beta: float | Float[Array, ""] = 1.0
+) -> Float[Array, "*n bits"]:
     """Maps codes into (-1, 1) by ``tanh(beta * codes)``, which tends to the sign as beta grows.
 
     Args:
@@ -30,7 +34,13 @@ def relax(codes: Float[Array, "*n bits"], beta: float | Float[Array, ""] = 1.0):
     return jnp.tanh(beta * codes)
 
 
-def binarize(codes: Float[Array, "*n bits"] | Float[np.ndarray, "*n bits"]):
+@overload
+def binarize(codes: Float[Array, "*n bits"]) -> Int8[Array, "*n bits"]: ...
+@overload
+def binarize(codes: Float[np.ndarray, "*n bits"]) -> Int8[np.ndarray, "*n bits"]: ...
+def binarize(
+    codes: Float[Array, "*n bits"] | Float[np.ndarray, "*n bits"],
+) -> Int8[Array, "*n bits"] | Int8[np.ndarray, "*n bits"]:
     """Returns the signs of codes, -1 or +1, with zero counted as +1.
 
     Args:
@@ -63,7 +73,9 @@ def straight_through(codes: Float[Array, "*n bits"]) -> Float[Array, "*n bits"]:
     return with_gradient_of(codes, jnp.where(codes >= 0, 1.0, -1.0).astype(codes.dtype))
 
 
-def with_gradient_of(codes: Float[Array, "*n bits"], values: Float[Array, "*n bits"]):
+def with_gradient_of(
+    codes: Float[Array, "*n bits"], values: Float[Array, "*n bits"]
+) -> Float[Array, "*n bits"]:
     """Returns the values, unrounded, with the gradient of the codes.
 
     Example:
@@ -95,7 +107,7 @@ def pack(codes: Shaped[Array, "*n bits"] | Shaped[np.ndarray, "*n bits"]) -> UIn
     return jnp.packbits(jnp.asarray(codes) >= 0, axis=-1)
 
 
-def unpack(packed: UInt8[Array, "*n bytes"], bits: IntLike) -> Int8[Array, "*n bits"]:
+def unpack(packed: UInt8[Array | np.ndarray, "*n bytes"], bits: IntLike) -> Int8[Array, "*n bits"]:
     """Unpacks bytes to int8 codes of -1 and +1; the inverse of `pack`.
 
     Raises:
@@ -115,7 +127,7 @@ def unpack(packed: UInt8[Array, "*n bytes"], bits: IntLike) -> Int8[Array, "*n b
 
 @on_any_mesh(out_specs=sharded_like_first)
 def hamming_distance(
-    codes: UInt8[Array, "n bytes"], others: UInt8[Array, "m bytes"]
+    codes: UInt8[Array | np.ndarray, "n bytes"], others: UInt8[Array | np.ndarray, "m bytes"]
 ) -> Int[Array, "n m"]:
     """Counts the bits in which packed codes differ, for every pair.
 

@@ -3,12 +3,14 @@
 import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import jax
 from jax import lax
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec, auto_axes
 from jaxtyping import PyTree
+
+Function = TypeVar("Function", bound=Callable)
 
 #: Maps the arguments of a function to the partition specs of its results, or of a prefix of their tree.
 OutSpecs = Callable[..., PyTree[PartitionSpec]]
@@ -29,6 +31,10 @@ def specs_of(tree: PyTree) -> PyTree[PartitionSpec]:
     return jax.tree.map(_spec, tree)
 
 
+@overload
+def on_any_mesh(function: Function, *, out_specs: OutSpecs = replicated) -> Function: ...
+@overload
+def on_any_mesh(*, out_specs: OutSpecs) -> Callable[[Function], Function]: ...
 def on_any_mesh(function: Callable | None = None, *, out_specs: OutSpecs = replicated) -> Callable:
     """Wraps a function of arrays so that it also runs on a mesh with Explicit axes.
 

@@ -19,7 +19,11 @@ names below, which are loaded when they are used:
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers; at run time `__getattr__` imports the same names
+    from jaxhash.retrieval.fitting import fit as fit
+    from jaxhash.retrieval.index import Index as Index
 
 _MODULES = {"Index": "index", "fit": "fitting"}
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -23,7 +23,10 @@ from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import check_output, write_json
 from jaxhash.utils.hardware import versions
 
-Convention = Literal[(*metrics.CONVENTIONS, "all")]
+if TYPE_CHECKING:  # type checkers do not know what a table holds
+    Convention = str
+else:
+    Convention = Literal[(*metrics.CONVENTIONS, "all")]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,14 @@ first to its last line. Users start from the names below, which are loaded when 
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers; at run time `__getattr__` imports the same names
+    from jaxhash.runs.config import Config as Config
+    from jaxhash.runs.evaluate_run import evaluate as evaluate
+    from jaxhash.runs.experiment import Experiment as Experiment
+    from jaxhash.runs.train_run import train as train
+    from jaxhash.runs.train_sweep import sweep as sweep
 
 _MODULES = {
     "Config": "config",

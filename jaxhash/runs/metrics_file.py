@@ -63,7 +63,7 @@ class MetricsFile:
     def __enter__(self) -> "MetricsFile":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def write(self, step: int, metrics: dict[str, Any], *, required: bool = False) -> None:

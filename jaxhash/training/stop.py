@@ -182,7 +182,7 @@ class StopRequest:
         _shared[_LOOPS] += 1
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         _shared[_LOOPS] -= 1
 
     def should_stop(self, step: int) -> bool:

@@ -174,7 +174,7 @@ class ProgressLine:
         self._showing.enter_context(show_work("compiling the step", self._console))
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._showing.close()
 
     def update(self, step: int, metrics: dict[str, Any]) -> None:

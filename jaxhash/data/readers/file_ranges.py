@@ -25,7 +25,7 @@ class FileRanges:
         self._open: OrderedDict[Path, FileIO] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         return FileRanges, ()
 
     def read(self, path: Path, offset: int, length: int) -> bytes:

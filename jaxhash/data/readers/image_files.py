@@ -114,7 +114,7 @@ class ImageFiles:
         self.digests = np.array([each.digest or 0 for each in checks], np.uint64)
         self._pool = ThreadPoolExecutor(cores_used())
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         return ImageFiles, (self._paths, self._size, self._shape, self._white_levels)
 
     def __len__(self) -> int:

@@ -71,7 +71,7 @@ class ShardIndex:
         self.paths = [root / facts.name for facts in self.shards]
         self.starts = np.cumsum([0, *(facts.records for facts in self.shards)])
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         return ShardIndex, (self.folder, self._root)
 
     def __len__(self) -> int:

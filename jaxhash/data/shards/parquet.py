@@ -141,7 +141,7 @@ class _Reader:
     def __init__(self, places: Places):
         self._places, self._held, self._lock = places, OrderedDict(), threading.Lock()
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         return _Reader, (self._places,)
 
     def __call__(self, records: Int[np.ndarray, " n"]) -> list[Content]:

@@ -137,7 +137,7 @@ class ShardImages(_ShardRows):
         """Bytes of a decoded image."""
         return int(np.prod(self._shape))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[object, ...]:
         return ShardImages, (self._items, self._size, self._shape)
 
     def __getitem__(self, rows: Index) -> UInt8[np.ndarray, "*n height width 3"]:
