@@ -77,7 +77,7 @@ def reranked_similarities(
                 distances += np.bitwise_count(items ^ word)
             within = np.cumsum(np.bincount(distances))
             far = distances > np.searchsorted(within, count)
-            row[far] = -2.0 - distances[far]  # below any cosine
+            np.copyto(row, -2.0 - distances, where=far)  # below any cosine
         yield rows, scores
 
 
