@@ -26,8 +26,8 @@ def inner_products(
     rows: Float[Array, "n columns"], others: Float[Array, "m columns"]
 ) -> Float[Array, "n m"]:
     """Multiplies each row with each other row, at full float32 precision on every device."""
-    # Behind the barrier the gradient of the others is a product of rows as well. Without it XLA's CPU
-    # backend gets one that sums over rows, which takes four times as long, for the same digits.
+    # Behind the barrier XLA's CPU backend writes the gradient of the others column by column: a quarter
+    # of the time that it takes row by row, for the same digits.
     columns = lax.optimization_barrier(others.T)
     return jnp.matmul(rows, columns, precision=lax.Precision.HIGHEST)
 

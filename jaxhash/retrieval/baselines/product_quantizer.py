@@ -47,7 +47,7 @@ class ProductQuantizer:
         parts, centroids, _ = self.centroids.shape
         return f"PQ{parts}x{centroids.bit_length() - 1}"
 
-    @threadpool_limits.wrap(limits=1)  # threads take longer to wait for each other than for the products
+    @threadpool_limits.wrap(limits=1)  # for products this small threads cost more than they save
     def encode(self, vectors: Float32[np.ndarray, "n dimensions"]) -> UInt8[np.ndarray, "n parts"]:
         """Returns the number of the nearest centroid of each part."""
         parts, rows = self._split(vectors), max(1, _CACHED // self.centroids[:, :, 0].size)
