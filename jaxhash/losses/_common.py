@@ -63,7 +63,8 @@ def count_pairs(
 ) -> PairCounts:
     """Counts the valid pairs of each kind on all devices."""
     valid = jnp.ones_like(similar) if where is None else where
-    return PairCounts(*(pair_count(valid & kind, axis_name) for kind in (similar, ~similar)))
+    positive = pair_count(valid & similar, axis_name)
+    return PairCounts(positive, pair_count(valid, axis_name) - positive)
 
 
 def inverse_pair_count(where: Bool[Array, "n m"], axis_name: str | None) -> Float[Array, ""]:

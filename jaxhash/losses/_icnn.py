@@ -155,7 +155,8 @@ def _nearest_columns(
 ) -> Int[Array, "n number"]:
     """Returns the nearest valid columns of each row in order; any columns where there are fewer.
 
-    They are found one after another, since compilers make a sort of ``lax.top_k``.
+    They are found one after another, since compilers make a sort of ``lax.top_k``, and each by two
+    minima, which take less than half the time of an ``argmin`` on CPUs. As there, NaN is least.
     """
     codes, others = lax.stop_gradient((codes, others))
     # The size of the row itself changes no order.
@@ -163,7 +164,9 @@ def _nearest_columns(
     columns = jnp.arange(len(others), dtype=jnp.int32)[None, :]
 
     def step(left, _):
-        found = jnp.argmin(left, axis=1).astype(jnp.int32)
+        least = jnp.min(left, axis=1, keepdims=True)
+        attained = (left == least) | jnp.isnan(left)
+        found = jnp.min(jnp.where(attained, columns, len(others) - 1), axis=1)
         return jnp.where(columns == found[:, None], jnp.inf, left), found
 
     return lax.scan(step, jnp.where(valid, distances, jnp.inf), length=number)[1].T

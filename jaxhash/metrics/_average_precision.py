@@ -174,12 +174,22 @@ def _blocks(rows: Int[np.ndarray, " n"]):
 
 def _precisions(groups: TieGroups, ties: Ties) -> Float[np.ndarray, "queries groups"]:
     """Sums the precisions at the relevant items of each group within the rank."""
+    groups = TieGroups(*np.broadcast_arrays(*groups))
+    # Half the groups of a ranking by real values hold nothing relevant.
+    sums, held = np.zeros(groups.size.shape), np.flatnonzero(groups.relevant)
+    some = TieGroups(*(part.ravel()[held] for part in groups))
+    np.put(sums, held, _precisions_of_some(some, ties))
+    return sums
+
+
+def _precisions_of_some(groups: TieGroups, ties: Ties) -> Float[np.ndarray, " groups"]:
+    """Does so for some groups, each with a relevant item."""
     size, relevant, ahead, relevant_ahead, taken = groups
     if ties == "expected":
         rank = harmonic_difference(ahead, taken)
         others = (relevant - 1) / np.maximum(size - 1, 1)
         inside = (relevant_ahead + 1) * rank + others * (taken - (ahead + 1) * rank)
-        return safe_divide(relevant, size) * inside
+        return relevant / size * inside
     found = groups.most if ties == "best" else groups.fewest
     start = ahead if ties == "best" else ahead + taken - found
     return found + (relevant_ahead - start) * harmonic_difference(start, found)

@@ -417,17 +417,18 @@ def counts_from_scores(
     check_shape("relevant", relevant, scores.shape)
     scores, relevant = np.asarray(scores), np.asarray(relevant)  # they may be spread over a mesh
     order = np.sort(-scores)
-    levels, hits = np.unique(-scores[relevant], return_counts=True)
+    levels, hits = np.unique(-np.compress(relevant, scores), return_counts=True)
     starts = np.searchsorted(order, levels)
     ends = starts + hits  # unless an irrelevant item has the same score
-    tied = np.append(order, np.inf)[ends] == levels
+    tied = np.flatnonzero(ends < len(order))
+    tied = tied[order[ends[tied]] == levels[tied]]
     ends[tied] = np.searchsorted(order, levels[tied], "right")
     borders = np.stack([starts, ends], axis=1).ravel()
     total = np.diff(borders, prepend=0, append=len(scores))
     of_level = np.zeros_like(total)
     of_level[1::2] = hits
-    held = total > 0
-    return DistanceCounts(total[None, held], of_level[None, held])
+    held = np.flatnonzero(total)
+    return DistanceCounts(total[held][None], of_level[held][None])
 
 
 def check_scores(scores: np.ndarray) -> None:

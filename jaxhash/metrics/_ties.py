@@ -4,6 +4,7 @@ Items at equal distance are tied. The first k ranks hold the nearer groups compl
 *boundary group*, and nothing of the others; which part depends on the order of the ties.
 """
 
+import functools
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -17,6 +18,9 @@ Ties = Literal["expected", "worst", "best"]
 
 #: The asymptotic series of harmonic numbers is exact in float64 from this number on.
 _SERIES = 64
+
+#: Ranks whose single reciprocals are kept, 1 MiB.
+_TABLE = 2**17
 
 
 class TieGroups(NamedTuple):
@@ -118,6 +122,23 @@ def harmonic_difference(
         array([1.5       , 0.58333333])
     """
     first, count = np.broadcast_arrays(first, count)
+    sums = _reciprocals().take(first, mode="clip")  # what a ranking by real values needs most
+    others = (count != 1) | (first >= _TABLE)
+    sums[others] = _sum_of_reciprocals(first[others], count[others])
+    return sums
+
+
+@functools.cache
+def _reciprocals() -> Float[np.ndarray, " ranks"]:
+    """Returns the sums of one reciprocal, of the same digits as any other sum."""
+    first = np.arange(_TABLE)
+    return _sum_of_reciprocals(first, np.ones_like(first))
+
+
+def _sum_of_reciprocals(
+    first: Int[np.ndarray, " n"], count: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Does what `harmonic_difference` does, by table and series."""
     end = first + count
     table = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, _SERIES + 1))])
     a, b = (np.maximum(n, _SERIES).astype(np.float64) for n in (first, end))

@@ -26,7 +26,10 @@ def inner_products(
     rows: Float[Array, "n columns"], others: Float[Array, "m columns"]
 ) -> Float[Array, "n m"]:
     """Multiplies each row with each other row, at full float32 precision on every device."""
-    return jnp.matmul(rows, others.T, precision=lax.Precision.HIGHEST)
+    # Behind the barrier XLA's CPU backend writes the gradient of the others column by column: a quarter
+    # of the time that it takes row by row, for the same digits.
+    columns = lax.optimization_barrier(others.T)
+    return jnp.matmul(rows, columns, precision=lax.Precision.HIGHEST)
 
 
 def inner_products_or_inf(

@@ -19,8 +19,11 @@ Comparison = Callable[
     ..., Iterator[tuple[Int[np.ndarray, " rows"], Shaped[np.ndarray, "rows items"]]]
 ]
 
-#: Number of queries whose inner products are computed together.
+#: Number of queries that are yielded together.
 _QUERIES = 64
+
+#: Number of queries that are multiplied together.
+_MULTIPLIED = 256
 
 
 def no_progress(steps: Iterable[T], description: str, total: int) -> Iterable[T]:
@@ -118,9 +121,9 @@ def inner_products(
             loaded = query.load(np.concatenate(groups))
             scores = np.empty((len(loaded), len(database)), np.float32)
         items = transform(database[block])
-        for rows in groups:
-            group = slice(rows[0] - first, rows[-1] + 1 - first)
-            scores[group, block] = transform(loaded[group]) @ items.T
+        for at in range(0, len(loaded), _MULTIPLIED):
+            some = slice(at, at + _MULTIPLIED)
+            np.matmul(transform(loaded[some]), items.T, out=scores[some, block])
         if block.stop == len(database):
             for rows in groups:
                 yield rows, scores[rows[0] - first : rows[-1] + 1 - first]

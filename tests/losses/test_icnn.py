@@ -57,6 +57,11 @@ def test_values_by_hand():
     assert icnn(codes, codes, SAME, neighbors=2, where=OTHERS) == pytest.approx(0.27202, abs=1e-5)
 
 
+def test_a_column_that_is_not_a_number_is_not_passed_over():
+    others = jnp.asarray(CODES).at[3, 0].set(jnp.nan)
+    assert jnp.isnan(icnn(CODES, others, SIMILAR))
+
+
 def test_the_nearest_that_is_dropped_is_the_row_itself():
     codes = jnp.asarray(POINTS, jnp.float32)
     dropped = icnn(codes, codes, SAME, drop_nearest=True)

@@ -168,8 +168,8 @@ def test_worst_number_of_relevant_items_is_in_between(first, then, tie):
 
 @pytest.mark.parametrize("count", [1, 2, 7, 1000])
 def test_harmonic_differences_keep_their_digits(count):
-    """Tests the border of table and series, and harmonic numbers that agree in nine digits."""
-    first = np.array([0, 1, 57, 62, 63, 64, 65, 100, 10**9])
+    """Tests the borders of table, series and single reciprocals, and numbers that agree in nine digits."""
+    first = np.array([0, 1, 57, 62, 63, 64, 65, 100, 2**17 - 1, 2**17, 10**9])
     expected = [fsum(1 / n for n in range(f + 1, f + count + 1)) for f in first.tolist()]
     np.testing.assert_allclose(harmonic_difference(first, np.array(count)), expected, rtol=1e-13)
 

@@ -20,6 +20,12 @@ from jaxhash.retrieval.vectors import (
 #: Items that a quantizer is fitted to at most, evenly spaced: 40 a centroid; faiss asks for 39.
 MAX_ITEMS = 40 * 2**8
 
+#: Distances of vectors to centroids that are computed together: 1 MiB, which stays in a cache.
+_CACHED = 2**18
+
+#: Items whose distances to a query are looked up together, likewise.
+_ITEMS = 2**14
+
 
 @dataclasses.dataclass(frozen=True)
 class ProductQuantizer:
@@ -41,9 +47,10 @@ class ProductQuantizer:
         parts, centroids, _ = self.centroids.shape
         return f"PQ{parts}x{centroids.bit_length() - 1}"
 
+    @threadpool_limits.wrap(limits=1)  # for products this small threads cost more than they save
     def encode(self, vectors: Float32[np.ndarray, "n dimensions"]) -> UInt8[np.ndarray, "n parts"]:
         """Returns the number of the nearest centroid of each part."""
-        parts, rows = self._split(vectors), max(1, 2**22 // self.centroids[:, :, 0].size)
+        parts, rows = self._split(vectors), max(1, _CACHED // self.centroids[:, :, 0].size)
         codes = np.empty(parts.shape[:2], np.uint8)
         for at in range(0, len(parts), rows):
             codes[at : at + rows] = self._distances(parts[at : at + rows]).argmin(axis=2)
@@ -83,9 +90,11 @@ class ProductQuantizer:
         for rows in track(groups, description, len(groups)):
             tables = self._distances(self._split(query[rows[0] : rows[-1] + 1]))
             scores = np.zeros((len(rows), len(database)), np.float32)
-            for row, table in zip(scores, tables, strict=True):
-                for distances, numbers in zip(table, codes, strict=True):
-                    row -= distances[numbers]
+            for at in range(0, len(database), _ITEMS):
+                block = slice(at, at + _ITEMS)
+                for part, numbers in enumerate(codes[:, block].astype(np.intp)):
+                    for row, distances in zip(scores[:, block], tables[:, part], strict=True):
+                        row -= distances[numbers]
             yield rows, scores
 
     def _split(
@@ -100,7 +109,8 @@ class ProductQuantizer:
         """Returns squared distances to all centroids, without the square of the part itself."""
         squares = np.square(self.centroids).sum(axis=2)
         products = parts.transpose(1, 0, 2) @ self.centroids.transpose(0, 2, 1)
-        return squares - 2 * products.transpose(1, 0, 2)
+        products *= -2
+        return (products + squares[:, None]).transpose(1, 0, 2)
 
 
 def quantizer_shape(num_bytes: int, items: int) -> tuple[int, int]:

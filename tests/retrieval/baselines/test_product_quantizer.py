@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxhash.retrieval.baselines import product_quantizer
 from jaxhash.retrieval.baselines.product_quantizer import fit_product_quantizer, quantizer_shape
 from jaxhash.retrieval.vectors import LazyVectors
 
@@ -40,6 +41,14 @@ def test_distances_are_those_to_the_decoded_items(num_bytes, items):
         assert rows.tolist() == list(range(21))
         offset = expected.mean(axis=1) - scores.mean(axis=1)  # of each query
         np.testing.assert_allclose(scores + offset[:, None], expected, atol=1e-4)
+
+
+def test_distances_do_not_depend_on_the_blocks_of_items(monkeypatch):
+    quantizer = fit_product_quantizer(TRAIN, 4)
+    [(_, expected)] = quantizer.compare(QUERY, TRAIN)
+    monkeypatch.setattr(product_quantizer, "_ITEMS", 7)
+    [(_, scores)] = quantizer.compare(QUERY, TRAIN)
+    np.testing.assert_array_equal(scores, expected)
 
 
 def test_items_of_one_code_have_one_distance():
