@@ -30,15 +30,16 @@ class TrainArguments:
     profile: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Write a JAX trace of a few steps into the run's folder, and time the loss by itself."""
     distributed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Train on several hosts, each of which runs this command."""
+    """Train on several hosts, each of which runs this command; those of a sweep share its members."""
     coordinator: str | None = None
-    """HOST:PORT of the first process; JAX_COORDINATOR_ADDRESS or the cluster if not given."""
+    """HOST:PORT of the first process; JAX_COORDINATOR_ADDRESS or the cluster if not given. Not for a sweep."""
     processes: int | None = None
     """How many processes there are; JAX_NUM_PROCESSES or the cluster if not given."""
     process: int | None = None
     """Number of this process, from 0; JAX_PROCESS_ID or the cluster if not given."""
     heartbeat: int | None = None
-    """Seconds after which a process that is not heard of is gone, and the others end; 30 if not given."""
+    """Seconds after which a process that is not heard of is gone, and the others end; 30 if not given. Not for
+    a sweep."""
     sweep: tuple[str, ...] = ()
     """Train all settings of a grid together, such as quantizer-weight=0.01,0.1 weight-decay=0,1e-4."""
 
@@ -51,10 +52,16 @@ class TrainArguments:
         """Raise a `UserError` if two of the flags do not go together."""
         if self.dry_run and self.is_sweep:
             raise UserError("--dry-run prints one model; leave out --seeds and --sweep")
-        for name in ("distributed", "profile"):
-            if getattr(self, name) and (self.is_sweep or self.dry_run):
+        if self.profile and (self.is_sweep or self.dry_run):
+            raise UserError(
+                "--profile is for the training of one run; leave out --seeds, --sweep and --dry-run"
+            )
+        if self.distributed and self.dry_run:
+            raise UserError("--distributed is for a training; leave out --dry-run")
+        for name in ("coordinator", "heartbeat"):
+            if getattr(self, name) is not None and self.is_sweep:
                 raise UserError(
-                    f"--{name} is for the training of one run; leave out --seeds, --sweep and --dry-run"
+                    f"--{name} is not for a sweep, whose processes work without one another; leave it out"
                 )
         for name in ("coordinator", "processes", "process", "heartbeat"):
             if getattr(self, name) is not None and not self.distributed:
@@ -114,7 +121,7 @@ def run(arguments: list[str], console: Console, command: str) -> None:
         return
     parsed = parse_arguments(arguments)
     parsed.check()
-    if parsed.distributed:
+    if parsed.distributed and not parsed.is_sweep:
         console = _join(parsed)
     limit_malloc_arenas()
     from jaxhash.runs.train_run import dry_run, train  # after parsing: mistakes stay quick
@@ -123,8 +130,14 @@ def run(arguments: list[str], console: Console, command: str) -> None:
         dry_run(parsed.config, console)
     elif parsed.is_sweep:
         from jaxhash.runs.train_sweep import sweep
+        from jaxhash.training.distributed import number_process
 
-        sweep(parsed.config, parsed.axes, console, seeds=parsed.seeds)
+        count, index = 1, 0
+        if parsed.distributed:
+            count, index = number_process(parsed.processes, parsed.process)
+        sweep(
+            parsed.config, parsed.axes, console, seeds=parsed.seeds, processes=count, process=index
+        )
     else:
         train(parsed.config, console, profile=parsed.profile)
 

@@ -146,7 +146,31 @@ def test_value_that_is_not_allowed(refusal, command, said):
         ),
         (
             "train --distributed --dry-run",
-            "--distributed is for the training of one run; leave out",
+            "--distributed is for a training; leave out --dry-run",
+        ),
+        (
+            "train --seeds 2 --distributed --coordinator here:1",
+            "--coordinator is not for a sweep, whose processes work without one another",
+        ),
+        (
+            "train --seeds 2 --distributed --heartbeat 9",
+            "--heartbeat is not for a sweep, whose processes work without one another",
+        ),
+        (
+            "train --seeds 2 --distributed --processes 3 --process 0",
+            "--processes 3 is more than the 2 members of the sweep",
+        ),
+        (
+            "train --seeds 2 --distributed --processes 2 --process 2",
+            "--process 2 is none of 2 --processes, numbered from 0",
+        ),
+        (
+            "train --seeds 2 --distributed --processes 0 --process 0",
+            "--process 0 is none of 0 --processes",
+        ),
+        (
+            "train --seeds 2 --distributed --process 0",
+            "--distributed: --processes N and --process I say who takes part",
         ),
         (
             "train --processes 2",
