@@ -15,8 +15,9 @@ from jaxhash.data.form_files import is_trained_on
 from jaxhash.data.readers.image_files import INDEX_NAME
 from jaxhash.runs.folder import process_folder
 from jaxhash.runs.metrics_file import read_metrics, write_metrics
+from jaxhash.training.members import Member
 from jaxhash.utils.errors import UserError
-from jaxhash.utils.files import read_json, write_json
+from jaxhash.utils.files import is_number, read_json, write_json
 
 T = TypeVar("T")
 
@@ -86,28 +87,33 @@ class SweepProcess(NamedTuple):
         folders = enumerate(self._folders(sweep))
         return [index for index, folder in folders if not (folder / _MEMBERS).is_file()]
 
-    def join(self, sweep: Path, own: dict[str, Any], data_sha256: str) -> dict[str, Any]:
+    def join(
+        self, sweep: Path, own: dict[str, Any], members: Sequence[Member], data_sha256: str
+    ) -> dict[str, Any]:
         """Returns the results of all processes, which are finished, and joins their metrics.jsonl.
 
         Args:
             sweep: folder of the sweep.
             own: the results of this process, as given to `finish`.
-            data_sha256: digest of its data.
+            members: the members of all processes.
+            data_sha256: digest of the data of this process.
 
         Raises:
-            UserError: if another process was trained on other data.
+            UserError: if another process was trained on other data, or its files are damaged.
         """
         if self.count == 1:
             return own
-        folders = self._folders(sweep)
-        for folder in folders:
+        found, records = [], []
+        for index, folder in enumerate(self._folders(sweep)):
             if not is_trained_on(folder, data_sha256):
                 raise UserError(
                     f"the data of {folder} are not those of {self.folder(sweep)}: items, labels or the "
                     "split differ between the hosts; make them alike, and remove the one that is wrong"
                 )
-        found = [read_json(folder / _MEMBERS, _REMEDY) for folder in folders]
-        joined = join_records([read_metrics(folder / "metrics.jsonl") for folder in folders])
+            share = self._replace(index=index).share(members)
+            found.append(_read_results(folder / _MEMBERS, share))
+            records.append(read_metrics(folder / "metrics.jsonl", len(share)))
+        joined = join_records(records)
         self.publish(sweep, "metrics.jsonl", lambda path: write_metrics(path, joined))
         for name in ("inputs.json", INDEX_NAME):
             if (made := self.folder(sweep) / name).is_file():
@@ -116,6 +122,19 @@ class SweepProcess(NamedTuple):
 
     def _folders(self, sweep: Path) -> list[Path]:
         return [process_folder(sweep, index) for index in range(self.count)]
+
+
+def _read_results(path: Path, members: Sequence[Member]) -> dict[str, Any]:
+    """Reads what a process has left with `SweepProcess.finish`; raises unless it is of these members."""
+    content = read_json(path, _REMEDY)
+    try:
+        is_sound = [Member(each["seed"], each["values"]) for each in content["members"]] == members
+        is_sound &= content["seconds"] is None or is_number(content["seconds"])
+    except (KeyError, TypeError):
+        is_sound = False
+    if not is_sound:
+        raise UserError(f"{path} is damaged (its members are not those of the process); {_REMEDY}")
+    return content
 
 
 def join_records(parts: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -162,7 +162,7 @@ def sweep(
                 "writes the results of the sweep",
             )
             return None
-        found = this.join(folder, found, experiment.findings.data_sha256)
+        found = this.join(folder, found, members, experiment.findings.data_sha256)
         results = sweep_results(experiment, varied["axes"], members, found["members"])
         results |= {"seconds": found["seconds"], **circumstances}
         this.publish(folder, "results.json", lambda path: write_json(path, results))

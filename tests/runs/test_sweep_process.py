@@ -16,6 +16,7 @@ from jaxhash.runs.folder import check_free
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.runs.presets import digits_hashnet_hswd
 from jaxhash.runs.report_sweep import report_sweep
+from jaxhash.runs.sweep_members import make_members
 from jaxhash.runs.sweep_process import SweepProcess, join_records
 from jaxhash.runs.train_sweep import sweep
 from jaxhash.utils.errors import UserError
@@ -25,6 +26,7 @@ from jaxhash.utils.errors import UserError
 AXES, SEEDS = {"quantizer_weight": (0.1, 1.0, 3e38)}, 2
 OPTIONS = dict(model="mlp", epochs=1, bits=8, train_per_class=20, validation=0.1, baselines="none")
 PROCESSES = 4
+MEMBERS = make_members([{"quantizer_weight": w} for w in AXES["quantizer_weight"]], [0, 1])
 
 
 def config(folder, **options):
@@ -105,9 +107,25 @@ def test_other_data_on_another_host_are_refused(swept, tmp_path):
     assert process.finish(again, own) == []
     sha256 = json.loads((again / "process0" / "inputs.json").read_text())["data_sha256"]
     with pytest.raises(UserError, match="process1 are not those of .*process0"):
-        process.join(again, own, sha256)
+        process.join(again, own, MEMBERS, sha256)
     (again / "process2" / "members.json").unlink()
     assert process.finish(again, own) == [2]
+
+
+@pytest.mark.parametrize(
+    "change", [{"members": 5}, {"members": []}, {"seconds": "1"}, {"members": [{}]}]
+)
+def test_damaged_results_of_another_process_are_refused(swept, tmp_path, change):
+    folder, _, _ = swept
+    again = tmp_path / "again"
+    shutil.copytree(folder / "shared", again)
+    process, path = SweepProcess(0, PROCESSES), again / "process3" / "members.json"
+    own = json.loads((again / "process0" / "members.json").read_text())
+    sha256 = json.loads((again / "process0" / "inputs.json").read_text())["data_sha256"]
+    assert len(process.join(again, own, MEMBERS, sha256)["members"]) == 6
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match="process3/members.json is damaged"):
+        process.join(again, own, MEMBERS, sha256)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 8])
