@@ -174,14 +174,22 @@ def test_value_that_is_not_allowed(refusal, command, said):
         ),
         (
             "train --processes 2",
-            "--processes is for a training on several hosts; it needs --distrib",
+            "--processes is for work on several hosts; it needs --distributed",
         ),
         (
             "train --process 0",
-            "--process is for a training on several hosts; it needs --distributed",
+            "--process is for work on several hosts; it needs --distributed",
+        ),
+        (
+            "evaluate run --processes 2",
+            "--processes is for work on several hosts; it needs --distributed",
+        ),
+        (
+            "evaluate made.npz --distributed",
+            "--distributed is for the folder of a run, and made.npz",
         ),
         ("train --distributed --coordinator here", "--coordinator must be HOST:PORT, got here"),
-        ("train --heartbeat 9", "--heartbeat is for a training on several hosts; it needs"),
+        ("train --heartbeat 9", "--heartbeat is for work on several hosts; it needs"),
         ("train --distributed --heartbeat 1", "--heartbeat must be at least 2 seconds, got 1"),
     ],
 )
