@@ -290,7 +290,7 @@ def _step_call(experiment: Experiment, members: int) -> Callable[[], None]:
         step, state = experiment.make_step(), experiment.initial_state()
         batch = random_batch(experiment, classes=10)
     else:
-        state = stack_states(experiment.initial_states(range(members)), 1)
+        state = stack_states(experiment.initial_states(range(members)), members)
         mapping = best_mapping(jax.local_devices()[0].platform, state.params)
         one = lambda traced: experiment.with_hyperparams(**traced).step_function()  # noqa: E731
         step = experiment.over_devices(member_step(one, {}, mapping=mapping))

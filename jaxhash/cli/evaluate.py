@@ -8,6 +8,7 @@ import tyro
 from rich.console import Console
 
 from jaxhash import metrics
+from jaxhash.cli.distributed_flags import ONE_PROCESS, DistributedFlags
 from jaxhash.cli.parsing import parse
 from jaxhash.retrieval.evaluate_codes import Convention, EvaluationOptions, evaluate_codes
 from jaxhash.utils.errors import UserError
@@ -50,6 +51,8 @@ class EvaluateArguments:
     """The database of the other file."""
     output: Path | None = None
     """JSON file for the results."""
+    hosts: DistributedFlags = ONE_PROCESS
+    """The processes that share the work of a run."""
 
     @property
     def names_codes(self) -> bool:
@@ -63,7 +66,7 @@ class EvaluateArguments:
                 f"{self.path} is neither a file of codes (.npz, .npy) nor a run's folder"
             )
         for field in dataclasses.fields(self):
-            if field.name not in ("path", "data_dir") and (
+            if field.name not in ("path", "data_dir", "hosts") and (
                 getattr(self, field.name) != field.default
             ):
                 raise UserError(
@@ -75,6 +78,8 @@ class EvaluateArguments:
         """Evaluates the file of codes."""
         if self.data_dir is not None:
             raise UserError(f"--data-dir is for the folder of a run, and {self.path} is a file")
+        if self.hosts.distributed:
+            raise UserError(f"--distributed is for the folder of a run, and {self.path} is a file")
         names = [field.name for field in dataclasses.fields(EvaluationOptions)]
         evaluate_codes(
             self.path,
@@ -92,6 +97,7 @@ class EvaluateArguments:
     def evaluate_run(self, console: Console) -> None:
         """Evaluates the run, or the sweep, from its checkpoint."""
         self.check_run()
+        console = self.hosts.join(console)
         from jaxhash.runs.evaluate_run import evaluate
 
         evaluate(self.path, console, self.data_dir)
@@ -110,6 +116,7 @@ def run(arguments: list[str], console: Console, command: str) -> None:
             "name the folder of a run or a file of codes; jaxhash evaluate --help lists what is allowed"
         )
     parsed = parse(EvaluateArguments, arguments, prog="jaxhash evaluate")
+    parsed.hosts.check()
     if parsed.names_codes:
         parsed.evaluate_codes(console, command)
     else:

@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 
 from jaxhash.cli.config_flags import ConfigFlags, from_flags, take_preset, to_flags
-from jaxhash.cli.output import make_console
+from jaxhash.cli.distributed_flags import ONE_PROCESS, DistributedFlags
 from jaxhash.cli.parsing import find_value, parse, preset_list
 from jaxhash.runs.config import Config
 from jaxhash.runs.presets import PRESETS
@@ -29,16 +29,8 @@ class TrainArguments:
     """Train so many seeds together, the given one first; print means and standard deviations."""
     profile: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Write a JAX trace of a few steps into the run's folder, and time the loss by itself."""
-    distributed: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Train on several hosts, each of which runs this command."""
-    coordinator: str | None = None
-    """HOST:PORT of the first process; JAX_COORDINATOR_ADDRESS or the cluster if not given."""
-    processes: int | None = None
-    """How many processes there are; JAX_NUM_PROCESSES or the cluster if not given."""
-    process: int | None = None
-    """Number of this process, from 0; JAX_PROCESS_ID or the cluster if not given."""
-    heartbeat: int | None = None
-    """Seconds after which a process that is not heard of is gone, and the others end; 30 if not given."""
+    hosts: DistributedFlags = ONE_PROCESS
+    """The processes."""
     sweep: tuple[str, ...] = ()
     """Train all settings of a grid together, such as quantizer-weight=0.01,0.1 weight-decay=0,1e-4."""
 
@@ -51,18 +43,18 @@ class TrainArguments:
         """Raise a `UserError` if two of the flags do not go together."""
         if self.dry_run and self.is_sweep:
             raise UserError("--dry-run prints one model; leave out --seeds and --sweep")
-        for name in ("distributed", "profile"):
-            if getattr(self, name) and (self.is_sweep or self.dry_run):
+        if self.profile and (self.is_sweep or self.dry_run):
+            raise UserError(
+                "--profile is for the training of one run; leave out --seeds, --sweep and --dry-run"
+            )
+        if self.hosts.distributed and self.dry_run:
+            raise UserError("--distributed is for a training; leave out --dry-run")
+        for name in ("coordinator", "heartbeat"):
+            if getattr(self.hosts, name) is not None and self.is_sweep:
                 raise UserError(
-                    f"--{name} is for the training of one run; leave out --seeds, --sweep and --dry-run"
+                    f"--{name} is not for a sweep, whose processes work without one another; leave it out"
                 )
-        for name in ("coordinator", "processes", "process", "heartbeat"):
-            if getattr(self, name) is not None and not self.distributed:
-                raise UserError(
-                    f"--{name} is for a training on several hosts; it needs --distributed"
-                )
-        if self.heartbeat is not None and self.heartbeat < 2:
-            raise UserError(f"--heartbeat must be at least 2 seconds, got {self.heartbeat}")
+        self.hosts.check()
 
     @property
     def axes(self) -> dict[str, tuple[float, ...]]:
@@ -114,8 +106,8 @@ def run(arguments: list[str], console: Console, command: str) -> None:
         return
     parsed = parse_arguments(arguments)
     parsed.check()
-    if parsed.distributed:
-        console = _join(parsed)
+    if not parsed.is_sweep:
+        console = parsed.hosts.join(console)
     limit_malloc_arenas()
     from jaxhash.runs.train_run import dry_run, train  # after parsing: mistakes stay quick
 
@@ -124,7 +116,10 @@ def run(arguments: list[str], console: Console, command: str) -> None:
     elif parsed.is_sweep:
         from jaxhash.runs.train_sweep import sweep
 
-        sweep(parsed.config, parsed.axes, console, seeds=parsed.seeds)
+        count, index = parsed.hosts.number()
+        sweep(
+            parsed.config, parsed.axes, console, seeds=parsed.seeds, processes=count, process=index
+        )
     else:
         train(parsed.config, console, profile=parsed.profile)
 
@@ -160,16 +155,6 @@ def parse_arguments(arguments: list[str]) -> TrainArguments:
         )
         config = config.replace(run_dir=folder)
     return dataclasses.replace(parsed, config=config)
-
-
-def _join(parsed: TrainArguments) -> Console:
-    """Joins the distributed job; returns the console, which prints in process 0 only."""
-    from jaxhash.training import distributed
-
-    distributed.initialize_distributed(
-        parsed.coordinator, parsed.processes, parsed.process, heartbeat=parsed.heartbeat
-    )
-    return make_console(quiet=not distributed.is_main_process())
 
 
 def _folder(preset: str, config: Config) -> str:

@@ -21,8 +21,9 @@ from jaxhash.runs.members import config_of_member
 from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.runs.own_parts import own_parts
 from jaxhash.runs.settings import best, summarize
+from jaxhash.runs.sweep_members import check_sweep, make_members
 from jaxhash.runs.train_run import choose_state
-from jaxhash.runs.train_sweep import check_sweep, make_members, unsharded
+from jaxhash.runs.train_sweep import unsharded
 from jaxhash.training.members import Member
 from jaxhash.utils.console import print_line, show_work
 from jaxhash.utils.errors import UserError

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,6 +34,9 @@ FILES = (
 )
 #: Key of config.json for the parts that are the user's own; it is there only if some are.
 _OWN = "own"
+
+#: Name of the folder of a process in that of a sweep which it shares with others.
+_PROCESS = "process{}"
 
 FOLDERS = ("checkpoints", "broken_checkpoints", "cache", "report", "profile")
 
@@ -69,9 +73,15 @@ def check_free(folder: Path, kind: str) -> bool:
             raise UserError(f"`run_dir={folder}`: nothing can be written into {folder / name}")
     if (folder / "config.json").is_file():
         return False
-    if any(folder.iterdir()):
+    process = _PROCESS.format(r"\d+") if kind == "sweep" else ""
+    if not all(re.fullmatch(process, path.name) for path in folder.iterdir()):
         raise UserError(another)
     return True
+
+
+def process_folder(sweep: Path, index: int) -> Path:
+    """Returns the folder of a process of a sweep that processes share."""
+    return sweep / _PROCESS.format(index)
 
 
 def check_same_training(
@@ -85,7 +95,7 @@ def check_same_training(
     Args:
         folder: the folder.
         config: configuration of the training.
-        sweep: seeds and axes of a sweep; None for a single run.
+        sweep: seeds and axes of a sweep, and its processes if there are several; None for a single run.
         own: names of the parts that are the user's own.
 
     Raises:
@@ -100,8 +110,9 @@ def check_same_training(
     if sweep is not None and varied is None:
         raise UserError(f"{folder} holds a single run, not a sweep; choose another `run_dir`")
     found = config_diff(stored, config)
-    for name, argument in (("seeds", "seeds"), ("axes", "sweep")) if sweep is not None else ():
-        there, here = (axes_words(one[name]) for one in (varied, sweep))
+    arguments = {"seeds": "seeds", "axes": "sweep", "processes": "processes"}
+    for name, argument in arguments.items() if sweep is not None else ():
+        there, here = (axes_words(one.get(name, 1)) for one in (varied, sweep))
         if there != here:
             found.append(f"`{argument}` is {there} there and {here} here")
     if (there := read_own_parts(folder)) != own:
@@ -268,6 +279,7 @@ def _check_sweep(sweep: Any) -> None:
     axes = sweep.get("axes") if isinstance(sweep, dict) else None
     seeds = sweep.get("seeds") if isinstance(sweep, dict) else None
     good = type(seeds) is int and isinstance(axes, dict)
+    good &= type(sweep.get("processes", 1)) is int if good else False
     for values in axes.values() if good else ():
         good &= isinstance(values, list) and all(map(is_number, values))
     if not good:

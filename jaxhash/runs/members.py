@@ -5,7 +5,6 @@ A member's folder lies in that of the sweep and is named after its seed and its 
 it are those of all members together. A member that diverged has no folder.
 """
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -19,13 +18,13 @@ from jaxhash.runs.encoding import SplitEncoder, encode_sample
 from jaxhash.runs.evaluation import NotFinite, validation_scores
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.folder import open_folder
+from jaxhash.runs.metrics_file import write_metrics
 from jaxhash.runs.train_run import finished_results, open_checkpoints, write_results
 from jaxhash.training.members import Member, drop_zero_penalty, member_state
 from jaxhash.training.model_selection import select_model
 from jaxhash.training.state import TrainState
 from jaxhash.training.stop import raise_if_stop_requested
 from jaxhash.utils.console import print_line, track_progress
-from jaxhash.utils.files import whole_file
 
 
 def finish_members(
@@ -36,6 +35,7 @@ def finish_members(
     notes: dict[str, Any],
     console: Console,
     *,
+    folder: Path,
     diverged: Sequence[int | None],
 ) -> list[dict[str, Any] | None]:
     """Evaluates each member that has not diverged, and writes its folder; one after the other.
@@ -44,12 +44,13 @@ def finish_members(
     an interruption. Baselines are computed once for the members of a seed.
 
     Args:
-        experiment: what is varied, in the folder of the sweep, with tables whole on each device.
+        experiment: what is varied, with tables whole on each device.
         members: the members.
         state: the last state of all members.
-        records: the sweep's metrics.jsonl.
+        records: the metrics.jsonl of all members.
         notes: what the results of each member hold beside its numbers.
         console: where progress is printed.
+        folder: folder of the sweep.
         diverged: for each member the step at which it diverged, or None.
 
     Returns:
@@ -58,6 +59,7 @@ def finish_members(
     """
     track = partial(track_progress, console=console)
     encode, found, known = SplitEncoder(experiment), [None] * len(members), None
+    config = experiment.config.replace(run_dir=folder)
     seeds = list(dict.fromkeys(member.seed for member in members))
     for seed, initial in zip(seeds, experiment.initial_states(seeds), strict=True):
         before = None
@@ -65,17 +67,19 @@ def finish_members(
             if member.seed != seed or diverged[number] is not None:
                 continue
             raise_if_stop_requested()
-            own = experiment.with_config(config_of_member(experiment.config, member))
-            folder, own_state = own.config.run.run_dir, member_state(state, number)
-            print_line(console, f"member {number + 1} of {len(members)}, {member.name}: {folder}")
-            results = finished_results(folder, own.config)
+            own = experiment.with_config(config_of_member(config, member))
+            own_folder, own_state = own.config.run.run_dir, member_state(state, number)
+            print_line(
+                console, f"member {number + 1} of {len(members)}, {member.name}: {own_folder}"
+            )
+            results = finished_results(own_folder, own.config)
             if results is None:
                 if before is None:
                     before = encode_sample(encode, experiment, initial.variables, track)
                 own_records = [_of_member(record, number) for record in records]
-                with open_folder(folder, own.config.to_json()):
-                    write_input_form(folder, own.input_form, own.findings.data_sha256)
-                    _write_metrics(folder / "metrics.jsonl", own_records)
+                with open_folder(own_folder, own.config.to_json()):
+                    write_input_form(own_folder, own.input_form, own.findings.data_sha256)
+                    write_metrics(own_folder / "metrics.jsonl", own_records)
                     _save_checkpoint(own, own_state, console)
                     try:
                         results = write_results(
@@ -105,11 +109,6 @@ def config_of_member(config: Config, member: Member) -> Config:
 def _of_member(record: dict[str, Any], number: int) -> dict[str, Any]:
     """Returns a member's part of a record."""
     return {name: v[number] if isinstance(v, list) else v for name, v in record.items()}
-
-
-def _write_metrics(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    with whole_file(path, "w") as file:
-        file.writelines(json.dumps(record) + "\n" for record in records)
 
 
 def _save_checkpoint(own: Experiment, state: TrainState, console: Console) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxhash.utils.errors import UserError
-from jaxhash.utils.files import is_number
+from jaxhash.utils.files import is_number, whole_file
 
 #: Of a record what is one number for all members of a sweep, and what is never None: a metric may be,
 #: for it was not finite.
@@ -54,9 +54,7 @@ class MetricsFile:
     def __init__(self, path: Path, *, step: int, members: int = 0, interval: int = 1):
         self._interval = interval
         kept = [record for record in read_metrics(path, members) if record["step"] <= step]
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        partial.replace(path)
+        write_metrics(path, kept)
         self._file = path.open("a")
         self._zero = time.monotonic() - (kept[-1]["seconds"] if kept else 0.0)
 
@@ -74,6 +72,12 @@ class MetricsFile:
         numbers = {name: _json_number(value) for name, value in metrics.items()}
         self._file.write(json.dumps({"step": step, "seconds": seconds, **numbers}) + "\n")
         self._file.flush()
+
+
+def write_metrics(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Writes the records of a metrics.jsonl whole or not at all."""
+    with whole_file(path, "w") as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
 
 
 def read_metrics(path: Path, members: int | None = None) -> list[dict[str, Any]]:

@@ -3,13 +3,12 @@
 The folder of a sweep holds ``config.json``, ``metrics.jsonl`` with each metric as a list over the
 members, ``checkpoints/`` of all of them, the folder of a run for each of them, and, written last,
 ``results.json``. A member is trained and evaluated as ``jaxhash train`` would with its seed and its
-numbers.
+numbers. Where several processes share the sweep, each has its checkpoints and metrics in a folder of its
+own there, ``process0/`` and so on; see `jaxhash.runs.sweep_process`.
 """
 
 import dataclasses
-import itertools
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,8 @@ from rich.console import Console
 from jaxhash import report
 from jaxhash.data.form_files import read_input_form
 from jaxhash.objectives import Batch, TableSharding
-from jaxhash.runs.config import TRACED_HYPERPARAMS, Config
+from jaxhash.runs.config import Config
 from jaxhash.runs.describe import describe, describe_unreadable, environment, print_missing_records
-from jaxhash.runs.evaluation import data_facts
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.folder import (
     axes_words,
@@ -35,8 +33,9 @@ from jaxhash.runs.folder import (
 )
 from jaxhash.runs.members import finish_members
 from jaxhash.runs.metrics_file import read_metrics
-from jaxhash.runs.scores import conventions
-from jaxhash.runs.settings import SCORES, VALIDATION_CONVENTIONS, best, summarize
+from jaxhash.runs.sweep_members import Axes, check_sweep, make_members
+from jaxhash.runs.sweep_process import SweepProcess
+from jaxhash.runs.sweep_results import member_results, objective_name, sweep_results
 from jaxhash.runs.throughput import log_throughput
 from jaxhash.runs.train_run import (
     check_devices,
@@ -45,7 +44,6 @@ from jaxhash.runs.train_run import (
 )
 from jaxhash.training.devices import device_memory
 from jaxhash.training.members import (
-    ALL_DIVERGED_ERROR,
     Member,
     MemberMonitor,
     StackedBatches,
@@ -60,20 +58,17 @@ from jaxhash.utils.console import print_line, show_work
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import write_json
 
-#: Names of fields of the configuration, each with its values.
-Axes = Mapping[str, Sequence[float]]
-
-#: Share of the training items that is held out where there are several settings to choose from.
-DEFAULT_VALIDATION = 0.1
-
-#: Largest number of trainings in one program: each has threads that load its data.
-MAX_MEMBERS = 1000
-
 
 @defer_signals()
 def sweep(
-    config: Config, axes: Axes, console: Console | None = None, *, seeds: int = 1
-) -> dict[str, Any]:
+    config: Config,
+    axes: Axes,
+    console: Console | None = None,
+    *,
+    seeds: int = 1,
+    processes: int = 1,
+    process: int = 0,
+) -> dict[str, Any] | None:
     """Trains every setting with every seed together, evaluates each, and finds the best setting.
 
     The settings are all combinations of the values of the axes. The best has the highest mean mAP on
@@ -89,10 +84,14 @@ def sweep(
         axes: fields among `jaxhash.runs.config.TRACED_HYPERPARAMS`, each with its values.
         console: where progress and table are printed; standard output if not given.
         seeds: number of seeds, counted from ``config.run.seed``.
+        processes: number of processes that share the sweep, as on several hosts, each with devices and
+            members of its own; all see the same ``run_dir``.
+        process: number of this process, from 0.
 
     Returns:
         The content of results.json: ``settings`` with means over seeds, ``members``, ``best``, the
-        number of a setting, and what they were made from.
+        number of a setting, and what they were made from. None if members of other processes are not
+        finished: the last process to finish writes it.
 
     Raises:
         UserError: if the axes, the configuration, the data or the folder do not allow it, or if
@@ -100,12 +99,17 @@ def sweep(
     """
     console = console or Console()
     config, settings = check_sweep(config, axes, seeds)
-    if not _on_own_devices(seeds * len(settings)):
+    members = make_members(settings, range(config.run.seed, config.run.seed + seeds))
+    this = SweepProcess(process, processes)
+    own = this.share(members)
+    _check_processes()
+    if not _on_own_devices(len(own)):
         check_devices(config)
     config, folder = config.located(), config.run.run_dir
     if folder is None:
         raise UserError("`run_dir` must name the folder of the sweep")
     varied = {"seeds": seeds, "axes": {name: list(values) for name, values in axes.items()}}
+    varied |= {"processes": processes} if processes > 1 else {}
     if check_same_training(folder, config, varied) and (folder / "results.json").is_file():
         results = read_results(folder)
         if not (unfinished := _unfinished(folder, results)):
@@ -115,94 +119,56 @@ def sweep(
         print_line(
             console, f"{', '.join(unfinished)} of {folder} has no results.json, and is finished now"
         )
-    input_form = read_input_form(folder, config.data.dataset)
+    own_folder, content = this.folder(folder), config.to_json() | {"sweep": varied}
+    check_same_training(own_folder, config, varied)
+    input_form = read_input_form(own_folder, config.data.dataset)
     with show_work("opening data and model", console):
-        experiment = unsharded(Experiment.open(config, input_form=input_form, console=console))
-    members = make_members(settings, range(config.run.seed, config.run.seed + seeds))
-    _check_memory(experiment, len(members))
+        experiment = Experiment.open(
+            config.replace(run_dir=own_folder), input_form=input_form, console=console
+        )
+    experiment = unsharded(experiment)
+    _check_memory(experiment, len(own))
     circumstances = environment(experiment)
     raise_if_stop_requested()
-    with training_folder(experiment, config.to_json() | {"sweep": varied}):
-        _print_description(experiment, axes, members, console)
-        state, monitor = _fit_members(experiment, axes, members, console)
+    with training_folder(experiment, content):
+        if not (folder / "config.json").exists():
+            this.publish(folder, "config.json", lambda path: write_json(path, content))
+        check_same_training(folder, config, varied)  # another process may have been quicker
+        _print_description(experiment, axes, members, this, console)
+        state, monitor = _fit_members(experiment, axes, own, this, console)
         raise_if_stop_requested()
-        records = read_metrics(folder / "metrics.jsonl", len(members))
-        log_throughput(records, console, rows=config.optimizer.batch_size * len(members))
+        records = read_metrics(own_folder / "metrics.jsonl", len(own))
+        log_throughput(records, console, rows=config.optimizer.batch_size * len(own))
         print_missing_records(records, experiment, console)
         finished = finish_members(
             experiment,
-            members,
+            own,
             state,
             records,
-            circumstances | {"trained_together": len(members)},
+            circumstances | {"trained_together": len(own)},
             console,
+            folder=folder,
             diverged=monitor.diverged,
         )
-        results = _summarize(experiment, varied["axes"], members, finished, monitor)
-        results |= {"seconds": records[-1]["seconds"] if records else None, **circumstances}
-        write_json(folder / "results.json", results)
+        found = {
+            "members": member_results(own, finished, monitor, experiment.total_steps),
+            "seconds": records[-1]["seconds"] if records else None,
+        }
+        if others := this.finish(folder, found):
+            print_line(
+                console,
+                f"the {len(own)} members of process {process} are finished; those of process "
+                f"{', '.join(map(str, others))} are not, or not in this {folder}: the last process to finish "
+                "writes the results of the sweep",
+            )
+            return None
+        found = this.join(folder, found, members, experiment.findings.data_sha256)
+        results = sweep_results(experiment, varied["axes"], members, found["members"])
+        results |= {"seconds": found["seconds"], **circumstances}
+        this.publish(folder, "results.json", lambda path: write_json(path, results))
     report.print_sweep(results, console)
     print_line(console, f"results are in {folder}, and each member's in a folder there")
     return results
-
-
-def check_sweep(config: Config, axes: Axes, seeds: int) -> tuple[Config, list[dict[str, float]]]:
-    """Returns the configuration, with validation items where it needs them, and the settings.
-
-    Raises:
-        UserError: if axes, seeds and configuration do not go together.
-    """
-    for name, values in axes.items():
-        if name not in TRACED_HYPERPARAMS:
-            allowed = ", ".join(map(_spell, TRACED_HYPERPARAMS))
-            raise UserError(f"`sweep` cannot vary {_spell(name)!r}; it can vary {allowed}")
-        if not len(values):
-            raise UserError(f"`sweep` {_spell(name)} has no values")
-        if repeated := [value for value in values if list(values).count(value) > 1]:
-            raise UserError(f"`sweep` {_spell(name)} has {repeated[0]:g} twice")
-    if seeds < 1:
-        raise UserError(f"`seeds` must be at least 1, got {seeds}")
-    if "quantizer_weight" in axes and config.objective.quantizer == "none":
-        raise UserError("`sweep` quantizer-weight needs a quantizer, and `quantizer` is none")
-    if config.run.on_nan != "stop":
-        raise UserError("`on_nan=skip` is not for a sweep, whose members go on without one another")
-    if config.run.spread_banks == "always":
-        raise UserError("`spread_banks=always` is not for a sweep, whose members share the devices")
-    if config.run.shard_params:
-        raise UserError("`shard_params` is not for a sweep, whose members share the devices")
-    if config.run.model_parallel > 1:
-        raise UserError("`model_parallel` is not for a sweep, whose members share the devices")
-    if config.run.choose != "last":
-        raise UserError(
-            f"`choose={config.run.choose}` is not for a sweep, which takes the last epoch"
-        )
-    members = seeds * math.prod(map(len, axes.values()))
-    if members > MAX_MEMBERS:
-        raise UserError(
-            f"`seeds` and `sweep` ask for {members:,} members; at most {MAX_MEMBERS:,} are trained "
-            "together"
-        )
-    settings = _settings(axes)
-    if len(settings) > 1 and not config.data.validation:
-        config = config.replace(validation=DEFAULT_VALIDATION)
-    for setting in settings:
-        config.replace(**setting).check()
-    config.replace(seed=config.run.seed + seeds - 1).check()
-    return config, settings
-
-
-def _spell(name: str) -> str:
-    """Returns the name of a field as the axes of a command have it."""
-    return name.replace("_", "-")
-
-
-def _settings(axes: Axes) -> list[dict[str, float]]:
-    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-
-
-def make_members(settings: Sequence[dict[str, float]], seeds: Sequence[int]) -> list[Member]:
-    """Returns the members of a sweep: the seeds of each setting side by side."""
-    return [Member(seed, setting) for setting in settings for seed in seeds]
 
 
 def _unfinished(folder: Path, results: dict[str, Any]) -> list[str]:
@@ -234,19 +200,38 @@ def _on_own_devices(members: int) -> bool:
     return members >= len(jax.devices()) > 1
 
 
+def _per_device(members: int) -> int:
+    """Returns how many members the state on a device is of."""
+    return -(-members // len(jax.devices())) if _on_own_devices(members) else members
+
+
+def _check_processes() -> None:
+    """Raises if JAX spreads programs over several processes: one process trains a member alone."""
+    if (sharing := jax.process_count()) > 1:
+        raise UserError(
+            f"a sweep needs devices that its process has for itself, and {sharing} processes share those "
+            "of JAX here; `processes` and `process` number processes that share a sweep alone"
+        )
+
+
 def _check_memory(experiment: Experiment, members: int) -> None:
-    """Raises unless two states of all members fit into a device's memory, as a step needs them."""
+    """Raises unless two states of a device's members fit into its memory, as a step needs them."""
     leaves = jax.tree.leaves(experiment.abstract_state())
     size, free = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves), device_memory()
-    if 2 * members * size > free:
+    held = _per_device(members)
+    if 2 * held * size > free:
         raise UserError(
-            f"{members:,} members of {size / 2**20:,.1f} MiB each, twice in a step, do not fit into the "
+            f"{held:,} members of {size / 2**20:,.1f} MiB each, twice in a step, do not fit into the "
             f"{free / 2**30:,.1f} GiB that a device has; fewer `seeds` or values, in several sweeps"
         )
 
 
 def _print_description(
-    experiment: Experiment, axes: Axes, members: Sequence[Member], console: Console
+    experiment: Experiment,
+    axes: Axes,
+    members: Sequence[Member],
+    process: SweepProcess,
+    console: Console,
 ) -> None:
     """Prints what is trained on which data, and what the setting is chosen on."""
     config, split = experiment.config, experiment.split
@@ -254,11 +239,13 @@ def _print_description(
     over = f"{len(members)} members: {seeds} seed{'s' * (seeds > 1)} from {config.run.seed}"
     if axes:
         over += f", {axes_words(axes)}"
-    if _on_own_devices(len(members)):
-        devices = len(jax.devices())
-        over += f"; {-(-len(members) // devices)} on each of {devices} devices"
+    own = process.share(members)
+    if process.count > 1:
+        over += f"; process {process.index} (of 0 to {process.count - 1}) trains {len(own)} of them"
+    if _on_own_devices(len(own)):
+        over += f"; {_per_device(len(own))} on each of {len(jax.devices())} devices"
     lines = [
-        *describe(experiment, _objective_name(config, axes)),
+        *describe(experiment, objective_name(config, axes)),
         over,
         *describe_unreadable(experiment),
     ]
@@ -271,7 +258,11 @@ def _print_description(
 
 
 def _fit_members(
-    experiment: Experiment, axes: Axes, members: Sequence[Member], console: Console
+    experiment: Experiment,
+    axes: Axes,
+    members: Sequence[Member],
+    process: SweepProcess,
+    console: Console,
 ) -> tuple[TrainState, MemberMonitor]:
     """Trains all members to the last step, from the newest checkpoint if there is one."""
     seeds = list(dict.fromkeys(member.seed for member in members))
@@ -284,7 +275,7 @@ def _fit_members(
     }
     # A weight of 0 leaves a penalty out, with its state; a weight that is varied is never left out.
     first = experiment.with_hyperparams(**{name: jnp.float32(values[name][0]) for name in axes})
-    state = stack_states(first.initial_states(seeds), len(members) // len(seeds))
+    state = stack_states(first.initial_states(seeds), len(members))
     mapping = best_mapping(jax.local_devices()[0].platform, state.params)
 
     def make_step(numbers, devices=None) -> DataParallel:
@@ -304,53 +295,12 @@ def _fit_members(
         if own_devices
         else make_step(slice(None)),
         make_monitor=partial(
-            MemberMonitor, members, bits=experiment.config.model.bits, rows=experiment.batch_rows
+            MemberMonitor,
+            members,
+            bits=experiment.config.model.bits,
+            rows=experiment.batch_rows,
+            stops=process.count == 1,  # else another process may have members left
         ),
         console=console,
         members=len(members),
     )
-
-
-def _summarize(
-    experiment: Experiment,
-    axes: dict[str, list[float]],
-    members: Sequence[Member],
-    finished: Sequence[dict[str, Any] | None],
-    monitor: MemberMonitor,
-) -> dict[str, Any]:
-    """Returns the results of the sweep, without its circumstances."""
-    found = []
-    for number, (member, results) in enumerate(zip(members, finished, strict=True)):
-        diverged = monitor.diverged[number]
-        if results is None and diverged is None:
-            diverged = experiment.total_steps
-        scores = results and {name: results[name] for name in SCORES if name in results}
-        found.append(
-            {
-                "seed": member.seed,
-                "values": dict(member.setting),
-                "scores": scores,
-                "diverged_at_step": diverged,
-                "collapsed_at_step": next(iter(monitor.alarms[number].steps), None),
-            }
-        )
-    if all(member["scores"] is None for member in found):
-        raise UserError(ALL_DIVERGED_ERROR.format(experiment.total_steps))
-    config, settings = experiment.config, summarize(found)
-    return {
-        "bits": config.model.bits,
-        **data_facts(experiment),
-        "objective": _objective_name(config, axes),
-        "epochs": config.optimizer.epochs,
-        "axes": axes,
-        "seeds": list(dict.fromkeys(member.seed for member in members)),
-        "settings": settings,
-        "best": best(settings),
-        "members": found,
-        "conventions": conventions(experiment) | VALIDATION_CONVENTIONS,
-    }
-
-
-def _objective_name(config: Config, axes: Axes) -> str:
-    """Returns the objective in words, without a weight that is varied."""
-    return config.objective.describe(with_weight="quantizer_weight" not in axes)

@@ -13,7 +13,7 @@ from typing import NoReturn, TypeVar
 
 import jax
 import numpy as np
-from jax._src import distributed  # the only access to the client, which has barriers
+from jax._src import clusters, distributed  # the only access to the client, which has barriers
 from jax._src.lib import _jax
 from jax.experimental import multihost_utils
 from jaxtyping import PyTree
@@ -30,6 +30,9 @@ _PEER_FAILURE = re.compile(r"\b(Gloo|NCCL|RPC|UNAVAILABLE|DEADLINE_EXCEEDED|[Bb]
 
 #: Seconds without a heartbeat after which a process counts as lost.
 _heartbeat = 30
+
+#: Which arguments say who takes part.
+_NUMBERS_REMEDY = "`processes=N` and `process=I` say who takes part"
 
 #: The function that C++ calls for an uncaught exception; kept here because C++ keeps no reference.
 _terminate_handler = None
@@ -59,6 +62,51 @@ def initialize_distributed(
     """
     global _heartbeat
     _heartbeat = heartbeat or _heartbeat
+    numbers = _from_environment(processes, process)
+    coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
+    if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
+        raise UserError(f"`coordinator` must be HOST:PORT, got {coordinator}")
+    try:
+        jax.distributed.initialize(coordinator, *numbers, heartbeat_timeout_seconds=_heartbeat)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise UserError(
+            f"`distributed`: {first_line(error).rstrip('.')}; `coordinator=HOST:PORT`, "
+            f"{_NUMBERS_REMEDY}"
+        ) from error
+    _delay_terminate()
+
+
+def number_process(processes: int | None, process: int | None) -> tuple[int, int]:
+    """Finds the number of processes and the index of this one, where they share no devices.
+
+    Arguments that are None are found as in `initialize_distributed`; call this, too, before anything
+    else uses JAX. The processes are not connected. Where a cluster starts several on a host, each gets
+    the GPU of its index there.
+
+    Args:
+        processes: number of processes.
+        process: index of this process, from 0.
+
+    Raises:
+        UserError: if a number is neither given nor found.
+    """
+    numbers = _from_environment(processes, process)
+    _, *numbers, gpus = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+        "no coordinator", *numbers, None, None, None
+    )
+    if None in numbers:
+        raise UserError(f"`distributed`: {_NUMBERS_REMEDY}")
+    for name in ("jax_cuda_visible_devices", "jax_rocm_visible_devices") if gpus else ():
+        jax.config.update(name, ",".join(map(str, gpus)))
+    return tuple(numbers)
+
+
+def _from_environment(processes: int | None, process: int | None) -> list[int | None]:
+    """Returns number and index of processes, read from the environment where they are None.
+
+    Raises:
+        UserError: if the environment holds something else than a number.
+    """
     numbers = {"JAX_NUM_PROCESSES": processes, "JAX_PROCESS_ID": process}
     for name, given in numbers.items():
         value = os.environ.get(name, "")
@@ -66,19 +114,7 @@ def initialize_distributed(
             if not value.isdecimal():
                 raise UserError(f"{name} must be a whole number, got {value!r}")
             numbers[name] = int(value)
-    coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
-    if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
-        raise UserError(f"`coordinator` must be HOST:PORT, got {coordinator}")
-    try:
-        jax.distributed.initialize(
-            coordinator, *numbers.values(), heartbeat_timeout_seconds=_heartbeat
-        )
-    except (ValueError, RuntimeError, TypeError) as error:
-        raise UserError(
-            f"`distributed`: {first_line(error).rstrip('.')}; `coordinator=HOST:PORT`, "
-            "`processes=N` and `process=I` say who takes part"
-        ) from error
-    _delay_terminate()
+    return list(numbers.values())
 
 
 def _delay_terminate() -> None:

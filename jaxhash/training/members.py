@@ -64,12 +64,13 @@ def setting_name(values: Mapping[str, float]) -> str:
     return ", ".join(f"{name.replace('_', '-')} {value:g}" for name, value in values.items())
 
 
-def stack_states(states: Iterable[TrainState], settings: int) -> TrainState:
+def stack_states(states: Iterable[TrainState], members: int) -> TrainState:
     """Stacks one state per seed into a state of all members; settings start from equal states."""
 
     @jax.jit
     def stack(states):
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves * settings), *states)
+        of_members = [states[member % len(states)] for member in range(members)]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *of_members)
 
     return stack(list(states))
 
@@ -205,6 +206,7 @@ class MemberMonitor:
         members: the members, in the order of the lists in a record.
         bits: length of a code.
         rows: rows of a batch.
+        stops: whether the training ends once every member has diverged.
         records: earlier records of the sweep's metrics.jsonl.
 
     Attributes:
@@ -219,11 +221,12 @@ class MemberMonitor:
         *,
         bits: int,
         rows: int,
+        stops: bool = True,
         records: Iterable[dict[str, Any]] = (),
     ):
         self.diverged: list[int | None] = [None] * len(members)
         self.alarms = [CollapseAlarm(bits=bits, rows=rows) for _ in members]
-        self._members, self.changed = members, False
+        self._members, self._stops, self.changed = members, stops, False
         for record in records:
             self(record["step"], record)
 
@@ -231,7 +234,7 @@ class MemberMonitor:
         """Returns one log line per member that diverged or collapsed at this step, or None.
 
         Raises:
-            UserError: if every member has diverged.
+            UserError: if every member has diverged, and that ends the training.
         """
         lists = {name: value for name, value in metrics.items() if isinstance(value, list)}
         lines = []
@@ -250,6 +253,6 @@ class MemberMonitor:
             elif warning := self.alarms[number].update(step, own):
                 lines.append(f"{member.name}: warning: step {step}: {warning}")
             self.changed |= self.alarms[number].changed
-        if None not in self.diverged:
+        if self._stops and None not in self.diverged:
             raise UserError(ALL_DIVERGED_ERROR.format(step))
         return "\n".join(lines) or None

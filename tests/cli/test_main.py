@@ -146,18 +146,50 @@ def test_value_that_is_not_allowed(refusal, command, said):
         ),
         (
             "train --distributed --dry-run",
-            "--distributed is for the training of one run; leave out",
+            "--distributed is for a training; leave out --dry-run",
+        ),
+        (
+            "train --seeds 2 --distributed --coordinator here:1",
+            "--coordinator is not for a sweep, whose processes work without one another",
+        ),
+        (
+            "train --seeds 2 --distributed --heartbeat 9",
+            "--heartbeat is not for a sweep, whose processes work without one another",
+        ),
+        (
+            "train --seeds 2 --distributed --processes 3 --process 0",
+            "--processes 3 is more than the 2 members of the sweep",
+        ),
+        (
+            "train --seeds 2 --distributed --processes 2 --process 2",
+            "--process 2 is none of 2 --processes, numbered from 0",
+        ),
+        (
+            "train --seeds 2 --distributed --processes 0 --process 0",
+            "--process 0 is none of 0 --processes",
+        ),
+        (
+            "train --seeds 2 --distributed --process 0",
+            "--distributed: --processes N and --process I say who takes part",
         ),
         (
             "train --processes 2",
-            "--processes is for a training on several hosts; it needs --distrib",
+            "--processes is for work on several hosts; it needs --distributed",
         ),
         (
             "train --process 0",
-            "--process is for a training on several hosts; it needs --distributed",
+            "--process is for work on several hosts; it needs --distributed",
+        ),
+        (
+            "evaluate run --processes 2",
+            "--processes is for work on several hosts; it needs --distributed",
+        ),
+        (
+            "evaluate made.npz --distributed",
+            "--distributed is for the folder of a run, and made.npz",
         ),
         ("train --distributed --coordinator here", "--coordinator must be HOST:PORT, got here"),
-        ("train --heartbeat 9", "--heartbeat is for a training on several hosts; it needs"),
+        ("train --heartbeat 9", "--heartbeat is for work on several hosts; it needs"),
         ("train --distributed --heartbeat 1", "--heartbeat must be at least 2 seconds, got 1"),
     ],
 )

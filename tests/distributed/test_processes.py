@@ -272,6 +272,27 @@ def test_the_other_process_names_the_lost_one(start, tmp_path, fault, process):
 
 
 @pytest.mark.slow
+def test_two_processes_evaluate_a_run(folders, reserve_port):
+    """Each encodes and counts its share; the numbers are those that eight devices of one process had."""
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "4", "JAX_NUM_PROCESSES": "2"}
+    environment["JAX_COORDINATOR_ADDRESS"] = f"localhost:{reserve_port()}"
+    command = [sys.executable, "-m", "jaxhash", "evaluate", str(folders / "1x8"), "--distributed"]
+    running = [
+        subprocess.Popen(
+            command,
+            env=environment | {"JAX_PROCESS_ID": str(index)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    status, [(first, _), (second, _)] = wait_for(running)
+    assert status == [0, 0] and "every number equals" in first
+    assert "every number" not in second and "evaluating" not in second  # only process 0 prints
+
+
+@pytest.mark.slow
 def test_a_profile_of_two_processes(tmp_path, train):
     """Both call the timed steps equally often; otherwise they would wait forever."""
     train(tmp_path / "run", "2x4", "--profile")
