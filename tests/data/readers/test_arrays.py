@@ -203,7 +203,7 @@ def test_compressed_array_that_ends_early_is_refused(path, max_bytes):
     start = whole.index(b"PK\x01\x02")
     sizes = (said.to_bytes(4, "little"), (said + 1).to_bytes(4, "little"))
     path.write_bytes(whole[:start] + whole[start:].replace(*sizes))
-    with pytest.raises(UserError, match="array 'a' is not readable"):
+    with pytest.raises(UserError, match="array 'a' .*cut short"):
         read_npz(path, "a", max_bytes=max_bytes)
 
 
