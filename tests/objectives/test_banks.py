@@ -198,7 +198,9 @@ def after_an_epoch(objective, multi_label):
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-@pytest.mark.parametrize("make", [partial(dsdh, sweeps=2), asymmetric_dsh, dsah])
+@pytest.mark.parametrize(
+    "make", [partial(dsdh, sweeps=2), partial(asymmetric_dsh, penalty=1.0), dsah]
+)
 def test_codes_of_all_images_by_blocks(monkeypatch, make, multi_label):
     """Blocks of 8 of 50 rows."""
     whole = after_an_epoch(make(), multi_label)
