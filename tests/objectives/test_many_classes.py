@@ -154,6 +154,9 @@ def test_a_sample_of_a_million_classes_has_no_scores_of_all():
 
 def test_a_step_of_a_million_random_targets_has_no_table():
     """A table of them would take 32 MB."""
+    setup = Setup(32, 20, 10**6, False, None, None)
+    start = METHODS["dpn"].make(targets="random").init(jax.random.key(0), setup)
+    assert sum(leaf.nbytes for leaf in jax.tree.leaves(start)) < 1000
     assert temporary_bytes("dpn", 10**6, targets="random") < 1e6
 
 
