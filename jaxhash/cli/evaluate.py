@@ -1,4 +1,4 @@
-"""``jaxhash evaluate``: a run from its checkpoint, or codes made by anything."""
+"""``jaxhash evaluate``: a run from its checkpoint, codes made by anything, or indexes."""
 
 import dataclasses
 from pathlib import Path
@@ -11,24 +11,26 @@ from jaxhash import metrics
 from jaxhash.cli.distributed_flags import ONE_PROCESS, DistributedFlags
 from jaxhash.cli.parsing import parse
 from jaxhash.retrieval.evaluate_codes import Convention, EvaluationOptions, evaluate_codes
+from jaxhash.retrieval.index.manifest import is_index
 from jaxhash.utils.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateArguments:
-    """Evaluate a run again from its checkpoint, and compare; or codes made by anything.
+    """Evaluate a run again from its checkpoint, and compare; or codes made by anything; or indexes.
 
     A file of codes is a .npz with query_codes, query_labels, database_codes and database_labels; or
     a .npz with codes and labels beside one for the --database; or .npy arrays with files of labels.
-    Codes are packed uint8, bool, 0/1, -1/+1 or real-valued; labels class ids or multi-hot.
+    Codes are packed uint8, bool, 0/1, -1/+1 or real-valued; labels class ids or multi-hot. Or an index
+    of labeled queries, and by --database the index that is searched, both made by jaxhash encode.
     """
 
     path: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run, or file of the codes (of the queries, where the database has its own)."""
+    """Folder of the run, or file or index of the codes (of the queries, where the database has its own)."""
     data_dir: Path | None = None
     """Of a run: folder of the data, where it has moved since."""
     database: Path | None = None
-    """File of the database's codes."""
+    """File of the database's codes, or its index."""
     labels: Path | None = None
     """Labels of the codes: .npy, or a list file (a path and its labels on each line)."""
     database_labels: Path | None = None
@@ -45,6 +47,9 @@ class EvaluateArguments:
     """Length of a code, where packed codes do not fill their last byte."""
     zero: metrics.ZeroSign = "+1"
     """What an exact zero of real-valued codes counts as."""
+    memory_bytes: int | None = None
+    """Memory that the compressed arrays of a file may take, by default half of what is free; larger ones
+    are in a temporary file (TMPDIR) while they are read block by block, as uncompressed ones are."""
     compare: Path | None = None
     """Another file of codes of the same items: is its mAP different? Labels of a .npy are the same."""
     compare_database: Path | None = None
@@ -56,8 +61,9 @@ class EvaluateArguments:
 
     @property
     def names_codes(self) -> bool:
-        """Returns whether the path is a file of codes rather than the folder of a run."""
-        return self.path.suffix.lower() in (".npz", ".npy") and not self.path.is_dir()
+        """Returns whether the path is a file or an index of codes rather than the folder of a run."""
+        is_file = self.path.suffix.lower() in (".npz", ".npy") and not self.path.is_dir()
+        return is_file or is_index(self.path)
 
     def check_run(self) -> None:
         """Raises `UserError` if the path is no folder, or a flag is given that is for files of codes."""
@@ -70,16 +76,16 @@ class EvaluateArguments:
                 getattr(self, field.name) != field.default
             ):
                 raise UserError(
-                    f"--{field.name.replace('_', '-')} is for files of codes (.npz, .npy), and "
-                    f"{self.path} is none"
+                    f"--{field.name.replace('_', '-')} is for files of codes (.npz, .npy) and indexes, "
+                    f"and {self.path} is none"
                 )
 
     def evaluate_codes(self, console: Console, command: str) -> None:
-        """Evaluates the file of codes."""
+        """Evaluates the file or the index of codes."""
         if self.data_dir is not None:
-            raise UserError(f"--data-dir is for the folder of a run, and {self.path} is a file")
+            raise UserError(f"--data-dir is for the folder of a run, and {self.path} holds codes")
         if self.hosts.distributed:
-            raise UserError(f"--distributed is for the folder of a run, and {self.path} is a file")
+            raise UserError(f"--distributed is for the folder of a run, and {self.path} holds codes")
         names = [field.name for field in dataclasses.fields(EvaluationOptions)]
         evaluate_codes(
             self.path,
@@ -113,7 +119,7 @@ def run(arguments: list[str], console: Console, command: str) -> None:
     """
     if not arguments:
         raise UserError(
-            "name the folder of a run or a file of codes; jaxhash evaluate --help lists what is allowed"
+            "name the folder of a run, or a file or an index of codes; jaxhash evaluate --help lists what is allowed"
         )
     parsed = parse(EvaluateArguments, arguments, prog="jaxhash evaluate")
     parsed.hosts.check()

@@ -17,7 +17,7 @@ from jaxhash.models.config import ModelConfig
 from jaxhash.retrieval.baselines.linear_hashes import MethodName
 from jaxhash.retrieval.fitting import FitOptions, fit_inputs
 from jaxhash.retrieval.index import Index
-from jaxhash.retrieval.index.manifest import MANIFEST_FILE
+from jaxhash.retrieval.index.manifest import is_index
 from jaxhash.utils.console import print_line
 from jaxhash.utils.errors import UserError
 
@@ -105,7 +105,7 @@ def run(arguments: list[str], console: Console, command: str) -> None:
     parsed = parse(FitArguments, arguments, prog="jaxhash fit")
     options, model = parsed.options, parsed.model_config
     parsed.encoding.check(parsed.inputs, parsed.output)
-    if (parsed.output / MANIFEST_FILE).exists():
+    if is_index(parsed.output):
         check_same_fit(parsed)
     else:
         make_index(parsed, options, model, console)

@@ -33,6 +33,7 @@ Learn binary hash codes for image retrieval.
   jaxhash train --objective help                the methods, as a table
   jaxhash evaluate RUN [--data-dir DIR]         compute a finished run's metrics again
   jaxhash evaluate CODES [--OPTION VALUE ...]   evaluate codes made by anything, a .npz or .npy file
+  jaxhash evaluate INDEX --database INDEX       evaluate a search of one index for the items of another
   jaxhash report RUN... --html FILE             numbers, plots and neighbors of runs, as one page
   jaxhash fit INPUT --method NAME --bits N --output DIR     a hash function without training, and an index
   jaxhash encode RUN INPUT... --output DIR      codes of images or vectors by a run, as an index

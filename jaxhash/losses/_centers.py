@@ -17,7 +17,7 @@ from jaxhash.ops.arguments import (
     check_shape,
     check_signs,
 )
-from jaxhash.ops.class_blocks import other_classes_logsumexp
+from jaxhash.ops.class_blocks import other_classes_logsumexp, other_classes_sum
 from jaxhash.ops.codebooks import LinearCodebook
 from jaxhash.ops.collectives import masked_mean, psum_local_grad, psum_no_grad
 from jaxhash.ops.meshes import on_any_mesh
@@ -265,7 +265,7 @@ def _shifted_logsumexp(
 def hyp2_proxies(
     codes: Float[Array, "n bits"],
     proxies: Float[Array, "classes bits"],
-    labels: Shaped[ArrayLike, "n classes"],
+    labels: Shaped[ArrayLike, " n *classes"],
     *,
     threshold: float | Float[Array, ""],
     where: Shaped[ArrayLike, " n"] | None = None,
@@ -281,7 +281,8 @@ def hyp2_proxies(
     Args:
         codes: raw outputs of the network.
         proxies: the trained direction of each class.
-        labels: 1 where the row is of the class, 0 elsewhere: multi-hot rows.
+        labels: 1 where the row is of the class, 0 elsewhere: multi-hot rows. Or class ids (-1: no label),
+            of which classes are taken in blocks: the cosines of all are no matrix.
         threshold: zeta, the largest cosine with another class's proxy that costs nothing.
 
     Example:
@@ -297,12 +298,36 @@ def hyp2_proxies(
     codes, where = check_codes(codes, where)
     proxies = at_least_float32(as_floating("proxies", proxies, ndim=2))
     check_shape("proxies", proxies, (len(proxies), codes.shape[1]))
+    if jnp.ndim(labels) == 1:
+        return _hyp2_of_ids(codes, proxies, labels, threshold, where, axis_name)
     belongs = as_mask("labels", labels, (len(codes), len(proxies)))
     cosine = cosine_similarity(codes, proxies)
     valid = belongs.any(axis=1) if where is None else where & belongs.any(axis=1)
     near = mean_over_pairs(1.0 - cosine, valid[:, None] & belongs, axis_name)
     hinge = jnp.maximum(cosine - threshold, 0.0)
     return near + mean_over_pairs(hinge, valid[:, None] & ~belongs, axis_name)
+
+
+def _hyp2_of_ids(
+    codes: Float[Array, "n bits"],
+    proxies: Float[Array, "classes bits"],
+    labels: Shaped[ArrayLike, " n"],
+    threshold: float | Float[Array, ""],
+    where: Bool[Array, " n"] | None,
+    axis_name: str | None,
+) -> Float[Array, ""]:
+    """Computes `hyp2_proxies` of class ids: each row has one class, and a hinge of every other."""
+    labels = jnp.asarray(as_labels("labels", labels, len(proxies)))
+    check_shape("labels", labels, codes.shape[:1])
+    is_labeled = labels != UNLABELLED
+    valid = is_labeled if where is None else where & is_labeled
+    own = proxies.at[jnp.maximum(labels, 0)].get(mode="fill", fill_value=jnp.nan)
+    near = 1.0 - jnp.sum(normalize_rows(codes) * normalize_rows(own), axis=1)
+    far = other_classes_sum(
+        lambda part: jnp.maximum(cosine_similarity(codes, part) - threshold, 0.0), proxies, labels
+    )
+    total = near + far / max(len(proxies) - 1, 1)
+    return masked_mean(total, valid, axis_name)
 
 
 @on_any_mesh

@@ -121,6 +121,7 @@ def asymmetric_dsh_codes(
     gamma: float | Float[ArrayLike, ""] = 200.0,
     where: Shaped[ArrayLike, " items"] | None = None,
     axis_name: str | None = None,
+    gram: Float[Array, "bits bits"] | None = None,
 ) -> Float[Array, "items bits"]:
     r"""Updates binary database codes by one pass over the bits, each set to its minimizer (ADSH).
 
@@ -136,6 +137,7 @@ def asymmetric_dsh_codes(
             S of the pair in `asymmetric_dsh`.
         gamma: weight of the distance to the image's own relaxed code, in sums as above.
         where: True for the valid rows; the others are neither read nor changed.
+        gram: :math:`H^\top H` of all images, where the rows are some of them.
 
     Returns:
         Codes of -1 and +1 [items, bits].
@@ -155,7 +157,9 @@ def asymmetric_dsh_codes(
     check_shape("wanted", wanted, codes.shape)
     where = _valid(codes, where)
     relaxed = jnp.where(where[:, None], relaxed, 0.0)
-    gram = psum_no_grad(jnp.matmul(relaxed.T, relaxed, precision=_EXACT), axis_name)
+    if gram is None:
+        gram = psum_no_grad(jnp.matmul(relaxed.T, relaxed, precision=_EXACT), axis_name)
+    check_shape("gram", gram, (codes.shape[1],) * 2)
     linear = codes.shape[1] * wanted + gamma * relaxed
 
     def set_bit(k, codes):

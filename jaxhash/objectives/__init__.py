@@ -19,6 +19,7 @@ ValueError that names it.
 """
 
 from jaxhash.objectives._anchors import *
+from jaxhash.objectives._asymmetric import *
 from jaxhash.objectives._autoencoder import *
 from jaxhash.objectives._banks import RecentBank as RecentBank
 from jaxhash.objectives._banks import Unfilled as Unfilled

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from jaxhash.objectives import (
     _anchors,
+    _asymmetric,
     _autoencoder,
     _centers,
     _classification,
@@ -36,6 +37,7 @@ FAMILIES = (
     _ranking,
     _multilevel,
     _discrete,
+    _asymmetric,
     _dsah,
     _centers,
     _anchors,

@@ -23,8 +23,10 @@ from jaxhash.objectives._base import (
     on_relaxed,
 )
 from jaxhash.objectives._center_tables import (
+    RandomCodebook,
     class_codebook,
     class_table,
+    random_codebook,
     random_signs,
     sum_of_centers,
 )
@@ -111,7 +113,8 @@ def dpn(*, margin: float = 1.0, targets: Targets = "codebook", codebook_seed: in
 
     Args:
         margin: value from which a bit costs nothing.
-        targets: ``"codebook"`` for a `jaxhash.ops.codebooks.codebook`; ``"random"`` for fair signs;
+        targets: ``"codebook"`` for a `jaxhash.ops.codebooks.codebook`; ``"random"`` for fair signs,
+            which above 131,072 classes follow from the class id;
             ``"adaptive"`` for fair signs at first, and from each epoch to the next the sign of the
             sum over a class of :math:`\operatorname{sign} u` where :math:`|u|` is above the
             margin. A sum of 0 leaves the target as it was.
@@ -140,6 +143,8 @@ def dpn(*, margin: float = 1.0, targets: Targets = "codebook", codebook_seed: in
     def init(key, setup):
         if targets == "codebook":
             return Variables(state=class_codebook(setup, codebook_seed))
+        if targets == "random" and are_many(setup.classes) and not setup.multi_label:
+            return Variables(state=random_codebook(setup, codebook_seed))
         codes = class_table(random_signs(codebook_seed, setup.classes, setup.bits), setup)
         if targets == "random":
             return Variables(state=codes)
@@ -283,7 +288,9 @@ def hyp2(*, beta: float = 0.5, threshold: float | None = None) -> Objective:
         proxies, cosine = variables
         codes = codes.astype(jnp.float32)
         options = {"threshold": cosine, "axis_name": context.axis_name}
-        labels = multi_hot(batch.labels, len(proxies))
+        labels = batch.labels
+        if labels.ndim == 2 or not are_many(len(proxies)):
+            labels = multi_hot(labels, len(proxies))
         value = losses.hyp2_proxies(codes, proxies, labels, where=batch.mask, **options)
         terms = {"hyp2_proxies": value}
         if beta > 0 and batch.labels.ndim == 2:
@@ -315,7 +322,7 @@ def _has_several(labels: Bool[ArrayLike, "n classes"]) -> Bool[ArrayLike, " n"]:
 
 
 def _mean_targets(
-    targets: ClassTable | LinearCodebook, batch: Batch, context: Context
+    targets: ClassTable | LinearCodebook | RandomCodebook, batch: Batch, context: Context
 ) -> Float[Array, "n bits"]:
     """Returns, per row, the mean of the targets of its classes."""
     total = sum_of_centers(targets, batch, context)

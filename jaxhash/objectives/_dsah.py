@@ -5,6 +5,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from jaxhash import losses
+from jaxhash.losses._discrete import normal_equations, solve_ridge
 from jaxhash.objectives._banks import update_bank
 from jaxhash.objectives._base import (
     Loss,
@@ -15,7 +16,7 @@ from jaxhash.objectives._base import (
     check_weights,
     zero_padding,
 )
-from jaxhash.objectives._discrete import initial_state, update_codes
+from jaxhash.objectives._discrete import bank_block, bank_blocks, initial_state, update_codes
 from jaxhash.objectives._method import Method
 from jaxhash.objectives._tables import ItemTable, look_up
 from jaxhash.ops.codes import relax
@@ -77,24 +78,52 @@ def dsah(
         return Variables(state=initial_state(key, setup, (classifier, classifier)))
 
     def find_codes(state, axis_name):
-        bank = state.bank
-        labels = multi_hot(bank.labels, state.of_class[0].shape[1]) * bank.seen[:, None]
-        codes = state.codes.rows
-        labelled, means = _class_means(bank.codes, labels, axis_name)
-        rows = {"where": labelled, "axis_name": axis_name}
-        classifier = losses.dsdh_classifier(codes, labels, ridge=nu, **rows)
-        dual = losses.dsdh_classifier(codes, 1.0 - labels, ridge=nu / mu, **rows)
-        codes = losses.dsah_codes(
-            codes, means, labels, classifier, dual, dual_weight=mu, weight=eta, where=bank.seen
-        )
+        bank, classes = state.bank, state.of_class[0].shape[1]
+        blocks = bank_blocks(bank)
+
+        def block(number):
+            part = bank_block(bank, blocks, number)
+            return part, multi_hot(part.labels, classes) * part.seen[:, None]
+
+        def sums(number):
+            part, labels = block(number)
+            codes, labelled = blocks.cut(state.codes.rows, number), _has_label(labels)
+            return (
+                jnp.matmul(labels.T, part.codes, precision=lax.Precision.HIGHEST),
+                jnp.sum(labels, axis=0),
+                normal_equations(codes, labels, labelled),
+                normal_equations(codes, 1.0 - labels, labelled),
+            )
+
+        of_class, number_of_class, products, dual_products = blocks.sum(sums, axis_name)
+        means = of_class / jnp.where(number_of_class > 0, number_of_class, 1.0)[:, None]
+        classifier = solve_ridge(*products, nu)
+        dual = solve_ridge(*dual_products, nu / mu)
+
+        def update(number, codes):
+            part, labels = block(number)
+            new = losses.dsah_codes(
+                blocks.cut(codes, number),
+                _mean_over_classes(labels, means),
+                labels,
+                classifier,
+                dual,
+                dual_weight=mu,
+                weight=eta,
+                where=part.seen,
+            )
+            return blocks.put(codes, new, number)
+
+        codes = lax.fori_loop(0, blocks.count, update, state.codes.rows)
         return state._replace(codes=ItemTable(codes), of_class=(classifier, dual))
 
     def loss(variables, codes, batch, context):
         state = update_codes(find_codes, variables.state, context)
         relaxed = relax(zero_padding(codes.astype(jnp.float32), batch))
         labels = multi_hot(batch.labels, state.of_class[0].shape[1]) * batch.mask[:, None]
-        labelled, means = _class_means(relaxed, labels, context.axis_name)
-        rows = {"where": labelled, "axis_name": context.axis_name}
+        of_class, _ = weighted_means(relaxed, labels, context.axis_name)
+        means = _mean_over_classes(labels, of_class)
+        rows = {"where": _has_label(labels), "axis_name": context.axis_name}
         quantization = losses.distance_to_codes(
             means, look_up(state.codes, batch.index, context), **rows
         )
@@ -106,14 +135,17 @@ def dsah(
     return Objective(init, loss)
 
 
-def _class_means(
-    rows: Float[Array, "n bits"], labels: Float[Array, "n classes"], axis_name: str | None
-) -> tuple[Bool[Array, " n"], Float[Array, "n bits"]]:
-    """Returns which rows have a label, and for each the mean over its classes of their mean rows."""
-    means, _ = weighted_means(rows, labels, axis_name)
+def _has_label(labels: Float[Array, "n classes"]) -> Bool[Array, " n"]:
+    return jnp.sum(labels, axis=1) > 0
+
+
+def _mean_over_classes(
+    labels: Float[Array, "n classes"], means: Float[Array, "classes bits"]
+) -> Float[Array, "n bits"]:
+    """Returns, for each row, the mean over its classes of their means; zeros without a label."""
     number = jnp.sum(labels, axis=1, keepdims=True)
-    own = jnp.matmul(labels, means, precision=lax.Precision.HIGHEST) / jnp.maximum(number, 1.0)
-    return number[:, 0] > 0, own
+    own = jnp.matmul(labels, means, precision=lax.Precision.HIGHEST)
+    return own / jnp.maximum(number, 1.0)
 
 
 #: The methods of this family.

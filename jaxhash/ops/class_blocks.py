@@ -1,4 +1,4 @@
-r"""Sums of exponentials over very many classes, without the matrix of all scores.
+r"""Sums over very many classes, of scores or of their exponentials, without the matrix of all scores.
 
 The softmax cross-entropy of a row with score :math:`z_y` for its own class y is
 :math:`\log(1 + e^{r - z_y})`, where r is the log-sum-exp of the scores of all other classes.
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, Shaped
 
 from jaxhash.ops.meshes import row_groups
 
@@ -47,27 +47,28 @@ def other_classes_logsumexp(
         >>> jnp.exp(found).round(3).tolist()
         [4.0]
     """
-    number = len(jax.tree.leaves(classes)[0])
-    groups = row_groups(number)  # where a mesh spreads the classes, a block has as many of each
-    size = max(min(BLOCK_SCORES // max(len(labels), 1), number // groups), 1)
-    blocks = -(-number // (groups * size))
 
-    def split(array, fill=0):
-        shape = array.shape[1:]
-        array = array.reshape(groups, -1, *shape)
-        padding = ((0, 0), (0, blocks * size - array.shape[1]), *((0, 0),) * len(shape))
-        array = jnp.pad(array, padding, constant_values=fill)
-        array = jnp.moveaxis(array.reshape(groups, blocks, size, *shape), 1, 0)
-        return array.reshape(blocks, groups * size, *shape)
+    def add(total, ids, part):
+        return jnp.logaddexp(total, _logsumexp(scores(part), ids, labels))
 
-    @jax.checkpoint
-    def add(total, block):
-        ids, part = block
-        of_block = _logsumexp(scores(part), ids, labels)
-        return jnp.logaddexp(total, of_block), None
+    return _fold_blocks(add, jnp.full(len(labels), _NOTHING), classes)
 
-    blocks_of = split(jnp.arange(number), fill=-1), jax.tree.map(split, classes)
-    return lax.scan(add, jnp.full(len(labels), _NOTHING), blocks_of)[0]
+
+def other_classes_sum(
+    scores: Scores, classes: PyTree[Shaped[Array, "classes ..."]], labels: Int[Array, " n"]
+) -> Float[Array, " n"]:
+    r"""Computes :math:`\sum_{c \ne y_i} z_{ic}` as `other_classes_logsumexp` does its sum.
+
+    Example:
+        >>> found = other_classes_sum(lambda w: w[None, :], jnp.arange(4.0), jnp.array([1]))
+        >>> found.tolist()
+        [5.0]
+    """
+
+    def add(total, ids, part):
+        return total + jnp.sum(jnp.where(_are_others(ids, labels), scores(part), 0.0), axis=1)
+
+    return _fold_blocks(add, jnp.zeros(len(labels)), classes)
 
 
 def sampled_classes_logsumexp(
@@ -112,9 +113,40 @@ def sampled_classes_logsumexp(
     return _logsumexp(scores(part), drawn, labels) + jnp.log(number / samples)
 
 
+def _fold_blocks(
+    add: Callable[..., Float[Array, " n"]],
+    start: Float[Array, " n"],
+    classes: PyTree[Shaped[Array, "classes ..."]],
+) -> Float[Array, " n"]:
+    """Folds blocks of classes into a value of each row; ids below 0 are no classes."""
+    number = len(jax.tree.leaves(classes)[0])
+    groups = row_groups(number)  # where a mesh spreads the classes, a block has as many of each
+    size = max(min(BLOCK_SCORES // max(len(start), 1), number // groups), 1)
+    blocks = -(-number // (groups * size))
+
+    def split(array, fill=0):
+        shape = array.shape[1:]
+        array = array.reshape(groups, -1, *shape)
+        padding = ((0, 0), (0, blocks * size - array.shape[1]), *((0, 0),) * len(shape))
+        array = jnp.pad(array, padding, constant_values=fill)
+        array = jnp.moveaxis(array.reshape(groups, blocks, size, *shape), 1, 0)
+        return array.reshape(blocks, groups * size, *shape)
+
+    @jax.checkpoint
+    def step(total, block):
+        return add(total, *block), None
+
+    blocks_of = split(jnp.arange(number), fill=-1), jax.tree.map(split, classes)
+    return lax.scan(step, start, blocks_of)[0]
+
+
 def _logsumexp(
     scores: Float[Array, "n r"], ids: Int[Array, " r"], labels: Int[Array, " n"]
 ) -> Float[Array, " n"]:
-    """Returns the log-sum-exp of the scores of other classes; ids below 0 are no classes."""
-    is_other = (ids[None, :] >= 0) & (ids[None, :] != labels[:, None])
-    return jax.nn.logsumexp(jnp.where(is_other, scores, _NOTHING), axis=1)
+    """Returns the log-sum-exp of the scores of other classes."""
+    return jax.nn.logsumexp(jnp.where(_are_others(ids, labels), scores, _NOTHING), axis=1)
+
+
+def _are_others(ids: Int[Array, " r"], labels: Int[Array, " n"]) -> Bool[Array, "n r"]:
+    """Returns which classes are others than that of each row."""
+    return (ids[None, :] >= 0) & (ids[None, :] != labels[:, None])

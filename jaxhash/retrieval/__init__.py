@@ -8,7 +8,7 @@ searched for, `search` finds the nearest codes, and `export` writes both in the 
 To evaluate codes: `encode` applies a model to a set of items. `score` computes the metrics of codes and
 of rankings by real-valued vectors, `score_hierarchy` the hierarchical ones, and `health` describes codes
 in words. `baselines` are hash functions without a network. `code_files` reads codes made by anything,
-and `evaluate_codes` computes their metrics (``jaxhash evaluate CODES``). `vectors` reads vectors block
+`indexed_codes` those of two indexes, and `evaluate_codes` computes their metrics (``jaxhash evaluate CODES``). `vectors` reads vectors block
 by block and multiplies them within bounded memory.
 
 Read first: `hasher`, and `score`, whose functions the evaluation of a run calls. Users start from the

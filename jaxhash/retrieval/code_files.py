@@ -21,6 +21,8 @@ class LabeledCodes(NamedTuple):
     labels: np.ndarray
     codes_file: Path
     labels_file: Path
+    bits: int | None = None
+    """Length of a code, where the files tell it."""
 
 
 class QueryAndDatabase(NamedTuple):
@@ -37,6 +39,7 @@ def read_query_and_database(
     database_labels: Path | None = None,
     *,
     database_argument: str = "database",
+    memory_bytes: int | None = None,
 ) -> QueryAndDatabase:
     """Reads queries and database from one file that holds both, or from a file each.
 
@@ -46,21 +49,22 @@ def read_query_and_database(
         labels: file of the queries' labels; replaces labels in ``path``.
         database_labels: file of the database's labels; replaces labels in ``database``.
         database_argument: name of the argument ``database`` in error messages.
+        memory_bytes: see `read_npz`.
 
     Raises:
         UserError: if a file is missing, cannot be read, or lacks an array.
     """
     if database is not None:
         return QueryAndDatabase(
-            read_side(path, labels, "labels"),
-            read_side(database, database_labels, "database_labels"),
+            read_side(path, labels, "labels", memory_bytes),
+            read_side(database, database_labels, "database_labels", memory_bytes),
         )
     if _is_npy(path) or labels is not None or database_labels is not None:
         raise UserError(f"{path}: `{database_argument}` is needed for the other side of the search")
     keys = ("query_codes", "query_labels", "database_codes", "database_labels")
     hint = f"; or give codes and labels, and `{database_argument}`"
     listed = [f"{name}_indptr" for name in QueryLists._fields]
-    arrays = read_npz(path, *keys, optional=listed, hint=hint)
+    arrays = read_npz(path, *keys, optional=listed, hint=hint, max_bytes=memory_bytes)
     if any(key in arrays for key in listed):
         raise UserError(
             f"{path} lists what each query should find: its labels do not say so; `jaxhash evaluate` "
@@ -107,13 +111,16 @@ def read_lists(path: Path, *, queries: int, items: int) -> QueryLists:
     return lists
 
 
-def read_side(path: Path, labels: Path | None, labels_argument: str) -> LabeledCodes:
+def read_side(
+    path: Path, labels: Path | None, labels_argument: str, memory_bytes: int | None = None
+) -> LabeledCodes:
     """Reads the codes and labels of one side.
 
     Args:
         path: file of the codes; a .npz may hold the labels too.
         labels: file of the labels, if ``path`` holds none.
         labels_argument: name of the argument ``labels`` in error messages.
+        memory_bytes: see `read_npz`.
 
     Raises:
         UserError: if a file is missing, cannot be read, or lacks an array.
@@ -121,14 +128,20 @@ def read_side(path: Path, labels: Path | None, labels_argument: str) -> LabeledC
     if labels is None:
         if _is_npy(path):
             raise UserError(f"{path} holds no labels: `{labels_argument}` names their file")
-        arrays = read_npz(path, "codes", "labels")
+        arrays = read_npz(path, "codes", "labels", max_bytes=memory_bytes)
         return LabeledCodes(arrays["codes"], read_labels(arrays["labels"], path), path, path)
-    codes = read_npy(path) if _is_npy(path) else read_npz(path, "codes")["codes"]
+    if _is_npy(path):
+        codes = read_npy(path)
+    else:
+        codes = read_npz(path, "codes", max_bytes=memory_bytes)["codes"]
     return LabeledCodes(codes, _read_labels(labels), path, labels)
 
 
 def read_other_codes(
-    path: Path, database: Path | None, codes: QueryAndDatabase
+    path: Path,
+    database: Path | None,
+    codes: QueryAndDatabase,
+    memory_bytes: int | None = None,
 ) -> QueryAndDatabase:
     """Reads other codes of the same queries and items, to compare with.
 
@@ -136,18 +149,21 @@ def read_other_codes(
         path: file of both sides, or of the queries. The labels of a .npy are those of ``codes``.
         database: file of the database, if ``path`` does not hold it.
         codes: the codes that they are compared with.
+        memory_bytes: see `read_npz`.
 
     Raises:
         UserError: if a file cannot be read, or its queries or items have other labels.
     """
     if database is None:
-        others = read_query_and_database(path, database_argument="compare_database")
+        others = read_query_and_database(
+            path, database_argument="compare_database", memory_bytes=memory_bytes
+        )
     else:
         others = QueryAndDatabase(
             *(
                 LabeledCodes(read_npy(file), same.labels, file, file)
                 if _is_npy(file)
-                else read_side(file, None, "")
+                else read_side(file, None, "", memory_bytes)
                 for file, same in zip((path, database), codes, strict=True)
             )
         )

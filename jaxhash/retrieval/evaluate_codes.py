@@ -1,4 +1,4 @@
-"""``jaxhash evaluate CODES``: the metrics of codes made by anything, without a model or a run."""
+"""``jaxhash evaluate CODES``: the metrics of codes made by anything, and of indexes, without a run."""
 
 import dataclasses
 from pathlib import Path
@@ -17,7 +17,10 @@ from jaxhash.retrieval.code_files import (
     read_query_and_database,
 )
 from jaxhash.retrieval.health import describe_health
+from jaxhash.retrieval.index.manifest import is_index
+from jaxhash.retrieval.indexed_codes import read_query_and_database_index
 from jaxhash.similarity import has_label
+from jaxhash.utils.checks import check_numbers
 from jaxhash.utils.console import print_line, print_table, track_progress
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import check_output, write_json
@@ -45,6 +48,11 @@ class EvaluationOptions:
     """Length of a code; needed if packed codes do not fill their last byte."""
     zero: metrics.ZeroSign = "+1"
     """Bit that an exact zero of real-valued codes becomes."""
+    memory_bytes: int | None = None
+    """Memory in bytes that the compressed arrays of a file may take; others are in temporary files."""
+
+    def __post_init__(self):
+        check_numbers(self, {"memory_bytes": (2**24, 2**50)})
 
 
 def evaluate_codes(
@@ -60,12 +68,15 @@ def evaluate_codes(
     output: Path | None = None,
     command: str = "",
 ) -> dict[str, Any]:
-    """Evaluates a file of codes; prints, writes and returns the results.
+    """Evaluates a file of codes, or two indexes; prints, writes and returns the results.
+
+    Files are read block by block: beside the arrays that `EvaluationOptions.memory_bytes` bounds, an item
+    takes its label and its packed code, and real-valued codes a column of all items in float64.
 
     Args:
-        path: file of both sides, or of the queries.
+        path: file of both sides, or of the queries; or the index of the queries.
         console: where to print.
-        database: file of the database's codes.
+        database: file of the database's codes, or its index.
         labels: file of the queries' labels.
         database_labels: file of the database's labels.
         compare: file of other codes of the same items; a test compares their mAP.
@@ -82,12 +93,16 @@ def evaluate_codes(
         check_output(output, ".json")
     if compare is None and compare_database is not None:
         raise UserError("`compare_database` needs `compare`")
-    codes = read_query_and_database(path, database, labels, database_labels)
     if compare is not None and options.convention == "all":
         raise UserError("`compare` needs one `convention`")
+    codes = _read(path, database, labels, database_labels, compare, options)
+    if (bits := codes.query.bits) is not None:
+        if options.bits not in (None, bits):
+            raise UserError(f"{path} has codes of {bits} bits, and `bits={options.bits}` is given")
+        options = dataclasses.replace(options, bits=bits)
     summaries = _summarize(codes, options, console)
     if compare is not None:
-        other_codes = read_other_codes(compare, compare_database, codes)
+        other_codes = read_other_codes(compare, compare_database, codes, options.memory_bytes)
         [other] = _summarize(other_codes, options, console)
         if not (summaries[0].weights.any() and other.weights.any()):
             raise UserError(
@@ -111,6 +126,33 @@ def evaluate_codes(
         packages = ("jaxhash", "jax", "numpy")
         write_json(output, {"command": command, **results, "versions": versions(packages)})
     return results
+
+
+def _read(
+    path: Path,
+    database: Path | None,
+    labels: Path | None,
+    database_labels: Path | None,
+    compare: Path | None,
+    options: EvaluationOptions,
+) -> QueryAndDatabase:
+    """Reads both sides from files, or from indexes."""
+    if not (is_index(path) or (database is not None and is_index(database))):
+        return read_query_and_database(
+            path, database, labels, database_labels, memory_bytes=options.memory_bytes
+        )
+    given = {
+        "labels": labels,
+        "database_labels": database_labels,
+        "compare": compare,
+        "memory_bytes": options.memory_bytes,
+    }
+    for name, value in given.items():
+        if value is not None:
+            raise UserError(f"`{name}` is for files of codes, not for an index")
+    if database is None:
+        raise UserError(f"{path} is an index, of queries: `database` names the index to search")
+    return read_query_and_database_index(path, database)
 
 
 def _summarize(

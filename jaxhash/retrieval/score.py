@@ -58,6 +58,7 @@ def score_codes(
     *,
     relevance: metrics.ItemLists | None = None,
     excluded: metrics.ItemLists | None = None,
+    health: metrics.CodeHealth | None = None,
     track: ProgressTracker = no_progress,
     description: str = "counting",
 ) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def score_codes(
         database_labels: labels of the items, of the same kind.
         relevance: the relevant items of each query, in place of labels; then `LIST_CONVENTIONS` hold.
         excluded: items that each query must not find.
+        health: the measures of the database's codes, where they are known.
         track: shows the progress.
         description: text beside the progress.
     """
@@ -82,7 +84,8 @@ def score_codes(
         track=track,
         description=description,
     )
-    health = metrics.code_health(database.packed, form=metrics.CodeFormat("packed", bits))
+    if health is None:
+        health = metrics.code_health(database.packed, form=metrics.CodeFormat("packed", bits))
     at_ranks = {}
     if relevance is not None:
         at_ranks = _metrics_at_ranks(int(counts.total.sum(axis=1).min()))

@@ -255,13 +255,14 @@ def evaluate_codes(
     if experiment.split.relevant is not None:  # labels are no classes
         labels = dict.fromkeys(labels)
     code_format = metrics.CodeFormat("real-valued", codes["query"].bits)
+    health = _health(codes["database"], labels["database"])
     options = {"memory_bytes": config.run.memory_bytes, "track": track}
     found = {
-        **score_all(experiment, codes, **options),
+        **score_all(experiment, codes, health=health, **options),
         "baselines": {},
         "float_rankings": {},
         "conventions": conventions(experiment) | {"baselines": _why_no_baselines(experiment)},
-        "health": _health(codes["database"], labels["database"]).to_json(),
+        "health": health.to_json(),
         "query_health": _health(codes["query"], labels["query"]).to_json(),
         "warnings": metrics.code_warnings(
             *(codes[name].statistics for name in QUERY_AND_DATABASE), code_format

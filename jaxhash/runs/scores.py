@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from jaxhash import metrics
 from jaxhash.retrieval.packed_codes import PackedCodes, as_packed_codes
 from jaxhash.retrieval.score import LIST_CONVENTIONS, SCORE_CONVENTIONS, score_codes, score_floats
 from jaxhash.retrieval.score_hierarchy import (
@@ -39,13 +40,16 @@ def score_all(
     experiment: Experiment,
     codes: Codes,
     *,
+    health: metrics.CodeHealth | None = None,
     memory_bytes: int = 2**30,
     track: ProgressTracker = no_progress,
 ) -> dict[str, Any]:
-    """Returns the metrics of codes, with the hierarchical ones where similarities are known."""
-    return _score(experiment, codes, partial(score_codes, track=track)) | score_by_similarity(
-        experiment, codes, memory_bytes=memory_bytes, track=track
-    )
+    """Returns the metrics of codes, with the hierarchical ones where similarities are known.
+
+    The ``health`` of the database's codes is measured where it is not given.
+    """
+    scores = _score(experiment, codes, partial(score_codes, health=health, track=track))
+    return scores | score_by_similarity(experiment, codes, memory_bytes=memory_bytes, track=track)
 
 
 def score_all_floats(

@@ -164,6 +164,12 @@ CONFORMANCE = {
     "hswd-levels": Row(losses.hswd, _BATCH, _KEY | {"order": 1, "levels": (-2.0, 3.0)}, power=1),
     "hyp2_pairs": Row(losses.hyp2_pairs, _PAIRS, {"threshold": 0.1}, scale_free=True),
     "hyp2_proxies": Row(losses.hyp2_proxies, _PROXIES, {"threshold": 0.1}, scale_free=True),
+    "hyp2_proxies-ids": Row(
+        losses.hyp2_proxies,
+        _PROXIES | {"labels": _CLASSIFIER["labels"]},
+        {"threshold": 0.1},
+        scale_free=True,
+    ),
     "icnn": Row(losses.icnn, _PAIRS, {"neighbors": 2}, power=2),
     "icnn-drop": Row(
         losses.icnn, _PAIRS, {"neighbors": 2, "candidates": 4, "drop_nearest": True}, power=2

@@ -9,6 +9,7 @@ import pytest
 from jaxtyping import TypeCheckError
 
 from jaxhash import losses
+from jaxhash.ops import class_blocks
 
 N, BITS, CLASSES = 7, 6, 4
 RNG = np.random.default_rng(0)
@@ -239,6 +240,20 @@ def test_hyp2_of_one_kind_of_pair_alone(kind):
     assert np.all(np.isfinite(slope))
     alike = losses.hyp2_pairs(codes, codes, jnp.ones((N, N), bool), threshold=0.1)
     assert alike == 0
+
+
+@pytest.mark.parametrize("threshold", [0.1, -0.9])
+def test_hyp2_of_class_ids_is_that_of_their_rows(monkeypatch, threshold):
+    """In blocks of two classes; with the lower threshold a row's own class would cost as well."""
+    monkeypatch.setattr(class_blocks, "BLOCK_SCORES", 2 * N)
+    ids = jnp.arange(N) % CLASSES - (jnp.arange(N) == 1)
+    arrays = jnp.asarray(normal(N, BITS)) + jnp.asarray(PROXIES)[ids], jnp.asarray(PROXIES)
+    loss = partial(losses.hyp2_proxies, threshold=threshold, where=jnp.arange(N) != 2)
+    found, expected = (
+        jax.value_and_grad(loss, argnums=(0, 1))(*arrays, labels)
+        for labels in (ids, jax.nn.one_hot(ids, CLASSES))
+    )
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), found, expected)
 
 
 # Errors

@@ -160,6 +160,14 @@ def test_codes_of_adsh_are_the_best_of_two_bit_by_bit(gamma):
     expected = asymmetric_codes_loop(codes, relaxed, wanted_of, gamma, seen)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(found[4], codes[4])
+    rows, kept = slice(2, 6), np.asarray(relaxed)[seen]
+    part = asymmetric_dsh_codes(
+        *(codes[rows], broken[rows], jnp.asarray(wanted[rows], jnp.float32)),
+        gamma=gamma,
+        where=jnp.asarray(seen[rows]),
+        gram=jnp.asarray(kept.T @ kept),
+    )
+    np.testing.assert_array_equal(part, expected[rows])
     if gamma == 1e4:
         np.testing.assert_array_equal(found[seen], np.sign(relaxed[seen]))
 

@@ -20,9 +20,11 @@ from jaxhash.objectives import (
     _discrete,
     _pairs,
     asymmetric_dsh,
+    dsah,
     dsdh,
     hashnet,
 )
+from jaxhash.objectives._banks import empty_recent_bank, update_recent_bank
 
 BITS, ITEMS, CLASSES, ROWS = 4, 50, 3, 7
 
@@ -196,7 +198,9 @@ def after_an_epoch(objective, multi_label):
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-@pytest.mark.parametrize("make", [partial(dsdh, sweeps=2), asymmetric_dsh])
+@pytest.mark.parametrize(
+    "make", [partial(dsdh, sweeps=2), partial(asymmetric_dsh, penalty=1.0), dsah]
+)
 def test_codes_of_all_images_by_blocks(monkeypatch, make, multi_label):
     """Blocks of 8 of 50 rows."""
     whole = after_an_epoch(make(), multi_label)
@@ -207,11 +211,9 @@ def test_codes_of_all_images_by_blocks(monkeypatch, make, multi_label):
     assert (whole.codes.rows != start.codes.rows).any()
 
 
-@pytest.mark.parametrize("make", [dsdh, asymmetric_dsh])
-def test_labels_of_all_images_are_no_matrix(make):
-    """With 2^20 images of 200 classes it would take 839 MB; six tables of the codes take 201."""
-    objective, items = make(), 1 << 20
-    of_setup = Setup(8, items, 200, False, None, None)
+def bytes_of_step(objective, items, bits, classes):
+    """Returns the memory of a compiled step beside its arguments, which it may overwrite."""
+    of_setup = Setup(bits, items, classes, False, None, None)
     start = jax.eval_shape(lambda: objective.init(jax.random.key(0), of_setup))
     ids = jax.ShapeDtypeStruct((32,), jnp.int32)
     batch = Batch(None, ids, ids, jax.ShapeDtypeStruct((32,), bool))
@@ -220,12 +222,19 @@ def test_labels_of_all_images_are_no_matrix(make):
         of_step = context()._replace(new_epoch=new_epoch)
         return objective.loss(start._replace(state=state), codes, batch, of_step)
 
-    codes, flag = jax.ShapeDtypeStruct((32, 8), jnp.float32), jax.ShapeDtypeStruct((), bool)
+    codes, flag = jax.ShapeDtypeStruct((32, bits), jnp.float32), jax.ShapeDtypeStruct((), bool)
     program = jax.jit(step, donate_argnums=0).lower(start.state, codes, batch, flag).compile()
-    block = _discrete._ROWS_PER_BLOCK * 200 * 4
-    assert (
-        program.memory_analysis().temp_size_in_bytes < 2 * block + 6 * items * 8 * 4 < items * 800
-    )
+    return program.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize(("make", "blocks"), [(dsdh, 2), (asymmetric_dsh, 2), (dsah, 3)])
+def test_neither_labels_nor_codes_of_all_images_are_copied(make, blocks):
+    """Of 2^20 images labels would be a matrix of 839 MB, and tables of codes of 268 MB each."""
+    items, block = 1 << 20, _discrete._ROWS_PER_BLOCK
+    labels = blocks * block * 800 + 6 * items * 32
+    assert bytes_of_step(make(), items, 8, 200) < labels < items * 800
+    new_codes, of_block = items * 256, block * 256
+    assert bytes_of_step(make(), items, 64, 10) < new_codes + 5 * of_block < 2.5 * new_codes
 
 
 # The last rows
@@ -294,3 +303,24 @@ def test_of_an_image_twice_in_a_batch_the_last_row_counts():
 def test_a_recent_bank_that_cannot_be_is_refused(options):
     with pytest.raises(ValueError, match="bank_size"):
         hashnet(**{"bank_size": 5, **options}).init(jax.random.key(0), setup())
+
+
+def test_no_two_rows_of_a_batch_are_written_at_one_position():
+    """Of more rows than the bank has, the last stay, in whatever order rows are written."""
+
+    class Writes:
+        @property
+        def at(self):
+            return self
+
+        def __getitem__(self, positions):
+            self.positions = positions
+            return self
+
+        def set(self, codes, *, mode):
+            return self
+
+    writes, (codes, batch) = Writes(), next(batches())
+    bank = empty_recent_bank(3, setup())._replace(codes=writes, next=jnp.int32(2))
+    update_recent_bank(bank, codes, batch, context())
+    assert writes.positions.tolist() == [3, 3, 1, 2, 0, 3, 3]  # 3 is dropped

@@ -45,6 +45,9 @@ def train(name, options, classes=CLASSES, seed=0):
     return (first, slopes, second, slopes_after), start
 
 
+#: Codes of the first four classes, of which every version has the same.
+STORED = ["b331", "d0f9", "edae", "b2d2"]
+
 METHODS_OF_CLASSES = [
     ("csq", {}),
     ("dpn", {}),
@@ -54,6 +57,7 @@ METHODS_OF_CLASSES = [
     ("cross-entropy", {}),
     ("greedyhash", {}),
     ("jmlh", {}),
+    ("hyp2", {"threshold": 0.1}),
 ]
 
 
@@ -115,6 +119,28 @@ def temporary_bytes(name, classes, **options):
     return program.memory_analysis().temp_size_in_bytes
 
 
+def test_random_targets_of_many_classes_are_fair_signs_by_formula(monkeypatch):
+    few = train("dpn", {"targets": "random"})[1].state
+    signs = np.random.default_rng(0).choice(np.array([-1, 1], np.int8), (CLASSES, BITS))
+    np.testing.assert_array_equal(few.rows, signs)  # as stored runs have them
+    monkeypatch.setattr(class_blocks, "MANY_CLASSES", 13)
+    book, more, other = (
+        train("dpn", {"targets": "random", "codebook_seed": seed}, classes=classes)[1].state
+        for seed, classes in ((0, CLASSES), (0, 10**6), (1, CLASSES))
+    )
+    labels = jnp.array([199, 3, -1, 0, 3])
+    codes = jax.jit(lambda book, labels: book.codes_of(labels))(book, labels)
+    np.testing.assert_array_equal(codes[1], codes[4])
+    np.testing.assert_array_equal(codes, more.codes_of(labels))
+    assert not codes[2].any() and set(np.unique(codes[labels >= 0])) == {-1, 1}
+    assert (codes != other.codes_of(labels)).any() and np.isnan(book.codes_of(labels + 1)[0]).all()
+    found = np.asarray(more.codes_of(jnp.arange(3000)))
+    assert np.abs(found.mean(axis=0)).max() < 0.08  # four standard deviations
+    assert np.abs(np.corrcoef(found.T) - np.eye(BITS)).max() < 0.08
+    stored = found[:4] > 0  # a run that goes on has these
+    assert [f"{int(row):04x}" for row in np.packbits(stored, axis=1).view(">u2")[:, 0]] == STORED
+
+
 @pytest.mark.parametrize("name", ["csq", "dpn", "orthohash"])
 def test_a_step_of_a_million_classes_has_no_scores_of_all(name):
     """Scores would take 256 MB, and codes as floats 128."""
@@ -124,3 +150,16 @@ def test_a_step_of_a_million_classes_has_no_scores_of_all(name):
 def test_a_sample_of_a_million_classes_has_no_scores_of_all():
     """The gradient of the classifier, of 132 MB, is dense."""
     assert temporary_bytes("cross-entropy", 10**6, sampled_classes=1000) < 2.1 * 132e6
+
+
+def test_a_step_of_a_million_random_targets_has_no_table():
+    """A table of them would take 32 MB."""
+    setup = Setup(32, 20, 10**6, False, None, None)
+    start = METHODS["dpn"].make(targets="random").init(jax.random.key(0), setup)
+    assert sum(leaf.nbytes for leaf in jax.tree.leaves(start)) < 1000
+    assert temporary_bytes("dpn", 10**6, targets="random") < 1e6
+
+
+def test_a_step_of_a_million_proxies_has_no_cosines_of_all():
+    """They would take 256 MB; the gradient of the proxies, of 128 MB, is dense."""
+    assert temporary_bytes("hyp2", 10**6, threshold=0.1) < 2.1 * 128e6

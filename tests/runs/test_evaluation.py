@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxhash import metrics
 from jaxhash.data.augment import Augment
 from jaxhash.data.sources import Source
 from jaxhash.data.splits import Split
@@ -34,6 +35,7 @@ from jaxhash.runs.evaluation import (
     validation_scores,
 )
 from jaxhash.runs.experiment import Experiment
+from jaxhash.runs.scores import score_all
 
 ITEMS, BITS = 60, 6
 RNG = np.random.default_rng(0)
@@ -281,6 +283,22 @@ def test_nothing_stands_beside_the_codes_where_it_is_left_out(variables):
     assert rows >= whole["conventions"].keys() - found["conventions"].keys() >= {"itq"}
     whole["conventions"] = found["conventions"]
     assert found.items() <= {**whole, "baselines": {}, "float_rankings": {}}.items()
+
+
+@pytest.mark.parametrize("values_bytes", [0, 2**24])
+def test_the_codes_of_each_side_are_measured_once(variables, monkeypatch, values_bytes):
+    """With the numbers that the scores have where they measure the packed codes themselves."""
+    experiment = with_config(experiment_on(IDS), baselines="none")
+    codes = encode_split(SplitEncoder(experiment), variables, values_bytes=values_bytes)
+    expected, measured, measure = score_all(experiment, codes), [], metrics.code_health
+
+    def code_health(codes, *arguments, **options):
+        measured.append(len(codes))
+        return measure(codes, *arguments, **options)
+
+    monkeypatch.setattr(metrics, "code_health", code_health)
+    assert expected.items() <= evaluate_codes(experiment, codes).items()
+    assert sorted(measured) == sorted(len(side) for side in codes.values())
 
 
 def test_memory_changes_but_the_sample(variables):

@@ -38,6 +38,16 @@ def test_interrupted_and_started_again(undisturbed, tmp_path, console, monkeypat
     assert_same_run(undisturbed, again)
 
 
+@pytest.mark.slow
+def test_a_bank_of_the_last_rows_goes_on_where_it_was(tmp_path, console, monkeypatch):
+    """Of 250 rows, of which 13 batches of 100 have filled five rounds and a part."""
+    options = {"objective_options": ("bank_size=250",)}
+    one, other = (config(tmp_path / name, **options) for name in ("one", "other"))
+    run.train(one, console)
+    train_with_an_interruption(other, console, monkeypatch, at=13)
+    assert_same_run(one, other)
+
+
 def test_killed_and_started_again(undisturbed, tmp_path, console):
     again = config(tmp_path / "run")
     train_with_a_kill(again, FLAGS, console, after=5)

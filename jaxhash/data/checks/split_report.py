@@ -20,10 +20,14 @@ from jaxhash.data.splits import Split
 from jaxhash.data.tree_form import measure_rows
 from jaxhash.similarity import has_label
 from jaxhash.utils.console import print_line, print_table
-from jaxhash.utils.errors import printable
+from jaxhash.utils.errors import UserError, printable
+from jaxhash.utils.hardware import free_memory
 
 #: Largest number of classes that are listed one by one; more are summarized.
 MAX_CLASS_ROWS = 20
+
+#: Memory in bytes that the searches for equal inputs and near duplicates take for an item, about.
+BYTES_PER_ITEM = 240
 
 #: Number of names or sentences of a list that are printed.
 MAX_LISTED = 8
@@ -112,12 +116,17 @@ def examine_split(labeled: LabeledSplit, console: Console | None = None) -> dict
         ``same_content``, the counts of `jaxhash.data.checks.duplicates.EqualInputs`, ``near_duplicates``, the
         fields of `jaxhash.data.checks.near_duplicates.NearDuplicates`, and ``left_out``.
 
+    Raises:
+        UserError: if the search for equal inputs would take more memory than there is.
+
     Example:
         >>> split = Split("small", np.array([0]), np.array([1]), np.array([1, 2]))
         >>> examine_split(LabeledSplit(split))["leaks"]
         ['query and database share 1 item']
     """
     split = labeled.split
+    if labeled.inputs is not None:
+        _check_memory(min(sum(map(len, split.parts.values())), len(labeled.inputs)))
     found = {
         "split": split.name,
         "sha256": split.sha256,
@@ -160,6 +169,16 @@ def print_findings(found: Mapping[str, Any], console: Console) -> None:
         print_table(console, _classes_table(found))
     for sentence in _sentences(found):
         print_line(console, sentence)
+
+
+def _check_memory(items: int) -> None:
+    """Raises if the inputs of so many items are too many to be compared in memory."""
+    if items * BYTES_PER_ITEM > (free := free_memory()):
+        raise UserError(
+            f"comparing the inputs of {items:,} items takes about {items * BYTES_PER_ITEM / 2**30:,.1f} "
+            f"GiB of memory, and {free / 2**30:,.1f} are free: check a part of them, or their `lists`, of "
+            "which no inputs are read"
+        )
 
 
 def _examine_labels(

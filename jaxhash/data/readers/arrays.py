@@ -1,11 +1,14 @@
 """Reads arrays from .npz and .npy files; every failure is a `UserError`. Pickles are never loaded.
 
 Uncompressed arrays, as ``np.savez`` and ``np.save`` write them, stay on disk: they are read-only memory
-maps. Compressed ones are read into memory, if they are not too large for it.
+maps. Compressed ones are read into memory or, where they are too large for it, into a temporary file that
+is mapped in the same way.
 """
 
 import contextlib
 import math
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from io import BufferedIOBase
@@ -21,11 +24,11 @@ from jaxhash.utils.hardware import free_memory
 #: First bytes of a .npz file, of an empty .npz file, and of a .npy file.
 _ZIP, _EMPTY_ZIP, _NPY = b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY"
 
-#: Bytes that the compressed arrays of one file may take in memory at any compression ratio.
+#: Bytes that the compressed arrays of one file may take, uncompressed, at any compression ratio.
 UNCHECKED_BYTES = 2**28
 
 #: Largest compression ratio above `UNCHECKED_BYTES`. No output of a model compresses better, and without
-#: a limit a small file could ask for any amount of memory.
+#: a limit a small file could ask for any amount of memory or disk.
 MAX_RATIO = 200
 
 #: Bytes that are read at a time.
@@ -66,22 +69,22 @@ def read_npz(
     """Reads arrays of a .npz file by name, and ignores the others.
 
     The arrays are read once, to compare their checksums; those that are not compressed are then mapped
-    into memory.
+    into memory. The temporary file of a large compressed array is gone when nothing uses the array.
 
     Args:
         path: the file.
         needed: names of arrays that it must hold.
         optional: names of arrays that are read if it holds them; None for all that it holds.
         hint: end of the message about a missing array.
-        max_bytes: memory in bytes that its compressed arrays may take together; by default half of the
-            free memory.
+        max_bytes: memory in bytes that its compressed arrays may take together, where others are in
+            temporary files; by default half of the free memory.
 
     Returns:
         Arrays of numbers, booleans or text, by name, in the byte order of the machine.
 
     Raises:
         UserError: if the file is no .npz file, lacks an array, or holds one that is damaged, of another
-            kind, or too large.
+            kind, or too large for the disk.
     """
     if _read_magic(path, ".npz").startswith(_NPY):
         raise UserError(f"{path}: not a readable .npz file (it holds one array, a .npy)")
@@ -137,15 +140,15 @@ class _MemberReader:
     Args:
         path: the file.
         archive: the opened file.
-        max_bytes: memory in bytes that compressed members may take together.
+        max_bytes: memory in bytes that compressed members may take together; others go to disk.
     """
 
     def __init__(self, path: Path, archive: zipfile.ZipFile, max_bytes: int):
         self._path, self._archive, self._max_bytes = path, archive, max_bytes
-        self._compressed_bytes = self._bytes = 0
+        self._compressed_bytes = self._uncompressed_bytes = self._bytes = 0
 
     def read(self, info: zipfile.ZipInfo) -> np.ndarray:
-        """Reads an array; may raise any error of the formats."""
+        """Reads an array, or maps it; may raise any error of the formats."""
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError("it is compressed by another method than NumPy's")
         with self._archive.open(info) as file:
@@ -155,30 +158,42 @@ class _MemberReader:
                 while file.read(_CHUNK_BYTES):  # the last read compares the checksum
                     pass
                 return _map(self._path, header, self._offset(info) + header.start)
-            self._check_memory(info)
+            self._check_ratio(info)
+            if self._bytes + header.size > self._max_bytes:
+                return self._read_to_disk(file, header)
+            self._bytes += header.size
             content = np.empty(header.size, np.uint8)
             done = 0
             while chunk := file.read(_CHUNK_BYTES):
                 content[done : done + len(chunk)] = np.frombuffer(chunk, np.uint8)
                 done += len(chunk)
-            if done < header.size:
-                raise ValueError("it is cut short")
+            _check_whole(header, done)
         order = "F" if header.fortran else "C"
         return _native(np.ndarray(header.shape, header.dtype, content, order=order))
 
-    def _check_memory(self, info: zipfile.ZipInfo) -> None:
-        """Raises if this member, with those before it, takes too much memory."""
-        self._compressed_bytes += info.compress_size
-        self._bytes += info.file_size
-        asked = f"the compressed arrays so far ask for {self._bytes / 2**30:.2f} GiB of memory"
-        if self._bytes > self._max_bytes:
+    def _read_to_disk(self, file: BufferedIOBase, header: NpyHeader) -> np.ndarray:
+        """Decompresses an array into a temporary file, which is deleted with the array; maps it."""
+        folder = tempfile.gettempdir()
+        if header.size > (free := shutil.disk_usage(folder).free):
             raise ValueError(
-                f"{asked}, and may take {self._max_bytes / 2**30:.2f}; np.savez in place of "
-                "np.savez_compressed leaves them on disk"
+                f"it takes {header.size / 2**30:.2f} GiB uncompressed, more than the memory allowed, and "
+                f"{folder} has {free / 2**30:.2f} GiB free; TMPDIR names another folder, and np.savez "
+                "writes arrays uncompressed"
             )
-        if self._bytes > max(UNCHECKED_BYTES, MAX_RATIO * self._compressed_bytes):
+        with tempfile.TemporaryFile() as unpacked:
+            shutil.copyfileobj(file, unpacked, _CHUNK_BYTES)
+            unpacked.flush()
+            _check_whole(header, unpacked.tell())
+            return _map(unpacked, header, 0)
+
+    def _check_ratio(self, info: zipfile.ZipInfo) -> None:
+        """Raises if this member, with those before it, is implausibly large for its compressed size."""
+        self._compressed_bytes += info.compress_size
+        self._uncompressed_bytes += info.file_size
+        if self._uncompressed_bytes > max(UNCHECKED_BYTES, MAX_RATIO * self._compressed_bytes):
             raise ValueError(
-                f"{asked}, out of {self._compressed_bytes / 2**20:.1f} MiB: above {UNCHECKED_BYTES >> 20} MiB at most "
+                f"the compressed arrays so far ask for {self._uncompressed_bytes / 2**30:.2f} GiB, out of "
+                f"{self._compressed_bytes / 2**20:.1f} MiB: above {UNCHECKED_BYTES >> 20} MiB at most "
                 f"{MAX_RATIO} to 1 is taken for sound; np.savez writes them uncompressed"
             )
 
@@ -229,12 +244,18 @@ def _check_size(header: NpyHeader, found: int) -> None:
         raise ValueError(f"its header says {shape}, which is empty")
 
 
-def _map(path: Path, header: NpyHeader, start: int) -> np.ndarray:
+def _check_whole(header: NpyHeader, found: int) -> None:
+    """Raises if fewer bytes were decompressed than the array takes."""
+    if found < header.size:
+        raise ValueError("it is cut short")
+
+
+def _map(file: Path | BufferedIOBase, header: NpyHeader, start: int) -> np.ndarray:
     """Maps an array that begins at a byte of a file into memory."""
     if not header.size:  # an empty range cannot be mapped
         return np.empty(header.shape, header.dtype)
     order = "F" if header.fortran else "C"
-    return _native(np.memmap(path, header.dtype, "r", start, header.shape, order))
+    return _native(np.memmap(file, header.dtype, "r", start, header.shape, order))
 
 
 def _native(array: np.ndarray) -> np.ndarray:

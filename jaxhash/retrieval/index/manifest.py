@@ -224,6 +224,11 @@ def read_manifest(folder: Path) -> Manifest:
         raise UserError(f"{path} is damaged ({reason}); {REMEDY}") from error
 
 
+def is_index(folder: Path) -> bool:
+    """Returns whether a folder has the manifest of an index."""
+    return (folder / MANIFEST_FILE).exists()
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replaces the manifest; what it names must be on disk."""
     write_json(folder / MANIFEST_FILE, manifest.to_json())

@@ -3,14 +3,17 @@
 import itertools
 import json
 import os
+import tracemalloc
 
 import numpy as np
 import PIL.Image
 import pytest
 
 from jaxhash.cli.main import main
+from jaxhash.data.checks import split_report
 from jaxhash.data.checks.split_report import LabeledSplit, examine_split
 from jaxhash.data.splits import Split
+from jaxhash.utils.errors import UserError
 
 IDS = np.array([0, 1, 0, 1, 2, 2, 0, -1])
 
@@ -167,6 +170,22 @@ def test_equal_inputs_of_different_items():
         "query": {"train": 0, "database": 0},
         "database": {"train": 0, "query": 0},
     }
+
+
+def test_inputs_that_memory_does_not_hold_are_refused_before_they_are_read(monkeypatch):
+    items, order = 20_000, np.random.default_rng(0).permutation(20_000)
+    inputs = np.random.default_rng(1).normal(size=(items, 4)).astype(np.float32)
+    split = Split("some", order[500:], order[:500], order[500:])
+    limit = items * split_report.BYTES_PER_ITEM
+    monkeypatch.setattr(split_report, "free_memory", lambda: limit)
+    tracemalloc.start()
+    examine_split(LabeledSplit(split, inputs=inputs))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert limit / 2 < peak < limit
+    monkeypatch.setattr(split_report, "free_memory", lambda: limit - 1)
+    with pytest.raises(UserError, match="comparing the inputs of 20,000 items"):
+        examine_split(LabeledSplit(split, inputs=inputs))
 
 
 def test_equal_inputs_by_brute_force():

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -161,17 +162,49 @@ def _bomb(path, size):
                     file.write(bytes(min(2**24, size - start)))
 
 
-def test_compressed_arrays_are_bounded_together_before_they_are_read(path, monkeypatch):
-    np.savez_compressed(path, a=np.zeros(1000, np.int8), b=np.zeros(1000, np.int8))
-    assert read_npz(path, "a", "b", max_bytes=3000)["b"].shape == (1000,)
-    assert read_npz(path, "a", max_bytes=1500)["a"].shape == (1000,)
-    with pytest.raises(UserError, match=r"array 'b' .* np.savez in place of"):
-        read_npz(path, "a", "b", max_bytes=1500)
+def test_compressed_arrays_beyond_the_memory_are_mapped_from_disk(path, monkeypatch):
+    """The bound is on what is held together; a dtype, an order and a byte order stay what they are."""
+    some = {
+        "a": np.arange(1000, dtype=np.int8),
+        "b": np.asfortranarray(np.arange(1000.0, dtype=np.float32).reshape(50, 20)),
+        "c": np.arange(500, dtype=">i8"),
+    }
+    np.savez_compressed(path, **some)
+
+    def on_disk(**options):
+        found = read_npz(path, *some, **options)
+        for name, array in some.items():
+            np.testing.assert_array_equal(found[name], array)
+            assert found[name].dtype == array.dtype.newbyteorder("=")
+        return [name for name in ("a", "b") if isinstance(found[name], np.memmap)]
+
+    assert on_disk(max_bytes=5000) == [] and on_disk(max_bytes=4999) == ["b"]
+    assert on_disk(max_bytes=999) == ["a", "b"]
     monkeypatch.setattr(arrays, "free_memory", lambda: 3000)
-    with pytest.raises(UserError, match="array 'b'"):
-        read_npz(path, "a", "b")
-    np.savez(path, a=np.zeros(10**5), b=np.zeros(10**5))
-    assert read_npz(path, "a", "b")["b"].shape == (10**5,)  # these stay on disk
+    assert on_disk() == ["b"]
+    np.savez(path, **some)
+    assert on_disk(max_bytes=2**30) == ["a", "b"]  # these stay where they are
+
+
+def test_what_neither_memory_nor_disk_takes_is_refused(path, monkeypatch):
+    np.savez_compressed(path, a=np.zeros(1000, np.int8))
+    monkeypatch.setattr(arrays.shutil, "disk_usage", lambda folder: SimpleNamespace(free=999))
+    with pytest.raises(UserError, match=r"array 'a' .* TMPDIR names another folder"):
+        read_npz(path, "a", max_bytes=999)
+    assert read_npz(path, "a", max_bytes=1000)["a"].shape == (1000,)
+
+
+@pytest.mark.parametrize("max_bytes", [0, 2**20])
+def test_compressed_array_that_ends_early_is_refused(path, max_bytes):
+    """Its checksum is sound: the header asks for more than there is."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", content := _npy(np.zeros(10, np.int8), shape=(11,)))
+    said, whole = len(content), path.read_bytes()
+    start = whole.index(b"PK\x01\x02")
+    sizes = (said.to_bytes(4, "little"), (said + 1).to_bytes(4, "little"))
+    path.write_bytes(whole[:start] + whole[start:].replace(*sizes))
+    with pytest.raises(UserError, match="array 'a' .*cut short"):
+        read_npz(path, "a", max_bytes=max_bytes)
 
 
 def test_bomb_is_refused_however_much_memory_there_is(path, monkeypatch):
