@@ -85,7 +85,9 @@ class EvaluateArguments:
         if self.data_dir is not None:
             raise UserError(f"--data-dir is for the folder of a run, and {self.path} holds codes")
         if self.hosts.distributed:
-            raise UserError(f"--distributed is for the folder of a run, and {self.path} holds codes")
+            raise UserError(
+                f"--distributed is for the folder of a run, and {self.path} holds codes"
+            )
         names = [field.name for field in dataclasses.fields(EvaluationOptions)]
         evaluate_codes(
             self.path,
