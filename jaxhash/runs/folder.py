@@ -34,7 +34,15 @@ FILES = (
 #: Key of config.json for the parts that are the user's own; it is there only if some are.
 _OWN = "own"
 
-FOLDERS = ("checkpoints", "broken_checkpoints", "cache", "report", "profile")
+FOLDERS = (
+    "checkpoints",
+    "broken_checkpoints",
+    "cache",
+    "report",
+    "profile",
+    "tensorboard",
+    "wandb",
+)
 
 
 def check_entries(folder: Path) -> None:
