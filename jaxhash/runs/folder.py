@@ -211,7 +211,10 @@ def read_finished(
         UserError: if it is not finished, or holds what is not its own.
     """
     check_entries(folder)
-    for name, remedy in (("config.json", ""), ("results.json", "; the same jaxhash train ends it")):
+    for name, remedy in (
+        ("config.json", "; one that jaxhash train made has it"),
+        ("results.json", "; the same jaxhash train ends it"),
+    ):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is no finished run: it has no {name}{remedy}")
     config, sweep = read_config(folder)
