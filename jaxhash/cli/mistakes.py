@@ -62,7 +62,7 @@ def _explain(event: Any, kind: type, words: Sequence[str]) -> str | None:
         case "InvalidChoice":
             # In the order of help: tyro gives those of some types in any order.
             shown = re.split(r"[^\w.+-]+", event.argument.lowered.metavar)
-            choices = [each for each in shown if each in event.choices and each != "None"]
+            choices = [each for each in dict.fromkeys(shown) if each in {*event.choices} - {"None"}]
             near = difflib.get_close_matches(event.value, choices, n=1)
             hint = f", did you mean {near[0]}?" if near else ""
             got = f"{', '.join(choices)}, got {event.value!r}"

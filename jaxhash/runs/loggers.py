@@ -85,9 +85,8 @@ def wandb_logger(config: Config, earlier: Earlier, console: Console) -> Iterator
             settings=wandb.Settings(silent=True, console="off", symlink=False),
         )
     except wandb.Error as error:
-        raise UserError(
-            f"`log_to=wandb`: {first_line(error)}; wandb login stores a key, and WANDB_MODE=offline needs none"
-        ) from error
+        reason = first_line(error).rstrip(".")
+        raise UserError(f"`log_to=wandb`: {reason}; WANDB_MODE=offline needs no account") from error
     place = f"wandb sync {run.settings.sync_dir}" if run.offline else run.url
     print_line(console, f"records go to W&B too: {place}")
     logged = earlier.last if found else 0
