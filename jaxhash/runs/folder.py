@@ -34,6 +34,7 @@ FILES = (
 #: Key of config.json for the parts that are the user's own; it is there only if some are.
 _OWN = "own"
 
+#: Folders likewise; but for that of W&B, which has links while it runs, and is never written to twice.
 FOLDERS = (
     "checkpoints",
     "broken_checkpoints",
@@ -41,7 +42,6 @@ FOLDERS = (
     "report",
     "profile",
     "tensorboard",
-    "wandb",
 )
 
 

@@ -1,8 +1,8 @@
 """Loggers beside metrics.jsonl: TensorBoard, and Weights & Biases; off unless the configuration names them.
 
 A logger is a context manager that gives a function of a record. It takes the records that metrics.jsonl
-takes, of the first process alone. One that finds nothing of its own in the run's folder is given the records
-so far, so that a run that goes on may begin to log; one that finds some goes on there, without a step twice.
+takes, of the first process alone, after those that were written before the run goes on: it leaves out what
+it has already, so that each step is there once.
 """
 
 import contextlib
@@ -31,9 +31,7 @@ class Earlier(NamedTuple):
     step: int
     """Steps done."""
     records: list[dict[str, Any]]
-    """Records of these steps."""
-    last: int
-    """Step of the last record before the run ended; the steps since are done again."""
+    """Records of these steps; those of later ones are dropped, for they are done again."""
 
 
 @contextlib.contextmanager
@@ -65,7 +63,8 @@ def tensorboard_logger(config: Config, earlier: Earlier, console: Console) -> It
 def wandb_logger(config: Config, earlier: Earlier, console: Console) -> Iterator[Log]:
     """Logs to Weights & Biases by way of ``wandb/`` of the run's folder, whose name for the run is kept.
 
-    Its environment variables hold: WANDB_MODE=offline, WANDB_PROJECT, WANDB_ENTITY and others.
+    Offline, each start has a folder there with all steps so far: a kill may take the last ones of the
+    folder before. W&B's environment variables hold: WANDB_MODE, WANDB_PROJECT and others.
 
     Raises:
         UserError: if W&B refuses, as without an account.
@@ -89,10 +88,10 @@ def wandb_logger(config: Config, earlier: Earlier, console: Console) -> Iterator
         raise UserError(f"`log_to=wandb`: {reason}; WANDB_MODE=offline needs no account") from error
     place = f"wandb sync {run.settings.sync_dir}" if run.offline else run.url
     print_line(console, f"records go to W&B too: {place}")
-    logged = earlier.last if found else 0
+    first = run.step  # after those that the server has; 0 offline
 
     def log(record: dict[str, Any]) -> None:
-        if record["step"] > logged:
+        if record["step"] >= first:
             run.log(_values(record), step=record["step"])
 
     with run:
@@ -147,12 +146,7 @@ def open_metrics(
     config = experiment.config
     path = config.run.run_dir / "metrics.jsonl"
     interval = record_interval(config.run.log_every, experiment.total_steps)
-    records = read_metrics(path, members)
-    earlier = Earlier(
-        step,
-        [record for record in records if record["step"] <= step],
-        records[-1]["step"] if records else 0,
-    )
+    earlier = Earlier(step, [r for r in read_metrics(path, members) if r["step"] <= step])
     with contextlib.ExitStack() as opened:
         logs = [
             opened.enter_context(LOGGERS[name][0](config, earlier, console))

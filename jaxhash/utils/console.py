@@ -141,13 +141,15 @@ def show_work(what: str, console: Console | None = None) -> Iterator[None]:
         console: where to print; the error stream by default.
     """
     console = console or Console(stderr=True)
+    is_shown = console.is_terminal and not _is_hidden
     spinner = Progress(
         SpinnerColumn(),
         _text("{task.description}"),
         TimeElapsedColumn(),
         console=console,
         transient=True,
-        disable=_is_hidden or not console.is_terminal,
+        disable=not is_shown,
+        expand=is_shown,
     )
     ended, start, lines = threading.Event(), time.monotonic(), _PlainLines(console, spinner)
 

@@ -1,5 +1,6 @@
 """Loggers beside metrics.jsonl, read by the packages that show them."""
 
+import contextlib
 import math
 import struct
 import subprocess
@@ -68,12 +69,13 @@ def leveldb_records(content):
 
 
 def wandb_steps(folder):
-    """Returns all steps and losses that W&B would upload of a run, and the names of the run."""
+    """Returns the steps and losses that W&B would upload of the last start, and all names of the run."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    steps, names = [], set()
+    names = set()
     for file in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
         names.add(file.stem)
+        steps = []
         for _ in range(500):  # a process of its own writes it
             records = [Record.FromString(each) for each in leveldb_records(file.read_bytes())]
             if records and records[-1].HasField("exit"):
@@ -133,7 +135,7 @@ def test_tensorboard_reads_what_a_killed_run_left(tmp_path):
 
 @pytest.mark.usefixtures("offline")
 def test_wandb_has_the_records(experiment, tmp_path):
-    """A run that goes on keeps its name, and the steps that are done again are not logged again."""
+    """A run that goes on keeps its name, and what is to be uploaded last has each step once."""
     logged = logging_to(experiment, "wandb")
     first = write(logged, [1.0, math.inf, 0.5, 0.25, 0.125])
     steps, (name,) = wandb_steps(tmp_path)
@@ -153,6 +155,25 @@ def test_a_run_that_goes_on_may_begin_to_log(experiment, tmp_path):
     assert tensorboard_steps(tmp_path) == shown_of(records)
     assert wandb_steps(tmp_path)[0] == shown_of(records)
     assert [record["loss"] for record in records] == [1.0, 0.5, 0.25]
+
+
+@pytest.mark.usefixtures("offline")
+def test_wandb_is_not_given_what_its_server_has(experiment, monkeypatch):
+    """Its ``step`` is then the first one that it lacks."""
+    import wandb
+
+    given = []
+
+    class Run(contextlib.nullcontext):
+        step, offline, url = 3, False, "https://wandb.example/run"
+
+        def log(self, values, step):
+            given.append((step, values["loss"]))
+
+    monkeypatch.setattr(wandb, "init", lambda **_: Run())
+    write(experiment, [1.0, 0.5, 0.25, 9.0])
+    write(logging_to(experiment, "wandb"), [0.125, 0.0625], step=3)
+    assert given == [(3, 0.25), (4, 0.125), (5, 0.0625)]
 
 
 def test_only_the_first_process_logs(experiment, tmp_path, monkeypatch):

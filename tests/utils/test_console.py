@@ -153,7 +153,8 @@ def test_work_on_a_terminal_leaves_nothing(width):
     console = make_console(width=width, terminal=True)
     with show_work("fitting the product quantizer to 5,000 items", console):
         pass
-    assert any("fitting" in line for line in screen_lines(console))
+    shown = [line for line in screen_lines(console) if "fitting" in line]
+    assert shown and all(line.rstrip().endswith("0:00:00") for line in shown)
     assert all(len(line) <= width for line in screen_lines(console))
     assert console.file.getvalue().endswith("\x1b[2K")  # the last line is erased
 
