@@ -6,5 +6,6 @@ checks that they go together, and calls the library, which does the work.
 
 `parsing` reads flags by tyro, which no other folder imports, and `mistakes` explains in one line what
 tyro refuses. The library's messages name arguments in backticks; `flags` turns those into flags.
-`output` opens standard output, and `usage` holds the help of commands that have others below them.
+`output` opens standard output. `usage` holds the short help and the examples, and `help` lays out help
+for the width of a terminal.
 """

@@ -80,7 +80,7 @@ def parse_arguments(
         arguments,
         prog=prog,
         default=PRESETS[name](),
-        description="Time losses on this machine, and write a JSON file, a table and a plot; or\n"
+        about="Time losses on this machine, and write a JSON file, a table and a plot; or\n"
         "jaxhash bench --for TARGET: compile them for v5e:2x4, h200:8 or others that are not here; "
         "or\njaxhash bench --compare FILE ... [--output PLOT.png]: merge such files; or\n"
         "jaxhash bench --data [NAME ...]: measure the input; --data --help lists its "

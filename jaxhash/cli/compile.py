@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 
 from jaxhash.bench.compile.targets import hide_accelerators, parse_target
+from jaxhash.cli import usage
 from jaxhash.cli.config_flags import (
     ConfigFlags,
     NamedConfig,
@@ -92,11 +93,13 @@ def parse_arguments(arguments: list[str]) -> CompileArguments:
         CompileArguments,
         named.rest,
         prog=f"jaxhash compile {named.name}",
+        command="compile",
+        full_help=usage.FULL_HELP,
         default=CompileArguments(to_flags(named.config)),
-        description="Compile the training step and the encoder of a run for accelerators that are not "
-        "here, and say\nwhat they need there: memory, operations, bytes, and what devices exchange. "
-        "Nothing is run.\n\n  jaxhash compile [PRESET|RUN] --for TARGET [--OPTION VALUE ...]\n\n"
-        f"presets:\n{preset_list(PRESETS)}",
+        about="Compile the training step and the encoder of a run for accelerators that are not "
+        "here, and say "
+        "what they need there: memory, operations, bytes, and what devices exchange. Nothing is run."
+        f"\n\npresets:\n{preset_list(PRESETS)}",
     )
     if parsed.target is None:
         raise UserError("`for` must name what to compile for, as in `for=v5e:2x4` or `for=h200:8`")

@@ -61,8 +61,9 @@ def take_preset(words: Sequence[str]) -> NamedConfig:
         # The name of a method or of a data set, such as csq, is a part of the name of its preset.
         near = [preset for preset in PRESETS if name and f"-{name}-" in f"-{preset}-"]
         near = near[:3] or difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise UserError(f"unknown preset {name!r}; {hint}presets: {', '.join(PRESETS)}")
+        some = ", ".join(list(PRESETS)[:4])
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {some} and others;"
+        raise UserError(f"unknown preset {name!r}; {hint} jaxhash train --help-all lists all")
     return NamedConfig(name, PRESETS[name](), list(words[is_named:]))
 
 

@@ -1,6 +1,7 @@
 """The command line ``jaxhash``: runs one verb, and turns its errors into a line and a status."""
 
 import contextlib
+import difflib
 import importlib
 import os
 import re
@@ -13,6 +14,7 @@ from typing import NoReturn
 from jaxhash import __version__
 from jaxhash.cli import output, usage
 from jaxhash.cli.flags import with_flags
+from jaxhash.cli.help import fit
 from jaxhash.cli.parsing import take_quiet
 from jaxhash.training import guard, stop
 from jaxhash.utils.console import hide_progress
@@ -107,18 +109,22 @@ def _exit(status: int, message: object = None) -> NoReturn:
 def _dispatch(arguments: list[str]) -> None:
     """Runs the verb named; each is imported when it is run, so that the others' imports cost nothing."""
     verb, *rest = arguments or ["--help"]
-    if verb in ("-h", "--help"):
-        print(usage.COMMANDS)
+    if verb in (*usage.HELP, usage.FULL_HELP, "help"):
+        print(fit(usage.COMMANDS))
         return
     if verb == "--version":
         print(f"jaxhash {__version__}")
         return
     output.hide_library_logs()
     if verb not in usage.VERBS:
-        *others, last = usage.VERBS
-        raise UserError(f"unknown command {verb!r}; there are {', '.join(others)} and {last}")
-    if verb == "data" and (not rest or rest[0] in ("-h", "--help")):
-        print(usage.DATA_COMMANDS)
+        near = difflib.get_close_matches(verb, usage.VERBS, n=1)
+        hint = f"did you mean jaxhash {near[0]}? " if near else ""
+        raise UserError(
+            f"unknown command {verb!r}; {hint}there are {', '.join(usage.VERBS)}; jaxhash --help says "
+            "what each does"
+        )
+    if text := usage.short_help(verb, rest):
+        print(fit(text))
         return
     rest, is_quiet = take_quiet(rest)
     run = importlib.import_module(f"jaxhash.cli.{verb}").run

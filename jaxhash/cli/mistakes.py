@@ -7,6 +7,7 @@ The hook is not public yet: without it, or for an error it does not know, the li
 import contextlib
 import dataclasses
 import difflib
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any, get_type_hints
@@ -15,17 +16,17 @@ from jaxhash.utils.errors import UserError
 
 
 @contextlib.contextmanager
-def mistakes_as_errors(kind: type, words: Sequence[str], prog: str) -> Iterator[None]:
+def mistakes_as_errors(kind: type, words: Sequence[str], help_command: str) -> Iterator[None]:
     """Raises a `UserError` of one line where tyro would print a box and exit.
 
     Args:
         kind: dataclass of the flags.
         words: what is parsed.
-        prog: the command, as the line names it.
+        help_command: the command that lists what is allowed.
     """
 
     def refuse(mistake: str) -> None:
-        raise UserError(f"{mistake}; {prog} --help lists what is allowed")
+        raise UserError(f"{mistake}; {help_command} lists what is allowed")
 
     def on_error(event: Any) -> None:
         if mistake := _explain(event, kind, words):
@@ -59,11 +60,13 @@ def _explain(event: Any, kind: type, words: Sequence[str]) -> str | None:
         case "MissingArgs":
             return f"missing: {', '.join(_name(each.arg) for each in event.missing_arguments)}"
         case "InvalidChoice":
-            choices = event.choices
-            if "None" in choices:  # tyro gives those of an optional value in any order
-                choices = sorted(set(choices) - {"None"})
-            allowed = ", ".join(choices)
-            return f"{_name(event.argument)}: expected one of {allowed}, got {event.value!r}"
+            # In the order of help: tyro gives those of some types in any order.
+            shown = re.split(r"[^\w.+-]+", event.argument.lowered.metavar)
+            choices = [each for each in dict.fromkeys(shown) if each in {*event.choices} - {"None"}]
+            near = difflib.get_close_matches(event.value, choices, n=1)
+            hint = f", did you mean {near[0]}?" if near else ""
+            got = f"{', '.join(choices)}, got {event.value!r}"
+            return f"{_name(event.argument)}: expected one of {got}{hint}"
         case "BadValue" if event.reason == "too_few_values":
             return f"{_name(event.argument)} needs a value"
         case "InstantiationFailure" if event.argument:

@@ -53,7 +53,7 @@ def make_console(*, quiet: bool = False) -> FlagConsole:
     Args:
         quiet: whether it prints nothing.
     """
-    width = None if sys.stdout.isatty() else 120
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
     return FlagConsole(width=width, quiet=quiet, markup=False, emoji=False)
 
 

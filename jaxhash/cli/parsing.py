@@ -4,9 +4,12 @@ import contextlib
 import inspect
 import io
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from jaxhash.cli import usage
+from jaxhash.cli.help import all_options
 from jaxhash.cli.mistakes import mistakes_as_errors
 
 T = TypeVar("T")
@@ -15,23 +18,41 @@ T = TypeVar("T")
 QUIET = "--quiet"
 
 
-def parse(kind: type[T], arguments: Sequence[str], *, prog: str, **options: Any) -> T:
-    """Parses the arguments of a command.
+def parse(
+    kind: type[T],
+    arguments: Sequence[str],
+    *,
+    prog: str,
+    command: str = "",
+    about: str = "",
+    full_help: str = usage.HELP[-1],
+    **options: Any,
+) -> T:
+    """Parses the arguments of a command; prints its options, and exits, where they ask for help.
 
     Args:
         kind: dataclass of the flags.
         arguments: words after the command.
         prog: the command, as help and errors name it.
+        command: the words of the verb, if ``prog`` has others after them.
+        about: what the command does; the docstring of the dataclass if not given.
+        full_help: the flag by which the command lists all its options.
         **options: further options of `tyro.cli`.
 
     Raises:
         UserError: if the words are not flags of the dataclass with values of their types.
     """
+    if {*usage.HELP, usage.FULL_HELP} & set(arguments):
+        examples = usage.examples(command or prog.removeprefix("jaxhash "))
+        about = f"{about or inspect.getdoc(kind)}\n\n{usage.ALWAYS}"
+        print(all_options(kind, prog=prog, about=about, examples=examples, **options))
+        sys.exit(0)
     import tyro
 
-    about = options.pop("description", inspect.getdoc(kind))
-    options["description"] = f"{about}\n\n{QUIET}, with any command, shows no progress."
-    with mistakes_as_errors(kind, arguments, prog), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        mistakes_as_errors(kind, arguments, f"{prog} {full_help}"),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         return tyro.cli(kind, args=list(arguments), prog=prog, **options)
 
 

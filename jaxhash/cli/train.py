@@ -8,8 +8,10 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from jaxhash.cli import usage
 from jaxhash.cli.config_flags import ConfigFlags, from_flags, take_preset, to_flags
 from jaxhash.cli.distributed_flags import ONE_PROCESS, DistributedFlags
+from jaxhash.cli.help import fit
 from jaxhash.cli.parsing import find_value, parse, preset_list
 from jaxhash.runs.config import Config
 from jaxhash.runs.presets import PRESETS
@@ -104,6 +106,11 @@ def run(arguments: list[str], console: Console, command: str) -> None:
 
         print_methods(console)
         return
+    if set(usage.HELP) & set(arguments):
+        named = take_preset([word for word in arguments if word not in usage.HELP])
+        values = {name: named.config.get(name) for name in usage.MAIN_VALUES}
+        print(fit(usage.train_help(named.name, values)))
+        return
     parsed = parse_arguments(arguments)
     parsed.check()
     if not parsed.is_sweep:
@@ -136,8 +143,10 @@ def parse_arguments(arguments: list[str]) -> TrainArguments:
             TrainArguments,
             preset.rest,
             prog=f"jaxhash train {preset.name}",
+            command="train",
+            about=f"{PRESETS[preset.name].__doc__}\n\npresets:\n{preset_list(PRESETS)}",
+            full_help=usage.FULL_HELP,
             default=TrainArguments(to_flags(preset.config)),
-            description=f"{PRESETS[preset.name].__doc__}\n\npresets:\n{preset_list(PRESETS)}",
         )
     except UserError as error:
         for name in preset.rest:

@@ -40,6 +40,7 @@ RESUME_MUTABLE_FIELDS = (
     "augment_on",
     "checkpoint_every",
     "log_every",
+    "log_to",
     "keep_newest",
     "keep_best",
     "on_nan",
@@ -88,6 +89,9 @@ class RunConfig:
     """Steps between two records of metrics.jsonl; if not given each step has one, and of a training of more
     than 50,000 steps as many as stay below that number. Steps that are saved, skipped or collapse have one
     in any case."""
+    log_to: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Loggers that take the same records: TensorBoard, by files in the run's folder, and Weights & Biases
+    (jaxhash[tensorboard], jaxhash[wandb]); for a single run, not for a sweep."""
     keep_newest: int = 2
     """Newest checkpoints that are kept."""
     keep_best: int = 1
@@ -308,8 +312,8 @@ class Config:
             fields |= {"queries_per_class": None, "train_per_class": None}
         if "quantizer_options" not in fields:
             _take_flags_of_options(fields)
-        for name in ("objective_options", "quantizer_options"):
-            if isinstance(fields.get(name), list):
+        for name, kind in _KINDS.items():
+            if get_origin(kind) is tuple and isinstance(fields.get(name), list):
                 fields[name] = tuple(fields[name])
         for name, value in fields.items():
             if name not in _KINDS:
@@ -373,7 +377,8 @@ def _is_of_kind(value: object, kind: Any) -> bool:
     if get_origin(kind) in (Union, UnionType):
         return any(_is_of_kind(value, each) for each in get_args(kind))
     if get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
+        each_kind, _ = get_args(kind)
+        return isinstance(value, tuple) and all(_is_of_kind(each, each_kind) for each in value)
     return isinstance(value, kind) if kind is Path else type(value) is kind
 
 
@@ -384,7 +389,8 @@ def _describe_kind(kind: Any) -> str:
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(map(_describe_kind, get_args(kind)))
     if get_origin(kind) is tuple:
-        return "a tuple of strings"
+        each_kind, _ = get_args(kind)
+        return f"a tuple of {'strings' if each_kind is str else ', '.join(get_args(each_kind))}"
     return "None" if kind is type(None) else kind.__name__
 
 

@@ -32,13 +32,21 @@ FILES = (
     "images.json",
     "lock",
 )
+#: Folders likewise; but for that of W&B, which has links while it runs, and is never written to twice.
+FOLDERS = (
+    "checkpoints",
+    "broken_checkpoints",
+    "cache",
+    "report",
+    "profile",
+    "tensorboard",
+)
+
 #: Key of config.json for the parts that are the user's own; it is there only if some are.
 _OWN = "own"
 
 #: Name of the folder of a process in that of a sweep which it shares with others.
 _PROCESS = "process{}"
-
-FOLDERS = ("checkpoints", "broken_checkpoints", "cache", "report", "profile")
 
 
 def check_entries(folder: Path) -> None:
@@ -214,7 +222,10 @@ def read_finished(
         UserError: if it is not finished, or holds what is not its own.
     """
     check_entries(folder)
-    for name, remedy in (("config.json", ""), ("results.json", "; the same jaxhash train ends it")):
+    for name, remedy in (
+        ("config.json", "; one that jaxhash train made has it"),
+        ("results.json", "; the same jaxhash train ends it"),
+    ):
         if not (folder / name).is_file():
             raise UserError(f"{folder} is no finished run: it has no {name}{remedy}")
     config, sweep = read_config(folder)

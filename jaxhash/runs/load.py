@@ -46,7 +46,9 @@ def load(
     if not folder.is_dir():
         is_there = folder.exists()
         found = (
-            "it is a file, and no run, archive or index" if is_there else "there is no such folder"
+            "it is a file, and no run, archive or index"
+            if is_there
+            else "there is no such folder; jaxhash train or jaxhash fit makes one"
         )
         raise UserError(f"{folder}: {found}")
     for place in (folder, folder / "hasher"):

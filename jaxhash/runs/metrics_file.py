@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,19 @@ class MetricsFile:
         step: number of steps done.
         members: as of `read_metrics`.
         interval: steps between two records; others are written where they are required.
+        logs: functions that are given each record too.
     """
 
-    def __init__(self, path: Path, *, step: int, members: int = 0, interval: int = 1):
-        self._interval = interval
+    def __init__(
+        self,
+        path: Path,
+        *,
+        step: int,
+        members: int = 0,
+        interval: int = 1,
+        logs: Sequence[Callable[[dict[str, Any]], None]] = (),
+    ):
+        self._interval, self._logs = interval, logs
         kept = [record for record in read_metrics(path, members) if record["step"] <= step]
         write_metrics(path, kept)
         self._file = path.open("a")
@@ -70,8 +79,11 @@ class MetricsFile:
             return
         seconds = round(time.monotonic() - self._zero, 3)
         numbers = {name: _json_number(value) for name, value in metrics.items()}
-        self._file.write(json.dumps({"step": step, "seconds": seconds, **numbers}) + "\n")
+        record = {"step": step, "seconds": seconds, **numbers}
+        self._file.write(json.dumps(record) + "\n")
         self._file.flush()
+        for log in self._logs:
+            log(record)
 
 
 def write_metrics(path: Path, records: Sequence[dict[str, Any]]) -> None:

@@ -48,6 +48,10 @@ def check_sweep(config: Config, axes: Axes, seeds: int) -> tuple[Config, list[di
         raise UserError(
             f"`choose={config.run.choose}` is not for a sweep, which takes the last epoch"
         )
+    if config.run.log_to:
+        raise UserError(
+            "`log_to` is for a single run; a sweep leaves a metrics.jsonl in the folder of each member"
+        )
     members = seeds * math.prod(map(len, axes.values()))
     if members > MAX_MEMBERS:
         raise UserError(

@@ -36,7 +36,8 @@ from jaxhash.runs.folder import (
     read_results,
     with_own_parts,
 )
-from jaxhash.runs.metrics_file import MetricsFile, read_metrics, record_interval
+from jaxhash.runs.loggers import check_loggers, open_metrics
+from jaxhash.runs.metrics_file import read_metrics
 from jaxhash.runs.own_parts import own_parts
 from jaxhash.runs.report_run import PAGE, draw_training
 from jaxhash.runs.throughput import log_throughput, time_loss
@@ -90,6 +91,7 @@ def train(
     console = console or Console()
     config.check()
     check_devices(config)
+    check_loggers(config.run.log_to)
     config, folder = config.located(), config.run.run_dir
     if folder is None:
         raise UserError("`run_dir` must name the folder of the run")
@@ -296,7 +298,6 @@ def fit_from_checkpoint(
             if one cannot be written.
     """
     config, total_steps = experiment.config, experiment.total_steps
-    interval = record_interval(config.run.log_every, total_steps)
     path, state, start = config.run.run_dir / "metrics.jsonl", step.replicate(state), 0
     with open_checkpoints(experiment, console) as checkpoints:
         if found := checkpoints.newest(state):
@@ -313,9 +314,7 @@ def fit_from_checkpoint(
         with (
             contextlib.closing(trace),
             StopRequest() as stop,
-            MetricsFile(path, step=start, members=members, interval=interval)
-            if is_main_process()
-            else contextlib.nullcontext() as metrics_file,
+            open_metrics(experiment, console, step=start, members=members) as metrics_file,
             ProgressLine(
                 console,
                 total=total_steps,

@@ -5,6 +5,7 @@ one is shown. `hide_progress` turns all of it off.
 """
 
 import contextlib
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -51,8 +52,17 @@ def hide_progress() -> Iterator[None]:
 
 
 def print_line(console: Console, line: str) -> None:
-    """Prints a line unwrapped, without markup."""
+    """Prints a line without markup: on a terminal broken between words, elsewhere as one line."""
+    if console.is_terminal:
+        line = "\n".join(_wrap(part, console.width) for part in line.split("\n"))
     console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _wrap(line: str, width: int) -> str:
+    """Breaks a line between words; a word that is longer, such as a path, stays whole."""
+    if len(line) <= width:
+        return line
+    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
 
 
 def track_progress(
@@ -96,7 +106,16 @@ def track_progress(
 def print_table(console: Console, table: Table) -> None:
     """Prints a table; where it is too wide for the console, a line for each value, so that none is cut."""
     free = console.options.update(width=_ANY_WIDTH)
-    if table.__rich_measure__(console, free).minimum <= console.width:
+    size = table.__rich_measure__(console, free)
+    if size.maximum > console.width:
+        for column in table.columns:
+            if column.justify == "right":  # numbers: room is for the texts
+                column.width = max(
+                    len(w) for c in (column.header, *column.cells) for w in f"{c}".split()
+                )
+    if size.minimum <= console.width and not any(
+        "…" in segment.text for segment in console.render(table)
+    ):
         console.print(table)
         return
     columns = [list(column.cells) for column in table.columns]
@@ -122,13 +141,15 @@ def show_work(what: str, console: Console | None = None) -> Iterator[None]:
         console: where to print; the error stream by default.
     """
     console = console or Console(stderr=True)
+    is_shown = console.is_terminal and not _is_hidden
     spinner = Progress(
         SpinnerColumn(),
         _text("{task.description}"),
         TimeElapsedColumn(),
         console=console,
         transient=True,
-        disable=_is_hidden or not console.is_terminal,
+        disable=not is_shown,
+        expand=is_shown,
     )
     ended, start, lines = threading.Event(), time.monotonic(), _PlainLines(console, spinner)
 
@@ -195,7 +216,7 @@ class ProgressLine:
             self._lines.print(f"step {step}/{self._total}  {terms}  {images}  {left}")
 
     def print(self, line: str) -> None:
-        """Prints an unwrapped line, above the bar if there is one."""
+        """Prints a line, above the bar if there is one."""
         print_line(self._console, line)
 
 

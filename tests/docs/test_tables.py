@@ -37,7 +37,7 @@ def options_of():
             words += [word for word in ("--for=v5e", "--compare", "--data") if word[:6] in rest][:1]
         if tuple(words) not in texts:
             with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
-                main([*words, "--help"])
+                main([*words, "--help-all" if verb in ("train", "compile") else "--help"])
             texts[tuple(words)] = {
                 "--help",
                 "--quiet",

@@ -71,6 +71,7 @@ LATER = {
     "shard_params": False,
     "model_parallel": 1,
     "log_every": None,
+    "log_to": (),
 }
 
 #: What the file of a sweep of two seeds and three epochs has in other places.

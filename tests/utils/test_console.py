@@ -94,13 +94,15 @@ def test_bar_of_a_training(clock, width):
     assert all(len(line) <= width for line in screen_lines(console))
 
 
-@pytest.mark.parametrize("terminal", [False, True])
-def test_a_line_of_its_own_is_not_broken(terminal):
-    console = make_console(width=40, terminal=terminal)
-    line = "warning: " + 20 * "[bits] are dead: "
-    with ProgressLine(console, total=9, start=0, batch_size=1) as progress:
-        progress.print(line)
-    assert line in console.file.getvalue()
+def test_a_line_of_its_own_is_one_line_elsewhere_and_broken_between_words_on_a_terminal():
+    line = "warning: " + 20 * "[bits] are dead: " + "/a/path" * 9
+    for terminal in (False, True):
+        console = make_console(width=40, terminal=terminal)
+        with ProgressLine(console, total=9, start=0, batch_size=1) as progress:
+            progress.print(line)
+        printed = [each for each in screen_lines(console) if "dead" in each or "/a/path" in each]
+        assert " ".join(printed) == line if terminal else printed == [line]
+        assert not terminal or all(len(each) <= 40 for each in printed[:-1])
 
 
 # Steps of a known number
@@ -151,7 +153,8 @@ def test_work_on_a_terminal_leaves_nothing(width):
     console = make_console(width=width, terminal=True)
     with show_work("fitting the product quantizer to 5,000 items", console):
         pass
-    assert any("fitting" in line for line in screen_lines(console))
+    shown = [line for line in screen_lines(console) if "fitting" in line]
+    assert shown and all(line.rstrip().endswith("0:00:00") for line in shown)
     assert all(len(line) <= width for line in screen_lines(console))
     assert console.file.getvalue().endswith("\x1b[2K")  # the last line is erased
 
@@ -252,6 +255,24 @@ def test_no_value_of_a_table_is_cut(width):
     assert words.count("0.8123") == words.count("0.1345") == words.count("0.7001") == 1
     assert "floats," in words and "re-ranked" in words and "digits," in words
     assert "…" not in " ".join(lines) and all(len(line) <= width for line in lines)
+
+
+@pytest.mark.parametrize("width", [70, 80, 90])
+def test_titles_of_numbers_give_way_to_the_texts_of_a_table(width):
+    """A row for each ranking as long as there is room; its name keeps all of its words."""
+    table = Table(box=None)
+    table.add_column("ranking by")
+    for title in ("mAP", "worst ties", "best ties", "P@H<=2", "bit balance", "quant. error"):
+        table.add_column(title, justify="right")
+    for name in ("hashnet + 0.1 hswd, 32 bits", "pca-rotation, 32 bits"):
+        table.add_row(name, *(f"0.{digit}123" for digit in range(1, 7)))
+    console = make_console(width=width)
+    print_table(console, table)
+    lines = screen_lines(console)
+    rows = [line for line in lines if all(f"0.{digit}123" in line for digit in range(1, 7))]
+    assert len(rows) == 2 and "hashnet" in rows[0]
+    assert "pca-rotation," in " ".join(lines) and "…" not in " ".join(lines)
+    assert all(len(line) <= width for line in lines)
 
 
 def test_a_table_that_fits_has_a_row_for_each_ranking():
