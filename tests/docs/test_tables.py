@@ -40,6 +40,7 @@ def options_of():
                 main([*words, "--help-all" if verb in ("train", "compile") else "--help"])
             texts[tuple(words)] = {
                 "--help",
+                "--help-all",
                 "--quiet",
                 *re.findall(r"--[a-z][\w-]*", out.getvalue()),
             }
