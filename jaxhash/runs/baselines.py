@@ -86,16 +86,13 @@ def compare_with_baselines(
         }
     else:
         conventions, hashes, comparisons = _fit(experiment, codes["query"].bits, track)
-        hashed = {
-            name: {
+        scores, rankings = {}, {}
+        for name, hash_function in hashes.items():
+            hashed = {
                 part: _hash(hash_function, inputs[part], f"{name}, {part}", **options)
                 for part in QUERY_AND_DATABASE
             }
-            for name, hash_function in hashes.items()
-        }
-        scores = {name: score_all(experiment, each, **options) for name, each in hashed.items()}
-        rankings = {}
-        comparisons[RERANKED] = partial(reranked_similarities, codes=hashed["itq"])
+            scores[name] = score_all(experiment, hashed, **options)
     compared = {name: (inputs, compare) for name, compare in comparisons.items()}
     if (floats := _real_values(codes)) is not None:
         compared[LEARNED_FLOATS] = (floats, cosine_similarities)
@@ -116,7 +113,7 @@ def _rank_graph(experiment: Experiment, codes: Codes, **options: Any) -> dict[st
     """Returns what `compare_with_baselines` does for the nodes of a graph, which are no vectors."""
     compared = {
         LEARNED_FLOATS: cosine_similarities,
-        RERANKED_FLOATS: partial(reranked_similarities, codes=codes),
+        RERANKED_FLOATS: partial(reranked_similarities, hash_function=lambda rows: rows),
     }
     floats = _real_values(codes)
     rankings = {
@@ -194,6 +191,7 @@ def _fit(
         )
     else:
         conventions[QUANTIZER] = "left out, as there is one training item"
+    comparisons[RERANKED] = partial(reranked_similarities, hash_function=hashes["itq"])
     conventions[RERANKED] = _describe_reranking(experiment, "itq")
     if by_class:
         labels = experiment.training_labels[split.train[chosen]]

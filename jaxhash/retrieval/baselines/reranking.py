@@ -1,13 +1,18 @@
 """The nearest codes, ordered again by the vectors themselves."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt
 
-from jaxhash.retrieval.packed_codes import PackedCodes
-from jaxhash.retrieval.vectors import LazyVectors, cosine_similarities
+from jaxhash.retrieval.vectors import (
+    LazyVectors,
+    ProgressTracker,
+    as_lazy_vectors,
+    inner_products,
+    no_progress,
+    normalize_rows,
+)
 
 #: Items that are ranked again, of a database of ten times as many or more.
 RERANKED = 1000
@@ -27,8 +32,10 @@ def reranked_similarities(
     query: LazyVectors | Float[np.ndarray, "queries dimensions"],
     database: LazyVectors | Float[np.ndarray, "items dimensions"],
     *,
-    codes: Mapping[str, PackedCodes],
-    **options: Any,
+    hash_function: Callable[[np.ndarray], Float[np.ndarray, "n bits"]],
+    memory_bytes: int = 2**30,
+    track: ProgressTracker = no_progress,
+    description: str = "ranking",
 ) -> Iterator[tuple[Int[np.ndarray, " rows"], Float32[np.ndarray, "rows items"]]]:
     """Yields scores that rank the nearest codes by cosine and the others by Hamming distance behind them.
 
@@ -38,27 +45,35 @@ def reranked_similarities(
     Args:
         query: vectors of the queries.
         database: vectors of the items.
-        codes: codes of the ``query`` and of the ``database``.
-        options: ``memory_bytes``, beside the codes, ``track`` and ``description``, as `inner_products`
-            takes them.
+        hash_function: function from vectors to real-valued codes.
+        memory_bytes: bound on the memory in bytes, beside the packed codes.
+        track: shows the progress.
+        description: text beside the progress.
 
     Returns:
         Pairs of the row numbers of some queries and their scores, a row for each query.
 
     Example:
-        >>> from jaxhash.retrieval.packed_codes import as_packed_codes
         >>> vectors = np.array([[1.0, 0.1], [1, 0.9], [-1, 1]], np.float32)
-        >>> codes = {"query": as_packed_codes(vectors[:1]), "database": as_packed_codes(vectors)}
-        >>> [(_, scores)] = reranked_similarities(vectors[:1], vectors, codes=codes)
+        >>> [(_, scores)] = reranked_similarities(vectors[:1], vectors, hash_function=lambda rows: rows)
         >>> np.argsort(-scores[0]).tolist()
         [0, 1, 2]
     """
-    of_queries, of_items = _words(codes["query"]), _words(codes["database"]).T.copy()
+    query, database = as_lazy_vectors(query), as_lazy_vectors(database)
+    codes = _pack(database, hash_function, memory_bytes).T.copy()
+    of_queries = _pack(query, hash_function, memory_bytes)
     count = num_reranked(len(database))
-    for rows, scores in cosine_similarities(query, database, **options):
+    for rows, scores in inner_products(
+        query,
+        database,
+        normalize_rows,
+        memory_bytes=memory_bytes,
+        track=track,
+        description=description,
+    ):
         for row, code in zip(scores, of_queries[rows], strict=True):
             distances = np.zeros(len(database), np.uint32)
-            for word, items in zip(code, of_items, strict=True):
+            for word, items in zip(code, codes, strict=True):
                 distances += np.bitwise_count(items ^ word)
             within = np.cumsum(np.bincount(distances))
             far = distances > np.searchsorted(within, count)
@@ -66,7 +81,16 @@ def reranked_similarities(
         yield rows, scores
 
 
-def _words(codes: PackedCodes) -> UInt[np.ndarray, "n words"]:
-    """Returns codes in words of 64 bits, filled up with zeros."""
-    packed = codes.packed
+def _pack(
+    vectors: LazyVectors,
+    hash_function: Callable[[np.ndarray], Float[np.ndarray, "n bits"]],
+    memory_bytes: int,
+) -> UInt[np.ndarray, "n words"]:
+    """Returns the codes of vectors in words of 64 bits, filled up with zeros."""
+    packed = np.concatenate(
+        [
+            np.packbits(hash_function(vectors[rows]) >= 0, axis=1)
+            for rows in vectors.row_blocks(memory_bytes // 16)
+        ]
+    )
     return np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64)

@@ -5,7 +5,6 @@ import pytest
 
 from jaxhash.retrieval.baselines import reranking
 from jaxhash.retrieval.baselines.reranking import num_reranked, reranked_similarities
-from jaxhash.retrieval.packed_codes import as_packed_codes
 
 RNG = np.random.default_rng(0)
 QUERY, DATABASE = (RNG.normal(size=(n, 6)).astype(np.float32) for n in (9, 200))
@@ -20,11 +19,9 @@ def test_ranking_is_that_of_brute_force(bits, memory_bytes, monkeypatch):
     def hash_function(rows):
         return rows @ PROJECTION[:, :bits]
 
-    codes = {
-        name: as_packed_codes(hash_function(rows))
-        for name, rows in (("query", QUERY), ("database", DATABASE))
-    }
-    blocks = reranked_similarities(QUERY, DATABASE, codes=codes, memory_bytes=memory_bytes)
+    blocks = reranked_similarities(
+        QUERY, DATABASE, hash_function=hash_function, memory_bytes=memory_bytes
+    )
     rows, scores = (np.concatenate(each) for each in zip(*blocks, strict=True))
     assert rows.tolist() == list(range(9))
     for query, found in zip(QUERY, scores, strict=True):
