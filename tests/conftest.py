@@ -23,6 +23,12 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def any_width():
+    """The width of lines is not that of the terminal which the tests are started from: xdist passes it on."""
+    os.environ.pop("COLUMNS", None)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def forgotten_programs():
     """Let go of what a module compiled: a program holds maps, and Linux grants a process 65,530."""

@@ -110,9 +110,7 @@ def print_table(console: Console, table: Table) -> None:
     if size.maximum > console.width:
         for column in table.columns:
             if column.justify == "right":  # numbers: room is for the texts
-                column.width = max(
-                    len(w) for c in (column.header, *column.cells) for w in f"{c}".split()
-                )
+                column.width = max(map(len, (*f"{column.header}".split(), *map(str, column.cells))))
     if size.minimum <= console.width and not any(
         "…" in segment.text for segment in console.render(table)
     ):

@@ -52,8 +52,8 @@ def test_eight_devices_equal_one(mapping, padding, target, unseen):
 
 @pytest.mark.parametrize("mapping", ["pmap", "shard_map", "jit"])
 def test_a_bank_of_the_last_rows_on_eight_devices(mapping):
-    """Of 17 rows, where a batch has 15 and many images come again; the ring itself is equal."""
-    parts = make_parts() | {"objective": hashnet(bank_size=17)}
+    """Of 18 rows, where a batch has 15 and many images come again; the ring itself is equal."""
+    parts = make_parts() | {"objective": hashnet(bank_size=18)}
     one, single_metrics = train(parts, None, batches(padding=7))
     eight, eight_metrics = train(parts, jax.devices(), batches(padding=7), mapping)
     assert (one.objective_state.items < 0).any()
