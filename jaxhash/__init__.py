@@ -1,4 +1,4 @@
-"""jaxhash: learn binary hash codes for image retrieval, in JAX and Flax.
+"""jaxhash: learn binary hash codes for retrieval, in JAX and Flax.
 
 The names that users start from; each is imported when it is used, so that ``import jaxhash`` is quick
 and ``jaxhash.losses`` loads jax and numpy alone:

@@ -32,7 +32,7 @@ ALWAYS = "--quiet, with any command, shows no progress."
 COMMANDS = f"""\
 usage: jaxhash COMMAND ...
 
-Learn binary hash codes for image retrieval.
+Learn binary hash codes for retrieval.
 
 train and evaluate:
   train          train a run and evaluate it, or go on with one that was stopped
@@ -101,7 +101,7 @@ presets:
 main options, with the values of {preset}:
   --dataset NAME    digits, tfds:NAME, features:FILE, shards:DIR, or folder:DIR with a folder of images for each class (default: {dataset})
   --data-dir DIR    folder of the files and of the TFDS sets
-  --run-dir DIR     folder of the run (default: runs/PRESET-BITSbit-seedSEED)
+  --run-dir DIR     folder of the run (default: in runs/, named by preset, objective, bits and seed)
   --model NAME      backbone: cnn, resnet50, vit-b16 or others of images, mlp or linear of vectors (default: {model})
   --bits N          length of a code (default: {bits})
   --objective NAME  method; --objective help prints a table of them (default: {objective})
@@ -147,8 +147,8 @@ MAIN_VALUES = {
 #: Commands at the end of help, by the command that they are of.
 EXAMPLES = {
     "train": """\
-  jaxhash train --epochs 20
-  jaxhash train folder:photos --model cnn --bits 64 --epochs 30
+  jaxhash train --epochs 20 --run-dir runs/short
+  jaxhash train folder:photos --model cnn --bits 64 --run-dir runs/photos
   jaxhash train cifar10-features-csq --data-dir data --run-dir runs/csq
   jaxhash train --seeds 5 --sweep quantizer-weight=0.01,0.1,1
   jaxhash train --objective help

@@ -26,8 +26,9 @@ class DataConfig:
 
     dataset: str = "digits"
     """digits, folder:DIR for image files, shards:DIR for images or vectors in .tar, .parquet, .tfrecord or
-    .array_record, tfds:NAME for a TFDS set of images, features:FILE.npz or .npy for feature vectors, counts:FILE.npz for word counts of documents, which become tf-idf rows, or
-    interactions:FILE.npz for users and the items that they have chosen."""
+    .array_record, tfds:NAME for a TFDS set of images, features:FILE.npz or .npy for feature vectors, counts:FILE.npz for word counts
+    of documents, which become tf-idf rows, interactions:FILE.npz for users and the items that they have chosen, or
+    modalities:NAME=DATASET,NAME=DATASET for items of several modalities."""
     data_dir: Path | None = None
     """Folder of the TFDS sets, or what DIR and the files are in; the working folder if not given."""
     protocol: str = AUTO

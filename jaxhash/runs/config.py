@@ -66,7 +66,7 @@ class RunConfig:
     """How a run is computed, and what is kept of it; every field is a flag of its name."""
 
     run_dir: Path | None = None
-    """Folder of the run; runs/PRESET-BITSbit-seedSEED if not given."""
+    """Folder of the run; if not given one in runs/, named by preset, objective, bits and seed."""
     seed: int = 0
     """Seed of initialization, order, augmentation and sampled targets."""
     parallel: Mapping = "pmap"
