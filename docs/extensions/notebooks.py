@@ -38,5 +38,6 @@ def on_page_markdown(markdown: str, page: Page, **_) -> str:
 
 
 def _cells(markdown: str) -> str:
-    """Returns a page of which what its examples print is left out, as the notebook prints it itself."""
-    return HEADER + re.sub(r"(^```\n\n)```text\n.*?^```\n", r"\1", markdown, flags=re.M | re.S)
+    """Returns a page without what its examples print, as the notebook prints it; SQL is no cell."""
+    bare = re.sub(r"(^```\n\n)```text\n.*?^```\n", r"\1", markdown, flags=re.M | re.S)
+    return HEADER + re.sub(r"^```sql$", "```text", bare, flags=re.M)
