@@ -107,10 +107,13 @@ def print_table(console: Console, table: Table) -> None:
     """Prints a table; where it is too wide for the console, a line for each value, so that none is cut."""
     free = console.options.update(width=_ANY_WIDTH)
     size = table.__rich_measure__(console, free)
-    if size.maximum > console.width:
-        for column in table.columns:
-            if column.justify == "right":  # numbers: room is for the texts
-                column.width = max(map(len, (*f"{column.header}".split(), *map(str, column.cells))))
+    excess = size.maximum - console.width
+    for column in table.columns:
+        if column.justify != "right":  # titles of numbers are broken first: room is for the texts
+            continue
+        least = max(map(len, (*f"{column.header}".split(), *map(str, column.cells))))
+        if (cut := min(excess, len(f"{column.header}") - least)) > 0:
+            column.width, excess = len(f"{column.header}") - cut, excess - cut
     if size.minimum <= console.width and not any(
         "…" in segment.text for segment in console.render(table)
     ):
