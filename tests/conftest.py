@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import jaxtyping
 import pytest
+import tyro  # noqa: F401  (before a doctest leaves a tuple of lists in `builtins._`, which its import hashes)
 
 #: Most programs of the tests run once or twice: they are compiled in a hurry.
 HURRY = [

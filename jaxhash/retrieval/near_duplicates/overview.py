@@ -37,10 +37,11 @@ def describe_groups(found: NearDuplicates, groups: Groups, keep: str) -> list[st
     if not len(groups.kept):
         return [f"none of {found.items:,} items is a near duplicate within radius {found.radius}"]
     share = len(groups.duplicates) / found.items
-    of = "of the other index" if found.others is not None else f"that are kept ({keep})"
+    of = "of the other index" if found.others is not None else f"kept ({keep})"
+    count, duplicates = len(groups.kept), len(groups.duplicates)
     lines = [
-        f"{len(groups.kept):,} groups: {len(groups.duplicates):,} duplicates ({share:.1%} of "
-        f"{found.items:,} items) of {len(groups.kept):,} items {of}"
+        f"{count:,} group{'s' * (count > 1)}: {duplicates:,} duplicate{'s' * (duplicates > 1)} ({share:.1%} of "
+        f"{found.items:,} items) of {count:,} item{'s' * (count > 1)} {of}"
     ]
     largest = int(groups.sizes.max()) + 1
     lines.append(f"the largest group has {largest:,} items")
