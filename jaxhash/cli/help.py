@@ -8,6 +8,8 @@ import textwrap
 import warnings
 from typing import Any
 
+from jaxhash.utils.console import wrap_line
+
 #: Columns that a text has at least and at most, and the second of two columns at least.
 _NARROWEST, _WIDEST, _SECOND = 24, 100, 24
 
@@ -45,22 +47,12 @@ def _fit_line(line: str, width: int) -> str:
     row = _ROW.fullmatch(line)
     if row and width - len(row[1]) < _SECOND:
         below = (len(line) - len(line.lstrip()) + 4) * " "
-        return f"{_fill(row[1].rstrip(), width, below)}\n{_fill(below + row[2], width, below)}"
+        return (
+            f"{wrap_line(row[1].rstrip(), width, below)}\n{wrap_line(below + row[2], width, below)}"
+        )
     blanks = len(line) - len(line.lstrip())
     indent = len(row[1]) if row else blanks and blanks + 4
-    return _fill(line, width, indent * " ")
-
-
-def _fill(line: str, width: int, indent: str) -> str:
-    if len(line) <= width:
-        return line
-    return textwrap.fill(
-        line,
-        width,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return wrap_line(line, width, indent * " ")
 
 
 def paragraphs(text: str) -> str:
@@ -87,9 +79,8 @@ def all_options(kind: type, *, prog: str, about: str, examples: str, **options: 
     """
     import tyro
 
-    with (
-        warnings.catch_warnings()
-    ):  # it may go one day; until then it is the way to what tyro knows
+    with warnings.catch_warnings():
+        # `get_parser` may go one day; until then it is the way to what tyro knows.
         warnings.simplefilter("ignore", DeprecationWarning)
         parser = tyro.extras.get_parser(kind, prog=prog, **options)
     positional = [action.metavar for action in parser._actions if not action.option_strings]

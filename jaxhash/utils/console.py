@@ -54,15 +54,22 @@ def hide_progress() -> Iterator[None]:
 def print_line(console: Console, line: str) -> None:
     """Prints a line without markup: on a terminal broken between words, elsewhere as one line."""
     if console.is_terminal:
-        line = "\n".join(_wrap(part, console.width) for part in line.split("\n"))
+        line = "\n".join(wrap_line(part, console.width) for part in line.split("\n"))
     console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _wrap(line: str, width: int) -> str:
-    """Breaks a line between words; a word that is longer, such as a path, stays whole."""
+def wrap_line(line: str, width: int, indent: str = "") -> str:
+    """Breaks a line between words; a word that is longer, such as a path, stays whole.
+
+    Args:
+        line: the line.
+        width: most columns of a line.
+        indent: begins each line but the first.
+    """
     if len(line) <= width:
         return line
-    return textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+    options = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(line, width, subsequent_indent=indent, **options)
 
 
 def track_progress(
