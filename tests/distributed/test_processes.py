@@ -75,18 +75,23 @@ def start(tmp_path_factory, reserve_port):
             command.append("--distributed")
             environment["JAX_COORDINATOR_ADDRESS"] = f"localhost:{reserve_port()}"
             environment["JAX_NUM_PROCESSES"] = str(count)
-        return [
-            subprocess.Popen(
-                command,
-                env=environment | {"JAX_PROCESS_ID": str(index)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for index in range(count)
-        ]
+        return start_all(command, environment, count)
 
     return start
+
+
+def start_all(command, environment, count):
+    """Starts a command in each process of a job."""
+    return [
+        subprocess.Popen(
+            command,
+            env=environment | {"JAX_PROCESS_ID": str(index)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(count)
+    ]
 
 
 def wait_for(processes):
@@ -277,16 +282,7 @@ def test_two_processes_evaluate_a_run(folders, reserve_port):
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "4", "JAX_NUM_PROCESSES": "2"}
     environment["JAX_COORDINATOR_ADDRESS"] = f"localhost:{reserve_port()}"
     command = [sys.executable, "-m", "jaxhash", "evaluate", str(folders / "1x8"), "--distributed"]
-    running = [
-        subprocess.Popen(
-            command,
-            env=environment | {"JAX_PROCESS_ID": str(index)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
-    ]
+    running = start_all(command, environment, 2)
     status, [(first, _), (second, _)] = wait_for(running)
     assert status == [0, 0] and "every number equals" in first
     assert "every number" not in second and "evaluating" not in second  # only process 0 prints
