@@ -47,6 +47,7 @@ RESUME_MUTABLE_FIELDS = (
     "on_collapse",
     "compilation_cache",
     "baselines",
+    "plots",
     "memory_bytes",
 )
 
@@ -110,6 +111,9 @@ class RunConfig:
     """What stands beside the codes at the end: hashes of the inputs without labels, by pca-rotation and
     itq (default) or by all methods of jaxhash fit (all), a product quantizer and the rankings by floats;
     or nothing (none), which takes no time."""
+    plots: bool = True
+    """Draw plots and, of a single run, its page at the end, a second or two; jaxhash report draws the page
+    later too."""
     memory_bytes: int = 2**30
     """Memory that the evaluation may take above what data, model and codes do."""
 

@@ -134,7 +134,10 @@ def train(
             page=True,
         )
     report.print_run(results, console)
-    print_line(console, f"results and plots are in {folder}; {PAGE} shows them")
+    shown = f"results and plots are in {folder}; {PAGE} shows them"
+    if not config.run.plots:
+        shown = f"results are in {folder}; jaxhash report {folder} draws them"
+    print_line(console, shown)
     return results
 
 
@@ -417,7 +420,7 @@ def write_results(
         before: codes of a sample of the database before training, by `encode_sample`.
         notes: what else the results hold.
         known: results of another run of the same data, split and bits, whose baselines are taken.
-        page: whether the report has a page.
+        page: whether the report has a page, where plots are drawn.
 
     Returns:
         The results.
@@ -432,7 +435,8 @@ def write_results(
     results |= {"seconds": records[-1]["seconds"] if records else None, **notes}
     if is_main_process():
         with show_work("drawing plots and writing codes", console):
-            save_plots(folder / "report", experiment, before, codes, results, records)
+            if experiment.config.run.plots:
+                save_plots(folder / "report", experiment, before, codes, results, records)
             write_codes(folder / "codes.npz", experiment, codes)
             for way, other in others:
                 write_codes(folder / f"codes{way.file_suffix}.npz", experiment, other)
@@ -442,6 +446,6 @@ def write_results(
         results["speed"]["peak_bytes_with_evaluation"] = peak
     if is_main_process():
         write_json(folder / "results.json", results)
-        if page:  # jaxhash report makes it anew where it is missing
+        if page and experiment.config.run.plots:  # jaxhash report makes it anew where it is missing
             draw_training(experiment, codes, results, records, console)
     return results

@@ -177,7 +177,7 @@ def test_what_may_change_when_a_run_goes_on():
         parallel="shard_map", chunk_size=4, workers=2, augment_on="device", checkpoint_every=7,
         keep_newest=3, keep_best=2, on_nan="skip", on_collapse="warn", compilation_cache=False,
         run_dir=Path("a"), data_dir=Path("b"), baselines="none", memory_bytes=2**26, shard_params=True,
-        model_parallel=2, log_every=3, log_to=("wandb",),
+        model_parallel=2, log_every=3, log_to=("wandb",), plots=False,
     )  # fmt: skip
     assert set(other) == set(RESUME_MUTABLE_FIELDS)
     assert config_diff(Config(), Config().replace(**other)) == []

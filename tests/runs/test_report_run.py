@@ -12,7 +12,7 @@ from pages import Page, assert_stands_alone
 from rich.console import Console
 from run_samples import change_arrays, change_json, write_run
 
-from jaxhash.runs import report_run
+from jaxhash.runs import report_run, train_run
 from jaxhash.runs.presets import digits_hashnet_hswd
 from jaxhash.utils.errors import UserError
 
@@ -193,3 +193,13 @@ def test_command_checks_its_arguments_before_it_works(refusal, run_folder, tmp_p
 def test_command_prints_the_table_without_a_page(output, run_folder):
     results = json.loads((run_folder / "results.json").read_text())
     assert f"{results['map']:.4f}" in output("report", str(run_folder))
+
+
+def test_a_run_that_draws_nothing_gets_its_page_from_jaxhash_report(tmp_path):
+    folder, console = tmp_path / "run", Console(file=io.StringIO(), width=200)
+    config = digits_hashnet_hswd().replace(run_dir=folder, epochs=1, baselines="none", plots=False)
+    train_run.train(config, console)
+    assert not (folder / "report").exists()
+    assert f"jaxhash report {folder}" in console.file.getvalue()
+    page, _ = page_of(folder)
+    assert list(page.sections) == TITLES

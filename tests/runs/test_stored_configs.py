@@ -72,6 +72,7 @@ LATER = {
     "model_parallel": 1,
     "log_every": None,
     "log_to": (),
+    "plots": True,
 }
 
 #: What the file of a sweep of two seeds and three epochs has in other places.
