@@ -39,6 +39,9 @@ from jaxhash.metrics._counts import SimilarityCounts as SimilarityCounts
 from jaxhash.metrics._counts import counts_from_scores as counts_from_scores
 from jaxhash.metrics._counts import distance_counts as distance_counts
 from jaxhash.metrics._counts import leave_one_out as leave_one_out
+from jaxhash.metrics._crossed import CrossedTest as CrossedTest
+from jaxhash.metrics._crossed import crossed_test as crossed_test
+from jaxhash.metrics._crossed import holm as holm
 from jaxhash.metrics._divergence import knn_divergence as knn_divergence
 from jaxhash.metrics._divergence import knn_entropy as knn_entropy
 from jaxhash.metrics._graded import weighted_average_precision as weighted_average_precision
@@ -101,6 +104,7 @@ __all__ = [
     "CodeStatistics",
     "ConfidenceInterval",
     "Convention",
+    "CrossedTest",
     "DistanceCounts",
     "FlipRate",
     "ItemLists",
@@ -128,6 +132,7 @@ __all__ = [
     "code_warnings",
     "collapse_reason",
     "counts_from_scores",
+    "crossed_test",
     "dead_bits",
     "distance_counts",
     "duplicate_bits",
@@ -136,6 +141,7 @@ __all__ = [
     "flip_rate",
     "hierarchical_precision",
     "hit_rate",
+    "holm",
     "infer_code_format",
     "is_bucket_empty",
     "knn_divergence",
