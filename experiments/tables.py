@@ -18,6 +18,7 @@ import few_labels_tables
 import grid_tables
 import hierarchy_tables
 import methods_tables
+import protocol_tables
 import scale_tables
 import speed_tables
 
@@ -69,6 +70,7 @@ DRAWERS: dict[str, Callable[[dict, str | None], str]] = {
     "hierarchy": hierarchy_tables.draw,
     "joint_law": methods_tables.draw,
     "methods": methods_tables.draw,
+    "protocol_cifar10_features": protocol_tables.draw,
     "quantizer_grid": grid_tables.draw,
 }
 
