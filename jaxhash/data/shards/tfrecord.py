@@ -1,20 +1,19 @@
 """TFRecord shards of tf.train.Example, read by range of bytes.
 
-A record is its length (8 bytes), the masked CRC-32C of the length (4), the payload, and the CRC of the payload
-(4), which is not compared here.
+A record is its length (8 bytes), the masked CRC-32C of the length (4), the payload, and its masked CRC-32C (4).
+Both are compared when the index of a shard is made.
 """
 
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+import google_crc32c
+
 from jaxhash.data.shards.example import LOOKS_FOR, read_content, read_example
 from jaxhash.data.shards.records import Record, ShardFormat, range_reader
 
 _HEADER, _FOOTER = 12, 4
-
-#: The polynomial of CRC-32C, reversed.
-_POLYNOMIAL = 0x82F63B78
 
 
 def masked_crc(content: bytes) -> int:
@@ -24,12 +23,7 @@ def masked_crc(content: bytes) -> int:
         >>> hex(masked_crc(b"123456789"))  # of the CRC 0xe3069283
         '0xc78ab0e5'
     """
-    crc = 0xFFFFFFFF
-    for byte in content:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (_POLYNOMIAL if crc & 1 else 0)
-    crc ^= 0xFFFFFFFF
+    crc = google_crc32c.value(content)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -51,7 +45,10 @@ def _scan(path: Path) -> Iterator[Record]:
             if offset + _HEADER + length + _FOOTER > size:
                 raise ValueError(f"the shard is cut at byte {size:,}, within a record")
             payload = file.read(length)
-            file.read(_FOOTER)
+            if file.read(_FOOTER) != struct.pack("<I", masked_crc(payload)):
+                raise ValueError(
+                    "its bytes are not those that were written: their CRC-32C is another"
+                )
             place = {"offset": offset + _HEADER, "length": length}
             yield read_example(payload)._replace(**place)
             offset += _HEADER + length + _FOOTER

@@ -191,6 +191,20 @@ def test_a_tfrecord_with_another_length_is_refused(tmp_path, error_line):
     assert "record 0: there is no record" in error_line(name, folder)
 
 
+@pytest.mark.parametrize("place", [-1, -5, 12])
+def test_a_tfrecord_with_another_payload_is_refused(tmp_path, error_line, place):
+    """A byte of the payload, at either end, or of its checksum; all but the second record are whole."""
+    whole = example(image=PNG, label=0)
+    name, folder = of_examples(tmp_path, *[whole] * 3)
+    content = bytearray((folder / "a.tfrecord").read_bytes())
+    size = 12 + len(whole) + 4
+    assert len(content) == 3 * size
+    content[size + place % size] ^= 4
+    (folder / "a.tfrecord").write_bytes(content)
+    line = error_line(name, folder)
+    assert "a.tfrecord: record 1: " in line and "CRC" in line
+
+
 def test_the_crc_is_that_of_rfc_3720():
     """Of 32 zeros, appendix B.4, unmasked as TFRecord says."""
     stored = (masked_crc(bytes(32)) - 0xA282EAD8) & 0xFFFFFFFF
