@@ -19,6 +19,7 @@ import grid_tables
 import hierarchy_tables
 import methods_tables
 import scale_tables
+import search_balance_tables
 import speed_tables
 
 HERE = Path(__file__).parent
@@ -70,6 +71,7 @@ DRAWERS: dict[str, Callable[[dict, str | None], str]] = {
     "joint_law": methods_tables.draw,
     "methods": methods_tables.draw,
     "quantizer_grid": grid_tables.draw,
+    "search_balance": search_balance_tables.draw,
 }
 
 #: What draws the table of a file that has a single one.
