@@ -20,6 +20,7 @@ import hierarchy_tables
 import methods_tables
 import protocol_tables
 import scale_tables
+import search_balance_tables
 import speed_tables
 
 HERE = Path(__file__).parent
@@ -72,6 +73,7 @@ DRAWERS: dict[str, Callable[[dict, str | None], str]] = {
     "methods": methods_tables.draw,
     "protocol_cifar10_features": protocol_tables.draw,
     "quantizer_grid": grid_tables.draw,
+    "search_balance": search_balance_tables.draw,
 }
 
 #: What draws the table of a file that has a single one.
