@@ -134,10 +134,9 @@ def train(
             page=True,
         )
     report.print_run(results, console)
-    shown = f"results and plots are in {folder}; {PAGE} shows them"
-    if not config.run.plots:
-        shown = f"results are in {folder}; jaxhash report {folder} draws them"
-    print_line(console, shown)
+    drawn = f"results and plots are in {folder}; {PAGE} shows them"
+    left = f"results are in {folder}; jaxhash report {folder} draws them"
+    print_line(console, drawn if config.run.plots else left)
     return results
 
 
