@@ -44,7 +44,7 @@ def count_visits(
     r"""Counts the buckets, entries and candidates of multi-index hashing within each Hamming radius.
 
     For r = m q + a with 0 <= a < m, the first a + 1 of m substrings are searched within q, and the
-    others within q - 1, proposition 2 of the paper. So substring j, counted from 0, finds an item at distance
+    others within q - 1, as the pigeonhole principle allows. So substring j, counted from 0, finds an item at distance
     d_j there from radius m d_j + j on:
 
     .. math:: \mathrm{entries}(r) = \sum_{j} \#\{i : m \, d_j(i) + j \le r\}, \quad
@@ -69,7 +69,8 @@ def count_visits(
         ([1, 2, 6], [[2, 3, 3]], [[2, 2, 2]])
 
     Reference:
-        Norouzi, Punjani, Fleet, "Fast search in Hamming space with multi-index hashing", CVPR 2012, section 3.
+        Norouzi, Punjani, Fleet, "Fast search in Hamming space with multi-index hashing", CVPR 2012, and
+        "Fast exact search in Hamming space with multi-index hashing", TPAMI 2014.
     """
     radii = as_int("radius", radius, minimum=0) + 1
     sides = [cut_substrings(side, bits=bits, substrings=substrings) for side in (queries, codes)]
