@@ -112,8 +112,8 @@ class RunConfig:
     itq (default) or by all methods of jaxhash fit (all), a product quantizer and the rankings by floats;
     or nothing (none), which takes no time."""
     plots: bool = True
-    """Draw plots and, of a single run, its page at the end, a second or two; jaxhash report draws the page
-    later too."""
+    """Draw plots and, of a single run, its page at the end, a second or two; jaxhash report RUN --html FILE
+    draws the page later, but for the values of the codes before training."""
     memory_bytes: int = 2**30
     """Memory that the evaluation may take above what data, model and codes do."""
 

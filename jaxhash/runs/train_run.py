@@ -135,7 +135,7 @@ def train(
         )
     report.print_run(results, console)
     drawn = f"results and plots are in {folder}; {PAGE} shows them"
-    left = f"results are in {folder}; jaxhash report {folder} draws them"
+    left = f"results are in {folder}; jaxhash report {folder} --html FILE draws them"
     print_line(console, drawn if config.run.plots else left)
     return results
 

@@ -200,6 +200,6 @@ def test_a_run_that_draws_nothing_gets_its_page_from_jaxhash_report(tmp_path):
     config = digits_hashnet_hswd().replace(run_dir=folder, epochs=1, baselines="none", plots=False)
     train_run.train(config, console)
     assert not (folder / "report").exists()
-    assert f"jaxhash report {folder}" in console.file.getvalue()
+    assert f"jaxhash report {folder} --html " in console.file.getvalue()
     page, _ = page_of(folder)
     assert list(page.sections) == TITLES
