@@ -124,6 +124,19 @@ class Page:
             " || !document.querySelector('#error').hidden)"
         )
 
+    @contextlib.contextmanager
+    def navigation(self):
+        """Waits, after what is done within, until the page heard of its new address and came to rest.
+
+        The address changes before the page hears of it: one that is asked in between still shows the old items.
+        """
+        self.evaluate(
+            "window.heard = new Promise(done => addEventListener('hashchange', done, {once: true})); 0"
+        )
+        yield
+        self.evaluate("window.heard.then(() => true)")
+        self.rest()
+
     def wait(self, script):
         """Waits until an expression is true."""
         deadline = time.monotonic() + 30

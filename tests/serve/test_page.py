@@ -110,9 +110,9 @@ def test_names_and_labels_are_text(page, index, url):
 
 def test_an_item_is_searched_by_its_link_and_back_returns(page, index, url):
     page.open(url)
-    page.click("#items li:nth-child(8) a")
-    page.wait("location.hash.includes('id=7')")
-    page.rest()
+    with page.navigation():
+        page.click("#items li:nth-child(8) a")
+    assert address_of(page) == {"id": "7"}
     ids, distances = ranking(index, code_of(index, 7))
     assert shown_ids(page) == ids[:PAGE] and shown_distances(page) == distances[:PAGE]
     assert page.evaluate("document.activeElement.id") == "heading"
@@ -139,9 +139,9 @@ def test_more_of_a_ranking_is_shown_and_stays_after_back(page, index, url):
         "[...document.querySelectorAll('#items a')].indexOf(document.activeElement)"
     )
     assert focused == PAGE
-    page.click("#items li:nth-child(70) a")
-    page.wait(f"location.hash == '#id={ids[69]}'")
-    page.rest()
+    with page.navigation():
+        page.click("#items li:nth-child(70) a")
+    assert address_of(page) == {"id": str(ids[69])}
     page.evaluate("history.back()")
     page.wait("document.querySelectorAll('#items li').length == 75")
     assert shown_ids(page) == ids
@@ -247,9 +247,8 @@ def test_keyboard_reaches_everything(page, url):
     assert [each for each in reached if each][:5] == ["name", "choose", "random", "label", "#id=0"]
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
-    page.press("Enter")
-    page.wait("location.hash.startsWith('#id=')")
-    page.rest()
+    with page.navigation():
+        page.press("Enter")
     assert page.evaluate("document.activeElement.id") == "heading"
     page.press("Tab")
     assert page.evaluate("document.activeElement.closest('#items') != null")
