@@ -1,6 +1,6 @@
 """ArrayRecord shards of tf.train.Example, such as those of TensorFlow Datasets."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,21 +38,39 @@ class _Reader:
 
     def __init__(self, places: Places):
         self._places = places
-        self._source = ArrayRecordDataSource([str(path) for path in places.paths])
+        self._source = _open_all(places.paths)
 
     def __call__(self, records: Int[np.ndarray, " n"]) -> list[Content]:
         if not len(records):
             return []
         try:
             payloads = self._source.__getitems__(records.tolist())
-        except Exception as error:  # it raises what C++ throws
-            shards = sorted(
-                {self._places.paths[shard] for shard in self._places.locate(records)[0]}
-            )
-            raise UserError(
-                f"{shards[0]}: it, or another shard of the batch, cannot be read ({first_line(error)})"
-            ) from error
+        except Exception:  # it raises what C++ throws, without saying of which record
+            payloads = list(map(self._read_one, records))
         return list(map(read_content, payloads))
+
+    def _read_one(self, record: np.integer) -> bytes:
+        try:
+            return self._source[int(record)]
+        except Exception as error:  # as above
+            [shard], [number] = self._places.locate(np.array([record]))
+            raise UserError(
+                f"{self._places.paths[shard]}: record {number:,}: {first_line(error)}"
+            ) from error
+
+
+def _open_all(paths: Sequence[Path]) -> ArrayRecordDataSource:
+    try:
+        return ArrayRecordDataSource([str(path) for path in paths])
+    except Exception:  # it raises what C++ throws, without saying of which shard
+        for path in paths:
+            try:
+                ArrayRecordReader(str(path)).close()  # where some faults are told
+            except Exception as error:
+                raise UserError(
+                    f"{path}: it is no whole ArrayRecord file ({first_line(error)})"
+                ) from error
+        raise
 
 
 FORMAT = ShardFormat(_scan, _Reader, LOOKS_FOR)

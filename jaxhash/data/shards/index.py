@@ -121,8 +121,9 @@ class ShardIndex:
     def _ranges(self) -> tuple[Int[np.ndarray, " records"], Int[np.ndarray, " records"]]:
         return self.column("offset"), self.column("length")
 
+    @functools.cached_property
     def digests(self) -> UInt64[np.ndarray, " records"]:
-        """Returns a digest of the input of each record."""
+        """A digest of the input of each record."""
         return self.column("digest")
 
     @property

@@ -69,7 +69,7 @@ def _schema(path: Path) -> Schema:
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path, pre_buffer=False)
+        return pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"it is no whole Parquet file ({first_line(error)})") from error
 
@@ -150,29 +150,34 @@ class _Reader:
         for key in sorted(set(zip(shards.tolist(), groups.tolist(), strict=True))):
             held = self._group(*key)
             here = np.flatnonzero((shards == key[0]) & (groups == key[1]))
-            for place, content in zip(
-                here, _contents(held.take(pa.array(rows[here]))), strict=True
-            ):
+            try:
+                found = list(_contents(held.take(pa.array(rows[here]))))
+            except (pa.ArrowException, ValueError) as error:
+                raise self._named(*key, error) from error
+            for place, content in zip(here, found, strict=True):
                 contents[place] = content
         return contents
 
     def _group(self, shard: int, group: int) -> pa.Array:
         with self._lock:
             if (shard, group) not in self._held:
-                self._held[shard, group] = self._read(self._places.paths[shard], group)
+                self._held[shard, group] = self._read(shard, group)
             self._held.move_to_end((shard, group))
             while len(self._held) > max(2, 2 * self._places.window):
                 self._held.popitem(last=False)
             return self._held[shard, group]
 
-    def _read(self, path: Path, group: int) -> pa.Array:
+    def _read(self, shard: int, group: int) -> pa.Array:
         try:
-            with _open(path) as file:
+            with _open(self._places.paths[shard]) as file:
                 content, _ = _columns(file.schema_arrow)
                 column = file.read_row_group(group, columns=[content]).column(content)
         except (pa.ArrowException, ValueError, OSError) as error:
-            raise UserError(f"{path}: row group {group:,}: {first_line(error)}") from error
+            raise self._named(shard, group, error) from error
         return column.combine_chunks()
+
+    def _named(self, shard: int, group: int, error: Exception) -> UserError:
+        return UserError(f"{self._places.paths[shard]}: row group {group:,}: {first_line(error)}")
 
 
 FORMAT = ShardFormat(

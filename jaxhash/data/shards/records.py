@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int, Shaped
 
 from jaxhash.data.readers.file_ranges import FileRanges
+from jaxhash.utils.errors import UserError, first_line
 
 #: The bytes of an image file, or a vector.
 Content = bytes | Shaped[np.ndarray, " dimensions"]
@@ -105,13 +106,17 @@ class RangeReader:
         self._places, self._decode, self._files = places, decode, FileRanges()
 
     def __call__(self, records: Int[np.ndarray, " n"]) -> list[Content]:
-        """Returns the contents of some records."""
-        shards, _ = self._places.locate(records)
-        ranges = zip(
-            shards.tolist(), *map(np.ndarray.tolist, self._places.ranges(records)), strict=True
-        )
-        paths = self._places.paths
-        return [self._decode(self._files.read(paths[shard], *where)) for shard, *where in ranges]
+        """Returns the contents of some records; raises `UserError` if one is missing or damaged."""
+        places = (*self._places.locate(records), *self._places.ranges(records))
+        return [self._read(*place) for place in zip(*map(np.ndarray.tolist, places), strict=True)]
+
+    def _read(self, shard: int, number: int, offset: int, length: int) -> Content:
+        path = self._places.paths[shard]
+        stored = self._files.read(path, offset, length)
+        try:
+            return self._decode(stored)
+        except Exception as error:  # a damaged record raises many types
+            raise UserError(f"{path}: record {number:,}: {first_line(error)}") from error
 
 
 def range_reader(decode: Callable[[bytes], Content]) -> Callable[[Places], RangeReader]:

@@ -14,6 +14,7 @@ from jaxhash.data.rows import Blocks, Index, row_numbers
 from jaxhash.data.shards.formats import FORMATS
 from jaxhash.data.shards.index import ShardIndex
 from jaxhash.data.shards.records import Content
+from jaxhash.data.shards.scan import content_digest
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.hardware import cores_used
 
@@ -93,7 +94,19 @@ class _ShardRows:
         return Blocks(starts - np.searchsorted(self._items.left_out, starts), index.window)
 
     def _contents(self, numbers: Int[np.ndarray, " n"]) -> list[Content]:
-        return self._read(self._items.records(numbers))
+        """Returns the stored inputs of some items; raises `UserError` if one is not the one that was indexed."""
+        index, records = self._items.index, self._items.records(numbers)
+        contents = self._read(records)
+        for record, content, digest in zip(
+            records.tolist(), contents, index.digests[records].tolist(), strict=True
+        ):
+            if content_digest(content) != digest:
+                shard, number = (int(each[0]) for each in index.locate(np.array([record])))
+                raise UserError(
+                    f"{index.paths[shard]}: record {number:,}: its bytes are not those that were indexed; "
+                    f"if the shard was changed on purpose, remove {index.folder}, and it is indexed anew"
+                )
+        return contents
 
 
 class ShardVectors(_ShardRows):

@@ -54,6 +54,11 @@ class ShardFacts(NamedTuple):
     notes: list[str]
 
 
+def content_digest(content: Content) -> int:
+    """Returns the digest of an input as it is stored; it is not 0."""
+    return xxhash.xxh3_64_intdigest(content) or 1
+
+
 def state_of(path: Path) -> list[int]:
     """Returns the size of a file and the time of its last change; raises `UserError` if it is missing."""
     try:
@@ -145,7 +150,7 @@ class _Scanned:
         elif len(self.shapes) < 2:
             self.shapes.setdefault(shape, number)
         row = {"offset": offset, "length": length, "label": label}
-        row["digest"] = xxhash.xxh3_64_intdigest(content) or 1  # 0 stands for an unknown one
+        row["digest"] = content_digest(content)
         for key, value in row.items():
             self.columns[key].append(value)
 

@@ -1,7 +1,7 @@
 """TFRecord shards of tf.train.Example, read by range of bytes.
 
 A record is its length (8 bytes), the masked CRC-32C of the length (4), the payload, and its masked CRC-32C (4).
-Both are compared when the index of a shard is made.
+Both are compared when the index of a shard is made; a read compares with the index.
 """
 
 import struct

@@ -1,5 +1,6 @@
 """Sources of shards: of every format the same items, batches and errors as of arrays in memory."""
 
+import os
 import pickle
 from itertools import islice
 
@@ -88,6 +89,34 @@ def test_items_are_those_that_were_written(write, inputs, limit, tmp_path):
     }
     assert load_source("shards:set", tmp_path).notes == source.notes  # which an evaluation compares
     assert source.item_names[15].startswith("train-00001.") and source.item_names[15].endswith("#1")
+
+
+def test_a_bit_that_flips_after_the_shards_were_indexed_never_gives_other_inputs(
+    write, inputs, limit, tmp_path
+):
+    """Under the same size and time, where the index is taken as it is; a byte of lengths or names may be unused."""
+    location = write(inputs)
+    shard = next((tmp_path / "set").glob("train-00001.*"))
+    load_source(*location)
+    content, state = shard.read_bytes(), shard.stat()
+    refused = 0
+    used = np.flatnonzero(np.frombuffer(content, np.uint8))  # a tar and an ArrayRecord are padded
+    for place in used[:: len(used) // 50]:
+        damaged = bytearray(content)
+        damaged[place] ^= 16
+        shard.write_bytes(damaged)
+        os.utime(shard, ns=(state.st_atime_ns, state.st_mtime_ns))
+        try:
+            read = load_source(*location).inputs[:]
+        except UserError as error:
+            assert str(shard) in str(error)
+            refused += 1
+        else:
+            np.testing.assert_array_equal(read, inputs)
+    assert refused
+    shard.write_bytes(content)
+    os.utime(shard, ns=(state.st_atime_ns, state.st_mtime_ns))
+    np.testing.assert_array_equal(load_source(*location).inputs[:], inputs)
 
 
 def test_batches_are_those_of_the_same_arrays(write, inputs, limit, kind):
