@@ -54,7 +54,7 @@ SEARCH_SEEDS, SEEDS = range(100, 102), range(5)
 
 #: Nine settings for each quantizer: rates and weights, or, without a weight, more rates. Weights of a
 #: method's own penalty are relative to the published one.
-RATES, WEIGHTS = (3e-4, 1e-3, 3e-3), (0.01, 0.1, 1.0)
+RATES, WEIGHTS = (1e-3, 3e-3, 1e-2), (0.01, 0.1, 1.0)
 MORE_RATES = (1e-4, 1.8e-4, 3e-4, 5.6e-4, 1e-3, 1.8e-3, 3e-3, 5.6e-3, 1e-2)
 OWN_FACTORS = (0.1, 1.0, 10.0)
 
