@@ -52,11 +52,10 @@ SEARCH_BITS = 32
 #: Seeds of the search and of the comparison: none is in both.
 SEARCH_SEEDS, SEEDS = range(100, 102), range(5)
 
-#: Nine settings for each quantizer: rates and weights, or, without a weight, more rates. Weights of a
-#: method's own penalty are relative to the published one.
-RATES, WEIGHTS = (1e-3, 3e-3, 1e-2), (0.01, 0.1, 1.0)
-MORE_RATES = (1e-4, 1.8e-4, 3e-4, 5.6e-4, 1e-3, 1.8e-3, 3e-3, 5.6e-3, 1e-2)
-OWN_FACTORS = (0.1, 1.0, 10.0)
+#: Nine settings for each quantizer: without a weight rates alone, else weights by rates relative to the
+#: best one without. Weights of a method's own penalty are relative to the published one.
+RATES = (1e-4, 1.8e-4, 3e-4, 5.6e-4, 1e-3, 1.8e-3, 3e-3, 5.6e-3, 1e-2)
+RATE_FACTORS, WEIGHTS, OWN_FACTORS = (1 / 3, 1.0, 10 / 3), (0.01, 0.1, 1.0), (0.1, 1.0, 10.0)
 
 #: Keys of a sweep's results that are the same for all cells.
 SHARED = ("dataset", "split", "split_sha256", "items", "hardware", "versions")
@@ -96,11 +95,12 @@ def main(options: Options) -> None:
     }
     for method in options.methods or chosen.methods:
         variants = [v for v in VARIANTS if v != "own" or has_own(method)]
-        precisions = {}
+        precisions, best_rate = {}, None
         for variant in variants:
             console.rule(f"{method}, {variant}, search at {SEARCH_BITS} bits")
             start = time.process_time()
-            found = search(chosen, method, variant, options, console)
+            found = search(chosen, method, variant, best_rate, options, console)
+            best_rate = best_rate or (found["chosen"] or {}).get("learning_rate")
             put(content, "search", found | {"cpu_seconds": round(time.process_time() - start)})
             for bits in options.bits if found["chosen"] else ():
                 console.rule(f"{method}, {variant}, {bits} bits")
@@ -127,7 +127,7 @@ def put(content: dict[str, Any], name: str, entry: dict[str, Any]) -> None:
 
     What a cell cost the first time stays: a finished one is only read again.
     """
-    keys = ("method", "quantizer", "against", "bits")
+    keys = ("method", "quantizer", "against", "bits", "axis", "value")
     entries = content.setdefault(name, [])
     for number, other in enumerate(entries):
         if all(other.get(key) == entry.get(key) for key in keys):
@@ -149,18 +149,32 @@ def configure(chosen: Set, method: str, variant: str, options: Options) -> Confi
     )
 
 
-def axes_of(method: str, variant: str) -> dict[str, tuple[float, ...]]:
-    """Returns the nine settings that are tried, as axes of a sweep."""
+def axes_of(method: str, variant: str, best_rate: float | None) -> dict[str, tuple[float, ...]]:
+    """Returns the nine settings that are tried, as axes of a sweep.
+
+    Args:
+        method: name of the method.
+        variant: one of `VARIANTS`.
+        best_rate: the best rate without a quantizer, which is searched for first; if none converged, the
+            middle of the rates takes its place.
+    """
     if variant == "none":
-        return {"learning_rate": MORE_RATES}
+        return {"learning_rate": RATES}
+    middle = best_rate or RATES[len(RATES) // 2]
     weights = WEIGHTS
     if variant == "own":
         weights = tuple(factor * METHODS[method].published_penalty for factor in OWN_FACTORS)
-    return {"learning_rate": RATES, "quantizer_weight": weights}
+    rates = tuple(float(f"{factor * middle:.2g}") for factor in RATE_FACTORS)
+    return {"learning_rate": rates, "quantizer_weight": weights}
 
 
 def search(
-    chosen: Set, method: str, variant: str, options: Options, console: Console
+    chosen: Set,
+    method: str,
+    variant: str,
+    best_rate: float | None,
+    options: Options,
+    console: Console,
 ) -> dict[str, Any]:
     """Returns the validation mAP of each setting, and the best one; None if all diverged."""
     config = configure(chosen, method, variant, options).replace(
@@ -171,7 +185,9 @@ def search(
     )
     found = {"method": method, "quantizer": variant, "trials": [], "chosen": None}
     try:
-        results = sweep(config, axes_of(method, variant), console, seeds=len(SEARCH_SEEDS))
+        results = sweep(
+            config, axes_of(method, variant, best_rate), console, seeds=len(SEARCH_SEEDS)
+        )
     except UserError as error:  # every member diverged
         return found | {"error": str(error)}
     for setting in results["settings"]:

@@ -39,8 +39,8 @@ def trained(protocol, tmp_path_factory):
         patch.setattr(protocol, "SETS", {"cifar10-features": protocol.Set(small)})
         patch.setattr(protocol, "VARIANTS", ("none", "hswd"))
         patch.setattr(protocol, "SEEDS", range(2))
-        patch.setattr(protocol, "RATES", (1e-3,))
-        patch.setattr(protocol, "MORE_RATES", (1e-3, 3e-3))
+        patch.setattr(protocol, "RATES", (1e-3, 3e-3))
+        patch.setattr(protocol, "RATE_FACTORS", (1.0,))
         patch.setattr(protocol, "WEIGHTS", (0.1, 1.0))
         patch.setattr(protocol, "SEARCH_BITS", 8)
         protocol.main(options)
@@ -49,8 +49,10 @@ def trained(protocol, tmp_path_factory):
 
 @pytest.mark.parametrize("method, variant", [("dpsh", "none"), ("csq", "own"), ("csq", "hswd")])
 def test_each_quantizer_has_nine_settings(protocol, method, variant):
-    sizes = [len(values) for values in protocol.axes_of(method, variant).values()]
-    assert np.prod(sizes) == 9
+    axes = protocol.axes_of(method, variant, None if variant == "none" else 1.8e-4)
+    assert np.prod([len(values) for values in axes.values()]) == 9
+    if variant != "none":
+        assert axes["learning_rate"] == (6e-5, 1.8e-4, 6e-4)
     assert not set(protocol.SEARCH_SEEDS) & set(protocol.SEEDS)
 
 
