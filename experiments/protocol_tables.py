@@ -40,7 +40,7 @@ def _map(content: Content) -> str:
     ]
     cells = {(c["method"], c["bits"], c["quantizer"]): c for c in content["cells"]}
     for method, bits in dict.fromkeys(key[:2] for key in sorted(cells, key=_order(content))):
-        words = [_number(cells.get((method, bits, variant)), "map", ".4f") for variant in VARIANTS]
+        words = [number(cells.get((method, bits, variant)), "map", ".4f") for variant in VARIANTS]
         lines.append(f"| `{method}` | {bits} | {' | '.join(words)} |")
     return "\n".join(lines)
 
@@ -54,7 +54,7 @@ def _measures(content: Content) -> str:
     cells = {(c["method"], c["bits"], c["quantizer"]): c for c in content["cells"]}
     for key in sorted(cells, key=_order(content)):
         method, bits, variant = key
-        words = [_mean(cells[key], name, form) for name, (_, form) in MEASURES.items()]
+        words = [mean_of(cells[key], name, form) for name, (_, form) in MEASURES.items()]
         lines.append(f"| `{method}` | {bits} | {VARIANTS[variant]} | {' | '.join(words)} |")
     return "\n".join(lines)
 
@@ -114,7 +114,8 @@ def _order(content: Content) -> Any:
     return lambda key: (methods.index(key[0]), key[1], variants.index(key[2]))
 
 
-def _number(cell: Content | None, name: str, form: str) -> str:
+def number(cell: Content | None, name: str, form: str) -> str:
+    """Returns mean and deviation of a measure over the seeds of a cell."""
     if cell is None:
         return "-"
     if len(scores := [member[name] for member in cell["members"]]) < 2:
@@ -123,7 +124,10 @@ def _number(cell: Content | None, name: str, form: str) -> str:
     return f"{mean:{form}} ± {deviation:{form}}"
 
 
-def _mean(cell: Content, name: str, form: str) -> str:
+def mean_of(cell: Content | None, name: str, form: str) -> str:
+    """Returns the mean of a measure over the seeds of a cell."""
+    if cell is None:
+        return "-"
     scores = [member[name] for member in cell["members"]]
     return f"{mean_over_seeds(scores).mean:{form}}" if scores else "diverged"
 

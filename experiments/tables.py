@@ -22,6 +22,7 @@ import protocol_tables
 import scale_tables
 import search_balance_tables
 import speed_tables
+import where_hswd_pays_tables
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -74,6 +75,7 @@ DRAWERS: dict[str, Callable[[dict, str | None], str]] = {
     "protocol_cifar10_features": protocol_tables.draw,
     "quantizer_grid": grid_tables.draw,
     "search_balance": search_balance_tables.draw,
+    "where_hswd_pays": where_hswd_pays_tables.draw,
 }
 
 #: What draws the table of a file that has a single one.
