@@ -25,13 +25,24 @@ from jaxhash.objectives._pairs import loss_over_bank
 from jaxhash.objectives._tables import Bank, ItemTable, gather_for_table, look_up, num_rows
 from jaxhash.ops.codebooks import sum_over_labels
 from jaxhash.ops.codes import relax
+from jaxhash.ops.label_sets import LabelSets
 from jaxhash.ops.row_blocks import RowBlocks
 from jaxhash.similarity import multi_hot, shares_label
 
 __all__ = ["asymmetric_dsh"]
 
-#: Number of images whose similarity to all others is in memory at a time.
+#: Number of images, or of sets of labels, whose similarity to all others is in memory at a time.
 _ROWS_PER_STEP = 256
+
+#: Images of a device from which those of equal labels are added first. Fewer are added as they are: that
+#: rounds otherwise, and a run that was stored with fewer resumes to the same bits.
+_GROUPED_FROM = 1 << 16
+
+#: Sets of labels that are compared with those of a step at a time.
+_SETS_PER_BLOCK = 1 << 13
+
+#: Classes from which the sums over classes are scattered, and not multiplied: one-hot rows would not fit.
+_SCATTERED_FROM = 1 << 12
 
 
 def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objective:
@@ -48,7 +59,8 @@ def asymmetric_dsh(*, balanced: bool = True, penalty: Weight = 200.0) -> Objecti
     code, and is left out of the pairs.
 
     The update takes blocks of images, beside the new codes; with class ids its time is linear in the
-    number of images. With multi-hot labels it compares all pairs, and holds a sum of codes for each image.
+    number of images. With multi-hot labels it holds a sum of codes for each image. On a device of up to 65,535
+    images it compares all pairs of images; where there are more, all pairs of the sets of labels that occur.
 
     Args:
         balanced: whether the target of dissimilar pairs is the weaker the more of them there are,
@@ -158,6 +170,9 @@ def _sums_over_classes(
     """Returns the sum of the rows of each class of ids; nothing of multi-hot labels."""
     if labels.ndim == 2:
         return of_class
+    if len(of_class) >= _SCATTERED_FROM:
+        known = jnp.where(labels < 0, len(of_class), labels)
+        return jnp.zeros_like(of_class).at[known].add(rows, mode="drop")
     rows_of_class = multi_hot(labels, len(of_class)).T
     return jnp.matmul(rows_of_class, rows, precision=lax.Precision.HIGHEST)
 
@@ -170,9 +185,31 @@ def _sums_over_similar(
 ) -> Float[Array, "items columns"]:
     """Returns, for each image of multi-hot labels, the sum of the rows of all images similar to it.
 
+    Whether an image shares no label with another is the orthogonal vectors problem, for which nothing faster
+    than all pairs is known; but images of equal labels are similar to the same others.
+    """
+    if len(labels) < _GROUPED_FROM:
+        return _sums_over_pairs(labels, blocks, block, axis_name)
+    columns = jax.eval_shape(block, 0)[1].shape[1]
+    sets = LabelSets.of(labels)
+
+    def add_rows(number, sums):
+        return sums.at[blocks.cut(sets.of_row, number)].add(block(number)[1])
+
+    sums = lax.fori_loop(0, blocks.count, add_rows, jnp.zeros((len(labels), columns)))
+    return _sums_over_pairs_of_sets(sets, sums, axis_name)[sets.of_row]
+
+
+def _sums_over_pairs(
+    labels: Shaped[Array, "items classes"],
+    blocks: RowBlocks,
+    block: Callable[[Int[Array, ""]], tuple[Bank, Float[Array, "n columns"]]],
+    axis_name: str | None,
+) -> Float[Array, "items columns"]:
+    """Compares each image with all others.
+
     The similarities of a few images and a block of others are in memory at a time, and the blocks of a
-    sharded table rotate through the devices. All pairs are compared: whether an image shares no label
-    with another is the orthogonal vectors problem, for which nothing faster is known.
+    sharded table rotate through the devices.
     """
 
     def sums_of(others, rows):
@@ -182,21 +219,59 @@ def _sums_over_similar(
 
         return lax.map(sum_of_similar, labels, batch_size=_ROWS_PER_STEP)
 
-    devices = 1 if axis_name is None else lax.axis_size(axis_name)
-    shift_by_one = [(device, (device + 1) % devices) for device in range(devices)]
-
     def add_block(number, sums):
         part, rows = block(number)
-
-        def add_part(_, carry):
-            sums, part = carry
-            sums = sums + sums_of(*part)
-            return sums, lax.ppermute(part, axis_name, shift_by_one) if devices > 1 else part
-
-        return lax.fori_loop(0, devices, add_part, (sums, (part.labels, rows)))[0]
+        return _over_devices(sums_of, (part.labels, rows), sums, axis_name)
 
     columns = jax.eval_shape(block, 0)[1].shape[1]
     return lax.fori_loop(0, blocks.count, add_block, jnp.zeros((len(labels), columns)))
+
+
+def _sums_over_pairs_of_sets(
+    sets: LabelSets, sums: Float[Array, "items columns"], axis_name: str | None
+) -> Float[Array, "items columns"]:
+    """Compares each set of labels with those of all devices, as many as there are; sums are of each set's rows."""
+    rows = len(sums)
+    own = RowBlocks(1, rows, min(rows, _ROWS_PER_STEP))  # the first rows are the sets
+    others = RowBlocks(1, rows, min(rows, _SETS_PER_BLOCK))
+
+    def sums_of(labels, rows, count):
+        def of_step(step, found):
+            mine = own.cut(sets.labels, step)
+
+            def add(number, total):
+                similar = (
+                    shares_label(mine, others.cut(labels, number)) & others.are_new(number)[None, :]
+                )
+                part = similar.astype(rows.dtype), others.cut(rows, number)
+                return total + jnp.matmul(*part, precision=lax.Precision.HIGHEST)
+
+            zeros = jnp.zeros((own.size, rows.shape[1]), rows.dtype)
+            total = lax.fori_loop(0, -(-count // others.size), add, zeros)
+            return own.put(found, total, step)
+
+        return lax.fori_loop(0, -(-sets.count // own.size), of_step, jnp.zeros_like(rows))
+
+    part = sets.labels, sums, sets.count
+    return _over_devices(sums_of, part, jnp.zeros_like(sums), axis_name)
+
+
+def _over_devices(
+    of_part: Callable[..., Float[Array, "items columns"]],
+    part: tuple[Array, ...],
+    total: Float[Array, "items columns"],
+    axis_name: str | None,
+) -> Float[Array, "items columns"]:
+    """Adds what a function makes of the part of each device, which rotates through them."""
+    devices = 1 if axis_name is None else lax.axis_size(axis_name)
+    shift_by_one = [(device, (device + 1) % devices) for device in range(devices)]
+
+    def add_part(_, carry):
+        total, part = carry
+        total = total + of_part(*part)
+        return total, lax.ppermute(part, axis_name, shift_by_one) if devices > 1 else part
+
+    return lax.fori_loop(0, devices, add_part, (total, part))[0]
 
 
 #: The methods of this family.

@@ -8,7 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxhash.objectives import Batch, Context, Setup, Variables, asymmetric_dsh, dsdh, dsdh_released
+from jaxhash.objectives import (
+    Batch,
+    Context,
+    Setup,
+    Variables,
+    _asymmetric,
+    asymmetric_dsh,
+    dsdh,
+    dsdh_released,
+)
+from jaxhash.ops.row_blocks import RowBlocks
 from jaxhash.similarity import shares_label
 
 BITS, ITEMS, CLASSES = 4, 18, 3
@@ -176,8 +186,19 @@ def test_gradient_of_dsdh_draws_to_the_codes():
 # ADSH
 
 
+@pytest.fixture(params=["few", "many"])
+def size(request, monkeypatch):
+    """Of few images and classes, or in the way of many of them."""
+    if request.param == "many":
+        monkeypatch.setattr(_asymmetric, "_GROUPED_FROM", 1)
+        monkeypatch.setattr(_asymmetric, "_SCATTERED_FROM", 1)
+        monkeypatch.setattr(_asymmetric, "_ROWS_PER_STEP", 4)
+        monkeypatch.setattr(_asymmetric, "_SETS_PER_BLOCK", 5)
+    return request.param
+
+
 @pytest.mark.parametrize(("kind", "balanced"), [("ids", True), ("multi-hot", False)])
-def test_asymmetric_dsh_over_three_epochs(kind, balanced):
+def test_asymmetric_dsh_over_three_epochs(kind, balanced, size):
     labels, gamma = KINDS[kind], 20.0
     objective = asymmetric_dsh(balanced=balanced, penalty=gamma)
     all_similar = np.asarray(shares_label(labels, labels))
@@ -215,6 +236,23 @@ def test_asymmetric_dsh_over_three_epochs(kind, balanced):
         expected = of_pairs + gamma / (BITS * ITEMS) * distance
         np.testing.assert_allclose(result.value, expected, rtol=1e-5)
     assert changed > 10 and np.array_equal(codes[16:], before.codes.rows[16:])
+
+
+@pytest.mark.parametrize("size", ["many"], indirect=True)
+@pytest.mark.parametrize("sets", [6, 17])
+def test_sums_over_similar_images_by_sets_of_labels(size, sets):
+    """Of few sets, and of one set for each image, against all pairs; 17 are no whole number of blocks."""
+    every = np.array(list(product((0, 1), repeat=5)), np.uint8)[1 : sets + 1]
+    labels = every[np.random.default_rng(0).permutation(np.arange(17) % sets)]
+    rows = normal(17, 3)
+    blocks = RowBlocks.of(rows=17, size=7)
+
+    def block(number):
+        return None, blocks.cut(rows, number) * blocks.are_new(number)[:, None]
+
+    sums = jax.jit(lambda: _asymmetric._sums_over_similar(jnp.asarray(labels), blocks, block, None))
+    expected = (labels.astype(int) @ labels.T > 0) @ rows
+    np.testing.assert_allclose(sums(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_weight_of_the_penalty_is_the_papers_sum_divided():
@@ -265,7 +303,7 @@ def test_codes_of_asymmetric_dsh_are_alike_within_a_class():
 
 
 @pytest.mark.parametrize("make", [dsdh, asymmetric_dsh])
-def test_multi_hot_rows_of_one_label_are_the_ids(make):
+def test_multi_hot_rows_of_one_label_are_the_ids(make, size):
     for one, other in zip(walk(make(), IDS), walk(make(), ONE_HOT), strict=True):
         np.testing.assert_allclose(one[-1].value, other[-1].value, rtol=1e-6)
         np.testing.assert_array_equal(one[-1].state.codes.rows, other[-1].state.codes.rows)

@@ -24,6 +24,7 @@ from jaxhash.objectives import (
     METHODS,
     QUANTIZERS,
     TableSharding,
+    _asymmetric,
     _tables,
     combine,
     sharded_leaves,
@@ -139,6 +140,13 @@ def test_eight_devices_train_as_one_does(monkeypatch, name, multi_label):
     leaves = map(jax.tree.leaves, (one.objective_state, sharded.objective_state))
     for whole, rows in zip(*leaves, strict=True):
         assert_close(whole, rows[: len(whole)] if whole.ndim else rows)
+
+
+def test_sets_of_labels_are_compared_over_devices(monkeypatch):
+    """ADSH with multi-hot labels, of so many images that those of equal labels are added first."""
+    for name, value in {"_GROUPED_FROM": 1, "_ROWS_PER_STEP": 2, "_SETS_PER_BLOCK": 3}.items():
+        monkeypatch.setattr(_asymmetric, name, value)
+    test_eight_devices_train_as_one_does(monkeypatch, "asymmetric-dsh", True)
 
 
 def weighted_grid(name):
