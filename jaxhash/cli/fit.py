@@ -1,4 +1,4 @@
-"""``jaxhash fit``: a hash function without labels or training, and an index of what it is fitted to."""
+"""``jaxhash fit``: a hash function without training, and an index of what it is fitted to."""
 
 import dataclasses
 import time
@@ -14,8 +14,7 @@ from jaxhash.cli.encode_options import EncodeOptions
 from jaxhash.cli.parsing import parse
 from jaxhash.data.inputs import open_inputs
 from jaxhash.models.config import ModelConfig
-from jaxhash.retrieval.baselines.linear_hashes import MethodName
-from jaxhash.retrieval.fitting import FitOptions, fit_inputs
+from jaxhash.retrieval.fitting import FitMethod, FitOptions, fit_inputs
 from jaxhash.retrieval.index import Index
 from jaxhash.retrieval.index.manifest import is_index
 from jaxhash.utils.console import print_line
@@ -27,15 +26,17 @@ class FitArguments:
     """Fit a hash function to vectors, or to images by a published backbone, and index them by it.
 
     An INPUT is what jaxhash encode takes: embeddings (.npy, .npz, .parquet, features:FILE), or images
-    with --model and --weights. No labels are used. The same command goes on where it was interrupted.
+    with --model and --weights. The same command goes on where it was interrupted.
 
-    itq: principal components, rotated to be close to their signs. pca-rotation: rotated at random.
-    random: random hyperplanes through the mean. pca-sign: a bit for each component.
+    Without labels: itq, principal components, rotated to be close to their signs; pca-rotation, rotated at
+    random; random, random hyperplanes through the mean; pca-sign, a bit for each component. By the labels of
+    the INPUT: cca-itq, canonical correlations with the labels, and lda-itq, linear discriminants of the classes,
+    both rotated as by itq.
     """
 
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional]
     """What to fit to and to encode."""
-    method: MethodName
+    method: FitMethod
     """How to find the projection."""
     bits: int
     """Length of a code."""

@@ -1,9 +1,9 @@
-"""Hash functions that are fitted without labels and without training, in seconds."""
+"""Hash functions that are fitted without training, in seconds: without labels, or by them."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float32, PyTree, Shaped
@@ -14,13 +14,22 @@ from jaxhash.data.input_form import SAMPLE_SIZE, InputForm, measure_inputs
 from jaxhash.data.inputs import Inputs
 from jaxhash.data.rows import row_blocks
 from jaxhash.models.config import ModelConfig
+from jaxhash.retrieval.baselines.labeled_hashes import (
+    LABELED_METHODS,
+    LabeledMethodName,
+    fit_labeled_hashes,
+)
 from jaxhash.retrieval.baselines.linear_hashes import LinearHash, MethodName, fit_linear_hashes
 from jaxhash.retrieval.baselines.training_vectors import max_fitting_items
+from jaxhash.retrieval.fit_sample import Sample, check_labels, labels_of
 from jaxhash.retrieval.hasher import Hasher
 from jaxhash.retrieval.vectors import ProgressTracker, no_progress, normalize_rows
 from jaxhash.utils.checks import check_numbers
 from jaxhash.utils.console import track_progress
 from jaxhash.utils.errors import UserError
+
+#: Names of the methods: those without labels, and those by labels.
+FitMethod = Literal[MethodName, LabeledMethodName]
 
 #: Items that a hash function is fitted to at most, unless asked otherwise.
 FIT_VECTORS, FIT_IMAGES = 100_000, 5_000
@@ -37,7 +46,8 @@ class FitOptions:
     """How a hash function is fitted.
 
     Attributes:
-        method: name of the method; see `jaxhash.retrieval.baselines.linear_hashes`.
+        method: name of the method; see `jaxhash.retrieval.baselines.linear_hashes` and, of those with
+            labels, `jaxhash.retrieval.baselines.labeled_hashes`.
         bits: length of a code.
         seed: seed of rotations and hyperplanes.
         fit_items: number of items to fit to at most, evenly spaced; `FIT_VECTORS` or `FIT_IMAGES`
@@ -51,11 +61,16 @@ class FitOptions:
     fit_items: int | None = None
     memory_bytes: int = 2**30
 
+    @property
+    def takes_labels(self) -> bool:
+        """Whether the method is fitted by labels."""
+        return self.method in LABELED_METHODS
+
     def check(self) -> None:
         """Raises a `UserError` that names the first argument whose value is not allowed."""
-        if self.method not in get_args(MethodName):
+        if self.method not in get_args(FitMethod):
             raise UserError(
-                f"`method` must be one of {', '.join(get_args(MethodName))}, got {self.method!r}"
+                f"`method` must be one of {', '.join(get_args(FitMethod))}, got {self.method!r}"
             )
         for name in ("bits", "seed", "fit_items", "memory_bytes"):
             value = getattr(self, name)
@@ -75,25 +90,29 @@ def fit(
     method: str = "itq",
     bits: int = 64,
     *,
+    labels: Shaped[np.ndarray, " n *classes"] | None = None,
     seed: int = 0,
     fit_items: int | None = None,
     memory_bytes: int = 2**30,
 ) -> Hasher:
-    """Fits a hash function to vectors, without labels.
+    """Fits a hash function to vectors.
 
     The vectors are scaled to length 1, so that their direction alone counts, as for the cosine.
 
     Args:
         vectors: embeddings [n, dimensions] of any encoder; may be mapped from a file.
-        method: ``itq``, ``pca-rotation``, ``random`` or ``pca-sign``; see
-            `jaxhash.retrieval.baselines.linear_hashes.fit_linear_hashes`.
+        method: ``itq``, ``pca-rotation``, ``random`` or ``pca-sign``, see
+            `jaxhash.retrieval.baselines.linear_hashes.fit_linear_hashes`; or, with labels, ``cca-itq`` or
+            ``lda-itq``, see `jaxhash.retrieval.baselines.labeled_hashes.fit_labeled_hashes`.
         bits: length of a code.
+        labels: class ids, -1 for none, or rows of 0 and 1; of the methods that take them alone.
         seed: seed of rotations and hyperplanes.
         fit_items: number of vectors to fit to at most, evenly spaced; 100,000 by default.
         memory_bytes: bound on the memory in bytes, beside the vectors.
 
     Raises:
-        UserError: if an argument is not allowed, a vector is not finite, or all are the same.
+        UserError: if an argument is not allowed, labels are missing or not taken, a vector is not finite, or
+            all are the same.
 
     Example:
         >>> vectors = np.random.default_rng(0).normal(size=(1000, 32)).astype(np.float32)
@@ -106,12 +125,13 @@ def fit(
     if getattr(vectors, "ndim", 0) != 2 or vectors.dtype.kind not in "fiu" or not vectors.size:
         found = getattr(vectors, "shape", type(vectors).__name__)
         raise UserError(f"`vectors` must be numbers [n, dimensions], n at least 1, got {found}")
+    labels = check_labels(labels, len(vectors), method)
     count = _num_items(vectors.shape[1], len(vectors), options, FIT_VECTORS)
     every = -(-len(vectors) // count)
     some = np.ascontiguousarray(vectors[::every], np.float32)
     if not (sound := np.isfinite(some).all(axis=1)).all():
         raise UserError(f"`vectors`: row {every * sound.argmin()} is not finite")
-    return _fit_vectors(some, options, {})
+    return _fit_vectors(Sample(some, None if labels is None else labels[::every]), options, {})
 
 
 def fit_inputs(
@@ -142,10 +162,11 @@ def fit_inputs(
     form = InputForm("vectors", inputs[0].shape, "float32", 0.0, 0.0, 0.0, scale=1.0)
     total = sum(map(len, inputs))
     every = -(-total // _num_items(form.shape[0], total, options, FIT_VECTORS))
-    vectors = np.concatenate(list(_read_vectors(inputs, form, every, console)))
-    if not len(vectors):
+    parts = list(_read_vectors(inputs, form, every, options.takes_labels, console))
+    sample = Sample.of(parts, options.method, inputs[0].name)
+    if not len(sample.vectors):
         raise UserError(f"none of the vectors of {inputs[0].name} that were tried is finite")
-    return _fit_vectors(vectors, options, made_by, partial(track_progress, console=console))
+    return _fit_vectors(sample, options, made_by, partial(track_progress, console=console))
 
 
 def _check_model(inputs: Sequence[Inputs], model: ModelConfig | None) -> None:
@@ -183,23 +204,29 @@ def _num_items(dimensions: int, total: int, options: FitOptions, default: int) -
 
 
 def _read_vectors(
-    inputs: Sequence[Inputs], form: InputForm, every: int, console: Console
-) -> Iterator[Float32[np.ndarray, "n dimensions"]]:
-    """Yields each nth vector of each of the inputs; all are read, in order, as some files can only be."""
+    inputs: Sequence[Inputs], form: InputForm, every: int, with_labels: bool, console: Console
+) -> Iterator[tuple[Float32[np.ndarray, "n dimensions"], list[list[str]]]]:
+    """Yields each nth vector of each of the inputs, and its labels if they are asked for.
+
+    All are read, in order, as some files can only be.
+    """
     blocks = [(each, rows) for each in inputs for rows in row_blocks(len(each), 4 * form.shape[0])]
     for each, rows in track_progress(blocks, "reading vectors", len(blocks), console):
         block = each.read(rows, form)
-        yield block.inputs[block.rows % every == 0].copy()
+        chosen = block.rows % every == 0
+        labels = labels_of(each, rows, block.rows[chosen]) if with_labels else []
+        yield block.inputs[chosen].copy(), labels
 
 
 def _fit_vectors(
-    vectors: Float32[np.ndarray, "n dimensions"],
+    sample: Sample,
     options: FitOptions,
     made_by: dict[str, Any],
     track: ProgressTracker = no_progress,
 ) -> Hasher:
     """Fits a hash function to vectors that are all finite and lie in memory."""
-    linear = _fit_linear(vectors, options, track)
+    vectors, _ = sample
+    linear = _fit_linear(sample, options, track)
     form = measure_inputs(vectors, np.arange(len(vectors)))
     form = dataclasses.replace(form, scale=1.0)  # the length does not matter
     return Hasher(
@@ -223,20 +250,21 @@ def _fit_images(
     total = sum(map(len, inputs))
     dimensions = extract.features(np.zeros((0, *form.shape), np.uint8)).shape[1]
     count = _num_items(dimensions, total, options, FIT_IMAGES)
-    features, first = [], []
+    parts, first = [], []
     runs = _runs([len(each) for each in inputs], count)
     what = f"features by {config.model}, {_RUN} images at a time"
     for number, rows in track_progress(runs, what, len(runs), console):
-        images = inputs[number].read(rows, form).inputs
+        block = inputs[number].read(rows, form)
+        images = block.inputs
         if len(images):
-            features.append(extract.features(images, batch_size=batch_size))
+            labels = labels_of(inputs[number], rows, block.rows) if options.takes_labels else []
+            parts.append((extract.features(images, batch_size=batch_size), labels))
         if sum(map(len, first)) < SAMPLE_SIZE:
             first.append(images)
-    if not features:
+    if not parts:
         raise UserError(f"none of the images of {inputs[0].name} that were tried can be read")
-    linear = _fit_linear(
-        np.concatenate(features), options, partial(track_progress, console=console)
-    )
+    sample = Sample.of(parts, options.method, inputs[0].name)
+    linear = _fit_linear(sample, options, partial(track_progress, console=console))
     images = np.concatenate(first)
     form = measure_inputs(
         images,
@@ -246,7 +274,7 @@ def _fit_images(
     )
     variables = dict(extract.variables)
     variables["params"] = variables.get("params", {}) | _head(linear)
-    made_by = made_by | {"fitted_items": sum(map(len, features))}
+    made_by = made_by | {"fitted_items": len(sample.vectors)}
     return Hasher(extract.model, variables, form, made_by)
 
 
@@ -300,10 +328,9 @@ def _runs(lengths: Sequence[int], count: int) -> list[tuple[int, slice]]:
     return found
 
 
-def _fit_linear(
-    vectors: Float32[np.ndarray, "n dimensions"], options: FitOptions, track: ProgressTracker
-) -> LinearHash:
+def _fit_linear(sample: Sample, options: FitOptions, track: ProgressTracker) -> LinearHash:
     """Fits the linear hash function, and refuses what it would have dead bits of."""
+    vectors, labels = sample
     unit = normalize_rows(vectors[:1])
     if all(
         np.abs(normalize_rows(vectors[rows]) - unit).max() < _ROUNDING
@@ -313,12 +340,11 @@ def _fit_linear(
             f"the {len(vectors):,} vectors to fit to are all the same at length 1: no hash function "
             "tells them apart"
         )
-    [linear] = fit_linear_hashes(
-        *(vectors, [options.method], options.bits),
-        seed=options.seed,
-        memory_bytes=options.memory_bytes,
-        track=track,
-    ).values()
+    chosen = {"seed": options.seed, "memory_bytes": options.memory_bytes, "track": track}
+    method = [options.method], options.bits
+    if labels is not None:
+        return fit_labeled_hashes(vectors, labels, *method, **chosen)[options.method]
+    [linear] = fit_linear_hashes(vectors, *method, **chosen).values()
     live = int(linear.projection.any(axis=0).sum())
     if live < options.bits:
         raise UserError(

@@ -8,6 +8,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxhash.retrieval.baselines.class_index import HashFunction, class_index
+from jaxhash.retrieval.baselines.labeled_hashes import (
+    LABELED_METHODS,
+    fit_labeled_hashes,
+    used_classes,
+)
 from jaxhash.retrieval.baselines.linear_hashes import METHODS, fit_linear_hashes
 from jaxhash.retrieval.baselines.product_quantizer import fit_product_quantizer
 from jaxhash.retrieval.baselines.reranking import num_reranked, reranked_similarities
@@ -76,7 +81,7 @@ def compare_with_baselines(
         conventions = {
             name: words
             for name, words in known["conventions"].items()
-            if name in ("baselines", *METHODS, QUANTIZER, RERANKED)
+            if name in ("baselines", *METHODS, *LABELED_METHODS, QUANTIZER, RERANKED)
         }
         scores, comparisons = known["baselines"], {}
         rankings = {
@@ -180,6 +185,19 @@ def _fit(
     methods = tuple(reversed(METHODS)) if run.baselines == "all" else DEFAULT_METHODS
     hashes = fit_linear_hashes(train, methods, bits, **options, track=track)
     conventions |= {name: f"{METHODS[name].description}, vectors at length 1" for name in methods}
+    if run.baselines == "all":
+        labels = experiment.training_labels[split.train[chosen]]
+        labeled = [
+            name
+            for name, method in LABELED_METHODS.items()
+            if len(used_classes(labels)) > 1 and (labels.ndim == 1 or method.takes_several)
+        ]
+        hashes |= fit_labeled_hashes(train, labels, labeled, bits, **options, track=track)
+        conventions |= {
+            name: f"{LABELED_METHODS[name].description}, with the labels of the training items, vectors at "
+            "length 1"
+            for name in labeled
+        }
     comparisons = {}
     if len(train) > 1:
         for _ in track([0], "fitting the product quantizer", 1):

@@ -38,6 +38,17 @@ def vectors(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_a_method_by_labels_needs_them(vectors, failing, capsys):
+    words = ["--method", "cca-itq", "--bits", "8", "--output"]
+    said = failing("v.npy", *words, "index")
+    assert "cca-itq takes labels, and v.npy has none" in said and not (vectors / "index").exists()
+    labels = np.arange(300) % 3
+    np.savez("v.npz", features=VECTORS, labels=labels)
+    main(["fit", "v.npz", *words, "index"])
+    expected = fit(VECTORS, "cca-itq", 8, labels=labels).encode(VECTORS)
+    np.testing.assert_array_equal(codes("index"), expected)
+
+
 def codes(folder):
     return np.concatenate([codes for _, codes in Index.open(folder).blocks()])
 

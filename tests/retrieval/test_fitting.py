@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import jax
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from rich.console import Console
@@ -16,12 +18,14 @@ from jaxhash.data.inputs import open_inputs
 from jaxhash.models.config import ModelConfig
 from jaxhash.retrieval import fit, fitting
 from jaxhash.retrieval.archive import load_archive
+from jaxhash.retrieval.baselines.labeled_hashes import LABELED_METHODS, fit_labeled_hashes
 from jaxhash.retrieval.baselines.linear_hashes import METHODS, fit_linear_hashes
 from jaxhash.retrieval.fitting import FitOptions, fit_inputs
 from jaxhash.utils.errors import UserError
 
 RNG = np.random.default_rng(0)
 VECTORS = (RNG.normal(size=(400, 12)) * np.linspace(0.3, 3, 12) + 1).astype(np.float32)
+LABELS = (np.arange(400) * 7 % 5 - 1).astype(np.int32)
 QUIET = Console(file=io.StringIO())
 
 
@@ -41,6 +45,60 @@ def test_codes_are_those_of_the_linear_function(method):
     np.testing.assert_array_equal(found[sure], values[sure] >= 0)
     np.testing.assert_allclose(hasher.encode_floats(VECTORS), values, atol=1e-5)
     np.testing.assert_array_equal(hasher.encode(1024 * VECTORS), hasher.encode(VECTORS))
+
+
+@pytest.mark.parametrize("method", LABELED_METHODS)
+def test_codes_by_labels_are_those_of_the_linear_function(method, tmp_path):
+    hasher = fit(VECTORS, method, 10, labels=LABELS, seed=3)
+    linear = fit_labeled_hashes(VECTORS, LABELS, [method], 10, seed=3)[method]
+    np.testing.assert_allclose(hasher.encode_floats(VECTORS), linear(VECTORS), atol=1e-5)
+    hasher.save(tmp_path)
+    assert load_archive(tmp_path).digest == hasher.digest
+    few = fit(VECTORS, method, 10, labels=LABELS, fit_items=130)
+    assert few.digest == fit(VECTORS[::4], method, 10, labels=LABELS[::4]).digest
+
+
+@pytest.mark.parametrize("kind", ["ids", "names", "several", "parquet"])
+def test_labels_are_read_with_the_inputs(kind, tmp_path, monkeypatch):
+    """By block; a name stands for each class, and items may have none, one or several."""
+    monkeypatch.setattr("jaxhash.data.rows.BLOCK_BYTES", 4 * 12 * 30)
+    broken = VECTORS.copy()
+    broken[7] = np.nan
+    hot = (np.arange(400)[:, None] % np.array([2, 3, 5, 7]) == 0).astype(np.uint8)
+    labels = hot if kind == "several" else LABELS
+    arrays = {"labels": labels}
+    if kind == "names":  # their order is that of the ids
+        arrays["class_names"] = np.array(["ant", "bee", "cat", "dog"])
+    if kind == "parquet":
+        column = [None if label < 0 else str(label) for label in LABELS]
+        pq.write_table(pa.table({"vector": list(broken), "label": column}), tmp_path / "v.parquet")
+    else:
+        np.savez(tmp_path / "v.npz", features=broken, **arrays)
+    options, name = FitOptions("cca-itq", 6), "v.parquet" if kind == "parquet" else "v.npz"
+    inputs = read(tmp_path, name)
+    found = fit_inputs(inputs, options, None, QUIET, made_by={})
+    kept = np.arange(400) != 7
+    assert found.digest == fit(VECTORS[kept], "cca-itq", 6, labels=labels[kept]).digest
+
+
+def test_labels_that_are_missing_or_not_taken(tmp_path):
+    np.save(tmp_path / "v.npy", VECTORS)
+    with pytest.raises(UserError, match="cca-itq takes labels, and .*v.npy has none"):
+        options = FitOptions("cca-itq", 6)
+        fit_inputs(read(tmp_path, "v.npy"), options, None, QUIET, made_by={})
+    for options, words in [
+        ({"method": "cca-itq"}, "cca-itq takes `labels`"),
+        (
+            {"method": "itq", "labels": LABELS},
+            "`labels` are not taken by itq; cca-itq and lda-itq do",
+        ),
+        ({"method": "lda-itq", "labels": LABELS[1:]}, "those of the 400 vectors, got 399"),
+        ({"method": "lda-itq", "labels": np.ones(400)}, "`labels`"),
+        ({"method": "lda-itq", "labels": np.full(400, -2)}, "`labels`"),
+        ({"method": "lda-itq", "labels": np.ones((400, 2), int)}, "one label each"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            fit(VECTORS, **options)
 
 
 def test_a_hash_function_is_saved_and_fitted_again_to_the_same_bits(tmp_path):

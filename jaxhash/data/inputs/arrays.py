@@ -80,6 +80,12 @@ class ArrayInputs(Inputs):
             for place, number in enumerate(numbers)
         ]
 
+    def labels(self, rows: slice) -> list[list[str]]:
+        """Returns the labels of each of a range of rows."""
+        if isinstance(self._labels, _RowLabels):
+            return self._labels.of(rows)
+        return super().labels(rows)
+
     def read(self, rows: slice, form: InputForm) -> Block:
         """Reads a range of rows; see `Inputs.read`. Vectors become float32."""
         stored = np.array(self._rows[rows])
@@ -307,14 +313,17 @@ class _RowLabels:
         self._labels, self._names = labels, class_names
 
     def __getitem__(self, rows: slice) -> list[str | None]:
+        return [", ".join(each) or None for each in self.of(rows)]
+
+    def of(self, rows: slice) -> list[list[str]]:
+        """Returns the labels of each row."""
         labels, names = self._labels[rows], self._names
         ids = (
             [[label] if label >= 0 else [] for label in labels.tolist()]
             if labels.ndim == 1
             else [np.flatnonzero(row).tolist() for row in labels]
         )
-        texts = [[str(i) if names is None else names[i] for i in row] for row in ids]
-        return [", ".join(each) or None for each in texts]
+        return [[str(i) if names is None else names[i] for i in row] for row in ids]
 
 
 class _NamedRows:

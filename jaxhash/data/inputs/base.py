@@ -70,6 +70,10 @@ class Inputs(abc.ABC):
     def items(self, rows: slice) -> list[Item]:
         """Returns the items of a range of rows, the unreadable ones included."""
 
+    def labels(self, rows: slice) -> list[list[str]]:
+        """Returns the labels of each of a range of rows, none where it has none."""
+        return [[] if item.label is None else [item.label] for item in self.items(rows)]
+
     @abc.abstractmethod
     def read(self, rows: slice, form: InputForm) -> Block:
         """Reads a range of rows, and prepares them for a hash function whose inputs have this form."""

@@ -102,7 +102,7 @@ def fit_linear_hashes(
         projection = method.project(training, directions, bits, np.random.default_rng(seed))
         hashes[name] = LinearHash(
             training.mean.astype(np.float32),
-            (projection * _scale(training, projection)).astype(np.float32),
+            (projection * best_scale(training, projection)).astype(np.float32),
         )
     return hashes
 
@@ -163,14 +163,14 @@ class Method(NamedTuple):
 
 
 def _project_by_itq(training, directions, bits, rng):
-    scores = _principal_scores(training, directions, bits)
+    scores = components_of_some(training, directions, bits)
     return directions.T @ fit_rotation(
-        scores, _random_isometry(len(directions), bits, rng), track=training.track
+        scores, random_isometry(len(directions), bits, rng), track=training.track
     )
 
 
 def _project_by_rotation(training, directions, bits, rng):
-    return directions.T @ _random_isometry(len(directions), bits, rng)
+    return directions.T @ random_isometry(len(directions), bits, rng)
 
 
 def _project_at_random(training, directions, bits, rng):
@@ -193,10 +193,10 @@ METHODS = {
 MethodName = Literal["itq", "pca-rotation", "random", "pca-sign"]
 
 
-def _principal_scores(
+def components_of_some(
     training: TrainingVectors, directions: Directions, bits: int
 ) -> Float32[np.ndarray, "items directions"]:
-    """Returns the principal components of some items, evenly spaced."""
+    """Returns the components of some items in given directions, evenly spaced, as many as codes of so many bits allow."""
     allowed = training.memory_bytes // 8 // (4 * bits)
     every = -(-training.items // max(2, min(MAX_ROTATED_ITEMS, allowed)))
     scores = np.empty((-(-training.items // every), len(directions)), np.float32)
@@ -206,7 +206,7 @@ def _principal_scores(
     return scores
 
 
-def _random_isometry(
+def random_isometry(
     directions: int, bits: int, rng: np.random.Generator
 ) -> Float64[np.ndarray, "directions bits"]:
     """Returns orthonormal rows, a square matrix where there are as many directions as bits."""
@@ -214,7 +214,9 @@ def _random_isometry(
     return columns.T
 
 
-def _scale(training: TrainingVectors, projection: Float64[np.ndarray, "dimensions bits"]) -> float:
+def best_scale(
+    training: TrainingVectors, projection: Float64[np.ndarray, "dimensions bits"]
+) -> float:
     """Returns the factor that brings the codes of the training vectors closest to -1 and +1."""
     projection, mean = projection.astype(np.float32), training.mean.astype(np.float32)
     size = squares = 0.0
