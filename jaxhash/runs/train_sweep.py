@@ -218,7 +218,7 @@ def _per_device(members: int) -> int:
 
 def _check_processes(processes: int) -> None:
     """Raises if some of the processes whose devices JAX has joined would not have members of their own."""
-    if (joined := jax.process_count()) > processes:
+    if (joined := jax.process_count()) > max(processes, 1):
         raise UserError(
             f"`processes={processes}` is fewer than the {joined} processes whose devices JAX has joined "
             f"here, and each trains members of its own: number all of them by `processes={joined}` and "
