@@ -168,6 +168,11 @@ def as_single_process() -> Iterator[None]:
     Whoever asks JAX for devices or processes inside is told so, in all threads. It is not enough that this
     library asks for local devices: Orbax saves no array of one process where JAX counts several, whatever
     its options. The ``process_index`` of a device stays what it is.
+
+    Example:
+        >>> with as_single_process():
+        ...     jax.process_count(), jax.devices() == jax.local_devices()
+        (1, True)
     """
     if jax.process_count() == 1:
         yield
