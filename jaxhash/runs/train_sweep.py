@@ -43,6 +43,7 @@ from jaxhash.runs.train_run import (
     training_folder,
 )
 from jaxhash.training.devices import device_memory
+from jaxhash.training.distributed import as_single_process
 from jaxhash.training.members import (
     Member,
     MemberMonitor,
@@ -59,7 +60,6 @@ from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import write_json
 
 
-@defer_signals()
 def sweep(
     config: Config,
     axes: Axes,
@@ -84,8 +84,8 @@ def sweep(
         axes: fields among `jaxhash.runs.config.TRACED_HYPERPARAMS`, each with its values.
         console: where progress and table are printed; standard output if not given.
         seeds: number of seeds, counted from ``config.run.seed``.
-        processes: number of processes that share the sweep, as on several hosts, each with devices and
-            members of its own; all see the same ``run_dir``.
+        processes: number of processes that share the sweep, as on several hosts, each with members of its
+            own on its own devices, also where JAX has joined those of all; all see the same ``run_dir``.
         process: number of this process, from 0.
 
     Returns:
@@ -100,16 +100,27 @@ def sweep(
     console = console or Console()
     config, settings = check_sweep(config, axes, seeds)
     members = make_members(settings, range(config.run.seed, config.run.seed + seeds))
-    this = SweepProcess(process, processes)
-    own = this.share(members)
-    _check_processes()
+    _check_processes(processes)
+    varied = {"seeds": seeds, "axes": {name: list(values) for name, values in axes.items()}}
+    varied |= {"processes": processes} if processes > 1 else {}
+    with as_single_process(), defer_signals():
+        return _train_members(config, members, SweepProcess(process, processes), varied, console)
+
+
+def _train_members(
+    config: Config,
+    members: Sequence[Member],
+    this: SweepProcess,
+    varied: dict[str, Any],
+    console: Console,
+) -> dict[str, Any] | None:
+    """Trains and evaluates the members of a process, and joins those of all if it is the last; see `sweep`."""
+    own, axes = this.share(members), varied["axes"]
     if not _on_own_devices(len(own)):
         check_devices(config)
     config, folder = config.located(), config.run.run_dir
     if folder is None:
         raise UserError("`run_dir` must name the folder of the sweep")
-    varied = {"seeds": seeds, "axes": {name: list(values) for name, values in axes.items()}}
-    varied |= {"processes": processes} if processes > 1 else {}
     if check_same_training(folder, config, varied) and (folder / "results.json").is_file():
         results = read_results(folder)
         if not (unfinished := _unfinished(folder, results)):
@@ -157,13 +168,13 @@ def sweep(
         if others := this.finish(folder, found):
             print_line(
                 console,
-                f"the {len(own)} members of process {process} are finished; those of process "
+                f"the {len(own)} members of process {this.index} are finished; those of process "
                 f"{', '.join(map(str, others))} are not, or not in this {folder}: the last process to finish "
                 "writes the results of the sweep",
             )
             return None
         found = this.join(folder, found, members, experiment.findings.data_sha256)
-        results = sweep_results(experiment, varied["axes"], members, found["members"])
+        results = sweep_results(experiment, axes, members, found["members"])
         results |= {"seconds": found["seconds"], **circumstances}
         this.publish(folder, "results.json", lambda path: write_json(path, results))
     report.print_sweep(results, console)
@@ -205,12 +216,13 @@ def _per_device(members: int) -> int:
     return -(-members // len(jax.devices())) if _on_own_devices(members) else members
 
 
-def _check_processes() -> None:
-    """Raises if JAX spreads programs over several processes: one process trains a member alone."""
-    if (sharing := jax.process_count()) > 1:
+def _check_processes(processes: int) -> None:
+    """Raises if some of the processes whose devices JAX has joined would not have members of their own."""
+    if (joined := jax.process_count()) > max(processes, 1):
         raise UserError(
-            f"a sweep needs devices that its process has for itself, and {sharing} processes share those "
-            "of JAX here; `processes` and `process` number processes that share a sweep alone"
+            f"`processes={processes}` is fewer than the {joined} processes whose devices JAX has joined "
+            f"here, and each trains members of its own: number all of them by `processes={joined}` and "
+            "`process`"
         )
 
 

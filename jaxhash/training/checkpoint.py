@@ -54,8 +54,13 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._preservation,
             create=True,
-            # Called when all processes have written their files, before the folder is renamed.
-            async_options=ocp.AsyncOptions(post_finalization_callback=self._write_digests),
+            async_options=ocp.AsyncOptions(
+                # Called when all processes have written their files, before the folder is renamed.
+                post_finalization_callback=self._write_digests,
+                # That a folder exists would be told to all joined processes by the number of the save, also
+                # to those of a sweep, whose saves of this number are others.
+                create_directories_asynchronously=False,
+            ),
         )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 

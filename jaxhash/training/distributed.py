@@ -8,7 +8,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
 
 import jax
@@ -159,6 +159,38 @@ def shut_down(status: int) -> None:
         distributed.global_state.client.wait_at_barrier("parting", 1000 * SHUTDOWN_SECONDS)
     except Exception:
         _exit_at_once(status)
+
+
+@contextlib.contextmanager
+def as_single_process() -> Iterator[None]:
+    """Makes JAX tell of this process and its own devices alone, for work that waits for no other process.
+
+    Whoever asks JAX for devices or processes inside is told so, in all threads. It is not enough that this
+    library asks for local devices: Orbax saves no array of one process where JAX counts several, whatever
+    its options. The ``process_index`` of a device stays what it is.
+
+    Example:
+        >>> with as_single_process():
+        ...     jax.process_count(), jax.devices() == jax.local_devices()
+        (1, True)
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    alone = {
+        "process_count": lambda backend=None: 1,
+        "process_index": lambda backend=None: 0,
+        "devices": lambda backend=None: jax.local_devices(backend=backend),
+        "device_count": lambda backend=None: jax.local_device_count(backend),
+    }
+    joined = {name: getattr(jax, name) for name in alone}
+    try:
+        for name, function in alone.items():
+            setattr(jax, name, function)
+        yield
+    finally:
+        for name, function in joined.items():
+            setattr(jax, name, function)
 
 
 def _exit_at_once(status: int) -> NoReturn:

@@ -126,13 +126,17 @@ def defer_signals() -> Iterator[None]:
     """Records signals inside the context, for `raise_if_stop_requested` and `StopRequest`.
 
     A second signal goes to the handler that the program had before, which is restored on exit.
-    Nothing changes outside the main thread, where Python receives no signals, or in a distributed
-    job, where JAX records SIGTERM.
+    Nothing changes outside the main thread, where Python receives no signals, or in several processes
+    of a distributed job, where JAX records SIGTERM.
     """
     import jax
 
     in_main = threading.current_thread() is threading.main_thread()
-    if _has_handler or not in_main or jax.distributed.is_initialized():
+    if (
+        _has_handler
+        or not in_main
+        or (jax.distributed.is_initialized() and jax.process_count() > 1)
+    ):
         yield
         return
     before = {number: signal.getsignal(number) for number in EXIT_STATUS}

@@ -185,7 +185,28 @@ def test_memory_is_that_of_the_members_on_a_device(tmp_path, monkeypatch):
         sweep(config(tmp_path / "sweep"), {}, Console(quiet=True), seeds=3)
 
 
-def test_processes_that_share_devices_are_refused(tmp_path, monkeypatch):
+def test_joined_processes_without_members_of_their_own_are_refused(tmp_path, monkeypatch):
+    """Each of them would train all members."""
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(UserError, match="2 processes share those of JAX"):
+    with pytest.raises(UserError, match="`processes=1` is fewer than the 2 processes"):
         sweep(config(tmp_path / "sweep"), {}, Console(quiet=True), seeds=8)
+
+
+def test_a_joined_process_trains_on_its_own_devices(tmp_path, monkeypatch):
+    """A member on each of its four devices, as its share is four of eight members."""
+    own, asked = jax.devices()[4:], []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(jax, "local_devices", lambda backend=None: own)
+
+    def of_device():
+        asked.append((jax.process_count(), jax.process_index(), jax.devices(), jax.device_count()))
+        return 0
+
+    monkeypatch.setattr(jax, "local_device_count", lambda backend=None: len(own))
+    monkeypatch.setattr(train_sweep, "device_memory", of_device)
+    options = {"seeds": 8, "processes": 2, "process": 1}
+    with pytest.raises(UserError, match="^1 members of"):
+        sweep(config(tmp_path / "sweep"), {}, Console(quiet=True), **options)
+    assert asked == [(1, 0, own, 4)]
+    assert (jax.process_count(), jax.process_index(), jax.device_count()) == (2, 1, 8)

@@ -1,5 +1,6 @@
 """Checks a split before a model is trained on it: sizes, overlaps, labels and order."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,24 +11,28 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxhash.data.checks.duplicates import equal_input_leaks, find_equal_inputs, name_examples
-from jaxhash.data.checks.near_duplicates import find_near_duplicates, near_duplicate_warnings
+from jaxhash.data.checks.near_duplicates import (
+    NearDuplicates,
+    find_near_duplicates,
+    near_duplicate_warnings,
+)
 from jaxhash.data.checks.relevance import check_relevance
 from jaxhash.data.load import load_source
 from jaxhash.data.protocols import SplitOptions, describe_source, draw_labeled, split_source
 from jaxhash.data.readers.lists import read_split_lists
-from jaxhash.data.rows import Rows
+from jaxhash.data.rows import Rows, row_blocks, row_digest
 from jaxhash.data.splits import Split
 from jaxhash.data.tree_form import measure_rows
 from jaxhash.similarity import has_label
 from jaxhash.utils.console import print_line, print_table
-from jaxhash.utils.errors import UserError, printable
+from jaxhash.utils.errors import printable
 from jaxhash.utils.hardware import free_memory
 
 #: Largest number of classes that are listed one by one; more are summarized.
 MAX_CLASS_ROWS = 20
 
-#: Memory in bytes that the searches for equal inputs and near duplicates take for an item, about.
-BYTES_PER_ITEM = 240
+#: Memory in bytes that the search for near duplicates takes for an item, about.
+NEAR_BYTES_PER_ITEM = 240
 
 #: Number of names or sentences of a list that are printed.
 MAX_LISTED = 8
@@ -101,12 +106,17 @@ def read_dataset(
     )
 
 
-def examine_split(labeled: LabeledSplit, console: Console | None = None) -> dict[str, Any]:
-    """Examines a split.
+def examine_split(
+    labeled: LabeledSplit, console: Console | None = None, *, memory_bytes: int | None = None
+) -> dict[str, Any]:
+    """Examines a split, whose item numbers and labels are in memory; inputs are read a block at a time.
 
     Args:
         labeled: the split, and what is known of its items.
         console: console for the progress; None prints none.
+        memory_bytes: memory that the comparisons of inputs may take; by default half of what is free for
+            equal ones, and all of it for near duplicates. Where it does not hold a code of each item, near
+            duplicates are not looked for, and ``notes`` say so.
 
     Returns:
         JSON values: ``split`` and ``sha256``; by part, ``items`` and ``repeated``; ``overlaps`` and ``leaks``
@@ -116,17 +126,12 @@ def examine_split(labeled: LabeledSplit, console: Console | None = None) -> dict
         ``same_content``, the counts of `jaxhash.data.checks.duplicates.EqualInputs`, ``near_duplicates``, the
         fields of `jaxhash.data.checks.near_duplicates.NearDuplicates`, and ``left_out``.
 
-    Raises:
-        UserError: if the search for equal inputs would take more memory than there is.
-
     Example:
         >>> split = Split("small", np.array([0]), np.array([1]), np.array([1, 2]))
         >>> examine_split(LabeledSplit(split))["leaks"]
         ['query and database share 1 item']
     """
     split = labeled.split
-    if labeled.inputs is not None:
-        _check_memory(min(sum(map(len, split.parts.values())), len(labeled.inputs)))
     found = {
         "split": split.name,
         "sha256": split.sha256,
@@ -147,7 +152,7 @@ def examine_split(labeled: LabeledSplit, console: Console | None = None) -> dict
         found["warnings"] += warnings
         found["notes"] += notes
     if labeled.inputs is not None:
-        equal = find_equal_inputs(split, labeled.inputs, console)
+        equal = find_equal_inputs(split, labeled.inputs, console, memory_bytes=memory_bytes)
         found["same_content"] = equal.counts
         found["leaking_items"] += name_examples(equal, labeled.name_of)
         leaks, warnings = equal_input_leaks(equal.counts, found["items"])
@@ -155,7 +160,11 @@ def examine_split(labeled: LabeledSplit, console: Console | None = None) -> dict
         form = measure_rows(labeled.inputs, split.train)
         others = {name: items for name, items in split.parts.items() if name != "train"}
         found["warnings"] += [*form.warnings(labeled.inputs, others), *warnings]
-        near = find_near_duplicates(split, labeled.inputs, console)
+        if left_out := _near_duplicates_left_out(labeled, memory_bytes):
+            near = NearDuplicates(left_out, {}, [])
+            found["notes"].append(left_out)
+        else:
+            near = find_near_duplicates(split, labeled.inputs, console)
         found["near_duplicates"] = near._asdict()
         found["warnings"] += near_duplicate_warnings(near, found["items"], labeled.name_of)
         found["left_out"] = list(labeled.left_out)
@@ -171,14 +180,16 @@ def print_findings(found: Mapping[str, Any], console: Console) -> None:
         print_line(console, sentence)
 
 
-def _check_memory(items: int) -> None:
-    """Raises if the inputs of so many items are too many to be compared in memory."""
-    if items * BYTES_PER_ITEM > (free := free_memory()):
-        raise UserError(
-            f"comparing the inputs of {items:,} items takes about {items * BYTES_PER_ITEM / 2**30:,.1f} "
-            f"GiB of memory, and {free / 2**30:,.1f} are free: check a part of them, or their `lists`, of "
-            "which no inputs are read"
-        )
+def _near_duplicates_left_out(labeled: LabeledSplit, memory_bytes: int | None) -> str | None:
+    """Returns a sentence if the memory does not hold what a search for near duplicates takes."""
+    items = min(sum(map(len, labeled.split.parts.values())), len(labeled.inputs))
+    free = free_memory() if memory_bytes is None else memory_bytes
+    if (needed := items * NEAR_BYTES_PER_ITEM) <= free:
+        return None
+    return (
+        f"near duplicates are not looked for: those of {items:,} items take about "
+        f"{needed / 2**30:,.1f} GiB of memory, and there are {free / 2**30:,.1f}; check a part of the items"
+    )
 
 
 def _examine_labels(
@@ -187,37 +198,57 @@ def _examine_labels(
     """Examines the labels of each part."""
     counts, unlabeled, of_training = {}, {}, split.training_labels(labels)
     for name, items in split.parts.items():
-        part_labels = (of_training if name == "train" else labels)[items]
-        if labels.ndim == 1:
-            counts[name] = np.bincount(
-                part_labels[has_label(part_labels)], minlength=len(class_names)
-            )
-        else:
-            counts[name] = (part_labels != 0).sum(axis=0)
-        unlabeled[name] = int((~has_label(part_labels)).sum())
+        of_part = of_training if name == "train" else labels
+        counts[name], unlabeled[name] = np.zeros(len(class_names), np.int64), 0
+        for rows in _label_blocks(items, labels):
+            block = of_part[items[rows]]
+            is_held = has_label(block)
+            unlabeled[name] += int((~is_held).sum())
+            if labels.ndim == 1:
+                counts[name] += np.bincount(block[is_held], minlength=len(class_names))
+            else:
+                counts[name] += (block != 0).sum(axis=0)
     return {
         "unlabelled": unlabeled,
         "classes": [
             {"class": class_name, **{name: int(counts[name][row]) for name in counts}}
             for row, class_name in enumerate(class_names)
         ],
-        "order": _examine_order(labels[split.database]),
+        "order": _examine_order(labels, split.database),
     }
 
 
-def _examine_order(labels: Int[np.ndarray, " items *classes"]) -> dict[str, Any]:
+def _label_blocks(
+    items: Int[np.ndarray, " items"], labels: Int[np.ndarray, " all *classes"]
+) -> Iterator[slice]:
+    """Yields ranges of items whose labels are read at a time."""
+    return row_blocks(len(items), 8 + labels[:1].nbytes)
+
+
+def _examine_order(
+    labels: Int[np.ndarray, " all *classes"], items: Int[np.ndarray, " items"]
+) -> dict[str, Any]:
     """Examines whether items are sorted by their labels: the share of neighbors with equal labels.
 
     An order counts as sorted if labels change less than half as often as in a random order.
     """
-    _, row, sizes = np.unique(labels, axis=0, return_inverse=True, return_counts=True)
-    row, pairs = row.reshape(-1), max(len(labels) * (len(labels) - 1), 1)
-    equal = float(np.mean(row[1:] == row[:-1])) if len(row) > 1 else 0.0
-    chance = float((sizes * (sizes - 1)).sum() / pairs)
+    sizes, equal, last = Counter(), 0, labels[:0]
+    for rows in _label_blocks(items, labels):
+        block = labels[items[rows]]
+        distinct, counts = np.unique(block, axis=0, return_counts=True)
+        keys = distinct.tolist() if labels.ndim == 1 else map(row_digest, distinct)
+        for key, count in zip(keys, counts.tolist(), strict=True):
+            sizes[key] += count
+        follow = np.concatenate([last, block])
+        is_equal = (follow[1:] == follow[:-1]).all(axis=tuple(range(1, labels.ndim)))
+        equal, last = equal + int(is_equal.sum()), block[-1:]
+    neighbors = max(len(items) - 1, 1)
+    pairs = max(len(items) * (len(items) - 1), 1)
+    alike, chance = equal / neighbors, sum(n * (n - 1) for n in sizes.values()) / pairs
     return {
-        "neighbours_alike": equal,
+        "neighbours_alike": alike,
         "by_chance": chance,
-        "class_by_class": len(sizes) > 1 and 1 - equal < (1 - chance) / 2,
+        "class_by_class": len(sizes) > 1 and 1 - alike < (1 - chance) / 2,
     }
 
 

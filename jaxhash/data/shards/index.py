@@ -21,6 +21,7 @@ from jaxtyping import Int, Shaped, UInt64
 from rich.console import Console
 
 from jaxhash.data.readers.folder_layout import INDEX_FOLDER
+from jaxhash.data.shards.formats import FORMATS
 from jaxhash.data.shards.listing import ShardSet
 from jaxhash.data.shards.scan import (
     COLUMNS,
@@ -30,7 +31,7 @@ from jaxhash.data.shards.scan import (
     scan_shard,
     state_of,
 )
-from jaxhash.utils.console import track_progress
+from jaxhash.utils.console import print_line, track_progress
 from jaxhash.utils.errors import UserError
 from jaxhash.utils.files import whole_file, write_json
 from jaxhash.utils.hardware import cores_used
@@ -192,7 +193,7 @@ def make_index(shards: ShardSet, folder: Path, console: Console | None = None) -
     Args:
         shards: the shards.
         folder: folder of the index.
-        console: where progress is printed; the error stream by default.
+        console: where progress, and a note where it is slow, are printed; the error stream by default.
 
     Raises:
         UserError: that names the shard and the record where one is damaged or of another schema.
@@ -204,6 +205,8 @@ def make_index(shards: ShardSet, folder: Path, console: Console | None = None) -
     parts.mkdir(exist_ok=True)
     missing = [name for name in shards.names if not _is_known(known, name, states[name])]
     total = sum(states[name][0] for name in missing)
+    if missing and (slow := FORMATS[shards.format].slow()):
+        print_line(console or Console(stderr=True), f"note: {slow}")
     scanned = track_progress(
         _scan(shards, missing, total),
         f"indexing {shards.root}, bytes",

@@ -86,12 +86,14 @@ class ShardFormat(NamedTuple):
         open: returns what reads the records of an index.
         looks_for: where it looks for labels, for a message.
         schema: returns the schema of a shard.
+        slow: returns a sentence on what this installation lacks to scan shards fast; None if nothing.
     """
 
     scan: Callable[[Path], Iterator[Record]]
     open: Callable[[Places], ReadRecords]
     looks_for: str
     schema: Callable[[Path], Schema] = lambda _: Schema()
+    slow: Callable[[], str | None] = lambda: None
 
 
 class RangeReader:

@@ -5,13 +5,18 @@ Both are compared when the index of a shard is made; a read compares with the in
 """
 
 import struct
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import google_crc32c
-
 from jaxhash.data.shards.example import LOOKS_FOR, read_content, read_example
 from jaxhash.data.shards.records import Record, ShardFormat, range_reader
+
+with (
+    warnings.catch_warnings()
+):  # a line for each process, also of those that read no TFRecord; see `_slow`
+    warnings.simplefilter("ignore", RuntimeWarning)
+    import google_crc32c
 
 _HEADER, _FOOTER = 12, 4
 
@@ -54,4 +59,14 @@ def _scan(path: Path) -> Iterator[Record]:
             offset += _HEADER + length + _FOOTER
 
 
-FORMAT = ShardFormat(_scan, range_reader(read_content), LOOKS_FOR)
+def _slow() -> str | None:
+    """Returns a sentence where checksums are computed in Python; see `ShardFormat.slow`."""
+    if google_crc32c.implementation == "c":
+        return None
+    return (
+        "the checksums of TFRecord are computed in Python, some MB a second: the package google-crc32c is "
+        "here without its part in C, which its wheels from PyPI have"
+    )
+
+
+FORMAT = ShardFormat(_scan, range_reader(read_content), LOOKS_FOR, slow=_slow)

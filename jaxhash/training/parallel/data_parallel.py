@@ -65,7 +65,8 @@ class DataParallel:
         class_axes: TrainState | None = None,
     ):
         self.devices = jax.devices() if devices is None else list(devices)
-        self._local = [d for d in self.devices if d.process_index == jax.process_index()]
+        own = jax.local_devices()[0].process_index  # not jax's: see `as_single_process`
+        self._local = [d for d in self.devices if d.process_index == own]
         self._mapping = mapping
         if mapping == "jit":
             mesh = global_mesh(self.devices, model_parallel)

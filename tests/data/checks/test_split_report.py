@@ -1,17 +1,22 @@
 """``jaxhash data check``: what it finds in planted splits, what it prints, its status."""
 
+import io
 import itertools
 import json
 import os
+import tempfile
 import tracemalloc
 
 import numpy as np
 import PIL.Image
 import pytest
+from rich.console import Console
 
 from jaxhash.cli.main import main
+from jaxhash.data import rows
 from jaxhash.data.checks import split_report
-from jaxhash.data.checks.split_report import LabeledSplit, examine_split
+from jaxhash.data.checks.duplicates import find_equal_inputs
+from jaxhash.data.checks.split_report import LabeledSplit, examine_split, print_findings
 from jaxhash.data.splits import Split
 from jaxhash.utils.errors import UserError
 
@@ -172,20 +177,91 @@ def test_equal_inputs_of_different_items():
     }
 
 
-def test_inputs_that_memory_does_not_hold_are_refused_before_they_are_read(monkeypatch):
+def test_near_duplicates_that_memory_does_not_hold_are_left_out(monkeypatch):
     items, order = 20_000, np.random.default_rng(0).permutation(20_000)
     inputs = np.random.default_rng(1).normal(size=(items, 4)).astype(np.float32)
     split = Split("some", order[500:], order[:500], order[500:])
-    limit = items * split_report.BYTES_PER_ITEM
+    limit = items * split_report.NEAR_BYTES_PER_ITEM
     monkeypatch.setattr(split_report, "free_memory", lambda: limit)
     tracemalloc.start()
-    examine_split(LabeledSplit(split, inputs=inputs))
+    found = examine_split(LabeledSplit(split, inputs=inputs))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert limit / 2 < peak < limit
+    assert limit / 2 < peak < limit and not found["notes"]
     monkeypatch.setattr(split_report, "free_memory", lambda: limit - 1)
-    with pytest.raises(UserError, match="comparing the inputs of 20,000 items"):
-        examine_split(LabeledSplit(split, inputs=inputs))
+    less = examine_split(LabeledSplit(split, inputs=inputs))
+    assert less["near_duplicates"]["counts"] == {}
+    assert len(less["notes"]) == 1 and "20,000 items take about" in less["notes"][0]
+    console = Console(file=io.StringIO(), width=300)
+    print_findings(less, console)
+    assert less["notes"][0] in console.file.getvalue()
+
+
+class KnownDigests:
+    """Inputs whose digests are known, as those of a folder of images that was opened before."""
+
+    def __init__(self, digests):
+        self.digests = digests
+
+    def __len__(self):
+        return len(self.digests)
+
+    def __getitem__(self, rows):
+        return self.digests[rows, None]
+
+
+@pytest.mark.parametrize("equal", [1, 10, 20_000])
+def test_equal_inputs_do_not_depend_on_the_memory_and_keep_within_it(equal):
+    """Of many contents; of few, of which a remainder has more items than fit; and of one."""
+    rng, items = np.random.default_rng(equal), 20_000
+    inputs = KnownDigests(rng.integers(0, items // equal, items).astype(np.uint64) * 2**40 + 7)
+    parts = np.split(rng.permutation(items), [8_000, 9_000, 10_000])
+    train, query, validation, database = parts
+    split = Split("some", train, query, np.append(database, train), validation)
+    whole = find_equal_inputs(split, inputs)
+    assert len(whole.examples) == 12
+    for memory_bytes in (2**20, 2**18):
+        tracemalloc.start()
+        assert find_equal_inputs(split, inputs, memory_bytes=memory_bytes) == whole
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < memory_bytes + 9 * items
+
+
+def test_a_full_folder_of_temporary_files_is_named(monkeypatch):
+    full = lambda max_size: open("/dev/full", "r+b")  # noqa: E731, SIM115
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", full)
+    with pytest.raises(UserError, match=rf"2 inputs .* {tempfile.gettempdir()} .*TMPDIR"):
+        find_equal_inputs(Split("some", *np.eye(3, dtype=int)[:, :1]), np.zeros((4, 1)))
+
+
+def test_a_split_is_examined_within_the_memory():
+    """Twice the items take item numbers more, in several copies, and no more for what is compared."""
+    rng, peaks = np.random.default_rng(0), []
+    for items in (20_000, 40_000):
+        inputs = KnownDigests(rng.integers(1, 2**60, items).astype(np.uint64))
+        order = rng.permutation(items)
+        split = Split("some", order[500:], order[:500], order[500:])
+        labels = rng.integers(0, 10, items)
+        tracemalloc.start()
+        found = examine_split(LabeledSplit(split, labels, "abcdefghij", inputs), memory_bytes=2**18)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert found["same_content"]["query"]["train"] == 0
+        assert found["classes"][3]["query"] == (labels[split.query] == 3).sum()
+    assert peaks[1] - peaks[0] < 60 * 20_000
+
+
+def test_order_and_classes_are_counted_over_blocks(monkeypatch):
+    labels = np.random.default_rng(0).integers(0, 2, (300, 3)) * np.array([1, 1, 0])
+    labels = labels[np.lexsort(labels.T)]
+    split = small_split(train=(0,), query=(0,), database=np.arange(300))
+    whole = examine_split(LabeledSplit(split, labels, "abc"))
+    assert whole["order"]["neighbours_alike"] == 296 / 299 and whole["order"]["class_by_class"]
+    assert whole["order"]["by_chance"] < 0.3
+    monkeypatch.setattr(rows, "BLOCK_BYTES", 7 * 32)
+    assert len(list(split_report._label_blocks(split.database, labels))) == 43
+    assert examine_split(LabeledSplit(split, labels, "abc")) == whole
 
 
 def test_equal_inputs_by_brute_force():

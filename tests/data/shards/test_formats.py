@@ -3,7 +3,10 @@
 import bz2
 import gzip
 import json
+import subprocess
+import sys
 
+import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -209,3 +212,31 @@ def test_the_crc_is_that_of_rfc_3720():
     """Of 32 zeros, appendix B.4, unmasked as TFRecord says."""
     stored = (masked_crc(bytes(32)) - 0xA282EAD8) & 0xFFFFFFFF
     assert (stored >> 17 | stored << 15) & 0xFFFFFFFF == 0x8A9136AA
+
+
+def test_checksums_in_python_are_told_once_where_an_index_is_made(tmp_path, monkeypatch, capsys):
+    """Of two shards of TFRecord, and of none of another format."""
+    whole = tfrecord([example(image=PNG, label=0)] * 2)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.tfrecord").write_bytes(whole)
+    write_members(tmp_path / "other.tar", [("a.png", PNG), ("a.cls", b"1")])
+    monkeypatch.setattr(google_crc32c, "implementation", "python")
+    load_source("shards:other.tar", tmp_path)
+    assert "google-crc32c" not in capsys.readouterr().err
+    (tmp_path / "other.tar").unlink()
+    load_source("shards:.", tmp_path)
+    assert capsys.readouterr().err.count("google-crc32c") == 1
+    load_source("shards:.", tmp_path)  # by its index
+    assert "google-crc32c" not in capsys.readouterr().err
+    monkeypatch.setattr(google_crc32c, "implementation", "c")
+    load_source("shards:a.tfrecord", tmp_path)
+    assert "google-crc32c" not in capsys.readouterr().err
+
+
+def test_a_missing_part_in_c_is_no_warning_of_every_command():
+    """The package warns as it is imported, also where no TFRecord is read."""
+    code = (
+        "import sys; sys.modules['google_crc32c.cext'] = None; import jaxhash.data.shards.formats"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stderr == ""
