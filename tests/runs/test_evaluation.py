@@ -18,6 +18,8 @@ from jaxhash.models import MLP, Encoder
 from jaxhash.objectives import ClassSimilarity, hashnet
 from jaxhash.retrieval import encode as retrieval_encode
 from jaxhash.retrieval import packed_codes
+from jaxhash.retrieval.baselines.labeled_hashes import fit_labeled_hashes
+from jaxhash.retrieval.baselines.linear_hashes import METHODS
 from jaxhash.retrieval.packed_codes import as_packed_codes
 from jaxhash.retrieval.score_hierarchy import (
     HIERARCHY_CONVENTIONS,
@@ -25,7 +27,9 @@ from jaxhash.retrieval.score_hierarchy import (
     score_hierarchy,
     score_hierarchy_of_vectors,
 )
+from jaxhash.retrieval.vectors import LazyVectors
 from jaxhash.runs import artifacts, evaluation
+from jaxhash.runs.baselines import describe_stronger_baselines
 from jaxhash.runs.config import Config
 from jaxhash.runs.encoding import SplitEncoder, encode_sample, encode_split
 from jaxhash.runs.evaluation import (
@@ -384,3 +388,32 @@ def test_code_values_are_drawn_of_items_evenly_spaced(variables, monkeypatch):
     whole = encode(variables, "database")
     np.testing.assert_array_equal(drawn, whole[:: -(-len(whole) // 10)])
     assert 5 <= len(drawn) <= 10
+
+
+@each_kind
+def test_all_baselines_have_those_by_labels(labels):
+    """Discriminants of classes only where an item has one; what needs labels is no reason for a warning."""
+    experiment = with_config(experiment_on(labels), baselines="all")
+    codes = {
+        side: as_packed_codes(RNG.normal(size=(len(getattr(experiment.split, side)), BITS)))
+        for side in ("query", "database")
+    }
+    found = evaluate_codes(experiment, codes)
+    by_labels = {"cca-itq", "lda-itq"} if labels.ndim == 1 else {"cca-itq"}
+    assert set(found["baselines"]) == set(METHODS) | by_labels
+    assert all("with the labels" in found["conventions"][name] for name in by_labels)
+    alone = experiment.split.train
+    linear = fit_labeled_hashes(
+        LazyVectors(experiment.source.inputs, alone), labels[alone], ["cca-itq"], BITS
+    )["cca-itq"]
+    hashed = {
+        side: as_packed_codes(
+            linear(LazyVectors(experiment.source.inputs, getattr(experiment.split, side))[:])
+        )
+        for side in ("query", "database")
+    }
+    assert found["baselines"]["cca-itq"]["map"] == score_all(experiment, hashed)["map"]
+    better = found | {"map": 0.0}
+    assert not [
+        line for line in describe_stronger_baselines(better) if "cca-itq, which needs no" in line
+    ]
