@@ -1,5 +1,6 @@
 """Retrieval metrics of a database that comes in pieces, or is spread over processes."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -143,17 +144,23 @@ class Accumulator:
             raise ValueError(f"codes are {self._kind} here, and {other._kind} in the other")
         self._add(other._counts, other._kind)
 
-    def compute(self, *, k: IntLike | None = None, radius: IntLike = 2) -> RetrievalResult:
+    def compute(
+        self, *, k: IntLike | None = None, ranks: Sequence[IntLike] = (), radius: IntLike = 2
+    ) -> RetrievalResult:
         """Computes the metrics of all pieces until now, as `evaluate_retrieval` does.
 
         Args:
             k: rank of mAP@k, precision@k and the like; None omits these.
+            ranks: further ranks; see `jaxhash.metrics.evaluate_counts`.
             radius: Hamming radius of precision, recall and the empty-bucket rate.
 
         Raises:
             ValueError: if there was no piece, or k is larger than the database.
         """
-        return evaluate_counts(self.counts, k=k, radius=radius, convention=self._convention)
+        convention = self._convention
+        if self._labels is None:
+            convention = dataclasses.replace(convention, relevance="listed")
+        return evaluate_counts(self.counts, k=k, ranks=ranks, radius=radius, convention=convention)
 
     def _add(self, counts: DistanceCounts, kind: str | None) -> None:
         total, relevant, gains = counts
