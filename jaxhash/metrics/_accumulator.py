@@ -63,6 +63,7 @@ class Accumulator:
         self._side, self._labels = code_side("query", query_codes), query_labels
         self._convention = get_convention(convention)
         self._form = {"bits": bits, "zero": zero}
+        self._is_listed = query_labels is None
         self._kind: str | None = None
         self._counts: DistanceCounts | None = None
 
@@ -119,6 +120,7 @@ class Accumulator:
             block=block,
             devices=devices,
         )
+        self._is_listed |= isinstance(relevance, ItemLists)
         self._add(counts, kind)
 
     def merge(self, other: "Accumulator | DistanceCounts") -> None:
@@ -142,6 +144,7 @@ class Accumulator:
             return
         if self._kind is not None and not _read_alike(self._kind, other._kind):
             raise ValueError(f"codes are {self._kind} here, and {other._kind} in the other")
+        self._is_listed |= other._is_listed
         self._add(other._counts, other._kind)
 
     def compute(
@@ -158,7 +161,7 @@ class Accumulator:
             ValueError: if there was no piece, or k is larger than the database.
         """
         convention = self._convention
-        if self._labels is None:
+        if self._is_listed:
             convention = dataclasses.replace(convention, relevance="listed")
         return evaluate_counts(self.counts, k=k, ranks=ranks, radius=radius, convention=convention)
 

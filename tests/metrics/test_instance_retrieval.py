@@ -151,10 +151,11 @@ def test_queries_that_leave_themselves_out():
     np.testing.assert_allclose(found, hits / 8000, atol=0.02)
 
 
-def test_pieces_by_lists_name_the_lists():
+@pytest.mark.parametrize("labels", [None, np.zeros(QUERIES, int)])
+def test_pieces_by_lists_name_the_lists(labels):
     relevant = lists_of([[query, query + 9] for query in range(QUERIES)])
     whole = evaluate_retrieval(QUERY, None, DATABASE, None, relevance=relevant, ranks=(2,))
-    pieces = Accumulator(QUERY)
+    pieces = Accumulator(QUERY, labels)
     for first, last in ((0, 11), (11, ITEMS)):
         pieces.update(DATABASE[first:last], relevance=relevant.of_rows(first, last))
     assert pieces.compute(ranks=(2,)).scores == whole.scores
