@@ -11,6 +11,7 @@ from jaxhash import metrics
 from jaxhash.cli.distributed_flags import ONE_PROCESS, DistributedFlags
 from jaxhash.cli.parsing import parse
 from jaxhash.retrieval.evaluate_codes import Convention, EvaluationOptions, evaluate_codes
+from jaxhash.retrieval.ground_truth import Difficulty
 from jaxhash.retrieval.index.manifest import is_index
 from jaxhash.utils.errors import UserError
 
@@ -43,13 +44,20 @@ class EvaluateArguments:
     """What AP divides by, and the rest of it, by the code base that does so; all: mAP by each."""
     relevance: metrics.Relevance = "shared"
     """Relevant is a label in common, the same set of labels, or by degrees (for nDCG)."""
+    ground_truth: Path | None = None
+    """In place of labels, JSON of each query's relevant and excluded items; or easy, hard and junk."""
+    difficulty: Difficulty = "medium"
+    """What of easy and hard is relevant (medium: both); the rest is excluded."""
+    leave_one_out: tyro.conf.FlagCreatePairsOff[bool] = False
+    """No query finds itself, by ids or where one file is both."""
+    ranks: tuple[int, ...] = ()
+    """Further ranks of the hit rate; by trapezoids, of mP@k too."""
     bits: int | None = None
-    """Length of a code, where packed codes do not fill their last byte."""
+    """Length of a code, if packed codes end within a byte."""
     zero: metrics.ZeroSign = "+1"
-    """What an exact zero of real-valued codes counts as."""
+    """What an exact zero of real values counts as."""
     memory_bytes: int | None = None
-    """Memory that the compressed arrays of a file may take, by default half of what is free; larger ones
-    are in a temporary file (TMPDIR) while they are read block by block, as uncompressed ones are."""
+    """Memory for compressed arrays, by default half of what is free; others go to temporary files (TMPDIR)."""
     compare: Path | None = None
     """Another file of codes of the same items: is its mAP different? Labels of a .npy are the same."""
     compare_database: Path | None = None

@@ -83,6 +83,7 @@ from jaxhash.metrics._ranking import ndcg as ndcg
 from jaxhash.metrics._ranking import precision_at_k as precision_at_k
 from jaxhash.metrics._ranking import r_precision as r_precision
 from jaxhash.metrics._ranking import recall_at_k as recall_at_k
+from jaxhash.metrics._ranking import truncated_precision_at_k as truncated_precision_at_k
 from jaxhash.metrics._retrieval import RetrievalResult as RetrievalResult
 from jaxhash.metrics._retrieval import Score as Score
 from jaxhash.metrics._retrieval import evaluate_counts as evaluate_counts
@@ -163,6 +164,7 @@ __all__ = [
     "recall_at_radius",
     "similarity_counts",
     "similarity_counts_from_scores",
+    "truncated_precision_at_k",
     "wasserstein_to_signs",
     "weighted_average_precision",
 ]

@@ -1,5 +1,6 @@
 """Retrieval metrics of a database that comes in pieces, or is spread over processes."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -62,6 +63,7 @@ class Accumulator:
         self._side, self._labels = code_side("query", query_codes), query_labels
         self._convention = get_convention(convention)
         self._form = {"bits": bits, "zero": zero}
+        self._is_listed = query_labels is None
         self._kind: str | None = None
         self._counts: DistanceCounts | None = None
 
@@ -118,6 +120,7 @@ class Accumulator:
             block=block,
             devices=devices,
         )
+        self._is_listed |= isinstance(relevance, ItemLists)
         self._add(counts, kind)
 
     def merge(self, other: "Accumulator | DistanceCounts") -> None:
@@ -141,19 +144,26 @@ class Accumulator:
             return
         if self._kind is not None and not _read_alike(self._kind, other._kind):
             raise ValueError(f"codes are {self._kind} here, and {other._kind} in the other")
+        self._is_listed |= other._is_listed
         self._add(other._counts, other._kind)
 
-    def compute(self, *, k: IntLike | None = None, radius: IntLike = 2) -> RetrievalResult:
+    def compute(
+        self, *, k: IntLike | None = None, ranks: Sequence[IntLike] = (), radius: IntLike = 2
+    ) -> RetrievalResult:
         """Computes the metrics of all pieces until now, as `evaluate_retrieval` does.
 
         Args:
             k: rank of mAP@k, precision@k and the like; None omits these.
+            ranks: further ranks; see `jaxhash.metrics.evaluate_counts`.
             radius: Hamming radius of precision, recall and the empty-bucket rate.
 
         Raises:
             ValueError: if there was no piece, or k is larger than the database.
         """
-        return evaluate_counts(self.counts, k=k, radius=radius, convention=self._convention)
+        convention = self._convention
+        if self._is_listed:
+            convention = dataclasses.replace(convention, relevance="listed")
+        return evaluate_counts(self.counts, k=k, ranks=ranks, radius=radius, convention=convention)
 
     def _add(self, counts: DistanceCounts, kind: str | None) -> None:
         total, relevant, gains = counts

@@ -1,13 +1,18 @@
 """Conventions of mAP, named after the code bases that published them."""
 
 import dataclasses
-from typing import get_args
+from typing import Literal, get_args
 
 from jaxhash.metrics._average_precision import DivideBy, Empty
 from jaxhash.metrics._labels import Relevance
 from jaxhash.metrics._ranking import Gain
 
-_CHOICES = {"divide_by": DivideBy, "empty": Empty, "relevance": Relevance, "gain": Gain}
+_CHOICES = {
+    "divide_by": DivideBy,
+    "empty": Empty,
+    "relevance": Literal[Relevance, "listed"],
+    "gain": Gain,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +23,8 @@ class Convention:
         name: name of the convention.
         divide_by: divisor of AP; see `jaxhash.metrics.average_precision`.
         empty: whether queries for which a metric is undefined count as 0 or not at all.
-        relevance: definition of a relevant item; see `jaxhash.metrics.distance_counts`.
+        relevance: definition of a relevant item; see `jaxhash.metrics.distance_counts`. ``"listed"``
+            is that of counts by lists of relevant items.
         gain: gain of nDCG under graded relevance.
 
     Raises:
@@ -32,7 +38,7 @@ class Convention:
     name: str
     divide_by: DivideBy = "min"
     empty: Empty = "zero"
-    relevance: Relevance = "shared"
+    relevance: Literal[Relevance, "listed"] = "shared"
     gain: Gain = "exponential"
 
     def __post_init__(self) -> None:
@@ -62,6 +68,7 @@ class Convention:
             "shared": "a label in common",
             "equal": "the same labels",
             "graded": f"labels in common, graded with {self.gain} gain",
+            "listed": "on the query's list",
         }[self.relevance]
         return f"empty queries {empty}, relevant: {relevant}"
 

@@ -121,6 +121,15 @@ class QueryLists(NamedTuple):
         arguments = {"relevant": "relevance", "excluded": "excluded"}
         return {arguments[name]: lists for name, lists in self.given.items()}
 
+    def check(self, *, queries: int, items: int) -> None:
+        """Raises unless the lists fit the codes and each other, as `ItemLists.check` does.
+
+        Raises:
+            TypeError: if they are not integers.
+            ValueError: if a list does not fit, or an item is both relevant and excluded.
+        """
+        check_lists(self.relevant, self.excluded, queries=queries, items=items)
+
     def take(self, queries: Int[np.ndarray, " n"]) -> "QueryLists":
         """Returns the lists of some queries, in that order."""
         return QueryLists(**{name: lists.take(queries) for name, lists in self.given.items()})

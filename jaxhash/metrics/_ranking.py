@@ -40,6 +40,56 @@ def precision_at_k(
     return relevant_in_top_ranks(counts, last_ranks(counts, k), ties) / k
 
 
+def truncated_precision_at_k(
+    counts: DistanceCounts, k: IntLike, *, ties: Ties = "expected"
+) -> Float[np.ndarray, " queries"]:
+    r"""Computes the precision at rank k, or at the last relevant item's rank L if that comes first.
+
+    .. math:: \frac{\text{relevant items within } \min(k, L)}{\min(k, L)}
+
+    In expectation over ties, L is the largest rank of the r relevant items among the n of the last
+    group that holds any: it is within the first p of the group with chance C(p, r) / C(n, r).
+
+    Args:
+        counts: counts by distance.
+        k: rank to stop at.
+        ties: order of the ties.
+
+    Returns:
+        One value in [0, 1] per query; 0 where nothing is relevant.
+
+    Example:
+        >>> counts = DistanceCounts(np.array([[1, 4]]), np.array([[1, 1]]))
+        >>> [truncated_precision_at_k(counts, 3, ties=t).item() for t in ("worst", "best")]
+        [0.3333333333333333, 1.0]
+
+    Reference:
+        Radenović et al., "Revisiting Oxford and Paris: large-scale image retrieval benchmarking",
+        CVPR 2018, the mP@k of its `compute_map`. The mean over the orders of ties is a choice of
+        this library.
+    """
+    limit = last_ranks(counts, k)
+    found = relevant_in_top_ranks(counts, limit, ties)
+    groups = tie_groups(counts, limit)
+    last = groups.relevant.shape[1] - 1 - (groups.relevant[:, ::-1] > 0).argmax(axis=1)
+    size, relevant, ahead, _, taken = (
+        np.take_along_axis(part, last[:, None], axis=1)[:, 0] for part in groups
+    )
+    values, all_relevant = found / limit[:, 0], counts.relevant.sum(axis=1)
+    if ties != "expected":
+        end = ahead + (size if ties == "worst" else relevant)
+        return np.where(end <= limit[:, 0], safe_divide(all_relevant, end), values)
+    for query in np.flatnonzero((relevant > 0) & (relevant <= taken)):
+        n, r, t, start = (int(part[query]) for part in (size, relevant, taken, ahead))
+        places = np.arange(r, t + 1)  # of the last relevant item in its group
+        all_in_taken = np.prod((t - np.arange(r)) / (n - np.arange(r)))
+        falls = np.concatenate([[1.0], np.cumprod(((places[1:] - r) / places[1:])[::-1])])[::-1]
+        chance = all_in_taken * falls * r / places
+        total = all_relevant[query]
+        values[query] += chance @ (total / (start + places) - total / limit[query, 0])
+    return values
+
+
 def recall_at_k(
     counts: DistanceCounts, k: IntLike, *, ties: Ties = "expected"
 ) -> Float[np.ndarray, " queries"]:

@@ -19,6 +19,7 @@ from jaxhash.metrics._code_warnings import MIN_ITEMS, code_warnings
 from jaxhash.metrics._conventions import Convention, get_convention
 from jaxhash.metrics._counts import DistanceCounts, count_by_distance
 from jaxhash.metrics._inputs import ZeroSign, infer_code_format
+from jaxhash.metrics._lists import ItemLists
 from jaxhash.metrics._radius import (
     PrecisionRecall,
     is_bucket_empty,
@@ -26,7 +27,14 @@ from jaxhash.metrics._radius import (
     precision_recall,
     recall_at_radius,
 )
-from jaxhash.metrics._ranking import hit_rate, ndcg, precision_at_k, r_precision, recall_at_k
+from jaxhash.metrics._ranking import (
+    hit_rate,
+    ndcg,
+    precision_at_k,
+    r_precision,
+    recall_at_k,
+    truncated_precision_at_k,
+)
 from jaxhash.metrics._ties import Ties
 from jaxhash.ops.arguments import IntLike, as_int
 
@@ -48,7 +56,7 @@ class RetrievalResult:
     Attributes:
         bits: length of a code.
         queries: number of queries.
-        items: size of the database.
+        items: size of the database; with excluded items, the most that are ranked for a query.
         k: rank of the metrics named ``..._at_k``; None if there are none.
         radius: Hamming radius of the metrics named ``..._radius``.
         convention: convention of the metrics.
@@ -93,11 +101,14 @@ class RetrievalResult:
 
 def evaluate_retrieval(
     query_codes: Shaped[np.ndarray, "queries columns"],
-    query_labels: Shaped[np.ndarray, " queries *classes"],
+    query_labels: Shaped[np.ndarray, " queries *classes"] | None,
     database_codes: Shaped[np.ndarray, "items columns"],
-    database_labels: Shaped[np.ndarray, " items *classes"],
+    database_labels: Shaped[np.ndarray, " items *classes"] | None,
     *,
+    relevance: ItemLists | None = None,
+    excluded: ItemLists | None = None,
     k: IntLike | None = None,
+    ranks: Sequence[IntLike] = (),
     radius: IntLike = 2,
     convention: str | Convention = "jaxhash",
     bits: IntLike | None = None,
@@ -116,7 +127,10 @@ def evaluate_retrieval(
         query_labels: class ids [queries] with -1 for none, or multi-hot rows [queries, classes].
         database_codes: codes of the same form.
         database_labels: labels of the same kind.
+        relevance: the relevant items of each query, in place of labels, which are then not read.
+        excluded: items that are no part of a query's ranking, such as the query itself, or junk.
         k: rank of mAP@k, precision@k and the like; None omits these.
+        ranks: further ranks; see `evaluate_counts`.
         radius: Hamming radius of precision, recall and the empty-bucket rate.
         convention: a name in `jaxhash.metrics.CONVENTIONS`, or a `Convention`.
         bits: length of a code, if packed codes do not fill their last byte.
@@ -125,7 +139,7 @@ def evaluate_retrieval(
         devices: devices to count on; all local devices by default.
 
     Raises:
-        ValueError: if codes, labels, k, the radius or the convention are invalid.
+        ValueError: if codes, labels, lists, k, a rank, the radius or the convention are invalid.
         TypeError: if codes or labels are not numbers.
 
     Example:
@@ -135,8 +149,14 @@ def evaluate_retrieval(
         1.0
         >>> result.scores["map_at_k"].definition
         'AP@1 over min(1, relevant), empty queries count 0, relevant: a label in common'
+        >>> itself = ItemLists.from_pairs(np.array([[0, 0], [1, 1], [2, 2]]), queries=3)
+        >>> result = evaluate_retrieval(codes, labels, codes, labels, excluded=itself, ranks=(1,))
+        >>> result.scores["hit_rate_at_1"].expected  # the second query's neighbors are tied
+        0.5
     """
     convention = get_convention(convention)
+    if relevance is not None:
+        convention = dataclasses.replace(convention, relevance="listed")
     form = infer_code_format(query_codes, database_codes, bits=bits, zero=zero)
     messages = code_warnings(query_codes, database_codes, form)
     for side, codes in (("query", query_codes), ("database", database_codes)):
@@ -151,17 +171,19 @@ def evaluate_retrieval(
         (np.asanyarray(query_codes), query_labels),
         (np.asanyarray(database_codes), database_labels),
         form,
-        relevance=convention.relevance,
+        relevance=convention.relevance if relevance is None else relevance,
+        excluded=excluded,
         block=block,
         devices=devices,
     )
-    return evaluate_counts(counts, k=k, radius=radius, convention=convention)
+    return evaluate_counts(counts, k=k, ranks=ranks, radius=radius, convention=convention)
 
 
 def evaluate_counts(
     counts: DistanceCounts,
     *,
     k: IntLike | None = None,
+    ranks: Sequence[IntLike] = (),
     radius: IntLike = 2,
     convention: str | Convention = "jaxhash",
 ) -> RetrievalResult:
@@ -170,6 +192,8 @@ def evaluate_counts(
     Args:
         counts: counts by Hamming distance, with the convention's relevance.
         k: rank, as in `evaluate_retrieval`.
+        ranks: further ranks of the hit rate, which metric learning calls recall@k; and under a
+            convention of trapezoids also of `truncated_precision_at_k`, the mP@k of its code base.
         radius: Hamming radius, as in `evaluate_retrieval`.
         convention: convention, as in `evaluate_retrieval`.
 
@@ -216,6 +240,15 @@ def evaluate_counts(
             "hit_rate_at_k": score(hit_rate, f"hit rate@{k}", answerable, k),
             "ndcg_at_k": score(ndcg, f"nDCG@{k}", answerable, k, gain=convention.gain),
         }
+    for rank in (as_int("ranks", rank, minimum=1) for rank in ranks):
+        scores[f"hit_rate_at_{rank}"] = score(hit_rate, f"hit rate@{rank}", answerable, rank)
+        if divide_by == "trapezoid":
+            scores[f"truncated_precision_at_{rank}"] = score(
+                truncated_precision_at_k,
+                f"precision@min({rank}, rank of the last relevant)",
+                answerable,
+                rank,
+            )
     scores |= {
         "ndcg": score(ndcg, "nDCG@all", answerable, gain=convention.gain),
         "r_precision": score(r_precision, "R-precision"),
@@ -226,7 +259,7 @@ def evaluate_counts(
     return RetrievalResult(
         bits=counts.total.shape[1] - 1,
         queries=len(counts.total),
-        items=int(counts.total[0].sum()),
+        items=int(counts.total.sum(axis=1).max()),
         k=k,
         radius=radius,
         convention=convention,

@@ -11,6 +11,7 @@ from jaxhash.data.readers.arrays import read_npy, read_npz
 from jaxhash.data.readers.labels import read_labels
 from jaxhash.data.readers.lists import read_list
 from jaxhash.metrics import ItemLists, QueryLists
+from jaxhash.similarity import UNLABELLED
 from jaxhash.utils.errors import UserError
 
 
@@ -39,6 +40,7 @@ def read_query_and_database(
     database_labels: Path | None = None,
     *,
     database_argument: str = "database",
+    labeled: bool = True,
     memory_bytes: int | None = None,
 ) -> QueryAndDatabase:
     """Reads queries and database from one file that holds both, or from a file each.
@@ -49,6 +51,7 @@ def read_query_and_database(
         labels: file of the queries' labels; replaces labels in ``path``.
         database_labels: file of the database's labels; replaces labels in ``database``.
         database_argument: name of the argument ``database`` in error messages.
+        labeled: whether labels are read; without them each item has none.
         memory_bytes: see `read_npz`.
 
     Raises:
@@ -56,19 +59,30 @@ def read_query_and_database(
     """
     if database is not None:
         return QueryAndDatabase(
-            read_side(path, labels, "labels", memory_bytes),
-            read_side(database, database_labels, "database_labels", memory_bytes),
+            *(
+                read_side(file, of_side, argument, memory_bytes)
+                if labeled
+                else _without_labels(_read_codes(file, memory_bytes), file)
+                for file, of_side, argument in (
+                    (path, labels, "labels"),
+                    (database, database_labels, "database_labels"),
+                )
+            )
         )
     if _is_npy(path) or labels is not None or database_labels is not None:
         raise UserError(f"{path}: `{database_argument}` is needed for the other side of the search")
-    keys = ("query_codes", "query_labels", "database_codes", "database_labels")
     hint = f"; or give codes and labels, and `{database_argument}`"
+    if not labeled:
+        keys = [f"{side}_codes" for side in QueryAndDatabase._fields]
+        arrays = read_npz(path, *keys, hint=hint, max_bytes=memory_bytes)
+        return QueryAndDatabase(*(_without_labels(arrays[key], path) for key in keys))
+    keys = ("query_codes", "query_labels", "database_codes", "database_labels")
     listed = [f"{name}_indptr" for name in QueryLists._fields]
     arrays = read_npz(path, *keys, optional=listed, hint=hint, max_bytes=memory_bytes)
     if any(key in arrays for key in listed):
         raise UserError(
-            f"{path} lists what each query should find: its labels do not say so; `jaxhash evaluate` "
-            "of the folder of its run computes the metrics by the lists"
+            f"{path} lists what each query should find: its labels do not say so; "
+            f"`ground_truth={path}` reads the lists"
         )
     return QueryAndDatabase(
         *(
@@ -104,8 +118,7 @@ def read_lists(path: Path, *, queries: int, items: int) -> QueryLists:
         }
     )
     try:
-        for name, each in lists.given.items():
-            each.check(name, queries=queries, items=items)
+        lists.check(queries=queries, items=items)
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: {error}") from error
     return lists
@@ -130,17 +143,15 @@ def read_side(
             raise UserError(f"{path} holds no labels: `{labels_argument}` names their file")
         arrays = read_npz(path, "codes", "labels", max_bytes=memory_bytes)
         return LabeledCodes(arrays["codes"], read_labels(arrays["labels"], path), path, path)
-    if _is_npy(path):
-        codes = read_npy(path)
-    else:
-        codes = read_npz(path, "codes", max_bytes=memory_bytes)["codes"]
-    return LabeledCodes(codes, _read_labels(labels), path, labels)
+    return LabeledCodes(_read_codes(path, memory_bytes), _read_labels(labels), path, labels)
 
 
 def read_other_codes(
     path: Path,
     database: Path | None,
     codes: QueryAndDatabase,
+    *,
+    labeled: bool = True,
     memory_bytes: int | None = None,
 ) -> QueryAndDatabase:
     """Reads other codes of the same queries and items, to compare with.
@@ -149,14 +160,19 @@ def read_other_codes(
         path: file of both sides, or of the queries. The labels of a .npy are those of ``codes``.
         database: file of the database, if ``path`` does not hold it.
         codes: the codes that they are compared with.
+        labeled: whether labels are read.
         memory_bytes: see `read_npz`.
 
     Raises:
         UserError: if a file cannot be read, or its queries or items have other labels.
     """
-    if database is None:
+    if database is None or not labeled:
         others = read_query_and_database(
-            path, database_argument="compare_database", memory_bytes=memory_bytes
+            path,
+            database,
+            database_argument="compare_database",
+            labeled=labeled,
+            memory_bytes=memory_bytes,
         )
     else:
         others = QueryAndDatabase(
@@ -204,6 +220,17 @@ def errors_name_files(codes: QueryAndDatabase) -> Iterator[None]:
 
 def _is_npy(path: Path) -> bool:
     return path.suffix.lower() == ".npy"
+
+
+def _read_codes(path: Path, memory_bytes: int | None) -> np.ndarray:
+    """Reads the codes of one side."""
+    if _is_npy(path):
+        return read_npy(path)
+    return read_npz(path, "codes", max_bytes=memory_bytes)["codes"]
+
+
+def _without_labels(codes: np.ndarray, path: Path) -> LabeledCodes:
+    return LabeledCodes(codes, np.full(codes.shape[:1], UNLABELLED), path, path)
 
 
 def _read_labels(path: Path) -> np.ndarray:

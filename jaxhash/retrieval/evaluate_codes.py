@@ -16,6 +16,7 @@ from jaxhash.retrieval.code_files import (
     read_other_codes,
     read_query_and_database,
 )
+from jaxhash.retrieval.ground_truth import Difficulty, read_query_lists
 from jaxhash.retrieval.health import describe_health
 from jaxhash.retrieval.index.manifest import is_index
 from jaxhash.retrieval.indexed_codes import read_query_and_database_index
@@ -44,6 +45,14 @@ class EvaluationOptions:
     """Convention of the average precision, or "all" for the mAP by each."""
     relevance: metrics.Relevance = "shared"
     """When a database item is relevant to a query."""
+    ground_truth: Path | None = None
+    """File of each query's relevant and excluded items, in place of labels."""
+    difficulty: Difficulty = "medium"
+    """Which items of a ground truth of revisited Oxford or Paris are relevant."""
+    leave_one_out: bool = False
+    """Whether a query that is an item of the database is no part of its own ranking."""
+    ranks: tuple[int, ...] = ()
+    """Further ranks of the hit rate; see `jaxhash.metrics.evaluate_counts`."""
     bits: int | None = None
     """Length of a code; needed if packed codes do not fill their last byte."""
     zero: metrics.ZeroSign = "+1"
@@ -53,6 +62,12 @@ class EvaluationOptions:
 
     def __post_init__(self):
         check_numbers(self, {"memory_bytes": (2**24, 2**50)})
+        if self.ground_truth is None and self.difficulty != "medium":
+            raise UserError("`difficulty` needs `ground_truth`")
+        if self.ground_truth is not None and self.relevance != "shared":
+            raise UserError(
+                f"`relevance={self.relevance}` is by labels, and `ground_truth` is in their place"
+            )
 
 
 def evaluate_codes(
@@ -100,15 +115,26 @@ def evaluate_codes(
         if options.bits not in (None, bits):
             raise UserError(f"{path} has codes of {bits} bits, and `bits={options.bits}` is given")
         options = dataclasses.replace(options, bits=bits)
-    summaries = _summarize(codes, options, console)
+    listing = (options.ground_truth, options.difficulty, options.leave_one_out)
+    lists, lines = read_query_lists(codes, *listing)
+    summaries = _summarize(codes, lists, options, console)
     if compare is not None:
-        other_codes = read_other_codes(compare, compare_database, codes, options.memory_bytes)
-        [other] = _summarize(other_codes, options, console)
+        other_codes = read_other_codes(
+            compare,
+            compare_database,
+            codes,
+            labeled=options.ground_truth is None,
+            memory_bytes=options.memory_bytes,
+        )
+        other_lists, _ = read_query_lists(other_codes, *listing)
+        [other] = _summarize(other_codes, other_lists, options, console)
         if not (summaries[0].weights.any() and other.weights.any()):
             raise UserError(
                 f"no query counts by `convention={options.convention}`, nothing compares"
             )
     results = _inspect(codes, options, console)
+    for line in lines:
+        print_line(console, line)
     results["warnings"] += _check_relevance(codes, summaries[0], options, console)
     if options.convention == "all":
         results |= _report_conventions(summaries, options, console)
@@ -137,15 +163,26 @@ def _read(
     options: EvaluationOptions,
 ) -> QueryAndDatabase:
     """Reads both sides from files, or from indexes."""
+    if options.ground_truth is not None:
+        for name, value in (("labels", labels), ("database_labels", database_labels)):
+            if value is not None:
+                raise UserError(f"`{name}` is not read: `ground_truth` is in the place of labels")
     if not (is_index(path) or (database is not None and is_index(database))):
         return read_query_and_database(
-            path, database, labels, database_labels, memory_bytes=options.memory_bytes
+            path,
+            database,
+            labels,
+            database_labels,
+            labeled=options.ground_truth is None,
+            memory_bytes=options.memory_bytes,
         )
     given = {
         "labels": labels,
         "database_labels": database_labels,
         "compare": compare,
         "memory_bytes": options.memory_bytes,
+        "ground_truth": options.ground_truth,
+        "leave_one_out": options.leave_one_out or None,
     }
     for name, value in given.items():
         if value is not None:
@@ -156,12 +193,16 @@ def _read(
 
 
 def _summarize(
-    codes: QueryAndDatabase, options: EvaluationOptions, console: Console
+    codes: QueryAndDatabase,
+    lists: metrics.QueryLists,
+    options: EvaluationOptions,
+    console: Console,
 ) -> list[metrics.RetrievalResult]:
     """Computes the metrics by each convention asked for, from one count of distances."""
     every = options.convention == "all"
     conventions = metrics.CONVENTIONS if every else [options.convention]
     query, database = codes
+    relevance = options.relevance if lists.relevant is None else "listed"
     with errors_name_files(codes):
         counts = metrics.distance_counts(
             query.codes,
@@ -170,17 +211,16 @@ def _summarize(
             database.labels,
             bits=options.bits,
             zero=options.zero,
-            relevance=options.relevance,
             track=lambda blocks, total: track_progress(blocks, "counting", total, console),
+            **{"relevance": options.relevance, **lists.counting},
         )
         return [
             metrics.evaluate_counts(
                 counts,
                 k=options.k,
+                ranks=options.ranks,
                 radius=options.radius,
-                convention=dataclasses.replace(
-                    metrics.CONVENTIONS[name], relevance=options.relevance
-                ),
+                convention=dataclasses.replace(metrics.CONVENTIONS[name], relevance=relevance),
             )
             for name in conventions
         ]
@@ -226,7 +266,7 @@ def _check_relevance(
             f"{summary.without_relevant:,} of {summary.queries:,} queries have nothing relevant in "
             "the database",
         )
-    elif options.relevance == "shared":
+    elif options.relevance == "shared" and options.ground_truth is None:
         return check_relevance(codes.query.labels, codes.database.labels)[0]
     return []
 

@@ -76,6 +76,11 @@ def test_results_are_those_of_the_same_codes_in_a_file(sides, output):
         ("queries --database database --labels file.npz", "--labels is for files of codes"),
         ("queries --database database --memory-bytes 99999999", "--memory-bytes is for files"),
         ("queries --database database --compare file.npz", "--compare is for files of codes"),
+        (
+            "queries --database database --ground-truth a.json",
+            "--ground-truth is for files of codes",
+        ),
+        ("queries --database database --leave-one-out", "--leave-one-out is for files of codes"),
         ("queries --database database --data-dir .", "--data-dir is for the folder of a run"),
         ("file.npz --memory-bytes 1000", "--memory-bytes must be at least"),
     ],

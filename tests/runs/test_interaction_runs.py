@@ -1,5 +1,7 @@
 """A run on interactions: training, resumption, devices, and what its numbers leave out."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -134,9 +136,13 @@ def test_a_model_of_nodes_is_no_hash_function_of_other_inputs(finished):
         jaxhash.load(finished.run.run_dir)
 
 
-def test_codes_are_not_evaluated_by_labels(finished, refusal):
-    line = refusal("evaluate", str(finished.run.run_dir / "codes.npz"))
-    assert "lists what each query should find" in line
+def test_codes_are_evaluated_by_their_lists_alone(finished, refusal, output, tmp_path):
+    path, written = str(finished.run.run_dir / "codes.npz"), tmp_path / "a.json"
+    line = refusal("evaluate", path)
+    assert "lists what each query should find" in line and f"--ground-truth {path}" in line
+    output("evaluate", path, "--ground-truth", path, "--output", str(written))
+    found = json.loads(written.read_text())["scores"]["map"]["expected"]
+    assert found == pytest.approx(trainings.results_of(finished)["map"], rel=1e-12)
 
 
 @pytest.mark.parametrize(
