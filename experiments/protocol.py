@@ -26,6 +26,8 @@ from rich.console import Console
 import jaxhash
 from jaxhash import metrics
 from jaxhash.objectives import METHODS
+from jaxhash.retrieval.baselines.labeled_hashes import LABELED_METHODS, fit_labeled_hashes
+from jaxhash.retrieval.baselines.linear_hashes import fit_linear_hashes
 from jaxhash.retrieval.counting import count_by_distance
 from jaxhash.retrieval.packed_codes import PackedCodes, as_packed_codes
 from jaxhash.retrieval.score import score_floats
@@ -56,6 +58,9 @@ SEARCH_SEEDS, SEEDS = range(100, 102), range(5)
 #: best one without. Weights of a method's own penalty are relative to the published one.
 RATES = (1e-4, 1.8e-4, 3e-4, 5.6e-4, 1e-3, 1.8e-3, 3e-3, 5.6e-3, 1e-2)
 RATE_FACTORS, WEIGHTS, OWN_FACTORS = (1 / 3, 1.0, 10 / 3), (0.01, 0.1, 1.0), (0.1, 1.0, 10.0)
+
+#: Hash functions without labels that are fitted in seconds; those by labels are `LABELED_METHODS`.
+FITTED = ("random", "pca-rotation", "itq")
 
 #: Keys of a sweep's results that are the same for all cells.
 SHARED = ("dataset", "split", "split_sha256", "items", "hardware", "versions")
@@ -93,6 +98,10 @@ def main(options: Options) -> None:
         "command": f"python experiments/protocol.py --set {options.set} --data-dir DIR",
         "seeds": len(SEEDS),
     }
+    for bits in options.bits:
+        console.rule(f"without training, {bits} bits")
+        for row in measure_fitted(chosen.base().replace(data_dir=options.data_dir), bits):
+            put(content, "fitted", row)
     for method in options.methods or chosen.methods:
         variants = [v for v in VARIANTS if v != "own" or has_own(method)]
         precisions, best_rate = {}, None
@@ -244,16 +253,25 @@ def score_member(
     hasher, source, split = jaxhash.load(folder), experiment.source, experiment.split
     floats = {side: hasher.encode_floats(source.inputs[getattr(split, side)]) for side in SIDES}
     labels = {side: source.labels[getattr(split, side)] for side in SIDES}
+    scores, precisions = score_codes(floats, labels)
+    of_floats = score_floats(
+        *(floats["query"], labels["query"], floats["database"], labels["database"])
+    )["map"]
+    return scores | {"quantization_loss": float(of_floats - scores["map"])}, precisions
+
+
+def score_codes(
+    floats: dict[str, Float[np.ndarray, "items bits"]], labels: dict[str, np.ndarray]
+) -> tuple[dict[str, float], Float[np.ndarray, " queries"]]:
+    """Computes what the protocol asks for of codes, and the average precision of each query."""
     codes: dict[str, PackedCodes] = {side: as_packed_codes(floats[side]) for side in SIDES}
     query, database = ((codes[side], labels[side]) for side in SIDES)
     counts = count_by_distance(*query, *database)
     precisions = metrics.average_precision(counts)
-    of_floats = score_floats(floats["query"], query[1], floats["database"], database[1])["map"]
     health = metrics.code_health(floats["database"])
-    pairs = np.triu_indices(config.model.bits, k=1)
+    pairs = np.triu_indices(floats["database"].shape[1], k=1)
     scores = {
         "map": precisions.mean(),
-        "quantization_loss": of_floats - precisions.mean(),
         "precision_at_radius_2": metrics.precision_at_radius(counts, 2).mean(),
         "visited_at_radius_2": counts.total[:, :3].sum(axis=1).mean(),
         "empty_at_radius_2": metrics.is_bucket_empty(counts, 2).mean(),
@@ -262,6 +280,24 @@ def score_member(
         "bit_correlation": np.abs(health.bit_correlation[pairs]).mean(),
     }
     return {name: float(value) for name, value in scores.items()}, precisions
+
+
+def measure_fitted(config: Config, bits: int) -> list[dict[str, Any]]:
+    """Measures hash functions that are fitted to the training items in seconds, with all seeds: a row for each."""
+    experiment = Experiment.open(config.replace(bits=bits), console=Console(quiet=True))
+    source, split = experiment.source, experiment.split
+    vectors = {side: source.inputs[getattr(split, side)] for side in (*SIDES, "train")}
+    labels = {side: source.labels[getattr(split, side)] for side in (*SIDES, "train")}
+    members: dict[str, list[dict[str, float]]] = {}
+    for seed in SEEDS:
+        several = labels["train"].ndim == 2
+        by_labels = [n for n, m in LABELED_METHODS.items() if m.takes_several or not several]
+        hashes = fit_linear_hashes(vectors["train"], FITTED, bits, seed=seed)
+        hashes |= fit_labeled_hashes(vectors["train"], labels["train"], by_labels, bits, seed=seed)
+        for name, linear in hashes.items():
+            floats = {side: linear(vectors[side]) for side in SIDES}
+            members.setdefault(name, []).append(score_codes(floats, labels)[0])
+    return [{"method": name, "bits": bits, "members": scores} for name, scores in members.items()]
 
 
 SIDES = ("query", "database")

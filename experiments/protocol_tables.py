@@ -3,6 +3,7 @@
 from typing import Any
 
 from jaxhash.metrics import mean_over_seeds
+from jaxhash.retrieval.baselines.labeled_hashes import LABELED_METHODS
 
 #: Titles of the quantizers.
 VARIANTS = {"none": "none", "own": "its own", "l2": "L2", "hswd": "HSWD"}
@@ -29,6 +30,7 @@ def draw(content: Content, name: str | None) -> str:
         "measures": _measures,
         "settings": _settings,
         "made": _made,
+        "fitted": _fitted,
     }
     return tables[name or "map"](content)
 
@@ -93,6 +95,20 @@ def _settings(content: Content) -> str:
             f"| `{found['method']}` | {VARIANTS[found['quantizer']]} | {' | '.join(words)} | "
             f"{'diverged' if best is None else f'{best:.4f}'} |"
         )
+    return "\n".join(lines)
+
+
+def _fitted(content: Content) -> str:
+    lengths = sorted({row["bits"] for row in content["fitted"]})
+    lines = [
+        f"| fitted, without training | by labels | {' | '.join(f'{bits} bits' for bits in lengths)} |",
+        "|---|---|" + "---:|" * len(lengths),
+    ]
+    rows = {(row["method"], row["bits"]): row for row in content["fitted"]}
+    for name in dict.fromkeys(name for name, _ in rows):
+        words = [number(rows.get((name, bits)), "map", ".4f") for bits in lengths]
+        by_labels = "yes" if name in LABELED_METHODS else "no"
+        lines.append(f"| `{name}` | {by_labels} | {' | '.join(words)} |")
     return "\n".join(lines)
 
 

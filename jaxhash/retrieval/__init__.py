@@ -1,7 +1,7 @@
 """From a trained model to codes, rankings and their scores.
 
 To take codes home: `hasher` is a hash function with its inputs' form, `archive` reads it from the files
-of `archive_format`, and `fitting` makes one of vectors alone. `encode_index` writes the codes of files
+of `archive_format`, and `fitting` makes one of vectors, in seconds. `encode_index` writes the codes of files
 or arrays into an `index`, a folder of codes and the items they belong to; `queries` encodes what is
 searched for, `search` finds the nearest codes, and `export` writes both in the forms of other systems.
 
@@ -15,7 +15,7 @@ Read first: `hasher`, and `score`, whose functions the evaluation of a run calls
 names below, which are loaded when they are used:
 
 - ``Index``: codes in a folder; made, opened, added to and searched.
-- ``fit``: a hash function of vectors, without labels and without training.
+- ``fit``: a hash function of vectors, without training.
 """
 
 import importlib

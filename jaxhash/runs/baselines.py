@@ -149,7 +149,7 @@ def _describe_reranking(experiment: Experiment, codes: str) -> str:
 
 
 def describe_stronger_baselines(scores: Mapping[str, Any]) -> list[str]:
-    """Lists the rows without labels whose mAP is above that of the learned codes, a line each.
+    """Lists the rows without training whose mAP is above that of the learned codes, a line each.
 
     Args:
         scores: results with ``map`` of the learned codes, and ``baselines`` and ``float_rankings``, the
@@ -160,10 +160,12 @@ def describe_stronger_baselines(scores: Mapping[str, Any]) -> list[str]:
         ['the learned codes have mAP 0.5000, and itq, which needs no labels, 0.6000']
     """
     rows = scores.get("baselines", {}) | scores.get("float_rankings", {})
+    facts = dict.fromkeys((*METHODS, QUANTIZER, RERANKED), "needs no labels")
+    facts |= dict.fromkeys(LABELED_METHODS, "is fitted in seconds")
     return [
-        f"the learned codes have mAP {scores['map']:.4f}, and {name}, which needs no labels, "
+        f"the learned codes have mAP {scores['map']:.4f}, and {name}, which {fact}, "
         f"{rows[name]['map']:.4f}"
-        for name in (*METHODS, QUANTIZER, RERANKED)
+        for name, fact in facts.items()
         if name in rows and rows[name]["map"] > scores["map"]
     ]
 

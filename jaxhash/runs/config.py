@@ -108,9 +108,9 @@ class RunConfig:
     evaluate_every: int = 5
     """Epochs between two models that --choose compares; the last one always takes part."""
     baselines: Literal["default", "all", "none"] = "default"
-    """What stands beside the codes at the end: hashes of the inputs without labels, by pca-rotation and
-    itq (default) or by all methods of jaxhash fit (all), a product quantizer and the rankings by floats;
-    or nothing (none), which takes no time."""
+    """What stands beside the codes at the end: hashes of the inputs, by pca-rotation and itq (default) or
+    by all methods of jaxhash fit, also those by labels (all), a product quantizer and the rankings by
+    floats; or nothing (none), which takes no time."""
     plots: bool = True
     """Draw plots and, of a single run, its page at the end, a second or two; jaxhash report RUN --html FILE
     draws the page later, but for the values of the codes before training."""
