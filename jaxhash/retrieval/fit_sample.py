@@ -47,8 +47,13 @@ class Sample(NamedTuple):
         names = {name: number for number, name in enumerate(sorted(set().union(*labels)))}
         if not names:
             raise UserError(
-                f"{method} takes labels, and {name} has none: folders of classes, the array "
-                "`labels` of a .npz file and the label column of a Parquet file hold some"
+                f"{method} takes labels, and {name} has none: folders of classes, the array 'labels' of a .npz "
+                "file and a column 'label' of texts or integers of a Parquet file hold some"
+            )
+        if len(names) < 2:
+            raise UserError(
+                f"{method} needs two classes at least, and the {len(vectors):,} items of {name} that are fitted "
+                f"to have one, {next(iter(names))!r}"
             )
         if max(map(len, labels)) == 1:
             ids = [names[each[0]] if each else -1 for each in labels]

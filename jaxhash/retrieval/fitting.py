@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Float32, PyTree, Shaped
+from jaxtyping import Bool, Float32, PyTree, Shaped
 from rich.console import Console
 
 from jaxhash import models
@@ -18,6 +18,7 @@ from jaxhash.retrieval.baselines.labeled_hashes import (
     LABELED_METHODS,
     LabeledMethodName,
     fit_labeled_hashes,
+    used_classes,
 )
 from jaxhash.retrieval.baselines.linear_hashes import LinearHash, MethodName, fit_linear_hashes
 from jaxhash.retrieval.baselines.training_vectors import max_fitting_items
@@ -25,7 +26,7 @@ from jaxhash.retrieval.fit_sample import Sample, check_labels, labels_of
 from jaxhash.retrieval.hasher import Hasher
 from jaxhash.retrieval.vectors import ProgressTracker, no_progress, normalize_rows
 from jaxhash.utils.checks import check_numbers
-from jaxhash.utils.console import track_progress
+from jaxhash.utils.console import print_line, track_progress
 from jaxhash.utils.errors import UserError
 
 #: Names of the methods: those without labels, and those by labels.
@@ -50,8 +51,8 @@ class FitOptions:
             labels, `jaxhash.retrieval.baselines.labeled_hashes`.
         bits: length of a code.
         seed: seed of rotations and hyperplanes.
-        fit_items: number of items to fit to at most, evenly spaced; `FIT_VECTORS` or `FIT_IMAGES`
-            if None.
+        fit_items: number of items to fit to at most, evenly spaced, or vectors drawn by the seed if labels
+            count; `FIT_VECTORS` or `FIT_IMAGES` if None.
         memory_bytes: bound on the memory in bytes; fewer items are taken where it is small.
     """
 
@@ -107,7 +108,8 @@ def fit(
         bits: length of a code.
         labels: class ids, -1 for none, or rows of 0 and 1; of the methods that take them alone.
         seed: seed of rotations and hyperplanes.
-        fit_items: number of vectors to fit to at most, evenly spaced; 100,000 by default.
+        fit_items: number of vectors to fit to at most, evenly spaced, or drawn by the seed if labels count;
+            100,000 by default.
         memory_bytes: bound on the memory in bytes, beside the vectors.
 
     Raises:
@@ -127,11 +129,11 @@ def fit(
         raise UserError(f"`vectors` must be numbers [n, dimensions], n at least 1, got {found}")
     labels = check_labels(labels, len(vectors), method)
     count = _num_items(vectors.shape[1], len(vectors), options, FIT_VECTORS)
-    every = -(-len(vectors) // count)
-    some = np.ascontiguousarray(vectors[::every], np.float32)
+    [chosen] = _choose_rows([len(vectors)], count, options)
+    some = np.ascontiguousarray(vectors[chosen], np.float32)
     if not (sound := np.isfinite(some).all(axis=1)).all():
-        raise UserError(f"`vectors`: row {every * sound.argmin()} is not finite")
-    return _fit_vectors(Sample(some, None if labels is None else labels[::every]), options, {})
+        raise UserError(f"`vectors`: row {np.flatnonzero(chosen)[sound.argmin()]} is not finite")
+    return _fit_vectors(Sample(some, None if labels is None else labels[chosen]), options, {})
 
 
 def fit_inputs(
@@ -160,12 +162,14 @@ def fit_inputs(
     if model is not None:
         return _fit_images(inputs, options, model, console, batch_size, made_by)
     form = InputForm("vectors", inputs[0].shape, "float32", 0.0, 0.0, 0.0, scale=1.0)
-    total = sum(map(len, inputs))
-    every = -(-total // _num_items(form.shape[0], total, options, FIT_VECTORS))
-    parts = list(_read_vectors(inputs, form, every, options.takes_labels, console))
+    lengths = list(map(len, inputs))
+    count = _num_items(form.shape[0], sum(lengths), options, FIT_VECTORS)
+    chosen = _choose_rows(lengths, count, options)
+    parts = list(_read_vectors(inputs, form, chosen, options.takes_labels, console))
     sample = Sample.of(parts, options.method, inputs[0].name)
     if not len(sample.vectors):
         raise UserError(f"none of the vectors of {inputs[0].name} that were tried is finite")
+    _tell_missing_classes(sample, inputs, console)
     return _fit_vectors(sample, options, made_by, partial(track_progress, console=console))
 
 
@@ -203,19 +207,61 @@ def _num_items(dimensions: int, total: int, options: FitOptions, default: int) -
     return min(options.fit_items or default, max_fitting_items(rows, options.memory_bytes))
 
 
+def _tell_missing_classes(sample: Sample, inputs: Sequence[Inputs], console: Console) -> None:
+    """Prints how many of the classes of the inputs are in the sample, if some are not."""
+    total = sum(map(len, inputs))
+    if sample.labels is None or len(sample.vectors) == total:
+        return
+    names: set[str] = set()
+    for each in inputs:
+        for rows in row_blocks(len(each), 1024):
+            names.update(*each.labels(rows))
+    used = len(used_classes(sample.labels))
+    if used < len(names):
+        print_line(
+            console,
+            f"note: the {len(sample.vectors):,} of {total:,} items that are fitted to hold {used:,} of the "
+            f"{len(names):,} classes; `fit_items` takes more",
+        )
+
+
+def _choose_rows(
+    lengths: Sequence[int], count: int, options: FitOptions
+) -> list[Bool[np.ndarray, " n"]]:
+    """Returns which rows of each of some inputs a hash function is fitted to.
+
+    They are evenly spaced; drawn by the seed if labels count, as these may come in a regular order.
+    """
+    total = sum(lengths)
+    every = -(-total // count)
+    if every == 1 or not options.takes_labels:
+        return [np.arange(length) % every == 0 for length in lengths]
+    chosen = np.zeros(total, bool)
+    chosen[np.random.default_rng(options.seed).choice(total, count, replace=False)] = True
+    return np.split(chosen, np.cumsum(lengths)[:-1])
+
+
 def _read_vectors(
-    inputs: Sequence[Inputs], form: InputForm, every: int, with_labels: bool, console: Console
+    inputs: Sequence[Inputs],
+    form: InputForm,
+    chosen: Sequence[Bool[np.ndarray, " _"]],
+    with_labels: bool,
+    console: Console,
 ) -> Iterator[tuple[Float32[np.ndarray, "n dimensions"], list[list[str]]]]:
-    """Yields each nth vector of each of the inputs, and its labels if they are asked for.
+    """Yields the chosen vectors of each of the inputs, and their labels if they are asked for.
 
     All are read, in order, as some files can only be.
     """
-    blocks = [(each, rows) for each in inputs for rows in row_blocks(len(each), 4 * form.shape[0])]
-    for each, rows in track_progress(blocks, "reading vectors", len(blocks), console):
+    blocks = [
+        (each, some, rows)
+        for each, some in zip(inputs, chosen, strict=True)
+        for rows in row_blocks(len(each), 4 * form.shape[0])
+    ]
+    for each, some, rows in track_progress(blocks, "reading vectors", len(blocks), console):
         block = each.read(rows, form)
-        chosen = block.rows % every == 0
-        labels = labels_of(each, rows, block.rows[chosen]) if with_labels else []
-        yield block.inputs[chosen].copy(), labels
+        here = some[block.rows]
+        labels = labels_of(each, rows, block.rows[here]) if with_labels else []
+        yield block.inputs[here].copy(), labels
 
 
 def _fit_vectors(
@@ -264,6 +310,7 @@ def _fit_images(
     if not parts:
         raise UserError(f"none of the images of {inputs[0].name} that were tried can be read")
     sample = Sample.of(parts, options.method, inputs[0].name)
+    _tell_missing_classes(sample, inputs, console)
     linear = _fit_linear(sample, options, partial(track_progress, console=console))
     images = np.concatenate(first)
     form = measure_inputs(

@@ -117,7 +117,9 @@ def read_query_lists(
         lists, at_difficulty = read_ground_truth(ground_truth, codes, difficulty=difficulty)
         lines = [f"{ground_truth}: {len(lists.relevant.items):,} relevant items{at_difficulty}"]
     if leave_one_out:
-        listed = [each for each in (lists.excluded, own_items(codes)) if each is not None]
+        own = own_items(codes)
+        _check_own_items(lists, own, ground_truth)
+        listed = [each for each in (lists.excluded, own) if each is not None]
         pairs = [np.stack([each.query_of_pair, each.items], axis=1) for each in listed]
         excluded = ItemLists.from_pairs(np.concatenate(pairs), queries=len(codes.query.codes))
         lists = lists._replace(excluded=excluded)
@@ -129,6 +131,23 @@ def read_query_lists(
             f"{len(sizes):,} queries"
         )
     return lists, lines
+
+
+def _check_own_items(lists: QueryLists, own: ItemLists, ground_truth: Path | None) -> None:
+    """Raises `UserError` if the item that a query is stands among its relevant ones."""
+    if lists.relevant is None:
+        return
+    pairs = (set(zip(*each, strict=True)) for each in map(_as_lists, (lists.relevant, own)))
+    if shared := set.intersection(*pairs):
+        query, item = min(shared)
+        raise UserError(
+            f"{ground_truth}: the list of query {query} holds item {item}, which that query is and "
+            f"`leave_one_out` leaves out; {len(shared):,} queries do so: take the items out of the lists"
+        )
+
+
+def _as_lists(lists: ItemLists) -> tuple[list[int], list[int]]:
+    return lists.query_of_pair.tolist(), lists.items.tolist()
 
 
 def _check(lists: QueryLists, codes: QueryAndDatabase, source: str) -> None:

@@ -54,8 +54,25 @@ def test_codes_by_labels_are_those_of_the_linear_function(method, tmp_path):
     np.testing.assert_allclose(hasher.encode_floats(VECTORS), linear(VECTORS), atol=1e-5)
     hasher.save(tmp_path)
     assert load_archive(tmp_path).digest == hasher.digest
-    few = fit(VECTORS, method, 10, labels=LABELS, fit_items=130)
-    assert few.digest == fit(VECTORS[::4], method, 10, labels=LABELS[::4]).digest
+    few = fit(VECTORS, method, 10, labels=LABELS, fit_items=100)
+    assert few.made_by["fitted_items"] == 100
+
+
+def test_a_sample_with_labels_is_no_regular_one(tmp_path):
+    """Classes that alternate: every fourth item would be of one class."""
+    labels = np.arange(400) % 4
+    vectors = VECTORS + 6 * np.eye(12, dtype=np.float32)[labels]
+    codes = fit(vectors, "cca-itq", 8, labels=labels, fit_items=100).encode(vectors)
+    assert all((codes[labels == a] != codes[labels == b]).any() for a in range(4) for b in range(a))
+    assert len(np.unique(codes)) > 3
+    np.savez(tmp_path / "v.npz", features=vectors, labels=labels)
+    options, said = FitOptions("cca-itq", 8, fit_items=100), Console(file=io.StringIO())
+    found = fit_inputs(read(tmp_path, "v.npz"), options, None, said, made_by={})
+    assert found.digest == fit(vectors, "cca-itq", 8, labels=labels, fit_items=100).digest
+    assert "classes" not in said.file.getvalue()
+    np.savez(tmp_path / "w.npz", features=vectors, labels=np.arange(400))
+    fit_inputs(read(tmp_path, "w.npz"), options, None, said, made_by={})
+    assert "100 of the 400 classes" in said.file.getvalue()
 
 
 @pytest.mark.parametrize("kind", ["ids", "names", "several", "parquet"])
@@ -83,9 +100,14 @@ def test_labels_are_read_with_the_inputs(kind, tmp_path, monkeypatch):
 
 def test_labels_that_are_missing_or_not_taken(tmp_path):
     np.save(tmp_path / "v.npy", VECTORS)
+    options = FitOptions("cca-itq", 6)
     with pytest.raises(UserError, match="cca-itq takes labels, and .*v.npy has none"):
-        options = FitOptions("cca-itq", 6)
         fit_inputs(read(tmp_path, "v.npy"), options, None, QUIET, made_by={})
+    np.savez(tmp_path / "one.npz", features=VECTORS, labels=np.full(400, 3))
+    with pytest.raises(
+        UserError, match="two classes at least, and the 400 items of .*one.npz .* one, '3'"
+    ):
+        fit_inputs(read(tmp_path, "one.npz"), options, None, QUIET, made_by={})
     for options, words in [
         ({"method": "cca-itq"}, "cca-itq takes `labels`"),
         (

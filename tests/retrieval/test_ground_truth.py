@@ -148,6 +148,11 @@ GOOD = {"relevant": HARD}
         (GOOD, "codes.npz --leave-one-out", "--leave-one-out needs to know"),
         (GOOD, "far.npz --leave-one-out", "far.npz: no query has the id"),
         (GOOD, "short.npz --leave-one-out", "short.npz: ids must be"),
+        (
+            {"relevant": [[n, n + 20] for n in range(QUERIES)]},
+            "own.npz --leave-one-out --ground-truth gnd.json",
+            "gnd.json: the list of query 0 holds item 0, which that query is and --leave-one-out",
+        ),
         (GOOD, "twice.npz --leave-one-out", "twice.npz: ids must not repeat, and 3 does"),
         (GOOD, "mixed.npz --leave-one-out", "mixed.npz: ids are"),
         (GOOD, ". --ranks 1", "--ranks is for files of codes"),
@@ -176,6 +181,7 @@ def test_what_does_not_fit_is_named(refusal, content, arguments, said):
     save()
     ids = {"query_ids": np.arange(QUERIES), "database_ids": np.arange(ITEMS)}
     save("far.npz", **{**ids, "query_ids": np.arange(50, 50 + QUERIES)})
+    save("own.npz", **ids)
     save("short.npz", **{**ids, "query_ids": np.arange(3)})
     save("twice.npz", **{**ids, "database_ids": np.maximum(np.arange(ITEMS), 3)})
     save("mixed.npz", **{**ids, "query_ids": IDS[:QUERIES]})
