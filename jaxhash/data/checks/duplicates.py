@@ -4,7 +4,7 @@ import contextlib
 import errno
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -48,7 +48,12 @@ class EqualInputs(NamedTuple):
 
 
 def find_equal_inputs(
-    split: Split, inputs: Rows, console: Console | None = None, *, memory_bytes: int | None = None
+    split: Split,
+    inputs: Rows,
+    console: Console | None = None,
+    *,
+    memory_bytes: int | None = None,
+    read_all: bool = False,
 ) -> EqualInputs:
     """Finds items whose input equals that of another item.
 
@@ -62,6 +67,8 @@ def find_equal_inputs(
         console: console for the progress; None prints none.
         memory_bytes: memory that the comparison may take beside 9 bytes for each item; by default half
             of what is free.
+        read_all: whether every input is read. By default digests that a data set knows count, which may be of
+            the stored bytes: the same pixels in two files of other bytes are not equal then.
 
     Raises:
         UserError: if there is no space for the temporary file.
@@ -78,7 +85,8 @@ def find_equal_inputs(
     counts = np.zeros((len(names), len(names)), np.int64)
     first_places: dict[tuple[int, int], list[int]] = {pair: [] for pair in pairs}
     with _temporary_file(len(items), memory_bytes // 4 + 1) as file:
-        sha256 = _write_digests(file, inputs, items, console)
+        known = () if read_all else getattr(inputs, "digests", ())
+        sha256 = _write_digests(file, inputs, items, known, console)
         digests = _Digests(file, held, len(names), memory_bytes)
         remainders = range(digests.divisor)
         for remainder in track_progress(remainders, "comparing digests", len(remainders), console):
@@ -184,13 +192,14 @@ def _temporary_file(items: int, max_size: int) -> Iterator[IO[bytes]]:
 
 
 def _write_digests(
-    file: IO[bytes], inputs: Rows, items: Int[np.ndarray, " items"], console: Console | None
+    file: IO[bytes],
+    inputs: Rows,
+    items: Int[np.ndarray, " items"],
+    known: Sequence[int] | UInt64[np.ndarray, " all"],
+    console: Console | None,
 ) -> str:
-    """Writes a digest of each item, and returns the digest of them all.
-
-    Digests known since the data set was opened are not computed again.
-    """
-    known, of_all = getattr(inputs, "digests", ()), hashlib.sha256()
+    """Writes a digest of each item, and returns the digest of them all; known ones are not computed again."""
+    of_all = hashlib.sha256()
     blocks = range(0, len(items), _BLOCK_ROWS)
     for start in track_progress(blocks, "looking for equal inputs", len(blocks), console):
         block = items[start : start + _BLOCK_ROWS]

@@ -20,7 +20,7 @@ from jaxhash.data.checks.relevance import check_relevance
 from jaxhash.data.load import load_source
 from jaxhash.data.protocols import SplitOptions, describe_source, draw_labeled, split_source
 from jaxhash.data.readers.lists import read_split_lists
-from jaxhash.data.rows import Rows, row_blocks, row_digest
+from jaxhash.data.rows import Rows, StoredRows, row_blocks, row_digest
 from jaxhash.data.splits import Split
 from jaxhash.data.tree_form import measure_rows
 from jaxhash.similarity import has_label
@@ -152,7 +152,11 @@ def examine_split(
         found["warnings"] += warnings
         found["notes"] += notes
     if labeled.inputs is not None:
-        equal = find_equal_inputs(split, labeled.inputs, console, memory_bytes=memory_bytes)
+        equal = find_equal_inputs(
+            *(split, labeled.inputs, console),
+            memory_bytes=memory_bytes,
+            read_all=isinstance(labeled.inputs, StoredRows),
+        )
         found["same_content"] = equal.counts
         found["leaking_items"] += name_examples(equal, labeled.name_of)
         leaks, warnings = equal_input_leaks(equal.counts, found["items"])

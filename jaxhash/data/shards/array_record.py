@@ -24,13 +24,22 @@ def _scan(path: Path) -> Iterator[Record]:
         raise ValueError(f"it is no whole ArrayRecord file ({first_line(error)})") from error
     try:
         for start in range(0, reader.num_records(), _CHUNK):
+            numbers = range(start, min(start + _CHUNK, reader.num_records()))
             try:
-                payloads = reader.read(start, min(start + _CHUNK, reader.num_records()))
-            except Exception as error:
-                raise ValueError(f"damaged at record {start:,} or soon after") from error
+                payloads = reader.read(numbers.start, numbers.stop)
+            except Exception:  # one of them is damaged
+                payloads = (_read_record(reader, number) for number in numbers)
             yield from map(read_example, payloads)
     finally:
         reader.close()
+
+
+def _read_record(reader: ArrayRecordReader, number: int) -> bytes:
+    try:
+        [payload] = reader.read([number])
+    except Exception as error:
+        raise ValueError(f"damaged ({first_line(error)})") from error
+    return payload
 
 
 class _Reader:

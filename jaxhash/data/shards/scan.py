@@ -55,8 +55,11 @@ class ShardFacts(NamedTuple):
 
 
 def content_digest(content: Content) -> int:
-    """Returns the digest of an input as it is stored; it is not 0."""
-    return xxhash.xxh3_64_intdigest(content) or 1
+    """Returns the digest of an input as it is stored, the order of its bytes included; it is not 0."""
+    digest = xxhash.xxh3_64(content)
+    if not isinstance(content, bytes) and content.dtype.byteorder == ">":
+        digest.update(content.dtype.str.encode())
+    return digest.intdigest() or 1
 
 
 def state_of(path: Path) -> list[int]:

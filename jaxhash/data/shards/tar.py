@@ -19,6 +19,9 @@ _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 #: Bytes of a block of a tar file.
 _BLOCK = 512
 
+#: Bytes that are read at a time where a tar file has ended.
+_PART = 1 << 20
+
 
 def _scan(path: Path) -> Iterator[Record]:
     """Yields the samples of a shard; see `ShardFormat.scan`.
@@ -51,12 +54,20 @@ def _samples(path: Path, file: BinaryIO) -> Iterator[tuple[str, dict[str, tarfil
                 if members:
                     yield key, members
                 key, members = os.path.join(folder, stem), {}
+            if suffix.lower() in members:
+                raise ValueError(f"two members are called {member.name}")
             members[suffix.lower()] = member
         end = os.pread(file.fileno(), _BLOCK, archive.offset)
         if end != bytes(_BLOCK):
             raise ValueError(
                 f"the shard is cut or damaged after {key or 'its beginning'}: what follows is no member "
                 "and no end of a tar file"
+            )
+        file.seek(archive.offset)
+        if any(part.strip(b"\0") for part in iter(lambda: file.read(_PART), b"")):
+            raise ValueError(
+                f"the tar file ends after {key or 'its beginning'}, at byte {archive.offset:,}, and more follows: "
+                "it is damaged, or several tar files were joined"
             )
     if members:
         yield key, members

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import json
+import os
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from shard_writers import array_record, class_label, example, npy, png, tfrecord
 
 from jaxhash.data.load import load_source
 from jaxhash.data.shards.tfrecord import masked_crc
+from jaxhash.utils.errors import UserError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
 PNG, VECTOR = png(IMAGE), np.array([1.5, -2.0, 3.0], np.float32)
@@ -240,3 +242,55 @@ def test_a_missing_part_in_c_is_no_warning_of_every_command():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stderr == ""
+
+
+def test_a_tar_that_goes_on_after_its_end_is_refused(tmp_path, error_line):
+    """Two tar files that were joined, or one with a block of zeros where a member was."""
+    members = [
+        (f"{n}.{kind}", content)
+        for n in range(4)
+        for kind, content in (("png", PNG), ("cls", b"0"))
+    ]
+    name, folder = of_tar(tmp_path, *members)
+    content = (folder / "a.tar").read_bytes()
+    (folder / "a.tar").write_bytes(content + content)
+    assert "a.tar: record 3: " in (line := error_line(name, folder)) and "more follows" in line
+    damaged = bytearray(content)
+    damaged[2048:4096] = bytes(2048)
+    (folder / "a.tar").write_bytes(damaged)
+    assert "a.tar: record " in error_line(name, folder)
+    (folder / "a.tar").write_bytes(content + bytes(5120))  # padding is none of its members
+    assert len(load_source(name, folder).inputs) == 4
+
+
+def test_two_members_of_one_name_are_refused(tmp_path, error_line):
+    name, folder = of_tar(
+        tmp_path, ("a.png", PNG), ("a.cls", b"0"), ("a.png", PNG), ("a.cls", b"1")
+    )
+    assert "two members are called a.png" in error_line(name, folder)
+
+
+def test_a_damaged_record_of_array_record_is_named(tmp_path, error_line):
+    payloads = [example(image=PNG, label=number) for number in range(40)]
+    array_record(tmp_path / "a.array_record", payloads)
+    content = bytearray((tmp_path / "a.array_record").read_bytes())
+    found = set()
+    for place in np.flatnonzero(np.frombuffer(content, np.uint8))[::97]:
+        (tmp_path / "a.array_record").write_bytes(
+            content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :]
+        )
+        try:
+            load_source("shards:a.array_record", tmp_path)
+        except UserError as error:
+            found.add(str(error).partition("record ")[2].partition(":")[0])
+    assert len(found) > 10
+
+
+def test_the_order_of_bytes_is_part_of_what_was_indexed(tmp_path, error_line):
+    """A bit of the header of a .npy turns the bytes of each number."""
+    name, folder = of_tar(tmp_path, ("a.npy", npy(VECTOR)), ("a.cls", b"0"))
+    load_source(name, folder)
+    state, content = (folder / "a.tar").stat(), (folder / "a.tar").read_bytes()
+    (folder / "a.tar").write_bytes(content.replace(b"'<f4'", b"'>f4'"))
+    os.utime(folder / "a.tar", ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert "a.tar: record 0: its bytes are not those" in error_line(name, folder)

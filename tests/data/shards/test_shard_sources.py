@@ -1,5 +1,6 @@
 """Sources of shards: of every format the same items, batches and errors as of arrays in memory."""
 
+import io
 import os
 import pickle
 from itertools import islice
@@ -7,10 +8,12 @@ from itertools import islice
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from shard_writers import FORMATS, png, write_shard
 
 from jaxhash.data import from_arrays
 from jaxhash.data.augment import Augment
+from jaxhash.data.checks.split_report import LabeledSplit, examine_split
 from jaxhash.data.checks.training_data import examine, open_split
 from jaxhash.data.config import DataConfig
 from jaxhash.data.load import load_source
@@ -18,6 +21,7 @@ from jaxhash.data.pipeline import evaluation_batches, training_batches
 from jaxhash.data.readers import shards as reader
 from jaxhash.data.shards import index as index_module
 from jaxhash.data.shards import rows as rows_module
+from jaxhash.data.splits import Split
 from jaxhash.data.tree_form import measure_rows
 from jaxhash.objectives import ClassSimilarity
 from jaxhash.utils.errors import UserError
@@ -273,3 +277,22 @@ def test_of_very_many_records_none_is_compared(write, inputs, monkeypatch):
     other = inputs.copy()
     other[17] = other[17] + 1
     assert findings(load_source(*write(other))).data_sha256 != found.data_sha256
+
+
+def test_a_check_finds_equal_pixels_in_other_bytes(tmp_path, kind, limit):
+    """Of ten queries, three are training images that were compressed otherwise."""
+    (tmp_path / "set").mkdir()
+    files = [png(image) for image in IMAGES]
+    for copy in range(3):
+        file = io.BytesIO()
+        Image.fromarray(IMAGES[copy]).save(file, "PNG", compress_level=0)
+        files[30 + copy] = file.getvalue()
+        assert files[30 + copy] != files[copy]
+    for name, rows in SHARDS.items():
+        here = [files[row] for row in rows], [int(LABELS[row]) for row in rows]
+        write_shard(kind, tmp_path / "set" / f"{name}.{kind}", *here)
+    source = load_source("shards:set", tmp_path)
+    split = Split("parts", train=np.arange(30), query=np.arange(30, 40), database=np.arange(30))
+    found = examine_split(LabeledSplit(split, source.labels, "abc", source.inputs))
+    assert found["same_content"]["query"]["train"] == 3
+    assert len(found["leaks"]) and "3 of 10" in found["leaks"][0]
