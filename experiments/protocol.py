@@ -31,6 +31,7 @@ from jaxhash.retrieval.baselines.linear_hashes import fit_linear_hashes
 from jaxhash.retrieval.counting import count_by_distance
 from jaxhash.retrieval.packed_codes import PackedCodes, as_packed_codes
 from jaxhash.retrieval.score import score_floats
+from jaxhash.retrieval.vectors import LazyVectors
 from jaxhash.runs.config import Config
 from jaxhash.runs.experiment import Experiment
 from jaxhash.runs.finished_run import member_folders
@@ -286,7 +287,7 @@ def measure_fitted(config: Config, bits: int) -> list[dict[str, Any]]:
     """Measures hash functions that are fitted to the training items in seconds, with all seeds: a row for each."""
     experiment = Experiment.open(config.replace(bits=bits), console=Console(quiet=True))
     source, split = experiment.source, experiment.split
-    vectors = {side: source.inputs[getattr(split, side)] for side in (*SIDES, "train")}
+    vectors = {side: LazyVectors(source.inputs, getattr(split, side)) for side in (*SIDES, "train")}
     labels = {side: source.labels[getattr(split, side)] for side in (*SIDES, "train")}
     members: dict[str, list[dict[str, float]]] = {}
     for seed in SEEDS:
@@ -295,7 +296,7 @@ def measure_fitted(config: Config, bits: int) -> list[dict[str, Any]]:
         hashes = fit_linear_hashes(vectors["train"], FITTED, bits, seed=seed)
         hashes |= fit_labeled_hashes(vectors["train"], labels["train"], by_labels, bits, seed=seed)
         for name, linear in hashes.items():
-            floats = {side: linear(vectors[side]) for side in SIDES}
+            floats = {side: linear(vectors[side][:]) for side in SIDES}
             members.setdefault(name, []).append(score_codes(floats, labels)[0])
     return [{"method": name, "bits": bits, "members": scores} for name, scores in members.items()]
 

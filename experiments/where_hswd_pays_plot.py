@@ -30,16 +30,21 @@ def save_plot(content: dict[str, Any], path: Path) -> None:
     """
     comparisons = content["comparisons"]
     methods = list(dict.fromkeys(each["method"] for each in comparisons))
-    axes_names = [name for name in TITLES if any(each["axis"] == name for each in comparisons)]
+    values = {
+        name: {each["value"] for each in comparisons if each["axis"] == name} for name in TITLES
+    }
+    axes_names = [name for name, found in values.items() if len(found) > 1]
+    if not axes_names:
+        return
     figure = matplotlib.figure.Figure(
-        figsize=(2.6 * len(axes_names), 2.6 * len(methods) + 0.4), layout="constrained"
+        figsize=(1 + 2.6 * len(axes_names), 2.8 * len(methods) + 0.4), layout="constrained"
     )
     grid = figure.subplots(len(methods), len(axes_names), squeeze=False, sharey="row")
     for method, row in zip(methods, grid, strict=True):
         for name, axes in zip(axes_names, row, strict=True):
             _draw(axes, [e for e in comparisons if e["method"] == method and e["axis"] == name])
             axes.set(xlabel=TITLES[name])
-        row[0].set_ylabel(f"{method}: mAP of HSWD less that of")
+        row[0].set_ylabel(f"{method}: mAP of HSWD\nless that of")
     lines, names = grid[0, 0].get_legend_handles_labels()
     figure.legend(lines, names, loc="outside lower center", ncols=len(lines))
     figure.savefig(path, dpi=150)

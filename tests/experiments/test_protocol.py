@@ -72,6 +72,18 @@ def test_it_searches_trains_and_compares(trained):
         assert each["difference"] == pytest.approx(expected, abs=1e-12)
 
 
+def test_what_is_fitted_without_training_stands_beside(trained):
+    """With the same measures and seeds; on digits, labels help."""
+    _, content, _ = trained
+    rows = {row["method"]: row["members"] for row in content["fitted"]}
+    assert set(rows) == {"random", "pca-rotation", "itq", "cca-itq", "lda-itq"}
+    assert all(len(members) == 2 for members in rows.values())
+    maps = {name: np.mean([each["map"] for each in members]) for name, members in rows.items()}
+    assert maps["random"] < maps["itq"] < min(maps["cca-itq"], maps["lda-itq"])
+    measures = set(content["cells"][0]["members"][0]) - {"quantization_loss"}
+    assert set(rows["itq"][0]) == measures
+
+
 def test_scores_are_those_of_the_run_and_of_its_codes(protocol, trained):
     folder, content, _ = trained
     cell = next(cell for cell in content["cells"] if cell["quantizer"] == "hswd")

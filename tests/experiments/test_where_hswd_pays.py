@@ -64,7 +64,7 @@ def test_a_condition_is_compared_once(modules, features, tmp_path, monkeypatch):
         "FOLDER": tmp_path / "runs", "OUTPUT": tmp_path / "found.json", "SEEDS": range(2),
         "VARIANTS": {name: pays.VARIANTS[name] for name in ("hswd", "l2 + balance")},
         "axes_of": lambda *_: {"learning_rate": (1e-3, 3e-3), "quantizer_weight": (0.1,)},
-        "CONDITIONS": (data.Condition("bits", 8, bits=8, epochs=1),),
+        "CONDITIONS": [data.Condition("bits", value, bits=value, epochs=1) for value in (4, 8)],
     }.items():  # fmt: skip
         monkeypatch.setattr(pays, name, value)
     monkeypatch.setattr(data, "TRAIN", 200)
@@ -72,12 +72,17 @@ def test_a_condition_is_compared_once(modules, features, tmp_path, monkeypatch):
     options = pays.Options(features, methods=("dpsh",))
     pays.main(options)
     content = json.loads((tmp_path / "found.json").read_text())
-    assert [cell["quantizer"] for cell in content["cells"]] == list(pays.VARIANTS)
-    maps = {c["quantizer"]: np.mean([m["map"] for m in c["members"]]) for c in content["cells"]}
-    assert {each["against"] for each in content["comparisons"]} == set(pays.VARIANTS) - {"hswd"}
+    assert [cell["quantizer"] for cell in content["cells"]] == 2 * list(pays.VARIANTS)
+    maps = {
+        (c["value"], c["quantizer"]): np.mean([m["map"] for m in c["members"]])
+        for c in content["cells"]
+    }
+    found = [(each["value"], each["against"]) for each in content["comparisons"]]
+    assert found == [(4, "l2 + balance"), (8, "l2 + balance")]
     for each in content["comparisons"]:
-        assert each["difference"] == pytest.approx(maps["hswd"] - maps[each["against"]], abs=1e-9)
-        assert each["axis"] == "bits" and each["value"] == 8 and 0 < each["p_adjusted"] <= 1
+        expected = maps[each["value"], "hswd"] - maps[each["value"], each["against"]]
+        assert each["difference"] == pytest.approx(expected, abs=1e-9)
+        assert each["axis"] == "bits" and 0 < each["p_adjusted"] <= 1
     assert (tmp_path / "found.png").is_file()
     trained = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("results.json")}
     pays.main(options)
